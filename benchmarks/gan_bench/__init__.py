@@ -1,0 +1,1 @@
+"""ganport's benchmark: how fast a generator file draws here, measured so that the number can be quoted."""

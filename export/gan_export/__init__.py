@@ -1,0 +1,1 @@
+"""ganport's exporter: a generator checkpoint becomes one proved, self-describing file."""

@@ -1,0 +1,109 @@
+"""What the exporters take: one generator module with a uniform signature, and all that is known about it.
+
+Every way in (a checkpoint of ours, a stranger's state_dict, a live module) ends as a `Source`; everything after it
+(ONNX, TorchScript, the proof) sees nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gan_serve.errors import GanportError
+from gan_serve.latents import LatentLaw
+from gan_trainer.checkpoint import load_generator
+from gan_trainer.spec import GeneratorSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """A generator, ready to export.
+
+    module       eval mode, CPU, float32; forward(z (N, z_dim)) or forward(z, label (N,) int64) → (N, C, H, W)
+                 in `value_range`
+    spec         the chain it was built from, or None for a live module
+    weights      "ema" or "raw"
+    provenance   {"file": name, "sha256": hex, …} of the checkpoint
+    training     what the trainer said of the run
+    assumptions  choices that nothing in the file showed, one sentence each
+    """
+
+    module: nn.Module
+    z_dim: int
+    image: tuple[int, int, int]
+    latent: LatentLaw = "normal"
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    n_classes: int = 0
+    class_names: tuple[str, ...] = ()
+    spec: GeneratorSpec | None = None
+    weights: str = "raw"
+    name: str = "generator"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+
+
+def from_spec(
+    spec: GeneratorSpec,
+    module: nn.Module,
+    *,
+    weights: str = "raw",
+    provenance: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    assumptions: tuple[str, ...] = (),
+) -> Source:
+    """A `Source` for a module built from `spec`."""
+    return Source(
+        module=module.eval(),
+        z_dim=spec.z_dim,
+        image=spec.image,
+        latent=spec.latent,
+        value_range=spec.value_range,
+        n_classes=spec.n_classes,
+        class_names=spec.class_names,
+        spec=spec,
+        weights=weights,
+        name=spec.name,
+        provenance=provenance or {},
+        training=training or {},
+        assumptions=assumptions,
+    )
+
+
+def load_source(path: str | os.PathLike[str]) -> Source:
+    """The generator in the checkpoint at `path`. Raises `GanportError` when there is none that can be read."""
+    path = check_file(path, "checkpoint")
+    checkpoint = load_generator(path)
+    return from_spec(
+        checkpoint.spec,
+        checkpoint.module(),
+        weights=checkpoint.which,
+        provenance=file_provenance(path),
+        training=checkpoint.training,
+    )
+
+
+def check_file(path: str | os.PathLike[str], what: str) -> Path:
+    """`path` as a readable file. Raises `GanportError` when it is missing, a folder or unreadable."""
+    path = Path(path)
+    if path.is_dir():
+        raise GanportError(f"{path} is a folder, expected a {what} file")
+    if not path.exists():
+        raise GanportError(f"no {what} at {path}", hint="check the path")
+    if not os.access(path, os.R_OK):
+        raise GanportError(f"{path} cannot be read", hint="check its permissions")
+    return path
+
+
+def file_provenance(path: Path) -> dict[str, Any]:
+    """{"file": name, "sha256": hex digest, "size_bytes": n} of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return {"file": path.name, "sha256": digest.hexdigest(), "size_bytes": path.stat().st_size}

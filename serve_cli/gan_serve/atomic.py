@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all.
+
+Everything ganport leaves on disk goes through `atomic_path`: the bytes go to a hidden neighbour in the
+same folder, are flushed to the disk, and take the final name in one rename. A crash, a kill or a
+full disk leaves the old file (or none), never half of the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from gan_serve.errors import GanportError
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path with the target's suffix; on success it becomes `target`.
+
+    The parent folder is created. On any exception the temporary file is deleted and the target stays as it
+    was. Raises `GanportError` when the folder cannot be made or written, the target is a folder, or the
+    disk is full; other exceptions from the body pass through.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise GanportError(f"{target} is a folder, expected a file name", hint=f"name a file in it: {target}/NAME")
+    temporary: Path | None = None
+    try:
+        with explain_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            _keep_permissions(temporary)
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
+            temporary = None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
+    """Writes `data` to `target`, whole or not at all. Raises as `atomic_path` does."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Writes `text` to `target` as UTF-8, whole or not at all. Raises as `atomic_path` does."""
+    write_bytes(target, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def explain_os_errors(target: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write `target` into a `GanportError` with a hint."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise GanportError(
+                f"no room to write {target}: {os.strerror(error.errno)}",
+                hint="free some disk space, or write elsewhere",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise GanportError(
+                f"cannot write {target}: {os.strerror(error.errno)}", hint="choose a folder you may write to"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
+            raise GanportError(
+                f"cannot write {target}: {os.strerror(error.errno)}", hint="choose another path"
+            ) from error
+        raise
+
+
+def _keep_permissions(path: Path) -> None:
+    """Gives the temporary file the mode an ordinary new file would have (mkstemp makes it 0600)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

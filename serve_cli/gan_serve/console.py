@@ -1,0 +1,116 @@
+"""What all five commands share at the terminal: how they start, fail and report.
+
+stdout carries data (paths, tables and JSON that were asked for); everything else goes to stderr. `run`
+turns every failure into one line and a hint, with the exit code of its class (see `gan_serve.errors`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, cast
+
+import typer
+
+from gan_serve.errors import GanportError
+
+EXIT_INTERRUPTED = 130
+
+
+def new_app(help_text: str, **settings: Any) -> typer.Typer:
+    """A typer application in the house style: plain text help, no rich, no shell-completion options."""
+    return typer.Typer(
+        help=help_text,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        **settings,
+    )
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """One line that a person should not miss, on stderr."""
+    note(f"warning: {text}")
+
+
+def progress(length: int, label: str) -> AbstractContextManager[Any]:
+    """typer's progress bar on stderr, shown only on a terminal. The context's value has `.update(n)`."""
+    bar = typer.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    return cast("AbstractContextManager[Any]", bar)
+
+
+def run(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> NoReturn:
+    """Runs `app` as the command `name` and exits: 0 done, 1 job failed, 2 wrong input, 130 interrupted.
+
+    `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = bool(os.environ.get("GANPORT_DEBUG"))
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        debug = True
+    sys.exit(exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug))
+
+
+def exit_code(work: Callable[[], int], *, name: str, debug: bool = False) -> int:
+    """Runs `work`, prints what goes wrong as one line and a hint on stderr, and returns the exit code."""
+    try:
+        return work()
+    except GanportError as error:
+        if debug:
+            raise
+        fail(str(error), error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        # typer's own usage errors: unknown option, value out of range, missing argument.
+        if hasattr(error, "format_message"):
+            fail(error.format_message().rstrip("."), f"{name} --help lists what it takes")
+            return 2
+        if debug:
+            raise
+        fail(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
+        return 1
+
+
+def fail(message: str, hint: str = "") -> None:
+    """Prints `error: …` and, where there is one, `hint: …`; each is one line."""
+    note(f"error: {' '.join(message.split())}")
+    if hint:
+        note(f"hint: {hint}")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """A plain text table; columns in `right` are flushed right. No trailing spaces, no final newline."""
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    flush_right = set(right)
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if column in flush_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(cells[0]), "  ".join("─" * width for width in widths), *map(line, cells[1:])])
+
+
+def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    result = command.main(arguments, prog_name=name, standalone_mode=False)
+    return result if isinstance(result, int) else 0

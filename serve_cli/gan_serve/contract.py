@@ -1,0 +1,189 @@
+"""What a model file says about itself: the artefact's contract.
+
+An ONNX file carries it in `metadata_props`, TorchScript in `_extra_files`; each field is one JSON value under
+a key `gan.*`. The contract is all that is needed to draw: which latents, which classes, which values. docs/contract.md
+describes every key.
+
+    inputs   z       float32  (batch, z_dim)
+             label   int64    (batch,)               only when there are classes
+    outputs  image   float32  (batch, C, H, W)       in `value_range`
+             pixels  uint8    (batch, H, W, C)       floor(255 v + 0.5), v = image scaled to [0, 1], clamped
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gan_serve.errors import ContractError
+from gan_serve.latents import LATENT_LAWS, LatentLaw
+
+CONTRACT_VERSION = 1
+PREFIX = "gan."
+RNG = "philox4x32-10"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One expected image: `png` is a base64 PNG of `pixels` for `seed` (and `label`), as PyTorch drew it.
+
+    Images over 64 pixels a side are kept as their area mean at `scale` (2 means half the size).
+    """
+
+    seed: int
+    label: int | None
+    scale: int
+    png: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The contract of one generator. Frozen; `to_metadata` and `from_metadata` are inverses.
+
+    z_dim        components of a latent
+    latent       the law of a latent's components: "normal" N(0, 1) or "uniform" U(-1, 1)
+    image        (C, H, W); C is 1 (grey) or 3 (RGB)
+    value_range  what (black, white) are in the output `image`
+    n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
+    class_names  one name per class, or empty
+    precision    "fp32", "fp16", "int8": where the graph computes
+    weights      "ema" or "raw": which of a checkpoint's generators this is
+    spec         the GeneratorSpec as JSON, or None for a generator that is not a chain of layers
+    source       the checkpoint: {"file": name, "sha256": hex, …}
+    training     the trainer's provenance: data, recipe, steps, seed, …
+    exporter     versions: {"ganport", "torch", "onnx", "opset", …}
+    passes       names of the graph passes applied
+    parity       summary of the proof: {"image_max_abs", "pixels_max_lsb", "psnr_db", …}
+    golden       the golden set
+    assumptions  what was not in the file and had to be assumed; empty for a file of ours
+    """
+
+    z_dim: int
+    image: tuple[int, int, int]
+    latent: LatentLaw = "normal"
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    n_classes: int = 0
+    class_names: tuple[str, ...] = ()
+    precision: str = "fp32"
+    weights: str = "raw"
+    name: str = "generator"
+    spec: Json | None = None
+    source: Json = field(default_factory=dict)
+    training: Json = field(default_factory=dict)
+    exporter: Json = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    parity: Json = field(default_factory=dict)
+    golden: tuple[Golden, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.z_dim >= 1, f"z_dim must be at least 1, got {self.z_dim}")
+        _require(self.latent in LATENT_LAWS, f"latent must be one of {', '.join(LATENT_LAWS)}, got {self.latent!r}")
+        _require(len(self.image) == 3 and min(self.image) >= 1, f"image must be (C, H, W), got {self.image}")
+        _require(self.image[0] in (1, 3), f"images must have 1 or 3 channels, got {self.image[0]}")
+        _require(
+            len(self.value_range) == 2 and self.value_range[0] < self.value_range[1],
+            f"value_range must be (black, white) with black < white, got {self.value_range}",
+        )
+        _require(self.n_classes >= 0, f"n_classes must not be negative, got {self.n_classes}")
+        _require(
+            len(self.class_names) in (0, self.n_classes),
+            f"{len(self.class_names)} class names for {self.n_classes} classes",
+        )
+
+    @property
+    def channels(self) -> int:
+        return self.image[0]
+
+    @property
+    def height(self) -> int:
+        return self.image[1]
+
+    @property
+    def width(self) -> int:
+        return self.image[2]
+
+    @property
+    def conditional(self) -> bool:
+        return self.n_classes > 0
+
+    def to_metadata(self) -> dict[str, str]:
+        """The contract as string pairs: every key starts with `gan.`, every value is JSON."""
+        values: Json = {
+            "contract": CONTRACT_VERSION,
+            "name": self.name,
+            "latent": {"law": self.latent, "z_dim": self.z_dim, "rng": RNG},
+            "image": {"channels": self.channels, "height": self.height, "width": self.width},
+            "value_range": list(self.value_range),
+            "classes": {"n": self.n_classes, "names": list(self.class_names)},
+            "precision": self.precision,
+            "weights": self.weights,
+            "spec": self.spec,
+            "source": self.source,
+            "training": self.training,
+            "exporter": self.exporter,
+            "passes": list(self.passes),
+            "parity": self.parity,
+            "golden": [vars(golden) for golden in self.golden],
+            "assumptions": list(self.assumptions),
+        }
+        return {PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], *, where: str = "the model") -> Contract | None:
+        """Reads the contract from a file's string pairs; None when the file has none.
+
+        Raises `ContractError` when it has one that this version cannot read, or that is damaged.
+        """
+        if PREFIX + "contract" not in metadata:
+            return None
+        values: Json = {}
+        for key, text in metadata.items():
+            if key.startswith(PREFIX):
+                try:
+                    values[key.removeprefix(PREFIX)] = json.loads(text)
+                except ValueError as error:
+                    raise ContractError(f"{where}: metadata {key} is not JSON", hint="export it again") from error
+        version = values["contract"]
+        if version != CONTRACT_VERSION:
+            raise ContractError(
+                f"{where} has contract version {version}, this ganport reads {CONTRACT_VERSION}",
+                hint="install the ganport that wrote it, or export it again",
+            )
+        try:
+            return cls(
+                z_dim=int(values["latent"]["z_dim"]),
+                latent=values["latent"]["law"],
+                image=(
+                    int(values["image"]["channels"]),
+                    int(values["image"]["height"]),
+                    int(values["image"]["width"]),
+                ),
+                value_range=(float(values["value_range"][0]), float(values["value_range"][1])),
+                n_classes=int(values["classes"]["n"]),
+                class_names=tuple(values["classes"]["names"]),
+                precision=values["precision"],
+                weights=values["weights"],
+                name=values["name"],
+                spec=values["spec"],
+                source=values["source"],
+                training=values["training"],
+                exporter=values["exporter"],
+                passes=tuple(values["passes"]),
+                parity=values["parity"],
+                golden=tuple(Golden(**golden) for golden in values["golden"]),
+                assumptions=tuple(values["assumptions"]),
+            )
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise ContractError(
+                f"{where}: its gan.* metadata is incomplete ({error})", hint="export it again"
+            ) from error
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ContractError(message)

@@ -1,0 +1,165 @@
+"""`GeneratorSpec` → torch module.
+
+The module's state_dict keys are `layers.<index>.<name>`, index and names as in `GeneratorSpec.tensors()`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_trainer import layers as L
+from gan_trainer.spec import GeneratorSpec, SpecError
+
+
+class SpecGenerator(nn.Module):
+    """The module of a spec. forward(z float32 (N, z_dim), label int64 (N,) | None) → image (N, C, H, W)."""
+
+    def __init__(self, spec: GeneratorSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        modules = []
+        for index, layer in enumerate(spec.layers):
+            modules.append(build_layer(layer, spec.shapes[index]))
+        self.layers = nn.ModuleList(modules)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        x = z
+        for module in self.layers:
+            x = module(x, label) if isinstance(module, _Label) else module(x)
+        return x
+
+
+def build(spec: GeneratorSpec) -> SpecGenerator:
+    """A freshly initialised module for `spec` (torch's default initialisation)."""
+    return SpecGenerator(spec)
+
+
+def build_layer(layer: L.Layer, in_shape: L.Shape) -> nn.Module:
+    """The torch module of one layer, given the per-sample shape it receives."""
+    match layer:
+        case L.Linear():
+            return nn.Linear(layer.in_features, layer.out_features, layer.bias)
+        case L.Conv():
+            return nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding, layer.dilation,
+                layer.groups, layer.bias, layer.padding_mode,
+            )  # fmt: skip
+        case L.ConvTranspose():
+            return nn.ConvTranspose2d(
+                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding, layer.output_padding,
+                layer.groups, layer.bias, layer.dilation,
+            )  # fmt: skip
+        case L.Upsample():
+            corners = layer.align_corners if layer.mode == "bilinear" else None
+            return nn.Upsample(scale_factor=float(layer.factor), mode=layer.mode, align_corners=corners)
+        case L.PixelShuffle():
+            return nn.PixelShuffle(layer.factor)
+        case L.BatchNorm():
+            norm = nn.BatchNorm1d if len(in_shape) == 1 else nn.BatchNorm2d
+            return norm(layer.features, eps=layer.eps, affine=layer.affine)
+        case L.InstanceNorm():
+            return nn.InstanceNorm2d(layer.features, eps=layer.eps, affine=layer.affine)
+        case L.GroupNorm():
+            return nn.GroupNorm(layer.groups, layer.features, eps=layer.eps, affine=layer.affine)
+        case L.LayerNorm():
+            return nn.LayerNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine)
+        case L.PixelNorm():
+            return _PixelNorm(layer.eps)
+        case L.Activation():
+            return build_activation(layer)
+        case L.Reshape():
+            return nn.Unflatten(1, layer.shape) if len(in_shape) == 1 else _Reshape(layer.shape)
+        case L.LabelEmbedding():
+            return _LabelEmbedding(layer)
+        case L.LabelOneHot():
+            return _LabelOneHot(layer)
+    raise SpecError(f"no module for layer kind {layer.kind!r}")
+
+
+def build_activation(layer: L.Activation) -> nn.Module:
+    """The torch module of an activation; `slope` falls back to torch's default."""
+    slope = layer.slope
+    match layer.name:
+        case "relu":
+            return nn.ReLU()
+        case "leaky_relu":
+            return nn.LeakyReLU(0.01 if slope is None else slope)
+        case "prelu":
+            return nn.PReLU(layer.features)
+        case "elu":
+            return nn.ELU(1.0 if slope is None else slope)
+        case "selu":
+            return nn.SELU()
+        case "celu":
+            return nn.CELU(1.0 if slope is None else slope)
+        case "gelu":
+            return nn.GELU()
+        case "silu":
+            return nn.SiLU()
+        case "mish":
+            return nn.Mish()
+        case "softplus":
+            return nn.Softplus()
+        case "tanh":
+            return nn.Tanh()
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "hardtanh":
+            return nn.Hardtanh()
+        case "identity":
+            return nn.Identity()
+    raise SpecError(f"no module for activation {layer.name!r}")
+
+
+class _PixelNorm(nn.Module):
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
+
+
+class _Reshape(nn.Module):
+    def __init__(self, shape: L.Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], *self.shape)
+
+
+class _Label(nn.Module):
+    """A layer that takes the label beside its input."""
+
+
+class _LabelEmbedding(_Label):
+    def __init__(self, layer: L.LabelEmbedding) -> None:
+        super().__init__()
+        self.merge = layer.merge
+        self.weight = nn.Parameter(torch.randn(layer.n_classes, layer.dim))
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        embedded = F.embedding(label, self.weight)
+        return _join(z, embedded, self.merge)
+
+
+class _LabelOneHot(_Label):
+    def __init__(self, layer: L.LabelOneHot) -> None:
+        super().__init__()
+        self.n_classes = layer.n_classes
+        self.merge: L.Merge = layer.merge
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        classes = torch.arange(self.n_classes, device=label.device)
+        one_hot = (label.unsqueeze(1) == classes).to(z.dtype)
+        return _join(z, one_hot, self.merge)
+
+
+def _join(z: Tensor, embedded: Tensor, merge: L.Merge) -> Tensor:
+    if merge == "multiply":
+        return z * embedded
+    parts = (z, embedded) if merge == "z_label" else (embedded, z)
+    return torch.cat(parts, dim=1)
