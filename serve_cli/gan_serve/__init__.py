@@ -16,7 +16,7 @@ __all__ = ["Generator", "__version__", "load"]
 
 
 def load(path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Generator:
-    """Loads a generator file. `provider`: "auto" or one of `gan_serve.providers`; `threads`: None lets the runtime choose."""
+    """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: the runtime chooses)."""
     from gan_serve.onnx_generator import OnnxGenerator
 
     return OnnxGenerator(path, provider, threads)

@@ -1,0 +1,75 @@
+"""A drafted generator: a spec guessed from a stranger's weights, and how each guess is founded.
+
+`gan_export.understanding` makes drafts from names and shapes, `gan_export.forensics` tests what shapes cannot show
+against the statistics that the BatchNorms remember, the command line shows and asks.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from gan_trainer.spec import GeneratorSpec
+
+
+class Evidence(enum.StrEnum):
+    """How a choice is founded, best first."""
+
+    PROVED = "proved"
+    """Follows from keys and shapes, or is written in the file."""
+    STRONG = "strong"
+    """The statistics fit this value and clearly no other, or a known family's keys and shapes match throughout."""
+    WEAK = "weak"
+    """The statistics prefer this value, not by much; or it is a family's habit."""
+    NONE = "none"
+    """Nothing in the file shows it: an assumption."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether an export may rest on it without being asked."""
+        return self in (Evidence.PROVED, Evidence.STRONG)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing the spec says that the weights do not carry.
+
+    layer         index into `spec.layers`, or None for a field of the spec itself ("latent", "value_range")
+    field         the field's name: "stride", "eps", "activation" (name and slope together), "latent" …
+    value         what the draft says, JSON-able (an activation is {"name": …, "slope": …})
+    evidence      how that is founded
+    reason        one sentence for people, with the number where there is one
+    alternatives  the other values that were possible, best first
+    """
+
+    layer: int | None
+    field: str
+    value: Any
+    evidence: Evidence
+    reason: str
+    alternatives: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A complete candidate: `weights` load strictly into `build(spec)` (keys as in `spec.tensors()`).
+
+    family   the name of a known family ("pytorch-examples-dcgan", "pytorch-gan-cgan" …) or "chain"
+    fit      forensics' misfit (mean over BatchNorms of the median symmetric KL), None before forensics or without BNs
+    notes    sentences for people that are not about one choice
+    """
+
+    spec: GeneratorSpec
+    weights: dict[str, Tensor]
+    choices: tuple[Choice, ...] = ()
+    family: str = "chain"
+    fit: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def open_choices(self) -> tuple[Choice, ...]:
+        """The choices that an export may not rest on unasked."""
+        return tuple(choice for choice in self.choices if not choice.evidence.settled)
