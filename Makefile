@@ -1,0 +1,53 @@
+# Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
+#   make demo    train on real digits, export with proof, generate, measure    (about 3 minutes after the installs)
+#   make test    the test suite
+#   make check   ruff + mypy + import-linter + the test suite: what CI runs
+#   make docs    write docs/cli.md anew from the commands' --help
+# PYTHON names the interpreter (3.11 or newer), VENV the environment, PIP_ARGS goes to every pip install.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.ganport-installed
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+DEMO := demo
+
+.PHONY: demo test check lint docs clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
+		echo "hint: make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) cannot make a virtual environment"; \
+		echo "hint: install its venv module (Debian: apt install python3-venv)"; exit 2; }
+	@echo "installing ganport and its tools into $(VENV) (torch is large; this is the slow part)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@rm -rf $(DEMO)
+	$(BIN)/gan-train --data digits --minutes 1 --out $(DEMO)/run
+	$(BIN)/gan-export onnx --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.onnx
+	$(BIN)/gan-export torchscript --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.ts
+	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --n 25 --out $(DEMO)/digits.png
+	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --selftest
+	$(BIN)/gan-bench --model $(DEMO)/digits.onnx --batch 1,8,25
+	@echo
+	@echo "look at $(DEMO)/digits.png; the run is in $(DEMO)/run, the models are $(DEMO)/digits.onnx and $(DEMO)/digits.ts"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_cli.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,39 @@
+"""docs/cli.md says what --help says, and the documents name only files and commands that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+
+
+def test_cli_page_is_what_help_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_cli.py", "--print"], capture_output=True, text=True, check=True
+    ).stdout
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == printed.removesuffix("\n"), "run `make docs`"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text) for t in t]
+    missing = [t for t in targets if t and "://" not in t and not (document.parent / t).exists()]
+    assert missing == []
+
+
+def test_every_record_named_in_a_document_exists() -> None:
+    named = {
+        record
+        for document in DOCUMENTS
+        for record in re.findall(
+            r"benchmarks/results/[\w.-]+\.(?:json|png|jsonl)", document.read_text(encoding="utf-8")
+        )
+    }
+    assert sorted(record for record in named if not (ROOT / record).is_file()) == []
