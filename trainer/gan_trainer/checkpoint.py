@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_serve.atomic import atomic_path
+from gan_serve.atomic import write_bytes
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
 from gan_trainer.spec import GeneratorSpec
@@ -64,8 +65,17 @@ def save_generator(checkpoint: GeneratorCheckpoint, target: str | os.PathLike[st
         "which": checkpoint.which,
         "training": json.dumps(checkpoint.training),
     }
-    with atomic_path(target) as temporary:
-        torch.save(content, temporary)
+    save_torch(content, target)
+
+
+def save_torch(content: dict[str, Any], target: str | os.PathLike[str]) -> None:
+    """`torch.save` to a file that is written whole or not at all. Raises `GanportError` when it cannot be written.
+
+    By way of memory: torch's own file writer turns a full disk into a RuntimeError without an errno.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(target, buffer.getvalue())
 
 
 def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
