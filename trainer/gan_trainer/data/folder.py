@@ -1,0 +1,181 @@
+"""A folder of pictures, any depth, with or without class folders.
+
+Nothing is decoded to know whether a folder has changed: names, sizes, times and modes of its files say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from gan_serve.errors import GanportError
+from gan_trainer.data.decode import I64
+from gan_trainer.data.transforms import GREY_MODES, BrokenImageError, quiet_pillow, read_image, read_mode
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+FOLDER_SIZE = 64
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture file: its path below the folder (with /), and what tells whether it was touched."""
+
+    relative: str
+    size_bytes: int
+    mtime_ns: int
+    mode: int
+
+
+@dataclass
+class Scan:
+    """What lies in a folder. `unreadable` are (path, reason); `others` counts the other files by suffix."""
+
+    files: list[ImageFile] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def scan(folder: Path) -> Scan:
+    """Lists the pictures below `folder`, sorted by the bytes of their path. Names that start with a dot are ignored.
+
+    Links are followed, each real folder is read once (links after everything else), so a loop ends.
+    Raises `GanportError` when `folder` itself cannot be read.
+    """
+    result = Scan()
+    seen: set[tuple[int, int]] = set()
+    folders, links = deque([(folder, "")]), deque[tuple[Path, str]]()
+    while folders or links:
+        path, prefix = (folders or links).popleft()
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            if not prefix:
+                raise GanportError(f"cannot read the folder {folder}: {error.strerror}") from error
+            result.unreadable.append((prefix, error.strerror or type(error).__name__))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    (links if entry.is_symlink() else folders).append((Path(entry.path), f"{prefix}{entry.name}/"))
+                    continue
+                _add_file(result, entry, prefix + entry.name)
+            except OSError as error:  # a link that leads to itself
+                result.unreadable.append((prefix + entry.name, error.strerror or type(error).__name__))
+    result.files.sort(key=lambda file: os.fsencode(file.relative))
+    result.unreadable.sort()
+    return result
+
+
+def _add_file(result: Scan, entry: os.DirEntry[str], relative: str) -> None:
+    suffix = PurePosixPath(entry.name).suffix.lower()
+    if suffix not in SUFFIXES:
+        result.others[suffix or entry.name] += 1
+    elif entry.is_file():  # not a pipe, which would never open
+        status = entry.stat()
+        result.files.append(ImageFile(relative, status.st_size, status.st_mtime_ns, status.st_mode))
+    elif entry.is_symlink():
+        result.unreadable.append((relative, "a link that leads nowhere"))
+
+
+class FolderSource:
+    """The pictures below `folder` as a `Source`. Raises `GanportError` when there is none.
+
+    Each folder directly below is a class when every picture lies in one and there are at least two.
+    """
+
+    def __init__(self, folder: Path, *, name: str = "", classes: bool = True) -> None:
+        self.folder = folder.resolve()
+        self.name = name or self.folder.name or "images"
+        self.place = str(self.folder)
+        self.natural_size = FOLDER_SIZE
+        found = scan(self.folder)
+        if not found.files:
+            raise GanportError(
+                f"no images in {folder}, expected {_list_suffixes()}", hint=_hint_for_none(folder, found)
+            )
+        self.files = found.files
+        self.unreadable = tuple(found.unreadable)
+        self._classes = classes
+        self._identity = _identity(found)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def identity(self) -> str:
+        """Changes when a picture is added, removed, renamed, edited, or made (un)readable."""
+        return self._identity
+
+    def natural_channels(self) -> int:
+        """1 when every readable picture is grey, else 3. Stops at the first with colour; reads headers only."""
+        grey = 0
+        with quiet_pillow():
+            for file in self.files:
+                try:
+                    if read_mode(self.folder / file.relative) not in GREY_MODES:
+                        return 3
+                    grey += 1
+                except BrokenImageError:
+                    continue
+        return 1 if grey else 3
+
+    def load(self) -> tuple[I64 | None, tuple[str, ...]]:
+        """The class of each picture and the names of the classes, in the order of their bytes."""
+        if not self._classes or any("/" not in file.relative for file in self.files):
+            return None, ()
+        folders = [file.relative.split("/", 1)[0] for file in self.files]
+        names = sorted(set(folders), key=os.fsencode)
+        if len(names) < 2:
+            return None, ()
+        index = {name: number for number, name in enumerate(names)}
+        labels = np.array([index[name] for name in folders], np.int64)
+        return labels, tuple(printable(name) for name in names)
+
+    def image(self, index: int) -> Image.Image:
+        return read_image(self.folder / self.files[index].relative)
+
+    def item_name(self, index: int) -> str:
+        return printable(self.files[index].relative)
+
+
+def _identity(found: Scan) -> str:
+    digest = hashlib.sha256()
+    for file in found.files:
+        digest.update(f"{file.size_bytes} {file.mtime_ns} {file.mode} ".encode() + os.fsencode(file.relative) + b"\0")
+    for relative, _ in found.unreadable:
+        digest.update(b"unreadable " + os.fsencode(relative) + b"\0")
+    return digest.hexdigest()
+
+
+def printable(name: str) -> str:
+    """A file name as valid Unicode: the bytes that are none become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _list_suffixes() -> str:
+    return ", ".join(suffix[1:] for suffix in SUFFIXES[:-1]) + f" or {SUFFIXES[-1][1:]}"
+
+
+def _hint_for_none(folder: Path, found: Scan) -> str:
+    if found.unreadable:
+        relative, reason = found.unreadable[0]
+        return f"{printable(relative)} cannot be read: {reason}"
+    archives = [suffix for suffix in found.others if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2")]
+    if archives:
+        return f"unpack the {archives[0]} file in {folder} first"
+    if found.others:
+        common = ", ".join(printable(suffix) for suffix, _ in found.others.most_common(3))
+        return f"it holds {sum(found.others.values())} other files ({common}): convert them"
+    return "name a folder of images, of idx files, or one of the data sets that --help lists"

@@ -1,0 +1,193 @@
+"""The idx file format of MNIST, plain or gzipped, and a folder of such files.
+
+A file is two zero bytes, a type (8 = unsigned byte), the number of dimensions, each dimension as a big-endian
+uint32, and the values in C order (LeCun, Cortes and Burges, "The MNIST database", "file formats").
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from gan_serve.errors import GanportError
+from gan_serve.images import U8
+from gan_trainer.data.decode import I64, Arrays, ArraySource
+from gan_trainer.data.transforms import MAX_PIXELS
+from gan_trainer.networks import SIZES
+
+UNSIGNED_BYTE = 8
+IMAGES = re.compile(r"(?P<before>.*)images(?P<dot>[-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
+"""train-images-idx3-ubyte, train-images.idx3-ubyte.gz, emnist-letters-train-images-idx3-ubyte, …"""
+
+
+@dataclass(frozen=True)
+class IdxPair:
+    """The two files of a split; `labels` is None where there is none."""
+
+    images: Path
+    labels: Path | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.images,) if self.labels is None else (self.images, self.labels)
+
+
+def find_pair(folder: Path) -> IdxPair | None:
+    """The training split directly in `folder`, else its only split, else None.
+
+    A plain file is preferred to its .gz. Raises `GanportError` when it is unclear which split is meant, or when
+    the folder cannot be read.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    except OSError as error:
+        raise GanportError(f"cannot read the folder {folder}: {error.strerror}") from error
+    names = {path.name.lower(): path for path in files}
+    splits: dict[str, IdxPair] = {}
+    for path in files:
+        found = IMAGES.fullmatch(path.name)
+        if found and (found["before"].lower() not in splits):  # "x" sorts before "x.gz"
+            label_name = f"{found['before']}labels{found['dot']}idx1-ubyte".lower()
+            labels = names.get(label_name) or names.get(f"{label_name}.gz")
+            splits[found["before"].lower()] = IdxPair(path, labels)
+    chosen = [split for split in splits if "train" in split] or list(splits)
+    if len(chosen) > 1:
+        listed = ", ".join(splits[split].images.name for split in chosen)
+        raise GanportError(f"{folder} holds several idx image files: {listed}", hint="leave one of them in a folder")
+    return splits[chosen[0]] if chosen else None
+
+
+def read_header(path: Path) -> tuple[int, ...]:
+    """The dimensions of an idx file of unsigned bytes. Raises `GanportError` for anything else."""
+    with _explained(path), _open(path) as file:
+        return _read_dims(path, file)
+
+
+def read_idx(path: Path) -> U8:
+    """The values of an idx file of unsigned bytes, in the shape it names.
+
+    Raises `GanportError` when it is no idx file, holds another type, or more or fewer values than it says.
+    """
+    with _explained(path), _open(path) as file:
+        dims = _read_dims(path, file)
+        expected = math.prod(dims)
+        values = file.read(expected)
+        if len(values) < expected:
+            raise GanportError(
+                f"{path} is truncated: {_product(dims)} values expected, {len(values)} found",
+                hint="copy or download the file again",
+            )
+        if file.read(1):
+            raise GanportError(f"{path} is damaged: more than the {_product(dims)} values that it announces")
+    return np.frombuffer(values, np.uint8).reshape(dims)
+
+
+def read_pair(pair: IdxPair) -> tuple[U8, I64 | None]:
+    """Images (N, H, W) and labels (N,) of a split. Raises `GanportError` when they do not belong together."""
+    image_header(pair.images)
+    pixels = read_idx(pair.images)
+    if pair.labels is None:
+        return pixels, None
+    labels = read_idx(pair.labels)
+    if labels.shape != (len(pixels),):
+        raise GanportError(
+            f"{pair.labels.name} holds {_product(labels.shape)} labels, "
+            f"{pair.images.name} beside it {len(pixels)} images"
+        )
+    return pixels, labels.astype(np.int64)
+
+
+def image_header(path: Path) -> tuple[int, int, int]:
+    """(N, H, W) of an idx file of images. Raises `GanportError` when it holds none."""
+    dims = read_header(path)
+    if len(dims) != 3:
+        raise GanportError(f"{path} has {len(dims)} dimensions, images have 3 (images, rows, columns)")
+    n, height, width = dims
+    if not 0 < height * width <= MAX_PIXELS or n == 0:
+        raise GanportError(f"{path} holds {n} images of {width}x{height}: nothing to train on")
+    return n, height, width
+
+
+def natural_size(height: int, width: int) -> int:
+    """The smallest size of network that the images fit in; the largest network's when they fit in none."""
+    return min((size for size in SIZES if size >= min(height, width)), default=max(SIZES))
+
+
+def idx_source(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> ArraySource:
+    """A split as a `Source`, known by the content of its files. Classes are the labels' values unless named."""
+    n, height, width = image_header(pair.images)
+
+    def read() -> Arrays:
+        pixels, labels = read_pair(pair)
+        if labels is None:
+            return pixels, None, ()
+        highest = int(labels.max())
+        if class_names and highest >= len(class_names):
+            raise GanportError(f"{pair.labels} holds the label {highest}, {name} has {len(class_names)} classes")
+        return pixels, labels, class_names or tuple(map(str, range(highest + 1)))
+
+    place = str(pair.images.parent.resolve())
+    size = natural_size(height, width)
+    return ArraySource(name, place, content_hash(pair.files), read, length=n, channels=1, size=size)
+
+
+def content_hash(files: tuple[Path, ...]) -> str:
+    """sha256 over the names and contents of `files`. Raises `GanportError` when one cannot be read."""
+    digest = hashlib.sha256()
+    for path in files:
+        with _explained(path), path.open("rb") as file:
+            digest.update(f"{path.name}\0".encode("utf-8", "surrogateescape"))
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class _explained:  # noqa: N801 (reads as a verb in a with statement)
+    """Turns what goes wrong while reading `path` into a `GanportError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
+            raise GanportError(
+                f"{self.path} is not a whole gzip file: {error}", hint="copy or download the file again"
+            ) from error
+        if isinstance(error, OSError):
+            raise GanportError(f"cannot read {self.path}: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    # By content, not by name: some archives unpack to plain files that still end in .gz.
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return cast("BinaryIO", gzip.open(path, "rb")) if gzipped else path.open("rb")
+
+
+def _read_dims(path: Path, file: BinaryIO) -> tuple[int, ...]:
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0":
+        raise GanportError(f"{path} is not an idx file: it starts with {head.hex() or 'nothing'}, expected 0000")
+    kind, count = head[2], head[3]
+    if kind != UNSIGNED_BYTE:
+        raise GanportError(f"{path} holds values of idx type {kind:#04x}, images are unsigned bytes (0x08)")
+    if not 1 <= count <= 4:
+        raise GanportError(f"{path} has {count} dimensions, expected 1 to 4")
+    dims = file.read(4 * count)
+    if len(dims) < 4 * count:
+        raise GanportError(f"{path} is truncated: it ends in its header")
+    return struct.unpack(f">{count}I", dims)
+
+
+def _product(dims: tuple[int, ...]) -> str:
+    return "x".join(map(str, dims))
