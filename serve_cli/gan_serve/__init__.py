@@ -8,15 +8,32 @@ pixels_NHWC = generator.generate(seeds=range(25))   # uint8 (25, H, W, C)
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
-from gan_serve.generator import Generator
+if TYPE_CHECKING:
+    from gan_serve.generator import Generator
 
 __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
 
 
 def load(path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Generator:
-    """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: the runtime chooses)."""
-    from gan_serve.onnx_generator import OnnxGenerator
+    """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
-    return OnnxGenerator(path, provider, threads)
+    What a file without metadata does not say is assumed, with a Python warning for each file. Raises
+    `gan_serve.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
+    """
+    import warnings
+
+    from gan_serve import runtimes
+
+    return runtimes.load(path, provider, threads, say=lambda text: warnings.warn(text, stacklevel=4))
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `gan_serve.errors` can be imported without numpy.
+    if name == "Generator":
+        from gan_serve.generator import Generator
+
+        return Generator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,27 +18,31 @@ from gan_serve.errors import GanportError
 
 
 @contextlib.contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(target: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary path with the target's suffix; on success it becomes `target`.
 
-    The parent folder is created. On any exception the temporary file is deleted and the target stays as it
-    was. Raises `GanportError` when the folder cannot be made or written, the target is a folder, or the
-    disk is full; other exceptions from the body pass through.
+    `sync` False leaves the flush to the operating system: whole still when the process dies, for the many files of
+    a folder. The parent folder is created. On any exception the temporary file is deleted and the target stays as
+    it was. Raises `GanportError` when the folder cannot be made or written, the target is a folder, or the disk is
+    full; other exceptions from the body pass through.
     """
     target = Path(target)
-    if target.is_dir():
-        raise GanportError(f"{target} is a folder, expected a file name", hint=f"name a file in it: {target}/NAME")
     temporary: Path | None = None
     try:
         with explain_os_errors(target):
+            if target.is_dir():
+                raise GanportError(
+                    f"{target} is a folder, expected a file name", hint=f"name a file in it: {target}/NAME"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
             os.close(handle)
             temporary = Path(name)
             yield temporary
             _keep_permissions(temporary)
-            with temporary.open("rb+") as written:
-                os.fsync(written.fileno())
+            if sync:
+                with temporary.open("rb+") as written:
+                    os.fsync(written.fileno())
             temporary.replace(target)
             temporary = None
     finally:
@@ -46,9 +50,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
-    """Writes `data` to `target`, whole or not at all. Raises as `atomic_path` does."""
-    with atomic_path(target) as temporary:
+def write_bytes(target: str | os.PathLike[str], data: bytes, *, sync: bool = True) -> None:
+    """Writes `data` to `target`, whole or not at all. Takes `sync` and raises as `atomic_path` does."""
+    with atomic_path(target, sync=sync) as temporary:
         temporary.write_bytes(data)
 
 
@@ -81,6 +85,13 @@ def explain_os_errors(target: Path) -> Iterator[None]:
 
 def _keep_permissions(path: Path) -> None:
     """Gives the temporary file the mode an ordinary new file would have (mkstemp makes it 0600)."""
+    path.chmod(0o666 & ~_UMASK)
+
+
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    path.chmod(0o666 & ~mask)
+    return mask
+
+
+_UMASK = _umask()  # once: reading it means setting it, which two threads must not do at a time

@@ -111,6 +111,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterab
 
 
 def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
+    """Not through `command.main`, which has exit codes of its own for Ctrl-C and a closed pipe."""
     command = typer.main.get_command(app)
-    result = command.main(arguments, prog_name=name, standalone_mode=False)
+    try:
+        with command.make_context(name, arguments) as context:
+            result = command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    sys.stdout.flush()  # here, so that a closed pipe is met by `exit_code`
     return result if isinstance(result, int) else 0

@@ -51,7 +51,7 @@ class Contract:
     n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
     class_names  one name per class, or empty
     precision    "fp32", "fp16", "int8": where the graph computes
-    weights      "ema" or "raw": which of a checkpoint's generators this is
+    weights      "ema" or "raw": which of a checkpoint's generators this is ("unknown" for a file without metadata)
     spec         the GeneratorSpec as JSON, or None for a generator that is not a chain of layers
     source       the checkpoint: {"file": name, "sha256": hex, …}
     training     the trainer's provenance: data, recipe, steps, seed, …

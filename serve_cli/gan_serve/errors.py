@@ -30,13 +30,14 @@ class ContractError(GanportError):
 class MissingPackageError(GanportError):
     """An optional package is needed and absent.
 
-    `package` is the import name, `extra` the ganport extra that brings it, `purpose` what needs it.
+    `package` is the import name, `extra` the ganport extra that brings it, `purpose` what needs it; `hint` replaces
+    the usual one, where there is more than one way to install it.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, hint: str = "") -> None:
         super().__init__(
             f"{purpose} needs {package}, which is not installed",
-            hint=f"pip install 'ganport[{extra}]'",
+            hint=hint or f"pip install 'ganport[{extra}]'",
         )
         self.package = package
         self.extra = extra

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_serve.latents import check_seeds, latents
+from gan_serve.latents import latents
+from gan_serve.seeds import Seeds
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -57,12 +59,19 @@ class Generator(abc.ABC):
         batch_size  images per internal batch; changes speed and memory, never the images.
         Raises `GanportError` for a seed, label, truncation or batch size out of range.
         """
-        seed_array = check_seeds(seeds)
-        pieces = list(self.stream(seed_array, labels, truncation=truncation, batch_size=batch_size))
-        if not pieces:
-            c, h, w = self.contract.image
-            return np.zeros((0, h, w, c), np.uint8)
-        return np.concatenate(pieces)
+        every = Seeds.of(seeds)
+        c, h, w = self.contract.image
+        try:
+            pixels_NHWC = np.empty((len(every), h, w, c), np.uint8)
+        except MemoryError as error:
+            raise GanportError(
+                f"{len(every)} images of {w}x{h} do not fit into memory", hint="use stream(), or fewer seeds"
+            ) from error
+        done = 0
+        for batch in self.stream(every, labels, truncation=truncation, batch_size=batch_size):
+            pixels_NHWC[done : done + len(batch)] = batch
+            done += len(batch)
+        return pixels_NHWC
 
     def stream(
         self,
@@ -72,39 +81,51 @@ class Generator(abc.ABC):
         truncation: float | None = None,
         batch_size: int | None = None,
     ) -> Iterator[U8]:
-        """As `generate`, one internal batch at a time, so that memory stays flat. Checks before the first batch."""
+        """As `generate`, one internal batch at a time, so that memory stays flat: a range of any length will do.
+
+        Checks before the first batch.
+        """
         size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         if size < 1:
             raise GanportError(f"batch size must be at least 1, got {size}")
-        seed_array = check_seeds(seeds)
-        label_array = self.check_labels(labels, seed_array)
-        latents(seed_array[:1], self.contract.z_dim, self.contract.latent, truncation)
-        return self._batches(seed_array, label_array, truncation, size)
+        every = Seeds.of(seeds)
+        label_array = None
+        if labels is None or np.ndim(labels) == 0:
+            self.check_labels(labels, every.array(0, 1))
+        else:
+            label_array = self._check_label_array(np.asarray(labels), len(every))
+        latents(every.array(0, 1), self.contract.z_dim, self.contract.latent, truncation)
+        return self._batches(every, labels if label_array is None else label_array, truncation, size)
 
-    def _batches(self, seeds: I64, labels: I64 | None, truncation: float | None, size: int) -> Iterator[U8]:
+    def _batches(
+        self, seeds: Seeds, labels: int | Sequence[int] | I64 | None, truncation: float | None, size: int
+    ) -> Iterator[U8]:
         for start in range(0, len(seeds), size):
-            chunk = slice(start, start + size)
-            z = latents(seeds[chunk], self.contract.z_dim, self.contract.latent, truncation)
-            yield self.run_pixels(z, None if labels is None else labels[chunk])
+            chunk = seeds.array(start, start + size)
+            z = latents(chunk, self.contract.z_dim, self.contract.latent, truncation)
+            given = labels[start : start + size] if isinstance(labels, np.ndarray) else labels
+            yield self.run_pixels(z, self.check_labels(given, chunk))
 
-    def check_labels(self, labels: int | Sequence[int] | None, seeds: I64) -> I64 | None:
+    def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
+        if self.contract.conditional and labels is None:
+            return default_labels(seeds, self.contract.n_classes)
+        if labels is None:
+            return None
+        array = np.asarray(labels)
+        return self._check_label_array(np.full(len(seeds), array) if array.ndim == 0 else array, len(seeds))
+
+    def _check_label_array(self, array: npt.NDArray[Any], count: int) -> I64:
         n_classes = self.contract.n_classes
         if n_classes == 0:
-            if labels is not None:
-                raise GanportError("this generator has no classes", hint="leave the class out")
-            return None
-        if labels is None:
-            return default_labels(seeds, n_classes)
-        array = np.asarray(labels)
-        if array.dtype.kind not in "iu":
+            raise GanportError("this generator has no classes", hint="leave the class out")
+        if array.dtype.kind not in "iu" and array.size:
             raise GanportError("labels must be integers", hint=f"classes are 0 … {n_classes - 1}")
-        if array.ndim == 0:
-            array = np.full(len(seeds), array)
-        if array.shape != (len(seeds),):
-            raise GanportError(f"expected one label, or one per seed ({len(seeds)}), got {array.size}")
+        if array.shape != (count,):
+            raise GanportError(f"expected one label, or one per seed ({count}), got {array.size}")
         if array.size and not (array.min() >= 0 and array.max() < n_classes):
-            raise GanportError(f"class {array.max()} does not exist", hint=f"classes are 0 … {n_classes - 1}")
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")
         return array.astype(np.int64)
 
 

@@ -5,14 +5,16 @@ The rounding is torchvision's save_image: floor(255 v + 0.5), clamped to 0 … 2
 
 from __future__ import annotations
 
-import io
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-
+from gan_serve import png
 from gan_serve.errors import GanportError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -40,13 +42,33 @@ def grid(pixels_NHWC: U8, cols: int | None = None, padding: int = 2) -> U8:
     cols < 1, and for a picture over `MAX_GRID_PIXELS`.
     """
     n, height, width, channels = pixels_NHWC.shape
-    rows, cols = grid_shape(n, height, width, cols, padding)
-    canvas = np.zeros((rows * (height + padding) + padding, cols * (width + padding) + padding, channels), np.uint8)
-    for index, pixels in enumerate(pixels_NHWC):
-        top = padding + (index // cols) * (height + padding)
-        left = padding + (index % cols) * (width + padding)
-        canvas[top : top + height, left : left + width] = pixels
-    return canvas
+    canvas = Canvas(n, (channels, height, width), cols, padding)
+    canvas.add(pixels_NHWC)
+    return canvas.picture_HWC
+
+
+class Canvas:
+    """A grid that is filled batch by batch, so that the images are never held twice.
+
+    Raises as `grid`, before anything is drawn. `picture_HWC` is the picture so far.
+    """
+
+    def __init__(self, n: int, image: tuple[int, int, int], cols: int | None = None, padding: int = 2) -> None:
+        channels, self._height, self._width = image
+        rows, self.cols = grid_shape(n, self._height, self._width, cols, padding)
+        self._padding = padding
+        self._filled = 0
+        sides = (rows * (self._height + padding) + padding, self.cols * (self._width + padding) + padding)
+        self.picture_HWC: U8 = np.zeros((*sides, channels), np.uint8)
+
+    def add(self, pixels_NHWC: U8) -> None:
+        """The next images, uint8 (N, H, W, C), in reading order."""
+        for pixels in pixels_NHWC:
+            row, column = divmod(self._filled, self.cols)
+            top = self._padding + row * (self._height + self._padding)
+            left = self._padding + column * (self._width + self._padding)
+            self.picture_HWC[top : top + self._height, left : left + self._width] = pixels
+            self._filled += 1
 
 
 def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding: int = 2) -> tuple[int, int]:
@@ -69,19 +91,14 @@ def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding
 
 def to_pil(pixels_HWC: U8) -> Image.Image:
     """One uint8 image (H, W, 1 or 3) as a Pillow image, mode L or RGB."""
+    from PIL import Image
+
     return Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[-1] == 1 else pixels_HWC)
 
 
 def encode_png(pixels_HWC: U8, text: dict[str, str] | None = None, compress_level: int = 1) -> bytes:
-    """One image as PNG bytes, lossless, with `text` in its tEXt/iTXt chunks.
+    """One image as PNG bytes, lossless, with `text` in its tEXt/iTXt chunks (see `gan_serve.png`).
 
-    zlib level 1 by default: within a few per cent of level 6 in size on generated images, several times faster.
+    zlib level 1 by default: a few per cent larger than level 6 on generated images, several times faster.
     """
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value)
-    buffer = io.BytesIO()
-    to_pil(pixels_HWC).save(buffer, "PNG", pnginfo=info, compress_level=compress_level)
-    return buffer.getvalue()
+    return png.encode(pixels_HWC, text, compress_level)

@@ -35,6 +35,9 @@ LATENT_LAWS: tuple[LatentLaw, ...] = get_args(LatentLaw)
 SEED_LIMIT = 2**53
 """Seeds lie in [0, 2**53): exact as a float64, so exact in JSON and JavaScript."""
 
+MAX_SEEDS_AT_ONCE = 100_000_000
+"""The most seeds of a range that become an array."""
+
 MIN_TRUNCATION = 0.05
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -102,19 +105,40 @@ def latents(
 
 
 def check_seeds(seeds: Iterable[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """`seeds` as an int64 array. Raises `GanportError` for anything that is not an integer in [0, 2**53)."""
-    array = np.asarray(seeds if isinstance(seeds, (np.ndarray, range)) else list(seeds))
+    """`seeds` as an int64 array. Raises `GanportError` for anything that is not an integer in [0, 2**53).
+
+    A range is checked before a single seed of it is stored; one of more than `MAX_SEEDS_AT_ONCE` is refused
+    (`Generator.stream` takes it).
+    """
+    if isinstance(seeds, range):
+        check_seed_range(seeds)
+        if len(seeds) > MAX_SEEDS_AT_ONCE:
+            raise GanportError(
+                f"{len(seeds)} seeds at once, the most is {MAX_SEEDS_AT_ONCE}",
+                hint="take them in parts, or stream them",
+            )
+        return np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
+    array = np.asarray(seeds if isinstance(seeds, np.ndarray) else list(seeds))
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise GanportError("seeds must be a one-dimensional sequence of integers")
-    low, high = int(array.min()), int(array.max())
+    _check_bounds(int(array.min()), int(array.max()))
+    return array.astype(np.int64)
+
+
+def check_seed_range(seeds: range) -> None:
+    """Raises `GanportError` when a range of seeds leaves [0, 2**53), however long it is."""
+    if seeds:
+        _check_bounds(min(seeds[0], seeds[-1]), max(seeds[0], seeds[-1]))
+
+
+def _check_bounds(low: int, high: int) -> None:
     if low < 0 or high >= SEED_LIMIT:
         raise GanportError(
             f"a seed must lie in 0 … 2**53 - 1, got {low if low < 0 else high}",
             hint="a seed is an image's number; use any whole number from 0",
         )
-    return array.astype(np.int64)
 
 
 def _draw(seeds: npt.NDArray[np.int64], z_dim: int, law: LatentLaw, round_index: int) -> npt.NDArray[np.float64]:

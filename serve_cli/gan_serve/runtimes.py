@@ -1,0 +1,66 @@
+"""Which runtime loads a model file: its suffix says.
+
+`.onnx` is onnxruntime's. Any other suffix is looked up among the entry points of the group `ganport.runtimes`
+(suffix → a callable (path, provider, threads) -> Generator), so that a runtime that needs torch can live in a package
+that does; they are only scanned when such a file is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.generator import Generator
+from gan_serve.model_file import check_model_file
+
+GROUP = "ganport.runtimes"
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".pkl", ".tar", ".safetensors", ".bin")
+
+
+def load(
+    path: str | os.PathLike[str],
+    provider: str = "auto",
+    threads: int | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Generator:
+    """Loads a generator file with the runtime of its suffix.
+
+    say   takes each sentence about what the file does not say and was assumed, and about a provider that "auto" had
+          to pass over; None: silence (the assumptions are in `contract.assumptions` all the same).
+    Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator.
+    """
+    path = check_model_file(path)
+    if path.suffix.lower() == ".onnx":
+        from gan_serve.onnx_generator import OnnxGenerator
+
+        generator = OnnxGenerator(path, provider, threads)
+        if say is not None:
+            if not generator.ours:
+                say(f"{path.name} has no gan.* metadata; assumed: {'; '.join(generator.contract.assumptions)}")
+            for reason in generator.skipped:
+                say(f"auto passed over {reason}")
+        return generator
+    return _other_runtime(path)(path, provider, threads)
+
+
+def _other_runtime(path: Path) -> Callable[[Path, str, int | None], Generator]:
+    import importlib.metadata
+
+    suffix = path.suffix.lower().removeprefix(".")
+    found = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+    if suffix not in found:
+        known = ", ".join([".onnx", *(f".{name}" for name in sorted(found))])
+        if path.suffix.lower() in _CHECKPOINTS:
+            raise GanportError(
+                f"{path} is a checkpoint by its name, expected {known}",
+                hint=f"export it first: gan-export onnx --ckpt {path}",
+            )
+        raise GanportError(f"{path}: a model's name ends in {known}", hint="rename the file if it is one")
+    try:
+        runtime: Callable[[Path, str, int | None], Generator] = found[suffix].load()
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(error.name or "a package", "export", f"running .{suffix} models") from error
+    return runtime
