@@ -1,0 +1,75 @@
+"""Training batches: uint8 images in, float images in [-1, 1] on the device out, in an order that a step number fixes.
+
+The data lie on the device as uint8 when they fit (no copy per step but the indices); otherwise each batch is read from
+the memory-mapped cache. A DataLoader's shuffle=True, drop_last=False, without its workers: nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gan_serve.errors import GanportError
+
+RESIDENT_LIMIT_BYTES = 2 << 30
+
+
+class Batches:
+    """The batches of a data set, in the order of `seed`.
+
+    Epoch e visits every image once, in the permutation that a generator seeded by (seed, e) gives; its last batch is
+    smaller unless the batch size divides the data, and is left out when it would hold one image (BatchNorm).
+    """
+
+    def __init__(
+        self,
+        pixels_NHWC: npt.NDArray[np.uint8],
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        resident_limit_bytes: int = RESIDENT_LIMIT_BYTES,
+    ) -> None:
+        if len(pixels_NHWC) < 2:
+            raise GanportError(
+                f"training needs at least 2 images, the data hold {len(pixels_NHWC)}", hint="add images to the data"
+            )
+        self.pixels_NHWC = pixels_NHWC
+        self.seed = seed
+        self.device = device
+        self.batch_size = min(batch_size, len(pixels_NHWC))
+        full, rest = divmod(len(pixels_NHWC), self.batch_size)
+        self.per_epoch = full + (rest > 1)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._resident: Tensor | None = None
+        if device.type != "cpu" and pixels_NHWC.nbytes <= resident_limit_bytes:
+            self._resident = torch.tensor(pixels_NHWC, device=device)
+
+    def __call__(self, step: int) -> Tensor:
+        """The batch of step number `step` (from 0): float32 (n, C, H, W) in [-1, 1], on the device."""
+        epoch, index = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self.order(epoch)
+        return self.take(self._order[index * self.batch_size : (index + 1) * self.batch_size])
+
+    def order(self, epoch: int) -> Tensor:
+        """The permutation of the images in `epoch`: int64 (N,), on the CPU."""
+        # One stream per epoch, whatever came before: SeedSequence mixes the pair into independent 64 bits.
+        state = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
+        rng = torch.Generator().manual_seed(state >> 1)
+        return torch.randperm(len(self.pixels_NHWC), generator=rng)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """The images of `indices` (int64 (n,), on the CPU), as `__call__` gives them."""
+        if self._resident is not None:
+            images_NHWC = self._resident[indices.to(self.device, non_blocking=True)]
+        else:
+            images_NHWC = torch.from_numpy(self.pixels_NHWC[indices.numpy()]).to(self.device)
+        return normalise(images_NHWC)
+
+
+def normalise(pixels_NHWC: Tensor) -> Tensor:
+    """uint8 (N, H, W, C) → float32 (N, C, H, W) in [-1, 1]: ToTensor, then Normalize(0.5, 0.5)."""
+    return pixels_NHWC.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)

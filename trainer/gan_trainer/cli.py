@@ -1,0 +1,179 @@
+"""The command `gan-train`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_serve import console
+from gan_serve.console import EXIT_INTERRUPTED
+from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.latents import SEED_LIMIT
+from gan_trainer.config import chosen_limit, limit_of
+from gan_trainer.networks import ARCHITECTURES, SIZES
+from gan_trainer.presets import PRESETS
+
+NAME = "gan-train"
+
+app = console.new_app("")
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="digits, mnist, fashion-mnist, cifar10, celeba, or a folder: of images (any depth), or of idx files. "
+        "[default: digits]",
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A recipe, see --list-presets. [default: default]", show_default=False),
+]
+ListPresets = Annotated[bool, typer.Option("--list-presets", help="Print the presets and exit.")]
+Arch = Annotated[str | None, typer.Option(metavar="|".join(ARCHITECTURES), help="The networks.")]
+Size = Annotated[int | None, typer.Option(metavar="PIXELS", help=f"Side of the images: {', '.join(map(str, SIZES))}.")]
+Channels = Annotated[int | None, typer.Option(metavar="1|3", help="1 for grey, 3 for RGB.")]
+Width = Annotated[int | None, typer.Option(metavar="N", help="ngf and ndf of DCGAN; 64 is the tutorials' width.")]
+ZDim = Annotated[int | None, typer.Option(metavar="N", help="Components of a latent.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="The run's folder. [default: runs/DATA-ARCHSIZE, a new one]", show_default=False
+    ),
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Train this many batches in all.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Train this many passes over the data in all.")]
+Minutes = Annotated[float | None, typer.Option(metavar="N", help="Train for this long in all.")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Images per step.")]
+Lr = Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate, of both networks.")]
+UseEma = Annotated[
+    bool | None,
+    typer.Option("--ema/--no-ema", help="Export an average of the weights, or the last ones.", show_default=False),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Of weights, latents and order. [default: 0]", show_default=False),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.")]
+Ngpu = Annotated[int, typer.Option(metavar="N", min=1, help="Share each batch among the first N CUDA devices.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: torch's choice]")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the newest of its name).")]
+Root = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where the data sets known by name lie, looked up first.")
+]
+ReportEvery = Annotated[
+    int | None, typer.Option(metavar="STEPS", help="A line in log.jsonl, g.pt and last.pt this often.")
+]
+SampleEvery = Annotated[int | None, typer.Option(metavar="STEPS", help="A picture of the fixed latents this often.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
+
+
+@app.command()
+def train(
+    data: Data = None,
+    preset: Preset = None,
+    list_presets: ListPresets = False,
+    arch: Arch = None,
+    size: Size = None,
+    channels: Channels = None,
+    width: Width = None,
+    z_dim: ZDim = None,
+    out: Out = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    batch_size: BatchSize = None,
+    lr: Lr = None,
+    ema: UseEma = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    ngpu: Ngpu = 1,
+    threads: Threads = None,
+    resume: Resume = False,
+    root: Root = None,
+    report_every: ReportEvery = None,
+    sample_every: SampleEvery = None,
+    as_json: AsJson = False,
+) -> int:
+    """Train a GAN on images; the generator to export is FOLDER/g.pt.
+
+    A preset sets everything; any option beside it overrides its part. Prints the path of g.pt; losses and progress
+    go to stderr. The folder also gets the log, sample pictures, loss curves and an animation. Ctrl-C saves, --resume
+    goes on.
+
+    \b
+    Examples:
+      gan-train                                               handwritten digits, no download
+      gan-train --data fashion-mnist --size 32 --minutes 10
+      gan-train --data photos/ --preset dcgan64 --out runs/photos
+      gan-train --resume --out runs/photos --epochs 20
+    """
+    if list_presets:
+        print(presets_table())
+        return 0
+    limit = chosen_limit(steps, epochs, minutes)
+    if seed is not None and not 0 <= seed < SEED_LIMIT:
+        raise GanportError(f"--seed must lie in 0 … 2**53 - 1, got {seed}")
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackageError("torch", "train", "gan-train") from error
+    from gan_trainer import session
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run, outcome = session.train(
+        session.Request(
+            data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
+            batch_size=batch_size, lr=lr, ema=ema, seed=seed, limit=limit, report_every=report_every,
+            sample_every=sample_every, out=out, resume=resume, root=root, device=device, ngpu=ngpu,
+        )
+    )  # fmt: skip
+    if outcome.interrupted:
+        console.note(f"interrupted at step {outcome.step}, saved")
+        console.note(f"hint: go on with {NAME} --resume --out {shlex.quote(str(run.path))}")
+        return EXIT_INTERRUPTED
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "checkpoint": str(run.generator),
+                    "run": str(run.path),
+                    "step": outcome.step,
+                    "images": outcome.images,
+                    "minutes": round(outcome.minutes, 3),
+                    **outcome.numbers,
+                }
+            )
+        )
+    else:
+        print(run.generator)
+    return 0
+
+
+def presets_table() -> str:
+    """The presets, one a row."""
+    rows = []
+    for name, (recipe, text) in PRESETS.items():
+        colour = {None: "", 1: " grey", 3: " RGB"}[recipe.channels]
+        rows.append(
+            (
+                name,
+                f"{recipe.arch} {recipe.size or 'any size'}{colour}",
+                str(recipe.batch_size),
+                f"{recipe.lr_g:g}",
+                str(limit_of(recipe)),
+                text,
+            )
+        )
+    return console.table(("preset", "network", "batch", "lr", "trains for", "what"), rows, right=(2,))
+
+
+def main() -> None:
+    """The entry point."""
+    console.run(app, NAME)

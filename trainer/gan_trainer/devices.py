@@ -1,0 +1,52 @@
+"""Which device trains."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gan_serve.errors import GanportError
+
+
+def resolve(name: str, ngpu: int = 1) -> torch.device:
+    """The device called `name`: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:1".
+
+    Raises `GanportError` when it is not there, or when `ngpu` devices are asked for and there are fewer.
+    """
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if present else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (kind == "cpu" and index) or (":" in name and not index.isdecimal()):
+        raise GanportError(f"unknown device {name!r}", hint="devices: auto, cpu, cuda, cuda:0, cuda:1, …")
+    if kind == "cuda" and present == 0:
+        raise GanportError(
+            "no CUDA device was found by torch", hint="use --device cpu, or install a torch built for your GPU's driver"
+        )
+    if kind == "cuda" and int(index or 0) >= present:
+        raise GanportError(f"no device {name}, there {_count(present)}", hint=f"the last is cuda:{present - 1}")
+    if ngpu > 1:
+        if kind == "cpu":
+            raise GanportError(f"--ngpu {ngpu} needs CUDA devices, training runs on the CPU", hint="leave --ngpu out")
+        if index:
+            raise GanportError(f"--ngpu {ngpu} takes the first {ngpu} devices, --device names {name}")
+        if ngpu > present:
+            raise GanportError(f"--ngpu {ngpu} asks for more devices than the {present} there are")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device for people and provenance: "cpu", or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def parallel(network: nn.Module, ngpu: int) -> nn.Module:
+    """`network` itself, or on `ngpu` > 1 devices in DataParallel, as PyTorch's DCGAN tutorial does it.
+
+    Each replica normalises its own share of a batch, and only the first one's running statistics are kept.
+    """
+    return nn.DataParallel(network, list(range(ngpu))) if ngpu > 1 else network
+
+
+def _count(n: int) -> str:
+    return "is 1 CUDA device" if n == 1 else f"are {n} CUDA devices"

@@ -1,0 +1,78 @@
+"""Discriminators: the mirror image of each generator in `gan_trainer.networks`.
+
+All give logits, float32 (N,). The tutorials end in a sigmoid and take BCELoss; the logits with
+BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`).
+
+- mlp (PyTorch-GAN): flatten → 512 → 256 → 1, LeakyReLU 0.2, no normalisation.
+- dcgan (Radford et al. 2016, arXiv:1511.06434): the generator's convolutions backwards, LeakyReLU 0.2, BatchNorm on
+  all but the first and last, no biases. At 96 the first one has kernel 5 and stride 3.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from gan_serve.errors import GanportError
+from gan_trainer.networks import ARCHITECTURES, DCGAN_STEPS
+from gan_trainer.recipes import Init
+
+MLP_HIDDEN = (512, 256)
+SLOPE = 0.2
+
+
+class Discriminator(nn.Module):
+    """forward(image float32 (N, C, H, W) in [-1, 1]) → logits float32 (N,): positive means real."""
+
+    def __init__(self, arch: str, image: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        if arch not in ARCHITECTURES:
+            raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
+        self.layers = nn.Sequential(*(_mlp(image, width) if arch == "mlp" else _dcgan(image, width)))
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        logits: Tensor = self.layers(image_NCHW)
+        return logits.flatten()
+
+
+def initialise(network: nn.Module, init: Init) -> None:
+    """Draws the weights anew from torch's global generator: DCGAN's law, or (nothing to do) torch's own.
+
+    DCGAN: every convolution N(0, 0.02), every BatchNorm weight N(1, 0.02) with bias 0.
+    """
+    if init == "torch":
+        return
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+
+
+def _mlp(image: tuple[int, int, int], width: int) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Flatten()]
+    features = math.prod(image)
+    for tutorial_width in MLP_HIDDEN:
+        hidden = max(1, tutorial_width * width // 64)
+        layers += [nn.Linear(features, hidden), nn.LeakyReLU(SLOPE)]
+        features = hidden
+    return [*layers, nn.Linear(features, 1)]
+
+
+def _dcgan(image: tuple[int, int, int], width: int) -> list[nn.Module]:
+    steps = DCGAN_STEPS[image[1]]
+    layers: list[nn.Module] = []
+    channels = image[0]
+    # A generator's layer i takes what layer i - 1 made: read backwards, that is what this layer gives.
+    for index in range(len(steps) - 1, 0, -1):
+        _, kernel, stride, padding = steps[index]
+        out = steps[index - 1][0] * width
+        layers.append(nn.Conv2d(channels, out, kernel, stride, padding, bias=False))
+        if index < len(steps) - 1:
+            layers.append(nn.BatchNorm2d(out))
+        layers.append(nn.LeakyReLU(SLOPE, inplace=True))
+        channels = out
+    _, kernel, stride, padding = steps[0]
+    return [*layers, nn.Conv2d(channels, 1, kernel, stride, padding, bias=False)]

@@ -1,0 +1,260 @@
+"""The training loop: steps, reports, samples, and an end that is always saved.
+
+for step: batch, latents → train_step → EMA       (nothing waits for the device)
+print:    the step's losses on the terminal
+report:   losses checked for NaN, weights too; log.jsonl, last.pt, g.pt
+sample:   the fixed latents drawn with the weights that g.pt would hold
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import gan_serve
+from gan_serve.errors import JobError
+from gan_serve.images import to_pixels
+from gan_trainer import pictures
+from gan_trainer.batches import Batches
+from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.devices import describe, parallel
+from gan_trainer.progress import Progress, loss_line
+from gan_trainer.rundir import RunDir
+from gan_trainer.state import TrainState
+from gan_trainer.steps import STATS, train_step
+from gan_trainer.stop import StopRequest
+
+PICTURE_SHARE = 0.05
+"""Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended. `numbers` are the last step's losses (empty when no step was made)."""
+
+    step: int
+    images: int
+    minutes: float
+    numbers: dict[str, float]
+    interrupted: bool
+
+
+class Training:
+    """One run, from its state to its end. The state, the run's folder and the data belong to it while it runs."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        pixels_NHWC: npt.NDArray[np.uint8],
+        run: RunDir,
+        device: torch.device,
+        *,
+        ngpu: int = 1,
+        progress: Progress | None = None,
+    ) -> None:
+        self.state = state
+        self.config = state.config
+        self.recipe = state.config.recipe
+        self.run_dir = run
+        self.device = device
+        self.batches = Batches(pixels_NHWC, self.recipe.batch_size, self.config.seed, device)
+        self.progress = progress or Progress()
+        self.G = parallel(state.generator, ngpu)
+        self.D = parallel(state.discriminator, ngpu)
+        self.numbers: dict[str, float] = {}
+        self._window: list[Tensor] = []
+        self._began = 0.0
+        self._last_report = (0, 0.0)
+        self._reported = state.step
+        self._saved: int | None = None
+        self._aside = 0.0
+        self._picture_seconds = self._picture_cost = 0.0
+
+    def run(self) -> Outcome:
+        """Trains up to the limit, or until Ctrl-C or SIGTERM.
+
+        Raises `JobError` when the training diverges, `GanportError` when the disk refuses; the last good g.pt and
+        last.pt are then still there.
+        """
+        try:
+            with StopRequest() as stop:
+                self._start()
+                while not stop.requested and not self.reached:
+                    self._step()
+                    self._after_step()
+                self._end(stop.requested)
+        finally:
+            self.progress.close()
+        return Outcome(self.state.step, self.state.images, self.state.seconds / 60, self.numbers, stop.requested)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the limit is reached."""
+        return self.config.limit.reached(self.state.step, self.state.seconds, self.batches.per_epoch)
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        self._began = now - self.state.seconds
+        self._last_report = (self.state.images, now)
+        if self.state.step == 0:
+            self.state.save(self.run_dir.last)
+            self._sample()
+
+    def _end(self, interrupted: bool) -> None:
+        """Saves. An interruption adds no line to the log and no sample: the resumed run's are as if it never was."""
+        step = self.state.step
+        if step and not interrupted and self._reported != step:
+            self._report()
+        if step and self._saved != step:
+            self._save()
+        if not interrupted and not self.run_dir.sample(step).exists():
+            self._sample()
+        self._draw_pictures()
+
+    def _step(self) -> None:
+        state, recipe = self.state, self.recipe
+        real_NCHW = self.batches(state.step)
+        z = torch.randn(len(real_NCHW), recipe.z_dim, generator=state.z_rng).to(self.device, non_blocking=True)
+        stats = train_step(
+            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
+            order=recipe.order, d_loss=recipe.d_loss,
+        )  # fmt: skip
+        if state.ema is not None:
+            state.ema.update(state.generator, state.step)
+        self._window.append(stats)
+        state.step += 1
+        state.images += len(real_NCHW)
+        state.seconds = time.monotonic() - self._began
+
+    def _after_step(self) -> None:
+        step, recipe = self.state.step, self.recipe
+        limit = self.config.limit
+        self.progress.update(limit.fraction(step, self.state.seconds, self.batches.per_epoch), step, self.state.images)
+        epoch_ends = recipe.checkpoint_every_epoch and step % self.batches.per_epoch == 0
+        if step % recipe.report_every == 0 or epoch_ends:
+            self._report()
+            if epoch_ends:
+                self._save_generator(self.run_dir.epoch_checkpoint(step // self.batches.per_epoch))
+        elif recipe.print_every and step % recipe.print_every == 0:
+            self._read_losses()
+            self.progress.line(self._line())
+        if step % recipe.sample_every == 0:
+            began = time.monotonic()
+            self._sample()
+            if self._picture_seconds + self._picture_cost <= PICTURE_SHARE * self.state.seconds:
+                self._draw_pictures()
+            self._aside += time.monotonic() - began
+
+    def _report(self) -> None:
+        """One line in log.jsonl, then last.pt and g.pt: what a kill -9 cannot take back."""
+        self._read_losses()
+        self._check_weights()
+        state = self.state
+        images_before, then = self._last_report
+        images_per_s = (state.images - images_before) / max(time.monotonic() - then - self._aside, 1e-9)
+        self.run_dir.append_log(
+            {
+                "step": state.step,
+                "epoch": round(state.step / self.batches.per_epoch, 4),
+                "images": state.images,
+                **self.numbers,
+                "images_per_s": round(images_per_s, 1),
+                "minutes": round(state.seconds / 60, 3),
+            }
+        )
+        self._save()
+        self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
+        self._reported = state.step
+        self._last_report = (state.images, time.monotonic())
+        self._aside = 0.0
+
+    def _read_losses(self) -> None:
+        """Fetches the steps since the last reading. Raises `JobError` naming the first that is not finite."""
+        if not self._window:
+            return
+        stats = torch.stack(self._window).cpu()
+        first = self.state.step - len(stats) + 1
+        self._window.clear()
+        bad = (~stats.isfinite()).any(1).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            column = int((~stats[row].isfinite()).nonzero()[0])
+            raise self._diverged(f"{STATS[column]} is {stats[row, column]:g} at step {first + row}")
+        self.state.history.extend(stats)
+        self.numbers = {name: round(value, 6) for name, value in zip(STATS, stats[-1].tolist(), strict=True)}
+
+    def _check_weights(self) -> None:
+        network = self.state.not_finite()
+        if network is not None:
+            raise self._diverged(f"the {network} holds NaN or infinite weights at step {self.state.step}")
+
+    def _diverged(self, what: str) -> JobError:
+        recipe = self.recipe
+        rates = f"{recipe.lr_g:g}" if recipe.lr_g == recipe.lr_d else f"{recipe.lr_g:g} and {recipe.lr_d:g}"
+        good = max(self._reported, self._saved or 0)
+        kept = f"{self.run_dir.generator} of step {good} is kept" if good else "no checkpoint was written yet"
+        return JobError(
+            f"the training diverged: {what}",
+            hint=f"start again with a lower --lr (it was {rates}), a larger --batch-size or another --preset; {kept}",
+        )
+
+    def _save(self) -> None:
+        self._read_losses()
+        self._check_weights()
+        self.state.save(self.run_dir.last)
+        self._save_generator(self.run_dir.generator)
+        self._saved = self.state.step
+
+    def _save_generator(self, target: Path) -> None:
+        state = self.state
+        weights = state.exported.state_dict()
+        save_generator(GeneratorCheckpoint(self.config.spec(), weights, state.which, self._provenance()), target)
+
+    def _provenance(self) -> dict[str, Any]:
+        config, state = self.config, self.state
+        return {
+            "data": {"name": config.data_name, "fingerprint": config.fingerprint, "images": config.n_images},
+            "recipe": config.recipe.to_json(),
+            "seed": config.seed,
+            "steps": state.step,
+            "images": state.images,
+            "minutes": round(state.seconds / 60, 2),
+            "device": describe(self.device),
+            "versions": {
+                "ganport": gan_serve.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }  # fmt: skip
+
+    def _line(self) -> str:
+        limit = self.config.limit
+        epochs = int(limit.amount) if limit.unit == "epochs" else None
+        return loss_line(self.state.step, self.batches.per_epoch, epochs, self.numbers)
+
+    def _sample(self) -> None:
+        images_NCHW = pictures.draw_seeds(self.state.exported, range(self.recipe.n_fixed))
+        target = self.run_dir.sample(self.state.step)
+        pictures.save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
+
+    def _draw_pictures(self) -> None:
+        """losses.png, progress.webp and real_vs_fake.png anew."""
+        began = time.monotonic()
+        self._read_losses()
+        run, state = self.run_dir, self.state
+        if state.step:
+            pictures.plot_losses(state.history, run.losses)
+        pictures.animate(run.sample_files(), run.progress)
+        n = min(64, len(self.batches.pixels_NHWC))
+        reals_NHWC = self.batches.pixels_NHWC[np.sort(self.batches.order(0)[:n].numpy())]
+        fakes_NHWC = to_pixels(pictures.draw_seeds(state.exported, range(n)).numpy())
+        pictures.compare(reals_NHWC, fakes_NHWC, run.real_vs_fake)
+        self._picture_cost = time.monotonic() - began
+        self._picture_seconds += self._picture_cost

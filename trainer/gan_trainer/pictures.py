@@ -1,0 +1,128 @@
+"""The pictures of a run: sample grids, loss curves, the animation, reals next to fakes.
+
+They are drawn from what is on disk or passed in, and change nothing: a training gives the same bits with or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_serve.atomic import atomic_path, write_bytes
+from gan_serve.errors import MissingPackageError
+from gan_serve.images import encode_png, grid, to_pixels
+from gan_serve.latents import latents
+from gan_trainer.build import SpecGenerator
+from gan_trainer.history import History
+from gan_trainer.recipes import Grid
+
+U8 = npt.NDArray[np.uint8]
+
+MAX_FRAMES = 60
+FRAME_MS = 150
+LAST_FRAME_MS = 2000
+DRAW_BATCH = 64
+
+
+@torch.no_grad()
+def draw_seeds(generator: SpecGenerator, seeds: range) -> Tensor:
+    """The images of `seeds`, float32 (n, C, H, W) in [-1, 1] on the CPU: what gan-gen draws from the export.
+
+    In eval mode; the module's own mode is put back.
+    """
+    device = next(generator.parameters()).device
+    z = torch.from_numpy(latents(seeds, generator.spec.z_dim, generator.spec.latent))
+    training = generator.training
+    generator.eval()
+    images = [generator(chunk.to(device)).cpu() for chunk in z.split(DRAW_BATCH)]
+    generator.train(training)
+    return torch.cat(images)
+
+
+def save_samples(images_NCHW: Tensor, target: Path, cols: int, style: Grid) -> None:
+    """A grid of images in [-1, 1], `cols` a row.
+
+    "exact" gives the pixels that an export gives; "save_image" is torchvision's save_image(nrow=cols, normalize=True),
+    which stretches the darkest and brightest value of the whole grid to black and white.
+    """
+    if style == "exact":
+        write_bytes(target, encode_png(grid(to_pixels(images_NCHW.numpy()), cols)))
+        return
+    try:
+        from torchvision.utils import save_image
+    except ImportError as error:
+        raise MissingPackageError("torchvision", "train", "this preset's image grid") from error
+    with atomic_path(target) as temporary:
+        save_image(images_NCHW, temporary, nrow=cols, normalize=True)
+
+
+def plot_losses(history: History, target: Path) -> None:
+    """Loss_D, Loss_G, D(x) and D(G(z)) over the steps: every step faint, a moving average bold."""
+    from matplotlib.figure import Figure
+
+    values = history.values.numpy()
+    steps = (np.arange(len(values)) + 0.5) * history.stride + 0.5
+    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    curves = (
+        (upper, 1, "Loss_G", "tab:orange"),
+        (upper, 0, "Loss_D", "tab:blue"),
+        (lower, 2, "D(x)", "tab:green"),
+        (lower, 4, "D(G(z))", "tab:red"),
+    )
+    for axes, column, label, colour in curves:
+        axes.plot(steps, values[:, column], color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smooth(values[:, column]), color=colour, linewidth=1.6, label=label)
+    upper.set(title="Generator and discriminator during training", ylabel="loss", ylim=(0, None))
+    lower.set(xlabel="step", ylabel="probability of real", ylim=(0, 1))
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper right")
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary)
+
+
+def smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """A centred moving mean over a fiftieth of the curve (shorter at its ends), as long as `values`."""
+    half = max(1, len(values) // 100)
+    total = np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    means: npt.NDArray[np.float64] = (total[high] - total[low]) / (high - low)
+    return means
+
+
+def animate(frames: Sequence[Path], target: Path) -> None:
+    """An endless animated WebP of the sample pictures, at most `MAX_FRAMES` of them, the last one held."""
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int))]
+    pictures = []
+    for frame in chosen:
+        with Image.open(frame) as picture:
+            pictures.append(picture.convert("RGB"))
+    durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
+    with atomic_path(target) as temporary:
+        pictures[0].save(
+            temporary, "WEBP", save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80
+        )
+
+
+def compare(real_NHWC: U8, fake_NHWC: U8, target: Path, cols: int = 8) -> None:
+    """Real images on the left, fakes on the right, as in PyTorch's DCGAN tutorial."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 6.4), dpi=100, layout="constrained")
+    for axes, title, pixels_NHWC in zip(
+        figure.subplots(1, 2), ("Real images", "Fake images"), (real_NHWC, fake_NHWC), strict=True
+    ):
+        picture = grid(pixels_NHWC, cols)
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title)
+        axes.set_axis_off()
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary)

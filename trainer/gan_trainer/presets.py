@@ -1,0 +1,85 @@
+"""The named recipes: five tutorials, as closely as docs/training.md says, and `default`, our own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from gan_serve.errors import GanportError
+from gan_trainer.recipes import Recipe
+
+GAN_BASIC = Recipe(
+    name="gan-basic",
+    init="torch",
+    order="g_first",
+    d_loss="mean",
+    epochs=50,
+    grid="save_image",
+)
+
+MLP_MNIST = Recipe(
+    name="mlp-mnist",
+    arch="mlp",
+    size=28,
+    channels=1,
+    init="torch",
+    order="g_first",
+    d_loss="mean",
+    epochs=200,
+    report_every=400,
+    print_every=1,
+    sample_every=400,
+    n_fixed=25,
+    cols=5,
+)
+
+DCGAN64 = Recipe(
+    name="dcgan64",
+    size=64,
+    channels=3,
+    batch_size=128,
+    epochs=5,
+    report_every=250,
+    print_every=50,
+    sample_every=500,
+)
+
+DCGAN64_FACADES = dataclasses.replace(
+    DCGAN64, name="dcgan64-facades", epochs=100, report_every=50, print_every=0, sample_every=50
+)
+
+DCGAN96 = Recipe(
+    name="dcgan96",
+    size=96,
+    channels=3,
+    lr_g=1e-4,
+    lr_d=1e-4,
+    batch_size=100,
+    epochs=25,
+    checkpoint_every_epoch=True,
+)
+
+DEFAULT = Recipe(
+    name="default",
+    steps=3000,
+    ema_beta=0.999,
+    sample_every=250,
+)
+
+PRESETS: dict[str, tuple[Recipe, str]] = {
+    "default": (DEFAULT, "DCGAN, averaged weights"),
+    "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
+    "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
+    "dcgan64": (DCGAN64, "PyTorch's DCGAN tutorial, for CelebA"),
+    "dcgan64-facades": (DCGAN64_FACADES, "the same for building facades"),
+    "dcgan96": (DCGAN96, "for anime faces, keeps every epoch"),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The preset called `name`. Raises `GanportError` with the nearest name when there is none."""
+    if name in PRESETS:
+        return PRESETS[name][0]
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise GanportError(f"unknown preset {name!r}", hint=f"{hint}presets: {', '.join(PRESETS)}")

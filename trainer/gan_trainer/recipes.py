@@ -1,0 +1,122 @@
+"""A recipe: everything that decides a training, as one frozen value. `gan_trainer.presets` has the named ones.
+
+No torch here, so that `gan-train --help` needs none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gan_serve.errors import GanportError
+from gan_trainer.networks import ARCHITECTURES, SIZES
+
+Order = Literal["d_first", "g_first"]
+DLoss = Literal["sum", "mean"]
+Init = Literal["dcgan", "torch"]
+Grid = Literal["exact", "save_image"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All hyperparameters of a training. Raises `GanportError` on construction for a value out of range.
+
+    name              the preset it started from
+    arch              "mlp" or "dcgan", see `gan_trainer.networks`
+    size, channels    of the images; None: as the data set has them
+    width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
+    init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them
+    order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
+    d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass
+    lr_g, lr_d        Adam's learning rates; `betas` are its two decay rates
+    batch_size        images per step; the last, smaller batch of an epoch is kept
+    epochs, steps     how long to train when nothing else is asked for (one of them is set)
+    ema_beta          decay of the weight average that is exported, or None for the raw weights
+    report_every      steps between reports: a line in log.jsonl, g.pt and last.pt
+    print_every       steps between printed losses, or 0 to print with each report
+    sample_every      steps between pictures of the fixed latents
+    n_fixed, cols     how many fixed latents, and how many a row
+    grid              "exact": pixels as an export gives them; "save_image": torchvision's, stretched to min … max
+    checkpoint_every_epoch  keep a g.pt of every epoch in checkpoints/
+    """
+
+    name: str
+    arch: str = "dcgan"
+    size: int | None = None
+    channels: int | None = None
+    width: int = 64
+    z_dim: int = 100
+    init: Init = "dcgan"
+    order: Order = "d_first"
+    d_loss: DLoss = "sum"
+    lr_g: float = 2e-4
+    lr_d: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    batch_size: int = 64
+    epochs: int | None = None
+    steps: int | None = None
+    ema_beta: float | None = None
+    report_every: int = 100
+    print_every: int = 0
+    sample_every: int = 500
+    n_fixed: int = 64
+    cols: int = 8
+    grid: Grid = "exact"
+    checkpoint_every_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("arch", self.arch, ARCHITECTURES)
+        _one_of("init", self.init, get_args(Init))
+        _one_of("order", self.order, get_args(Order))
+        _one_of("d_loss", self.d_loss, get_args(DLoss))
+        _one_of("grid", self.grid, get_args(Grid))
+        if self.size is not None and self.size not in SIZES:
+            raise GanportError(f"no network for size {self.size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
+        if self.channels not in (None, 1, 3):
+            raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
+        for name in ("width", "z_dim", "report_every", "sample_every", "n_fixed", "cols"):
+            _at_least(1, name, getattr(self, name))
+        _at_least(0, "print_every", self.print_every)
+        if self.batch_size < 2:
+            raise GanportError(
+                f"batch size must be at least 2, got {self.batch_size}",
+                hint="batch normalisation cannot learn from a batch of one image",
+            )
+        for name in ("lr_g", "lr_d"):
+            rate = getattr(self, name)
+            if not (math.isfinite(rate) and rate > 0):
+                raise GanportError(f"a learning rate must be a finite number above 0, got {rate:g}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise GanportError(f"Adam's betas must be two numbers in [0, 1), got {self.betas}")
+        if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
+            raise GanportError(f"EMA's decay must lie in [0, 1), got {self.ema_beta:g}")
+        for name in ("epochs", "steps"):
+            if getattr(self, name) is not None:
+                _at_least(1, name, getattr(self, name))
+
+    def override(self, **values: Any) -> Recipe:
+        """The recipe with every value that is not None put in its place."""
+        return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"betas": list(self.betas)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        """Reads what `to_json` wrote. Raises `GanportError` for a field that is unknown, missing or wrong."""
+        try:
+            return cls(**values | {"betas": tuple(values["betas"])})
+        except (KeyError, TypeError) as error:
+            raise GanportError(f"the recipe does not read: {error}", hint="written by another ganport?") from error
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise GanportError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _at_least(least: int, name: str, value: int) -> None:
+    if value < least:
+        raise GanportError(f"{name} must be at least {least}, got {value}")
