@@ -1,0 +1,114 @@
+"""The artefact's metadata: the contract of a source, stamped into an ONNX file and read back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from typing import Any
+
+import onnx
+
+import gan_serve
+from gan_export.source import Source
+from gan_serve.contract import Contract, Golden
+from gan_serve.errors import ContractError
+from gan_serve.model_file import check_model_file, read_head, refuse_what_is_not_onnx
+
+DENOTATION_RANGES = {(-1.0, 1.0): "Normalized_1_1", (0.0, 1.0): "Normalized_0_1", (0.0, 255.0): "NominalRange_0_255"}
+"""ONNX's names for what (black, white) are; other ranges have none. (onnx/docs/MetadataProps.md)"""
+
+
+def contract_of(
+    source: Source,
+    *,
+    golden: tuple[Golden, ...],
+    parity: dict[str, Any] | None = None,
+    passes: tuple[str, ...] = (),
+    exporter: dict[str, Any] | None = None,
+    precision: str = "fp32",
+) -> Contract:
+    """The contract of an export of `source`. `exporter` adds to the versions of ganport and torch."""
+    return Contract(
+        z_dim=source.z_dim,
+        image=source.image,
+        latent=source.latent,
+        value_range=source.value_range,
+        n_classes=source.n_classes,
+        class_names=source.class_names,
+        precision=precision,
+        weights=source.weights,
+        name=source.name,
+        spec=source.spec.to_json() if source.spec else None,
+        source=source.provenance,
+        training=source.training,
+        exporter=versions() | (exporter or {}),
+        passes=passes,
+        parity=parity or {},
+        golden=golden,
+        assumptions=source.assumptions,
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions that an export depends on: ganport's and torch's."""
+    return {"ganport": gan_serve.__version__, "torch": importlib.metadata.version("torch")}
+
+
+def image_metadata(contract: Contract) -> dict[str, str]:
+    """The standard ONNX keys that describe the output `image`."""
+    keys = {
+        "Image.BitmapPixelFormat": "Gray8" if contract.channels == 1 else "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+    }
+    if (name := DENOTATION_RANGES.get(contract.value_range)) is not None:
+        keys["Image.NominalPixelRange"] = name
+    return keys
+
+
+def stamp(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """A copy of `model` that carries `contract` and the image denotation, in place of any it had."""
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    del stamped.metadata_props[:]
+    onnx.helper.set_model_props(stamped, contract.to_metadata() | image_metadata(contract))
+    dimensions = ("DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE")
+    for output in stamped.graph.output:
+        if output.name == "image":
+            output.type.denotation = "IMAGE"
+            for dimension, denotation in zip(output.type.tensor_type.shape.dim, dimensions, strict=True):
+                dimension.denotation = denotation
+    return stamped
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """The file's bytes; the same model gives the same bytes."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def model_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """`metadata_props` as a dictionary."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_onnx(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Contract]:
+    """The model (external data, if any, not loaded) and its contract.
+
+    Raises `GanportError` when the file is missing, `ContractError` when it is no ONNX model, carries no contract or
+    one that cannot be read.
+    """
+    path = check_model_file(path)
+    refuse_what_is_not_onnx(path, read_head(path))
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ContractError(
+            f"{path} is not a whole ONNX model: it was cut short or is damaged", hint="download or export it again"
+        ) from error
+    contract = Contract.from_metadata(model_metadata(model), where=str(path))
+    if contract is None:
+        raise ContractError(
+            f"{path} carries no contract (no gan.* metadata), so there is nothing to hold it to",
+            hint="export it with gan-export onnx --ckpt FILE",
+        )
+    return model, contract

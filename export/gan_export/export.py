@@ -1,0 +1,98 @@
+"""From a `Source` to a proved file: write to a temporary, prove that file, rename it into place."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gan_export.artefact import contract_of, stamp, to_bytes
+from gan_export.onnx_export import DEFAULT_OPSET, check_opset, to_onnx
+from gan_export.proof.golden import make_golden
+from gan_export.proof.prove import measure_parity, prove, tolerance_of
+from gan_export.proof.reference import Reference, check_reference
+from gan_export.proof.report import Report
+from gan_export.source import Source
+from gan_export.torchscript_export import to_archive, to_torchscript
+from gan_serve.atomic import atomic_path
+from gan_serve.contract import Contract
+from gan_serve.limits import limits_for
+
+PRECISION = "fp32"
+
+
+class _ProofFailedError(Exception):
+    """Carries the report of a failed proof out of the block that would have renamed the file."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.verdict())
+        self.report = report
+
+
+def export_onnx(source: Source, target: str | os.PathLike[str], *, opset: int = DEFAULT_OPSET) -> Report:
+    """Exports `source` to an ONNX file at `target` and proves it. The file is there if and only if `report.ok`.
+
+    A failed proof leaves what was at `target` before, or nothing. Raises `GanportError` for an opset out of
+    range or a target that cannot be written, `JobError` when torch cannot export the module.
+    """
+    check_opset(opset)
+
+    def make(reference: Reference) -> Callable[[dict[str, Any]], bytes]:
+        model, passes = to_onnx(source, opset)
+        base = contract_of(
+            source,
+            golden=make_golden(reference),
+            passes=passes,
+            exporter={"format": "onnx", "onnx": importlib.metadata.version("onnx"), "opset": opset},
+            precision=PRECISION,
+        )
+        return lambda parity: to_bytes(stamp(model, _with_parity(base, parity)))
+
+    return _export(source, Path(target), make)
+
+
+def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report:
+    """As `export_onnx`, to a TorchScript file."""
+
+    def make(reference: Reference) -> Callable[[dict[str, Any]], bytes]:
+        module, passes = to_torchscript(source)
+        base = contract_of(
+            source,
+            golden=make_golden(reference),
+            passes=passes,
+            exporter={"format": "torchscript"},
+            precision=PRECISION,
+        )
+        return lambda parity: to_archive(module, _with_parity(base, parity))
+
+    return _export(source, Path(target), make)
+
+
+def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[dict[str, Any]], bytes]]) -> Report:
+    """`make` exports, given the reference's images, and returns the file's bytes as a function of the parity summary.
+
+    The summary has to be in the file that is proved, so parity is measured once before and once in the proof.
+    """
+    reference = Reference(source)
+    tolerance = tolerance_of(limits_for(PRECISION), source.value_range)
+    faults = Report(target.name, tuple(check_reference(reference, tolerance)), "PyTorch")
+    if not faults.ok:
+        return faults
+    try:
+        with atomic_path(target) as temporary:
+            to_file = make(reference)
+            temporary.write_bytes(to_file({}))
+            temporary.write_bytes(to_file(measure_parity(temporary, reference).summary()))
+            report = prove(temporary, source, reference=reference).named(target.name)
+            if not report.ok:
+                raise _ProofFailedError(report)
+            return report
+    except _ProofFailedError as failed:
+        return failed.report
+
+
+def _with_parity(contract: Contract, parity: dict[str, Any]) -> Contract:
+    return dataclasses.replace(contract, parity=parity)

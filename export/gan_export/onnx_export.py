@@ -1,0 +1,97 @@
+"""A `Source` as an ONNX graph: torch's dynamo exporter, then ganport's own passes.
+
+The result keeps the artefact's signature (`gan_serve.contract`), has its weights inside and says nothing of the
+machine it was made on: the exporter leaves stack traces and module paths in every node's metadata. The same
+checkpoint gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import onnx
+import torch
+
+from gan_export.passes import run_passes
+from gan_export.quiet import quiet
+from gan_export.source import Source
+from gan_export.wrapper import PixelModule, example_inputs, export_module
+from gan_serve.errors import GanportError, JobError
+
+MIN_OPSET, MAX_OPSET = 18, 23
+DEFAULT_OPSET = 18
+"""The exporter writes 18 without converting; every onnxruntime since 1.14, and onnxruntime-web, runs it."""
+
+BATCH = "batch"
+
+
+def to_onnx(source: Source, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The ONNX model of `source`, without metadata, and the names of the passes that changed it.
+
+    Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic.
+    Raises `GanportError` for an opset out of range, `JobError` when the exporter cannot follow the module.
+    """
+    check_opset(opset)
+    module = export_module(source)
+    try:
+        with quiet(), torch.no_grad():
+            model = _dynamo_export(module, source, opset)
+    except Exception as error:
+        raise _explain(error) from error
+    return run_passes(model)
+
+
+def check_opset(opset: int) -> None:
+    """Raises `GanportError` for an opset that is not offered."""
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise GanportError(
+            f"opset must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
+            hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
+        )
+
+
+def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.ModelProto:
+    arguments = example_inputs(source)
+    batch = torch.export.Dim(BATCH, min=1)
+    program = torch.onnx.export(
+        module,
+        arguments,
+        dynamo=True,
+        dynamic_shapes=tuple({0: batch} for _ in arguments),
+        input_names=["z", "label"][: len(arguments)],
+        output_names=["image", "pixels"],
+        opset_version=opset,
+        optimize=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("the exporter returned nothing")
+    return program.model_proto
+
+
+def _explain(error: Exception) -> JobError:
+    """One line for the failures that have a known cause; the exporter's own messages run to pages."""
+    text = "\n".join(str(cause) for cause in _causes(error))
+    if "Constraints violated" in text or "specialized" in text or "ConstraintViolation" in text:
+        return JobError(
+            "the generator bakes in its batch size: its forward uses a fixed number where the batch belongs",
+            hint="reshape with z.shape[0] or -1 for the batch, then export again",
+        )
+    if "data-dependent" in text or "GuardOnDataDependent" in text:
+        return JobError(
+            "the generator's forward branches on values, which a graph cannot",
+            hint="write the branch with torch.where, or fix the choice before the export",
+        )
+    causes = list(_causes(error))
+    lines = str(causes[-1]).strip().splitlines() or ["no message"]
+    return JobError(
+        f"torch.onnx cannot export this generator: {type(causes[-1]).__name__}: {lines[0][:200]}",
+        hint="run again with --debug for the exporter's own report",
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return chain

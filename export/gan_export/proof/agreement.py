@@ -1,0 +1,84 @@
+"""Whether what a file says of itself is true: its contract against the source, its spec against its weights."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from gan_export.proof.report import Check
+from gan_export.source import Source
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_trainer.spec import GeneratorSpec
+
+SECTION = "structure"
+FIELDS = ("z_dim", "image", "latent", "value_range", "n_classes", "class_names", "weights")
+SPEC_FIELDS = ("z_dim", "image", "latent", "value_range", "n_classes")
+OVERHEAD_BYTES = 1 << 20
+"""What graph, contract and golden set may add to the weights."""
+
+
+def check_contract(contract: Contract, source: Source | None) -> Check:
+    """The contract says what the source is, or without one at least what its own spec says."""
+    wrong = []
+    if source is not None:
+        for name in FIELDS:
+            found, expected = getattr(contract, name), getattr(source, name)
+            if found != expected:
+                wrong.append(f"{name} is {found}, the checkpoint's is {expected}")
+        if contract.spec != (source.spec.to_json() if source.spec else None):
+            wrong.append("spec differs from the checkpoint's")
+        for key in ("sha256",):
+            if contract.source.get(key) != source.provenance.get(key):
+                wrong.append("made from another file than this checkpoint (sha256)")
+    try:
+        spec = _spec(contract)
+    except GanportError as error:
+        wrong.append(f"its spec does not read: {error}")
+    else:
+        for name in SPEC_FIELDS if spec else ():
+            if getattr(contract, name) != getattr(spec, name):
+                wrong.append(f"{name} is {getattr(contract, name)}, its spec says {getattr(spec, name)}")
+    value = "agrees" if not wrong else "differs"
+    return Check(SECTION, "contract", not wrong, value, "agrees", "", "; ".join(wrong[:3]))
+
+
+def check_spec_weights(contract: Contract, sizes: Iterable[int]) -> Check:
+    """Every weight matrix and kernel that the spec names is in the file, by its number of elements.
+
+    Vectors are left out: folding a BatchNorm removes them. `sizes` are the element counts of the file's tensors.
+    """
+    try:
+        spec = _spec(contract)
+    except GanportError:
+        spec = None
+    if spec is None:
+        return Check(SECTION, "spec fits weights", True, "no spec", "", "", "a live module")
+    wanted = {name: math.prod(shape) for name, shape in spec.tensors().items() if len(shape) >= 2}
+    available = Counter(sizes)
+    missing = []
+    for name, size in wanted.items():
+        if available[size] <= 0:
+            missing.append(name)
+        available[size] -= 1
+    value = f"{len(wanted) - len(missing)} of {len(wanted)}"
+    return Check(SECTION, "spec fits weights", not missing, value, "all", "tensors", ", ".join(missing[:3]))
+
+
+def check_size(size_bytes: int, weight_bytes: int) -> Check:
+    """The file is about as large as its weights: nothing was written twice."""
+    limit = int(weight_bytes * 1.05) + OVERHEAD_BYTES
+    return Check(
+        SECTION,
+        "file size",
+        size_bytes <= limit,
+        round(size_bytes / 1e6, 3),
+        f"<= {limit / 1e6:.3g}",
+        "MB",
+        f"weights {weight_bytes / 1e6:.3g} MB",
+    )
+
+
+def _spec(contract: Contract) -> GeneratorSpec | None:
+    return None if contract.spec is None else GeneratorSpec.from_json(contract.spec)

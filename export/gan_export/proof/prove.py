@@ -1,0 +1,139 @@
+"""The proof of one file, from the first check to the last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_export import jit
+from gan_export.artefact import read_onnx
+from gan_export.proof import agreement
+from gan_export.proof.cases import cases
+from gan_export.proof.golden import check_golden_set
+from gan_export.proof.meaning import check_meaning
+from gan_export.proof.parity import Parity, check_parity, measure
+from gan_export.proof.reference import Reference, check_reference
+from gan_export.proof.report import Check, Report
+from gan_export.proof.runs import run_cases
+from gan_export.proof.structure import check_structure
+from gan_export.proof.structure_torchscript import check_torchscript
+from gan_export.source import Source
+from gan_export.torchscript_archive import is_archive, read_contract
+from gan_export.torchscript_runtime import TorchScriptGenerator
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_serve.generator import Generator
+from gan_serve.limits import Limits, limits_for
+from gan_serve.model_file import check_model_file
+from gan_serve.onnx_generator import OnnxGenerator
+
+
+@dataclass(frozen=True)
+class _Artefact:
+    """A file, whatever its format: its contract, what its structure shows, and how to run it."""
+
+    contract: Contract
+    checks: tuple[Check, ...]
+    tensor_sizes: tuple[int, ...]
+    weight_bytes: int
+    load: Callable[[], Generator]
+
+
+def prove(path: str | os.PathLike[str], source: Source | None = None, *, reference: Reference | None = None) -> Report:
+    """Proves an exported file (ONNX or TorchScript), against `source` where there is one.
+
+    Without a source: structure, meaning and the golden set. With one, also whether it can serve as a reference, and
+    parity. `reference` keeps the images of a source that several proofs share.
+    A file that fails is a report whose `ok` is False; raises `GanportError` only for a file that is missing or
+    unreadable as a model, or carries no contract, and `JobError` when the source's own module cannot draw.
+    """
+    artefact = _open(path)
+    contract = artefact.contract
+    limits = limits_for(contract.precision)
+    tolerance = tolerance_of(limits, contract.value_range)
+    if reference is None and source is not None:
+        reference = Reference(source)
+    checks: list[Check] = []
+    if reference is not None:
+        checks += check_reference(reference, tolerance)
+    checks += artefact.checks
+    checks.append(agreement.check_contract(contract, reference.source if reference else None))
+    checks.append(agreement.check_spec_weights(contract, artefact.tensor_sizes))
+    checks.append(agreement.check_size(Path(path).stat().st_size, artefact.weight_bytes))
+    against = "PyTorch" if reference else ""
+    try:
+        generator = artefact.load()
+    except GanportError as error:
+        checks.append(Check("structure", "runtime loads it", False, "refuses", "loads", "", str(error)))
+        return Report(Path(path).name, tuple(checks), against)
+    checks.append(Check("structure", "runtime loads it", True, "loads", "loads", "", type(generator).__name__))
+    all_cases = reference.cases if reference else cases(contract.z_dim, contract.latent, contract.n_classes)
+    runs = run_cases(generator, all_cases)
+    checks.append(runs.check_batches())
+    facts: dict[str, object] = {"provider": generator.provider, "sha256": generator.sha256}
+    if reference is not None:
+        parity = measure(runs, reference)
+        checks += check_parity(parity, limits, _scaled(limits, contract.value_range))
+        facts["parity"] = parity.summary()
+    checks += check_meaning(generator, runs, tolerance)
+    checks += check_golden_set(generator)
+    return Report(Path(path).name, tuple(checks), against, facts)
+
+
+def measure_parity(path: str | os.PathLike[str], reference: Reference) -> Parity:
+    """Only the parity of a file, for what the contract keeps of it."""
+    return measure(run_cases(_open(path).load(), reference.cases), reference)
+
+
+def tolerance_of(limits: Limits, value_range: tuple[float, float]) -> float:
+    """How much of `image` may change with its neighbours: as parity, or what the PSNR limit means for one value."""
+    scaled = _scaled(limits, value_range)
+    if scaled is not None:
+        return scaled
+    least_db = 40.0 if limits.min_psnr_db is None else limits.min_psnr_db
+    return float(10.0 ** (-least_db / 20.0)) * (value_range[1] - value_range[0])
+
+
+def _scaled(limits: Limits, value_range: tuple[float, float]) -> float | None:
+    """The limit on |Δ| is meant for values in [-1, 1]; another range has its share of it."""
+    if limits.max_abs is None:
+        return None
+    return limits.max_abs * (value_range[1] - value_range[0]) / 2.0
+
+
+def _open(path: str | os.PathLike[str]) -> _Artefact:
+    path = check_model_file(path)
+    return _open_torchscript(path) if is_archive(path) else _open_onnx(path)
+
+
+def _open_onnx(path: Path) -> _Artefact:
+    model, contract = read_onnx(path)
+    tensors = model.graph.initializer
+    sizes = []
+    for tensor in tensors:
+        size = 1
+        for side in tensor.dims:
+            size *= side
+        sizes.append(size)
+    return _Artefact(
+        contract=contract,
+        checks=tuple(check_structure(path, model, contract)),
+        tensor_sizes=tuple(sizes),
+        weight_bytes=sum(tensor.ByteSize() for tensor in tensors),
+        load=lambda: OnnxGenerator(path, "cpu"),
+    )
+
+
+def _open_torchscript(path: Path) -> _Artefact:
+    contract = read_contract(path)
+    generator = TorchScriptGenerator(path, "cpu")
+    tensors = jit.constants(generator.module)
+    return _Artefact(
+        contract=contract,
+        checks=tuple(check_torchscript(generator.module, contract)),
+        tensor_sizes=tuple(tensor.numel() for tensor in tensors),
+        weight_bytes=sum(tensor.nbytes for tensor in tensors),
+        load=lambda: generator,
+    )

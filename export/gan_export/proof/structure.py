@@ -1,0 +1,177 @@
+"""What can be seen of an ONNX file without running it: its signature, and the nodes that make an export wrong."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+
+import onnx
+from onnx import numpy_helper
+
+from gan_export.artefact import image_metadata, model_metadata
+from gan_export.proof.report import Check
+from gan_serve.contract import Contract
+
+SECTION = "structure"
+
+RANDOM_OPS = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+NORM_OPS = frozenset({"ReduceL2", "ReduceSumSquare", "LpNormalization"})
+REPARAMETRISED = ("weight_g", "weight_v", "weight_orig", "weight_u", ".original", ".original0", ".original1")
+STANDARD_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+
+Shape = tuple[int | str, ...]
+
+
+def check_structure(path: str | os.PathLike[str], model: onnx.ModelProto, contract: Contract) -> list[Check]:
+    """All checks that need only the graph. `path` is the file that `model` was read from (without external data)."""
+    nodes = list(all_nodes(model))
+    return [
+        _checker(path, model),
+        _signature("inputs", model.graph.input, expected_inputs(contract)),
+        _signature("outputs", model.graph.output, expected_outputs(contract)),
+        _symbolic_batch(model),
+        _none("random ops", (_label(node) for node in nodes if node.op_type in RANDOM_OPS)),
+        _none("training mode", (_label(node) for node in nodes if _in_training_mode(node, model))),
+        _none("reparametrised weights", _reparametrised(model)),
+        _none("external data", (t.name for t in model.graph.initializer if t.data_location == t.EXTERNAL)),
+        _none("custom operators", (_label(node) for node in nodes if node.domain not in STANDARD_DOMAINS)),
+        _none("traces of the machine", _traces(model, nodes)),
+        _denotation(model, contract),
+    ]
+
+
+def expected_inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
+    """Name → (element type, shape with "batch" for the symbolic dimension) of the inputs."""
+    inputs: dict[str, tuple[str, Shape]] = {"z": ("float", ("batch", contract.z_dim))}
+    return inputs | {"label": ("int64", ("batch",))} if contract.conditional else inputs
+
+
+def expected_outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
+    """As `expected_inputs`, of the outputs."""
+    c, h, w = contract.image
+    return {"image": ("float", ("batch", c, h, w)), "pixels": ("uint8", ("batch", h, w, c))}
+
+
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of the graph, of the graphs inside nodes, and of the model's functions."""
+    pending: list[Iterable[onnx.NodeProto]] = [model.graph.node, *(function.node for function in model.functions)]
+    while pending:
+        for node in pending.pop():
+            yield node
+            for attribute in node.attribute:
+                if attribute.type == attribute.GRAPH:
+                    pending.append(attribute.g.node)
+                pending.extend(graph.node for graph in attribute.graphs)
+
+
+def _checker(path: str | os.PathLike[str], model: onnx.ModelProto) -> Check:
+    """onnx's own checker, with strict shape inference."""
+    versions = ", ".join(f"opset {o.version}" for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+    except Exception as error:  # the checker and shape inference raise several classes of their own
+        first = " ".join(str(error).split())
+        return Check(SECTION, "ONNX checker", False, "refuses", "accepts", "", first[:160])
+    return Check(SECTION, "ONNX checker", True, "accepts", "accepts", "", f"{versions}, IR {model.ir_version}")
+
+
+def _signature(name: str, values: Iterable[onnx.ValueInfoProto], expected: dict[str, tuple[str, Shape]]) -> Check:
+    found = {value.name: _type_of(value) for value in values}
+    wrong = []
+    for key in [*expected, *(key for key in found if key not in expected)]:
+        if key not in found:
+            wrong.append(f"{key} is missing")
+        elif key not in expected:
+            wrong.append(f"{key} should not be there")
+        elif not _same_type(found[key], expected[key]):
+            wrong.append(f"{key} is {_type_text(found[key])}, expected {_type_text(expected[key])}")
+    if not wrong and list(found) != list(expected):
+        wrong.append(f"in the order {', '.join(found)}")
+    return Check(SECTION, name, not wrong, " ".join(found), " ".join(expected), "", "; ".join(wrong))
+
+
+def _same_type(found: tuple[str, Shape], expected: tuple[str, Shape]) -> bool:
+    """The batch may be symbolic or not here: `symbolic batch` is a check of its own."""
+    return found[0] == expected[0] and found[1][1:] == expected[1][1:] and len(found[1]) == len(expected[1])
+
+
+def _symbolic_batch(model: onnx.ModelProto) -> Check:
+    baked = [
+        f"{value.name} has {shape[0]}"
+        for value in (*model.graph.input, *model.graph.output)
+        if (shape := _type_of(value)[1]) and isinstance(shape[0], int)
+    ]
+    return Check(
+        SECTION, "symbolic batch", not baked, "fixed" if baked else "symbolic", "symbolic", "", "; ".join(baked)
+    )
+
+
+def _type_of(value: onnx.ValueInfoProto) -> tuple[str, Shape]:
+    tensor = value.type.tensor_type
+    element = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim)
+    return element, shape
+
+
+def _type_text(described: tuple[str, Shape]) -> str:
+    return f"{described[0]} ({', '.join(map(str, described[1]))})"
+
+
+def _in_training_mode(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    if node.op_type == "BatchNormalization":
+        return any(a.name == "training_mode" and a.i for a in node.attribute)
+    if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+        for tensor in model.graph.initializer:
+            if tensor.name == node.input[2]:
+                return bool(numpy_helper.to_array(tensor))
+        return True
+    return False
+
+
+def _reparametrised(model: onnx.ModelProto) -> Iterator[str]:
+    """Leftovers of weight_norm and spectral_norm: their tensors, or norms taken of constants at run time."""
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(REPARAMETRISED):
+            yield tensor.name
+    varying = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if varying.intersection(node.input):
+            varying.update(node.output)
+        elif node.op_type in NORM_OPS:
+            yield _label(node)
+
+
+def _traces(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> Iterator[str]:
+    """Parts that carry doc strings or an exporter's metadata, which hold stack traces with local paths."""
+    for node in nodes:
+        if node.doc_string or node.metadata_props:
+            yield _label(node)
+    for part, name in ((model.graph, "the graph"), (model, "the model")):
+        if part.doc_string:
+            yield name
+    if model.graph.metadata_props:
+        yield "the graph's metadata"
+
+
+def _denotation(model: onnx.ModelProto, contract: Contract) -> Check:
+    """The standard ONNX image denotation keys say what the contract says."""
+    metadata, expected = model_metadata(model), image_metadata(contract)
+    wrong = [f"{key} is {metadata.get(key)!r}" for key, value in expected.items() if metadata.get(key) != value]
+    images = [v.name for v in model.graph.output if v.type.denotation == "IMAGE"]
+    if images != ["image"]:
+        wrong.append(f"{', '.join(images) or 'no output'} denoted IMAGE")
+    value = "differs" if wrong else " ".join(expected.values())
+    return Check(SECTION, "image denotation", not wrong, value, "as the contract", "", "; ".join(wrong))
+
+
+def _none(name: str, found: Iterable[str]) -> Check:
+    names = list(found)
+    shown = ", ".join(itertools.islice(names, 3))
+    return Check(SECTION, name, not names, len(names) or "none", "none", "", shown)
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} {node.name}".strip()
