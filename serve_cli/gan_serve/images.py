@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from gan_serve import png
 from gan_serve.errors import GanportError
 

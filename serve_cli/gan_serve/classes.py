@@ -1,0 +1,56 @@
+"""The text that names classes: `3`, `cat`, `0,cat,7`, `all`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+
+_SHOWN = 12
+
+
+def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
+    """The classes that `--class` values name, in order: indices, names (case does not matter), commas between, or
+    `all`. Empty for no values.
+
+    A name that holds a comma is taken whole. Raises `GanportError` for a generator without classes and for a class
+    it does not have.
+    """
+    values = list(values)
+    if values and not contract.conditional:
+        raise GanportError("this generator has no classes", hint="leave --class out")
+    found: list[int] = []
+    for value in values:
+        whole = _find(value, contract)
+        pieces = [value] if whole is not None else value.split(",")
+        for piece in pieces:
+            if piece.strip().lower() == "all" and _find(piece, contract) is None:
+                found += range(contract.n_classes)
+                continue
+            label = _find(piece, contract)
+            if label is None:
+                raise GanportError(
+                    f"class {piece.strip()!r} does not exist", hint=f"classes are {describe_classes(contract)}"
+                )
+            found.append(label)
+    return tuple(found)
+
+
+def describe_classes(contract: Contract) -> str:
+    """ "0 … 9", or "0 cat, 1 dog, …" with names."""
+    if not contract.class_names:
+        return f"0 … {contract.n_classes - 1}"
+    shown = [f"{label} {name}" for label, name in enumerate(contract.class_names[:_SHOWN])]
+    return ", ".join(shown) + (" …" if contract.n_classes > _SHOWN else "")
+
+
+def _find(text: str, contract: Contract) -> int | None:
+    """A name first, so that classes named by numbers can be named; then an index."""
+    wanted = text.strip().casefold()
+    for label, name in enumerate(contract.class_names):
+        if name.casefold() == wanted:
+            return label
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < contract.n_classes:
+        return int(wanted)
+    return None

@@ -1,0 +1,95 @@
+"""What gan-gen does once its options are understood: load, draw, write, and say where."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gan_serve import __version__, console, runtimes
+from gan_serve.generator import Generator
+from gan_serve.plan import Plan, SeedPlan, draw
+from gan_serve.request import Request
+from gan_serve.targets import Kind, Target
+
+
+def run_request(request: Request, provider: str, threads: int | None) -> None:
+    """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
+    request.check()
+    target = None if request.info or request.selftest else request.target()
+    generator = runtimes.load(request.model, provider, threads, say=lambda text: console.note(f"note: {text}"))
+    if request.info:
+        _info(request, generator)
+    elif request.selftest:
+        _selftest(request, generator)
+    elif target is not None:
+        plan = request.plan(generator.contract)
+        _write(request, generator, plan, target)
+        chosen = " (auto)" if provider == "auto" else ""
+        console.note(f"{plan.n} {_what(plan, target)} on {generator.provider}{chosen}")
+        if request.json:
+            print(json.dumps(_record(request, generator, plan, target), ensure_ascii=False))
+        elif target.kind is not Kind.STDOUT:
+            print(target.path)
+
+
+def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> None:
+    """Each way out is imported when it is taken: a cold start pays for one."""
+    batches = draw(generator, plan, request.batch_size)
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
+    if target.kind is Kind.FOLDER:
+        from gan_serve.folder import write_folder
+
+        write_folder(target.path, plan, batches, text)
+    elif target.kind is Kind.ANIMATION:
+        from gan_serve.animation import write_animation
+
+        write_animation(target.path, plan, batches)
+    else:
+        from gan_serve import writers
+
+        if target.kind is Kind.ARRAY:
+            writers.write_array(target.path, plan, batches)
+        elif target.kind is Kind.STDOUT:
+            writers.write_stdout(plan, batches, request.cols, text | plan.describe())
+        else:
+            writers.write_picture(target.path, plan, batches, request.cols, text | plan.describe())
+
+
+def _info(request: Request, generator: Generator) -> None:
+    from gan_serve.info import info_json, info_text
+
+    if request.json:
+        print(json.dumps(info_json(generator, request.model), ensure_ascii=False))
+    else:
+        print(info_text(generator, request.model))
+
+
+def _selftest(request: Request, generator: Generator) -> None:
+    from gan_serve.selftest import run_selftest
+
+    table, record, error = run_selftest(generator, str(request.model))
+    print(json.dumps(record, ensure_ascii=False) if request.json else table)
+    if error is not None:
+        raise error
+    console.note(f"all {len(record['images'])} golden images as expected ({record['allowed']}) on {generator.provider}")
+
+
+def _record(request: Request, generator: Generator, plan: Plan, target: Target) -> dict[str, Any]:
+    c, h, w = plan.contract.image
+    record: dict[str, Any] = {
+        "out": str(target.path),
+        "kind": target.kind.value,
+        "n": plan.n,
+        "image": {"channels": c, "height": h, "width": w},
+        "model": str(request.model),
+        "sha256": generator.sha256,
+        "provider": generator.provider,
+    }
+    return record | {key.removeprefix("gan."): value for key, value in plan.describe().items()}
+
+
+def _what(plan: Plan, target: Target) -> str:
+    _, h, w = plan.contract.image
+    noun = "frame" if target.kind is Kind.ANIMATION else "image"
+    seeds = f", seeds {plan.describe()['gan.seeds']}," if isinstance(plan, SeedPlan) else ""
+    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{seeds}"

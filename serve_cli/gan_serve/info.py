@@ -1,0 +1,56 @@
+"""`gan-gen --info`: the contract, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gan_serve.classes import describe_classes
+from gan_serve.contract import PREFIX, Contract
+from gan_serve.generator import Generator
+
+
+def info_json(generator: Generator, path: Path) -> dict[str, Any]:
+    """Every key of the contract, without its `gan.` prefix, and the file's own name, size and hash."""
+    metadata = generator.contract.to_metadata()
+    return {
+        "file": str(path),
+        "size_bytes": path.stat().st_size,
+        "sha256": generator.sha256,
+        "provider": generator.provider,
+        **{key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items()},
+    }
+
+
+def info_text(generator: Generator, path: Path) -> str:
+    """The contract as lines `name  value`; what a file does not say is left out."""
+    contract = generator.contract
+    lines = {
+        "file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
+        "sha256": generator.sha256,
+        "name": contract.name,
+        "image": f"{contract.width}x{contract.height} {'grey' if contract.channels == 1 else 'RGB'}",
+        "latent": f"{contract.z_dim} components, {_law(contract)}",
+        "classes": describe_classes(contract) if contract.conditional else "none",
+        "precision": contract.precision,
+        "weights": contract.weights,
+        "source": _pairs(contract.source),
+        "training": _pairs(contract.training),
+        "exporter": _pairs(contract.exporter),
+        "passes": ", ".join(contract.passes),
+        "proof": _pairs(contract.parity),
+        "golden set": f"{len(contract.golden)} images (check them with --selftest)" if contract.golden else "none",
+        "assumed": "; ".join(contract.assumptions),
+    }
+    shown = {name: value for name, value in lines.items() if value}
+    width = max(map(len, shown))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+
+
+def _law(contract: Contract) -> str:
+    return "normal N(0, 1)" if contract.latent == "normal" else "uniform U(-1, 1)"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())

@@ -1,0 +1,98 @@
+"""What the options of gan-gen mean together: which may not meet, and the plan they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_serve.classes import parse_classes
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_serve.latent_file import read_latents
+from gan_serve.plan import LatentPlan, Plan, SeedPlan
+from gan_serve.seeds import Seeds, count_from, parse_seeds
+from gan_serve.targets import Kind, Target, parse_target
+from gan_serve.walk import WalkPlan
+
+DEFAULT_N = 25
+
+
+@dataclass(frozen=True)
+class Request:
+    """gan-gen's options as they were given; None (or empty) where they were not."""
+
+    model: Path
+    n: int | None = None
+    seed: int | None = None
+    seeds: str | None = None
+    latents: Path | None = None
+    classes: tuple[str, ...] = ()
+    truncation: float | None = None
+    walk: int | None = None
+    frames: int | None = None
+    out: str | None = None
+    cols: int | None = None
+    batch_size: int | None = None
+    selftest: bool = False
+    info: bool = False
+    json: bool = False
+
+    def check(self) -> None:
+        """Raises `GanportError` for options that exclude each other and for numbers out of range."""
+        if self.selftest and self.info:
+            raise GanportError("--selftest and --info are two things to do", hint="run gan-gen twice")
+        for mode, on in (("--selftest", self.selftest), ("--info", self.info)):
+            for option, value in self._drawing().items():
+                if on and value not in (None, ()):
+                    raise GanportError(f"{mode} draws nothing to keep, so {option} has no meaning", hint="leave it out")
+        self._exclude("seeds", "seed", "n")
+        self._exclude("latents", "seed", "seeds", "n", "truncation", "walk")
+        self._exclude("walk", "n", "cols")
+        if self.frames is not None and self.walk is None:
+            raise GanportError("--frames is for a walk", hint="--walk 8 goes through 8 seeds")
+        for name, value in (("n", self.n), ("cols", self.cols), ("walk", self.walk), ("frames", self.frames)):
+            if value is not None and value < 1:
+                raise GanportError(f"--{name} must be at least 1, got {value}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GanportError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if self.seed is not None and self.seed < 0:
+            raise GanportError(f"--seed must be 0 or more, got {self.seed}", hint="seeds are 0 … 2**53 - 1")
+        self._every_seed()
+
+    def target(self) -> Target:
+        """Where the images go. Raises `GanportError` for a place that does not fit the other options."""
+        target = parse_target(self.out, self.model, walk=self.walk is not None)
+        if self.cols is not None and target.kind not in (Kind.PICTURE, Kind.STDOUT):
+            raise GanportError(f"--cols is for a grid, {target.path} is not one", hint="leave it out")
+        if self.json and target.kind is Kind.STDOUT:
+            raise GanportError("--json and the PNG would both go to stdout", hint="--out FILE.png")
+        return target
+
+    def plan(self, contract: Contract) -> Plan:
+        """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
+        classes = parse_classes(self.classes, contract)
+        if self.latents is not None:
+            return LatentPlan(contract, read_latents(self.latents, contract.z_dim), self.latents.name, classes)
+        seeds = self._every_seed()
+        if self.walk is not None:
+            return WalkPlan(contract, seeds, self.frames, classes, self.truncation)
+        return SeedPlan(contract, seeds, classes, self.truncation)
+
+    def _every_seed(self) -> Seeds:
+        if self.seeds is None:
+            return count_from(self.seed or 0, self.walk or self.n or DEFAULT_N)
+        seeds = parse_seeds(self.seeds)
+        if self.walk is not None and len(seeds) != self.walk:
+            raise GanportError(f"--walk {self.walk} goes through {self.walk} seeds, --seeds names {len(seeds)}")
+        return seeds
+
+    def _drawing(self) -> dict[str, object]:
+        """The options that only matter when images are drawn, by name."""
+        names = ("n", "seed", "seeds", "latents", "truncation", "walk", "frames", "out", "cols")
+        values: dict[str, object] = {f"--{name}": getattr(self, name) for name in names}
+        return values | {"--class": self.classes, "--batch-size": self.batch_size}
+
+    def _exclude(self, option: str, *others: str) -> None:
+        for other in others:
+            if getattr(self, option) is not None and getattr(self, other) is not None:
+                raise GanportError(f"--{option} and --{other} exclude each other", hint="leave one of them out")

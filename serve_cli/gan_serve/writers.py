@@ -1,0 +1,104 @@
+"""One file of many images: a grid (PNG, JPEG, WebP, or PNG on stdout), or an array (.npy, .npz).
+
+Each takes a plan and its batches, opens the file before the first image is drawn (so that a folder that cannot be
+written shows at once) and leaves it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_serve.atomic import atomic_path
+from gan_serve.errors import GanportError
+from gan_serve.images import Canvas, encode_png, to_pil
+from gan_serve.plan import Plan, SeedPlan
+from gan_serve.progress import Progress
+from gan_serve.targets import require_room
+
+U8 = npt.NDArray[np.uint8]
+
+MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
+"""The longest side, in pixels, that the format can say."""
+
+
+def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
+    """One grid of all images as `path`'s suffix says: PNG with `text`, JPEG at quality 95 without chroma
+    subsampling, WebP lossless.
+
+    Raises `GanportError` for a grid that is too large (for the format), before anything is drawn.
+    """
+    canvas = Canvas(plan.n, plan.contract.image, cols)
+    most = MAX_SIDE.get(path.suffix.lower())
+    height, width, _ = canvas.picture_HWC.shape
+    if most is not None and max(height, width) > most:
+        raise GanportError(
+            f"a grid of {width}x{height} pixels, {path.suffix} holds at most {most} a side",
+            hint="write a .png, or choose --cols so that the grid is squarer",
+        )
+    with atomic_path(path) as temporary:
+        _fill(canvas, plan, batches)
+        if path.suffix.lower() == ".png":
+            temporary.write_bytes(encode_png(canvas.picture_HWC, text))
+        elif path.suffix.lower() == ".webp":
+            to_pil(canvas.picture_HWC).save(temporary, "WEBP", lossless=True)
+        else:
+            to_pil(canvas.picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
+
+
+def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
+    """One grid of all images as PNG on stdout, and nothing else. Raises `GanportError` when that is a terminal."""
+    if sys.stdout.isatty():
+        raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
+    canvas = Canvas(plan.n, plan.contract.image, cols)
+    _fill(canvas, plan, batches)
+    sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
+    sys.stdout.buffer.flush()
+
+
+def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
+    """All images as uint8 (n, H, W, C): alone in a .npy; in a .npz as `pixels`, with the plan's `seeds` (int64) and
+    `labels` (int64) beside it where there are any. Not compressed.
+
+    The images stream into the file: memory stays flat. Raises `GanportError` when the disk is too small for them.
+    """
+    c, h, w = plan.contract.image
+    require_room(path, plan.n * h * w * c, f"{plan.n} images")
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".npy":
+            with temporary.open("wb") as file:
+                _stream_npy(file, plan, batches)
+            return
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            with archive.open("pixels.npy", "w", force_zip64=True) as file:
+                _stream_npy(file, plan, batches)
+            columns = {"labels": plan.labels(0, plan.n)}
+            if isinstance(plan, SeedPlan):
+                columns["seeds"] = plan.seeds.array(0, plan.n)
+            for name, column in columns.items():
+                if column is not None:
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, column, allow_pickle=False)
+
+
+def _stream_npy(file: IO[bytes], plan: Plan, batches: Iterable[U8]) -> None:
+    c, h, w = plan.contract.image
+    header = {"descr": "|u1", "fortran_order": False, "shape": (plan.n, h, w, c)}
+    np.lib.format.write_array_header_2_0(file, header)
+    with Progress(plan.n, "drawing") as progress:
+        for pixels_NHWC in batches:
+            file.write(np.ascontiguousarray(pixels_NHWC).data)
+            progress.update(len(pixels_NHWC))
+
+
+def _fill(canvas: Canvas, plan: Plan, batches: Iterable[U8]) -> None:
+    with Progress(plan.n, "drawing") as progress:
+        for pixels_NHWC in batches:
+            canvas.add(pixels_NHWC)
+            progress.update(len(pixels_NHWC))
