@@ -7,6 +7,7 @@ The fields a choice can have, and what their values look like:
     output        index   {"name": "tanh", "slope": null, "value_range": [-1.0, 1.0]}: the last activation and the range
     eps           index   0.8
     upsample      index   {"mode": "bilinear", "align_corners": false}
+    norm          index   {"kind": "group_norm", "groups": 8, "features": 64, "eps": 1e-5, "affine": true}
     merge         index   "z_label" | "label_z"
     latent        None    "normal" | "uniform"
     value_range   None    [0.0, 1.0]
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_serve.errors import GanportError
-from gan_trainer.layers import Activation, Layer
+from gan_trainer.layers import Activation, Layer, layer_from_json
 from gan_trainer.spec import GeneratorSpec
 
 _T = TypeVar("_T", Layer, GeneratorSpec)
@@ -75,13 +76,15 @@ def _edited(spec: GeneratorSpec, choice: Choice, value: Any) -> GeneratorSpec:
             value = tuple(value)
         return _replaced(spec, choice, {choice.field: value})
     layer = spec.layers[choice.layer]
+    if choice.field == "norm":
+        layers = (*spec.layers[: choice.layer], layer_from_json(value), *spec.layers[choice.layer + 1 :])
+        return replace(spec, layers=layers)
     fields = dict(value) if isinstance(value, dict) else {choice.field: value}
     value_range = fields.pop("value_range", None)
     if isinstance(layer, Activation) and "features" not in fields:
         fields["features"] = 1
-    layers = list(spec.layers)
-    layers[choice.layer] = _replaced(layer, choice, fields)
-    changed: dict[str, Any] = {"layers": tuple(layers)}
+    edited = _replaced(layer, choice, fields)
+    changed: dict[str, Any] = {"layers": (*spec.layers[: choice.layer], edited, *spec.layers[choice.layer + 1 :])}
     if value_range is not None:
         changed["value_range"] = tuple(value_range)
     return _replaced(spec, choice, changed)

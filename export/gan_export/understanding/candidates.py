@@ -1,0 +1,148 @@
+"""All candidates of a chain, ranked, each with what its structure rests on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.understanding.chaining import Break, Chain, Chainer
+from gan_export.understanding.drafting import draft_chain
+from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries
+from gan_export.understanding.heads import Head, heads
+from gan_export.understanding.order import orders
+from gan_export.understanding.proof import Proof
+from gan_export.understanding.units import Unit
+from gan_serve.errors import GanportError
+from gan_trainer.spec import SpecError
+
+MOST = 12
+"""Candidates returned."""
+MARGIN = 6.0
+"""Candidates that cost more than the best by more than this are not offered."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A structure that chains and ends at a plausible image."""
+
+    chain: Chain
+    geometry: Geometry
+    head: Head
+    image: tuple[int, int, int]
+
+    @property
+    def cost(self) -> float:
+        return self.geometry.cost + self.head.cost
+
+    @property
+    def usual(self) -> bool:
+        return self.geometry.usual and not self.head.cost
+
+    def describe(self) -> str:
+        """One line for people."""
+        size = "x".join(map(str, self.image))
+        text = self.geometry.describe(self.chain) if self.geometry.size else f"{self.chain.flat} → {size}"
+        z = f"z {self.head.z_dim}"
+        return f"{z} + {self.head.n_classes} classes, {text}" if self.head.n_classes else f"{z}, {text}"
+
+
+def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Chain], Break]:
+    """The chains through `units` (embeddings left aside) in the likeliest order that has any, and, when none has,
+    where the first order breaks."""
+    body = [unit for unit in units if unit.kind != "embedding"]
+    first: Break | None = None
+    for order in orders(body):
+        chainer = Chainer(order, channels)
+        chains = chainer.chains()
+        if chains:
+            return chains, chainer.broke
+        first = first or chainer.broke
+    return [], first or Break(0, None, "nothing")
+
+
+def chain_drafts(
+    units: list[Unit], chains: list[Chain], proof: Proof, image: tuple[int, int, int] | None
+) -> list[Draft]:
+    """Drafts of all candidates, best first. Raises `GanportError` when none ends at a plausible image."""
+    embeddings = [unit for unit in units if unit.kind == "embedding"]
+    if len(embeddings) > 1:
+        names = " and ".join(unit.first_key for unit in embeddings[:2])
+        raise GanportError(
+            f"this is no chain that a spec can say: {names} are two embeddings, at most one label is supported",
+            hint="give the network's own code: --module file.py:Class",
+        )
+    found = [
+        Candidate(chain, geometry, head, shape)
+        for chain in chains
+        for geometry in geometries(chain, proof, image[1] if image else None)
+        for shape in _images(chain, geometry, image)
+        for head in heads(chain.latent, embeddings[0] if embeddings else None)
+    ]
+    if not found:
+        raise _sizeless(chains, embeddings, image)
+    found.sort(key=lambda candidate: candidate.cost)
+    found = [candidate for candidate in found if candidate.cost <= found[0].cost + MARGIN][:MOST]
+    drafts = []
+    for candidate in found:
+        try:
+            drafts.append(_draft(candidate, found, proof))
+        except SpecError:
+            continue
+    if not drafts:
+        raise _sizeless(chains, embeddings, image)
+    return drafts
+
+
+def _images(chain: Chain, geometry: Geometry, image: tuple[int, int, int] | None) -> list[tuple[int, int, int]]:
+    if geometry.size:
+        shape = (chain.channels, geometry.size, geometry.size)
+        return [shape] if image in (None, shape) else []
+    if image is not None:
+        return [image] if math.prod(image) == chain.flat else []
+    shapes = []
+    for channels in (1, 3, 4):
+        side = math.isqrt(chain.flat // channels)
+        if channels * side**2 == chain.flat and side in SIZE_COSTS:
+            shapes.append((channels, side, side))
+    return shapes
+
+
+def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof) -> Draft:
+    value, alternatives = candidate.describe(), [rival.describe() for rival in rivals if rival is not candidate]
+    if not alternatives:
+        evidence, reason = Evidence.PROVED, "shapes allow no other order, strides and paddings that end at a usual size"
+    elif candidate.usual and not any(rival.usual for rival in rivals if rival is not candidate):
+        evidence = Evidence.STRONG
+        reason = (
+            f"the only usual strides and paddings that end at a usual size; less usual: {'; '.join(alternatives[:3])}"
+        )
+    else:
+        evidence, reason = Evidence.WEAK, f"shapes also allow: {'; '.join(alternatives[:3])}"
+    structure = Choice(None, "structure", value, evidence, reason)
+    return draft_chain(candidate.chain, candidate.geometry, candidate.head, candidate.image, proof, structure)
+
+
+def _sizeless(chains: list[Chain], embeddings: list[Unit], image: tuple[int, int, int] | None) -> GanportError:
+    chain = chains[0]
+    if embeddings and not heads(chain.latent, embeddings[0]):
+        return GanportError(
+            f"{embeddings[0]} is wider than the first layer's input of {chain.latent}: the label is used elsewhere",
+            hint="give the network's own code: --module file.py:Class",
+        )
+    if chain.flat:
+        wanted = "x".join(map(str, image)) if image else "a square image of 1, 3 or 4 channels"
+        return GanportError(
+            f"the last layer gives {chain.flat} numbers, which is not {wanted}",
+            hint="give the image's shape, as in --image 1x28x28, or the network's own code: --module file.py:Class",
+        )
+    if image:
+        wanted = "x".join(map(str, image))
+        return GanportError(
+            f"no usual strides and paddings make an image of {wanted} of these convolutions",
+            hint="check --image, or give the network's own code: --module file.py:Class",
+        )
+    return GanportError(
+        "no usual strides and paddings take these convolutions to a usual image size (28, 32, 64 …)",
+        hint="give the image's shape, as in --image 3x64x64, or the network's own code: --module file.py:Class",
+    )

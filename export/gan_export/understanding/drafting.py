@@ -1,0 +1,211 @@
+"""One chain, one geometry, one head → one complete draft, with every open choice written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.understanding import slots
+from gan_export.understanding.chaining import Chain, Step
+from gan_export.understanding.geometry import Geometry
+from gan_export.understanding.heads import Head
+from gan_export.understanding.proof import ACTIVATION_CLASSES, INERT_CLASSES, PADDING_CLASSES, UPSAMPLE_CLASSES, Proof
+from gan_export.understanding.rules import Rule
+from gan_export.understanding.units import Gap, gap_between
+from gan_trainer import layers as L
+from gan_trainer.spec import GeneratorSpec
+
+NORM_KINDS = ("batch_norm", "norm", "layer_norm")
+GROUPS = (32, 16, 8, 4, 2)
+LISTED_CLASSES = (*ACTIVATION_CLASSES, *INERT_CLASSES, *PADDING_CLASSES, *UPSAMPLE_CLASSES)
+
+
+def draft_chain(
+    chain: Chain, geometry: Geometry, head: Head, image: tuple[int, int, int], proof: Proof, structure: Choice
+) -> Draft:
+    """The draft of one candidate. Raises `SpecError` when the layers do not make `image`."""
+    builder = _Builder(chain, geometry, proof)
+    builder.open(head)
+    for index in range(len(chain.steps)):
+        builder.step(index)
+    builder.close(image)
+    spec = GeneratorSpec(
+        z_dim=head.z_dim,
+        image=image,
+        layers=tuple(builder.layers),
+        n_classes=head.n_classes,
+        name=f"chain-{image[1]}",
+    )
+    choices = (structure, slots.latent_choice(), *head.choices, *builder.choices)
+    return Draft(spec, builder.weights, choices, notes=(*head.notes, *builder.notes))
+
+
+def default_activation(chain: Chain) -> slots.Value:
+    """What generators of this kind mostly have: ReLU with transposed convolutions, else LeakyReLU 0.2."""
+    transposed = any("conv_transpose" in step.kinds for step in chain.steps)
+    return slots.RELU if transposed else slots.LEAKY
+
+
+@dataclass
+class _Builder:
+    chain: Chain
+    geometry: Geometry
+    proof: Proof
+    layers: list[L.Layer] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    flat: bool = True
+    ahead: bool = False
+    """Whether an activation already stands before the norm of the block at hand."""
+
+    def open(self, head: Head) -> None:
+        if head.layer is not None:
+            self._add(head.layer, head.embedding.tensors if head.embedding is not None else {})
+
+    def step(self, index: int) -> None:
+        step, rule = self.chain.steps[index], self.geometry.rules[index]
+        self._reshape(step)
+        if rule is not None and rule.upsample > 1:
+            self._upsample(index, rule)
+        self._layer(step, rule)
+        if index < len(self.chain.steps) - 1:
+            self._activation(index)
+
+    def close(self, image: tuple[int, int, int]) -> None:
+        if self.chain.shuffle > 1:
+            self._add(L.PixelShuffle(self.chain.shuffle))
+        between = self.proof.between(self.chain.steps[-1].unit.name, None)
+        output = slots.output_choice(len(self.layers), between)
+        self._slot(output)
+        if self.flat:
+            self._add(L.Reshape(image))
+
+    def _reshape(self, step: Step) -> None:
+        if step.reshape is not None:
+            self._add(L.Reshape(step.reshape))
+            self.flat = False
+        elif step.unit.kind == "conv" and self.flat:
+            self._add(L.Reshape((step.takes, 1, 1)))
+            self.flat = False
+        if step.shuffle > 1:
+            self._add(L.PixelShuffle(step.shuffle))
+
+    def _upsample(self, index: int, rule: Rule) -> None:
+        here = len(self.layers)
+        before, after = self.chain.steps[index - 1].unit.name, self.chain.steps[index].unit.name
+        listed = self.proof.upsample_mode(before, after)
+        mode, corners = listed or ("nearest", False)
+        self._add(L.Upsample(rule.upsample, mode, corners))
+        value = {"mode": mode, "align_corners": corners}
+        if listed:
+            choice = Choice(here, "upsample", value, Evidence.PROVED, f"the file says so before {after}")
+        else:
+            reason = f"an upsampling before {after} leaves no tensor; nearest is torch's default"
+            choice = Choice(here, "upsample", value, Evidence.WEAK, reason, slots.others(value, slots.UPSAMPLE_VALUES))
+        self.choices.append(choice)
+
+    def _layer(self, step: Step, rule: Rule | None) -> None:
+        unit, here = step.unit, len(self.layers)
+        self._add(self._made(step, rule), unit.tensors)
+        if unit.kind == "batch_norm":
+            proved = self.proof.eps(unit.name)
+            self.choices.append(slots.eps_choice(here, proved, unit.name))
+        if unit.kind == "norm" and not self.flat and not self.proof.class_name(unit.name):
+            values = [L.GroupNorm(groups, step.features) for groups in GROUPS if step.features % groups == 0]
+            reason = f"{unit.name} has no running statistics: an instance norm or a group norm"
+            alternatives = tuple(value.to_json() for value in values)
+            self.choices.append(Choice(here, "norm", self.layers[here].to_json(), Evidence.NONE, reason, alternatives))
+
+    def _made(self, step: Step, rule: Rule | None) -> L.Layer:
+        unit = step.unit
+        match unit.kind:
+            case "linear":
+                return L.Linear(step.takes, step.features, bias=unit.bias)
+            case "conv":
+                assert rule is not None
+                return _convolution(step, rule)
+            case "slope":
+                return L.Activation("prelu", features=unit.shape[0])
+            case "layer_norm":
+                return L.LayerNorm(unit.shape, eps=self.proof.eps(unit.name) or 1e-5)
+            case "norm":
+                return self._norm(step)
+            case _:
+                return L.BatchNorm(
+                    unit.shape[0], eps=self.proof.eps(unit.name) or 1e-5, affine="weight" in unit.tensors
+                )
+
+    def _norm(self, step: Step) -> L.Layer:
+        name, eps = step.unit.name, self.proof.eps(step.unit.name) or 1e-5
+        if self.flat:
+            return L.LayerNorm((step.features,), eps=eps)
+        if self.proof.class_name(name) == "GroupNorm":
+            return L.GroupNorm(int(self.proof.hyper(name).get("num_groups", 1)), step.features, eps=eps)
+        return L.InstanceNorm(step.features, eps=eps, affine=True)
+
+    def _activation(self, index: int) -> None:
+        """The slot after a step: none before a PReLU or after one, and before a norm only where something shows."""
+        step, following = self.chain.steps[index], self.chain.steps[index + 1]
+        where = step.unit.name
+        if step.unit.kind == "slope" or following.unit.kind == "slope":
+            return
+        gap, between = self._gap(index), self.proof.between(where, following.unit.name)
+        self._note_unknown(index)
+        default = default_activation(self.chain)
+        if following.unit.kind in NORM_KINDS:
+            listed = between is not None and between.activation() is not None
+            self.ahead = listed or (gap.least > 0 and not (between and between.certain))
+            if not self.ahead:
+                return
+            later = self._gap(index + 1) if index + 2 < len(self.chain.steps) else Gap()
+            default = slots.IDENTITY if later.least else default
+            self.ahead = default != slots.IDENTITY
+        elif self.ahead:
+            default, self.ahead = slots.IDENTITY, False
+        self._slot(slots.activation_choice(len(self.layers), default, gap, between, where))
+
+    def _gap(self, index: int) -> Gap:
+        """The modules after a step that are not accounted for by what the next one needs before it."""
+        step, rule = self.chain.steps[index + 1], self.geometry.rules[index + 1]
+        gap = gap_between(self.chain.steps[index].unit.name, step.unit.name)
+        upsampled = rule is not None and rule.upsample > 1
+        unflattened = step.reshape is not None and gap.most is not None
+        return gap.room(upsampled + unflattened + (step.shuffle > 1))
+
+    def _note_unknown(self, index: int) -> None:
+        between = self.proof.between(self.chain.steps[index].unit.name, self.chain.steps[index + 1].unit.name)
+        for name, _ in between.modules if between is not None else ():
+            if name not in LISTED_CLASSES:
+                where = f"{self.chain.steps[index].unit.name} and {self.chain.steps[index + 1].unit.name}"
+                self.notes.append(f"the file lists a {name} between {where}, which the draft does not have")
+
+    def _slot(self, choice: Choice) -> None:
+        self._add(slots.activation(choice.value))
+        self.choices.append(choice)
+
+    def _add(self, layer: L.Layer, tensors: dict[str, Tensor] | None = None) -> None:
+        for name, tensor in (tensors or {}).items():
+            self.weights[f"layers.{len(self.layers)}.{name}"] = tensor
+        self.layers.append(layer)
+
+
+def _convolution(step: Step, rule: Rule) -> L.Layer:
+    kernel, bias = step.unit.shape[-1], step.unit.bias
+    if rule.kind == "conv_transpose":
+        return L.ConvTranspose(
+            step.takes, step.features, kernel, rule.stride, rule.padding, rule.output_padding, rule.dilation, bias=bias
+        )
+    return L.Conv(
+        step.takes,
+        step.features,
+        kernel,
+        rule.stride,
+        rule.padding,
+        rule.dilation,
+        step.groups,
+        bias,
+        rule.padding_mode,
+    )

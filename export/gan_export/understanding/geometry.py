@@ -1,0 +1,167 @@
+"""Strides, paddings and upsamplings by where the size must end: 28, 32, 64 …
+
+A lattice of (step, size): from each size every rule for the step's kernel leads on to another. The cheapest paths
+to every plausible image size are kept (a k-best Viterbi search), so that the work is bounded whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+
+from gan_export.understanding.chaining import Chain, Step
+from gan_export.understanding.proof import Proof
+from gan_export.understanding.rules import RARE, Rule, rules
+from gan_export.understanding.units import Gap, gap_between
+
+SIZE_COSTS = {
+    28: 0.0, 32: 0.0, 64: 0.0, 128: 0.3, 96: 0.5, 256: 0.5, 48: 1.0, 512: 1.5, 16: 2.5, 1024: 2.5,
+    24: 3.0, 40: 3.0, 56: 3.0, 80: 3.0, 100: 3.0, 112: 3.0, 160: 3.0, 192: 3.0, 200: 3.0, 224: 3.0, 320: 3.0, 384: 3.0,
+}  # fmt: skip
+"""The image sizes that a candidate may end at, and what each costs."""
+
+LARGEST = max(SIZE_COSTS)
+KEPT = 32
+"""Paths kept for each (step, size)."""
+BAND = 9.0
+"""Paths costlier than the cheapest by more than this are not followed."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One way of sizing a chain: a rule for every convolution step (None for the others), ending at size x size."""
+
+    rules: tuple[Rule | None, ...]
+    size: int
+    cost: float
+
+    @property
+    def usual(self) -> bool:
+        """Whether every rule in it, and the size, is one that many generators use."""
+        return SIZE_COSTS.get(self.size, 0.0) < RARE and all(rule is None or rule.cost < RARE for rule in self.rules)
+
+    def describe(self, chain: Chain) -> str:
+        """One line for people: `256 k4 s1 p0, 128 k4 s2 p1, 3 k4 s2 p1 → 32x32`."""
+        parts = []
+        for step, rule in zip(chain.steps, self.rules, strict=True):
+            if rule is not None:
+                word = "convT" if rule.kind == "conv_transpose" else "conv"
+                parts.append(f"{word} k{step.unit.shape[-1]} {rule}")
+        return f"{', '.join(parts)} → {self.size}x{self.size}"
+
+
+def geometries(chain: Chain, proof: Proof, size: int | None = None, most: int = KEPT) -> list[Geometry]:
+    """The ways of sizing `chain`, cheapest first, ending at `size` or, when None, at a plausible one."""
+    if not any(step.unit.kind == "conv" for step in chain.steps):
+        return [Geometry((None,) * len(chain.steps), 0, 0.0)]
+    paths: dict[int, list[tuple[float, tuple[Rule | None, ...]]]] = {1: [(0.0, ())]}
+    for index, step in enumerate(chain.steps):
+        paths = _advance(paths, chain, index, step, proof)
+    found = []
+    for end, ways in paths.items():
+        final = end * chain.shuffle
+        if final == size or (size is None and final in SIZE_COSTS):
+            extra = 0.0 if size else SIZE_COSTS[final] + _habit(final, chain.channels)
+            found += [Geometry(way, final, cost + extra) for cost, way in ways]
+    return sorted(found, key=lambda geometry: geometry.cost)[:most]
+
+
+def _advance(
+    paths: dict[int, list[tuple[float, tuple[Rule | None, ...]]]], chain: Chain, index: int, step: Step, proof: Proof
+) -> dict[int, list[tuple[float, tuple[Rule | None, ...]]]]:
+    onward: dict[int, list[tuple[float, tuple[Rule | None, ...]]]] = {}
+    kernel = step.unit.shape[-1]
+    for size, ways in paths.items():
+        here = (step.reshape[-1] if step.reshape else size) * step.shuffle
+        if step.unit.kind != "conv":
+            if step.size in (None, here):
+                onward.setdefault(here, []).extend((cost, (*way, None)) for cost, way in ways)
+            continue
+        for rule in _options(chain, index, here, proof):
+            grown = rule.grow(here, kernel)
+            if 1 <= grown <= LARGEST:
+                onward.setdefault(grown, []).extend(
+                    (cost + rule.cost + _change(way, chain, rule, kernel), (*way, rule)) for cost, way in ways
+                )
+    if not onward:
+        return onward
+    least = min(cost for ways in onward.values() for cost, _ in ways)
+    kept = {
+        size: heapq.nsmallest(KEPT, (way for way in ways if way[0] <= least + BAND), key=lambda way: way[0])
+        for size, ways in onward.items()
+    }
+    return {size: ways for size, ways in kept.items() if ways}
+
+
+def _options(chain: Chain, index: int, size: int, proof: Proof) -> list[Rule]:
+    step = chain.steps[index]
+    last = index == max(i for i, other in enumerate(chain.steps) if other.unit.kind == "conv")
+    before = next((other.unit.name for other in reversed(chain.steps[:index])), None)
+    proved = proof.rule(step, before)
+    kernel = step.unit.shape[-1]
+    if proved is not None:
+        found = [proved]
+    else:
+        found = [
+            replace(rule, cost=rule.cost + _orientation(chain, index, rule))
+            for kind in step.kinds
+            for rule in rules(kind, kernel, size, last=last)
+        ]
+    known = proof.upsampling(before, step.unit.name)
+    if known is not None:
+        return [replace(rule, upsample=known) for rule in found]
+    if before is None:
+        return found
+    gap = gap_between(before, step.unit.name)
+    mixed = 1.5 if any(other.kinds == ("conv_transpose",) for other in chain.steps[1:]) else 0.0
+    doubled = []
+    for rule in found:
+        spared, spent = _upsample_costs(gap, rule, last=last, index=index)
+        spent += 0.0 if gap.most is not None and gap.least >= 2 else mixed
+        doubled.append(replace(rule, cost=rule.cost + spared))
+        if rule.stride == 1:
+            doubled.append(replace(rule, cost=rule.cost + spent, upsample=2))
+            doubled.append(replace(rule, cost=rule.cost + spent + 3.0, upsample=4))
+    return doubled
+
+
+def _upsample_costs(gap: Gap, rule: Rule, *, last: bool, index: int) -> tuple[float, float]:
+    """(cost of no upsampling before this convolution, cost of one), by the room that the numbering leaves."""
+    transposed = 5.0 if rule.kind == "conv_transpose" else 0.0
+    drift = 0.02 * index + (0.3 if last else 0.0)
+    if gap.most == 0:
+        return 0.0, 8.0 + transposed
+    if gap.most is not None and gap.least >= 2:
+        return (0.0 if transposed else 1.0), drift + transposed
+    if gap.most == 1:
+        return 0.0, 1.0 + drift + transposed
+    return 0.0, 0.5 + drift + transposed
+
+
+def _orientation(chain: Chain, index: int, rule: Rule) -> float:
+    """What it costs to read a square kernel the way round that its neighbours are not."""
+    step = chain.steps[index]
+    if len(step.kinds) == 1:
+        return 3.0 if rule.kind == "conv" and index == 0 else 0.0
+    told = [other.kinds[0] for other in chain.steps if len(other.kinds) == 1]
+    if told:
+        return 0.0 if rule.kind in told else 1.5
+    usual = "conv" if step.unit.shape[-1] % 2 else "conv_transpose"
+    return 0.0 if rule.kind == usual else 1.5
+
+
+def _change(way: tuple[Rule | None, ...], chain: Chain, rule: Rule, kernel: int) -> float:
+    """Networks are regular: another stride or padding for the kernel that the step before had too costs a little."""
+    if not way or rule.upsample > 1:
+        return 0.0
+    for earlier, step in zip(reversed(way), reversed(chain.steps[: len(way)]), strict=True):
+        if earlier is None or earlier.kind != rule.kind or step.unit.shape[-1] != kernel:
+            continue
+        same = (earlier.stride, earlier.padding) == (rule.stride, rule.padding) or step is chain.steps[0]
+        return 0.0 if same else 0.5
+    return 0.0
+
+
+def _habit(size: int, channels: int) -> float:
+    """28 is MNIST's size: grey. A colour image of 28x28 is unusual, a grey one of 32x32 or 64x64 is not."""
+    return 1.5 if size == 28 and channels != 1 else 0.0

@@ -1,0 +1,172 @@
+"""What a pickled whole module says beyond its tensors: classes and hyperparameters, read without running anything.
+
+`modules` maps dotted names, in the order in which the modules were registered, to what the safe reader found of each.
+Only torch's own classes are believed: what a stranger's `stride` means, nobody knows. No modules prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gan_export.reading.modules import ModuleInfo
+from gan_export.understanding.chaining import ConvKind, Step
+from gan_export.understanding.rules import PaddingMode, Rule
+from gan_serve.errors import GanportError
+from gan_trainer.layers import Activation, ActivationName, UpsampleMode
+
+ACTIVATION_CLASSES: dict[str, tuple[ActivationName, str | None]] = {
+    "ReLU": ("relu", None),
+    "LeakyReLU": ("leaky_relu", "negative_slope"),
+    "ELU": ("elu", "alpha"),
+    "SELU": ("selu", None),
+    "CELU": ("celu", "alpha"),
+    "GELU": ("gelu", None),
+    "SiLU": ("silu", None),
+    "Mish": ("mish", None),
+    "Softplus": ("softplus", None),
+    "Tanh": ("tanh", None),
+    "Sigmoid": ("sigmoid", None),
+    "Hardtanh": ("hardtanh", None),
+}
+CONV_CLASSES: dict[str, ConvKind] = {"Conv2d": "conv", "ConvTranspose2d": "conv_transpose"}
+UPSAMPLE_CLASSES = ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d")
+PADDING_CLASSES: dict[str, PaddingMode] = {
+    "ReflectionPad2d": "reflect",
+    "ReplicationPad2d": "replicate",
+    "ZeroPad2d": "zeros",
+    "CircularPad2d": "circular",
+}
+INERT_CLASSES = ("Dropout", "Dropout2d", "AlphaDropout", "Identity", "Flatten", "Unflatten", "PixelShuffle")
+
+
+@dataclass(frozen=True)
+class Between:
+    """The modules without tensors between two units, as (class, hyperparameters); the class is "" unless it is torch's.
+
+    `certain` when both units sit in one `nn.Sequential`, which runs what it lists, in order.
+    """
+
+    modules: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    certain: bool = False
+
+    def activation(self) -> Activation | None:
+        """The last activation among them; None when there is none."""
+        for name, hyper in reversed(self.modules):
+            if name in ACTIVATION_CLASSES:
+                function, slope = ACTIVATION_CLASSES[name]
+                value = hyper.get(slope) if slope else None
+                return Activation(function, slope=None if value is None else float(value))
+        return None
+
+
+class Proof:
+    """Answers from `modules`; every answer is None (or empty) where the file does not say."""
+
+    def __init__(self, modules: Mapping[str, ModuleInfo] | None) -> None:
+        self.modules = dict(modules or {})
+        self._names = list(self.modules)
+        parents = {name.rpartition(".")[0] for name in self._names if "." in name}
+        self._leaves = [name for name in self._names if name and name not in parents]
+
+    def __bool__(self) -> bool:
+        return bool(self.modules)
+
+    def hyper(self, name: str) -> Mapping[str, Any]:
+        """The hyperparameters of the module of that name."""
+        info = self.modules.get(name)
+        return info.settings if info is not None and info.from_torch else {}
+
+    def class_name(self, name: str) -> str:
+        """The class of the module of that name, if torch defines it, or empty."""
+        info = self.modules.get(name)
+        return info.kind if info is not None and info.from_torch else ""
+
+    def eps(self, name: str) -> float | None:
+        """A norm's eps."""
+        value = self.hyper(name).get("eps")
+        return None if value is None else float(value)
+
+    def rule(self, step: Step, before: str | None) -> Rule | None:
+        """Stride and padding of a convolution that comes after the unit `before`, a padding module's included.
+
+        Raises `GanportError` for numbers that a spec cannot say.
+        """
+        name = step.unit.name
+        kind = CONV_CLASSES.get(self.class_name(name))
+        hyper = self.hyper(name)
+        if kind is None or "stride" not in hyper or "padding" not in hyper or kind not in step.kinds:
+            return None
+        padding, mode = _square(hyper["padding"], name, "padding"), hyper.get("padding_mode", "zeros")
+        between = self.between(before, name)
+        for class_name, padder in between.modules if between else ():
+            if class_name in PADDING_CLASSES and padding == 0:
+                padding = _square(padder.get("padding", 0), name, "padding")
+                mode = PADDING_CLASSES[class_name]
+        return Rule(
+            kind,
+            _square(hyper["stride"], name, "stride"),
+            padding,
+            _square(hyper.get("output_padding", 0), name, "output_padding"),
+            dilation=_square(hyper.get("dilation", 1), name, "dilation"),
+            padding_mode=mode,
+        )
+
+    def between(self, before: str | None, after: str | None) -> Between | None:
+        """What stands between two units (None: the start or the end); None when the file does not say."""
+        if before is not None and before not in self._leaves:
+            return None
+        if after is not None and after not in self._leaves:
+            return None
+        start = -1 if before is None else self._leaves.index(before)
+        end = len(self._leaves) if after is None else self._leaves.index(after)
+        if end <= start:
+            return None
+        names = self._leaves[start + 1 : end]
+        listed = tuple((self.class_name(name), self.hyper(name)) for name in names)
+        return Between(listed, self._sequential(before, after, names))
+
+    def upsampling(self, before: str | None, after: str) -> int | None:
+        """The factor by which the image grows between two units by upsampling; None when the file does not say."""
+        between = self.between(before, after)
+        if between is None:
+            return None
+        factor = 1
+        for name, hyper in between.modules:
+            if name in UPSAMPLE_CLASSES:
+                factor *= _square(hyper.get("scale_factor", 2), after, "scale_factor")
+        return factor if between.certain else None
+
+    def upsample_mode(self, before: str | None, after: str) -> tuple[UpsampleMode, bool] | None:
+        """(mode, align_corners) of the upsampling between two units."""
+        between = self.between(before, after)
+        for name, hyper in between.modules if between else ():
+            if name in UPSAMPLE_CLASSES:
+                bilinear = name == "UpsamplingBilinear2d" or hyper.get("mode", "nearest") == "bilinear"
+                corners = name == "UpsamplingBilinear2d" or bool(hyper.get("align_corners"))
+                return ("bilinear", corners) if bilinear else ("nearest", False)
+        return None
+
+    def _sequential(self, before: str | None, after: str | None, inside: list[str]) -> bool:
+        """Whether all containers from one to the other run their modules in the order listed."""
+        if before is None or after is None:
+            parent = (before or after or "").rpartition(".")[0]
+            return self.class_name(parent) == "Sequential" and {n.rpartition(".")[0] for n in inside} <= {parent}
+        left, right = before.split("."), after.split(".")
+        same = 0
+        while same < min(len(left), len(right)) and left[same] == right[same]:
+            same += 1
+        shared = ".".join(left[:same])
+        inner = [".".join(parts[:n]) for parts in (left, right) for n in range(same + 1, len(parts))]
+        return all(self.class_name(name) == "Sequential" for name in (shared, *inner))
+
+
+def _square(value: Any, name: str, field: str) -> int:
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(set(numbers)) != 1 or not isinstance(numbers[0], (int, float)) or int(numbers[0]) != numbers[0]:
+        raise GanportError(
+            f"{name} has {field} {value!r}, expected one whole number for height and width",
+            hint="this network needs its own code: --module file.py:Class",
+        )
+    return int(numbers[0])

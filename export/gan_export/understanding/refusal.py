@@ -1,0 +1,139 @@
+"""Why a file is no generator that a spec can say: one precise sentence, from names and shapes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from gan_export.understanding.chaining import IMAGE_CHANNELS, Break, Chain
+from gan_export.understanding.geometry import SIZE_COSTS
+from gan_export.understanding.units import Unit
+from gan_serve.errors import GanportError
+
+OWN_CODE = "give the network's own code: --module file.py:Class"
+PICK = "gan-export inspect --ckpt FILE lists what the file holds; --key a.b.c picks the generator"
+
+SIGNS: tuple[tuple[str, str], ...] = (
+    (
+        r"mapping\.|modulat|to_?rgbs?\b|torgb|noise_strength|noise_const|style|adain|input\.const|const_input",
+        "a StyleGAN-like network",
+    ),
+    (
+        r"attn|attention|\bquery|\bkey_conv|\bvalue_conv|in_proj_weight|qkv|(^|\.)(theta|phi|snconv1x1_theta)\b",
+        "a network with attention",
+    ),
+    (r"weight_[ih]h_l\d", "a recurrent network"),
+    (r"downsample|shortcut|bypass|skip|resid|res_?blocks?\b|c_sc\b|conv_sc|identity_conv", "a residual network"),
+    (r"cross_replica|ccbn|cbn|conditional_?bn|gain\.|gamma_embed|beta_embed", "a network with conditional norms"),
+)
+"""(pattern of keys, what they are a sign of): networks whose forward is no plain sequence."""
+
+
+def check_units(units: list[Unit]) -> None:
+    """Raises `GanportError` when the file holds no weights."""
+    if not any(unit.kind in ("linear", "conv") for unit in units):
+        raise GanportError(
+            f"no layer with weights among {len(units)} entries, expected a generator's state_dict", hint=PICK
+        )
+
+
+def check_ends(chain: Chain) -> None:
+    """Raises `GanportError` when units chain, but not from a latent to an image: a classifier, an autoencoder."""
+    first, last = chain.steps[0].unit, chain.steps[-1].unit
+    if chain.flat and not _image_side(chain.flat) and chain.flat < chain.latent:
+        raise GanportError(
+            f"expected a generator, which ends in an image; {last.first_key} gives {_role(chain.flat)}", hint=PICK
+        )
+    side = _image_side(chain.latent)
+    if side and first.kind == "linear" and chain.flat == chain.latent:
+        raise _not_latent(first, f"{chain.latent} numbers, an image of {side}", "and gives as many: an autoencoder")
+
+
+def check_role(units: list[Unit]) -> None:
+    """Raises `GanportError` when units that do not chain begin with an image."""
+    trunk = [unit for unit in units if unit.kind in ("linear", "conv")]
+    first, last = trunk[0], trunk[-1]
+    image_in = _image_in(first)
+    if image_in is None:
+        return
+    if any(re.search(r"(^|[._])(enc|encoder|encode)([._\d]|$)", unit.name) for unit in units):
+        raise GanportError(
+            f"the file holds an encoder, {first.first_key} takes {image_in}: an autoencoder or image to image",
+            hint="if it has a decoder that draws from a latent, pick it with --key decoder",
+        )
+    if last.kind == "linear" and not _image_side(last.shape[0]):
+        raise _not_latent(first, image_in, f"{last.first_key} gives {_role(last.shape[0])}")
+    if last.kind == "conv" and last.shape[0] == 1 < last.shape[1] and not _ends_like_it_begins(first, last):
+        raise _not_latent(first, image_in, f"{last.first_key} gives 1 channel: a discriminator")
+    raise _not_latent(first, image_in, f"{last.first_key} ends it: an image-to-image network")
+
+
+def not_a_chain(units: list[Unit], broke: Break) -> GanportError:
+    """The error for units that do not chain: the tell-tale names where there are any, else where it breaks."""
+    keys = [f"{unit.name}.{local}" for unit in units for local in unit.tensors]
+    for pattern, sign in SIGNS:
+        seen = [key for key in keys if re.search(pattern, key, re.IGNORECASE)]
+        if seen:
+            return GanportError(
+                f"this is no plain sequence of layers but {sign}: it has {_some(seen)}", hint=OWN_CODE
+            )
+    strange = [unit for unit in units if unit.kind == "unknown"]
+    if strange:
+        unit = strange[0]
+        found = ", ".join(f"{local} {list(shape)}" for local, shape in unit.shapes.items())
+        return GanportError(f"{unit.name or 'the root'} is no layer that a spec knows: it has {found}", hint=OWN_CODE)
+    if broke.unit is None:
+        return GanportError(
+            f"the last layer gives {broke.given}, expected an image of {_or(IMAGE_CHANNELS)} channels", hint=OWN_CODE
+        )
+    return GanportError(
+        f"the layers do not chain: {broke.unit} comes after {broke.given}, which it cannot take",
+        hint=f"a branch, a skip or another order of layers: {OWN_CODE}",
+    )
+
+
+def _image_in(first: Unit) -> str | None:
+    """What image the first layer takes, in words; None when it may take a latent."""
+    if first.kind == "conv":
+        takes, makes = first.shape[1], first.shape[0]
+        if takes in (1, 3) and makes > takes:
+            bias = first.shapes["bias"][0] if first.bias else makes
+            return f"an image of {takes} channel{'s' * (takes > 1)}" if bias == makes else None
+        return None
+    takes, makes = first.shape[1], first.shape[0]
+    side = _image_side(takes)
+    if side and takes >= 784 and makes < takes:
+        return f"{takes} numbers, an image of {side}"
+    return None
+
+
+def _image_side(n: int) -> str | None:
+    for channels in (1, 3):
+        side = math.isqrt(n // channels)
+        if channels * side**2 == n and side in SIZE_COSTS and side >= 28:
+            return f"{channels}x{side}x{side}"
+    return None
+
+
+def _ends_like_it_begins(first: Unit, last: Unit) -> bool:
+    """Whether the last convolution goes back from the width that the first one made: image to image."""
+    return first.shape[0] == last.shape[1] and first.shape[1] == last.shape[0]
+
+
+def _role(out: int) -> str:
+    return "1 number: a discriminator" if out == 1 else f"{out} numbers: a classifier or an encoder"
+
+
+def _not_latent(first: Unit, image_in: str, what: str) -> GanportError:
+    return GanportError(
+        f"expected a generator, whose input is a latent; {first.first_key} takes {image_in}, {what}",
+        hint=PICK,
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _or(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"

@@ -1,0 +1,48 @@
+"""The way in: a cleaned state_dict → drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from gan_export.draft import Draft
+from gan_export.reading.modules import ModuleInfo
+from gan_export.understanding.candidates import chain_drafts, find_chains
+from gan_export.understanding.families import family_drafts
+from gan_export.understanding.proof import Proof
+from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
+from gan_export.understanding.units import units_of
+
+
+def draft_candidates(
+    tensors: Mapping[str, Tensor],
+    *,
+    modules: Mapping[str, ModuleInfo] | None = None,
+    image: tuple[int, int, int] | None = None,
+) -> list[Draft]:
+    """The structures that `tensors` may be, best first, at most 13; each loads strictly into its spec's module.
+
+    `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
+    a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known.
+
+    A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
+    `gan_export.understanding.edit` lists them. Raises `GanportError` when the file holds no chain of layers from a
+    latent to an image, saying what was seen.
+    """
+    units = units_of(tensors)
+    check_units(units)
+    known = [draft for draft in family_drafts(tensors) if image in (None, draft.spec.image)] if not modules else []
+    if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
+        return known
+    chains, broke = find_chains(units, image[0] if image else None)
+    if not chains:
+        if known:
+            return known
+        check_role(units)
+        raise not_a_chain(units, broke)
+    if image is None:
+        check_ends(chains[0])
+    drafts = chain_drafts(units, chains, Proof(modules), image)
+    shapes = [draft.spec.shapes for draft in known]
+    return known + [draft for draft in drafts if draft.spec.shapes not in shapes]
