@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_export.artefact import contract_of, stamp, to_bytes
-from gan_export.onnx_export import DEFAULT_OPSET, check_opset, to_onnx
+from gan_export.onnx_export import to_onnx
+from gan_export.opsets import DEFAULT_OPSET, check_opset
 from gan_export.proof.golden import make_golden
 from gan_export.proof.prove import measure_parity, prove, tolerance_of
 from gan_export.proof.reference import Reference, check_reference

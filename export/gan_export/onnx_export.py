@@ -10,15 +10,12 @@ from __future__ import annotations
 import onnx
 import torch
 
+from gan_export.opsets import DEFAULT_OPSET, check_opset
 from gan_export.passes import run_passes
 from gan_export.quiet import quiet
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
-from gan_serve.errors import GanportError, JobError
-
-MIN_OPSET, MAX_OPSET = 18, 23
-DEFAULT_OPSET = 18
-"""The exporter writes 18 without converting; every onnxruntime since 1.14, and onnxruntime-web, runs it."""
+from gan_serve.errors import JobError
 
 BATCH = "batch"
 
@@ -37,15 +34,6 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto
     except Exception as error:
         raise _explain(error) from error
     return run_passes(model)
-
-
-def check_opset(opset: int) -> None:
-    """Raises `GanportError` for an opset that is not offered."""
-    if not MIN_OPSET <= opset <= MAX_OPSET:
-        raise GanportError(
-            f"opset must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
-            hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
-        )
 
 
 def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.ModelProto:

@@ -120,15 +120,15 @@ class Report:
         """Writes the report as JSON, whole or not at all. Raises `GanportError` when it cannot be written."""
         atomic.write_text(target, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
 
-    def error(self) -> ProofError:
-        """The failure as an error: the first failed check, by how much, and where."""
+    def error(self, outcome: str = "") -> ProofError:
+        """The failure as an error: the first failed check, by how much, and where; `outcome` ends the hint."""
         first = self.failed[0]
         limit = f", expected {first.limit}" if first.limit else ""
         where = f" ({first.detail})" if first.detail else ""
         more = f"; {len(self.failed) - 1} more checks fail" if len(self.failed) > 1 else ""
         return ProofError(
             f"{self.file} is not proved: {first.section}: {first.name}: {first.value_text}{limit}{where}{more}",
-            hint="the table lists every check; nothing was written" if self.against else "the table lists every check",
+            hint="; ".join(["the table lists every check", outcome]) if outcome else "the table lists every check",
         )
 
 

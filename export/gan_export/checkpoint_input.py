@@ -1,0 +1,59 @@
+"""`--ckpt`: the file that was named, told apart from the files that are often named instead of it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from gan_export.source import Source, check_file, load_source
+from gan_export.torchscript_archive import is_archive
+from gan_serve.errors import GanportError
+
+_HEAD_BYTES = 64
+_TRAINING_STATE = b"ganport_run"
+
+
+def read_checkpoint(path: Path) -> Source:
+    """The generator in a checkpoint.
+
+    Raises `GanportError` when the file is missing, or is a model that was exported already, a training state
+    (last.pt), text, or anything else that holds no generator.
+    """
+    path = check_file(path, "checkpoint")
+    with path.open("rb") as handle:
+        head = handle.read(_HEAD_BYTES)
+    if not head:
+        raise GanportError(f"{path} is empty, expected a checkpoint", hint="copy or download it again")
+    if head.lstrip()[:1] in (b"{", b"["):
+        raise GanportError(f"{path} is JSON, expected a checkpoint", hint="name the weights, such as runs/NAME/g.pt")
+    if head[:1] == b"\x08":
+        raise GanportError(
+            f"{path} is an ONNX model already, expected a checkpoint",
+            hint=f"to prove it: gan-export verify --model {path}",
+        )
+    if is_archive(path):
+        _refuse_archives(path)
+    return load_source(path)
+
+
+def _refuse_archives(path: Path) -> None:
+    """Zip archives that are no generator checkpoint: TorchScript, and gan-train's last.pt."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            scripted = any("/code/" in name for name in names)
+            pickles = [name for name in names if name.endswith("data.pkl")]
+            training = bool(pickles) and _TRAINING_STATE in archive.open(pickles[0]).read(1 << 16)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+        return  # damaged: the reader says so, in its own words
+    if scripted:
+        raise GanportError(
+            f"{path} is TorchScript already, expected a checkpoint",
+            hint=f"to prove it: gan-export verify --model {path}",
+        )
+    if training:
+        generator = path.with_name("g.pt")
+        raise GanportError(
+            f"{path} is a training state, made to resume from, expected a generator",
+            hint=f"gan-train keeps the generator beside it: --ckpt {generator}",
+        )
