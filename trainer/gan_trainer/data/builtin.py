@@ -12,6 +12,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,9 @@ def _open_cifar10(folder: Path) -> Source:
             base_folder = folder.name
 
         try:
-            found = Here(str(folder.parent), train=True, download=False)
+            with warnings.catch_warnings():  # numpy 2.4.0 to 2.4.4 mind the integers that Python 2 pickled
+                warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+                found = Here(str(folder.parent), train=True, download=False)
         except RuntimeError as error:
             raise GanportError(
                 f"{folder} is not CIFAR-10 as published, or damaged: {_last_line(error)}",

@@ -87,7 +87,7 @@ def read_entry(path: Path) -> Entry | None:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         if not path.exists():
             return None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise DamagedEntryError(f"its .json does not read ({error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def _build(
     kept: list[int] = []
     skipped = list(source.unreadable)
 
-    def parts() -> Iterator[U8]:
+    def parts() -> Generator[U8, None, None]:
         for chunk in with_progress(decode(source, size, channels), len(source), f"decoding {source.name}"):
             yield chunk.pixels_NHWC
             _count(chunk, kept, skipped)
@@ -174,11 +174,11 @@ def _build(
             )
 
     path = _place_to_write(source, size, channels, folder, on_note)
-    with quiet_pillow():
+    with quiet_pillow(), contextlib.closing(parts()) as decoded:
         if path is None:
-            pixels = _gather(parts(), len(source), shape)
+            pixels = _gather(decoded, len(source), shape)
         else:
-            pixels = cache.write_pixels(path, parts(), len(source), shape)
+            pixels = cache.write_pixels(path, decoded, len(source), shape)
     labels, class_names = _present(labels, class_names, kept)
     digest = cache.fingerprint(pixels, labels, class_names)
     details = cache.Details(labels, class_names, tuple(sorted(skipped)), natural, digest)

@@ -99,7 +99,7 @@ class FolderSource:
     def __init__(self, folder: Path, *, name: str = "", classes: bool = True) -> None:
         self.folder = folder.resolve()
         self.name = name or self.folder.name or "images"
-        self.place = str(self.folder)
+        self.place = str(self.folder) if classes else f"{self.folder} without classes"
         self.natural_size = FOLDER_SIZE
         found = scan(self.folder)
         if not found.files:

@@ -25,6 +25,7 @@ from gan_trainer.data.transforms import MAX_PIXELS
 from gan_trainer.networks import SIZES
 
 UNSIGNED_BYTE = 8
+READ_BYTES = 16 << 20
 IMAGES = re.compile(r"(?P<before>.*)images(?P<dot>[-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
 """train-images-idx3-ubyte, train-images.idx3-ubyte.gz, emnist-letters-train-images-idx3-ubyte, …"""
 
@@ -80,7 +81,7 @@ def read_idx(path: Path) -> U8:
     with _explained(path), _open(path) as file:
         dims = _read_dims(path, file)
         expected = math.prod(dims)
-        values = file.read(expected)
+        values = _read_up_to(file, expected)
         if len(values) < expected:
             raise GanportError(
                 f"{path} is truncated: {_product(dims)} values expected, {len(values)} found",
@@ -135,7 +136,8 @@ def idx_source(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> A
             raise GanportError(f"{pair.labels} holds the label {highest}, {name} has {len(class_names)} classes")
         return pixels, labels, class_names or tuple(map(str, range(highest + 1)))
 
-    place = str(pair.images.parent.resolve())
+    # The same files under another name have other classes, so they are another source.
+    place = f"{','.join(class_names)} {pair.images.parent.resolve()}"
     size = natural_size(height, width)
     return ArraySource(name, place, content_hash(pair.files), read, length=n, channels=1, size=size)
 
@@ -187,6 +189,14 @@ def _read_dims(path: Path, file: BinaryIO) -> tuple[int, ...]:
     if len(dims) < 4 * count:
         raise GanportError(f"{path} is truncated: it ends in its header")
     return struct.unpack(f">{count}I", dims)
+
+
+def _read_up_to(file: BinaryIO, size_bytes: int) -> bytearray:
+    # Block by block: a header may announce more than there is memory for.
+    values = bytearray()
+    while len(values) < size_bytes and (block := file.read(min(READ_BYTES, size_bytes - len(values)))):
+        values += block
+    return values
 
 
 def _product(dims: tuple[int, ...]) -> str:

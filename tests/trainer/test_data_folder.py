@@ -1,0 +1,201 @@
+"""Listing a folder of pictures: depth, order, classes, links, and everything else that lies in folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_serve.errors import GanportError
+from gan_trainer.data.folder import FolderSource, scan
+from trainer.data_files import fill, picture, save
+
+
+def names(folder: Path) -> list[str]:
+    return [file.relative for file in scan(folder).files]
+
+
+def test_any_depth_in_the_order_of_bytes(tmp_path: Path) -> None:
+    fill(tmp_path, "b/2.png", "b/10.png", "a/z/deep/er.jpg", "B.png", "ä.png", "a.png", "a/1.gif")
+    assert names(tmp_path) == ["B.png", "a.png", "a/1.gif", "a/z/deep/er.jpg", "b/10.png", "b/2.png", "ä.png"]
+
+
+def test_suffixes_in_any_case_and_nothing_else(tmp_path: Path) -> None:
+    fill(tmp_path, "a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF")
+    for other in ("g.txt", "h.tiff", "png", "i.png.part", "Thumbs.db"):
+        (tmp_path / other).write_text("x")
+    found = scan(tmp_path)
+    assert [file.relative for file in found.files] == ["a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF"]
+    assert sum(found.others.values()) == 5
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", ".b.png", ".git/c.png", "x/.thumbs/d.png", "__MACOSX/._a.png")
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_folder_called_like_a_picture_is_a_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "album.png/a.png")
+    assert names(tmp_path) == ["album.png/a.png"]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    outside = fill(tmp_path / "outside", "o.png")
+    folder = fill(tmp_path / "in", "a/1.png", "b/2.png")
+    (folder / "a" / "up").symlink_to(folder)
+    (folder / "a" / "here").symlink_to(".")
+    (folder / "again").symlink_to(folder / "b")
+    (folder / "out").symlink_to(outside)
+    (folder / "file.png").symlink_to(outside / "o.png")
+    assert names(folder) == ["a/1.png", "b/2.png", "file.png", "out/o.png"]
+
+
+def test_links_to_nothing_and_to_themselves_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    found = scan(tmp_path)
+    assert [file.relative for file in found.files] == ["a.png"]
+    assert [name for name, _ in found.unreadable] == ["gone.png", "self.png"]
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a.png", "closed/b.png")
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = scan(tmp_path)
+    assert [file.relative for file in found.files] == ["a.png"]
+    assert found.unreadable == [("closed/", "Permission denied")]
+    with pytest.raises(GanportError, match=r"cannot read the folder .*closed: Permission denied"):
+        scan(tmp_path / "closed")
+
+
+def test_a_name_that_is_no_unicode_can_be_shown(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes only Unicode names")
+    source = FolderSource(tmp_path)
+    assert source.item_name(0) == "caf\ufffd.png"
+    assert len(source.identity()) == 64
+
+
+@pytest.mark.parametrize(
+    ("files", "labels", "classes"),
+    [
+        (["a/1.png", "a/2.png", "b/1.png"], [0, 0, 1], ("a", "b")),
+        (["cats/x/1.png", "dogs/2.png", "Birds/3.png"], [0, 1, 2], ("Birds", "cats", "dogs")),
+        (["a/1.png", "b/1.png", "loose.png"], None, ()),
+        (["only/1.png", "only/2.png"], None, ()),
+        (["only/a/1.png", "only/b/2.png"], None, ()),
+        (["1.png", "2.png"], None, ()),
+        (["a/1.png", "b/1.png", ".loose.png", ".hidden/1.png"], [0, 1], ("a", "b")),
+    ],
+)
+def test_class_folders(tmp_path: Path, files: list[str], labels: list[int] | None, classes: tuple[str, ...]) -> None:
+    found, names = FolderSource(fill(tmp_path, *files)).load()
+    assert (None if found is None else found.tolist()) == labels
+    assert names == classes
+
+
+def test_an_empty_class_folder_is_no_class(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "c").mkdir()
+    assert FolderSource(tmp_path).load()[1] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("modes", "channels"),
+    [
+        (["L", "L"], 1),
+        (["1", "L", "LA"], 1),
+        (["L", "RGB"], 3),
+        (["RGBA"], 3),
+        (["P"], 3),
+        (["L", None], 1),
+        ([None], 3),
+    ],
+)
+def test_grey_when_every_readable_picture_is(tmp_path: Path, modes: list[str | None], channels: int) -> None:
+    for index, mode in enumerate(modes):
+        if mode is None:
+            (tmp_path / f"{index}.png").write_bytes(b"broken")
+        else:
+            image = Image.new("LA", (9, 9)) if mode == "LA" else picture(mode=mode)
+            save(tmp_path, f"{index}.png", image)
+    assert FolderSource(tmp_path).natural_channels() == channels
+
+
+def test_sixteen_bit_grey_is_grey(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", Image.fromarray(np.full((9, 9), 40_000, np.uint16)))
+    assert FolderSource(tmp_path).natural_channels() == 1
+
+
+@pytest.mark.parametrize(
+    ("others", "hint"),
+    [
+        ([], "name a folder of images"),
+        (["a.tiff", "b.tiff", "c.heic"], "3 other files (.tiff, .heic): convert them"),
+        (["faces.zip"], "unpack the .zip file"),
+        (["faces.tar.gz", "readme.txt"], "unpack the .gz file"),
+        ([".hidden.png"], "name a folder of images"),
+        (["no_suffix"], "1 other files (no_suffix)"),
+    ],
+)
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path, others: list[str], hint: str) -> None:
+    for name in others:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(GanportError, match=r"no images in .*, expected jpg, jpeg, png, webp, bmp or gif") as caught:
+        FolderSource(tmp_path)
+    assert hint in caught.value.hint
+
+
+def test_a_folder_of_dead_links_names_one(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    with pytest.raises(GanportError) as caught:
+        FolderSource(tmp_path)
+    assert "a.png cannot be read: a link that leads nowhere" in caught.value.hint
+
+
+def test_identity_follows_every_change(tmp_path: Path) -> None:
+    first = fill(tmp_path, "a.png", "b.png") / "a.png"
+    seen = [FolderSource(tmp_path).identity()]
+    assert FolderSource(tmp_path).identity() == seen[0]
+
+    os.utime(first, ns=(1, 1))
+    seen.append(FolderSource(tmp_path).identity())
+    first.write_bytes(first.read_bytes() + b"\0")
+    os.utime(first, ns=(1, 1))
+    seen.append(FolderSource(tmp_path).identity())
+    first.chmod(0o600)
+    seen.append(FolderSource(tmp_path).identity())
+    first.rename(tmp_path / "c.png")
+    seen.append(FolderSource(tmp_path).identity())
+    (tmp_path / "c.png").unlink()
+    seen.append(FolderSource(tmp_path).identity())
+    (tmp_path / "c.png").symlink_to("nowhere")
+    seen.append(FolderSource(tmp_path).identity())
+    assert len(set(seen)) == len(seen) == 7
+
+
+def test_other_files_do_not_touch_the_identity(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png")
+    before = FolderSource(tmp_path).identity()
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / ".DS_Store").write_text("x")
+    assert FolderSource(tmp_path).identity() == before
