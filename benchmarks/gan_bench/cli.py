@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -44,7 +46,11 @@ Examples:
   gan-bench --model g.onnx --quick --json -
 
 \b
-Exit codes: 0 measured, 1 a row drew wrong pixels or every row failed, 2 wrong input, 130 interrupted.
+Exit codes:
+  0  measured
+  1  a row drew wrong pixels, or every row failed
+  2  wrong input
+  130  interrupted
 """
 
 app = console.new_app(HELP)
@@ -52,36 +58,52 @@ app = console.new_app(HELP)
 
 @app.command(help=HELP)
 def bench(
-    model: Annotated[Path, typer.Option(help="The generator: an .onnx file, or a .ts file where torch is installed.")],
+    model: Annotated[
+        Path, typer.Option(metavar="FILE", help="The generator: an .onnx file, or a .ts file where torch is installed.")
+    ],
     provider: Annotated[
-        list[str] | None, typer.Option(help="What runs it: auto, cpu, cuda, …; give it again for more rows.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What runs it: auto, cpu, cuda, …; give it again for more rows."),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,8,25,64",
-    threads: Annotated[str, typer.Option(help="CPU threads, separated by commas; auto: as gan-gen does.")] = "auto",
-    json: Annotated[str | None, typer.Option(help="Write the record as JSON to this file; - for stdout.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the record to this file (.png, .svg or .pdf).")] = None,
-    seconds: Annotated[float | None, typer.Option(help=f"Length of one window in seconds. [{WINDOW_S:g}]")] = None,
-    rounds: Annotated[int | None, typer.Option(help=f"The most windows a row may take. [{ROUNDS}]")] = None,
+    batch: Annotated[str, typer.Option(metavar="N,N,…", help="Batch sizes, separated by commas.")] = "1,8,25,64",
+    threads: Annotated[
+        str, typer.Option(metavar="N,N,…", help="CPU threads, separated by commas; auto: as gan-gen does.")
+    ] = "auto",
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the record as JSON to this file; - for stdout.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the record to this file (.png, .svg or .pdf).")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help=f"Length of one window in seconds. [{WINDOW_S:g}]")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(metavar="N", help=f"The most windows a row may take. [{ROUNDS}]")
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help=f"Windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}: a first look."),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(help="Seconds a row's process may take to load, or to answer, before it is given up.")
-    ] = 300.0,
+        int,
+        typer.Option(
+            metavar="S", help="Seconds a row's process may take to load, or to answer, before it is given up."
+        ),
+    ] = 300,
 ) -> None:
     """Parses, checks everything that can be checked, measures, and writes what was asked for."""
     settings = _settings(seconds, rounds, quick, timeout)
     wanted = row_lists.make_rows(_providers(provider), row_lists.parse_threads(threads), row_lists.parse_batches(batch))
     target = None if json in (None, "-") else Path(str(json))
     check_model_file(model)
-    check_outputs(model, {"--json": target, "--plot": plot})
+    check_outputs({"--model": model}, {"--json": target, "--plot": plot})
     if plot is not None:
         from gan_bench.plot import check_plot
 
         check_plot(plot)
-    signal.signal(signal.SIGTERM, _interrupt)
-    made = _measure(model, wanted, settings)
+    with _terminable():
+        made = _measure(model, wanted, settings)
     print(dumps(made) if json == "-" else render(made), end="" if json == "-" else "\n", flush=True)
     if json == "-":
         console.note(render(made))
@@ -111,7 +133,7 @@ def _measure(model: Path, wanted: tuple[row_lists.Row, ...], settings: Settings)
     return record(environment, about, settings, results)
 
 
-def _settings(seconds: float | None, rounds: int | None, quick: bool, timeout: float) -> Settings:
+def _settings(seconds: float | None, rounds: int | None, quick: bool, timeout: int) -> Settings:
     window_s = seconds if seconds is not None else QUICK_WINDOW_S if quick else WINDOW_S
     max_rounds = rounds if rounds is not None else QUICK_ROUNDS if quick else ROUNDS
     if not 0.01 <= window_s <= 600:
@@ -122,7 +144,7 @@ def _settings(seconds: float | None, rounds: int | None, quick: bool, timeout: f
             hint="three windows must agree for a row to be stable",
         )
     if not 1 <= timeout <= 86_400:
-        raise GanportError(f"--timeout takes 1 to 86400 seconds, got {timeout:g}")
+        raise GanportError(f"--timeout takes 1 to 86400 seconds, got {timeout}")
     return Settings(window_s, max_rounds, quick, timeout, MIN_CALLS_PER_WINDOW)
 
 
@@ -145,9 +167,18 @@ def _judge(made: Json) -> None:
         raise JobError("no row could be measured", hint="the reasons are above, one a row")
 
 
-def _interrupt(*_: object) -> NoReturn:
-    """SIGTERM ends a benchmark as Ctrl-C does: workers killed, nothing written, exit code 130."""
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM ends a benchmark as Ctrl-C does: workers killed, nothing written, exit code 130."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> NoReturn:

@@ -93,7 +93,7 @@ class Settings:
     window_s: float
     max_rounds: int
     quick: bool
-    timeout_s: float
+    timeout_s: int
     min_calls_per_window: int
 
     def to_json(self) -> Json:

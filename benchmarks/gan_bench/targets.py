@@ -26,9 +26,9 @@ def check_writable(target: Path) -> None:
         Path(name).unlink()
 
 
-def check_outputs(model: Path, targets: dict[str, Path | None]) -> None:
-    """Checks every output given (option → path). Raises as `check_writable`, and for a path named twice."""
-    taken = {model.resolve(): "--model"}
+def check_outputs(inputs: dict[str, Path], targets: dict[str, Path | None]) -> None:
+    """Checks every output given (option → path). Raises as `check_writable`, and for one that is named twice."""
+    taken = {path.resolve(): option for option, path in inputs.items()}
     for option, target in targets.items():
         if target is None:
             continue

@@ -52,7 +52,7 @@ class Worker:
 
     def open(self, model: str, provider: str, threads: int | None) -> Json:
         """Loads the model. Imports are timed apart from the session: a process pays them once, whatever it loads."""
-        runtime = "torch" if model.endswith(".ts") else "onnxruntime"
+        runtime = "torch" if model.lower().endswith(".ts") else "onnxruntime"
         started = time.perf_counter()
         with contextlib.suppress(ImportError):  # loading says which extra brings it
             importlib.import_module(runtime)
@@ -65,7 +65,7 @@ class Worker:
             "threads": getattr(self.generator, "threads", threads),
             "import_ms": (imported - started) * 1e3,
             "session_create_ms": (opened - imported) * 1e3,
-            "runtime": {"name": runtime, "version": str(sys.modules[runtime].__version__)},
+            "runtime": {"name": runtime, "version": getattr(sys.modules.get(runtime), "__version__", "unknown")},
             "model": {
                 "sha256": self.generator.sha256,
                 "name": contract.name,

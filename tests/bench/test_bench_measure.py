@@ -1,0 +1,234 @@
+"""Whole benchmarks of tiny models: what a row holds, and what happens when its process comes to grief."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import processes
+from bench.processes import needs_proc
+from gan_bench.bench import measure
+from gan_bench.process import WorkerError, WorkerProcess
+from gan_bench.records import Result, Settings
+from gan_bench.rows import Row
+from gan_serve.errors import GanportError, JobError
+
+pytestmark = needs_proc
+
+SETTINGS = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=60, min_calls_per_window=34)
+
+SABOTAGE = '''
+"""A worker whose provider's name says how it fails."""
+import os, signal, sys, time
+import numpy as np
+from gan_bench import worker
+
+class Sabotaged(worker.Worker):
+    def open(self, model, provider, threads):
+        self.plan = provider
+        self.windows = 0
+        if provider == "die-at-open":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if provider == "hang-at-open":
+            time.sleep(600)
+        if provider == "shout":
+            os.write(1, b"a native library says hello\\n")
+        opened = super().open(model, "cpu", threads)
+        if provider == "other-pixels":
+            self.wrap(lambda pixels: pixels ^ 128)
+        if provider == "floats":
+            self.wrap(lambda pixels: pixels.astype(np.float32))
+        return opened
+
+    def wrap(self, change):
+        run = self.generator.run_pixels
+        self.generator.run_pixels = lambda z, label=None: change(run(z, label))
+
+    def prepare(self, batch, reference):
+        if self.plan == "exit-at-prepare":
+            print("out of luck", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(7)
+        if self.plan == "raise-at-prepare":
+            raise RuntimeError("no such kernel")
+        return super().prepare(batch, reference)
+
+    def window(self, seconds, min_calls):
+        self.windows += 1
+        if self.plan == "die-later" and self.windows == 2:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.plan == "hang-later" and self.windows == 2:
+            time.sleep(600)
+        if self.plan == "garbage-later" and self.windows == 2:
+            return {"elapsed_s": float("nan"), "latencies_ns": [], "parity": {}, "x": Unprintable()}
+        if self.plan == "drift-later" and self.windows == 2:
+            self.wrap(lambda pixels: pixels ^ 128)
+        return super().window(seconds, min_calls)
+
+worker.Worker = Sabotaged
+worker.main()
+'''
+
+
+@pytest.fixture
+def sabotage(tmp_path: Path) -> list[str]:
+    script = tmp_path / "sabotage.py"
+    script.write_text(SABOTAGE, encoding="utf-8")
+    return [sys.executable, "-P", str(script)]
+
+
+def measure_with(model: Path, providers: list[str], command: list[str], timeout_s: int = 60) -> list[Result]:
+    settings = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=timeout_s, min_calls_per_window=5)
+    return measure(model, [Row(provider, 1, 2) for provider in providers], settings, command=command)[1]
+
+
+def test_rows_of_a_tiny_model(model: Path) -> None:
+    ticks: list[int] = []
+    rows = [Row("cpu", 1, 1), Row("auto", None, 25)]
+    about, results = measure(model, rows, SETTINGS, after_window=lambda: ticks.append(1))
+    assert about["name"] == "tiny"
+    assert about["image"] == [1, 8, 8]
+    assert about["file"] == "g.onnx"
+    assert about["size_bytes"] == model.stat().st_size
+    assert about["runtime"]["name"] == "onnxruntime"
+    assert len(about["sha256"]) == 64
+    assert len(ticks) == 6
+    for row, result in zip(rows, results, strict=True):
+        values = result.to_json()
+        assert values["status"] in ("ok", "unstable")
+        assert values["reason"] is None
+        assert values["provider_requested"] == row.provider
+        assert values["provider"] == "cpu"
+        assert values["batch"] == row.batch
+        assert values["threads_requested"] == row.threads
+        assert values["threads"] >= 1
+        assert values["images_per_s_low"] <= values["images_per_s"] <= values["images_per_s_high"]
+        assert values["latency_p50_ms"] <= values["latency_p95_ms"] <= values["latency_p99_ms"]
+        assert values["latency_calls"] == sum(window["calls"] for window in values["windows"]) >= 3 * 34
+        assert [window["round"] for window in values["windows"]] == [0, 1, 2]
+        assert min(values["import_ms"], values["session_create_ms"], values["first_run_ms"]) > 0
+        assert values["peak_rss_bytes"] > 10 * 2**20
+        assert values["parity"]["pixels_max_lsb"] == 0
+        assert values["parity"]["psnr_db"] is None
+
+
+def test_images_per_second_are_the_windows_calls_times_the_batch(model: Path) -> None:
+    """Time that no call accounts for is no more than the loop around them: rate × latency ≈ batch."""
+    (result,) = measure(model, [Row("cpu", 1, 8)], SETTINGS)[1]
+    mean_s = sum(result.latencies_ns) / len(result.latencies_ns) / 1e9
+    calls_per_s = [window["images_per_s"] / 8 for window in result.windows]
+    assert min(calls_per_s) <= 1 / mean_s * 1.001
+    assert max(calls_per_s) >= 1 / mean_s * 0.999
+
+
+def test_a_conditional_model(make_model: Callable[..., Path]) -> None:
+    about, (result,) = measure(make_model(n_classes=3), [Row("cpu", 1, 8)], SETTINGS)
+    assert about["n_classes"] == 3
+    assert result.status in ("ok", "unstable")
+
+
+def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[..., Path]) -> None:
+    _, (alone, among) = measure(make_model(mixes_batch=True), [Row("cpu", 1, 1), Row("cpu", 1, 8)], SETTINGS)
+    assert alone.status in ("ok", "unstable")
+    values = among.to_json()
+    assert values["status"] == "wrong"
+    assert "pixels differ from the CPU provider's" in values["reason"]
+    assert values["parity"]["pixels_max_lsb"] > 1
+    assert values["images_per_s"] is values["latency_p50_ms"] is None
+    assert values["windows"] == []
+
+
+def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Callable[..., Path]) -> None:
+    _, (good, bad) = measure(make_model(max_batch=1), [Row("cpu", 1, 1), Row("cpu", 1, 8)], SETTINGS)
+    assert good.status in ("ok", "unstable")
+    assert bad.status == "failed"
+    assert "batch of 8" in bad.failure
+
+
+@pytest.mark.parametrize(
+    ("plan", "status", "reason"),
+    [
+        ("die-at-open", "failed", "killed by SIGKILL"),
+        ("exit-at-prepare", "failed", "exit code 7: out of luck"),
+        ("raise-at-prepare", "failed", "RuntimeError: no such kernel"),
+        ("die-later", "failed", "killed by SIGSEGV"),
+        ("garbage-later", "failed", "NameError"),
+        ("other-pixels", "wrong", "by up to 128 LSB"),
+        ("drift-later", "wrong", "by up to 128 LSB"),
+        ("floats", "failed", "expected pixels uint8"),
+    ],
+)
+def test_a_row_that_fails_leaves_the_others(
+    model: Path, sabotage: list[str], plan: str, status: str, reason: str
+) -> None:
+    before, failing, after = measure_with(model, ["cpu", plan, "cpu-again"], sabotage)
+    assert failing.status == status
+    values = failing.to_json()
+    assert reason in values["reason"]
+    assert values["images_per_s"] is None
+    assert values["windows"] == []
+    for other in (before, after):
+        assert other.status in ("ok", "unstable")
+        assert len(other.windows) == 3
+    assert processes.children() == []
+
+
+@pytest.mark.parametrize("plan", ["hang-at-open", "hang-later"])
+def test_a_row_that_hangs_is_given_up(model: Path, sabotage: list[str], plan: str) -> None:
+    hanging, other = measure_with(model, [plan, "cpu"], sabotage, timeout_s=4)
+    assert hanging.status == "failed"
+    assert "no answer to" in hanging.failure
+    assert other.status in ("ok", "unstable")
+    assert processes.children() == []
+
+
+def test_what_a_library_prints_does_not_disturb_the_answers(model: Path, sabotage: list[str]) -> None:
+    (result,) = measure_with(model, ["shout"], sabotage)
+    assert result.status in ("ok", "unstable")
+
+
+@pytest.mark.parametrize(
+    ("provider", "message"), [("gpu", "provider must be auto or one of"), ("cuda", "provider cuda is not")]
+)
+def test_a_provider_that_cannot_run_is_refused_before_anything_is_measured(
+    model: Path, provider: str, message: str
+) -> None:
+    ticks: list[int] = []
+    rows = [Row("cpu", 1, 1), Row(provider, 1, 1)]
+    with pytest.raises(GanportError, match=message) as caught:
+        measure(model, rows, SETTINGS, after_window=lambda: ticks.append(1))
+    assert caught.value.exit_code == 2
+    assert ticks == []
+    assert processes.children() == []
+
+
+def test_a_file_that_is_no_generator_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    path.write_text('{"not": "a model"}', encoding="utf-8")
+    with pytest.raises(GanportError, match="is JSON, expected an ONNX model"):
+        measure(path, [Row("cpu", 1, 1)], SETTINGS)
+
+
+def test_a_model_without_a_reference_is_a_failed_job(make_model: Callable[..., Path]) -> None:
+    with pytest.raises(JobError, match="does not run on the CPU provider, which is the reference"):
+        measure(make_model(max_batch=0), [Row("cpu", 1, 1)], SETTINGS)
+    assert processes.children() == []
+
+
+def test_an_answer_that_is_not_json() -> None:
+    script = "import sys; sys.stdin.readline(); print('hello'); sys.stdin.readline()"
+    with (
+        WorkerProcess([sys.executable, "-c", script]) as worker,
+        pytest.raises(WorkerError, match="something that is not JSON"),
+    ):
+        worker.ask("open", 20)
+
+
+def test_a_worker_that_is_gone_before_the_question() -> None:
+    with WorkerProcess([sys.executable, "-c", "raise SystemExit('cannot start')"]) as worker:
+        processes.wait_until(lambda: processes.ended(worker.pid))
+        with pytest.raises(WorkerError, match="ended with exit code 1: cannot start"):
+            worker.ask("open", 20)
