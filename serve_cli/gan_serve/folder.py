@@ -35,6 +35,7 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
     from concurrent.futures import Future, ThreadPoolExecutor
 
     with explain_os_errors(folder):
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     threads = usable_cores()
     waiting: deque[Future[None]] = deque()
@@ -56,6 +57,8 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
                 waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _write(folder: Path, plan: Plan, start: int, pixels_NHWC: U8, text: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_serve import __version__, console, runtimes
 from gan_serve.generator import Generator
-from gan_serve.plan import Plan, SeedPlan, draw
+from gan_serve.plan import Plan, draw
 from gan_serve.request import Request
 from gan_serve.targets import Kind, Target
 
@@ -91,5 +91,5 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target) 
 def _what(plan: Plan, target: Target) -> str:
     _, h, w = plan.contract.image
     noun = "frame" if target.kind is Kind.ANIMATION else "image"
-    seeds = f", seeds {plan.describe()['gan.seeds']}," if isinstance(plan, SeedPlan) else ""
-    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{seeds}"
+    seeds = plan.describe().get("gan.seeds")
+    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{f', seeds {seeds},' if seeds else ''}"

@@ -9,6 +9,7 @@ from typing import Any
 from gan_serve.classes import describe_classes
 from gan_serve.contract import PREFIX, Contract
 from gan_serve.generator import Generator
+from gan_serve.targets import size_text
 
 
 def info_json(generator: Generator, path: Path) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def info_text(generator: Generator, path: Path) -> str:
     """The contract as lines `name  value`; what a file does not say is left out."""
     contract = generator.contract
     lines = {
-        "file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
+        "file": f"{path} ({size_text(path.stat().st_size)})",
         "sha256": generator.sha256,
         "name": contract.name,
         "image": f"{contract.width}x{contract.height} {'grey' if contract.channels == 1 else 'RGB'}",

@@ -41,10 +41,6 @@ class Plan(abc.ABC):
         """The name of image `index`'s file, without a suffix."""
 
     @abc.abstractmethod
-    def describe(self) -> dict[str, str]:
-        """What all images have in common, as the text of a picture."""
-
-    @abc.abstractmethod
     def text(self, index: int) -> dict[str, str]:
         """What image `index` is, as the text of its file."""
 
@@ -56,6 +52,10 @@ class Plan(abc.ABC):
             return self.default_labels(start, stop)
         taken: I64 = self.classes[np.arange(start, stop) % len(self.classes)]
         return taken
+
+    def describe(self) -> dict[str, str]:
+        """What the images have in common, as the text of a picture."""
+        return {"gan.classes": shorten(",".join(map(str, self.classes)))} if len(self.classes) else {}
 
     def class_text(self, index: int) -> dict[str, str]:
         """{"gan.class": "3 cat"} for a conditional generator."""
@@ -89,7 +89,7 @@ class SeedPlan(Plan):
         return name
 
     def describe(self) -> dict[str, str]:
-        text = {"gan.seeds": shorten(str(self.seeds))}
+        text = {"gan.seeds": shorten(str(self.seeds))} | super().describe()
         return text if self.truncation is None else text | {"gan.truncation": f"{self.truncation:g}"}
 
     def text(self, index: int) -> dict[str, str]:
@@ -119,7 +119,7 @@ class LatentPlan(Plan):
         return f"latent{index:06d}"
 
     def describe(self) -> dict[str, str]:
-        return {"gan.latents": self._source}
+        return {"gan.latents": self._source} | super().describe()
 
     def text(self, index: int) -> dict[str, str]:
         return {"gan.latents": f"{self._source} row {index}"} | self.class_text(index)

@@ -75,12 +75,12 @@ def require_room(where: Path, size_bytes: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
         raise GanportError(
-            f"{what} take about {_size(size_bytes)}, {folder} has {_size(free)} free",
+            f"{what} take about {size_text(size_bytes)}, {folder} has {size_text(free)} free",
             hint="draw fewer, or write elsewhere",
         )
 
 
-def _size(size_bytes: int) -> str:
+def size_text(size_bytes: int) -> str:
     """ "4.1 TB": decimal units, as disks are sold."""
     units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
     power = min((len(str(max(size_bytes, 1))) - 1) // 3, len(units) - 1)

@@ -80,7 +80,7 @@ class WalkPlan(Plan):
         return f"frame{index:06d}"
 
     def describe(self) -> dict[str, str]:
-        return {"gan.seeds": shorten(str(self.seeds))}
+        return {"gan.seeds": shorten(str(self.seeds))} | super().describe()
 
     def text(self, index: int) -> dict[str, str]:
         return {"gan.frame": str(index)}
