@@ -105,7 +105,8 @@ def verify(
 ) -> None:
     """Prove an exported file again.
 
-    Checks structure, meaning and the golden images; with --ckpt also parity with PyTorch. Exits with 1 when a check fails.
+    Checks structure, meaning and the golden images; with --ckpt also parity with PyTorch. Exits with 1
+    when a check fails.
 
     \b
     Examples:
@@ -146,6 +147,8 @@ def _finish(report: Report, target: Path | None, report_file: Path | None, as_js
     written = str(target) if target is not None and report.ok else None
     if report_file is not None:
         report.write(report_file)
+    for check in report.warnings:
+        console.warn(check.detail)
     if as_json:
         print(json.dumps({"path": written} | report.to_json(), ensure_ascii=False))
     else:

@@ -14,7 +14,7 @@ SECTION = "meaning"
 MAX_OUTSIDE = 0.25
 """Share of values that may lie outside `value_range`: a generator without a last activation overshoots a little."""
 FLAT_LSB = 2
-"""An image whose pixels span no more than this is one colour."""
+"""An image whose pixels span no more than this looks like one colour."""
 SAME = 1e-6
 """Images of two classes that differ by less than this share of the value range are the same image."""
 ALONE = 4
@@ -68,19 +68,28 @@ def _in_range(generator: Generator, runs: Runs) -> Check:
     values = np.concatenate([drawn.image.reshape(-1) for drawn in runs.of_kind("ordinary")])
     with np.errstate(invalid="ignore"):
         outside = float(np.mean((values < black - slack) | (values > white + slack)))
-    span = f"values {np.nanmin(values):.3g} to {np.nanmax(values):.3g} in [{black:g}, {white:g}]"
-    name = "outside the value range"
-    return Check(SECTION, name, outside <= MAX_OUTSIDE, 100 * outside, f"<= {100 * MAX_OUTSIDE:g}", "%", span)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = f"values {low:.3g} to {high:.3g} in [{black:g}, {white:g}]"
+    pale = low > (black + white) / 2 or high < (black + white) / 2
+    if pale:
+        span += ": only half of the range is used, is it the right one?"
+    limit = f"<= {100 * MAX_OUTSIDE:g}"
+    return Check(SECTION, "outside the value range", outside <= MAX_OUTSIDE, 100 * outside, limit, "%", span, pale)
 
 
 def _not_flat(widest: Drawn) -> Check:
-    """Images of one colour are what a wrong latent, a lost weight or a collapsed training looks like."""
+    """Images of one colour are what a wrong latent, a lost weight or a collapsed training looks like.
+
+    All of exactly one colour fails; all of nearly one (an untrained network, too) is a warning.
+    """
     pixels = widest.pixels.reshape(len(widest.pixels), -1, widest.pixels.shape[-1]).astype(np.int16)
     spans = (pixels.max(axis=1) - pixels.min(axis=1)).max(axis=1)
-    flat = int((spans <= FLAT_LSB).sum())
-    n = len(spans)
-    detail = f"of {n}" if flat < n else f"of {n}: every image is a single colour"
-    return Check(SECTION, "flat images", flat < n, flat, f"< {n}", "", detail)
+    single, n = int((spans == 0).sum()), len(spans)
+    pale = bool((spans <= FLAT_LSB).all())
+    detail = f"of {n}"
+    if pale:
+        detail = "every image is nearly one colour: is the generator trained, are weights and latents the right ones?"
+    return Check(SECTION, "flat images", single < n, single, f"< {n}", "", detail, pale)
 
 
 def _seeds_differ(widest: Drawn) -> Check:

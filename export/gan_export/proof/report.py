@@ -28,6 +28,7 @@ class Check:
     limit    what it had to be: "<= 0.0001", "none", "" when the value is only reported
     unit     "LSB", "dB", "" …
     detail   what a person wants to know next: on which seed, in which node
+    warning  it holds, but a person should look: `detail` says at what
     """
 
     section: str
@@ -37,6 +38,11 @@ class Check:
     limit: str = ""
     unit: str = ""
     detail: str = ""
+    warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        return "FAIL" if not self.ok else "warn" if self.warning else "ok"
 
     @property
     def value_text(self) -> str:
@@ -55,6 +61,7 @@ class Check:
             "unit": self.unit,
             "limit": self.limit,
             "detail": self.detail,
+            "warning": self.warning,
         }
 
 
@@ -75,6 +82,10 @@ class Report:
     def failed(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.ok)
 
+    @property
+    def warnings(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.ok and check.warning)
+
     def check(self, name: str) -> Check:
         """The check called `name`. Raises `KeyError` when it was not made."""
         for check in self.checks:
@@ -93,7 +104,7 @@ class Report:
         for check in self.checks:
             first = check.section if check.section != section else ""
             section = check.section
-            rows.append([first, check.name, "ok" if check.ok else "FAIL", check.value_text, check.limit, check.detail])
+            rows.append([first, check.name, check.mark, check.value_text, check.limit, check.detail])
         header = ["", "check", "", "measured", "limit", "where"]
         return f"{console.table(header, rows)}\n{self.verdict()}"
 
@@ -102,7 +113,8 @@ class Report:
         total = len(self.checks)
         if self.ok:
             compared = f" against {self.against}" if self.against else ""
-            return f"proved{compared}: {total} of {total} checks hold"
+            names = ", ".join(check.name for check in self.warnings)
+            return f"proved{compared}: {total} of {total} checks hold" + (f"; look at: {names}" if names else "")
         names = ", ".join(check.name for check in self.failed)
         return f"not proved: {len(self.failed)} of {total} checks fail ({names})"
 
