@@ -254,6 +254,10 @@ FAILURES = [
         RuntimeError("Error downloading x:\nTried one, got:\nFile not found or corrupted."),
         "File not found or corrupted.",
     ),
+    (
+        RuntimeError("Error:\nTried one, got:\n<urlopen error [Errno -2] Name or service not known>\n"),
+        "Name or service not known",
+    ),
     (ModuleNotFoundError("No module named 'gdown'"), "No module named 'gdown'"),
     (RuntimeError(), "RuntimeError"),
 ]

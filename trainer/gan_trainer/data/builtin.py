@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -152,7 +153,8 @@ def _network_reason(error: OSError) -> str:
 
 def _last_line(error: object) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    # torchvision quotes urllib's error for each mirror in a text of its own
+    return re.sub(r"<urlopen error (?:\[Errno -?\d+\] )?(.*)>", r"\1", lines[-1]) if lines else type(error).__name__
 
 
 def _absent(wanted: Download, reason: str) -> GanportError:
