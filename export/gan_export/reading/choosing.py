@@ -1,0 +1,235 @@
+"""Which of the networks in a file is the generator to export: by names, then by shapes; EMA before raw.
+
+What is passed over is told (`Candidate`), and where nothing is left or too much, the error says what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gan_export.reading import naming
+from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.roles import Role, RoleReport, describe_role
+from gan_export.reading.wrappers import Found
+from gan_serve.errors import GanportError
+
+WHAT: dict[Role, tuple[str, str]] = {
+    "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),
+    "classifier": ("a classifier", "a classifier draws nothing: name a GAN's generator"),
+    "image-to-image": (
+        "an image-to-image network",
+        "a generator of this kind takes an image, ganport exports those that take a latent vector; "
+        "of an autoencoder the decoder alone may do: --key decoder",
+    ),
+    "optimizer": ("an optimizer's state", "name the file of the generator's weights, not of its optimizer"),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A set of tensors that was not chosen: its key path, how many tensors it holds, and why it was not."""
+
+    key: str
+    tensors: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The generator found, wrapper prefixes still on; `ema`: averaged weights; `positional`: named by order."""
+
+    found: Found
+    ema: bool
+    positional: bool
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rated:
+    found: Found
+    role: naming.NameRole
+    ema: bool
+    report: RoleReport
+
+
+def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
+    """The generator among `founds`. `by_key`: the user named the place, so shapes no longer have a veto.
+
+    Raises `GanportError` when there is none, or several that nothing tells apart.
+    """
+    rated = [_rate(found) for found in founds]
+    passed: list[tuple[_Rated, str]] = []
+    pool: list[_Rated] = []
+    for one in rated:
+        why = "" if by_key and len(rated) == 1 else _out_of_question(one)
+        if why:
+            passed.append((one, why))
+        else:
+            pool.append(one)
+    if not pool:
+        raise _nothing(rated)
+    averaging = [one.found for one in pool if _averages_one_of(one, pool)]
+    for test, why in (
+        (lambda one: one.role == "generator" or one.found in averaging, "its name does not say generator"),
+        (lambda one: one.found.kind != "stray", "tensors beside other things"),
+        (lambda one: one.found.kind != "list" or one.role == "generator" or one.ema, "a list without names"),
+        (lambda one: one.report.role == "generator", "its shapes are not plainly a generator's"),
+    ):
+        pool = _narrow(pool, test, why, passed)
+    averaged = [one for one in pool if one.ema]
+    plain = [one for one in pool if not one.ema]
+    if raw and averaged and not plain:
+        raise GanportError(
+            f"it holds averaged (EMA) weights only, at {_name(averaged[0].found)}", hint="leave out --raw"
+        )
+    keep, leave = (plain, averaged) if raw or not averaged else (averaged, plain)
+    passed += [(one, "raw weights are asked for" if raw else "the EMA is preferred") for one in leave]
+    if len(keep) > 1:
+        names = ", ".join(_name(one.found) for one in keep[:8])
+        raise GanportError(
+            f"it holds {len(keep)} networks that may be the generator: {names}",
+            hint=f"choose one with --key, such as --key {keep[0].found.key or '.'}",
+        )
+    chosen = keep[0]
+    notes = []
+    if chosen.ema and leave:
+        notes.append(
+            f"EMA weights at {_name(chosen.found)} preferred to the raw ones at {_name(leave[0].found)} (those: --raw)"
+        )
+    elif chosen.ema:
+        notes.append(f"the weights at {_name(chosen.found)} are averaged ones (EMA)")
+    elif leave:
+        notes.append(
+            f"raw weights at {_name(chosen.found)} taken, as asked, instead of the EMA at {_name(leave[0].found)}"
+        )
+    if chosen.report.role in WHAT:
+        notes.append(f"by its shapes it looks like {WHAT[chosen.report.role][0]} ({chosen.report.reason})")
+    found = _complete(chosen, [one for one, _ in passed], notes)
+    candidates = tuple(Candidate(one.found.key, len(one.found.tensors), why) for one, why in passed)
+    return Choice(found, chosen.ema, chosen.found.kind == "list", candidates, tuple(notes))
+
+
+def _rate(found: Found) -> _Rated:
+    role = naming.role_of_path(found.path)
+    root = found.modules.get("")
+    if not role and root is not None:
+        role = naming.role_of_name(root.kind)
+    report = describe_role(found.tensors)
+    if found.kind == "optimizer":
+        report = RoleReport("optimizer", "holds param_groups and state")
+    ema = naming.is_ema(found.path) or "n_averaged" in found.tensors
+    return _Rated(found, role, ema, report)
+
+
+def _out_of_question(one: _Rated) -> str:
+    """Why `one` cannot be the generator; "" when it may be."""
+    if one.role == "optimizer" or one.report.role == "optimizer":
+        return "an optimizer's state"
+    if one.role == "discriminator":
+        return "its name says discriminator"
+    if one.report.role == "image-to-image" or (one.role != "generator" and one.report.role in WHAT):
+        return f"{WHAT[one.report.role][0]}: {one.report.reason}"
+    if one.role == "foreign":
+        return "its name says that it is no generator"
+    return ""
+
+
+def _averages_one_of(one: _Rated, pool: list[_Rated]) -> bool:
+    """Whether a neutral EMA ("ema" beside "netG") averages a generator: same shapes, or nothing else is named so."""
+    if not one.ema:
+        return False
+    generators = [other for other in pool if other.role == "generator" and not other.ema]
+    shapes = {tensor.shape for tensor in one.found.tensors.values()}
+    return not generators or any(
+        shapes <= {tensor.shape for tensor in other.found.tensors.values()} for other in generators
+    )
+
+
+def _narrow(pool: list[_Rated], test: object, why: str, passed: list[tuple[_Rated, str]]) -> list[_Rated]:
+    assert callable(test)
+    kept = [one for one in pool if test(one)]
+    if not kept:
+        return pool
+    passed += [(one, why) for one in pool if one not in kept]
+    return kept
+
+
+def _nothing(rated: list[_Rated]) -> GanportError:
+    if not rated:
+        return GanportError(
+            "it holds no tensors", hint="expected a state_dict, a module, or a dictionary with one in it"
+        )
+    order: tuple[Role, ...] = ("image-to-image", "discriminator", "classifier", "optimizer")
+    for role in order:
+        for one in rated:
+            if one.report.role == role:
+                what, hint = WHAT[role]
+                at = f" (at {_name(one.found)})" if one.found.path else ""
+                others = f" and {len(rated) - 1} more, no generator among them" if len(rated) > 1 else ""
+                force = (
+                    "" if role == "optimizer" else f"; if it is a generator all the same: --key {one.found.key or '.'}"
+                )
+                return GanportError(
+                    f"it holds {what}{at}{others}, expected a generator: it {one.report.reason}", hint=hint + force
+                )
+    names = ", ".join(_name(one.found) for one in rated[:8])
+    return GanportError(
+        f"it holds no generator, only {names}", hint=f"if one of them is: --key {rated[0].found.key or '.'}"
+    )
+
+
+def _name(found: Found) -> str:
+    return repr(found.key) if found.path else "the top"
+
+
+# ------------------------------------------------------------------------------------ lists, and EMAs without buffers
+
+
+def _complete(chosen: _Rated, others: list[_Rated], notes: list[str]) -> Found:
+    """Names for a list without names, and buffers for an EMA of parameters alone, from the raw network beside it."""
+    found = chosen.found
+    siblings = [
+        one.found
+        for one in others
+        if one.found.kind in ("state_dict", "module") and one.role != "discriminator" and not one.ema
+    ]
+    if found.kind == "list":
+        for sibling in siblings:
+            named = _name_by_order(list(found.tensors.values()), sibling.tensors)
+            if named is not None:
+                notes.append(
+                    f"{_name(found)} is a list without names: names and buffers taken from {_name(sibling)}, "
+                    f"whose {len(found.tensors)} parameters have the same shapes in the same order"
+                )
+                return replace(found, tensors=named, modules=sibling.modules)
+        notes.append(f"{_name(found)} is a list without names: its {len(found.tensors)} tensors are numbered in order")
+        return found
+    for sibling in siblings if chosen.ema else ():
+        filled = _with_buffers(found.tensors, sibling.tensors)
+        if filled is not None:
+            notes.append(
+                f"{_name(found)} averages the parameters only: "
+                f"{len(filled) - len(found.tensors)} buffers taken from {_name(sibling)}"
+            )
+            return replace(found, tensors=filled)
+    return found
+
+
+def _name_by_order(values: list[LazyTensor], named: dict[str, LazyTensor]) -> dict[str, LazyTensor] | None:
+    parameters = [name for name in named if not naming.is_buffer(name, named)]
+    if [named[name].shape for name in parameters] != [value.shape for value in values]:
+        return None
+    return dict(named) | dict(zip(parameters, values, strict=True))
+
+
+def _with_buffers(averaged: dict[str, LazyTensor], raw: dict[str, LazyTensor]) -> dict[str, LazyTensor] | None:
+    """`averaged` in the order of `raw`, with the buffers it lacks; None unless exactly the buffers are lacking."""
+    ours, theirs = naming.wrapper_prefix(averaged), naming.wrapper_prefix(raw)
+    plain = {name[len(ours) :]: tensor for name, tensor in averaged.items()}
+    names = {name[len(theirs) :]: tensor for name, tensor in raw.items()}
+    missing = [name for name in names if name not in plain]
+    if not missing or not set(plain) < set(names) or not all(naming.is_buffer(name, names) for name in missing):
+        return None
+    return {f"{ours}{name}": plain.get(name, tensor) for name, tensor in names.items()}

@@ -1,0 +1,150 @@
+"""Tensors that are known but not loaded: shape, dtype, and where their bytes lie.
+
+A hostile file may claim any shape. Nothing here allocates before the claim was held against the bytes that the file
+really has: a `Blob` is a stretch of the file (mapped, not read), a `Storage` looks at it with a dtype, a `LazyTensor`
+looks at a storage with a shape and strides, and `load` copies out the numbers of the few tensors that are wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_serve.errors import GanportError
+
+MAX_DIMS = 16
+MAX_EXPANDED = 1 << 16
+"""Elements that a tensor may have beyond its storage's (stride 0, as `expand` makes): a bias or a noise map."""
+
+
+@dataclass(eq=False, slots=True)
+class Blob:
+    """`nbytes` of raw data. `buffer` is None until the reader knows where in the file they lie (legacy format)."""
+
+    nbytes: int
+    location: str = "cpu"
+    buffer: memoryview | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Storage:
+    """A blob (from byte `start`, `nbytes` long) seen as elements of `dtype`; None where a tensor brings its own.
+
+    `problem` says why its numbers cannot be had (quantised), and is raised when they are asked for.
+    """
+
+    blob: Blob
+    dtype: torch.dtype | None
+    start: int
+    nbytes: int
+    problem: str = ""
+
+    def view(self, offset_bytes: int, nbytes: int) -> Storage:
+        """A part of this storage. Raises `GanportError` when it reaches beyond."""
+        if not 0 <= offset_bytes <= offset_bytes + nbytes <= self.nbytes:
+            raise GanportError(f"a storage view of {nbytes} bytes at {offset_bytes} reaches beyond {self.nbytes} bytes")
+        return Storage(self.blob, self.dtype, self.start + offset_bytes, nbytes, self.problem)
+
+
+class LazyTensor:
+    """A tensor of `shape` and `dtype`, not loaded. `location` is the device tag in the file ("cuda:0", "cpu" …).
+
+    Equality and hash are identity's. `problem` says why the numbers cannot be had, "" when they can.
+    """
+
+    __slots__ = ("_load", "dtype", "location", "problem", "shape")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+        load: Callable[[], Tensor] | None = None,
+        *,
+        location: str = "cpu",
+        problem: str = "",
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.location = location
+        self.problem = problem
+        self._load = load
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def load(self) -> Tensor:
+        """The numbers, contiguous, in memory of their own. Raises `GanportError` when they cannot be had."""
+        if self.problem or self._load is None:
+            raise GanportError(f"a tensor cannot be read: {self.problem or 'it has no data'}")
+        return self._load()
+
+    def become(self, other: LazyTensor) -> None:
+        """Takes over all of `other` (a pickle makes an array first and fills it later)."""
+        self.shape, self.dtype, self.location = other.shape, other.dtype, other.location
+        self.problem, self._load = other.problem, other._load
+
+
+def strided(
+    storage: Storage, offset: int, shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype | None = None
+) -> LazyTensor:
+    """The tensor that torch would make with `set_(storage, offset, shape, stride)`; offset and strides in elements.
+
+    Raises `GanportError` when shape or strides are not plain numbers or reach beyond the storage.
+    """
+    dtype = dtype or storage.dtype or torch.uint8
+    shape, stride = _numbers(shape, "shape"), _numbers(stride, "stride")
+    (offset,) = _numbers((offset,), "offset")
+    if len(shape) != len(stride):
+        raise GanportError(
+            f"a tensor has shape {_short(shape)} and strides {_short(stride)}, which do not belong together"
+        )
+    numel, held = math.prod(shape), storage.nbytes // dtype.itemsize
+    reach = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True)) + 1 if numel else 0
+    if reach > held or numel > max(held, MAX_EXPANDED):
+        raise GanportError(
+            f"a tensor claims shape {_short(shape)} ({numel * dtype.itemsize / 2**30:.3g} GiB), "
+            f"the file holds {storage.nbytes:,} bytes for it",
+            hint="the file is damaged or made to exhaust memory; get it again from its author",
+        )
+
+    def load() -> Tensor:
+        if numel == 0:
+            return torch.empty(shape, dtype=dtype)
+        if storage.blob.buffer is None:
+            raise GanportError("a tensor cannot be read: its storage is missing from the file")
+        start, end = storage.start, storage.start + held * dtype.itemsize
+        flat = frombuffer(storage.blob.buffer[start:end], dtype)
+        return flat.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
+
+    return LazyTensor(shape, dtype, load, location=storage.blob.location, problem=storage.problem)
+
+
+def frombuffer(buffer: memoryview, dtype: torch.dtype) -> Tensor:
+    """The buffer's bytes as a flat tensor; copied only where the buffer is read-only or not aligned."""
+    misaligned = False
+    if not buffer.readonly:
+        flat = torch.frombuffer(buffer, dtype=torch.uint8)
+        misaligned = flat.data_ptr() % dtype.itemsize != 0
+    if buffer.readonly or misaligned:
+        flat = torch.frombuffer(bytearray(buffer), dtype=torch.uint8)
+    return flat.view(dtype)
+
+
+def _numbers(values: Sequence[int], what: str) -> tuple[int, ...]:
+    if (
+        not isinstance(values, (tuple, list))
+        or len(values) > MAX_DIMS
+        or not all(type(v) is int and 0 <= v < 1 << 63 for v in values)
+    ):
+        raise GanportError(f"a tensor's {what} is not a few whole numbers", hint="the file is damaged or forged")
+    return tuple(values)
+
+
+def _short(shape: Sequence[int]) -> str:
+    text = "×".join(map(str, shape)) or "()"
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,129 @@
+"""Whole-module pickles: from the inert record of an `nn.Module` to its state_dict and its hyperparameters.
+
+A pickled module is its `__dict__`: `_parameters`, `_buffers`, `_modules`, and as plain attributes the numbers that a
+state_dict does not carry (eps, stride, negative_slope …). The class itself is not needed. TorchScript's objects have
+their tensors and submodules as attributes; they are read the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gan_export.reading.inert import GlobalName, Inert
+from gan_export.reading.lazy import LazyTensor
+
+MAX_DEPTH = 64
+MAX_MODULES = 20_000
+
+
+@dataclass(frozen=True)
+class ModuleInfo:
+    """One module of a pickled network.
+
+    cls       the class as written in the file, "torch.nn.modules.conv.ConvTranspose2d" or "__main__.Generator"
+    settings  its public attributes that are numbers, texts, booleans, None or tuples of these: eps, stride, slope …
+    training  whether it was in train mode when it was saved, None when the file does not say
+    """
+
+    cls: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    training: bool | None = None
+
+    @property
+    def kind(self) -> str:
+        """The class without its module: "ConvTranspose2d"."""
+        return self.cls.rpartition(".")[2]
+
+    @property
+    def from_torch(self) -> bool:
+        """Whether torch itself defines the class, so that `settings` mean what torch says they mean."""
+        return self.cls.startswith("torch.nn.")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A module tree as a state_dict (order of registration, as torch gives it) and its modules by dotted name."""
+
+    tensors: dict[str, LazyTensor]
+    modules: dict[str, ModuleInfo]
+
+
+def is_module(value: Any) -> bool:
+    """Whether `value` is the inert record of an `nn.Module` (or a TorchScript one)."""
+    if not isinstance(value, Inert):
+        return False
+    if isinstance(value.state.get("_modules"), dict) and isinstance(value.state.get("_parameters"), dict):
+        return True
+    return value.cls.module.startswith("__torch__") and bool(value.state)
+
+
+def flatten(module: Inert) -> Flat:
+    """The state_dict and the modules of a pickled network; the root's name is ""."""
+    flat = Flat({}, {})
+    pending: list[tuple[str, Inert, frozenset[int]]] = [("", module, frozenset())]
+    while pending and len(flat.modules) < MAX_MODULES:
+        name, current, above = pending.pop()
+        flat.modules[name] = _info(current)
+        dot = f"{name}." if name else ""
+        for key, tensor in _own_tensors(current):
+            flat.tensors[dot + key] = tensor
+        below = above | {id(current)}
+        children = [
+            (dot + key, child, below)
+            for key, child in _children(current)
+            if id(child) not in below and len(below) < MAX_DEPTH
+        ]
+        pending.extend(reversed(children))
+    return flat
+
+
+def _own_tensors(module: Inert) -> Iterator[tuple[str, LazyTensor]]:
+    state = module.state
+    if not isinstance(state.get("_parameters"), dict):
+        yield from ((str(key), value) for key, value in state.items() if isinstance(value, LazyTensor))
+        return
+    transient = state.get("_non_persistent_buffers_set")
+    hidden = set(map(str, transient)) if isinstance(transient, (list, tuple)) else set()
+    for part in ("_parameters", "_buffers"):
+        for key, value in (state.get(part) or {}).items():
+            if isinstance(value, LazyTensor) and not (part == "_buffers" and str(key) in hidden):
+                yield str(key), value
+
+
+def _children(module: Inert) -> Iterator[tuple[str, Inert]]:
+    listed = module.state.get("_modules")
+    for key, child in (listed if isinstance(listed, dict) else module.state).items():
+        if is_module(child):
+            yield str(key), child
+
+
+def _info(module: Inert) -> ModuleInfo:
+    settings = {
+        str(key): tuple(value) if isinstance(value, list) else value
+        for key, value in module.state.items()
+        if not str(key).startswith("_") and key not in ("training", "dump_patches") and _plain(value)
+    }
+    settings |= _functions(module)
+    training = module.state.get("training")
+    hooks = module.state.get("_forward_pre_hooks")
+    for hook in hooks.values() if isinstance(hooks, dict) else ():
+        if (
+            isinstance(hook, Inert)
+            and hook.cls.name in ("SpectralNorm", "WeightNorm")
+            and type(hook.state.get("dim")) is int
+        ):
+            settings[f"{hook.cls.name}.{hook.state.get('name', 'weight')}.dim"] = hook.state["dim"]
+    return ModuleInfo(str(module.cls), settings, training if isinstance(training, bool) else None)
+
+
+def _functions(module: Inert) -> dict[str, str]:
+    """Attributes that are functions or classes by name, such as an activation: {"act": "torch.nn.functional.relu"}."""
+    return {str(key): str(value) for key, value in module.state.items() if isinstance(value, GlobalName)}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return len(value) <= 8 and all(isinstance(item, (bool, int, float, str, type(None))) for item in value)
+    return isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= 200)

@@ -1,0 +1,197 @@
+"""`read_checkpoint`: a file that somebody's training script left, as one generator's plain state_dict.
+
+container    what file is it, and what objects are in it, without running anything
+wrappers     every set of tensors in it          choosing   the generator among them, EMA before raw
+materialise  only those tensors, as float32      norms      weight and spectral normalisation folded
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from gan_export.reading.choosing import Candidate, choose
+from gan_export.reading.container import Container, open_container
+from gan_export.reading.inert import Inert
+from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.materialise import materialise
+from gan_export.reading.modules import ModuleInfo
+from gan_export.reading.naming import wrapper_prefix
+from gan_export.reading.norms import fold
+from gan_export.reading.wrappers import at_key, find
+from gan_export.source import check_file, file_provenance
+from gan_serve import console
+from gan_serve.errors import GanportError, MissingPackageError
+from gan_trainer.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One generator, read from a file.
+
+    format      "torch-zip", "torch-legacy", "torch-tar", "torchscript", "safetensors", "pickle" or "ganport"
+    tensors     its state_dict: CPU, floating tensors float32, counters as they are; wrapper prefixes stripped,
+                norms folded, order as in the file
+    which       "ema" or "raw"
+    chosen      the path of keys that was taken: "g_ema", "GAN.GE"; "" for a bare state_dict
+    candidates  the other sets of tensors in the file, and why not those
+    modules     whole-module pickles: dotted name → class and hyperparameters, in order; otherwise {}
+    notes       what was done, one sentence each
+    ours        the checkpoint, when gan-train wrote it
+    positional  the tensors came as a list without names, and were named by their order
+    prefix      what was stripped from every name; a live module may want it back
+    saved       the tensors as saved, norms not folded (shares memory with `tensors`): what a live module loads
+    """
+
+    path: Path
+    format: str
+    tensors: dict[str, Tensor]
+    which: str
+    chosen: str
+    candidates: tuple[Candidate, ...]
+    modules: dict[str, ModuleInfo]
+    notes: tuple[str, ...]
+    ours: GeneratorCheckpoint | None
+    positional: bool
+    sha256: str
+    size_bytes: int
+    prefix: str = ""
+    saved: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], *, key: str | None = None, raw: bool = False, trust_pickle: bool = False
+) -> Reading:
+    """Reads the generator in the checkpoint at `path`, running no code from it.
+
+    key           the path of keys to the generator, "a.b.c" ("." for the whole file); None: found by names and shapes
+    raw           take the raw weights where there is an EMA too
+    trust_pickle  load the file for real, running the code in it, after a warning on stderr
+
+    Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
+    kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there.
+    """
+    path = check_file(path, "checkpoint")
+    if not path.is_file():
+        raise GanportError(f"{path} is not a plain file, expected a checkpoint")
+    notes: list[str] = []
+    if trust_pickle:
+        container = _told(path, lambda: _open_trusted(path, notes))
+    else:
+        container = _told(path, lambda: open_container(path))
+    return _told(path, lambda: _read(path, container, key, raw, notes))
+
+
+def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str]) -> Reading:
+    tree = container.tree
+    if key is None and is_ours(tree):
+        return _read_ours(path, container, raw, notes)
+    if key is None:
+        _check_holds_tensors(tree)
+    choice = choose(find(tree) if key is None else at_key(tree, key), raw=raw, by_key=key is not None)
+    found = choice.found
+    lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}
+    prefix = wrapper_prefix(lazy)
+    if prefix:
+        notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
+        lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
+    modules = _without_prefix(found.modules, prefix)
+    saved, more = materialise(lazy, container.size, found.key)
+    folded = fold(saved, modules)
+    provenance = file_provenance(path)
+    return Reading(
+        path=path,
+        format=container.format,
+        tensors=folded.tensors,
+        which="ema" if choice.ema else "raw",
+        chosen=found.key,
+        candidates=choice.candidates,
+        modules=modules,
+        notes=(*choice.notes, *notes, *more, *folded.notes),
+        ours=None,
+        positional=choice.positional,
+        sha256=provenance["sha256"],
+        size_bytes=provenance["size_bytes"],
+        prefix=prefix,
+        saved=saved,
+    )
+
+
+def _read_ours(path: Path, container: Container, raw: bool, notes: list[str]) -> Reading:
+    content: dict[str, Any] = dict(container.tree)
+    weights = content.get("weights")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, LazyTensor) for tensor in weights.values()):
+        raise GanportError(
+            "it is a damaged ganport checkpoint: it lacks its weights", hint="train or download it again"
+        )
+    tensors, more = materialise({str(name): tensor for name, tensor in weights.items()}, container.size, "weights")
+    ours = parse_generator(content | {"weights": tensors}, "it")
+    if raw and ours.which != "raw":
+        raise GanportError("it holds averaged (EMA) weights only", hint="leave out --raw")
+    provenance = file_provenance(path)
+    return Reading(
+        path=path,
+        format="ganport",
+        tensors=tensors,
+        which=ours.which,
+        chosen="weights",
+        candidates=(),
+        modules={},
+        notes=(*notes, *more),
+        ours=ours,
+        positional=False,
+        sha256=provenance["sha256"],
+        size_bytes=provenance["size_bytes"],
+        saved=tensors,
+    )
+
+
+def _open_trusted(path: Path, notes: list[str]) -> Container:
+    from gan_export.reading.trusted import MEANING, load_trusted
+
+    console.warn(MEANING)
+    notes.append("loaded with --trust-pickle: the code in the file was run")
+    return Container("trusted", load_trusted(path), path.stat().st_size)
+
+
+def _without_prefix(modules: dict[str, ModuleInfo], prefix: str) -> dict[str, ModuleInfo]:
+    stem = prefix.rstrip(".")
+    return {
+        name.removeprefix(stem).lstrip(".") if stem else name: info
+        for name, info in modules.items()
+        if not stem or name == stem or name.startswith(prefix)
+    }
+
+
+def _check_holds_tensors(tree: Any) -> None:
+    """Raises `GanportError` for a file whose content can be described better than "no tensors"."""
+    hint = "expected a state_dict, a module, or a dictionary with one in it"
+    if isinstance(tree, list) and tree and all(isinstance(value, (int, float)) for value in tree):
+        raise GanportError(f"it holds a list of {len(tree):,} numbers, no tensors", hint=hint)
+    if isinstance(tree, LazyTensor):
+        raise GanportError(f"it holds one tensor of shape {tree.shape}, not a network's weights", hint=hint)
+    if not isinstance(tree, (dict, list, tuple, Inert)):
+        raise GanportError(f"it holds {type(tree).__name__} {str(tree)[:40]!r}, no tensors", hint=hint)
+
+
+def _told(path: Path, work: Callable[[], T]) -> T:
+    """Runs `work`; the readers say "it …", here "it" gets its name."""
+    try:
+        return work()
+    except MissingPackageError:
+        raise
+    except GanportError as error:
+        message = str(error)
+        subject, rest = (path, message[3:]) if message.startswith("it ") else (f"{path}:", message)
+        raise GanportError(f"{subject} {rest}", hint=error.hint) from error
+    except (MemoryError, RecursionError) as error:
+        raise GanportError(
+            f"{path} takes more memory to read than there is", hint="is it a checkpoint at all?"
+        ) from error

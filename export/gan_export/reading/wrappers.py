@@ -1,0 +1,208 @@
+"""Finding the state_dicts in a file: at any depth, in modules, in lists without names, several in one dictionary.
+
+`find` walks the tree once and gives every set of tensors that may be a network, with the path of keys that leads to it;
+`at_key` follows a path that the user gave. Which of them is the generator is `choosing`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gan_export.reading import naming
+from gan_export.reading.inert import Inert
+from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.modules import ModuleInfo, flatten, is_module
+from gan_export.reading.roles import describe_role
+from gan_serve.errors import GanportError
+
+MAX_VISITS = 300_000
+MAX_DEPTH = 64
+
+Kind = Literal["state_dict", "module", "list", "optimizer", "stray"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One set of tensors in the file.
+
+    path     the keys that lead to it
+    tensors  as in the file, order kept
+    modules  of whole-module pickles
+    kind     "list": without names, numbered; "stray": tensors beside other things, such as fixed noise
+    """
+
+    path: tuple[str, ...]
+    tensors: dict[str, LazyTensor]
+    kind: Kind = "state_dict"
+    modules: dict[str, ModuleInfo] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The path as the user may give it: "GAN.GE"."""
+        return ".".join(self.path)
+
+
+def find(tree: Any, path: tuple[str, ...] = ()) -> list[Found]:
+    """Every set of tensors under `tree`, in the order of the file; combined dictionaries come in their parts."""
+    founds: list[Found] = []
+    pending: list[tuple[tuple[str, ...], Any]] = [(path, tree)]
+    seen: set[int] = set()
+    visits = 0
+    while pending and visits < MAX_VISITS:
+        here, node = pending.pop()
+        if not isinstance(node, (dict, list, tuple, Inert)) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        visits += 1
+        found = _as_found(node, here)
+        if found is not None:
+            founds.extend(split(found) if found.kind in ("state_dict", "module") else [found])
+        closed = found is not None and found.kind in ("module", "optimizer", "list")
+        if not closed and len(here) < MAX_DEPTH:
+            inner = [((*here, key), child) for key, child in children(node) if not isinstance(child, LazyTensor)]
+            pending.extend(reversed(inner))
+    return founds
+
+
+def children(node: Any) -> Iterator[tuple[str, Any]]:
+    """(key, value) of a container or inert record."""
+    if isinstance(node, dict):
+        yield from ((str(key), value) for key, value in node.items())
+    elif isinstance(node, (list, tuple)):
+        yield from ((str(index), value) for index, value in enumerate(node))
+    elif isinstance(node, Inert):
+        yield from node.children()
+
+
+def _as_found(node: Any, path: tuple[str, ...]) -> Found | None:
+    if isinstance(node, Inert) and is_module(node):
+        flat = flatten(node)
+        return Found(path, flat.tensors, "module", flat.modules) if flat.tensors else None
+    if isinstance(node, dict) and "param_groups" in node and "state" in node:
+        return Found(path, dict(_tensors_below(node)), "optimizer")
+    entries = list(children(node))
+    tensors = {key: value for key, value in entries if isinstance(value, LazyTensor)}
+    if not tensors:
+        return None
+    if isinstance(node, (list, tuple)):
+        matrices = any(len(tensor.shape) > 1 for tensor in tensors.values())
+        return Found(path, tensors, "list") if len(tensors) == len(entries) > 1 and matrices else None
+    dotted = any("." in key for key in tensors)
+    return Found(path, tensors, "state_dict" if dotted or 2 * len(tensors) > len(entries) else "stray")
+
+
+def _tensors_below(node: Any, depth: int = 4) -> Iterator[tuple[str, LazyTensor]]:
+    for key, value in children(node) if depth else ():
+        if isinstance(value, LazyTensor):
+            yield key, value
+        else:
+            yield from ((f"{key}.{name}", tensor) for name, tensor in _tensors_below(value, depth - 1))
+
+
+# ---------------------------------------------------------------------------------------- several networks in one
+
+
+def split(found: Found, depth: int = 4) -> list[Found]:
+    """The parts of a dictionary that holds several networks (`netG.…` beside `netD.…`), or [found] for one."""
+    prefix = naming.common_prefix(name for name in found.tensors if "." in name)
+    groups: dict[str, list[str]] = {}
+    for name in found.tensors:
+        if name.startswith(prefix) and "." in name[len(prefix) :]:
+            groups.setdefault(name[len(prefix) :].partition(".")[0], []).append(name)
+    if depth == 0 or len(groups) < 2 or not _several(found, prefix, groups):
+        return [found]
+    parts = []
+    for group, names in groups.items():
+        parts.extend(split(part(found, f"{prefix}{group}.", names), depth - 1))
+    return parts
+
+
+def part(found: Found, prefix: str, names: list[str]) -> Found:
+    """The tensors `names` of `found`, all of which begin with `prefix`, under a path of their own."""
+    stem = prefix.rstrip(".")
+    modules = {
+        name[len(stem) :].lstrip("."): info
+        for name, info in found.modules.items()
+        if name == stem or name.startswith(prefix)
+    }
+    tensors = {name[len(prefix) :]: found.tensors[name] for name in names}
+    return Found((*found.path, *stem.split(".")), tensors, found.kind, modules)
+
+
+def _several(found: Found, prefix: str, groups: dict[str, list[str]]) -> bool:
+    """By names first: a generator beside something that is none of its layers. Then by shapes, when there are two."""
+    roles = {group: naming.role_of_name(group) for group in groups}
+    averaged = {group: naming.is_ema([group]) for group in groups}
+    if "generator" in roles.values():
+        if any(role not in ("generator", "") for role in roles.values()):
+            return True
+        named = [group for group, role in roles.items() if role == "generator"]
+        if len({averaged[group] for group in named}) == 2:
+            return True
+    if "discriminator" in roles.values() and len(groups) == 2:
+        return True
+    tails = [{name[len(prefix) + len(group) + 1 :] for name in names} for group, names in groups.items()]
+    if any(averaged.values()) and not all(averaged.values()) and len(groups) == 2 and tails[0] == tails[1]:
+        return True
+    if len(groups) != 2:
+        return False
+    verdicts = {
+        describe_role({name[len(prefix) :]: found.tensors[name] for name in names}).role for names in groups.values()
+    }
+    return verdicts == {"generator", "discriminator"}
+
+
+# ------------------------------------------------------------------------------------------------- a path by hand
+
+
+def at_key(tree: Any, key: str) -> list[Found]:
+    """What lies at the path `key` ("a.b.c"; "." is the whole file). Keys may hold dots themselves.
+
+    Raises `GanportError` that lists the keys there are, where the path ends.
+    """
+    node = tree
+    taken: tuple[str, ...] = ()
+    rest = "" if key == "." else key.strip(".")
+    while rest:
+        if is_module(node) or _is_flat(node):
+            found = _as_found(node, taken)
+            assert found is not None
+            names = [name for name in found.tensors if name.startswith(f"{rest}.")]
+            if names:
+                return [part(found, f"{rest}.", names)]
+        step = _step(node, rest)
+        if step is None:
+            raise _no_key(node, taken, rest, key)
+        name, node = step
+        taken, rest = (*taken, *name.split(".")), rest[len(name) :].lstrip(".")
+    if isinstance(node, LazyTensor):
+        raise GanportError(f"key {key!r} leads to one tensor, expected the dictionary that holds all of them")
+    return find(node, taken) if key != "." else ([whole] if (whole := _as_found(node, ())) else find(node))
+
+
+def _is_flat(node: Any) -> bool:
+    return isinstance(node, (dict, Inert)) and any(isinstance(value, LazyTensor) for _, value in children(node))
+
+
+def _step(node: Any, rest: str) -> tuple[str, Any] | None:
+    """The longest child key that `rest` begins with, and the child."""
+    matching = [
+        (name, child) for name, child in children(node) if name and (rest == name or rest.startswith(f"{name}."))
+    ]
+    return max(matching, key=lambda item: len(item[0]), default=None)
+
+
+def _no_key(node: Any, taken: tuple[str, ...], rest: str, key: str) -> GanportError:
+    if is_module(node) or _is_flat(node):
+        found = _as_found(node, taken)
+        names = list(dict.fromkeys(name.partition(".")[0] for name in found.tensors)) if found else []
+    else:
+        names = [name for name, child in children(node) if isinstance(child, (dict, list, tuple, Inert, LazyTensor))]
+    shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+    where = f"under {'.'.join(taken)!r}" if taken else "at the top"
+    return GanportError(
+        f"there is no key {rest!r} {where} of the file (asked for {key!r})",
+        hint=f"keys there: {shown}" if shown else "nothing there holds tensors",
+    )
