@@ -33,6 +33,8 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto
             model = _dynamo_export(module, source, opset)
     except Exception as error:
         raise _explain(error) from error
+    if any(value.type.tensor_type.shape.dim[0].HasField("dim_value") for value in model.graph.input):
+        raise _baked()  # the exporter gives up the dynamic batch without a word
     return run_passes(model)
 
 
@@ -58,11 +60,6 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.Mode
 def _explain(error: Exception) -> JobError:
     """One line for the failures that have a known cause; the exporter's own messages run to pages."""
     text = "\n".join(str(cause) for cause in _causes(error))
-    if "Constraints violated" in text or "specialized" in text or "ConstraintViolation" in text:
-        return JobError(
-            "the generator bakes in its batch size: its forward uses a fixed number where the batch belongs",
-            hint="reshape with z.shape[0] or -1 for the batch, then export again",
-        )
     if "data-dependent" in text or "GuardOnDataDependent" in text:
         return JobError(
             "the generator's forward branches on values, which a graph cannot",
@@ -73,6 +70,13 @@ def _explain(error: Exception) -> JobError:
     return JobError(
         f"torch.onnx cannot export this generator: {type(causes[-1]).__name__}: {lines[0][:200]}",
         hint="run again with --debug for the exporter's own report",
+    )
+
+
+def _baked() -> JobError:
+    return JobError(
+        "the generator bakes in its batch size: its forward makes the batch a number that it was traced with",
+        hint="reshape with -1 or z.shape[0] for the batch, and let nothing else depend on it; then export again",
     )
 
 

@@ -48,6 +48,9 @@ def without_parametrizations(module: nn.Module) -> nn.Module:
     with torch.no_grad():
         for part in plain.modules():
             if parametrize.is_parametrized(part):
+                # A copy shares the class that holds its parametrised properties, which the removal deletes.
+                shared = type(part)
+                part.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
                 for name in list(part.parametrizations):  # type: ignore[arg-type]
                     parametrize.remove_parametrizations(part, name, leave_parametrized=True)
             for key, hook in list(part._forward_pre_hooks.items()):

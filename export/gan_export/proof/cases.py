@@ -33,7 +33,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.kind} batch of {len(self.z)}"
+        return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
 
 
 def cases(z_dim: int, law: LatentLaw, n_classes: int) -> tuple[Case, ...]:

@@ -1,0 +1,313 @@
+"""The ONNX file itself: signature, bytes, metadata, and what must not be in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.tiny import lively, save_checkpoint, source_of, spec_of
+from gan_export.artefact import read_onnx
+from gan_export.export import export_onnx
+from gan_export.onnx_export import to_onnx
+from gan_export.opsets import MAX_OPSET, MIN_OPSET
+from gan_export.source import Source
+from gan_serve.errors import ContractError, GanportError, JobError
+from gan_serve.onnx_generator import OnnxGenerator
+from gan_trainer import layers as L
+from gan_trainer.spec import GeneratorSpec
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conditional DCGAN's ONNX file."""
+    path = tmp_path_factory.mktemp("onnx") / "g.onnx"
+    report = export_onnx(source_of(spec_of(n_classes=3, class_names=("a", "b", "ç"))), path)
+    assert report.ok, report.table()
+    return path
+
+
+def test_signature_is_the_contract_s(exported: Path) -> None:
+    model, _ = read_onnx(exported)
+    found = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert found == {
+        "z": ["batch", 8],
+        "label": ["batch"],
+        "image": ["batch", 3, 28, 28],
+        "pixels": ["batch", 28, 28, 3],
+    }
+
+
+def test_contract_reads_back(exported: Path) -> None:
+    _, contract = read_onnx(exported)
+    assert contract.class_names == ("a", "b", "ç")
+    assert contract.n_classes == 3
+    assert contract.source["file"] == "g.pt"
+    assert contract.exporter["opset"] == 18
+    assert {"ganport", "torch", "onnx"} <= set(contract.exporter)
+    assert contract.parity["image_max_abs"] <= 1e-4
+    assert contract.parity["images"] > 39
+    assert len(contract.golden) == 4
+    assert GeneratorSpec.from_json(contract.spec) == spec_of(n_classes=3, class_names=("a", "b", "ç"))
+
+
+def test_standard_image_keys_are_set(exported: Path) -> None:
+    model, _ = read_onnx(exported)
+    keys = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith("Image.")}
+    assert keys == {
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "Normalized_1_1",
+    }
+    assert [output.type.denotation for output in model.graph.output] == ["IMAGE", ""]
+
+
+def test_says_nothing_of_the_machine(exported: Path) -> None:
+    data = exported.read_bytes()
+    for trace in (b"site-packages", str(Path.cwd()).encode(), str(Path.home()).encode() + b"/", b"pkg.torch", b".py"):
+        assert trace not in data
+
+
+def test_no_batch_norm_is_left(exported: Path) -> None:
+    model, contract = read_onnx(exported)
+    assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    assert "canonical_names" in contract.passes
+
+
+def test_is_about_as_large_as_its_weights(tmp_path: Path) -> None:
+    source = source_of(spec_of(size=64))
+    weights = sum(tensor.nbytes for tensor in source.module.state_dict().values())
+    assert export_onnx(source, tmp_path / "g.onnx").ok
+    assert (tmp_path / "g.onnx").stat().st_size < weights + 80_000
+
+
+def test_onnx_s_own_tools_read_it(exported: Path) -> None:
+    onnx.checker.check_model(str(exported), full_check=True)
+    assert onnx.load(exported).ir_version <= 10  # what onnxruntime 1.20 reads
+
+
+def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export_onnx(source_of(), tmp_path / "g.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "g.pt")
+    script = (
+        "import sys; from gan_export.source import load_source; from gan_export.export import *;"
+        "s = load_source(sys.argv[1] + '/g.pt');"
+        "assert export_onnx(s, sys.argv[1] + '/' + sys.argv[2] + '.onnx').ok;"
+        "assert export_torchscript(s, sys.argv[1] + '/' + sys.argv[2] + '.ts').ok;"
+    )
+    for name, seed in (("a", "1"), ("b", "2")):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", script, str(tmp_path), name], check=True, env=environment)
+    for suffix in (".onnx", ".ts"):
+        first, second = ((tmp_path / name).with_suffix(suffix).read_bytes() for name in "ab")
+        assert first == second, suffix
+
+
+@pytest.mark.parametrize("opset", [MIN_OPSET, 21, MAX_OPSET])
+def test_opsets(opset: int, tmp_path: Path) -> None:
+    report = export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
+    assert report.ok, report.table()
+    model, contract = read_onnx(tmp_path / "g.onnx")
+    assert [entry.version for entry in model.opset_import] == [opset] == [contract.exporter["opset"]]
+
+
+@pytest.mark.parametrize("opset", [-1, 0, MIN_OPSET - 1, MAX_OPSET + 1, 10**9])
+def test_opset_out_of_range(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(GanportError, match=f"opset must be 18 to 23, got {opset}"):
+        export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
+    assert list(tmp_path.iterdir()) == []
+
+
+EVERY_LAYER: dict[str, tuple[int, tuple[L.Layer, ...]]] = {
+    "convs": (
+        0,
+        (
+            L.Linear(8, 4 * 49),
+            L.Reshape((4, 7, 7)),
+            L.BatchNorm(4, eps=0.8),
+            L.Conv(4, 8, 3, padding=1, groups=2, bias=False),
+            L.BatchNorm(8, affine=False),
+            L.Activation("leaky_relu", slope=0.1),
+            L.Upsample(2, "nearest"),
+            L.ConvTranspose(8, 4, 3, stride=2, padding=1, output_padding=1, groups=2),
+            L.BatchNorm(4),
+            L.Activation("silu"),
+            L.Conv(4, 3, 3, padding=1, padding_mode="reflect"),
+            L.Activation("tanh"),
+        ),
+    ),
+    "norms": (
+        3,
+        (
+            L.LabelOneHot(3, "label_z"),
+            L.Linear(11, 16 * 16),
+            L.LayerNorm((256,)),
+            L.Activation("gelu"),
+            L.Reshape((16, 4, 4)),
+            L.GroupNorm(4, 16),
+            L.Activation("prelu", features=16),
+            L.PixelShuffle(2),
+            L.InstanceNorm(4, affine=True),
+            L.PixelNorm(),
+            L.Upsample(2, "bilinear"),
+            L.Conv(4, 3, 1),
+            L.Activation("sigmoid"),
+        ),
+    ),
+    "product": (
+        3,
+        (L.LabelEmbedding(3, 8, "multiply"), L.Linear(8, 48), L.Activation("hardtanh"), L.Reshape((3, 4, 4))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_every_kind_of_layer_exports(name: str, tmp_path: Path) -> None:
+    n_classes, layers = EVERY_LAYER[name]
+    side = {"convs": 28, "norms": 16, "product": 4}[name]
+    value_range = (0.0, 1.0) if name == "norms" else (-1.0, 1.0)
+    spec = GeneratorSpec(8, (3, side, side), layers, "uniform", n_classes, value_range=value_range)
+    report = export_onnx(source_of(spec), tmp_path / "g.onnx")
+    assert report.ok, report.table()
+    folded = "BatchNormalization" not in {node.op_type for node in read_onnx(tmp_path / "g.onnx")[0].graph.node}
+    assert folded or name == "convs"  # a norm after a reshape has no linear layer before it to fold into
+
+
+def live(module: nn.Module, **options: object) -> Source:
+    return dataclasses.replace(Source(lively(module), z_dim=8, image=(1, 4, 4)), **options)  # type: ignore[arg-type]
+
+
+class Normed(nn.Module):
+    """Linear layers under every kind of reparametrisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import warnings
+
+        self.a = lively(nn.Linear(8, 8))
+        self.b = lively(nn.Linear(8, 16))
+        self.c = lively(nn.Linear(16, 16))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nn.utils.weight_norm(self.a)
+        nn.utils.parametrizations.weight_norm(self.b)
+        nn.utils.spectral_norm(self.c)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.c(torch.relu(self.b(self.a(z))))).reshape(-1, 1, 4, 4)
+
+
+def test_reparametrised_weights_are_resolved_and_the_source_is_left_alone(tmp_path: Path) -> None:
+    source = dataclasses.replace(Source(Normed().eval(), z_dim=8, image=(1, 4, 4)))
+    before = set(source.module.state_dict())
+    report = export_onnx(source, tmp_path / "g.onnx")
+    assert report.ok, report.table()
+    model, _ = read_onnx(tmp_path / "g.onnx")
+    assert {node.op_type for node in model.graph.node} <= {
+        "Gemm", "Relu", "Tanh", "Reshape", "Add", "Sub", "Mul", "Floor", "Clip", "Cast", "Transpose",
+    }  # fmt: skip
+    assert set(source.module.state_dict()) == before
+
+
+class BakedBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 16)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.linear(z)).view(3, 1, 4, 4)
+
+
+class Branching(BakedBatch):
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.linear(z)
+        return (x if float(x.sum()) > 0 else -x).tanh().view(-1, 1, 4, 4)
+
+
+def test_module_that_only_takes_one_batch_size(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="fails on a batch of 1 ordinary") as error:
+        export_onnx(live(BakedBatch()), tmp_path / "g.onnx")
+    assert error.value.hint == "a generator must take any number of latents"
+    assert list(tmp_path.iterdir()) == []
+
+
+class TakesThree(BakedBatch):
+    def forward(self, z: Tensor) -> Tensor:
+        if z.shape[0] != 3:
+            raise ValueError("three, please")
+        return torch.tanh(self.linear(z)).view(-1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("module", [BakedBatch, TakesThree])
+def test_exporter_that_gives_up_the_dynamic_batch(module: type[nn.Module]) -> None:
+    with pytest.raises(JobError, match="bakes in its batch size"):
+        to_onnx(live(module()))
+
+
+def test_module_that_branches_on_values() -> None:
+    with pytest.raises(JobError, match="branches on values"):
+        to_onnx(live(Branching()))
+
+
+def test_old_file_stays_when_the_export_fails(tmp_path: Path) -> None:
+    target = tmp_path / "g.onnx"
+    target.write_text("older")
+    with pytest.raises(JobError):
+        export_onnx(live(BakedBatch()), target)
+    assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]
+    assert target.read_text() == "older"
+
+
+def test_runtime_draws_what_torch_draws(exported: Path) -> None:
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(5))
+    label = torch.tensor([0, 2, 1, 2])
+    with torch.no_grad():
+        expected = source_of(spec_of(n_classes=3)).module(z, label)
+    image, pixels = OnnxGenerator(exported, "cpu").run(z.numpy(), label.numpy())
+    torch.testing.assert_close(torch.from_numpy(image), expected, atol=1e-5, rtol=0)
+    assert pixels.shape == (4, 28, 28, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"{}", "is JSON"),
+        (b"\x08\x0a\x12", "not a whole ONNX model"),
+        (b"\x08\x0a", "carries no contract"),
+        (os.urandom(99), "not (an|a whole) ONNX model|web page|checkpoint|no contract"),
+    ],
+)
+def test_reading_what_is_no_artefact(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ContractError, match=message):
+        read_onnx(tmp_path / "m.onnx")
+
+
+def test_reading_a_foreign_or_damaged_contract(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    for entry in model.metadata_props:
+        if entry.key == "gan.latent":
+            entry.value = json.dumps({"law": "normal"})
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(ContractError, match="incomplete"):
+        read_onnx(tmp_path / "damaged.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ContractError, match="carries no contract"):
+        read_onnx(tmp_path / "foreign.onnx")
