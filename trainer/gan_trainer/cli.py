@@ -118,7 +118,7 @@ def train(
         return 0
     limit = chosen_limit(steps, epochs, minutes)
     if seed is not None and not 0 <= seed < SEED_LIMIT:
-        raise GanportError(f"--seed must lie in 0 … 2**53 - 1, got {seed}")
+        raise GanportError(f"--seed must lie in 0 … 2**53 - 1, got {seed}", hint="any whole number from 0 will do")
     try:
         import torch
     except ImportError as error:

@@ -25,10 +25,14 @@ class Limit:
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
             raise GanportError(f"a limit counts {', '.join(get_args(Unit))}, got {self.unit!r}")
-        whole = self.unit == "minutes" or self.amount == int(self.amount)
-        if not (math.isfinite(self.amount) and self.amount > 0 and whole):
+        if not (math.isfinite(self.amount) and self.amount > 0):
             raise GanportError(
-                f"--{self.unit} must be a {'' if whole else 'whole '}number above 0, got {self.amount:g}"
+                f"--{self.unit} must be a number above 0, got {self.amount:g}",
+                hint="leave it out to train as long as the preset says",
+            )
+        if self.unit != "minutes" and self.amount != int(self.amount):
+            raise GanportError(
+                f"--{self.unit} must be a whole number, got {self.amount:g}", hint="--minutes takes fractions"
             )
 
     def steps(self, per_epoch: int) -> int | None:

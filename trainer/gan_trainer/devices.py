@@ -29,9 +29,13 @@ def resolve(name: str, ngpu: int = 1) -> torch.device:
         if kind == "cpu":
             raise GanportError(f"--ngpu {ngpu} needs CUDA devices, training runs on the CPU", hint="leave --ngpu out")
         if index:
-            raise GanportError(f"--ngpu {ngpu} takes the first {ngpu} devices, --device names {name}")
+            raise GanportError(
+                f"--ngpu {ngpu} takes the first {ngpu} devices, --device names {name}", hint="say --device cuda"
+            )
         if ngpu > present:
-            raise GanportError(f"--ngpu {ngpu} asks for more devices than the {present} there are")
+            raise GanportError(
+                f"--ngpu {ngpu} asks for more devices than the {present} there are", hint=f"say --ngpu {present}"
+            )
     return torch.device(name)
 
 

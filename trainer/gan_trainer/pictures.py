@@ -79,11 +79,12 @@ def plot_losses(history: History, target: Path) -> None:
     for axes, column, label, colour in curves:
         axes.plot(steps, values[:, column], color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values[:, column]), color=colour, linewidth=1.6, label=label)
-    upper.set(title="Generator and discriminator during training", ylabel="loss", ylim=(0, None))
+    upper.set_title("Generator and discriminator during training", loc="left")
+    upper.set(ylabel="loss", ylim=(0, None))
     lower.set(xlabel="step", ylabel="probability of real", ylim=(0, 1))
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     with atomic_path(target) as temporary:
         figure.savefig(temporary)
 

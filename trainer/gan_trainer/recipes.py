@@ -75,7 +75,9 @@ class Recipe:
         if self.size is not None and self.size not in SIZES:
             raise GanportError(f"no network for size {self.size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
         if self.channels not in (None, 1, 3):
-            raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
+            raise GanportError(
+                f"channels must be 1 (grey) or 3 (RGB), got {self.channels}", hint="leave it out to take the data's own"
+            )
         for name in ("width", "z_dim", "report_every", "sample_every", "n_fixed", "cols"):
             _at_least(1, name, getattr(self, name))
         _at_least(0, "print_every", self.print_every)
@@ -87,7 +89,10 @@ class Recipe:
         for name in ("lr_g", "lr_d"):
             rate = getattr(self, name)
             if not (math.isfinite(rate) and rate > 0):
-                raise GanportError(f"a learning rate must be a finite number above 0, got {rate:g}")
+                raise GanportError(
+                    f"a learning rate must be a finite number above 0, got {rate:g}",
+                    hint="Adam's for a GAN is 1e-4 to 2e-4",
+                )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise GanportError(f"Adam's betas must be two numbers in [0, 1), got {self.betas}")
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
@@ -114,9 +119,9 @@ class Recipe:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise GanportError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise GanportError(f"{name} must be one of {', '.join(choices)}, got {value!r}", hint="choose one of them")
 
 
 def _at_least(least: int, name: str, value: int) -> None:
     if value < least:
-        raise GanportError(f"{name} must be at least {least}, got {value}")
+        raise GanportError(f"{name} must be at least {least}, got {value}", hint="leave it out to take the preset's")

@@ -126,8 +126,12 @@ class RunDir:
             yield
 
     def _make(self) -> None:
-        with explain_os_errors(self.path):
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GanportError(
+                f"cannot make the folder {self.path}: {error.strerror}", hint="name another --out"
+            ) from error
 
 
 def default_name(data_name: str, arch: str, size: int) -> str:

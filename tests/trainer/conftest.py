@@ -1,0 +1,83 @@
+"""Small trainings, shared by the tests of the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gan_serve.images import U8
+from gan_trainer.config import Limit, RunConfig
+from gan_trainer.loop import Training
+from gan_trainer.progress import Progress
+from gan_trainer.recipes import Recipe
+from gan_trainer.rundir import RunDir
+from gan_trainer.state import TrainState, read_last
+
+CPU = torch.device("cpu")
+
+
+def blobs(n: int, size: int, channels: int, seed: int = 0) -> U8:
+    """`n` images of one bright disc each, somewhere, in some colour, on black: uint8 (n, size, size, channels)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    centre = rng.uniform(0.3, 0.7, (2, n, 1, 1)) * size
+    disc = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < (size / 5) ** 2
+    colours = rng.integers(100, 256, (n, 1, 1, channels))
+    pixels_NHWC: U8 = np.where(disc[..., None], colours, 0).astype(np.uint8)
+    pixels_NHWC.flags.writeable = False  # as the memory-mapped cache is
+    return pixels_NHWC
+
+
+TINY = Recipe(
+    name="tiny", size=28, channels=1, width=2, z_dim=6, batch_size=8, steps=20, ema_beta=0.99, report_every=5,
+    sample_every=10, n_fixed=4, cols=2,
+)  # fmt: skip
+
+StartRun = Callable[..., Training]
+
+
+@pytest.fixture
+def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
+    """start_run(recipe, limit, name, pixels, **changes of the recipe) → a `Training` in tmp_path/name, ready to run.
+
+    Resumes when the folder holds a run. losses.png, progress.webp and real_vs_fake.png, which take longer than these
+    trainings, are drawn with pictures=True only. Its progress goes to a text buffer: `training.progress.stream.getvalue()`.
+    """
+
+    def start(
+        recipe: Recipe = TINY,
+        limit: Limit | None = None,
+        name: str = "run",
+        pixels_NHWC: U8 | None = None,
+        seed: int = 0,
+        pictures: bool = False,
+        **changes: Any,
+    ) -> Training:
+        recipe = dataclasses.replace(recipe, **changes)
+        assert recipe.size is not None
+        assert recipe.channels is not None
+        pixels = blobs(42, recipe.size, recipe.channels) if pixels_NHWC is None else pixels_NHWC
+        limit = limit or Limit("steps", 10)
+        run = RunDir(tmp_path / name)
+        config = RunConfig("blobs", "blobs", "f" * 64, len(pixels), recipe, seed, limit)
+        if run.last.exists():
+            _, content = read_last(run.last)
+            state = TrainState.fresh(config, CPU)
+            state.restore(content, "last.pt")
+            run.rewind(state.step)
+        else:
+            run.start(config.to_json())
+            state = TrainState.fresh(config, CPU)
+        training = Training(state, pixels, run, CPU, progress=Progress(io.StringIO()))
+        if not pictures:
+            monkeypatch.setattr(training, "_draw_pictures", lambda: None)
+        return training
+
+    return start

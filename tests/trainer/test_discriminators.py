@@ -1,0 +1,103 @@
+"""Discriminators mirror their generators; losses are the tutorials'."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gan_serve.errors import GanportError
+from gan_trainer.build import build
+from gan_trainer.discriminators import Discriminator, initialise
+from gan_trainer.losses import fake_loss, real_loss, score
+from gan_trainer.networks import ARCHITECTURES, SIZES, network_spec
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_one_logit_per_image(arch: str, size: int, channels: int) -> None:
+    logits = Discriminator(arch, (channels, size, size), width=2)(torch.randn(3, channels, size, size))
+    assert logits.shape == (3,)
+    assert not isinstance(list(Discriminator(arch, (channels, size, size), 2).modules())[-1], nn.Sigmoid)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_dcgan_is_the_generator_backwards(size: int) -> None:
+    """Same kernels, strides and paddings; channels the other way round, except at the two ends."""
+    generator = build(network_spec("dcgan", size, 3, width=4, z_dim=10))
+    discriminator = Discriminator("dcgan", (3, size, size), width=4)
+    up = [m for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)]
+    down = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
+    geometry = [(m.kernel_size, m.stride, m.padding, m.in_channels) for m in down[:-1]]
+    assert geometry == [(m.kernel_size, m.stride, m.padding, m.out_channels) for m in reversed(up[1:])]
+    assert (down[-1].kernel_size, down[-1].out_channels) == (up[0].kernel_size, 1)
+    assert all(m.bias is None for m in down)
+
+
+def test_dcgan64_is_the_tutorials() -> None:
+    """PyTorch's DCGAN tutorial, layer for layer, at ndf 64: 2,765,568 weights."""
+    layers = list(Discriminator("dcgan", (3, 64, 64), width=64).layers)
+    kinds = [type(layer).__name__ for layer in layers]
+    block = ["Conv2d", "BatchNorm2d", "LeakyReLU"]
+    assert kinds == ["Conv2d", "LeakyReLU", *block, *block, *block, "Conv2d"]
+    assert sum(weight.numel() for weight in nn.Sequential(*layers).parameters()) == 2_765_568
+    assert all(layer.negative_slope == 0.2 for layer in layers if isinstance(layer, nn.LeakyReLU))
+
+
+def test_dcgan96_starts_with_kernel_5_stride_3() -> None:
+    first = Discriminator("dcgan", (3, 96, 96), width=64).layers[0]
+    assert isinstance(first, nn.Conv2d)
+    assert (first.kernel_size, first.stride, first.padding) == ((5, 5), (3, 3), (1, 1))
+
+
+def test_mlp_is_the_tutorials() -> None:
+    linear = [m for m in Discriminator("mlp", (1, 28, 28), width=64).modules() if isinstance(m, nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in linear] == [(784, 512), (512, 256), (256, 1)]
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(GanportError, match="unknown architecture 'vit'"):
+        Discriminator("vit", (1, 28, 28), 4)
+
+
+def test_dcgan_initialisation() -> None:
+    torch.manual_seed(0)
+    network = build(network_spec("dcgan", 64, 3, width=32))
+    initialise(network, "dcgan")
+    for module in network.modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            assert abs(module.weight.mean().item()) < 1e-3
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.weight.mean().item() == pytest.approx(1.0, abs=0.02)
+            assert 0.005 < module.weight.std().item() < 0.04
+            assert module.bias.count_nonzero() == 0
+
+
+def test_torchs_own_initialisation_is_left_alone() -> None:
+    network = Discriminator("dcgan", (1, 28, 28), 4)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    initialise(network, "torch")
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_losses_are_sigmoid_and_bce() -> None:
+    logits = torch.linspace(-6, 6, 25, requires_grad=True)
+    bce, ones, zeros = nn.BCELoss(), torch.ones(25), torch.zeros(25)
+    for ours, tutorials in ((real_loss(logits), bce(logits.sigmoid(), ones)), (fake_loss(logits), bce(logits.sigmoid(), zeros))):  # fmt: skip
+        torch.testing.assert_close(ours, tutorials)
+        torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, tutorials)))
+    torch.testing.assert_close(score(logits), logits.sigmoid().mean())
+
+
+def test_losses_stay_finite_and_steep_where_the_sigmoid_is_flat() -> None:
+    logits = torch.tensor([-200.0, 200.0], requires_grad=True)
+    loss = real_loss(logits) + fake_loss(logits)
+    assert loss.item() == pytest.approx(200.0)
+    gradient = torch.autograd.grad(loss, logits)[0]
+    torch.testing.assert_close(gradient, torch.tensor([-0.5, 0.5]))
+
+
+def test_scores_carry_no_gradient() -> None:
+    assert not score(torch.zeros(3, requires_grad=True)).requires_grad

@@ -1,0 +1,129 @@
+"""--resume continues exactly: on the CPU, 20 steps are 10 + 10, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gan_trainer.config import Limit
+from gan_trainer.loop import Training
+from gan_trainer.presets import preset
+from gan_trainer.recipes import Recipe
+from gan_trainer.stop import StopRequest
+from trainer.conftest import TINY, StartRun
+
+TIMINGS = ("images_per_s", "minutes")
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every tensor, number and text of a nested structure under its path."""
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in leaves(item, f"{path}/{name}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for index, item in enumerate(value) for k, v in leaves(item, f"{path}/{index}").items()}
+    return {path: value}
+
+
+def assert_same_bits(first: Path, second: Path, file: str, ignore: tuple[str, ...] = ()) -> None:
+    a, b = (leaves(torch.load(folder / file, weights_only=True)) for folder in (first, second))
+    assert a.keys() == b.keys()
+    for path, value in a.items():
+        if path not in ignore:
+            same = torch.equal(value, b[path]) if isinstance(value, torch.Tensor) else value == b[path]
+            assert same, path
+
+
+def log_without_timings(training: Training) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in training.run_dir.read_log()]
+
+
+RECIPES = {
+    "default": TINY,
+    "g_first": dataclasses.replace(TINY, arch="mlp", order="g_first", d_loss="mean", ema_beta=None),
+    "every epoch": dataclasses.replace(TINY, checkpoint_every_epoch=True),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("cuts", [(10,), (5, 15), (7,)], ids=str)
+def test_parts_equal_the_whole(recipe: Recipe, cuts: tuple[int, ...], start_run: StartRun) -> None:
+    whole = start_run(recipe, Limit("steps", 20), "whole")
+    whole.run()
+    for last in (*cuts, 20):
+        parts = start_run(recipe, Limit("steps", last), "parts")
+        parts.run()
+    assert parts.state.step == 20
+    timed = ("/seconds", "/training")
+    first, second = whole.run_dir.path, parts.run_dir.path
+    assert_same_bits(first, second, "last.pt", (*timed, "/config"))
+    assert_same_bits(first, second, "g.pt", timed)
+    reports = [line for line in log_without_timings(parts) if line["step"] not in set(cuts) - {5, 10, 15}]
+    assert reports == log_without_timings(whole)
+    for sample in whole.run_dir.sample_files():
+        assert sample.read_bytes() == (second / "samples" / sample.name).read_bytes()
+
+
+def test_two_hundred_steps_are_a_hundred_and_a_hundred(start_run: StartRun) -> None:
+    recipe = dataclasses.replace(preset("mlp-mnist"), width=2, batch_size=8, report_every=50, sample_every=100)
+    whole = start_run(recipe, Limit("steps", 200), "whole")
+    whole.run()
+    for last in (100, 200):
+        parts = start_run(recipe, Limit("steps", last), "parts")
+        parts.run()
+    for file in ("last.pt", "g.pt"):
+        assert_same_bits(whole.run_dir.path, parts.run_dir.path, file, ("/seconds", "/training", "/config"))
+    assert log_without_timings(parts) == log_without_timings(whole)
+
+
+def test_an_interruption_leaves_no_trace(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between two reports: the log and the samples of the resumed run are those of an unbroken one."""
+    whole = start_run(limit=Limit("steps", 20), name="whole")
+    whole.run()
+    stopped = start_run(limit=Limit("steps", 20), name="parts")
+    with monkeypatch.context() as patched:
+        stop_at_7 = property(lambda _: stopped.state.step >= 7, lambda *_: None)
+        patched.setattr(StopRequest, "requested", stop_at_7, raising=False)
+        outcome = stopped.run()
+    assert (outcome.interrupted, outcome.step) == (True, 7)
+    assert [line["step"] for line in stopped.run_dir.read_log()] == [5]
+    assert [file.stem for file in stopped.run_dir.sample_files()] == ["step-0000000"]
+    resumed = start_run(limit=Limit("steps", 20), name="parts")
+    assert resumed.state.step == 7
+    resumed.run()
+    assert log_without_timings(resumed) == log_without_timings(whole)
+    assert_same_bits(whole.run_dir.path, resumed.run_dir.path, "last.pt", ("/seconds", "/config"))
+    names = [[file.name for file in run.run_dir.sample_files()] for run in (whole, resumed)]
+    assert names[0] == names[1]
+
+
+def test_pictures_and_reports_change_no_weight(start_run: StartRun) -> None:
+    often = start_run(limit=Limit("steps", 12), name="often", report_every=1, sample_every=1, print_every=1)
+    often.run()
+    seldom = start_run(limit=Limit("steps", 12), name="seldom", report_every=100, sample_every=100)
+    seldom.run()
+    assert_same_bits(often.run_dir.path, seldom.run_dir.path, "last.pt", ("/seconds", "/config"))
+
+
+def test_seeds_differ_and_repeat(start_run: StartRun) -> None:
+    def weights(name: str, seed: int) -> torch.Tensor:
+        training = start_run(limit=Limit("steps", 2), name=name, seed=seed)
+        training.run()
+        return torch.cat([tensor.flatten().float() for tensor in training.state.exported.state_dict().values()])
+
+    first = weights("a", 1)
+    assert torch.equal(first, weights("b", 1))
+    assert not torch.equal(first, weights("c", 2))
+
+
+def test_finished_minutes_stay_finished(start_run: StartRun) -> None:
+    training = start_run(limit=Limit("minutes", 0.002))
+    steps = training.run().step
+    assert steps >= 1
+    assert training.state.seconds >= 0.12
+    again = start_run(limit=Limit("minutes", 0.002))
+    assert again.reached
+    assert again.run().step == steps

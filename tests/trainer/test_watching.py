@@ -1,0 +1,232 @@
+"""What a person sees of a training: pictures, the bar, the stop."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_serve.errors import GanportError, MissingPackageError
+from gan_trainer import devices, pictures
+from gan_trainer.build import build
+from gan_trainer.history import History
+from gan_trainer.networks import network_spec
+from gan_trainer.progress import Progress, clock, loss_line
+from gan_trainer.stop import StopRequest
+
+
+def test_exact_samples(tmp_path: Path) -> None:
+    images_NCHW = torch.linspace(-1, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
+    pictures.save_samples(images_NCHW, tmp_path / "a.png", 2, "exact")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert (picture.mode, picture.size) == ("RGB", (22, 22))
+        corner, last = picture.getpixel((2, 2)), picture.getpixel((19, 19))
+    assert (corner, last) == ((0, 21, 43), (212, 234, 255))
+
+
+def test_save_image_samples_are_torchvisions(tmp_path: Path) -> None:
+    from torchvision.utils import save_image
+
+    images_NCHW = torch.randn(9, 1, 8, 8) / 10
+    pictures.save_samples(images_NCHW, tmp_path / "ours.png", 8, "save_image")
+    save_image(images_NCHW, tmp_path / "theirs.png", nrow=8, normalize=True)
+    with Image.open(tmp_path / "ours.png") as ours, Image.open(tmp_path / "theirs.png") as theirs:
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+        assert ours.size == (8 * 10 + 2, 2 * 10 + 2)
+        assert ours.getextrema()[0] == (0, 255), "stretched"
+
+
+def test_save_image_without_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.utils", None)
+    with pytest.raises(MissingPackageError):
+        pictures.save_samples(torch.zeros(1, 1, 8, 8), tmp_path / "a.png", 8, "save_image")
+
+
+def test_drawing_leaves_the_generator_as_it_was() -> None:
+    generator = build(network_spec("dcgan", 28, 1, width=1, z_dim=3)).train()
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    images_NCHW = pictures.draw_seeds(generator, range(70))
+    assert images_NCHW.shape == (70, 1, 28, 28)
+    assert generator.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in generator.state_dict().items())
+    torch.testing.assert_close(images_NCHW[66:], pictures.draw_seeds(generator, range(66, 70)))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 700])
+def test_loss_curves_of_any_length(steps: int, tmp_path: Path) -> None:
+    history = History()
+    history.extend(torch.rand(steps, 5))
+    pictures.plot_losses(history, tmp_path / "losses.png")
+    with Image.open(tmp_path / "losses.png") as picture:
+        colours = {colour[:3] for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
+        assert picture.size == (900, 600)
+        assert (255, 127, 14) in colours, "Loss_G is drawn"
+
+
+def test_smooth_is_a_mean() -> None:
+    values = np.random.default_rng(0).random(500).astype(np.float32)
+    smoothed = pictures.smooth(values)
+    assert smoothed[250] == pytest.approx(values[245:256].mean())
+    assert smoothed[0] == pytest.approx(values[:6].mean())
+    assert pictures.smooth(values[:1]) == pytest.approx(values[:1])
+
+
+@pytest.mark.parametrize(("n", "frames"), [(1, 1), (5, 5), (200, pictures.MAX_FRAMES)])
+def test_animation(n: int, frames: int, tmp_path: Path) -> None:
+    files = []
+    for index in range(n):
+        files.append(tmp_path / f"{index:03}.png")
+        Image.new("L", (16, 16), index * 37 % 256).save(files[-1])
+    pictures.animate(files, tmp_path / "a.webp")
+    with Image.open(tmp_path / "a.webp") as animation:
+        assert animation.n_frames == frames  # type: ignore[attr-defined]
+        animation.seek(frames - 1)
+        assert abs(animation.convert("L").getpixel((8, 8)) - (n - 1) * 37 % 256) < 4  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_real_beside_fake(channels: int, tmp_path: Path) -> None:
+    black, white = (np.full((5, 8, 8, channels), value, np.uint8) for value in (0, 255))
+    pictures.compare(black, white, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        width, height = picture.size
+        left, right = (picture.convert("L").crop((x, 60, x + width // 2, height)) for x in (0, width // 2))
+    means = [np.asarray(side).mean() for side in (left, right)]
+    assert means[0] < means[1] - 20
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_bar_away_from_a_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    progress.update(0.5, 10, 640)
+    progress.line("hello")
+    progress.close()
+    assert stream.getvalue() == "hello\n"
+
+
+def test_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("gan_trainer.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.update(0.0, 0, 0)
+    now[0] += 0.01
+    progress.update(0.01, 1, 64)
+    assert stream.getvalue().count("\r") == 1, "not drawn a hundred times a second"
+    now[0] += 9.99
+    progress.update(0.1, 10, 640)
+    last = stream.getvalue().split("\r\x1b[K")[-1]
+    assert re.fullmatch(r"\[###-{27}\]  10%  step 10  \d+ images/s  1:30 left", last)
+    now[0] += 2
+    progress.update(0.12, 12, 768)
+    assert "64 images/s" in stream.getvalue().split("\r\x1b[K")[-1]
+    progress.line("a line")
+    assert stream.getvalue().endswith("\r\x1b[Ka line\n")
+    progress.close()
+    assert stream.getvalue().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (7384, "2:03:04")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_loss_line() -> None:
+    numbers = {"loss_d": 1, "loss_g": 2, "d_x": 0.5, "d_g_z1": 0.25, "d_g_z2": 0.125}
+    line = loss_line(51, 25, 5, numbers)
+    assert line == "[3/5][1/25] step 51  Loss_D 1.0000  Loss_G 2.0000  D(x) 0.5000  D(G(z)) 0.2500 / 0.1250"
+    assert loss_line(50, 25, None, numbers).startswith("[2][25/25] step 50")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_asks_second_insists(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_no_signals_outside_the_main_thread() -> None:
+    results: list[bool] = []
+
+    def work() -> None:
+        with StopRequest() as stop:
+            results.append(stop.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert results == [False]
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+@pytest.mark.parametrize(
+    ("name", "ngpu", "present", "device"),
+    [
+        ("auto", 1, 0, "cpu"), ("auto", 1, 1, "cuda"), ("cpu", 1, 2, "cpu"), ("cuda", 1, 1, "cuda"),
+        ("cuda:1", 1, 2, "cuda:1"), ("cuda", 2, 2, "cuda"), ("auto", 2, 4, "cuda"),
+    ],
+)  # fmt: skip
+def test_devices(name: str, ngpu: int, present: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cuda(monkeypatch, present)
+    assert devices.resolve(name, ngpu) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("name", "ngpu", "present", "message"),
+    [
+        ("cuda", 1, 0, "no CUDA device was found"),
+        ("cuda:0", 1, 0, "no CUDA device was found"),
+        ("cuda:1", 1, 1, "no device cuda:1, there is 1 CUDA device"),
+        ("cuda:7", 1, 2, "no device cuda:7, there are 2 CUDA devices"),
+        ("tpu", 1, 1, "unknown device 'tpu'"),
+        ("", 1, 1, "unknown device ''"),
+        ("cuda:", 1, 1, "unknown device 'cuda:'"),
+        ("cuda:x", 1, 1, "unknown device 'cuda:x'"),
+        ("cuda:-1", 1, 1, "unknown device 'cuda:-1'"),
+        ("cpu:0", 1, 1, "unknown device 'cpu:0'"),
+        ("cpu", 2, 4, "needs CUDA devices"),
+        ("auto", 2, 0, "needs CUDA devices"),
+        ("cuda:1", 2, 4, "takes the first 2 devices, --device names cuda:1"),
+        ("cuda", 8, 4, "--ngpu 8 asks for more devices than the 4"),
+    ],
+)
+def test_devices_that_are_not_there(
+    name: str, ngpu: int, present: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cuda(monkeypatch, present)
+    with pytest.raises(GanportError, match=message):
+        devices.resolve(name, ngpu)
+
+
+def test_several_devices_share_a_batch_in_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(devices.nn, "DataParallel", lambda network, ids: made.append(ids) or network)
+    network = torch.nn.Linear(1, 1)
+    assert devices.parallel(network, 1) is network
+    assert not made
+    devices.parallel(network, 3)
+    assert made == [[0, 1, 2]]
