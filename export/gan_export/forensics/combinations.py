@@ -1,0 +1,92 @@
+"""The combinations of values to try for the choices of one segment."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from gan_export.draft import Choice, Draft
+from gan_export.forensics.candidates import INVISIBLE, alike, eps_effect, same, values_to_try
+from gan_export.understanding.edit import with_value
+from gan_serve.errors import GanportError
+
+MOST = 600
+"""More combinations than this are not listed; the search starts from equal activations and improves one at a time."""
+
+Combination = tuple[tuple[Any, ...], Draft]
+"""Values, aligned with the choices, and the draft that has them."""
+
+
+def combinations(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combination], bool]:
+    """One combination of each kind, early choices varying slowest, and whether these are all.
+
+    Of near-identical values (`candidates.alike`) only the usual one is tried here. Combinations that make no network
+    are left out.
+    """
+    options = [_kinds(draft, choice) for choice in choices]
+    every = itertools.product(*options)
+    complete = math.prod(map(len, options)) <= MOST
+    if complete:
+        tried = list(every)
+    else:
+        tied = [i for i, choice in enumerate(choices) if choice.field == "activation"]
+        rest = [i for i in range(len(choices)) if i not in tied]
+        tried = []
+        for shared in options[tied[0]] if tied else (None,):
+            for others in itertools.product(*(options[i] for i in rest)):
+                values: list[Any] = [shared] * len(choices)
+                for i, value in zip(rest, others, strict=True):
+                    values[i] = value
+                tried.append(tuple(values))
+    found = ((values, with_values(draft, choices, values)) for values in tried)
+    return [(values, candidate) for values, candidate in found if candidate is not None], complete
+
+
+def one_step_away(choices: tuple[Choice, ...], starts: list[Combination]) -> list[Combination]:
+    """`starts` and every combination that differs from one of them in a single choice."""
+    found = list(starts)
+    known = [values for values, _ in starts]
+    for values, draft in starts:
+        for i, choice in enumerate(choices):
+            for value in _kinds(draft, choice):
+                changed = (*values[:i], value, *values[i + 1 :])
+                if changed in known:
+                    continue
+                known.append(changed)
+                candidate = with_values(draft, (choice,), (value,))
+                if candidate is not None:
+                    found.append((changed, candidate))
+    return found
+
+
+def alike_neighbours(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> list[Combination]:
+    """`values` with one of them exchanged for a near-identical one."""
+    found: list[Combination] = []
+    for i, choice in enumerate(choices):
+        for value in values_to_try(choice):
+            if same(choice.field, value, values[i]) or not alike(draft, choice, value, values[i]):
+                continue
+            if choice.field != "eps" or eps_effect(draft, choice.layer or 0, value, values[i]) > INVISIBLE:
+                candidate = with_values(draft, (choice,), (value,))
+                if candidate is not None:
+                    found.append(((*values[:i], value, *values[i + 1 :]), candidate))
+    return found
+
+
+def _kinds(draft: Draft, choice: Choice) -> list[Any]:
+    kinds: list[Any] = []
+    for value in values_to_try(choice):
+        if not any(alike(draft, choice, value, known) for known in kinds):
+            kinds.append(value)
+    return kinds
+
+
+def with_values(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> Draft | None:
+    """`draft` with these values, or None when no network comes of them."""
+    try:
+        for choice, value in zip(choices, values, strict=True):
+            draft = with_value(draft, choice, value)
+    except GanportError:
+        return None
+    return draft

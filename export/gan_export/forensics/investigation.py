@@ -1,0 +1,150 @@
+"""`investigate`: drafts in, the best one out, with evidence for every choice. `misfit`: how well one draft fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.divergence import median_misfit
+from gan_export.forensics.evidence import CLEAR, GOOD, settle
+from gan_export.forensics.latent import latent_moments
+from gan_export.forensics.output import judge_output
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.search import Note, Outcome, search
+from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_serve.errors import GanportError
+from gan_trainer.layers import BatchNorm
+
+SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class LayerFits:
+    """How a network fits its BatchNorms' memory.
+
+    layers  (layer index, median over channels of the symmetric KL in nats) of every BatchNorm that remembers anything
+    """
+
+    layers: tuple[tuple[int, float], ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the BatchNorms; None without any."""
+        return sum(fit for _, fit in self.layers) / len(self.layers) if self.layers else None
+
+
+def misfit(draft: Draft, samples: int = SAMPLES, seed: int = 0) -> LayerFits:
+    """How far what reaches each BatchNorm of `draft`, as it stands, lies from what that BatchNorm remembers.
+
+    `samples` latents of the seeds from `seed` on are run, fewer where images are large. Deterministic.
+    """
+    fits: list[tuple[int, float]] = []
+    arrived, start = None, 0
+    with torch.inference_mode():
+        for stop in witnesses(draft):
+            rows = rows_for(draft.spec.shapes[stop], samples if arrived is None else len(arrived))
+            arrived = Runner(arrived, start, rows, seed).run(draft, stop)
+            fits.append((stop, median_misfit(moments(arrived), remembered(draft, stop))))
+            start = stop
+    return LayerFits(tuple(fits))
+
+
+def _silent(_: str) -> None:
+    """Takes a note and drops it."""
+
+
+def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 0, on_note: Note = _silent) -> Draft:
+    """The best of `drafts` (structural candidates over the same weights, the likeliest first) with its choices judged.
+
+    Choices that are proved stay. The others take the value that fits best; `evidence`, `reason` (with the numbers) and
+    `alternatives` (best first) say how sure that is; `fit` is the mean misfit over the BatchNorms, None without any.
+    What is not about one choice becomes a note. At most `samples` latents are run, fewer where images are large; the
+    result depends on the arguments only. `on_note` gets a line per BatchNorm while it works.
+
+    Raises `GanportError` when `drafts` is empty or none of them can be run.
+    """
+    if not drafts:
+        raise GanportError("expected at least one drafted generator, got none")
+    if samples < 2:
+        raise GanportError(f"samples must be at least 2, got {samples}")
+    with torch.inference_mode():
+        count = len(witnesses(drafts[0]))
+        if not count:
+            return judge_output(_noted(_without_trace(drafts[0]), _why_no_witness(drafts[0])), seed)
+        rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
+        outcome = search(rivals, samples, seed, on_note)
+        best = outcome.states[0]
+        number, draft = best.drafts[0]
+        draft = _judge_structure(settle(draft, best, outcome), number, outcome)
+        draft = replace(draft, fit=best.total / count)
+        for note in _notes(draft, best.fits, samples, seed):
+            draft = _noted(draft, note)
+        return judge_output(draft, seed)
+
+
+def _judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
+    """`draft` with its "structure" choice judged against the other drafts."""
+    choice = next((c for c in draft.choices if c.field == "structure"), None)
+    if choice is None or choice.evidence is Evidence.PROVED or len(outcome.margins) < 2:
+        return draft
+    same_trace = [n for n, _ in outcome.states[0].drafts if n != number]
+    others = [margin for n, margin in outcome.margins.items() if n != number and n not in same_trace]
+    closest = min(others, default=None)
+    said = "" if closest is None else f"the next other structure fits the statistics {closest:.3g} times worse"
+    if same_trace:
+        said += f"{'; ' if said else ''}{len(same_trace)} more differ only where no BatchNorm remembers"
+        updated = replace(choice, reason=f"{choice.reason}; {said}")
+    elif closest is not None and closest >= CLEAR and outcome.states[0].fits[-1] <= GOOD:
+        updated = replace(choice, evidence=Evidence.STRONG, reason=said)
+    else:
+        evidence = choice.evidence if choice.evidence is Evidence.STRONG and number == 0 else Evidence.WEAK
+        updated = replace(choice, evidence=evidence, reason=f"{choice.reason}; {said}")
+    return replace(draft, choices=tuple(updated if c is choice else c for c in draft.choices))
+
+
+def _notes(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> list[str]:
+    """What the fits say of the file as a whole."""
+    notes: list[str] = []
+    norms = witnesses(draft)
+    bad = [k for k, fit in enumerate(fits) if fit > GOOD]
+    if bad and bad[0] == 0:
+        solved = latent_moments(draft, samples, seed)
+        if solved is not None:
+            notes.append(
+                "neither N(0, 1) nor U(-1, 1) fits: the first BatchNorm speaks of latents with mean "
+                f"{solved[0]:.3g} and variance {solved[1]:.3g}"
+            )
+    if bad:
+        listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fits[k]:.2g}" for k in bad)
+        notes.append(
+            f"nothing that was tried fits BatchNorm {listed}; either the right candidate is missing, or the file was "
+            "used in train mode, or its statistics belong to other weights (EMA weights with the buffers of the raw ones)"
+        )
+    silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - len(norms)
+    if silent:
+        notes.append(f"{silent} BatchNorm{'s' if silent > 1 else ''} never saw training and cannot be asked")
+    return notes
+
+
+def _why_no_witness(draft: Draft) -> str:
+    if any(isinstance(layer, BatchNorm) for layer in draft.spec.layers):
+        return "the BatchNorms never saw training (mean 0, variance 1), so their statistics show nothing"
+    return "there is no BatchNorm in this file, so no statistics show what shapes cannot"
+
+
+def _without_trace(draft: Draft) -> Draft:
+    reason = "no BatchNorm remembers anything that would show it"
+
+    def judged(choice: Choice) -> Choice:
+        if choice.evidence is not Evidence.NONE or choice.field in ("structure", "output"):
+            return choice
+        return replace(choice, reason=f"{choice.reason}; {reason}" if choice.reason else reason)
+
+    return replace(draft, choices=tuple(judged(choice) for choice in draft.choices))
+
+
+def _noted(draft: Draft, note: str) -> Draft:
+    return replace(draft, notes=(*draft.notes, note))

@@ -1,0 +1,40 @@
+"""Mean and variance of the latent, solved from the first BatchNorm where only linear layers stand before it.
+
+There the mean of every channel is a known multiple of E[z] plus a constant, and its variance a known multiple of
+Var[z] (components independent, one law). So a law that is neither N(0, 1) nor U(-1, 1) can be named: U(0, 1) has mean
+0.5 and variance 0.083.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gan_export.draft import Draft
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.statistics import layer_weights, apply_layer, moments, remembered, witnesses
+from gan_trainer.layers import Activation, Conv, ConvTranspose, Linear, PixelShuffle, Reshape, Upsample
+
+_LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)
+
+
+def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float] | None:
+    """(mean, variance) of a component of z by least squares over channels and the median over channels; None where the
+    first witness does not show them: an activation, a norm or a label stands before it."""
+    spec, stop = draft.spec, witnesses(draft)[0]
+    for layer in spec.layers[:stop]:
+        if not isinstance(layer, _LINEAR) and not (isinstance(layer, Activation) and layer.name == "identity"):
+            return None
+    memory = remembered(draft, stop)
+
+    def answer(value: float) -> torch.Tensor:
+        x = torch.full((1, spec.z_dim), value)
+        for i in range(stop):
+            x = apply_layer(spec.layers[i], spec.shapes[i], layer_weights(draft, i), x, None, None)
+        return x.transpose(0, 1).flatten(1).mean(dim=1).double()
+
+    constant = answer(0.0)
+    slope = answer(1.0) - constant
+    mean = float(((memory.mean.double() - constant) * slope).sum() / slope.square().sum().clamp_min(1e-30))
+    arrived = moments(Runner(None, 0, samples, seed).run(draft, stop))
+    unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.latent]
+    return mean, unit * float((memory.var.double() / arrived.var.double()).median())

@@ -1,0 +1,211 @@
+"""The search: from BatchNorm to BatchNorm, each segment's choices against what its BatchNorm remembers.
+
+The statistic at a BatchNorm depends on nothing behind it. So the choices that stand before the first are found first;
+then, with those held, the choices between the first and the second, starting from what arrived at the first; and so on.
+Every combination within a segment is tried: on a few rows first, the better ones on more (successive halving).
+Combinations that fit about equally well are carried on side by side (a beam), and the next BatchNorms decide.
+Candidates of different structure run in the same beam and share the work on what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from gan_export.draft import Choice, Draft
+from gan_export.forensics.candidates import segment_of, values_to_try
+from gan_export.forensics.combinations import Combination, alike_neighbours, combinations, one_step_away, with_values
+from gan_export.forensics.divergence import symmetric_kl
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_serve.errors import GanportError
+
+BEAM = 4
+TIE = 3.0
+SLACK = 0.002
+"""Fits up to TIE times the best plus SLACK are carried on side by side."""
+RUNGS = ((16, 10), (4, 4))
+"""(share of the rows, how many go on): first a sixteenth of the rows for all, then a quarter for the best ten."""
+MIN_ROWS = 16
+FLOOR = 1e-5
+"""Misfits below this count as this: two of them differ by chance only."""
+HOPELESS = 0.05
+"""On few rows, a misfit above TIE times the best plus this is out."""
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of values (aligned with `Step.choices`) and how it fits.
+
+    fit   median over channels of the symmetric KL, measured on `rows` samples
+    kl    float64 (C,), the symmetric KL of every channel
+    """
+
+    values: tuple[Any, ...]
+    fit: float
+    rows: int
+    kl: Tensor = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was tried for the choices between two BatchNorms.
+
+    chosen  the trial this state went on with
+    trials  one of each kind, the best first
+    nearby  `chosen` with one value exchanged for a near-identical one
+    """
+
+    choices: tuple[Choice, ...]
+    chosen: Trial
+    trials: tuple[Trial, ...]
+    nearby: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Candidates that agree up to a witness: what arrives there, the misfits so far, and what was tried on the way.
+
+    drafts  (number among the drafts that were given, draft with what was chosen so far), best first
+    """
+
+    drafts: tuple[tuple[int, Draft], ...]
+    steps: tuple[Step, ...] = ()
+    arrived: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def fits(self) -> tuple[float, ...]:
+        return tuple(step.chosen.fit for step in self.steps)
+
+    @property
+    def total(self) -> float:
+        return sum(self.fits)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The states that reached the last witness, best first, and how far each given draft fell behind.
+
+    margins  number of a draft → how many times worse than the best it was where it was last seen (1: never left it)
+    """
+
+    states: tuple[State, ...]
+    margins: dict[int, float]
+
+
+def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> Outcome:
+    """Runs `drafts` from witness to witness. They have equally many witnesses, at least one.
+
+    Raises `GanportError` when no candidate can be run.
+    """
+    beam = [State(tuple(enumerate(drafts)))]
+    margins: dict[int, float] = {}
+    for k in range(len(witnesses(drafts[0]))):
+        reached = [
+            following
+            for state in beam
+            for group in _groups(state, k)
+            for following in _extend(group, k, samples, seed)
+        ]
+        if not reached:
+            raise GanportError("no candidate network can be run as far as its BatchNorms")
+        merged = sorted(_merge(reached, k), key=lambda state: state.total)
+        for state in reversed(merged):
+            margins |= {number: state.total / max(merged[0].total, FLOOR) for number, _ in state.drafts}
+        beam = [state for state in merged[:BEAM] if state.total <= TIE * merged[0].total + SLACK]
+        on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.4f}")
+    return Outcome(tuple(beam), margins)
+
+
+def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
+    """The best continuations of `state`, whose drafts agree up to witness `k`, to there: at most BEAM."""
+    _, draft = state.drafts[0]
+    norms = witnesses(draft)
+    stop = norms[k]
+    memory = remembered(draft, stop)
+    rows = rows_for(draft.spec.shapes[stop], samples if state.arrived is None else len(state.arrived))
+
+    def rank(contenders: list[Combination], rows: int) -> list[tuple[Trial, Draft]]:
+        runner = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed)
+        scored: list[tuple[Trial, Draft]] = []
+        for values, candidate in contenders:
+            kl = symmetric_kl(moments(runner.run(candidate, stop)), memory).nan_to_num(nan=float("inf"))
+            scored.append((Trial(values, float(kl.median()), rows, kl), candidate))
+        return sorted(scored, key=lambda item: item[0].fit)
+
+    choices = _open_choices(draft, k)
+    contenders, complete = combinations(draft, choices)
+    dropped: list[Trial] = []
+    if not complete:
+        for _ in range(2):
+            scored = rank(contenders, max(MIN_ROWS, rows // RUNGS[0][0]))
+            contenders = one_step_away(choices, [(trial.values, candidate) for trial, candidate in scored[:3]])
+    for share, keep in RUNGS:
+        few = max(MIN_ROWS, rows // share)
+        if len(contenders) <= keep or few >= rows:
+            continue
+        scored = rank(contenders, few)
+        limit = TIE * scored[0][0].fit + HOPELESS
+        rivals = {_first_rival([trial for trial, _ in scored], position) for position in range(len(choices))}
+        passed = [i in rivals or (i < keep and trial.fit <= limit) for i, (trial, _) in enumerate(scored)]
+        dropped += [trial for (trial, _), go_on in zip(scored, passed, strict=True) if not go_on]
+        contenders = [(trial.values, c) for (trial, c), go_on in zip(scored, passed, strict=True) if go_on]
+    final = rank(contenders, rows)
+    trials = (*(trial for trial, _ in final), *sorted(dropped, key=lambda trial: trial.fit))
+    limit = TIE * final[0][0].fit + SLACK if final else 0.0
+    following: list[State] = []
+    for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
+        near = rank(alike_neighbours(candidate, choices, trial.values), rows) if not following else []
+        step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
+        arrived = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed).run(candidate, stop)
+        drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
+        following.append(State(drafts, (*state.steps, step), arrived))
+    return following
+
+
+def _first_rival(ranked: list[Trial], position: int) -> int:
+    """Where the best trial stands whose value at `position` is another than the first's; 0 when there is none.
+
+    It goes on whatever its rank: evidence is a comparison, and wants both sides on the same rows.
+    """
+    best = ranked[0].values[position]
+    return next((i for i, trial in enumerate(ranked) if trial.values[position] != best), 0)
+
+
+def _open_choices(draft: Draft, k: int) -> tuple[Choice, ...]:
+    """The choices that show at witness `k` first and have more than one value to try."""
+    return tuple(c for c in draft.choices if segment_of(draft, c) == k and len(values_to_try(c)) > 1)
+
+
+def _groups(state: State, k: int) -> list[State]:
+    """`state` split into candidates that have the same layers and the same choices up to witness `k`."""
+    groups: dict[str, State] = {}
+    for number, draft in state.drafts:
+        stop = witnesses(draft)[k]
+        options = [(c.layer, c.field, values_to_try(c)) for c in _open_choices(draft, k)]
+        key = repr((stop, draft.spec.shapes[: stop + 1], draft.spec.layers[:stop], options))
+        known = groups.get(key)
+        groups[key] = replace(state, drafts=(*(known.drafts if known else ()), (number, draft)))
+    return list(groups.values())
+
+
+def _merge(states: list[State], k: int) -> list[State]:
+    """Joins states whose candidates agree up to BatchNorm `k`."""
+    merged: dict[object, State] = {}
+    for state in states:
+        _, draft = state.drafts[0]
+        stop = witnesses(draft)[k]
+        used = tuple(id(draft.weights[name]) for name in draft.spec.tensors() if int(name.split(".")[1]) <= stop)
+        key = (draft.spec.latent, draft.spec.layers[:stop], used)
+        known = merged.get(key)
+        merged[key] = state if known is None else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_number)))
+    return list(merged.values())
+
+
+def _number(numbered: tuple[int, Draft]) -> int:
+    return numbered[0]

@@ -1,0 +1,93 @@
+"""What arrives at each BatchNorm of a candidate network, beside what that BatchNorm remembers.
+
+A BatchNorm in training keeps a running mean and variance of its input. Latents drawn from the right law and run through
+the right network bring the same mean and variance; through another network they do not.
+
+The candidate is run as in training: each BatchNorm normalises with the moments of what arrives here, not with those
+it remembers. Training did the same, so this is the network whose statistics the file holds. It also keeps an error
+where it arises: a latent law of the wrong width is normalised away at the first BatchNorm and does not blur the search
+behind it, nor do running statistics that lag behind the last weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_export.draft import Draft
+from gan_export.forensics.divergence import Moments
+from gan_serve.latents import LatentLaw, latents
+from gan_trainer.build import build_layer
+from gan_trainer.layers import BatchNorm, LabelEmbedding, LabelOneHot, Layer, Shape
+
+ELEMENTS = 4 << 20
+"""Numbers an activation may hold (16 MiB of float32): the sample shrinks as the images grow."""
+MIN_SAMPLES = 128
+
+
+def moments(x: Tensor) -> Moments:
+    """Mean and unbiased variance per channel (dimension 1) over batch and space, as BatchNorm keeps them."""
+    dims = [d for d in range(x.dim()) if d != 1]
+    var, mean = torch.var_mean(x, dim=dims, correction=1)
+    return Moments(mean, var)
+
+
+def remembered(draft: Draft, index: int) -> Moments:
+    """The running statistics that the weights hold for the BatchNorm at layer `index`."""
+    return Moments(
+        draft.weights[f"layers.{index}.running_mean"].float(), draft.weights[f"layers.{index}.running_var"].float()
+    )
+
+
+def never_trained(memory: Moments) -> bool:
+    """Whether these are the values a new BatchNorm starts with: mean 0 and variance 1 in every channel."""
+    return bool((memory.mean == 0).all() and (memory.var == 1).all())
+
+
+def witnesses(draft: Draft) -> tuple[int, ...]:
+    """Indices of the BatchNorm layers that have seen training; the others remember nothing."""
+    norms = (i for i, layer in enumerate(draft.spec.layers) if isinstance(layer, BatchNorm))
+    return tuple(i for i in norms if not never_trained(remembered(draft, i)))
+
+
+def latent_batch(z_dim: int, law: LatentLaw, n: int, seed: int) -> Tensor:
+    """Latents of the seeds `seed` … `seed + n - 1`: float32 (n, z_dim)."""
+    return torch.from_numpy(latents(range(seed, seed + n), z_dim, law))
+
+
+def label_batch(n_classes: int, n: int) -> Tensor | None:
+    """Every class in turn, so each as often as the others: int64 (n,); None without classes."""
+    return torch.arange(n) % n_classes if n_classes else None
+
+
+def rows_for(shape: Shape, samples: int) -> int:
+    """How many of `samples` rows to keep where the per-sample shape is `shape`; an image averages over space as well."""
+    return min(samples, max(MIN_SAMPLES, ELEMENTS // math.prod(shape)))
+
+
+def apply_layer(
+    layer: Layer, in_shape: Shape, weights: dict[str, Tensor], x: Tensor, labels: Tensor | None, arrived: Moments | None
+) -> Tensor:
+    """One layer of a candidate. `weights` are the layer's own tensors; a BatchNorm normalises with `arrived`.
+
+    Returns float32 (N, *out_shape).
+    """
+    if isinstance(layer, BatchNorm):
+        arrived = arrived or moments(x)
+        return F.batch_norm(x, arrived.mean, arrived.var, weights.get("weight"), weights.get("bias"), eps=layer.eps)
+    with torch.device("meta"):  # no time lost on initial weights
+        module: nn.Module = build_layer(layer, in_shape)
+    if weights:
+        module.load_state_dict(weights, assign=True)
+    if isinstance(layer, (LabelEmbedding, LabelOneHot)):
+        return module(x, labels)  # type: ignore[no-any-return]
+    return module(x)  # type: ignore[no-any-return]
+
+
+def layer_weights(draft: Draft, index: int) -> dict[str, Tensor]:
+    """The tensors of the layer at `index` under their own names, as float32."""
+    names = draft.spec.layers[index].tensors()
+    return {name: draft.weights[f"layers.{index}.{name}"].float() for name in names}
