@@ -18,7 +18,9 @@ from gan_trainer.spec import SpecError
 
 MOST = 12
 """Candidates returned."""
-MARGIN = 6.0
+MOST_UNITS = 200
+"""Modules with weights in a chain; files with more are not searched."""
+MARGIN = 4.0
 """Candidates that cost more than the best by more than this are not offered."""
 
 
@@ -51,6 +53,8 @@ def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Ch
     """The chains through `units` (embeddings left aside) in the likeliest order that has any, and, when none has,
     where the first order breaks."""
     body = [unit for unit in units if unit.kind != "embedding"]
+    if len(body) > MOST_UNITS:
+        return [], Break(0, None, "nothing")
     first: Break | None = None
     for order in orders(body):
         chainer = Chainer(order, channels)
@@ -115,10 +119,10 @@ def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof) -> Draft
     elif candidate.usual and not any(rival.usual for rival in rivals if rival is not candidate):
         evidence = Evidence.STRONG
         reason = (
-            f"the only usual strides and paddings that end at a usual size; less usual: {'; '.join(alternatives[:3])}"
+            f"the only usual strides and paddings that end at a usual size; less usual: {'; '.join(alternatives[:2])}"
         )
     else:
-        evidence, reason = Evidence.WEAK, f"shapes also allow: {'; '.join(alternatives[:3])}"
+        evidence, reason = Evidence.WEAK, f"shapes also allow: {'; '.join(alternatives[:2])}"
     structure = Choice(None, "structure", value, evidence, reason)
     return draft_chain(candidate.chain, candidate.geometry, candidate.head, candidate.image, proof, structure)
 

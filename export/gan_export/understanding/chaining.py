@@ -127,7 +127,7 @@ class Chainer:
 
     def _note(self, position: int, unit: Unit | None, vector: int | None, channels: int) -> None:
         if position > self.broke.position:
-            given = f"{vector} numbers" if vector is not None else f"{channels} channels"
+            given = f"{vector} numbers" if vector is not None else f"{channels} channels" if channels else "the latent"
             self.broke = Break(position, unit, given)
 
 

@@ -5,11 +5,13 @@ whole network again, each layer with the name its module has there. It matches w
 shapes exactly, nothing missing and nothing over. Then what the code does beyond its tensors (eps, activations, how
 z and label are joined, the law of z) is strong evidence; forensics may still contradict it, since people edit code.
 
-Families are listed in `catalogue`; this module matches them and makes drafts.
+`catalogue` lists them; `family_dcgan` and `family_pytorch_gan` hold most. Each was read in its repository: the layouts
+are facts about that code. This module matches them and makes drafts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +23,7 @@ from gan_export.understanding.units import COUNTER
 from gan_serve.latents import LatentLaw
 from gan_trainer import layers as L
 from gan_trainer.layers import Shape
-from gan_trainer.spec import GeneratorSpec, SpecError
+from gan_trainer.spec import GeneratorSpec
 
 Plan = list[tuple[str, L.Layer]]
 """The layers in the order they run, each with its module's dotted name in the family ("" where it owns no tensors)."""
@@ -62,6 +64,16 @@ class Shapes(dict[str, Shape]):
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
     return Shapes({key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)})
+
+
+def images_of(numbers: int) -> list[tuple[int, int, int]]:
+    """The square images of 1 or 3 channels that have so many numbers."""
+    found = []
+    for channels in (1, 3):
+        side = math.isqrt(numbers // channels)
+        if side and channels * side**2 == numbers:
+            found.append((channels, side, side))
+    return found
 
 
 def matches(reading: Reading, shapes: Shapes) -> bool:
@@ -113,19 +125,3 @@ def _choices(reading: Reading) -> Iterable[Choice]:
         elif isinstance(layer, L.Activation):
             value = slots.value_of(layer) | {"value_range": list(reading.value_range)}
             yield Choice(index, "output", value, evidence, said, slots.others(value, slots.OUTPUT_VALUES))
-
-
-def family_drafts(tensors: Mapping[str, Tensor]) -> list[Draft]:
-    """The drafts of every family that the file matches, the surest first; mostly none or one."""
-    from gan_export.understanding.catalogue import FAMILIES
-
-    shapes = shapes_of(tensors)
-    drafts: list[Draft] = []
-    for family, read in FAMILIES:
-        for reading in read(shapes):
-            try:
-                if matches(reading, shapes):
-                    drafts.append(draft_reading(family, reading, tensors))
-            except SpecError:
-                continue
-    return sorted(drafts, key=lambda draft: not draft.choices[0].evidence.settled)

@@ -21,9 +21,10 @@ SIZE_COSTS = {
 """The image sizes that a candidate may end at, and what each costs."""
 
 LARGEST = max(SIZE_COSTS)
-KEPT = 32
-"""Paths kept for each (step, size)."""
-BAND = 9.0
+KEPT = 12
+SIZES_KEPT = 48
+"""Sizes kept after each step, and paths to each."""
+BAND = 7.0
 """Paths costlier than the cheapest by more than this are not followed."""
 
 
@@ -50,47 +51,55 @@ class Geometry:
         return f"{', '.join(parts)} → {self.size}x{self.size}"
 
 
-def geometries(chain: Chain, proof: Proof, size: int | None = None, most: int = KEPT) -> list[Geometry]:
+Paths = dict[int, list[tuple[float, tuple[Rule | None, ...]]]]
+"""Size → (cost, rules so far), for the paths that reach it."""
+
+
+def geometries(chain: Chain, proof: Proof, size: int | None = None) -> list[Geometry]:
     """The ways of sizing `chain`, cheapest first, ending at `size` or, when None, at a plausible one."""
     if not any(step.unit.kind == "conv" for step in chain.steps):
         return [Geometry((None,) * len(chain.steps), 0, 0.0)]
-    paths: dict[int, list[tuple[float, tuple[Rule | None, ...]]]] = {1: [(0.0, ())]}
+    paths: Paths = {1: [(0.0, ())]}
     for index, step in enumerate(chain.steps):
-        paths = _advance(paths, chain, index, step, proof)
+        paths = _narrowed(_advance(paths, chain, index, step, proof))
     found = []
     for end, ways in paths.items():
         final = end * chain.shuffle
         if final == size or (size is None and final in SIZE_COSTS):
             extra = 0.0 if size else SIZE_COSTS[final] + _habit(final, chain.channels)
             found += [Geometry(way, final, cost + extra) for cost, way in ways]
-    return sorted(found, key=lambda geometry: geometry.cost)[:most]
+    return sorted(found, key=lambda geometry: geometry.cost)
 
 
-def _advance(
-    paths: dict[int, list[tuple[float, tuple[Rule | None, ...]]]], chain: Chain, index: int, step: Step, proof: Proof
-) -> dict[int, list[tuple[float, tuple[Rule | None, ...]]]]:
-    onward: dict[int, list[tuple[float, tuple[Rule | None, ...]]]] = {}
+def _advance(paths: Paths, chain: Chain, index: int, step: Step, proof: Proof) -> Paths:
+    onward: Paths = {}
     kernel = step.unit.shape[-1]
+    options: dict[tuple[bool, bool], list[Rule]] = {}
+    before = _like_before(chain, index)
     for size, ways in paths.items():
         here = (step.reshape[-1] if step.reshape else size) * step.shuffle
         if step.unit.kind != "conv":
             if step.size in (None, here):
                 onward.setdefault(here, []).extend((cost, (*way, None)) for cost, way in ways)
             continue
-        for rule in _options(chain, index, here, proof):
+        if (here > 4, here == 1) not in options:
+            options[here > 4, here == 1] = _options(chain, index, here, proof)
+        for rule in options[here > 4, here == 1]:
             grown = rule.grow(here, kernel)
             if 1 <= grown <= LARGEST:
                 onward.setdefault(grown, []).extend(
-                    (cost + rule.cost + _change(way, chain, rule, kernel), (*way, rule)) for cost, way in ways
+                    (cost + rule.cost + _change(way, before, rule), (*way, rule)) for cost, way in ways
                 )
-    if not onward:
-        return onward
-    least = min(cost for ways in onward.values() for cost, _ in ways)
-    kept = {
-        size: heapq.nsmallest(KEPT, (way for way in ways if way[0] <= least + BAND), key=lambda way: way[0])
-        for size, ways in onward.items()
-    }
-    return {size: ways for size, ways in kept.items() if ways}
+    return onward
+
+
+def _narrowed(paths: Paths) -> Paths:
+    """The cheapest `KEPT` paths to each of the `SIZES_KEPT` sizes that are cheapest to reach."""
+    kept = {size: heapq.nsmallest(KEPT, ways, key=lambda way: way[0]) for size, ways in paths.items()}
+    sizes = heapq.nsmallest(SIZES_KEPT, kept, key=lambda size: kept[size][0][0])
+    least = kept[sizes[0]][0][0] if sizes else 0.0
+    within = {size: [way for way in kept[size] if way[0] <= least + BAND] for size in sorted(sizes)}
+    return {size: ways for size, ways in within.items() if ways}
 
 
 def _options(chain: Chain, index: int, size: int, proof: Proof) -> list[Rule]:
@@ -150,15 +159,19 @@ def _orientation(chain: Chain, index: int, rule: Rule) -> float:
     return 0.0 if rule.kind == usual else 1.5
 
 
-def _change(way: tuple[Rule | None, ...], chain: Chain, rule: Rule, kernel: int) -> float:
-    """Networks are regular: another stride or padding for the kernel that the step before had too costs a little."""
-    if not way or rule.upsample > 1:
-        return 0.0
-    for earlier, step in zip(reversed(way), reversed(chain.steps[: len(way)]), strict=True):
-        if earlier is None or earlier.kind != rule.kind or step.unit.shape[-1] != kernel:
-            continue
-        same = (earlier.stride, earlier.padding) == (rule.stride, rule.padding) or step is chain.steps[0]
-        return 0.0 if same else 0.5
+def _like_before(chain: Chain, index: int) -> list[int]:
+    """Earlier steps with the same kernel, the nearest first; the first convolution, on 1x1, is no example."""
+    kernel = chain.steps[index].unit.shape[-1]
+    earlier = range(index - 1, 0, -1)
+    return [i for i in earlier if chain.steps[i].unit.kind == "conv" and chain.steps[i].unit.shape[-1] == kernel]
+
+
+def _change(way: tuple[Rule | None, ...], before: list[int], rule: Rule) -> float:
+    """Networks are regular: another stride or padding than the last step of the same kernel had costs a little."""
+    for i in before:
+        earlier = way[i]
+        if earlier is not None and earlier.kind == rule.kind:
+            return 0.0 if (earlier.stride, earlier.padding) == (rule.stride, rule.padding) else 0.5
     return 0.0
 
 

@@ -68,23 +68,24 @@ def check_role(units: list[Unit]) -> None:
     raise _not_latent(first, image_in, f"{last.first_key} ends it: an image-to-image network")
 
 
-def not_a_chain(units: list[Unit], broke: Break) -> GanportError:
+def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) -> GanportError:
     """The error for units that do not chain: the tell-tale names where there are any, else where it breaks."""
     keys = [f"{unit.name}.{local}" for unit in units for local in unit.tensors]
     for pattern, sign in SIGNS:
         seen = [key for key in keys if re.search(pattern, key, re.IGNORECASE)]
         if seen:
-            return GanportError(
-                f"this is no plain sequence of layers but {sign}: it has {_some(seen)}", hint=OWN_CODE
-            )
+            return GanportError(f"this is no plain sequence of layers but {sign}: it has {_some(seen)}", hint=OWN_CODE)
     strange = [unit for unit in units if unit.kind == "unknown"]
     if strange:
         unit = strange[0]
         found = ", ".join(f"{local} {list(shape)}" for local, shape in unit.shapes.items())
         return GanportError(f"{unit.name or 'the root'} is no layer that a spec knows: it has {found}", hint=OWN_CODE)
+    if broke.position == 0 and broke.unit is None:
+        return GanportError(f"{len(units)} modules with weights, more than any chain that is searched", hint=OWN_CODE)
     if broke.unit is None:
         return GanportError(
-            f"the last layer gives {broke.given}, expected an image of {_or(IMAGE_CHANNELS)} channels", hint=OWN_CODE
+            f"the last layer gives {broke.given}, expected an image of {channels or _or(IMAGE_CHANNELS)} channels",
+            hint=OWN_CODE,
         )
     return GanportError(
         f"the layers do not chain: {broke.unit} comes after {broke.given}, which it cannot take",

@@ -9,7 +9,7 @@ from torch import Tensor
 from gan_export.draft import Draft
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
-from gan_export.understanding.families import family_drafts
+from gan_export.understanding.catalogue import family_drafts
 from gan_export.understanding.proof import Proof
 from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
 from gan_export.understanding.units import units_of
@@ -40,7 +40,7 @@ def draft_candidates(
         if known:
             return known
         check_role(units)
-        raise not_a_chain(units, broke)
+        raise not_a_chain(units, broke, image[0] if image else None)
     if image is None:
         check_ends(chains[0])
     drafts = chain_drafts(units, chains, Proof(modules), image)
