@@ -25,12 +25,14 @@ def measure(
     settings: Settings,
     *,
     command: Sequence[str] = COMMAND,
+    before_windows: Callable[[], None] = lambda: None,
     after_window: Callable[[], None] = lambda: None,
 ) -> tuple[Json, list[Result]]:
     """Measures every row; returns what the model says of itself and one `Result` a row, in the order of `rows`.
 
     A row whose process fails, dies or hangs is marked failed, one whose pixels are wrong is marked wrong; the
-    others go on. `after_window()` is called after each window, for progress. Raises `GanportError` for
+    others go on. `before_windows()` is called once everything is accepted and ready, `after_window()` after each
+    window. Raises `GanportError` for
     a model or provider that the runtime refuses (before anything is measured), `JobError` when the reference
     cannot be drawn. No process outlives the call.
     """
@@ -45,6 +47,8 @@ def measure(
                 tracks.append(Track((worker, result)))
             else:
                 worker.close()
+
+        before_windows()
 
         def window(subject: tuple[WorkerProcess, Result], number: int) -> float | None:
             return take_window(*subject, number, settings, str(about["precision"]))

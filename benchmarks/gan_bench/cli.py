@@ -121,13 +121,20 @@ def bench(
 def _measure(model: Path, wanted: tuple[row_lists.Row, ...], settings: Settings) -> Json:
     from gan_bench.bench import measure
 
-    environment = describe(shlex.join(["gan-bench", *sys.argv[1:]]))
-    busy = busy_note(environment)
-    if busy:
-        console.warn(busy)
+    environment: Json = {}
+
+    def look_around() -> None:
+        """Once nothing can be refused any more and every row's process waits: what else does the machine do?"""
+        environment.update(describe(shlex.join(["gan-bench", *sys.argv[1:]])))
+        busy = busy_note(environment)
+        if busy:
+            console.warn(busy)
+
     started = time.monotonic()
     with console.progress(len(wanted) * settings.max_rounds, "measuring") as bar:
-        about, results = measure(model, wanted, settings, after_window=lambda: bar.update(1))
+        about, results = measure(
+            model, wanted, settings, before_windows=look_around, after_window=lambda: bar.update(1)
+        )
     environment["took_s"] = round(time.monotonic() - started, 1)
     environment["load_average_1m_end"] = load_average()
     return record(environment, about, settings, results)

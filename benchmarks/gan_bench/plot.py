@@ -71,7 +71,7 @@ def draw(record: Json, target: Path) -> None:
 def _draw_speed(axes: Any, rows: list[Json], batches: list[int], series: list[Series]) -> None:
     """Bars at the median of the windows, with whiskers from the lowest to the highest."""
     axes.set_title("images per second  (median, lowest and highest window)", loc="left", fontsize=10)
-    bar = 0.8 / len(series)
+    bar = min(0.6, 0.8 / len(series))
     top = max((row["images_per_s_high"] or 0.0 for row in rows), default=0.0) or 1.0
     for row in rows:
         x = batches.index(row["batch"]) + (series.index(_series(row)) - (len(series) - 1) / 2) * bar
@@ -96,16 +96,16 @@ def _draw_speed(axes: Any, rows: list[Json], batches: list[int], series: list[Se
                 x, row["images_per_s_high"] + top * 0.015, number(median), ha="center", va="bottom", fontsize=9,
                 rotation=90 if bar < 0.2 else 0,
             )  # fmt: skip
-    axes.set_xlim(-0.6, len(batches) - 0.4)
+    axes.set_xlim(_x_limits(batches))
     axes.set_ylim(0, top * (1.2 if bar < 0.2 and len(rows) <= MAX_LABELS else 1.1))
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}" if top >= 10 else f"{value:g}")
 
 
 def _draw_latency(axes: Any, rows: list[Json], batches: list[int], series: list[Series]) -> None:
     """A dot at p50 (hollow: unstable), a tick at p95, a line up to p99 (where there were calls enough to tell)."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    axes.set_title("milliseconds per batch  (dot p50, tick p95, end p99)", loc="left", fontsize=10)
+    axes.set_title("ms per batch  (dot p50, tick p95, end p99)", loc="left", fontsize=10)
     axes.set_yscale("log")
     step = min(0.2, 0.7 / len(series))
     for row in rows:
@@ -122,9 +122,29 @@ def _draw_latency(axes: Any, rows: list[Json], batches: list[int], series: list[
         axes.plot(x, p50, marker="o", color=colour, markerfacecolor=filled, markersize=6)
         if len(series) == 1:
             axes.annotate(number(p50), (x, p50), (8, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xlim(-0.6, len(batches) - 0.3)
+    shown = [row[f"latency_{name}_ms"] for row in rows for name in ("p50", "p95", "p99")]
+    low, high = _latency_limits([value for value in shown if value])
+    axes.set_ylim(low, high)
+    axes.set_xlim(_x_limits(batches))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low <= 1000 else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _latency_limits(values: list[float]) -> tuple[float, float]:
+    """Ticks (1, 2, 5 × 10ⁿ) around `values`, a decade apart at least: a narrow range is not blown up to a mountain."""
+    if not values:
+        return 1.0, 10.0
+    ticks = [step * 10.0**power for power in range(-6, 9) for step in (1, 2, 5)]
+    low = max((tick for tick in ticks if tick <= min(values) / 1.05), default=ticks[0])
+    high = min((tick for tick in ticks if tick >= max(values) * 1.05), default=ticks[-1])
+    return low, max(high, 10 * low)
+
+
+def _x_limits(batches: list[int]) -> tuple[float, float]:
+    """Room for at least three groups, so that a single bar does not fill the picture."""
+    spare = max(0.0, (3 - len(batches)) / 2)
+    return -0.6 - spare, len(batches) - 0.4 + spare
 
 
 def _legend(figure: Any, rows: list[Json], series: list[Series]) -> None:

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 HEADER = (
     "provider", "threads", "batch", "images/s", "low–high", "p50 ms", "p95 ms", "p99 ms", "first ms", "session ms",
-    "peak MiB", "max LSB", "",
+    "peak MiB", "max LSB", "note",
 )  # fmt: skip
 NONE = "–"
 
@@ -20,7 +20,9 @@ NONE = "–"
 def render(record: Json) -> str:
     """The table of a record, under a line that names the model and the machine."""
     rows = [_line(row) for row in record["rows"]]
-    return f"{model_line(record)} on {machine_line(record)}\n{table(HEADER, rows, right=range(1, 12))}"
+    width = len(HEADER) if any(row[-1] for row in rows) else len(HEADER) - 1  # no column of empty notes
+    text = table(HEADER[:width], [row[:width] for row in rows], right=range(1, 12))
+    return f"{model_line(record)} on {machine_line(record)}\n{text}"
 
 
 def model_line(record: Json) -> str:

@@ -21,7 +21,10 @@ def check_writable(target: Path) -> None:
             folder = folder.parent
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        handle, name = tempfile.mkstemp(prefix=".gan-bench-", dir=folder)
+        try:
+            handle, name = tempfile.mkstemp(prefix=".gan-bench-", dir=folder)
+        except FileNotFoundError as error:  # a folder that holds no ordinary files, such as /proc
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
         os.close(handle)
         Path(name).unlink()
 

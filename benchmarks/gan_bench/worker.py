@@ -62,7 +62,7 @@ class Worker:
         contract = self.generator.contract
         return {
             "provider": self.generator.provider,
-            "threads": getattr(self.generator, "threads", threads),
+            "threads": self._threads(runtime, threads),
             "import_ms": (imported - started) * 1e3,
             "session_create_ms": (opened - imported) * 1e3,
             "runtime": {"name": runtime, "version": getattr(sys.modules.get(runtime), "__version__", "unknown")},
@@ -119,6 +119,12 @@ class Worker:
             "latencies_ns": latencies_ns,
             "parity": vars(parity.compare(pixels, last, self.reference)),
         }
+
+    def _threads(self, runtime: str, asked: int | None) -> int | None:
+        """How many threads the runtime uses, where it says; else what was asked for."""
+        if runtime == "torch" and runtime in sys.modules:
+            return int(sys.modules[runtime].get_num_threads())
+        return getattr(self.generator, "threads", asked)
 
     def _feed(self, seeds: I64) -> tuple[F32, I64 | None]:
         contract = self.generator.contract

@@ -1,0 +1,186 @@
+"""The cold-start comparison: turns, peaks, pictures compared, and both real commands once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_bench import cold_start
+from gan_bench.cold_start import Command, app, compare, picture_difference, render, run_once, take_turns
+from gan_bench.memory import peak_rss_bytes
+from gan_serve import console
+from gan_serve.errors import JobError
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
+
+
+def command(name: str, code: str, folder: Path) -> Command:
+    return Command(name, [sys.executable, "-c", code], folder / f"{name}.png")
+
+
+def test_commands_take_turns_after_a_warm_up(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    given = [command(name, f"open({str(log)!r}, 'a').write({name!r})", tmp_path) for name in "ab"]
+    take_turns(given, 3)
+    assert log.read_text() == "baabbaab"
+    assert [len(each.walls_s) for each in given] == [3, 3]
+    assert all(wall > 0 for each in given for wall in each.walls_s)
+
+
+def test_peak_is_of_the_child(tmp_path: Path) -> None:
+    own = peak_rss_bytes()
+    assert own is not None
+    size = own + 200 * 2**20
+    _, peak = run_once(command("big", f"bytearray({size})", tmp_path))
+    assert peak is not None
+    assert size < peak < size + 100 * 2**20
+
+
+def test_a_peak_below_our_own_is_not_told(tmp_path: Path) -> None:
+    own = peak_rss_bytes()
+    assert own is not None
+    assert own > 40 * 2**20, "NumPy and Pillow alone are more than a bare interpreter"
+    assert run_once(command("small", "", tmp_path))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise SystemExit('no such file')", "gan-gen ended with exit code 1: no such file"),
+        ("import sys; print('error: bad\\nhint: x', file=sys.stderr); sys.exit(2)", "exit code 2: error: bad"),
+        ("raise SystemExit(3)", "exit code 3: it said nothing"),
+        ("import os; os.kill(os.getpid(), 9)", "exit code -9: it said nothing"),
+    ],
+)
+def test_a_command_that_fails(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(JobError, match=message) as caught:
+        run_once(command("gan-gen", code, tmp_path))
+    assert caught.value.hint.startswith("run it alone: ")
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_pictures_within_one_lsb_are_the_same_in_grey_or_colour(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+    colour = np.stack([grey] * 3, axis=-1)
+    assert picture_difference(save(tmp_path / "a.png", grey), save(tmp_path / "b.png", colour)) == 0
+    assert picture_difference(save(tmp_path / "a.png", grey), save(tmp_path / "b.png", colour + 1)) == 1
+
+
+def test_other_pictures_are_refused(tmp_path: Path) -> None:
+    a = save(tmp_path / "a.png", np.zeros((20, 30), np.uint8))
+    with pytest.raises(JobError, match="up to 2 LSB, at most 1 expected") as caught:
+        picture_difference(a, save(tmp_path / "b.png", np.full((20, 30), 2, np.uint8)))
+    assert "export of this --ckpt" in caught.value.hint
+    with pytest.raises(JobError, match="a picture of 30x20, the torch script one of 20x30"):
+        picture_difference(a, save(tmp_path / "b.png", np.zeros((30, 20), np.uint8)))
+
+
+def test_medians_and_shares(tmp_path: Path) -> None:
+    ours = Command("gan-gen", [], tmp_path, [0.5, 0.4, 9.0], [90, 100, 110])
+    theirs = Command("torch script", [], tmp_path, [5.0, 6.0, 5.0], [800, None, 1000])
+    made = compare(ours, theirs)
+    assert made["gan_gen"] == {
+        "wall_s": 0.5, "wall_s_low": 0.4, "wall_s_high": 9.0, "wall_s_runs": [0.5, 0.4, 9.0], "peak_rss_bytes": 100,
+    }  # fmt: skip
+    assert made["wall_share"] == 0.1
+    assert made["peak_rss_share"] == pytest.approx(100 / 900, abs=1e-4)
+    shown = render(made | {"images": 25}).splitlines()
+    assert shown[2].split() == ["gan-gen", "0.50", "0.40–9.00", "0"]
+    assert shown[4].split() == ["share", "0.100", "0.111"]
+
+
+def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
+    made = compare(Command("a", [], tmp_path, [1.0], [None]), Command("b", [], tmp_path, [2.0], [5]))
+    assert made["gan_gen"]["peak_rss_bytes"] is made["peak_rss_share"] is None
+    assert "–" in render(made | {"images": 25})
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended_with:
+        console.run(app, "python -m gan_bench.cold_start", arguments)
+    assert isinstance(ended_with.value.code, int)
+    return ended_with.value.code
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A tiny grey DCGAN's checkpoint."""
+    import torch
+
+    from gan_trainer.build import build
+    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks import network_spec
+
+    torch.manual_seed(0)
+    spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)
+    save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "g.pt")
+    return tmp_path / "g.pt"
+
+
+@pytest.mark.slow
+@needs_torch
+def test_both_real_commands_draw_the_same_picture(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, target = tmp_path / "g.onnx", tmp_path / "cold.json"
+    exporter = [sys.executable, "-P", "-c", "from gan_export.cli import main; main()"]
+    subprocess.run([*exporter, "onnx", "--ckpt", checkpoint, "--out", model], check=True, capture_output=True)
+    options = ("--model", str(model), "--ckpt", str(checkpoint), "--runs", "1", "--n", "7")
+    assert run(*options, "--json", str(target)) == 0
+    assert "gan-gen" in capsys.readouterr().out
+    made = json.loads(target.read_text())
+    assert made["tool"] == "gan_bench.cold_start"
+    assert made["pixels_max_lsb"] <= 1
+    assert made["environment"]["versions"]["torch"]
+    assert made["torch_script"]["peak_rss_bytes"] > 100 * 2**20
+    assert made["wall_share"] > 0
+    assert made["model"]["sha256"] != made["checkpoint"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing option"),
+        (["--model", "absent.onnx", "--ckpt", "g.pt"], "no model at absent.onnx"),
+        (["--model", "g.onnx", "--ckpt", "absent.pt"], "absent.pt does not exist"),
+        (["--model", "g.onnx", "--ckpt", "."], "is a folder"),
+        (["--model", "g.onnx", "--ckpt", "g.pt", "--runs", "0"], "--runs takes 1 to 1000, got 0"),
+        (["--model", "g.onnx", "--ckpt", "g.pt", "--n", "0"], "--n takes 1 to 10000, got 0"),
+        (["--model", "g.onnx", "--ckpt", "g.pt", "--json", "g.pt"], "--json and --ckpt name the same file"),
+        (["--model", "g.onnx", "--ckpt", "g.pt", "--json", "g.pt/x"], "cannot write g.pt/x"),
+    ],
+)
+def test_wrong_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("g.onnx", "g.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("g.onnx", "g.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(cold_start, "_version", lambda package: None if package == "torchvision" else "1")
+    assert run("--model", "g.onnx", "--ckpt", "g.pt") == 2
+    captured = capsys.readouterr()
+    assert "needs torchvision, which is not installed" in captured.err
+    assert "ganport[train]" in captured.err
