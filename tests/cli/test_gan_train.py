@@ -140,7 +140,7 @@ def test_resume_goes_on_and_knows_when_it_is_done(gan_train: Run) -> None:
     assert gan_train("--resume", "--out", "r", "--steps", "6", "--sample-every", "2").out == "r/g.pt\n"
     log = [json.loads(line)["step"] for line in Path("r/log.jsonl").read_text().splitlines()]
     assert log == [2, 4, 6]
-    assert sorted(os.listdir("r/samples"))[-1] == "step-0000006.png"
+    assert sorted(file.name for file in Path("r/samples").iterdir())[-1] == "step-0000006.png"
     again = gan_train("--resume", "--out", "r")
     assert (again.code, again.out) == (0, "r/g.pt\n")
     assert "nothing left to do: r has 6 steps" in again.err

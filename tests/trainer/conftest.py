@@ -48,7 +48,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
     """start_run(recipe, limit, name, pixels, **changes of the recipe) → a `Training` in tmp_path/name, ready to run.
 
     Resumes when the folder holds a run. losses.png, progress.webp and real_vs_fake.png, which take longer than these
-    trainings, are drawn with pictures=True only. Its progress goes to a text buffer: `training.progress.stream.getvalue()`.
+    trainings, are drawn with pictures=True only. Progress goes to a buffer: `training.progress.stream.getvalue()`.
     """
 
     def start(

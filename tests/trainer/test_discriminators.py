@@ -85,7 +85,8 @@ def test_torchs_own_initialisation_is_left_alone() -> None:
 def test_losses_are_sigmoid_and_bce() -> None:
     logits = torch.linspace(-6, 6, 25, requires_grad=True)
     bce, ones, zeros = nn.BCELoss(), torch.ones(25), torch.zeros(25)
-    for ours, tutorials in ((real_loss(logits), bce(logits.sigmoid(), ones)), (fake_loss(logits), bce(logits.sigmoid(), zeros))):  # fmt: skip
+    pairs = ((real_loss(logits), bce(logits.sigmoid(), ones)), (fake_loss(logits), bce(logits.sigmoid(), zeros)))
+    for ours, tutorials in pairs:
         torch.testing.assert_close(ours, tutorials)
         torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, tutorials)))
     torch.testing.assert_close(score(logits), logits.sigmoid().mean())

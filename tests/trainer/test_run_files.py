@@ -85,7 +85,7 @@ def test_what_a_resumed_run_may_repeat() -> None:
 
 
 def test_other_data() -> None:
-    with pytest.raises(GanportError, match="trained on other data: .* digest abababababab…, these have cdcdcdcdcdcd…"):
+    with pytest.raises(GanportError, match=r"trained on other data: .* digest abababababab…, these have cdcdcdcdcdcd…"):
         check_resume(config(), "cd" * 32, {})
 
 

@@ -84,7 +84,8 @@ def test_mlp_mnist(start_run: StartRun) -> None:
         nn.Linear(16 * w, 784), nn.Tanh(),
     )  # fmt: skip
     discriminator = nn.Sequential(
-        nn.Linear(784, 8 * w), nn.LeakyReLU(0.2, inplace=True), nn.Linear(8 * w, 4 * w), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(784, 8 * w), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(8 * w, 4 * w), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(4 * w, 1), nn.Sigmoid(),
     )  # fmt: skip
     copy_weights(training.state.generator, generator)
@@ -110,9 +111,8 @@ def test_mlp_mnist(start_run: StartRun) -> None:
         d_loss = (adversarial_loss(real_validity, valid) + adversarial_loss(fake_validity, fake)) / 2
         d_loss.backward()
         optimizer_D.step()
-        losses.append(
-            (d_loss.item(), g_loss.item(), real_validity.mean().item(), fake_validity.mean().item(), validity.mean().item())
-        )  # fmt: skip
+        D_x, D_G_z1, D_G_z2 = (scores.mean().item() for scores in (real_validity, fake_validity, validity))
+        losses.append((d_loss.item(), g_loss.item(), D_x, D_G_z1, D_G_z2))
 
     train_and_compare(training, losses, generator, discriminator)
 
