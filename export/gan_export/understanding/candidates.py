@@ -55,6 +55,8 @@ def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Ch
     body = [unit for unit in units if unit.kind != "embedding"]
     if len(body) > MOST_UNITS:
         return [], Break(0, None, "nothing")
+    if any(unit.kind == "unknown" for unit in body):
+        return [], Break(-1, None, "nothing")
     first: Break | None = None
     for order in orders(body):
         chainer = Chainer(order, channels)

@@ -178,9 +178,7 @@ def _readings(unit: Unit) -> Iterator[tuple[int, int, tuple[ConvKind, ...], int]
                     yield shape[0], shape[0], ("conv",), shape[0]
         case "slope" if shape[0] == 1:
             yield 0, 0, (), 1
-        case "layer_norm":
-            yield shape[0], shape[0], (), 1
-        case _:
+        case "batch_norm" | "norm" | "slope" | "layer_norm":
             yield shape[0], shape[0], (), 1
 
 

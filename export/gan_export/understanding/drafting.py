@@ -30,12 +30,13 @@ def draft_chain(
     builder.open(head)
     for index in range(len(chain.steps)):
         builder.step(index)
-    builder.close(image)
+    value_range = builder.close(image)
     spec = GeneratorSpec(
         z_dim=head.z_dim,
         image=image,
         layers=tuple(builder.layers),
         n_classes=head.n_classes,
+        value_range=value_range,
         name=f"chain-{image[1]}",
     )
     choices = (structure, slots.latent_choice(), *head.choices, *builder.choices)
@@ -74,7 +75,8 @@ class _Builder:
         if index < len(self.chain.steps) - 1:
             self._activation(index)
 
-    def close(self, image: tuple[int, int, int]) -> None:
+    def close(self, image: tuple[int, int, int]) -> tuple[float, float]:
+        """Adds what comes after the last step; gives the range of values."""
         if self.chain.shuffle > 1:
             self._add(L.PixelShuffle(self.chain.shuffle))
         between = self.proof.between(self.chain.steps[-1].unit.name, None)
@@ -82,6 +84,8 @@ class _Builder:
         self._slot(output)
         if self.flat:
             self._add(L.Reshape(image))
+        black, white = output.value["value_range"]
+        return black, white
 
     def _reshape(self, step: Step) -> None:
         if step.reshape is not None:

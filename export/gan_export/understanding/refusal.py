@@ -54,7 +54,8 @@ def check_role(units: list[Unit]) -> None:
     trunk = [unit for unit in units if unit.kind in ("linear", "conv")]
     first, last = trunk[0], trunk[-1]
     image_in = _image_in(first)
-    if image_in is None:
+    unknown_before = any(unit.kind == "unknown" for unit in units[: units.index(first)])
+    if image_in is None or first is last or unknown_before:
         return
     if any(re.search(r"(^|[._])(enc|encoder|encode)([._\d]|$)", unit.name) for unit in units):
         raise GanportError(
