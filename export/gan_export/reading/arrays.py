@@ -83,7 +83,7 @@ def array(shape: Any, dtype: Any, fortran: bool, data: Any) -> LazyTensor | None
 
     def load() -> Tensor:
         flat = np.frombuffer(data, dtype.numpy()).astype(np.dtype(dtype.code))
-        return torch.from_numpy(np.ascontiguousarray(flat.reshape(shape, order="F" if fortran else "C")))
+        return torch.from_numpy(flat.reshape(shape, order="F" if fortran else "C").copy(order="C"))
 
     return LazyTensor(shape, dtype.torch(), load)
 

@@ -70,9 +70,9 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
             pool.append(one)
     if not pool:
         raise _nothing(rated)
-    averaging = [one.found for one in pool if _averages_one_of(one, pool)]
+    named = _by_name(pool)
     for test, why in (
-        (lambda one: one.role == "generator" or one.found in averaging, "its name does not say generator"),
+        (lambda one: one.found in named, "its name does not say generator"),
         (lambda one: one.found.kind != "stray", "tensors beside other things"),
         (lambda one: one.found.kind != "list" or one.role == "generator" or one.ema, "a list without names"),
         (lambda one: one.report.role == "generator", "its shapes are not plainly a generator's"),
@@ -136,15 +136,17 @@ def _out_of_question(one: _Rated) -> str:
     return ""
 
 
-def _averages_one_of(one: _Rated, pool: list[_Rated]) -> bool:
-    """Whether a neutral EMA ("ema" beside "netG") averages a generator: same shapes, or nothing else is named so."""
-    if not one.ema:
-        return False
-    generators = [other for other in pool if other.role == "generator" and not other.ema]
-    shapes = {tensor.shape for tensor in one.found.tensors.values()}
-    return not generators or any(
-        shapes <= {tensor.shape for tensor in other.found.tensors.values()} for other in generators
-    )
+def _by_name(pool: list[_Rated]) -> list[Found]:
+    """Those whose names say generator, and the neutral other half ("model" beside "g_ema", "ema" beside "netG")."""
+    named = [one for one in pool if one.role == "generator"] or [one for one in pool if one.ema]
+    halves = [one for one in pool if any(one.ema != other.ema and _same_network(one, other) for other in named)]
+    return [one.found for one in (*named, *halves)]
+
+
+def _same_network(one: _Rated, other: _Rated) -> bool:
+    """Whether the shapes of the one are among the other's; an EMA may lack buffers, and its tensors their names."""
+    first, second = ({tensor.shape for tensor in rated.found.tensors.values()} for rated in (one, other))
+    return first <= second or second <= first
 
 
 def _narrow(pool: list[_Rated], test: object, why: str, passed: list[tuple[_Rated, str]]) -> list[_Rated]:

@@ -113,6 +113,8 @@ def _zip_records(path: Path, data: memoryview) -> dict[str, memoryview]:
             f"it is a zip archive cut short or damaged ({len(data):,} bytes, without the list of contents at its end)",
             hint=HINT,
         ) from error
+    texts = [entry.filename for entry in entries if "/code/" in entry.filename]  # compressed, and never looked at
+    entries = [entry for entry in entries if "/code/" not in entry.filename]
     packed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1]
     claimed = sum(entry.file_size for entry in entries)
     if packed:
@@ -125,7 +127,7 @@ def _zip_records(path: Path, data: memoryview) -> dict[str, memoryview]:
             f"it is a zip archive that claims {claimed:,} bytes in a file of {len(data):,}",
             hint="the file is damaged or made to exhaust memory; get it again from its author",
         )
-    records: dict[str, memoryview] = {}
+    records = dict.fromkeys(texts, data[:0])
     for entry in entries:
         start = entry.header_offset
         if not 0 <= start <= len(data) - _LOCAL_HEADER or bytes(data[start : start + 4]) != b"PK\x03\x04":

@@ -96,13 +96,16 @@ def _unwrap(folded: dict[str, Tensor], before: Mapping[str, Tensor]) -> dict[str
 
 
 def _weight_norm(parts: list[Tensor], _info: ModuleInfo | None) -> Tensor:
+    """The norm runs over all dimensions but the one that g has; over all of them when g is one number."""
     g, v = parts
-    kept = [dim for dim in range(v.dim()) if g.dim() == v.dim() and g.shape[dim] == v.shape[dim] > 1]
-    if len(kept) > 1:
+    if g.dim() == 0:
+        return torch._weight_norm(v, g, -1)
+    if g.dim() != v.dim():
         raise RuntimeError("g is no norm of v")
-    if not kept and g.numel() != 1:
+    kept = [dim for dim in range(v.dim()) if g.shape[dim] > 1] or [dim for dim in range(v.dim()) if v.shape[dim] == 1]
+    if len(kept) == 0 or g.shape[kept[0]] != v.shape[kept[0]] or g.numel() != g.shape[kept[0]]:
         raise RuntimeError("g is no norm of v")
-    return torch._weight_norm(v, g.reshape(()) if not kept else g, kept[0] if kept else -1)
+    return torch._weight_norm(v, g, kept[0])
 
 
 def _spectral_norm(parts: list[Tensor], info: ModuleInfo | None) -> Tensor:

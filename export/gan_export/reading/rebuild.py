@@ -14,7 +14,7 @@ import torch
 from gan_export.reading import arrays
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor, Storage, strided
-from gan_export.reading.policy import check_attribute, check_call, refuse_argument
+from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.words import words
 from gan_serve.errors import GanportError
 
@@ -204,9 +204,13 @@ def new_object(cls: Any, *args: Any) -> Any:
     return made
 
 
-def _attribute(owner: Any, attribute: Any, *_: Any) -> Inert:
-    """A bound method, or an Enum's member."""
+def _attribute(owner: Any, attribute: Any, *_: Any) -> Any:
+    """A bound method, an Enum's member, or a function of torch's (torch.tanh as somebody's activation)."""
     if isinstance(owner, GlobalName):
+        if owner.module == "torch._C" and owner.name in ("_VariableFunctionsClass", "_VariableFunctions"):
+            function = GlobalName("torch", str(attribute))
+            check_name(function)
+            return function
         check_attribute(owner, str(attribute))
     elif str(attribute).startswith("__") or not isinstance(owner, (Inert, LazyTensor, dict, list)):
         raise refuse_argument("getattr", f"for {str(attribute)[:40]!r} of {_describe(owner)}")

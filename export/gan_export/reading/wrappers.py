@@ -23,7 +23,7 @@ MAX_DEPTH = 64
 Kind = Literal["state_dict", "module", "list", "optimizer", "stray"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """One set of tensors in the file.
 
