@@ -60,13 +60,15 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
         checks += check_reference(reference, tolerance)
     checks += artefact.checks
     checks.append(agreement.check_contract(contract, reference.source if reference else None))
+    weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
     checks.append(agreement.check_spec_weights(contract, artefact.tensor_sizes))
-    checks.append(agreement.check_size(Path(path).stat().st_size, artefact.weight_bytes))
+    checks.append(agreement.check_size(Path(path).stat().st_size, weight_bytes))
     against = "PyTorch" if reference else ""
     try:
         generator = artefact.load()
     except GanportError as error:
-        checks.append(Check("structure", "runtime loads it", False, "refuses", "loads", "", str(error)))
+        reason = str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
+        checks.append(Check("structure", "runtime loads it", False, "refuses", "loads", "", reason))
         return Report(Path(path).name, tuple(checks), against)
     checks.append(Check("structure", "runtime loads it", True, "loads", "loads", "", type(generator).__name__))
     all_cases = reference.cases if reference else cases(contract.z_dim, contract.latent, contract.n_classes)

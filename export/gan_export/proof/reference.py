@@ -32,6 +32,11 @@ class Reference:
         """float32 (n, C, H, W), one array per case. Raises `JobError` when the module cannot draw them."""
         return tuple(self._checked(case) for case in self.cases)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the module's parameters and buffers."""
+        return sum(tensor.nbytes for tensor in self.source.module.state_dict().values())
+
     def run(self, z: F32, label: I64 | None) -> F32:
         """One batch: float32 (n, C, H, W) in `value_range`."""
         arguments = [torch.from_numpy(z)] + ([] if label is None else [torch.from_numpy(label)])

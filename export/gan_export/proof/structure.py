@@ -99,14 +99,26 @@ def _same_type(found: tuple[str, Shape], expected: tuple[str, Shape]) -> bool:
 
 
 def _symbolic_batch(model: onnx.ModelProto) -> Check:
-    baked = [
-        f"{value.name} has {shape[0]}"
-        for value in (*model.graph.input, *model.graph.output)
-        if (shape := _type_of(value)[1]) and isinstance(shape[0], int)
-    ]
-    return Check(
-        SECTION, "symbolic batch", not baked, "fixed" if baked else "symbolic", "symbolic", "", "; ".join(baked)
-    )
+    """The batch is no number, neither in the signature nor in what the nodes make of it."""
+    baked = []
+    for value in (*model.graph.input, *model.graph.output, *_inferred_outputs(model)):
+        shape = _type_of(value)[1]
+        if shape and isinstance(shape[0], int):
+            baked.append(f"{value.name} has {shape[0]}")
+    value = "fixed" if baked else "symbolic"
+    return Check(SECTION, "symbolic batch", not baked, value, "symbolic", "", "; ".join(dict.fromkeys(baked)))
+
+
+def _inferred_outputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The outputs with the shapes that follow from the nodes, whatever the signature says of them."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for output in bare.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        return list(onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.output)
+    except Exception:  # an invalid graph, which is the checker's to report
+        return []
 
 
 def _type_of(value: onnx.ValueInfoProto) -> tuple[str, Shape]:
