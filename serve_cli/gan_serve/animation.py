@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,16 +30,15 @@ def write_animation(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
     """
     suffix = path.suffix.lower()
     c, h, w = plan.contract.image
-    if suffix == ".mp4":
-        _require_ffmpeg()
-    elif plan.n * c * h * w > MAX_HELD_BYTES:
+    ffmpeg = _find_ffmpeg() if suffix == ".mp4" else ""
+    if not ffmpeg and plan.n * c * h * w > MAX_HELD_BYTES:
         raise GanportError(
             f"{plan.n} frames of {w}x{h} do not fit into one {suffix}", hint="fewer --frames, or write an .mp4"
         )
     with atomic_path(path) as temporary, Progress(plan.n, "drawing") as progress:
         frames = _frames(batches, progress)
-        if suffix == ".mp4":
-            _write_mp4(temporary, frames, (h, w))
+        if ffmpeg:
+            _write_mp4(ffmpeg, temporary, frames, (h, w))
             return
         first, *rest = (to_pil(frame) for frame in frames)
         settings = {"lossless": True} if suffix == ".webp" else {"optimize": False}
@@ -59,34 +59,42 @@ def _frames(batches: Iterable[U8], progress: Progress) -> Iterator[U8]:
         progress.update(len(pixels_NHWC))
 
 
-def _require_ffmpeg() -> None:
+def _find_ffmpeg() -> str:
+    """The path of the ffmpeg that comes with imageio-ffmpeg (or that it finds)."""
     try:
-        import imageio_ffmpeg  # noqa: F401
+        import imageio_ffmpeg
     except ImportError as error:
         raise MissingPackageError("imageio_ffmpeg", "video", "writing .mp4") from error
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise MissingPackageError("ffmpeg", "video", "writing .mp4") from error
 
 
-def _write_mp4(path: Path, frames: Iterator[U8], size: tuple[int, int]) -> None:
-    """H.264 at near-lossless quality. Odd sides grow by one repeated pixel: 4:2:0 video has none."""
-    import imageio_ffmpeg
+def _write_mp4(ffmpeg: str, path: Path, frames: Iterator[U8], size: tuple[int, int]) -> None:
+    """H.264 at a quality where nothing shows. Odd sides grow by one repeated pixel: 4:2:0 video has none."""
+    import subprocess
 
     height, width = size
     odd = ((0, height % 2), (0, width % 2), (0, 0))
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        (width + width % 2, height + height % 2),
-        pix_fmt_in="rgb24",
-        fps=FRAMES_PER_S,
-        codec="libx264",
-        output_params=["-crf", "12"],
-        macro_block_size=1,
-        ffmpeg_log_level="error",
-    )
-    try:
-        writer.send(None)
-        for frame in frames:
-            padded = np.pad(np.broadcast_to(frame, (height, width, 3)), odd, mode="edge")
-            writer.send(np.ascontiguousarray(padded))
-        writer.close()
-    except OSError as error:
-        raise JobError(f"ffmpeg could not write {path.suffix}: {error}", hint="is the disk full?") from error
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width + width % 2}x{height + height % 2}"]
+    coding = ["-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [ffmpeg, "-v", "error", *source, "-r", str(FRAMES_PER_S), "-i", "-", *coding, "-y", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        try:
+            for frame in frames:
+                padded = np.pad(np.broadcast_to(frame, (height, width, 3)), odd, mode="edge")
+                process.stdin.write(padded.tobytes())
+            process.stdin.close()
+        except BrokenPipeError:  # it ended early; why, it says on stderr
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        except BaseException:
+            process.kill()
+            raise
+        complaint = process.stderr.read().decode(errors="replace").strip()
+    if process.returncode != 0:
+        last = (complaint.splitlines() or [f"exit code {process.returncode}"])[-1]
+        raise JobError(f"ffmpeg could not write the video: {last}", hint="is the disk full? .webp needs no ffmpeg")

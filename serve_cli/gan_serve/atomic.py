@@ -77,9 +77,9 @@ def explain_os_errors(target: Path) -> Iterator[None]:
                 f"cannot write {target}: {os.strerror(error.errno)}", hint="choose a folder you may write to"
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
-            raise GanportError(
-                f"cannot write {target}: {os.strerror(error.errno)}", hint="choose another path"
-            ) from error
+            # mkdir says EEXIST of a file that stands where the folder should be.
+            reason = os.strerror(errno.ENOTDIR if error.errno == errno.EEXIST else error.errno)
+            raise GanportError(f"cannot write {target}: {reason}", hint="choose another path") from error
         raise
 
 

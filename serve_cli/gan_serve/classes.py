@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
+from gan_serve.plan import shorten
 
 _SHOWN = 12
 
@@ -31,7 +32,8 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
             label = _find(piece, contract)
             if label is None:
                 raise GanportError(
-                    f"class {piece.strip()!r} does not exist", hint=f"classes are {describe_classes(contract)}"
+                    f"class {shorten(piece.strip(), 40)!r} does not exist",
+                    hint=f"classes are {describe_classes(contract)}",
                 )
             found.append(label)
     return tuple(found)

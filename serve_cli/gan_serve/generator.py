@@ -63,7 +63,7 @@ class Generator(abc.ABC):
         c, h, w = self.contract.image
         try:
             pixels_NHWC = np.empty((len(every), h, w, c), np.uint8)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address holds
             raise GanportError(
                 f"{len(every)} images of {w}x{h} do not fit into memory", hint="use stream(), or fewer seeds"
             ) from error

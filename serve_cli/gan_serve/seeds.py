@@ -77,7 +77,7 @@ def parse_seeds(text: str) -> Seeds:
         match = _PART.fullmatch(piece.strip())
         if match is None:
             raise GanportError(
-                f"seeds are numbers and ranges such as 0,4-6,100, got {piece.strip()!r} in {text!r}",
+                f"seeds are numbers and ranges such as 0,4-6,100, got {piece.strip()[:40]!r}",
                 hint="negative seeds do not exist; a range is written 4-6",
             )
         first, last = (_number(digits) for digits in (match[1], match[2] or match[1]))

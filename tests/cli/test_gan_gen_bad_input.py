@@ -1,0 +1,237 @@
+"""gan-gen and wrong input: one line, a hint, the right exit code, no traceback, nothing left on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_serve import cli, console, targets
+from serve import onnx_files
+
+Gen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gen:
+    """Runs gan-gen in a folder that holds g.onnx, c.onnx (three classes) and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    onnx_files.save(tmp_path / "g.onnx")
+    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "dog", "owl"))
+    onnx_files.save(tmp_path / "c.onnx", about)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            console.run(cli.app, "gan-gen", [str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(str(done.value.code)), out, err
+
+    return run
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+TRILLION = "1000000000000"
+
+WRONG_OPTIONS = [
+    ("", "Missing option '--model' / '-m'"),
+    ("--model g.onnx extra", "Got unexpected extra argument(s) (extra)"),
+    ("--model g.onnx --what", "No such option: --what"),
+    ("--model", "Option '--model' requires an argument"),
+    ("--model g.onnx --n ten", "Invalid value for '--n' / '-n'"),
+    ("--model g.onnx --n 2.5", "Invalid value for '--n' / '-n'"),
+    ("--model g.onnx --n 0", "--n must be at least 1, got 0"),
+    ("--model g.onnx --n -3", "--n must be at least 1, got -3"),
+    (f"--model g.onnx --n {TRILLION}", f"{TRILLION} images of 5x6 make a picture of 56000030 megapixels"),
+    (f"--model g.onnx --n {TRILLION} --out -", f"{TRILLION} images of 5x6 make a picture"),
+    (f"--model g.onnx --n {TRILLION} --out many/", f"{TRILLION} images take about"),
+    (f"--model g.onnx --n {TRILLION} --out many.npy", f"{TRILLION} images take about 90 TB"),
+    (f"--model g.onnx --n {TRILLION} --out many.npz", f"{TRILLION} images take about 90 TB"),
+    (f"--model g.onnx --n {10**30}", "run past the last one, 2**53 - 1"),
+    ("--model g.onnx --seeds 0-999999999999", f"{TRILLION} images of 5x6 make a picture"),
+    ("--model g.onnx --seed -1", "--seed must be 0 or more, got -1"),
+    ("--model g.onnx --seed 9007199254740992", "run past the last one, 2**53 - 1"),
+    ("--model g.onnx --seed 9007199254740991", "25 seeds from 9007199254740991 run past the last one"),
+    ("--model g.onnx --seeds -4", "seeds are numbers and ranges such as 0,4-6,100, got '-4'"),
+    ("--model g.onnx --seeds 1,x", "seeds are numbers and ranges such as 0,4-6,100, got 'x'"),
+    ("--model g.onnx --seeds 9-2", "the range 9-2 runs backwards"),
+    ("--model g.onnx --seeds 1 --seed 2", "--seeds and --seed exclude each other"),
+    ("--model g.onnx --seeds 1 --n 2", "--seeds and --n exclude each other"),
+    ("--model g.onnx --cols 0", "--cols must be at least 1, got 0"),
+    ("--model g.onnx --cols 3 --out many/", "--cols is for a grid, many is not one"),
+    ("--model g.onnx --cols 3 --out many.npy", "--cols is for a grid, many.npy is not one"),
+    ("--model g.onnx --n 70000 --cols 1 --out tall.jpg", "a grid of 9x560002 pixels, .jpg holds at most 65500 a side"),
+    ("--model g.onnx --n 9000 --cols 9000 --out wide.webp", "a grid of 63002x10 pixels, .webp holds at most 16383"),
+    ("--model g.onnx --batch-size 0", "--batch-size must be at least 1, got 0"),
+    ("--model g.onnx --threads 0", "threads must be 1 … 1024, got 0"),
+    ("--model g.onnx --threads 99999", "threads must be 1 … 1024, got 99999"),
+    ("--model g.onnx --provider gpu", "provider must be auto or one of cpu, cuda, "),
+    ("--model g.onnx --provider coreml", "provider coreml is not in the installed onnxruntime"),
+    ("--model g.onnx --provider directml", "provider directml is not in the installed onnxruntime"),
+    ("--model g.onnx --truncation 0", "truncation must be a finite number of at least 0.05, got 0.0"),
+    ("--model g.onnx --truncation nan", "truncation must be a finite number of at least 0.05, got nan"),
+    ("--model g.onnx --truncation high", "Invalid value for '--truncation'"),
+    ("--model g.onnx --class 0", "this generator has no classes"),
+    ("--model c.onnx --class 3", "class '3' does not exist"),
+    ("--model c.onnx --class -1", "class '-1' does not exist"),
+    ("--model c.onnx --class cat,fish", "class 'fish' does not exist"),
+    ("--model c.onnx --class cat,", "class '' does not exist"),
+    (f"--model c.onnx --class {'9' * 5000}", "does not exist"),
+    ("--model g.onnx --walk 1", "a walk goes through 2 … 10000 seeds, got 1"),
+    ("--model g.onnx --walk 0", "--walk must be at least 1, got 0"),
+    (f"--model g.onnx --walk {TRILLION}", "a walk goes through 2 … 10000 seeds"),
+    ("--model g.onnx --walk 4 --frames 3", "a walk through 4 seeds has 4 … 1000000 frames, got 3"),
+    ("--model g.onnx --walk 4 --frames 0", "--frames must be at least 1, got 0"),
+    (f"--model g.onnx --walk 4 --frames {TRILLION}", "a walk through 4 seeds has 4 … 1000000 frames"),
+    ("--model g.onnx --walk 4 --n 3", "--walk and --n exclude each other"),
+    ("--model g.onnx --walk 4 --cols 3", "--walk and --cols exclude each other"),
+    ("--model g.onnx --walk 4 --seeds 1-3", "--walk 4 goes through 4 seeds, --seeds names 3"),
+    ("--model g.onnx --walk 4 --out w.png", "a walk is written as .webp, .gif or .mp4, got w.png"),
+    ("--model g.onnx --walk 4 --out w/", "a walk is one file, got the folder w/"),
+    ("--model g.onnx --walk 4 --out -", "a walk cannot go to stdout"),
+    ("--model g.onnx --frames 9", "--frames is for a walk"),
+    ("--model g.onnx --out w.gif", "w.gif is an animation, which needs --walk"),
+    ("--model g.onnx --out g.bmp", "g.bmp: images are written as .png, .jpg, .jpeg, .webp, .npy or .npz"),
+    ("--model g.onnx --out - --json", "--json and the PNG would both go to stdout"),
+    ("--model g.onnx --selftest --info", "--selftest and --info are two things to do"),
+    ("--model g.onnx --selftest --out x.png", "--selftest draws nothing to keep, so --out has no meaning"),
+    ("--model g.onnx --info --n 3", "--info draws nothing to keep, so --n has no meaning"),
+    ("--model c.onnx --info --class 1", "--info draws nothing to keep, so --class has no meaning"),
+    ("--model g.onnx --latents z.npy", "no latents at z.npy"),
+    ("--model g.onnx --latents z.npy --n 3", "--latents and --n exclude each other"),
+    ("--model g.onnx --latents z.npy --seed 3", "--latents and --seed exclude each other"),
+    ("--model g.onnx --latents z.npy --truncation 1", "--latents and --truncation exclude each other"),
+    ("--model g.onnx --latents z.npy --walk 3", "--latents and --walk exclude each other"),
+    ("--model g.onnx --latents .", "is a folder, expected a .npy file"),
+    ("--model g.onnx --latents g.onnx", "g.onnx is not a .npy file of numbers"),
+    ("--model no.onnx", "no model at no.onnx"),
+    ("--model .", ". is a folder, expected a model file"),
+    ("--model /dev/zero", "/dev/zero is not a regular file"),
+    ("--model g.onnx/x.onnx", "no model at g.onnx/x.onnx"),
+    ("--model g.onnx --out g.onnx/x.png", "cannot write g.onnx/x.png: Not a directory"),
+    ("--model g.onnx --out g.onnx/many/", "cannot write g.onnx/many: Not a directory"),
+    ("--model g.onnx --out /dev/null/x/", "cannot write /dev/null/x: Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_OPTIONS, ids=[case[0][:60] for case in WRONG_OPTIONS])
+def test_wrong_options(gen: Gen, tmp_path: Path, arguments: str, message: str) -> None:
+    before = files(tmp_path)
+    code, out, err = gen(*arguments.split())
+    assert code == 2, err
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert len(lines) <= 2
+    assert all(line.startswith("hint: ") for line in lines[1:])
+    assert files(tmp_path) == before
+
+
+def test_an_empty_out(gen: Gen) -> None:
+    assert gen("--model", "g.onnx", "--out", "")[2] == "error: --out is empty, expected a file or a folder\n"
+
+
+def test_the_exact_lines(gen: Gen) -> None:
+    assert gen("--model", "no.onnx")[2] == (
+        "error: no model at no.onnx\nhint: check the path; gan-export onnx makes such a file\n"
+    )
+    assert gen("--model", "c.onnx", "--class", "fish")[2] == (
+        "error: class 'fish' does not exist\nhint: classes are 0 cat, 1 dog, 2 owl\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 5)), "z.npy holds latents of shape (3, 5), expected numbers of shape (n, 4)"),
+        (np.zeros(5), "z.npy holds latents of shape (5,), expected"),
+        (np.zeros((3, 4, 2, 2)), "z.npy holds latents of shape (3, 4, 2, 2), expected"),
+        (np.zeros((0, 4)), "z.npy holds no latents, expected numbers of shape (n, 4) with n at least 1"),
+        (np.float32(3), "z.npy holds latents of shape (), expected"),
+        (np.array([["a"] * 4]), "z.npy holds <U1, expected numbers"),
+        (np.zeros((2, 4), complex), "z.npy holds complex128, expected numbers"),
+        (np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]]), "z.npy: latent 1 holds NaN or infinity"),
+        (np.array([[0, 0, 0, np.inf]]), "z.npy: latent 0 holds NaN or infinity"),
+    ],
+)
+def test_wrong_latents(gen: Gen, tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.save("z.npy", array)
+    for out in ("o.png", "o.npy", "o.npz", "o/"):
+        code, _, err = gen("--model", "g.onnx", "--latents", "z.npy", "--out", out)
+        assert code == 2
+        assert err.startswith(f"error: {message}")
+    assert files(tmp_path) == ["c.onnx", "g.onnx", "z.npy"]
+
+
+def test_latents_that_are_objects_are_not_unpickled(gen: Gen) -> None:
+    np.save("z.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    assert "z.npy is not a .npy file of numbers" in gen("--model", "g.onnx", "--latents", "z.npy")[2]
+    np.savez("z.npz", z=np.zeros((2, 4)))
+    assert "z.npz is an archive of arrays" in gen("--model", "g.onnx", "--latents", "z.npz")[2]
+    Path("short.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    assert "short.npy is not a .npy file" in gen("--model", "g.onnx", "--latents", "short.npy")[2]
+
+
+def test_a_file_without_a_golden_set(gen: Gen, tmp_path: Path) -> None:
+    (tmp_path / "f.onnx").write_bytes(onnx_files.foreign(["batch", 7], ["batch", 3, 6, 6]).SerializeToString())
+    code, out, err = gen("--model", "f.onnx", "--selftest")
+    assert (code, out) == (2, "")
+    assert "error: the file carries no golden set" in err
+
+
+def test_a_png_is_not_shown_on_a_terminal(gen: Gen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    code, out, err = gen("--model", "g.onnx", "--out", "-")
+    assert (code, out) == (2, "")
+    assert "a PNG on a terminal is unreadable" in err
+
+
+def test_without_the_video_extra(gen: Gen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    code, _, err = gen("--model", "g.onnx", "--walk", "3", "--out", "w.mp4")
+    assert code == 2
+    assert err == (
+        "error: writing .mp4 needs imageio_ffmpeg, which is not installed\nhint: pip install 'ganport[video]'\n"
+    )
+    assert files(tmp_path) == ["c.onnx", "g.onnx"]
+
+
+def test_a_walk_too_large_for_one_picture(gen: Gen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_serve.animation.MAX_HELD_BYTES", 1000)
+    assert "60 frames of 5x6 do not fit into one .webp" in gen("--model", "g.onnx", "--walk", "3")[2]
+
+
+def test_a_full_disk_is_seen_before_the_first_file(gen: Gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = targets.shutil.disk_usage(tmp_path)._replace(free=5000)
+    monkeypatch.setattr(targets.shutil, "disk_usage", lambda _: usage)
+    code, _, err = gen("--model", "g.onnx", "--n", "100", "--out", "new/many/")
+    assert code == 2
+    assert re.match(r"error: 100 images take about [\d.]+ kB, .*many has 5 kB free\n", err)
+    assert gen("--model", "g.onnx", "--n", "100", "--out", "o.npy")[0] == 2
+    assert gen("--model", "g.onnx", "--n", "3", "--out", "few/")[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("out", ["locked/o.png", "locked/o/", "locked/o.npy"])
+def test_a_folder_that_cannot_be_written(gen: Gen, tmp_path: Path, out: str) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, err = gen("--model", "g.onnx", "--out", out)
+    assert code == 2
+    assert err.startswith("error: cannot write locked/o")
+
+
+def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_serve.errors import GanportError
+
+    with pytest.raises(GanportError, match=r"no model at no\.onnx"):
+        console.run(cli.app, "gan-gen", ["--model", "no.onnx", "--debug"])
+    monkeypatch.setenv("GANPORT_DEBUG", "1")
+    with pytest.raises(GanportError):
+        console.run(cli.app, "gan-gen", ["--model", "no.onnx"])

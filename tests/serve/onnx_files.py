@@ -1,0 +1,127 @@
+"""Tiny ONNX generators for the runtime's tests, built node by node: no torch, no exporter.
+
+image = tanh(z W + E[label]) reshaped, with E only when there are classes; pixels = floor(127.5 image + 128) clamped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gan_serve.contract import Contract
+from gan_serve.golden import golden_entry
+from gan_serve.onnx_generator import OnnxGenerator
+
+OPSET = 17
+IR_VERSION = 8
+
+
+def contract(**changes: Any) -> Contract:
+    """The contract of a 6x5 RGB generator of 4 latent components."""
+    return dataclasses.replace(Contract(z_dim=4, image=(3, 6, 5), name="tiny"), **changes)
+
+
+def weights(about: Contract, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+    """W (z_dim, CHW), and E (n_classes, CHW) when conditional."""
+    rng = np.random.default_rng(seed)
+    size = int(np.prod(about.image))
+    tensors = {"W": rng.standard_normal((about.z_dim, size)).astype(np.float32)}
+    if about.conditional:
+        tensors["E"] = rng.standard_normal((about.n_classes, size)).astype(np.float32)
+    return tensors
+
+
+def model(about: Contract, tensors: dict[str, npt.NDArray[np.float32]], batch: int | str = "batch") -> onnx.ModelProto:
+    """The graph with both outputs, and the contract in its metadata."""
+    c, h, w = about.image
+    nodes = [helper.make_node("MatMul", ["z", "W"], ["zw"])]
+    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, about.z_dim])]
+    last = "zw"
+    if about.conditional:
+        inputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, [batch]))
+        nodes += [helper.make_node("Gather", ["E", "label"], ["e"]), helper.make_node("Add", ["zw", "e"], ["sum"])]
+        last = "sum"
+    nodes += [
+        helper.make_node("Tanh", [last], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["image"]),
+        helper.make_node("Mul", ["image", "half_range"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["shifted"]),
+        helper.make_node("Floor", ["shifted"], ["floored"]),
+        helper.make_node("Clip", ["floored", "zero", "most"], ["clipped"]),
+        helper.make_node("Transpose", ["clipped"], ["channels_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["channels_last"], ["pixels"], to=TensorProto.UINT8),
+    ]
+    constants = {
+        **tensors,
+        "shape": np.array([-1, c, h, w], np.int64),
+        **{
+            name: np.array(value, np.float32)
+            for name, value in {"half_range": 127.5, "offset": 128.0, "zero": 0.0, "most": 255.0}.items()
+        },
+    }
+    outputs = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, c, h, w]),
+        helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, h, w, c]),
+    ]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(proto, about.to_metadata())
+    return proto
+
+
+def with_golden(about: Contract, seeds: tuple[int, ...] = (0, 1, 7)) -> Contract:
+    """The contract with the golden set that its own weights draw."""
+    generator = OnnxGenerator(model(about, weights(about)).SerializeToString(), "cpu", 1)
+    entries = []
+    for seed in seeds:
+        label = seed % about.n_classes if about.conditional else None
+        entries.append(golden_entry(seed, label, generator.generate([seed], label)[0]))
+    return dataclasses.replace(about, golden=tuple(entries))
+
+
+def save(path: Path, about: Contract | None = None) -> Path:
+    """A whole generator file, golden set included."""
+    about = with_golden(contract() if about is None else about)
+    path.write_bytes(model(about, weights(about)).SerializeToString())
+    return path
+
+
+def foreign(
+    z_shape: list[Any],
+    image_shape: list[Any],
+    *,
+    scale: float = 1.0,
+    activation: str = "Tanh",
+    element: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A graph without metadata: input `noise`, one output `out` of `image_shape`; z is flattened to (batch, D)."""
+    depth = int(z_shape[1]) if isinstance(z_shape[1], int) else 4
+    known = [side if isinstance(side, int) else 6 for side in image_shape[1:]]
+    kind = helper.tensor_dtype_to_np_dtype(element)
+    rng = np.random.default_rng(1)
+    constants = {
+        "W": (rng.standard_normal((depth, int(np.prod(known)))) * scale).astype(kind),
+        "flat_shape": np.array([-1, depth], np.int64),
+        "shape": np.array([-1, *known], np.int64),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["noise", "flat_shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "W"], ["y"]),
+        helper.make_node(activation, ["y"], ["active"]),
+        helper.make_node("Reshape", ["active", "shape"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("noise", element, z_shape)],
+        [helper.make_tensor_value_info("out", element, image_shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)

@@ -1,0 +1,189 @@
+"""Whole files or none, and how the commands fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+import typer
+
+from gan_serve import console
+from gan_serve.atomic import atomic_path, write_bytes, write_text
+from gan_serve.errors import GanportError, MissingPackageError, ProofError
+from gan_serve.progress import Progress
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "g.png"
+    write_bytes(target, b"old")
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["g.png"]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_success_makes_folders_and_keeps_the_usual_mode(tmp_path: Path, sync: bool) -> None:
+    target = tmp_path / "a" / "b" / "g.txt"
+    with atomic_path(target, sync=sync) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("x")
+    write_text(target, "ü")
+    assert target.read_text("utf-8") == "ü"
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    assert names(target.parent) == ["g.txt"]
+
+
+def test_threads_leave_the_umask_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    os.umask(before)
+    workers = [
+        threading.Thread(target=write_bytes, args=(tmp_path / f"{i}", b"x"), kwargs={"sync": False}) for i in range(20)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    after = os.umask(before)
+    assert after == before
+    assert len(names(tmp_path)) == 20
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "no room to write"),
+        (errno.EFBIG, "no room to write"),
+        (errno.EDQUOT, "no room to write"),
+        (errno.EACCES, "cannot write"),
+        (errno.EROFS, "cannot write"),
+    ],
+)
+def test_the_systems_refusals_are_explained(tmp_path: Path, code: int, message: str) -> None:
+    with pytest.raises(GanportError, match=message) as caught, atomic_path(tmp_path / "x"):
+        raise OSError(code, os.strerror(code))
+    assert caught.value.hint
+    assert names(tmp_path) == []
+
+
+def test_places_that_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target, message in [
+        (tmp_path, "is a folder, expected a file name"),
+        (tmp_path / "file" / "x", "cannot write"),
+        (tmp_path / ("x" * 300), "cannot write"),
+    ]:
+        with pytest.raises(GanportError, match=message):
+            write_bytes(target, b"x")
+
+
+def command(error: BaseException | int) -> typer.Typer:
+    app = console.new_app("")
+
+    @app.command()
+    def work(number: int = 1) -> int:
+        """Works."""
+        if isinstance(error, BaseException):
+            raise error
+        print("data", number)
+        return error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "stderr"),
+    [
+        (0, 0, ""),
+        (3, 3, ""),
+        (GanportError("a\n b", "do\n this"), 2, "error: a b\nhint: do this\n"),
+        (GanportError("a"), 2, "error: a\n"),
+        (
+            MissingPackageError("x", "video", "this"),
+            2,
+            "error: this needs x, which is not installed\nhint: pip install 'ganport[video]'\n",
+        ),
+        (ProofError("bad"), 1, "error: bad\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (typer.Exit(5), 5, ""),
+        (
+            RuntimeError("a\nb"),
+            1,
+            "error: unexpected RuntimeError: a b\nhint: run again with --debug and report the traceback (cmd)\n",
+        ),
+    ],
+)
+def test_exit_codes(error: BaseException | int, code: int, stderr: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        console.run(command(error), "cmd", [])
+    assert done.value.code == code
+    assert capsys.readouterr().err == stderr
+
+
+def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GanportError):
+        console.run(command(GanportError("a")), "cmd", ["--debug"])
+    monkeypatch.setenv("GANPORT_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        console.run(command(RuntimeError("a")), "cmd", [])
+
+
+@pytest.mark.parametrize("arguments", [["--number", "x"], ["--nothing"], ["extra"]])
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        console.run(command(0), "cmd", arguments)
+    assert done.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert second == "hint: cmd --help lists what it takes"
+
+
+def test_table() -> None:
+    assert console.table(["a", "b"], [["x", "10"], ["long", "1"]], right=(1,)) == (
+        "a      b\n────  ──\nx     10\nlong   1"
+    )
+
+
+def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> list[object]:
+    shown: list[object] = []
+
+    class Bar:
+        def __enter__(self) -> Bar:
+            return self
+
+        def update(self, n: int) -> None:
+            shown.append(n)
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("end")
+
+    clock = iter([0.0, 0.1, waited_s, waited_s, waited_s])
+    monkeypatch.setattr("gan_serve.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("gan_serve.progress.sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr(console, "progress", lambda length, label: shown.append((length, label)) or Bar())
+    with Progress(100, "drawing") as progress:
+        for _ in range(3):
+            progress.update(10)
+    return shown
+
+
+def test_progress_shows_after_two_seconds_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bar(monkeypatch, terminal=True, waited_s=2.5) == [(100, "drawing"), 20, 10, "end"]
+    assert bar(monkeypatch, terminal=True, waited_s=1.5) == []
+    assert bar(monkeypatch, terminal=False, waited_s=9.0) == []

@@ -1,0 +1,114 @@
+"""`Generator`: an image depends on its seed and class, and on nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gan_serve
+from gan_serve.errors import GanportError
+from gan_serve.images import to_pixels
+from gan_serve.latents import latents
+from gan_serve.onnx_generator import OnnxGenerator
+
+
+def test_generate_through_the_library(model_path: Path) -> None:
+    generator = gan_serve.load(model_path, provider="cpu")
+    pixels_NHWC = generator.generate(seeds=range(25))
+    assert pixels_NHWC.shape == (25, 6, 5, 3)
+    assert pixels_NHWC.dtype == np.uint8
+    assert generator.provider == "cpu"
+    assert isinstance(generator, gan_serve.Generator)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 25, 1000])
+def test_images_do_not_depend_on_the_batch(generator: OnnxGenerator, batch_size: int) -> None:
+    np.testing.assert_array_equal(generator.generate(range(25), batch_size=batch_size), generator.generate(range(25)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_images_do_not_depend_on_the_threads(generator: OnnxGenerator, model_path: Path, threads: int) -> None:
+    other = OnnxGenerator(model_path, "cpu", threads, spin=threads == 2)
+    assert other.threads == threads
+    np.testing.assert_array_equal(other.generate(range(25)), generator.generate(range(25)))
+
+
+def test_a_seed_is_an_image(generator: OnnxGenerator) -> None:
+    every = generator.generate(range(7, 32))
+    np.testing.assert_array_equal(every[3:5], generator.generate([10, 11]))
+    np.testing.assert_array_equal(every[::-1], generator.generate(range(31, 6, -1)))
+    assert len(np.unique(every.reshape(25, -1), axis=0)) == 25
+
+
+def test_pixels_are_the_image_rounded(generator: OnnxGenerator) -> None:
+    image_NCHW, pixels_NHWC = generator.run(latents(range(50), 4))
+    np.testing.assert_array_equal(to_pixels(image_NCHW), pixels_NHWC)
+
+
+def test_stream_takes_more_seeds_than_memory_holds(generator: OnnxGenerator) -> None:
+    stream = generator.stream(range(10**15), batch_size=3)
+    first, second = next(stream), next(stream)
+    np.testing.assert_array_equal(np.concatenate([first, second]), generator.generate(range(6)))
+
+
+def test_no_seeds_give_no_images(generator: OnnxGenerator) -> None:
+    assert generator.generate([]).shape == (0, 6, 5, 3)
+
+
+def test_more_images_than_memory_holds_are_refused(generator: OnnxGenerator) -> None:
+    with pytest.raises(GanportError, match="images of 5x6 do not fit into memory"):
+        generator.generate(range(2**52))
+
+
+def test_classes(conditional: OnnxGenerator) -> None:
+    every = conditional.generate(range(6))
+    np.testing.assert_array_equal(every, conditional.generate(range(6), [0, 1, 2, 0, 1, 2]))
+    one = conditional.generate(range(6), 2)
+    np.testing.assert_array_equal(one[[2, 5]], every[[2, 5]])
+    assert (one[0] != every[0]).any()
+    np.testing.assert_array_equal(conditional.generate(range(6), np.int64(2)), one)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(conditional.generate(range(7), [2] * 7, batch_size=2)[:6], one)
+    assert conditional.generate([], []).shape == (0, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (3, "class 3 does not exist"),
+        (-1, "class -1 does not exist"),
+        ([0, 1, 9], "class 9 does not exist"),
+        ([0, -2, 1], "class -2 does not exist"),
+        ([0, 1], "expected one label, or one per seed (3), got 2"),
+        ([[0, 1, 2]], "expected one label, or one per seed (3), got 3"),
+        (1.5, "labels must be integers"),
+        (["cat"] * 3, "labels must be integers"),
+    ],
+)
+def test_wrong_classes(conditional: OnnxGenerator, labels: object, message: str) -> None:
+    with pytest.raises(GanportError, match=re.escape(message)):
+        conditional.generate(range(3), labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": 0}, "this generator has no classes"),
+        ({"labels": [0, 0]}, "this generator has no classes"),
+        ({"batch_size": 0}, "batch size must be at least 1, got 0"),
+        ({"truncation": 0.01}, "truncation must be a finite number"),
+        ({"seeds": [-3]}, "a seed must lie in"),
+    ],
+)
+def test_wrong_requests_fail_before_the_first_image(
+    generator: OnnxGenerator, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(GanportError, match=re.escape(message)):
+        generator.stream(**{"seeds": [0, 1], **arguments})  # type: ignore[arg-type]
+
+
+def test_unknown_attribute_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = gan_serve.nothing  # type: ignore[attr-defined]

@@ -1,0 +1,366 @@
+"""What OnnxGenerator makes of files: ours, a stranger's, and files that are no generators."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import gan_serve
+from gan_serve import runtimes
+from gan_serve.errors import ContractError, GanportError, JobError
+from gan_serve.latents import latents
+from gan_serve.onnx_generator import OnnxGenerator
+from serve import onnx_files
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def load(proto: onnx.ModelProto) -> OnnxGenerator:
+    return OnnxGenerator(proto.SerializeToString(), "cpu", 1, where="m.onnx")
+
+
+def ours() -> onnx.ModelProto:
+    about = onnx_files.contract()
+    return onnx_files.model(about, onnx_files.weights(about))
+
+
+def without_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
+    del proto.metadata_props[:]
+    return proto
+
+
+# ── ours ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ours_from_a_path_and_from_bytes(model_path: Path) -> None:
+    from_path, from_bytes = OnnxGenerator(model_path, "cpu"), OnnxGenerator(model_path.read_bytes(), "cpu")
+    assert from_path.sha256 == from_bytes.sha256
+    assert from_path.contract == from_bytes.contract
+    assert from_path.ours
+    assert from_path.contract.name == "tiny"
+    assert from_path.threads >= 1
+    np.testing.assert_array_equal(from_path.generate(range(3)), from_bytes.generate(range(3)))
+
+
+def set_key(key: str, value: str) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        next(pair for pair in proto.metadata_props if pair.key == key).value = value
+
+    return change
+
+
+def drop_key(key: str) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        kept = [pair for pair in proto.metadata_props if pair.key != key]
+        del proto.metadata_props[:]
+        proto.metadata_props.extend(kept)
+
+    return change
+
+
+def rename_output(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        node.output[:] = ["picture" if name == "image" else name for name in node.output]
+        node.input[:] = ["picture" if name == "image" else name for name in node.input]
+    proto.graph.output[0].name = "picture"
+
+
+def bake_batch(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_key("gan.contract", "2"), "m.onnx has contract version 2, this ganport reads 1"),
+        (set_key("gan.contract", '"x"'), "contract version x"),
+        (set_key("gan.image", "{"), "m.onnx: metadata gan.image is not JSON"),
+        (set_key("gan.image", "[3, 6, 5]"), "m.onnx: its gan.* metadata is incomplete"),
+        (set_key("gan.image", '{"channels": 2, "height": 6, "width": 5}'), "images must have 1 or 3 channels, got 2"),
+        (set_key("gan.latent", '{"law": "cauchy", "z_dim": 4}'), "latent must be one of normal, uniform"),
+        (set_key("gan.value_range", "[1, -1]"), "value_range must be (black, white)"),
+        (set_key("gan.golden", '[{"seed": 1}]'), "m.onnx: its gan.* metadata is incomplete"),
+        (set_key("gan.golden", "7"), "m.onnx: its gan.* metadata is incomplete"),
+        (drop_key("gan.spec"), "m.onnx: its gan.* metadata is incomplete ('spec')"),
+        (
+            set_key("gan.latent", '{"law": "normal", "z_dim": 5}'),
+            "m.onnx: its metadata says that it takes tensor(float) z (?, 5), its graph tensor(float) z (?, 4)",
+        ),
+        (
+            set_key("gan.image", '{"channels": 3, "height": 5, "width": 6}'),
+            "its metadata says that it gives tensor(float) image (?, 3, 5, 6)",
+        ),
+        (
+            set_key("gan.classes", '{"n": 2, "names": []}'),
+            "its metadata says that it takes label (?), its graph does not",
+        ),
+        (rename_output, "its metadata says that it gives image (?, 3, 6, 5), its graph does not"),
+        (bake_batch, "m.onnx: the batch of z is fixed at 1"),
+    ],
+)
+def test_metadata_that_does_not_fit(change: Change, message: str) -> None:
+    proto = ours()
+    change(proto)
+    with pytest.raises(ContractError, match=re.escape(message)):
+        load(proto)
+
+
+def test_an_input_that_the_metadata_does_not_name() -> None:
+    proto = ours()
+    proto.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", 1]))
+    with pytest.raises(ContractError, match="its graph takes noise, its metadata does not"):
+        load(proto)
+
+
+def test_a_run_that_fails_says_the_batch(generator: OnnxGenerator) -> None:
+    with pytest.raises(JobError, match="cpu failed on a batch of 2"):
+        generator.run(np.zeros((2, 3), np.float32))
+
+
+# ── a stranger's ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("shape", [["batch", 7], ["batch", 7, 1, 1], [None, 7]])
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_a_file_without_metadata(shape: list[object], element: int) -> None:
+    generator = load(onnx_files.foreign(shape, ["batch", 3, 6, 4], element=element))
+    assert not generator.ours
+    assert generator.contract.z_dim == 7
+    assert generator.contract.image == (3, 6, 4)
+    assert generator.contract.assumptions == (
+        "noise is a latent whose components are N(0, 1)",
+        "black is -1 and white is 1",
+    )
+    pixels_NHWC = generator.generate(range(5))
+    assert pixels_NHWC.shape == (5, 6, 4, 3)
+    np.testing.assert_array_equal(generator.generate(range(5), batch_size=2), pixels_NHWC)
+    image_NCHW, _ = generator.run(latents(range(5), 7))
+    assert image_NCHW.dtype == np.float32
+    weights = np.random.default_rng(1).standard_normal((7, 72)).astype(np.float32)
+    expected = np.tanh(latents(range(5), 7) @ weights).reshape(5, 3, 6, 4)
+    np.testing.assert_allclose(image_NCHW, expected, atol=0.01 if element == TensorProto.FLOAT16 else 1e-5)
+
+
+def test_our_graph_without_its_metadata_draws_the_same(generator: OnnxGenerator) -> None:
+    stripped = load(without_metadata(ours()))
+    np.testing.assert_array_equal(stripped.generate(range(8)), generator.generate(range(8)))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 9])
+def test_a_fixed_batch_is_honoured(n: int) -> None:
+    fixed = load(onnx_files.foreign([4, 7], [4, 1, 6, 6]))
+    free = load(onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6]))
+    assert "the batch is fixed at 4: images are drawn 4 at a time" in fixed.contract.assumptions
+    np.testing.assert_array_equal(fixed.generate(range(n)), free.generate(range(n)))
+
+
+def test_sizes_that_only_the_first_image_shows() -> None:
+    generator = load(onnx_files.foreign(["batch", 7], ["batch", 3, "h", "w"]))
+    assert generator.contract.image == (3, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "note"),
+    [
+        ("Sigmoid", 1.0, "no value is below 0: if black is 0, the images will look pale"),
+        ("Identity", 3.0, "what is beyond -1 … 1 is clamped"),
+    ],
+)
+def test_odd_values_are_pointed_out(activation: str, scale: float, note: str) -> None:
+    proto = onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6], activation=activation, scale=scale)
+    assert note in load(proto).contract.assumptions[-1]
+
+
+def test_assumptions_are_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6]).SerializeToString())
+    with pytest.warns(UserWarning, match=re.escape("foreign.onnx has no gan.* metadata; assumed: noise is")) as caught:
+        gan_serve.load(path, provider="cpu")
+    assert [Path(warning.filename).name for warning in caught] == [Path(__file__).name]
+    said: list[str] = []
+    runtimes.load(path, say=said.append)
+    assert len(said) == 1
+    runtimes.load(path)  # no warning: nobody asked
+
+
+def two_inputs() -> onnx.ModelProto:
+    about = onnx_files.contract(n_classes=3)
+    return without_metadata(onnx_files.model(about, onnx_files.weights(about)))
+
+
+def integer_input() -> onnx.ModelProto:
+    proto = without_metadata(ours())
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    proto.graph.input[0].name = "tokens"
+    proto.graph.node.insert(0, helper.make_node("Cast", ["tokens"], ["z"], to=TensorProto.FLOAT))
+    return proto
+
+
+def nan_weights() -> onnx.ModelProto:
+    proto = onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6])
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((7, 36), np.nan, np.float32), "W"))
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("proto", "message"),
+    [
+        (
+            onnx_files.foreign(["batch", 3, 8, 8], ["batch", 10]),
+            "m.onnx looks like a classifier or discriminator, not a generator: noise (?, 3, 8, 8) to out (?, 10)",
+        ),
+        (
+            onnx_files.foreign(["batch", 3, 8, 8], ["batch", 3, 8, 8]),
+            "m.onnx looks like an image-to-image network, not a generator",
+        ),
+        (onnx_files.foreign(["batch", 7], ["batch", 10]), "m.onnx gives no images (batch, C, H, W): out (?, 10)"),
+        (onnx_files.foreign(["batch", 7], ["batch", 6, 6, 3]), "channels last; expected (batch, channels, H, W)"),
+        (onnx_files.foreign(["batch", 7], ["batch", 4, 6, 6]), "expected images of 1 or 3 channels"),
+        (onnx_files.foreign(["batch", "d"], ["batch", 3, 6, 6]), "m.onnx does not say how long its latent is"),
+        (onnx_files.foreign(["batch", 7, 1], ["batch", 3, 6, 6]), "expected a latent (batch, D) or (batch, D, 1, 1)"),
+        (two_inputs(), "m.onnx takes z (?, 4) and label (?); without gan.* metadata, only one latent can be fed"),
+        (integer_input(), "m.onnx is not a generator: it takes tensor(int64) tokens (?, 4)"),
+        (nan_weights(), "m.onnx draws NaN or infinity"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_files_that_are_no_generators(proto: onnx.ModelProto, message: str) -> None:
+    with pytest.raises(ContractError, match=re.escape(message)) as caught:
+        load(proto)
+    assert caught.value.hint
+
+
+# ── files that are no models ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def torch_zip(tmp_path: Path) -> bytes:
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("archive/data.pkl", b"x")
+    return (tmp_path / "z").read_bytes()
+
+
+MODEL = ours().SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (b"", "is empty, expected an ONNX model", "download"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "is a Git LFS pointer",
+            "git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html>404</html>", "is a web page, expected an ONNX model", "not the page"),
+        (b"<HTML><body>", "is a web page", "not the page"),
+        (json.dumps({"z_dim": 4}).encode(), "is JSON, expected an ONNX model", ".onnx"),
+        (b"[1, 2]", "is JSON", ".onnx"),
+        (b"\x80\x02}q\x00.", "is a checkpoint (pickle or safetensors)", "gan-export onnx --ckpt"),
+        (struct.pack("<Q", 60) + b'{"w":{"dtype":"F32"}}', "is a checkpoint (pickle or safetensors)", "gan-export"),
+        (b"\x00" * 64, "is not an ONNX model", "gan-export onnx"),
+        (b"\x93NUMPY\x01\x00", "is not an ONNX model", "gan-export onnx"),
+        (b"\x08", "is not a whole ONNX model: it was cut short or is damaged", "again"),
+        (b"\x08\x08garbage, garbage", "is not a whole ONNX model", "again"),
+        (MODEL[:100], "is not a whole ONNX model", "again"),
+        (MODEL[: len(MODEL) // 2], "is not a whole ONNX model", "again"),
+        (MODEL[:-1], "is not a whole ONNX model", "again"),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_files_that_are_no_models(tmp_path: Path, content: bytes, message: str, hint: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ContractError, match=re.escape(f"{path} {message}")) as caught:
+        gan_serve.load(path)
+    assert hint in caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_is_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(torch_zip(tmp_path))
+    with pytest.raises(ContractError, match="is a zip archive") as caught:
+        gan_serve.load(tmp_path / "m.onnx")
+    assert "gan-export onnx --ckpt" in caught.value.hint
+
+
+def test_weights_in_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    # Over a kilobyte, so that onnx moves it out.
+    proto = onnx_files.foreign(["batch", 64], ["batch", 3, 6, 6])
+    expected = load(proto).generate(range(2))
+    onnx.save(proto, path, save_as_external_data=True, location="m.data")
+    assert (tmp_path / "m.data").exists()
+    np.testing.assert_array_equal(OnnxGenerator(path, "cpu").generate(range(2)), expected)
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ContractError, match="keeps weights in another file, which is missing"):
+        OnnxGenerator(path, "cpu")
+    (tmp_path / "m.data").write_bytes(b"short")
+    with pytest.raises(ContractError, match="keeps weights in another file"):
+        OnnxGenerator(path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda proto: setattr(proto, "ir_version", 99),
+            "is newer than the installed onnxruntime reads (IR version: 99)",
+        ),
+        (lambda proto: setattr(proto.opset_import[0], "version", 99), "reads (opset 99)"),
+        (lambda proto: setattr(proto.graph.node[0], "op_type", "Foo"), "onnxruntime cannot load m.onnx:"),
+        (lambda proto: setattr(proto.graph.node[0], "domain", "my.ops"), "onnxruntime cannot load m.onnx:"),
+    ],
+)
+def test_graphs_that_onnxruntime_refuses(change: Change, message: str) -> None:
+    proto = ours()
+    change(proto)
+    with pytest.raises(GanportError, match=re.escape(message)) as caught:
+        load(proto)
+    assert "\n" not in str(caught.value)
+    assert "[ONNXRuntimeError]" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("missing.onnx", "no model at", "check the path"),
+        ("", "is a folder, expected a model file", "g.onnx"),
+        ("g.pth", "is a checkpoint by its name, expected .onnx", "gan-export onnx --ckpt"),
+        ("g.safetensors", "is a checkpoint by its name", "gan-export onnx --ckpt"),
+        ("g.tflite", "a model's name ends in .onnx", "rename"),
+        ("g", "a model's name ends in .onnx", "rename"),
+        ("x" * 300 + ".onnx", "cannot be read: File name too long", "permissions"),
+    ],
+)
+def test_paths_that_are_no_models(tmp_path: Path, name: str, message: str, hint: str) -> None:
+    if name.startswith("g"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(GanportError, match=re.escape(message)) as caught:
+        gan_serve.load(tmp_path / name)
+    assert hint in caught.value.hint
+
+
+def test_a_device_is_no_model() -> None:
+    with pytest.raises(GanportError, match="/dev/null is not a regular file"):
+        gan_serve.load("/dev/null")
+
+
+def test_the_suffix_may_be_written_large(tmp_path: Path) -> None:
+    path = tmp_path / "G.ONNX"
+    path.write_bytes(MODEL)
+    assert gan_serve.load(path, "cpu").contract.name == "tiny"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_wrong_threads(model_path: Path, threads: int) -> None:
+    with pytest.raises(GanportError, match=f"threads must be 1 … 1024, got {threads}"):
+        OnnxGenerator(model_path, threads=threads)
