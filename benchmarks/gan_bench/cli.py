@@ -34,9 +34,9 @@ MIN_CALLS_PER_WINDOW = 34
 HELP = """Measure how fast a generator file draws here: images/s, latency, start-up time, memory.
 
 One row per provider, number of threads and batch size. Each row runs in a process of its own; windows of all rows
-are taken in turn, so that a machine that drifts drifts for all of them, until the last three windows of each row
-come within 10 % (else the row is marked unstable). A row whose pixels are not those of the CPU provider is struck
-out, however fast it is. The table goes to stdout; docs/benchmarks.md says what each number means.
+are taken in turn, so that a machine that drifts drifts for all of them, until each row has settled: its last three
+windows, and most of all, within 10 % (else it is marked unstable). A row whose pixels are not those of the CPU
+provider is struck out, however fast it is. The table goes to stdout; docs/benchmarks.md says what each number means.
 
 \b
 Examples:

@@ -45,7 +45,7 @@ def notes(record: Json) -> list[str]:
     lines = [f"{_name(row)}: {row['status']}: {row['reason']}" for row in rows if row["reason"]]
     if any(row["status"] == "unstable" for row in rows):
         lines.append(
-            f"unstable: within {record['settings']['max_rounds']} rounds no three windows in a row came within 10 %; "
+            f"unstable: not settled within 10 % after {record['settings']['max_rounds']} rounds: quote its range, "
             "stop other work, or allow more with --rounds"
         )
     if any(row["latency_calls"] and row["latency_p99_ms"] is None for row in rows):

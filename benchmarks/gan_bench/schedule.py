@@ -2,8 +2,8 @@
 
 A machine drifts: clocks fall as it warms, neighbours come and go. Measured one after the other, rows would each meet
 a different machine; taken in turn, one window of each row a round, all meet the same. Each round starts
-one row further, so that no row always follows the same neighbour. A row whose last three windows agree rests; one
-that never comes to agree within the rounds allowed is reported as unstable, with its whole range.
+one row further, so that no row always follows the same neighbour. A row that has settled (`stats.stable`) rests; one
+that does not within the rounds allowed is reported as unstable, with its whole range.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from gan_bench.stats import AGREEING_WINDOWS, agree
+from gan_bench.stats import AGREEING_WINDOWS, stable
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Track(Generic[T]):
 
     @property
     def stable(self) -> bool:
-        return agree(self.rates)
+        return stable(self.rates)
 
     @property
     def done(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 AGREEING_WINDOWS = 3
 AGREEMENT = 0.10
-"""A row is stable when its last three windows lie within 10 % of their median, highest to lowest."""
+"""A row is stable when its last three windows agree within 10 %; see `stable`."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,17 @@ def percentile(ordered: Sequence[float], percent: int) -> float | None:
     return ordered[rank - 1]
 
 
-def agree(windows: Sequence[float], count: int = AGREEING_WINDOWS, tolerance: float = AGREEMENT) -> bool:
-    """Whether the last `count` windows lie within `tolerance` of their median, highest to lowest."""
+def stable(windows: Sequence[float], count: int = AGREEING_WINDOWS, tolerance: float = AGREEMENT) -> bool:
+    """Whether windows have settled, in two conditions.
+
+    The last `count` lie within `tolerance` of their median, highest to lowest; and more than half of all windows lie
+    within `tolerance` of that median, so that the median of all does too. Without the second, three windows that happen
+    to be equally disturbed would settle a row whose speed is another: 562, 206, 575, 660, 209, 379, 382, 369.
+    """
     if len(windows) < count:
         return False
     latest = spread(windows[-count:])
-    return latest.median > 0 and latest.high - latest.low <= tolerance * latest.median
+    if not (latest.median > 0 and latest.high - latest.low <= tolerance * latest.median):
+        return False
+    near = sum(abs(window - latest.median) <= tolerance * latest.median for window in windows)
+    return 2 * near > len(windows)

@@ -178,7 +178,7 @@ def test_a_row_that_fails_leaves_the_others(
 
 @pytest.mark.parametrize("plan", ["hang-at-open", "hang-later"])
 def test_a_row_that_hangs_is_given_up(model: Path, sabotage: list[str], plan: str) -> None:
-    hanging, other = measure_with(model, [plan, "cpu"], sabotage, timeout_s=4)
+    hanging, other = measure_with(model, [plan, "cpu"], sabotage, timeout_s=5)
     assert hanging.status == "failed"
     assert "no answer to" in hanging.failure
     assert other.status in ("ok", "unstable")

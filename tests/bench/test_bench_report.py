@@ -124,7 +124,7 @@ def test_notes() -> None:
     assert notes(made_of(result())) == []
     said = notes(made_of(result(failure="killed by SIGKILL"), result(1, stable=False), result(2, calls=30)))
     assert said[0] == "cpu, threads auto, batch 8: failed: killed by SIGKILL"
-    assert "within 12 rounds" in said[1]
+    assert "after 12 rounds" in said[1]
     assert "too few to tell" in said[2]
 
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from gan_bench.stats import Spread, agree, percentile, spread
+from gan_bench.stats import Spread, percentile, spread, stable
 
 
 def test_spread_discards_nothing() -> None:
@@ -56,9 +56,27 @@ def test_percentile_refuses(percent: int) -> None:
         ([94.9, 100.0, 105.0], False),
         ([50.0, 100.0, 101.0, 102.0], True),  # a slow start is forgotten once three agree
         ([100.0, 101.0, 102.0, 50.0], False),  # agreement of the past is not
+        ([50.0, 60.0, 100.0, 101.0, 102.0], True),
+        ([50.0, 60.0, 70.0, 100.0, 101.0, 102.0], False),  # half is not most
+        ([50.0, 60.0, 70.0, 100.0, 101.0, 102.0, 100.0], True),
+        ([562.0, 206.0, 575.0, 660.0, 209.0, 379.0, 382.0, 369.0], False),  # agreement by accident
         ([0.0, 0.0, 0.0], False),
         ([100.0, math.nan, 100.0], False),
     ],
 )
-def test_agreement_is_of_the_last_three_windows(windows: list[float], expected: bool) -> None:
-    assert agree(windows) is expected
+def test_stable_is_three_that_agree_and_most_of_all(windows: list[float], expected: bool) -> None:
+    assert stable(windows) is expected
+
+
+def test_the_median_of_a_stable_row_is_near_its_last_three() -> None:
+    generator = random.Random(0)
+    settled = 0
+    for _ in range(20_000):
+        windows = [generator.choice((40.0, 70.0, 100.0)) * generator.uniform(0.95, 1.05) for _ in range(9)]
+        for count in range(3, len(windows) + 1):
+            if stable(windows[:count]):
+                settled += 1
+                agreed = spread(windows[count - 3 : count]).median
+                assert abs(spread(windows[:count]).median - agreed) <= 0.1 * agreed + 1e-9
+                break
+    assert 1000 < settled < 20_000
