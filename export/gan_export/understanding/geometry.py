@@ -152,10 +152,12 @@ def _orientation(chain: Chain, index: int, rule: Rule) -> float:
     step = chain.steps[index]
     if len(step.kinds) == 1:
         return 3.0 if rule.kind == "conv" and index == 0 else 0.0
+    odd = step.unit.shape[-1] % 2 == 1
     told = [other.kinds[0] for other in chain.steps if len(other.kinds) == 1]
     if told:
-        return 0.0 if rule.kind in told else 1.5
-    usual = "conv" if step.unit.shape[-1] % 2 else "conv_transpose"
+        refines = odd and rule.kind == "conv"
+        return 0.0 if rule.kind in told else 0.5 if refines else 1.5
+    usual = "conv" if odd else "conv_transpose"
     return 0.0 if rule.kind == usual else 1.5
 
 
