@@ -108,6 +108,17 @@ def test_pictures_and_reports_change_no_weight(start_run: StartRun) -> None:
     assert_same_bits(often.run_dir.path, seldom.run_dir.path, "last.pt", ("/seconds", "/config"))
 
 
+def test_saved_between_reports_when_they_are_long_apart(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    monkeypatch.setattr("gan_trainer.loop.SAVE_EVERY_S", 0.0)
+    training = start_run(limit=Limit("steps", 4), report_every=100)
+    save = training._save_generator
+    monkeypatch.setattr(training, "_save_generator", lambda target: (saved.append(training.state.step), save(target)))
+    training.run()
+    assert saved == [1, 2, 3, 4, 4]
+    assert [line["step"] for line in training.run_dir.read_log()] == [4]
+
+
 def test_seeds_differ_and_repeat(start_run: StartRun) -> None:
     def weights(name: str, seed: int) -> torch.Tensor:
         training = start_run(limit=Limit("steps", 2), name=name, seed=seed)

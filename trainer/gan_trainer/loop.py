@@ -3,6 +3,7 @@
 for step: batch, latents → train_step → EMA       (nothing waits for the device)
 print:    the step's losses on the terminal
 report:   losses checked for NaN, weights too; log.jsonl, last.pt, g.pt
+save:     last.pt and g.pt alone, where reports are more than a minute apart
 sample:   the fixed latents drawn with the weights that g.pt would hold
 """
 
@@ -34,6 +35,10 @@ from gan_trainer.stop import StopRequest
 
 PICTURE_SHARE = 0.05
 """Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
+
+
+SAVE_EVERY_S = 60.0
+"""A kill -9 costs at most this time, on machines where a report takes long to come."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class Training:
         self._began = 0.0
         self._last_report = (0, 0.0)
         self._reported = state.step
+        self._printed = -1
         self._saved: int | None = None
+        self._saved_at = 0.0
         self._aside = 0.0
         self._picture_seconds = self._picture_cost = 0.0
 
@@ -103,6 +110,7 @@ class Training:
     def _start(self) -> None:
         now = time.monotonic()
         self._began = now - self.state.seconds
+        self._saved_at = now
         self._last_report = (self.state.images, now)
         if self.state.step == 0:
             self.state.save(self.run_dir.last)
@@ -146,6 +154,9 @@ class Training:
         elif recipe.print_every and step % recipe.print_every == 0:
             self._read_losses()
             self.progress.line(self._line())
+            self._printed = step
+        if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
+            self._save()
         if step % recipe.sample_every == 0:
             began = time.monotonic()
             self._sample()
@@ -171,7 +182,8 @@ class Training:
             }
         )
         self._save()
-        self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
+        if self._printed != state.step:
+            self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
         self._reported = state.step
         self._last_report = (state.images, time.monotonic())
         self._aside = 0.0
@@ -211,7 +223,7 @@ class Training:
         self._check_weights()
         self.state.save(self.run_dir.last)
         self._save_generator(self.run_dir.generator)
-        self._saved = self.state.step
+        self._saved, self._saved_at = self.state.step, time.monotonic()
 
     def _save_generator(self, target: Path) -> None:
         state = self.state
