@@ -1,0 +1,80 @@
+"""When a draft rests on assumptions: what a person needs to decide.
+
+Beside the target go `NAME.candidates.png` (one row of images for each thing that an open choice may be) and
+`NAME.spec.json` (the draft, to edit and pass back with --spec).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+
+from gan_export.contact_sheet import U8, contact_sheet
+from gan_export.draft import Draft
+from gan_export.identify import describe, describe_value, unanswered
+from gan_export.understanding import with_value
+from gan_serve.atomic import write_bytes, write_text
+from gan_serve.generator import default_labels
+from gan_serve.images import to_pixels
+from gan_serve.latents import check_seeds, latents
+from gan_trainer.build import build
+
+IMAGES_A_ROW = 10
+ALTERNATIVES = 4
+MAX_ROWS = 16
+
+
+def spec_path(target: Path) -> Path:
+    """Where the draft of `target` is written."""
+    return target.with_suffix(".spec.json")
+
+
+def sheet_path(target: Path) -> Path:
+    """Where the contact sheet of `target` is written."""
+    return target.with_suffix(".candidates.png")
+
+
+def write_spec(draft: Draft, target: Path) -> Path:
+    """Writes the draft's spec beside `target`; returns its path."""
+    write_text(spec_path(target), draft.spec.dumps())
+    return spec_path(target)
+
+
+def write_sheet(draft: Draft, target: Path) -> Path:
+    """Writes the contact sheet beside `target`; returns its path."""
+    buffer = io.BytesIO()
+    contact_sheet(candidate_rows(draft)).save(buffer, "PNG")
+    write_bytes(sheet_path(target), buffer.getvalue())
+    return sheet_path(target)
+
+
+def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
+    """The draft's images, then those of each other value of an open choice, all else as drafted.
+
+    Seeds 0 … 9. A value that draws the same pixels says nothing, and is left out.
+    """
+    drafted = draw(draft)
+    rows = [("as drafted: " + ", ".join(describe(choice) for choice in draft.open_choices), drafted)]
+    asked = unanswered(draft)
+    for choice in sorted(draft.open_choices, key=lambda choice: choice not in asked):
+        for value in choice.alternatives[:ALTERNATIVES]:
+            pixels_NHWC = draw(with_value(draft, choice, value))
+            if len(rows) < MAX_ROWS and (pixels_NHWC != drafted).any():
+                where = describe(choice).removesuffix(describe_value(choice.value))
+                rows.append((f"{where}{describe_value(value)}", pixels_NHWC))
+    return rows
+
+
+def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
+    """Pixels uint8 (n, H, W, C) of seeds 0 … n - 1, drawn by PyTorch in eval mode."""
+    spec = draft.spec
+    module = build(spec).eval()
+    module.load_state_dict(draft.weights, strict=False)
+    seeds = check_seeds(range(n))
+    inputs = [torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))]
+    if spec.n_classes:
+        inputs.append(torch.from_numpy(default_labels(seeds, spec.n_classes)))
+    with torch.inference_mode():
+        return to_pixels(module(*inputs).numpy(), spec.value_range)

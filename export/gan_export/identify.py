@@ -1,0 +1,198 @@
+"""What a checkpoint is: reading, understanding and forensics put together, and the user's word above all three.
+
+    identify(path, answers) → Identified: what was read, the draft, and which of its choices still want an answer
+    source_of(identified)   → the `Source` the exporters take
+
+A draft is exported unasked when nothing in it is a mere assumption that could change the images: see `unanswered`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics import investigate
+from gan_export.reading import Reading, read_checkpoint
+from gan_export.source import Source, check_file, from_spec
+from gan_export.understanding import draft_candidates, draft_with_spec, with_value
+from gan_serve import console
+from gan_serve.errors import GanportError
+from gan_serve.latents import LatentLaw
+from gan_trainer.build import build
+
+OUTPUT_RANGES: dict[str, tuple[float, float]] = {
+    "tanh": (-1.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "identity": (-1.0, 1.0),
+}
+"""Output activations that can be asked for, and the values of (black, white) that each goes with."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the user says of a checkpoint that does not say it itself. None and False: not said.
+
+    key, raw, trust_pickle   see `gan_export.reading.read_checkpoint`
+    spec                     a JSON file of the whole `GeneratorSpec`
+    image                    (C, H, W) of the images
+    latent                   the latent law
+    output                   the output activation, one of `OUTPUT_RANGES`
+    value_range              the output values of (black, white)
+    accept                   take the draft's assumptions as they are
+    """
+
+    key: str | None = None
+    raw: bool = False
+    trust_pickle: bool = False
+    spec: Path | None = None
+    image: tuple[int, int, int] | None = None
+    latent: LatentLaw | None = None
+    output: str | None = None
+    value_range: tuple[float, float] | None = None
+    accept: bool = False
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A checkpoint and what it was found to be. `draft` is None for a checkpoint that gan-train wrote."""
+
+    reading: Reading
+    draft: Draft | None
+
+    @property
+    def unanswered(self) -> tuple[Choice, ...]:
+        return () if self.draft is None else unanswered(self.draft)
+
+
+def unanswered(draft: Draft) -> tuple[Choice, ...]:
+    """The open choices that an export must ask about.
+
+    Not asked about: a choice whose value the file was shown to have elsewhere (the eps of the last BatchNorm, where
+    all others have it), and the output activation, which is tanh in all but a few generators and is said aloud.
+    """
+    shown = {(c.field, _text(c.value)) for c in draft.choices if c.evidence.settled and c.field != "structure"}
+    return tuple(
+        choice
+        for choice in draft.open_choices
+        if choice.field != "output" and (choice.field, _text(choice.value)) not in shown
+    )
+
+
+def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = console.note) -> Identified:
+    """Finds out what the checkpoint at `path` is. Raises `GanportError` when it holds no generator that is a chain."""
+    reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+    if reading.ours is not None:
+        _refuse_answers(path, answers)
+        return Identified(reading, None)
+    if answers.spec is not None:
+        draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
+    else:
+        drafts = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
+        draft = investigate([_answered(candidate, answers) for candidate in drafts], on_note=on_note)
+    return Identified(reading, draft)
+
+
+def source_of(identified: Identified) -> Source:
+    """The generator as the exporters take it, with what it rests on in its assumptions."""
+    reading, draft = identified.reading, identified.draft
+    provenance: dict[str, Any] = {
+        "file": reading.path.name,
+        "sha256": reading.sha256,
+        "size_bytes": reading.size_bytes,
+        "format": reading.format,
+        "key": reading.chosen,
+    }
+    if reading.ours is not None:
+        ours = reading.ours
+        return from_spec(ours.spec, ours.module(), weights=ours.which, provenance=provenance, training=ours.training)
+    assert draft is not None
+    module = build(draft.spec)
+    missing = module.load_state_dict(draft.weights, strict=False).missing_keys
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    return from_spec(
+        draft.spec,
+        module,
+        weights=reading.which,
+        provenance=provenance | {"family": draft.family},
+        assumptions=tuple(f"{describe(choice)}: {choice.reason}" for choice in draft.open_choices),
+    )
+
+
+def describe(choice: Choice) -> str:
+    """A choice for people: "layer 3 eps 0.8", "latent law normal", "layer 7 activation leaky_relu 0.2"."""
+    where = "" if choice.layer is None else f"layer {choice.layer} "
+    field = {"latent": "latent law"}.get(choice.field, choice.field)
+    return f"{where}{field} {describe_value(choice.value)}"
+
+
+def describe_value(value: Any) -> str:
+    """A choice's value for people."""
+    if not isinstance(value, dict):
+        return str(value)
+    words = [str(value.get("name", value.get("mode", "")))]
+    if value.get("slope") is not None:
+        words.append(f"{value['slope']:g}")
+    if value.get("align_corners"):
+        words.append("(align_corners)")
+    if "value_range" in value:
+        black, white = value["value_range"]
+        words.append(f"in [{black:g}, {white:g}]")
+    return " ".join(word for word in words if word) or json.dumps(value)
+
+
+def read_spec(path: Path) -> Any:
+    """The JSON in a --spec file. Raises `GanportError` when there is none."""
+    path = check_file(path, "spec")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GanportError(
+            f"{path} is not JSON: {error}", hint="gan-export inspect writes one to start from"
+        ) from error
+
+
+def _answered(draft: Draft, answers: Answers) -> Draft:
+    """The draft with every answer in its place, as proved: nobody knows better than the user."""
+    for choice in draft.choices:
+        value: Any = None
+        if choice.field == "latent" and answers.latent is not None:
+            value = answers.latent
+        elif choice.field == "output" and (answers.output is not None or answers.value_range is not None):
+            name = answers.output or choice.value["name"]
+            value_range = answers.value_range or OUTPUT_RANGES[name]
+            value = {"name": name, "slope": None, "value_range": list(value_range)}
+        if value is not None:
+            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason="as you said")
+    return draft
+
+
+def _refuse_answers(path: Path, answers: Answers) -> None:
+    """An option that a checkpoint of ours leaves nothing to say about is an error, not ignored."""
+    given = [
+        option
+        for option, value in {
+            "--spec": answers.spec,
+            "--image": answers.image,
+            "--latent": answers.latent,
+            "--output-activation": answers.output,
+            "--value-range": answers.value_range,
+        }.items()
+        if value is not None
+    ]
+    if given:
+        raise GanportError(f"{path} says all of this itself, {given[0]} has no place", hint=f"leave out {given[0]}")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def with_spec_of(identified: Identified, spec: Any) -> Identified:
+    """The same weights under another spec, such as the one an artefact carries."""
+    return dataclasses.replace(identified, draft=draft_with_spec(identified.reading.tensors, spec))

@@ -1,0 +1,144 @@
+"""`gan-export inspect`: what a checkpoint is, for people and as JSON."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from typing import Any
+
+from gan_export.draft import Choice
+from gan_export.identify import Identified, describe
+from gan_serve.console import table
+from gan_trainer.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    LabelEmbedding,
+    Layer,
+    Linear,
+    Reshape,
+    Upsample,
+)
+from gan_trainer.spec import GeneratorSpec
+
+WIDTH = 100
+
+
+def render(identified: Identified, command: str) -> str:
+    """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
+    reading, draft = identified.reading, identified.draft
+    spec = spec_of(identified)
+    c, h, w = spec.image
+    parameters = spec.parameters
+    facts = [
+        ("file", f"{reading.path} ({reading.size_bytes:,} bytes, {reading.format})"),
+        ("sha256", reading.sha256),
+        ("weights", f"{reading.which}, {len(reading.tensors)} tensors, from {reading.chosen or 'the whole file'}"),
+        *[("", note) for note in reading.notes],
+        *[("passed over", f"{other.key or 'the file itself'}: {other.why}") for other in reading.candidates],
+        ("family", draft.family if draft else "gan-train's own: it says everything itself"),
+        ("draws", f"{w}x{h} {'grey' if c == 1 else 'RGB'} from {spec.z_dim} numbers, {spec.latent}"
+         + (f", {spec.n_classes} classes" if spec.n_classes else "")),
+        ("size", f"{parameters:,} weights"),
+    ]  # fmt: skip
+    if draft is not None and draft.fit is not None:
+        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
+    blocks = [
+        "\n".join(f"{label:<12}{text}" for label, text in facts),
+        table(
+            ("layer", "", "makes"),
+            [
+                (str(index), describe_layer(layer), "x".join(map(str, spec.shapes[index + 1])))
+                for index, layer in enumerate(spec.layers)
+            ],
+            right=[0],
+        ),
+    ]
+    if draft is not None:
+        blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
+        blocks += [textwrap.fill(note, WIDTH) for note in draft.notes]
+    blocks.append(f"next: {command}")
+    return "\n\n".join(blocks)
+
+
+def _evidence(choice: Choice) -> str:
+    """One choice: the evidence, what was chosen, and under it why."""
+    head = f"{choice.evidence:<8}{describe(choice)}"
+    return (
+        textwrap.fill(head, WIDTH, subsequent_indent=" " * 8)
+        + "\n"
+        + textwrap.fill(choice.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+    )
+
+
+def to_json(identified: Identified, command: str) -> dict[str, Any]:
+    """The same as JSON."""
+    reading, draft = identified.reading, identified.draft
+    return {
+        "file": str(reading.path),
+        "size_bytes": reading.size_bytes,
+        "sha256": reading.sha256,
+        "format": reading.format,
+        "weights": reading.which,
+        "key": reading.chosen,
+        "notes": list(reading.notes),
+        "passed_over": [{"key": c.key, "tensors": c.tensors, "why": c.why} for c in reading.candidates],
+        "tensors": {name: list(tensor.shape) for name, tensor in reading.tensors.items()},
+        "family": draft.family if draft else "ganport",
+        "misfit": draft.fit if draft else None,
+        "choices": [
+            {
+                "layer": choice.layer,
+                "field": choice.field,
+                "value": choice.value,
+                "evidence": str(choice.evidence),
+                "reason": choice.reason,
+                "alternatives": list(choice.alternatives),
+            }
+            for choice in (draft.choices if draft else ())
+        ],
+        "unanswered": [describe(choice) for choice in identified.unanswered],
+        "spec": spec_of(identified).to_json(),
+        "next": command,
+    }
+
+
+def spec_of(identified: Identified) -> GeneratorSpec:
+    """The spec of what was identified."""
+    if identified.draft is not None:
+        return identified.draft.spec
+    assert identified.reading.ours is not None
+    return identified.reading.ours.spec
+
+
+def next_command(identified: Identified, given: list[str]) -> str:
+    """The command that exports it: `given` are the options that were needed to get here."""
+    words = ["gan-export", "onnx", "--ckpt", str(identified.reading.path), *given]
+    if identified.unanswered:
+        words.append("--accept")
+    return shlex.join(words)
+
+
+def describe_layer(layer: Layer) -> str:
+    """One layer for people: "conv_transpose 100 → 256, k4 s1 p0"."""
+    match layer:
+        case Linear():
+            return f"linear {layer.in_features} → {layer.out_features}"
+        case Conv() | ConvTranspose():
+            extra = f" op{layer.output_padding}" if isinstance(layer, ConvTranspose) and layer.output_padding else ""
+            extra += f" groups {layer.groups}" if layer.groups > 1 else ""
+            extra += f" dilation {layer.dilation}" if layer.dilation > 1 else ""
+            sizes = f"k{layer.kernel} s{layer.stride} p{layer.padding}{extra}"
+            return f"{layer.kind} {layer.in_channels} → {layer.out_channels}, {sizes}"
+        case BatchNorm():
+            return f"batch_norm eps {layer.eps:g}"
+        case Activation():
+            return layer.name + (f" {layer.slope:g}" if layer.slope is not None else "")
+        case Upsample():
+            return f"upsample x{layer.factor} {layer.mode}"
+        case LabelEmbedding():
+            return f"label_embedding {layer.n_classes} x {layer.dim}, {layer.merge}"
+        case Reshape():
+            return "reshape"
+    return layer.kind
