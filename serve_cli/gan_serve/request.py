@@ -8,11 +8,9 @@ from pathlib import Path
 from gan_serve.classes import parse_classes
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_serve.latent_file import read_latents
 from gan_serve.plan import LatentPlan, Plan, SeedPlan
 from gan_serve.seeds import Seeds, count_from, parse_seeds
 from gan_serve.targets import Kind, Target, parse_target
-from gan_serve.walk import WalkPlan
 
 DEFAULT_N = 25
 
@@ -72,9 +70,13 @@ class Request:
         """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
         classes = parse_classes(self.classes, contract)
         if self.latents is not None:
+            from gan_serve.latent_file import read_latents
+
             return LatentPlan(contract, read_latents(self.latents, contract.z_dim), self.latents.name, classes)
         seeds = self._every_seed()
         if self.walk is not None:
+            from gan_serve.walk import WalkPlan
+
             return WalkPlan(contract, seeds, self.frames, classes, self.truncation)
         return SeedPlan(contract, seeds, classes, self.truncation)
 

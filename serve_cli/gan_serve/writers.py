@@ -7,7 +7,6 @@ written shows at once) and leaves it whole or not at all.
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -75,6 +74,8 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
             with temporary.open("wb") as file:
                 _stream_npy(file, plan, batches)
             return
+        import zipfile
+
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with archive.open("pixels.npy", "w", force_zip64=True) as file:
                 _stream_npy(file, plan, batches)

@@ -1,0 +1,262 @@
+"""gan-gen as a process: its imports, its end when it is stopped or the disk is full, and life without packages."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from serve import onnx_files
+
+START = "import sys; from gan_serve.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnx_files.save(tmp_path_factory.mktemp("process") / "g.onnx", onnx_files.contract(image=(3, 32, 32)))
+
+
+def start(cwd: Path, *arguments: object, before: str = "", **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", f"{before}\n{START}", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(command, cwd=cwd, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def run(cwd: Path, *arguments: object, before: str = "", **options: object) -> tuple[int, bytes, str]:
+    with start(cwd, *arguments, before=before, **options) as process:
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err.decode()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ── cold start ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Printed on the way out, after everything that the command needed was imported.
+LIST_MODULES = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+"""
+HEAVY = {
+    "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "rich", "PIL", "imageio_ffmpeg",
+    "concurrent.futures", "multiprocessing", "asyncio", "urllib.request", "http.client", "statistics", "numpy.random",
+    "numpy.ma", "numpy.testing", "gan_trainer", "gan_export", "gan_bench",
+}  # fmt: skip
+NOT_FOR_A_GRID = ("animation", "folder", "info", "selftest", "golden", "walk", "latent_file")
+
+
+def imported(cwd: Path, *arguments: object) -> set[str]:
+    code, _, err = run(cwd, *arguments, before=LIST_MODULES)
+    assert code == 0, err
+    return set(json.loads(err.splitlines()[-1]))
+
+
+def test_an_image_imports_what_it_needs_and_no_more(model: Path, tmp_path: Path) -> None:
+    modules = imported(tmp_path, "--model", model, "--n", 25)
+    assert "onnxruntime" in modules
+    assert not modules & HEAVY
+    assert not modules & {f"gan_serve.{name}" for name in NOT_FOR_A_GRID}
+    # typer, onnxruntime and numpy bring the rest; a jump here is something that a cold start pays for.
+    assert len(modules) < 450
+
+
+def test_no_entry_points_are_scanned_for_an_onnx_model(model: Path, tmp_path: Path) -> None:
+    forbid = """
+import importlib.metadata
+def scan(*_, **selection):
+    if selection.get("group") == "ganport.runtimes": raise AssertionError("scanned")
+    return real(**selection)
+real, importlib.metadata.entry_points = importlib.metadata.entry_points, scan
+"""
+    assert run(tmp_path, "--model", model, before=forbid)[0] == 0
+
+
+def test_help_needs_nothing(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "--help")
+    assert not modules & (HEAVY | {"numpy", "onnxruntime"})
+
+
+def test_version_needs_nothing(tmp_path: Path) -> None:
+    assert "numpy" not in imported(tmp_path, "--version")
+
+
+# ── packages that are absent ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def without(*packages: str) -> str:
+    """An import system in which these packages do not exist."""
+    return f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+BARE = without("torch", "onnx", "onnxruntime", "onnxscript", "torchvision", "matplotlib", "rich", "imageio_ffmpeg")
+
+
+def test_help_in_a_bare_environment(tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "--help", before=BARE)
+    assert (code, err) == (0, "")
+    assert b"Usage: gan-gen" in out
+
+
+def test_a_model_in_a_bare_environment_names_both_extras(model: Path, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "--model", model, before=BARE)
+    assert (code, out) == (2, b"")
+    assert err == (
+        "error: running ONNX models needs onnxruntime, which is not installed\n"
+        "hint: pip install 'ganport[cpu]', or 'ganport[cuda]' for an NVIDIA GPU\n"
+    )
+    assert names(tmp_path) == []
+
+
+def test_everything_but_onnxruntime_is_optional(model: Path, tmp_path: Path) -> None:
+    bare = without("torch", "onnx", "onnxscript", "torchvision", "matplotlib", "rich", "imageio_ffmpeg", "PIL")
+    for arguments in (["--n", 4], ["--n", 4, "--out", "many/"], ["--out", "o.npz"], ["--info"]):
+        code, _, err = run(tmp_path, "--model", model, *arguments, before=bare)
+        assert code == 0, err
+
+
+def test_torchscript_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "g.ts").write_bytes(b"PK\x03\x04")
+    code, _, err = run(tmp_path, "--model", "g.ts", before=without("torch", "onnx"))
+    assert code == 2
+    assert err == (
+        "error: running .ts models needs torch, which is not installed\nhint: pip install 'ganport[export]'\n"
+    )
+
+
+# ── a full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def limit_file_size(size_bytes: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
+@pytest.mark.parametrize("out", ["o.png", "o.webp", "o.jpg", "o.npy", "o.npz", "o/"])
+def test_a_full_disk_leaves_nothing(model: Path, tmp_path: Path, out: str) -> None:
+    code, shown, err = run(tmp_path, "--model", model, "--n", 100, "--out", out, preexec_fn=limit_file_size(1000))
+    assert (code, shown) == (2, b"")
+    first, second = err.splitlines()
+    assert first.startswith("error: no room to write o")
+    assert second == "hint: free some disk space, or write elsewhere"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_a_full_disk_leaves_no_walk(model: Path, tmp_path: Path, suffix: str) -> None:
+    code, _, err = run(tmp_path, "--model", model, "--walk", 3, "--out", f"w{suffix}", preexec_fn=limit_file_size(1000))
+    assert code == 2
+    assert err.startswith("error: no room to write w")
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_leaves_no_film(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    code, _, err = run(tmp_path, "--model", model, "--walk", 3, "--out", "w.mp4", preexec_fn=limit_file_size(1000))
+    assert code == 1
+    assert err.startswith("error: ffmpeg could not write the video")
+    assert "Traceback" not in err
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_keeps_the_old_file(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.png").write_bytes(b"old")
+    run(tmp_path, "--model", model, "--out", "o.png", preexec_fn=limit_file_size(1000))
+    assert (tmp_path / "o.png").read_bytes() == b"old"
+    assert names(tmp_path) == ["o.png"]
+
+
+# ── stopped half-way ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stop_half_way(model: Path, folder: Path, how: int) -> tuple[int, str]:
+    """Starts a run of a million files and sends it a signal when the first are there."""
+    with start(folder, "--model", model, "--n", 1_000_000, "--out", "many/") as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if (folder / "many").is_dir() and len(names(folder / "many")) > 50:
+                break
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "err"), [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_run_that_is_stopped_leaves_whole_files(model: Path, tmp_path: Path, how: int, code: int, err: str) -> None:
+    assert stop_half_way(model, tmp_path, how) == (code, err)
+    left = names(tmp_path / "many")
+    assert 50 < len(left) < 1_000_000
+    assert all(name.startswith("seed") for name in left)
+    for name in left:
+        with Image.open(tmp_path / "many" / name) as picture:
+            picture.load()
+
+
+def test_a_run_that_is_killed_leaves_no_broken_file_under_a_final_name(model: Path, tmp_path: Path) -> None:
+    assert stop_half_way(model, tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
+    for name in names(tmp_path / "many"):
+        if not name.startswith("."):
+            with Image.open(tmp_path / "many" / name) as picture:
+                picture.load()
+
+
+# ── stdout ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stdout_is_the_png_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    code, out, _ = run(tmp_path, "--model", model, "--out", "-")
+    assert code == 0
+    assert out.startswith(b"\x89PNG")
+    assert out.endswith(b"IEND\xaeB`\x82")
+    with Image.open(io.BytesIO(out)) as picture:
+        assert picture.size == (5 * 34 + 2, 5 * 34 + 2)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("arguments", [["--out", "-", "--n", 900], ["--info"]])
+def test_a_reader_that_goes_away(model: Path, tmp_path: Path, arguments: list[object]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    code, _, err = run(tmp_path, "--model", model, *arguments, stdout=writing)
+    os.close(writing)
+    assert code == 128 + signal.SIGPIPE
+    assert "Traceback" not in err
+    assert "error" not in err
+
+
+def test_onnxruntime_says_nothing(model: Path, tmp_path: Path) -> None:
+    _, out, err = run(tmp_path, "--model", model, "--n", 1)
+    assert out == b"g.png\n"
+    assert err == "1 image of 32x32, seeds 0, on cpu (auto)\n"
+
+
+def test_memory_does_not_grow_with_n(model: Path, tmp_path: Path) -> None:
+    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    report = f"import atexit, resource, sys\natexit.register(lambda: print({peak}, file=sys.stderr))"
+    peaks = []
+    for n in (100, 6000):
+        code, _, err = run(tmp_path, "--model", model, "--n", n, "--out", "o.npy", before=report)
+        assert code == 0, err
+        peaks.append(int(err.splitlines()[-1]))
+    # 6000 images are 18 MB.
+    assert peaks[1] - peaks[0] < 8_000
