@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -218,13 +220,42 @@ def test_a_full_disk_is_seen_before_the_first_file(gen: Gen, tmp_path: Path, mon
     assert gen("--model", "g.onnx", "--n", "3", "--out", "few/")[0] == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-@pytest.mark.parametrize("out", ["locked/o.png", "locked/o/", "locked/o.npy"])
-def test_a_folder_that_cannot_be_written(gen: Gen, tmp_path: Path, out: str) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    code, _, err = gen("--model", "g.onnx", "--out", out)
-    assert code == 2
-    assert err.startswith("error: cannot write locked/o")
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may write everywhere, so that a test as root has to be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX users")
+@pytest.mark.parametrize("out", ["o.png", "o/", "o.npy", "o.npz", "new/o.png"])
+def test_a_folder_that_cannot_be_written(gen: Gen, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    assert gen("--model", "g.onnx", "--out", out)[0] == 0  # imports everything while files can be read
+    with tempfile.TemporaryDirectory() as place:
+        locked = Path(place) / "locked"
+        locked.mkdir()
+        onnx_files.save(locked / "g.onnx")
+        Path(place).chmod(0o755)
+        locked.chmod(0o555)
+        monkeypatch.chdir(locked)
+        with nobody():
+            code, _, err = gen("--model", "g.onnx", "--out", out)
+        assert code == 2
+        assert err.startswith("error: cannot write ")
+        assert "Permission denied\nhint: choose a folder you may write to\n" in err
+        assert files(locked) == ["g.onnx"]
+        (locked / "g.onnx").chmod(0)
+        with nobody():
+            code, _, err = gen("--model", "g.onnx")
+        assert (code, err) == (2, "error: g.onnx cannot be read: Permission denied\nhint: check its permissions\n")
+        monkeypatch.chdir(place)
+        locked.chmod(0o755)
 
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
