@@ -492,7 +492,7 @@ UNSEEN_ALONE = {
     "constant noise",
     "weights written twice",
 }
-"""Too small for the golden set's pixels, or not to be told from weights. A file gives away everything else by itself."""
+"""Too small for the golden set's pixels, or not to be told from weights. A file betrays all else by itself."""
 
 
 @pytest.mark.parametrize("fault", [fault for fault in GRAPH_FAULTS if GRAPH_FAULTS[fault][0] == "dcgan"])

@@ -57,9 +57,9 @@ def canonical_names(model: onnx.ModelProto) -> onnx.ModelProto:
     model.producer_name, model.producer_version = PRODUCER, ""
     graph.name = GRAPH_NAME
     for value in (*graph.input, *graph.output):
-        batch = value.type.tensor_type.shape.dim[0]
-        if batch.HasField("dim_param"):
-            batch.dim_param = BATCH
+        for batch in value.type.tensor_type.shape.dim[:1]:
+            if batch.HasField("dim_param"):
+                batch.dim_param = BATCH
     if has_subgraphs(graph):
         return model
     names = {value.name: value.name for value in (*graph.input, *graph.output)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from gan_export.proof.report import Check
 from gan_export.proof.runs import Drawn, Runs
+from gan_serve.errors import GanportError
 from gan_serve.generator import F32, Generator
 from gan_serve.images import to_pixels
 
@@ -134,7 +135,11 @@ def _neighbours(generator: Generator, widest: Drawn, tolerance: float) -> Check:
     worst, where = 0.0, ""
     for row in range(min(ALONE, len(case.z))):
         label = None if case.label is None else case.label[row : row + 1]
-        image: F32 = generator.run(case.z[row : row + 1], label)[0]
+        try:
+            image: F32 = generator.run(case.z[row : row + 1], label)[0]
+        except GanportError as error:
+            name = "independent of neighbours"
+            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:g}", "", str(error))
         difference = float(np.abs(image[0] - widest.image[row]).max())
         if np.isnan(difference):
             difference = float("inf")
