@@ -52,6 +52,11 @@ def _check_writable(target: Path) -> None:
             folder = folder.parent
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        handle, name = tempfile.mkstemp(prefix=".gan-export-", dir=folder)
+        try:
+            handle, name = tempfile.mkstemp(prefix=".gan-export-", dir=folder)
+        except FileNotFoundError as error:  # a folder of the kernel's, such as /proc
+            raise GanportError(
+                f"cannot write {target}: no file can be made in {folder}", hint="write elsewhere"
+            ) from error
         os.close(handle)
         Path(name).unlink()

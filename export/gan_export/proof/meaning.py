@@ -72,7 +72,7 @@ def _in_range(generator: Generator, runs: Runs) -> Check:
     outside = 100.0 * float(np.mean((finite < black - slack) | (finite > white + slack)))
     low, high = float(finite.min()), float(finite.max())
     span = f"values {low:.3g} to {high:.3g} in [{black:g}, {white:g}]"
-    pale = low > middle or high < middle
+    pale = low >= middle or high <= middle
     if pale:
         span += ": only half of the range is used, is it the right one?"
     limit = f"<= {100 * MAX_OUTSIDE:g}"

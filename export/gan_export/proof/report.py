@@ -137,7 +137,8 @@ class Report:
         first = self.failed[0]
         limit = f", expected {first.limit}" if first.limit else ""
         where = f" ({first.detail})" if first.detail else ""
-        more = f"; {len(self.failed) - 1} more checks fail" if len(self.failed) > 1 else ""
+        others = len(self.failed) - 1
+        more = f"; {others} more {'checks fail' if others > 1 else 'check fails'}" if others else ""
         return ProofError(
             f"{self.file} is not proved: {first.section}: {first.name}: {first.value_text}{limit}{where}{more}",
             hint="; ".join(["the table lists every check", outcome]) if outcome else "the table lists every check",

@@ -1,0 +1,346 @@
+"""The command gan-export, as a person meets it: what it prints, where, and how it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.tiny import save_checkpoint, spec_of
+from gan_export import cli
+from gan_serve import console
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            console.run(cli.app, cli.NAME, [str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(done.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "g.pt")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("command", "suffix"), [("onnx", ".onnx"), ("torchscript", ".ts")])
+def test_export_prints_the_proof_and_the_path(command: str, suffix: str, run: Run, ckpt: Path) -> None:
+    code, out, err = run(command, "--ckpt", ckpt)
+    assert code == 0, err
+    target = ckpt.with_suffix(suffix)
+    assert out.splitlines()[-1] == str(target)
+    assert out.splitlines()[-2].startswith("proved against PyTorch")
+    assert "FAIL" not in out
+    assert err.strip() == f"{ckpt}: dcgan-28, ema weights, z 8 → 28x28x3"
+    assert names(ckpt.parent) == sorted(["g.pt", target.name])
+
+
+def test_export_as_json_and_to_a_report(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    out_path, report_path = tmp_path / "new" / "faces.onnx", tmp_path / "faces.json"
+    code, out, _ = run("onnx", "--ckpt", ckpt, "--out", out_path, "--report", report_path, "--json", "--opset", 20)
+    assert code == 0
+    values = json.loads(out)
+    assert values["path"] == str(out_path)
+    assert values["ok"] is True
+    assert values["facts"]["parity"]["image_max_abs"] <= 1e-4
+    assert json.loads(report_path.read_text()) == {key: values[key] for key in values if key != "path"}
+
+
+@pytest.mark.parametrize("command", ["onnx", "torchscript"])
+def test_verify_with_and_without_the_checkpoint(command: str, run: Run, ckpt: Path, tmp_path: Path) -> None:
+    suffix = {"onnx": ".onnx", "torchscript": ".ts"}[command]
+    run(command, "--ckpt", ckpt)
+    model = ckpt.with_suffix(suffix)
+    code, alone, _ = run("verify", "--model", model)
+    assert code == 0
+    assert "parity" not in alone
+    code, compared, _ = run("verify", "--model", model, "--ckpt", ckpt, "--report", tmp_path / "r.json")
+    assert code == 0
+    assert "proved against PyTorch" in compared
+    assert str(model) not in compared.splitlines()
+    assert json.loads((tmp_path / "r.json").read_text())["file"] == model.name
+
+
+def test_verify_against_another_checkpoint_fails(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    run("onnx", "--ckpt", ckpt)
+    other = save_checkpoint(tmp_path / "other.pt", seed=1)
+    code, out, err = run("verify", "--model", tmp_path / "g.onnx", "--ckpt", other, "--json")
+    assert code == 1
+    assert json.loads(out)["ok"] is False
+    assert json.loads(out)["path"] is None
+    assert "error: g.onnx is not proved: structure: contract: differs" in err
+    assert (tmp_path / "g.onnx").exists()
+
+
+def test_verify_of_a_changed_file_fails(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    import onnx
+
+    from export.surgery import change_weight, weights
+
+    run("onnx", "--ckpt", ckpt)
+    model = onnx.load(tmp_path / "g.onnx")
+    onnx.save(change_weight(model, weights(model)[1], lambda weight: weight * 1.1), tmp_path / "g.onnx")
+    code, out, err = run("verify", "--model", tmp_path / "g.onnx")
+    assert code == 1
+    assert "golden images" in err
+    assert "FAIL" in out
+
+
+def test_failed_export_leaves_nothing_but_the_report(
+    run: Run, ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gan_export import onnx_export, wrapper
+
+    def faulty(source: object) -> wrapper.PixelModule:
+        module = wrapper.export_module(source)  # type: ignore[arg-type]
+        with torch.no_grad():
+            module.generator.layers[4].weight[:, 0] *= 1.01  # type: ignore[index,union-attr]
+        return module
+
+    monkeypatch.setattr(onnx_export, "export_module", faulty)
+    code, out, err = run("onnx", "--ckpt", ckpt, "--report", tmp_path / "report.json")
+    assert code == 1
+    assert "error: g.onnx is not proved: parity: image values:" in err
+    assert "hint: the table lists every check; nothing was written" in err
+    assert "not proved" in out.splitlines()[-1]
+    assert names(tmp_path) == ["g.pt", "report.json"]
+    assert json.loads((tmp_path / "report.json").read_text())["ok"] is False
+
+
+def test_flat_images_are_said_aloud(run: Run, tmp_path: Path) -> None:
+    from gan_trainer.build import build
+    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+
+    spec = spec_of(size=64)
+    save_generator(GeneratorCheckpoint(spec, dict(build(spec).state_dict())), tmp_path / "g.pt")
+    code, out, err = run("onnx", "--ckpt", tmp_path / "g.pt")
+    assert code == 0
+    assert "warning: every image is nearly one colour" in err
+    assert "look at: flat images" in out
+
+
+# --- Wrong input: (what lies in the folder and is passed, what is said). ---
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(save_checkpoint(path.with_name("whole.pt")).read_bytes()[:3000])
+
+
+def training_state(path: Path) -> None:
+    torch.save({"ganport_run": 1, "generator": {}}, path)
+
+
+def tensor(path: Path) -> None:
+    torch.save(torch.zeros(3), path)
+
+
+def other_version(path: Path) -> None:
+    torch.save({"ganport": 99, "spec": "{}", "weights": {}, "which": "raw", "training": "{}"}, path)
+
+
+def misfitting(path: Path) -> None:
+    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+
+    save_generator(GeneratorCheckpoint(spec_of(), {"layers.1.weight": torch.zeros(2, 2)}), path)
+
+
+def unreadable(path: Path) -> None:
+    path.write_bytes(b"x")
+    path.chmod(0)
+
+
+def onnx_model(path: Path) -> None:
+    path.write_bytes(b"\x08\x0a\x12\x07ganport")
+
+
+def torchscript_model(path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+        archive.writestr("archive/code/__torch__/generator.py", b"")
+        archive.writestr("archive/extra/gan.contract", b"1")
+
+
+WRONG_CHECKPOINTS: list[tuple[str, Callable[[Path], object] | None, str]] = [
+    ("missing.pt", None, "no checkpoint at"),
+    ("folder.pt", lambda path: path.mkdir(), "is a folder, expected a checkpoint file"),
+    ("empty.pt", lambda path: path.write_bytes(b""), "is empty"),
+    ("config.json", lambda path: path.write_text('{"z_dim": 8}'), "is JSON, expected a checkpoint"),
+    ("list.json", lambda path: path.write_text("[1, 2]"), "is JSON, expected a checkpoint"),
+    ("text.pt", lambda path: path.write_text("hello\n" * 40), "no checkpoint of any known format"),
+    ("random.pt", lambda path: path.write_bytes(b"\x93" + os.urandom(900)), "no checkpoint of any known format"),
+    ("truncated.pt", truncated, "cut short or damaged"),
+    ("last.pt", training_state, "is a training state, made to resume from"),
+    ("tensor.pt", tensor, "holds one tensor of shape"),
+    ("newer.pt", other_version, "format 99, this ganport reads 1"),
+    ("misfit.pt", misfitting, "the checkpoint lacks|has shape"),
+    ("model.onnx", onnx_model, "is an ONNX model already"),
+    ("model.ts", torchscript_model, "is an exported TorchScript model already"),
+]
+
+
+@pytest.mark.parametrize("command", ["onnx", "torchscript"])
+@pytest.mark.parametrize(("name", "make", "message"), WRONG_CHECKPOINTS, ids=[name for name, *_ in WRONG_CHECKPOINTS])
+def test_wrong_checkpoints(
+    command: str, name: str, make: Callable[[Path], object] | None, message: str, run: Run, tmp_path: Path
+) -> None:
+    import re
+
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    if make is not None:
+        make(folder / name)
+    target = out / {"onnx": "g.onnx", "torchscript": "g.ts"}[command]
+    code, stdout, stderr = run(command, "--ckpt", folder / name, "--out", target)
+    assert code == 2, stderr
+    assert stdout == ""
+    first, *hints = stderr.splitlines()
+    assert first.startswith("error: ")
+    assert re.search(message, first), first
+    assert len(hints) <= 1
+    assert all(line.startswith("hint: ") for line in hints)
+    assert names(out) == []
+
+
+def test_last_pt_is_answered_with_the_g_pt_beside_it(run: Run, tmp_path: Path) -> None:
+    training_state(tmp_path / "last.pt")
+    _, _, err = run("onnx", "--ckpt", tmp_path / "last.pt")
+    assert f"hint: gan-train keeps the generator beside it: --ckpt {tmp_path / 'g.pt'}" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_checkpoint_that_may_not_be_read(run: Run, tmp_path: Path) -> None:
+    unreadable(tmp_path / "g.pt")
+    code, _, err = run("onnx", "--ckpt", tmp_path / "g.pt")
+    assert code == 2
+    assert "cannot be read" in err
+
+
+WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
+    (["onnx"], "--ckpt"),
+    (["onnx", "--ckpt"], "requires an argument"),
+    (["onnx", "--ckpt", "{ckpt}", "--opset", "17"], "opset must be 18 to 23, got 17"),
+    (["onnx", "--ckpt", "{ckpt}", "--opset", "24"], "opset must be 18 to 23, got 24"),
+    (["onnx", "--ckpt", "{ckpt}", "--opset", "many"], "valid int"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "g.ts"], "--out must end in .onnx, got g.ts"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "g"], "--out must end in .onnx, got g"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "{folder}"], "is a folder, expected a file name"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "{ckpt}"], "--out must end in .onnx, got g.pt"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "{ckpt}/x.onnx"], "cannot write"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "/proc/nowhere/x.onnx"], "no file can be made in /proc"),
+    (["onnx", "--ckpt", "{ckpt}", "--report", "{folder}"], "is a folder, expected a file name"),
+    (["onnx", "--ckpt", "{ckpt}", "--report", "{ckpt}"], "--report and --ckpt name the same file"),
+    (["onnx", "--ckpt", "{ckpt}", "--out", "a.onnx", "--report", "a.onnx"], "--report and --out name the same file"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "fp16"], "No such option"),
+    (["onnx", "--ckpt", "{ckpt}", "extra"], "unexpected extra argument"),
+    (["torchscript", "--ckpt", "{ckpt}", "--out", "g.pt"], "--out must end in .ts, got g.pt"),
+    (["torchscript", "--ckpt", "{ckpt}", "--out", "g.onnx"], "--out must end in .ts, got g.onnx"),
+    (["torchscript", "--ckpt", "{ckpt}", "--opset", "18"], "No such option"),
+    (["verify"], "--model"),
+    (["verify", "--model", "none.onnx"], "no model at none.onnx"),
+    (["verify", "--model", "{folder}"], "is a folder, expected a model file"),
+    (["verify", "--model", "{ckpt}"], "is a PyTorch checkpoint, expected TorchScript"),
+    (["verify", "--model", "{text}"], "not an ONNX model"),
+    (["verify", "--model", "{text}", "--report", "{text}"], "--report and --model name the same file"),
+    (["export", "--ckpt", "{ckpt}"], "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_ARGUMENTS, ids=[" ".join(a) for a, _ in WRONG_ARGUMENTS])
+def test_wrong_arguments(
+    arguments: list[str], message: str, run: Run, ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("not a model")
+    places = {"ckpt": ckpt, "folder": tmp_path / "folder", "text": tmp_path / "notes.txt"}
+    before = names(tmp_path)
+    code, out, err = run(*(argument.format(**places) for argument in arguments))
+    assert code == 2, err
+    assert out == ""
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 3
+    assert names(tmp_path) == before
+    assert ckpt.stat().st_size > 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_that_may_not_be_written(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    code, _, err = run("onnx", "--ckpt", ckpt, "--out", locked / "g.onnx")
+    assert code == 2
+    assert "cannot write" in err
+
+
+@pytest.mark.parametrize(("command", "name"), [("onnx", "g.onnx"), ("torchscript", "g.ts")])
+def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, tmp_path: Path) -> None:
+    """The size limit of a process stands in for the disk's: writing past it fails in the same way."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "from gan_export.cli import main; main()"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
+    target = tmp_path / "out" / name
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, "--ckpt", str(ckpt), "--out", str(target)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"error: no room to write {target}: File too large" in done.stderr
+    assert "hint: free some disk space" in done.stderr
+    assert done.stdout == ""
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("package", cli.PACKAGES)
+@pytest.mark.parametrize("command", ["onnx", "torchscript", "verify"])
+def test_missing_packages(command: str, package: str, run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    code, _, err = run(command, "--model" if command == "verify" else "--ckpt", ckpt)
+    assert code == 2
+    assert f"needs {package}, which is not installed" in err
+    assert "hint: pip install 'ganport[export]'" in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["onnx", "--help"], ["torchscript", "--help"], ["verify", "-h"]])
+def test_help_needs_neither_torch_nor_onnx(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxscript', 'onnxruntime'): sys.modules[name] = None\n"
+        "from gan_export.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Examples:\n" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    assert done.stdout.count("  gan-export ") >= 3

@@ -1,0 +1,256 @@
+"""The parts of a proof by themselves: cases, numbers, limits, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.tiny import source_of, spec_of
+from gan_export.proof.cases import BATCHES, cases
+from gan_export.proof.golden import make_golden
+from gan_export.proof.meaning import check_meaning
+from gan_export.proof.parity import check_parity, measure
+from gan_export.proof.prove import tolerance_of
+from gan_export.proof.reference import Reference, check_reference
+from gan_export.proof.report import Check, Report
+from gan_export.proof.runs import run_cases
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError, JobError
+from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.images import to_pixels
+from gan_serve.latents import latents
+from gan_serve.limits import LIMITS
+
+
+class FakeGenerator(Generator):
+    """Draws what a reference draws, changed by a test."""
+
+    def __init__(self, reference: Reference) -> None:
+        source = reference.source
+        self.reference = reference
+        self.contract = Contract(
+            source.z_dim, source.image, source.latent, source.value_range, source.n_classes, precision="fp32"
+        )
+        self.provider, self.sha256 = "fake", ""
+        self.add: F32 = np.zeros(1, np.float32)
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        image = self.reference.run(z, label) + self.add
+        return image, to_pixels(image, self.contract.value_range)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference(source_of(spec_of(n_classes=3)))
+
+
+def test_cases_cover_batches_latents_and_classes() -> None:
+    made = cases(8, "normal", 30)
+    ordinary = [case for case in made if case.kind == "ordinary"]
+    assert tuple(len(case.z) for case in ordinary) == BATCHES == (1, 2, 3, 8, 25)
+    np.testing.assert_array_equal(ordinary[-1].z, latents(range(25), 8))
+    (zero,) = [case for case in made if case.kind == "zero"]
+    assert not zero.z.any()
+    (far,) = [case for case in made if case.kind == "far"]
+    assert (np.abs(far.z) == 4).all()
+    assert (far.z[0] == 4).all()
+    assert (far.z[1] == -4).all()
+    classes = np.concatenate([case.label for case in made if case.kind == "class" and case.label is not None])
+    assert sorted(classes) == sorted([*range(30), *range(30)])
+    assert max(len(case.z) for case in made) == 25
+    assert all(len(case.rows) == len(case.z) for case in made)
+    assert ordinary[3].rows[7] == "seed 7 class 7"
+
+
+def test_cases_of_a_uniform_latent_stop_at_its_corners() -> None:
+    made = cases(8, "uniform", 0)
+    assert max(float(np.abs(case.z).max()) for case in made) == 1.0
+    assert all(case.label is None for case in made)
+
+
+def test_equal_images_have_no_difference(reference: Reference) -> None:
+    parity = measure(run_cases(FakeGenerator(reference), reference.cases), reference)
+    assert (parity.image.value, parity.pixels.value, parity.psnr_db) == (0.0, 0.0, 200.0)
+    assert parity.images == sum(len(case.z) for case in reference.cases)
+    assert all(check.ok for check in check_parity(parity, LIMITS["fp32"], 1e-4))
+
+
+def test_psnr_is_that_of_the_textbook(reference: Reference) -> None:
+    generator = FakeGenerator(reference)
+    z = latents([0], 8)
+    (first,) = (i for i, case in enumerate(reference.cases) if len(case.z) == 1 and case.kind == "ordinary")
+    runs = run_cases(generator, reference.cases[first : first + 1])
+    changed = dataclasses.replace(runs.drawn[0], pixels=runs.drawn[0].pixels ^ np.uint8(1), index=first)
+    parity = measure(dataclasses.replace(runs, drawn=(changed,)), reference)
+    assert parity.pixels.value == 1
+    assert math.isclose(parity.psnr_db, 10 * math.log10(255**2), rel_tol=1e-9)
+    assert parity.worst_psnr_where.startswith("seed 0")
+    assert z.shape == (1, 8)
+
+
+@pytest.mark.parametrize(("shift", "fails"), [(0.0, set()), (5e-5, set()), (2e-4, {"image values"}), (0.02, None)])
+def test_limits_of_parity(reference: Reference, shift: float, fails: set[str] | None) -> None:
+    generator = FakeGenerator(reference)
+    generator.add = np.float32(shift)
+    parity = measure(run_cases(generator, reference.cases), reference)
+    failed = {check.name for check in check_parity(parity, LIMITS["fp32"], 1e-4) if not check.ok}
+    assert failed == (fails if fails is not None else {"image values", "pixel values"})
+
+
+def test_lower_precisions_are_held_to_their_psnr(reference: Reference) -> None:
+    generator = FakeGenerator(reference)
+    for shift, ok in ((0.01, True), (0.1, False)):
+        generator.add = np.float32(shift)
+        parity = measure(run_cases(generator, reference.cases), reference)
+        checks = check_parity(parity, LIMITS["fp16"], None)
+        assert all(check.ok for check in checks) == ok
+        assert checks[1].limit == ""
+        assert checks[3].limit == ">= 40"
+
+
+def test_nan_counts_as_infinitely_far(reference: Reference) -> None:
+    generator = FakeGenerator(reference)
+    generator.add = np.float32("nan")
+    parity = measure(run_cases(generator, reference.cases), reference)
+    assert parity.image.value == math.inf
+    (check,) = [
+        check
+        for check in check_meaning(generator, run_cases(generator, reference.cases), 1e-4)
+        if check.name == "NaN or Inf"
+    ]
+    assert not check.ok
+
+
+@pytest.mark.parametrize(
+    ("precision", "value_range", "expected"),
+    [
+        ("fp32", (-1.0, 1.0), 1e-4),
+        ("fp32", (0.0, 1.0), 5e-5),
+        ("fp32", (0.0, 255.0), 1e-4 * 127.5),
+        ("fp16", (-1.0, 1.0), 0.02),
+        ("int8", (0.0, 1.0), 10**-1.5),
+    ],
+)
+def test_tolerance_follows_the_value_range(precision: str, value_range: tuple[float, float], expected: float) -> None:
+    assert math.isclose(tolerance_of(LIMITS[precision], value_range), expected, rel_tol=1e-9)
+
+
+def test_pale_images_are_a_warning(reference: Reference) -> None:
+    """Values in [0, 1] of a generator that is said to draw in [-1, 1]."""
+
+    class Pale(FakeGenerator):
+        def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+            image = (self.reference.run(z, label) + 1) / 2
+            return image, to_pixels(image, self.contract.value_range)
+
+    pale = Pale(reference)
+    checks = {check.name: check for check in check_meaning(pale, run_cases(pale, reference.cases), 1e-4)}
+    check = checks["outside the value range"]
+    assert check.ok
+    assert check.warning
+    assert "only half of the range" in check.detail
+
+
+def test_nothing_drawn_is_a_failure(reference: Reference) -> None:
+    generator = FakeGenerator(reference)
+    runs = run_cases(generator, ())
+    (check,) = check_meaning(generator, runs, 1e-4)
+    assert not check.ok
+    parity = measure(runs, reference)
+    assert not check_parity(parity, LIMITS["fp32"], 1e-4)[0].ok
+
+
+def test_runs_record_what_failed(reference: Reference) -> None:
+    class Picky(FakeGenerator):
+        def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+            if len(z) == 3:
+                raise RuntimeError("three is\n  too many " + "x" * 300)
+            image, pixels = super().run(z, label)
+            return (image, pixels) if len(z) != 8 else (image[:, :, :-1], pixels)
+
+    runs = run_cases(Picky(reference), reference.cases)
+    check = runs.check_batches()
+    assert not check.ok
+    assert check.value == "fails at 3 8"
+    assert "three is too many" in check.detail
+    assert len(check.detail) < 250
+    assert any("expected float32 (8, 3, 28, 28)" in message for _, message in runs.failures)
+
+
+def test_golden_set_is_what_torch_draws(reference: Reference) -> None:
+    golden = make_golden(reference)
+    assert [(entry.seed, entry.label) for entry in golden] == [(0, 0), (1, 1), (2, 2), (3, 0)]
+
+
+def test_reference_of_another_shape() -> None:
+    source = dataclasses.replace(source_of(), image=(3, 32, 32))
+    with pytest.raises(JobError, match=r"makes \(1, 3, 28, 28\) of a batch of 1 ordinary latents, expected"):
+        _ = Reference(source).images
+
+
+def test_reference_checks_hold_for_a_right_module(reference: Reference) -> None:
+    assert [check.ok for check in check_reference(reference, 1e-4)] == [True, True, True]
+    assert not torch.is_grad_enabled() or reference.images[0].dtype == np.float32
+
+
+REPORT = Report(
+    "g.onnx",
+    (
+        Check("structure", "inputs", True, "z", "z"),
+        Check("parity", "image values", False, 0.25, "<= 0.0001", "max |Δ|", "seed 7"),
+        Check("meaning", "NaN or Inf", False, math.inf),
+        Check("meaning", "flat images", True, 0, "< 25", "", "look", warning=True),
+    ),
+    "PyTorch",
+)
+
+
+def test_report_as_a_table() -> None:
+    table = REPORT.table()
+    assert "image values  FAIL  0.25 max |Δ|  <= 0.0001  seed 7" in table
+    assert "warn" in table
+    assert table.splitlines()[-1] == "not proved: 2 of 4 checks fail (image values, NaN or Inf)"
+    assert all(line == line.rstrip() for line in table.splitlines())
+
+
+def test_report_as_json(tmp_path: Path) -> None:
+    REPORT.write(tmp_path / "r.json")
+    values = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
+    assert values["ok"] is False
+    assert values["checks"][1] == {
+        "section": "parity",
+        "name": "image values",
+        "ok": False,
+        "value": 0.25,
+        "unit": "max |Δ|",
+        "limit": "<= 0.0001",
+        "detail": "seed 7",
+        "warning": False,
+    }
+    assert values["checks"][2]["value"] == "inf"
+
+
+def test_report_as_an_error() -> None:
+    error = REPORT.error("nothing was written")
+    assert error.exit_code == 1
+    assert str(error) == (
+        "g.onnx is not proved: parity: image values: 0.25 max |Δ|, expected <= 0.0001 (seed 7); 1 more check fails"
+    )
+    assert error.hint.endswith("nothing was written")
+
+
+def test_report_of_success() -> None:
+    good = dataclasses.replace(REPORT, checks=(REPORT.checks[0], REPORT.checks[3]))
+    assert good.ok
+    assert good.verdict() == "proved against PyTorch: 2 of 2 checks hold; look at: flat images"
+    assert dataclasses.replace(good, against="", checks=good.checks[:1]).verdict() == "proved: 1 of 1 checks hold"
+    with pytest.raises(KeyError):
+        good.check("image values")
+    with pytest.raises(GanportError):
+        good.write("/")
