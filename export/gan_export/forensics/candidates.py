@@ -50,7 +50,7 @@ def values_to_try(choice: Choice) -> tuple[Any, ...]:
 
 def same(field: str, a: Any, b: Any) -> bool:
     """Whether two values mean the same network; LeakyReLU without a slope has 0.01."""
-    return _canonical(field, a) == _canonical(field, b)
+    return bool(_canonical(field, a) == _canonical(field, b))
 
 
 def alike(draft: Draft, choice: Choice, a: Any, b: Any) -> bool:
@@ -59,7 +59,7 @@ def alike(draft: Draft, choice: Choice, a: Any, b: Any) -> bool:
     if choice.field == "eps" and choice.layer is not None:
         return eps_effect(draft, choice.layer, a, b) < NEAR
     if choice.field == "activation":
-        return _kind(a) == _kind(b)
+        return bool(_kind(a) == _kind(b))
     return same(choice.field, a, b)
 
 
@@ -73,8 +73,7 @@ def eps_effect(draft: Draft, layer: int, a: float, b: float) -> float:
 
 
 def segment_of(draft: Draft, choice: Choice) -> int:
-    """Which witness (a BatchNorm that remembers, `statistics.witnesses`) a choice shows in first: 0 for the first; their
-    number when it stands after all of them.
+    """Which witness (see `statistics.witnesses`) a choice shows in: 0 for the first; their number when after all.
 
     What a BatchNorm remembers depends on what stands before it. Its own eps shows only in the next.
     """

@@ -14,6 +14,9 @@ from gan_serve.errors import GanportError
 MOST = 600
 """More combinations than this are not listed; the search starts from equal activations and improves one at a time."""
 
+SMALL = 0.05
+"""Two eps whose effect differs by less than this share are compared on all rows."""
+
 Combination = tuple[tuple[Any, ...], Draft]
 """Values, aligned with the choices, and the draft that has them."""
 
@@ -60,17 +63,20 @@ def one_step_away(choices: tuple[Choice, ...], starts: list[Combination]) -> lis
     return found
 
 
-def alike_neighbours(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> list[Combination]:
-    """`values` with one of them exchanged for a near-identical one."""
+def neighbours(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> list[Combination]:
+    """`values` with one of them exchanged for a near-identical one, or for another eps whose effect is small."""
     found: list[Combination] = []
     for i, choice in enumerate(choices):
         for value in values_to_try(choice):
-            if same(choice.field, value, values[i]) or not alike(draft, choice, value, values[i]):
+            if same(choice.field, value, values[i]):
                 continue
-            if choice.field != "eps" or eps_effect(draft, choice.layer or 0, value, values[i]) > INVISIBLE:
-                candidate = with_values(draft, (choice,), (value,))
-                if candidate is not None:
-                    found.append(((*values[:i], value, *values[i + 1 :]), candidate))
+            if choice.field == "eps" and choice.layer is not None:
+                close = INVISIBLE < eps_effect(draft, choice.layer, value, values[i]) < SMALL
+            else:
+                close = alike(draft, choice, value, values[i])
+            candidate = with_values(draft, (choice,), (value,)) if close else None
+            if candidate is not None:
+                found.append(((*values[:i], value, *values[i + 1 :]), candidate))
     return found
 
 

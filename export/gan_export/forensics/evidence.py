@@ -22,12 +22,12 @@ CLEAR = 3.0
 """The next different value must fit this many times worse for strong evidence …"""
 PAIRED = 6.0
 """… or worse channel by channel, by this many standard errors."""
-LEANS = 1.0
-"""Between near-identical values habit decides; when the other one fits better by this many standard errors, it is said."""
 OVERRULES = 3.0
-"""By this many, it is taken."""
-
-
+"""A near-identical value replaces the usual one when it fits better by this many standard errors."""
+LEANS = 1.0
+"""Between ReLU and LeakyReLU 0.01: by this many, it is said, and the evidence is weak."""
+TOO_CLOSE = 2.0
+"""A more usual value that fits worse by no more than this many standard errors is preferred."""
 IDENTITY = {"name": "identity", "slope": None}
 MOST_KL = 100.0
 """One channel's misfit counts up to this in the paired comparison."""
@@ -68,48 +68,63 @@ def settle(draft: Draft, state: State, outcome: Outcome) -> Draft:
     return _follow_habit(draft, len(norms))
 
 
-def _judged(
-    draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int, states: Sequence[State]
-) -> Choice:
+def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int, states: Sequence[State]) -> Choice:
+    """`choice` as the trials of `step` show it; it is the `i`-th choice of witness `k`, which is at `layer`."""
     rivals = ranked_values(step, i)
-    first, fit = rivals[0], step.chosen.fit
-    others = [rival for rival in rivals[1:] if not alike(draft, choice, rival.value, first.value)]
-    near = [rival for rival in rivals[1:] if alike(draft, choice, rival.value, first.value)]
-    alternatives = _ranked(choice, first.value, [r.value for r in rivals])
-    place = f"what reaches BatchNorm {k + 1} (layer {layer}) misfits by {fit:.2g}"
-    value, evidence = first.value, Evidence.STRONG
-    leaning = min(near, key=lambda rival: rival.paired, default=None)
-    remark = ""
-    if leaning is not None and leaning.paired <= -OVERRULES:
-        value = leaning.value
-        remark = f"; {_text(first.value)} nearly ties ({_number(first.fit)})"
-        alternatives = _ranked(choice, value, [r.value for r in rivals])
-    elif leaning is not None and leaning.paired <= -LEANS:
+    first = _taken(choice, rivals)
+    rest = [rival for rival in rivals if rival is not first]
+    near = [rival for rival in rest if alike(draft, choice, rival.value, first.value)]
+    others = [rival for rival in rest if rival not in near]
+    reason = f"what reaches BatchNorm {k + 1} (layer {layer}) misfits by {first.fit:.2g}"
+    evidence = Evidence.STRONG
+    if first.fit > GOOD:
         evidence = Evidence.WEAK
-        remark = f"; {_text(leaning.value)} fits a little better ({_number(leaning.fit)}) and is the rarer one"
-    elif near:
-        remark = f"; {' and '.join(_text(rival.value) for rival in near[:2])} would be almost the same network"
-    if not others:
-        return replace(choice, value=value, evidence=evidence, reason=place + remark, alternatives=alternatives)
-    rival = others[0]
-    ratio = max(rival.ratio, _later_ratio(states, k, i, step, rival.value))
-    place += f"; with {_text(rival.value)} by {_number(rival.fit)}"
-    if fit > GOOD:
-        evidence = Evidence.WEAK
-        place += ", and nothing tried fits well"
-    elif ratio < CLEAR and rival.paired < PAIRED:
-        evidence = Evidence.WEAK
-        place += ", which is too close to tell"
-    elif ratio >= 10:
-        place += f", {min(ratio, 9999):.0f} times as much"
-    if choice.evidence is Evidence.STRONG and not same(choice.field, value, choice.value):
-        if evidence is Evidence.WEAK:
-            return replace(choice, reason=f"{choice.reason}; the statistics do not tell: {place}")
-        remark += f"; this overrules: {choice.reason}, {_text(choice.value)}"
-    elif choice.evidence is Evidence.STRONG:
-        evidence = Evidence.STRONG
-        remark += f"; {choice.reason}"
-    return replace(choice, value=value, evidence=evidence, reason=place + remark, alternatives=alternatives)
+        reason += ", and nothing tried fits well"
+    if others:
+        rival = others[0]
+        ratio = max(rival.fit / max(first.fit, FLOOR), _later_ratio(states, k, i, step, rival.value))
+        reason += f"; with {_text(rival.value)} by {rival.fit:.2g}"
+        if ratio < CLEAR and rival.paired - first.paired < PAIRED:
+            evidence = Evidence.WEAK
+            reason += ", which is too close to tell"
+        elif ratio >= 10:
+            reason += f", {min(ratio, 9999):.0f} times as much"
+    if near:
+        against_habit = first is not rivals[0]
+        leaning = min(near, key=lambda rival: rival.paired)
+        if against_habit and near[0].fit < CLEAR * first.fit and near[0].paired - first.paired < PAIRED:
+            evidence = Evidence.WEAK
+            reason += f"; {_text(near[0].value)} nearly ties ({near[0].fit:.2g})"
+        elif choice.field == "activation" and leaning.paired - first.paired <= -LEANS:
+            evidence = Evidence.WEAK
+            reason += f"; {_text(leaning.value)}, almost the same network but rarer, may be the truth"
+        else:
+            reason += f"; {' and '.join(_text(r.value) for r in near[:2])} would be almost the same network"
+    alternatives = _ranked(choice, first.value, [rival.value for rival in rivals])
+    found = replace(choice, value=first.value, evidence=evidence, reason=reason, alternatives=alternatives)
+    return _with_family(choice, found) if choice.evidence is Evidence.STRONG else found
+
+
+def _taken(choice: Choice, rivals: list[Rival]) -> Rival:
+    """The rival to believe: the first, unless a later one fits clearly better, or a more usual one about as well."""
+    better = min(rivals, key=lambda rival: rival.paired)
+    if better.paired <= -OVERRULES:
+        return better
+    usual = values_to_try(choice)
+
+    def place(rival: Rival) -> int:
+        return next(i for i, value in enumerate(usual) if same(choice.field, value, rival.value))
+
+    return min((r for r in rivals if r is rivals[0] or (r.paired < TOO_CLOSE and r.ratio < CLEAR)), key=place)
+
+
+def _with_family(family: Choice, found: Choice) -> Choice:
+    """What to believe when a known family's habit and the statistics speak: clear statistics, else the family."""
+    if same(family.field, found.value, family.value):
+        return replace(found, evidence=Evidence.STRONG, reason=f"{found.reason}; {family.reason}")
+    if found.evidence is Evidence.WEAK:
+        return replace(family, reason=f"{family.reason}; the statistics do not tell: {found.reason}")
+    return replace(found, reason=f"{found.reason}; this overrules {_text(family.value)}, {family.reason}")
 
 
 def _later_ratio(states: Sequence[State], k: int, i: int, step: Step, value: Any) -> float:
@@ -134,10 +149,7 @@ def _follow_habit(draft: Draft, count: int) -> Draft:
         shown = [
             other
             for other in draft.choices
-            if other.field == choice.field
-            and other.evidence.settled
-            and segment_of(draft, other) < count
-            and other.value != IDENTITY
+            if other.field == choice.field and segment_of(draft, other) < count and other.value != IDENTITY
         ]
         reason = "no BatchNorm stands after it that could remember it"
         if shown and any(same(choice.field, shown[-1].value, value) for value in values_to_try(choice)):
@@ -178,7 +190,3 @@ def _text(value: Any) -> str:
     if "mode" in value:
         return str(value["mode"])
     return value["name"] if value.get("slope") is None else f"{value['name']} {value['slope']:g}"
-
-
-def _number(fit: float) -> str:
-    return f"{fit:.2g}"

@@ -121,7 +121,7 @@ def _notes(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> list
         listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fits[k]:.2g}" for k in bad)
         notes.append(
             f"nothing that was tried fits BatchNorm {listed}; either the right candidate is missing, or the file was "
-            "used in train mode, or its statistics belong to other weights (EMA weights with the buffers of the raw ones)"
+            "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
         )
     silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - len(norms)
     if silent:

@@ -11,7 +11,7 @@ import torch
 
 from gan_export.draft import Draft
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.statistics import layer_weights, apply_layer, moments, remembered, witnesses
+from gan_export.forensics.statistics import apply_layer, layer_weights, moments, remembered, witnesses
 from gan_trainer.layers import Activation, Conv, ConvTranspose, Linear, PixelShuffle, Reshape, Upsample
 
 _LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import segment_of, values_to_try
-from gan_export.forensics.combinations import Combination, alike_neighbours, combinations, one_step_away, with_values
+from gan_export.forensics.combinations import Combination, combinations, neighbours, one_step_away, with_values
 from gan_export.forensics.divergence import symmetric_kl
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
@@ -107,10 +107,7 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
     margins: dict[int, float] = {}
     for k in range(len(witnesses(drafts[0]))):
         reached = [
-            following
-            for state in beam
-            for group in _groups(state, k)
-            for following in _extend(group, k, samples, seed)
+            following for state in beam for group in _groups(state, k) for following in _extend(group, k, samples, seed)
         ]
         if not reached:
             raise GanportError("no candidate network can be run as far as its BatchNorms")
@@ -160,7 +157,7 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     limit = TIE * final[0][0].fit + SLACK if final else 0.0
     following: list[State] = []
     for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
-        near = rank(alike_neighbours(candidate, choices, trial.values), rows) if not following else []
+        near = rank(neighbours(candidate, choices, trial.values), rows) if not following else []
         step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
         arrived = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed).run(candidate, stop)
         drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
@@ -203,7 +200,11 @@ def _merge(states: list[State], k: int) -> list[State]:
         used = tuple(id(draft.weights[name]) for name in draft.spec.tensors() if int(name.split(".")[1]) <= stop)
         key = (draft.spec.latent, draft.spec.layers[:stop], used)
         known = merged.get(key)
-        merged[key] = state if known is None else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_number)))
+        merged[key] = (
+            state
+            if known is None
+            else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_number)))
+        )
     return list(merged.values())
 
 
