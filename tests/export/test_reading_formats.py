@@ -204,6 +204,48 @@ def test_byte_order_of_numpy_arrays_is_respected(tmp_path: Path) -> None:
     assert torch.equal(tensors["1.weight"], tensors["0.weight"])
 
 
+def test_storage_views_of_old_files(tmp_path: Path) -> None:
+    """torch before 0.4 shared one storage among tensors by naming views of it; the loader still knows them."""
+    flat = torch.arange(48.0)
+
+    class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+        def persistent_id(self, value: Any) -> Any:
+            if isinstance(value, int) and value >= 1000:
+                view = None if value == 1000 else ("1", 24, 24)
+                return ("storage", torch.FloatStorage, "0", "cuda:0", 48, view)
+            return None
+
+    class Rebuilt:
+        def __init__(self, storage: int, shape: tuple[int, ...]) -> None:
+            self.args = (storage, 0, shape, (shape[1], 1))
+
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor, self.args
+
+    body = io.BytesIO()
+    Pickler(body, 2).dump({"a.weight": Rebuilt(1000, (4, 12)), "b.weight": Rebuilt(1001, (4, 6))})
+    serialization = torch.serialization
+    head = (serialization.MAGIC_NUMBER, serialization.PROTOCOL_VERSION, {"little_endian": True})
+    numbers = struct.pack("<q", 48) + flat.numpy().tobytes()
+    path = tmp_path / "g.pth"
+    path.write_bytes(b"".join(pickle.dumps(h, 2) for h in head) + body.getvalue() + pickle.dumps(["0"], 2) + numbers)
+    expected = torch.load(path, map_location="cpu", weights_only=False)
+    assert torch.equal(expected["b.weight"], flat[24:].view(4, 6))
+    assert same(read_checkpoint(path).tensors, expected)
+
+
+def test_python_2_pickles(tmp_path: Path) -> None:
+    """Bytes and text are one type there: the array's data is a string."""
+    data = np.arange(48, dtype="<f4").tobytes()
+    path = tmp_path / "g.pkl"
+    path.write_bytes(
+        b"\x80\x02}q\x00U\x08a.weightcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x0cK\x04\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
+        b"K\x00tb\x89T" + struct.pack("<I", len(data)) + data + b"tbs."
+    )
+    assert same(read_checkpoint(path).tensors, {"a.weight": torch.arange(48.0).reshape(12, 4)})
+
+
 def test_parameters_and_subclasses(tmp_path: Path) -> None:
     state = {name: nn.Parameter(t, requires_grad=False) for name, t in generator().items()}
     torch.save(state, tmp_path / "g.pt")

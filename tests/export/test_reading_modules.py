@@ -174,7 +174,7 @@ def test_stylegan_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "torch_utils.persistence", persistence)
 
     def _reconstruct_persistent_obj(meta: Any) -> Any:
-        raise AssertionError("called")
+        raise AssertionError(f"called with {meta}")
 
     _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
     _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import argparse
+import datetime
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,7 +66,8 @@ def test_the_ema_is_preferred_and_raw_overrides(read: Callable[..., Reading], ra
     assert same(raw.tensors, RAW)
     reasons = {candidate.key: candidate.why for candidate in raw.candidates}
     assert reasons == {
-        "D": "its name says discriminator", "D_ema": "its name says discriminator", ema_key: "raw weights are asked for",
+        "D": "its name says discriminator", "D_ema": "its name says discriminator",
+        ema_key: "raw weights are asked for",
         "optG": "an optimizer's state", "optD": "an optimizer's state",
     }  # fmt: skip
 
@@ -161,7 +165,7 @@ def test_lightning(read: Callable[..., Reading]) -> None:
             "lr_schedulers": [],
             "optimizer_states": [optimizer_state(), optimizer_state()],
             "hyper_parameters": {"latent_dim": 6},
-        }  # fmt: skip
+        }
     )
     assert reading.chosen == "state_dict.generator"
     assert same(reading.tensors, RAW)
@@ -210,6 +214,32 @@ def test_a_generators_own_names_are_not_a_prefix(read: Callable[..., Reading], o
     state = generator(0, own)
     reading = read(prefixed(state, "module."))
     assert same(reading.tensors, state)
+
+
+class Config(dict[str, Any]):
+    """A dictionary class of the author's, such as EasyDict or addict's."""
+
+
+def test_configurations_and_dictionaries_of_other_classes(read: Callable[..., Reading]) -> None:
+    content = Config(
+        args=argparse.Namespace(lr=0.1, device=torch.device("cuda")), path=Path("runs"), G=Config(netG=Config(RAW))
+    )
+    content["started"] = datetime.datetime(2020, 1, 1)
+    content["loss"] = defaultdict(list, g=[0.1] * 1000)
+    content["rng"] = np.random.default_rng(0)
+    reading = read(content)
+    assert reading.chosen == "G.netG"
+    assert same(reading.tensors, RAW)
+
+
+def test_whole_optimizers_are_passed_over(read: Callable[..., Reading]) -> None:
+    net = nn.Sequential(nn.Linear(6, 32), nn.Linear(32, 784))
+    adam = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 6)).sum().backward()
+    adam.step()
+    reading = read({"model": net.state_dict(), "optimizer": adam, "step": 3})
+    assert reading.chosen == "model"
+    assert [(c.key, c.why) for c in reading.candidates] == [("optimizer", "an optimizer's state")]
 
 
 def test_strays_are_no_networks(read: Callable[..., Reading]) -> None:

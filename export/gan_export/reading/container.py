@@ -9,6 +9,7 @@ import mmap
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,28 +39,42 @@ class Container:
 def open_container(path: Path) -> Container:
     """Reads the structure of the file at `path`. Raises `GanportError`, whose message begins with "it …"."""
     size = path.stat().st_size
-    if size == 0:
-        check_foreign(b"", 0)
+    kind = sniff(path)
     with path.open("rb") as handle:
         # Copy-on-write: torch wants writable memory, the file stays as it is.
         data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY))
-    head = data[:512].tobytes()
     budget = Budget()
-    if head[:4] == b"PK\x03\x04":
+    if kind == "torch-zip":
         return _open_zip(path, data, budget)
+    loaders: dict[str, Callable[[], Any]] = {
+        "safetensors": lambda: safetensors_file.load_safetensors(path, data),
+        "torch-legacy": lambda: legacy.load_legacy(data, budget),
+        "torch-tar": lambda: tar.load_tar(data, budget),
+        "pickle": lambda: _open_pickle(data, budget),
+    }
+    return Container(kind, loaders[kind](), size)
+
+
+def sniff(path: Path) -> str:
+    """The format of the file by its first bytes. Raises `GanportError` for what is no checkpoint at all."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        head = handle.read(512)
+    if head[:4] == b"PK\x03\x04":
+        return "torch-zip"
     if safetensors_file.starts_safetensors(head, size):
-        return Container("safetensors", safetensors_file.load_safetensors(path, data), size)
+        return "safetensors"
     check_foreign(head, size)
     if legacy.starts_legacy(head):
-        return Container("torch-legacy", legacy.load_legacy(data, budget), size)
+        return "torch-legacy"
     if head[257:262] == b"ustar":
-        return Container("torch-tar", tar.load_tar(data, budget), size)
-    if not _starts_pickle(head):
-        raise GanportError(
-            f"it is no checkpoint of any known format (it begins with {head[:8].hex(' ')})",
-            hint="expected a file from torch.save or pickle.dump, or .safetensors",
-        )
-    return Container("pickle", _open_pickle(data, budget), size)
+        return "torch-tar"
+    if _starts_pickle(head):
+        return "pickle"
+    raise GanportError(
+        f"it is no checkpoint of any known format (it begins with {head[:8].hex(' ')})",
+        hint="expected a file from torch.save or pickle.dump, or .safetensors",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- zip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal
 
 from gan_export.reading.words import words
@@ -64,13 +64,13 @@ def is_ema(segments: Iterable[str]) -> bool:
     return False
 
 
-def is_buffer(name: str, names: Iterable[str] = ()) -> bool:
+def is_buffer(name: str, names: Container[str] = ()) -> bool:
     """Whether a state_dict's `name` is a buffer, judged by its last part: running statistics, u and v of norms."""
     last = name.rpartition(".")[2]
     if last in ("running_mean", "running_var", "num_batches_tracked", "_u", "_v", "sn_u", "sn_sigma", "u0", "sv0"):
         return True
     stem = name.removesuffix("_u").removesuffix("_v")
-    return stem != name and f"{stem}_orig" in set(names)
+    return stem != name and f"{stem}_orig" in names
 
 
 def common_prefix(names: Iterable[str]) -> str:

@@ -98,7 +98,7 @@ def _refusal(what: str) -> GanportError:
 def _allowed(name: GlobalName) -> bool:
     top = name.module.partition(".")[0]
     attribute = name.name.partition(".")[0]
-    if any(part.startswith("__") for part in name.name.split(".")):
+    if any(part.startswith("__") and part.endswith("__") for part in name.name.split(".")):
         return False
     if name.module in ("builtins", "__builtin__"):
         return name.name in _BUILTINS

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from gan_export.reading.choosing import Candidate, choose
-from gan_export.reading.container import Container, open_container
+from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import Inert
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.materialise import materialise
@@ -82,7 +82,7 @@ def read_checkpoint(
     if not path.is_file():
         raise GanportError(f"{path} is not a plain file, expected a checkpoint")
     notes: list[str] = []
-    if trust_pickle:
+    if trust_pickle and _told(path, lambda: sniff(path)) != "safetensors":
         container = _told(path, lambda: _open_trusted(path, notes))
     else:
         container = _told(path, lambda: open_container(path))

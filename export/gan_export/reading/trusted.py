@@ -9,10 +9,12 @@ from __future__ import annotations
 import pickle
 import warnings
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor
@@ -49,23 +51,46 @@ def load_trusted(path: Path) -> Any:
     return to_tree(content)
 
 
-def to_tree(value: Any, depth: int = 0) -> Any:
-    """Live objects as the safe reader would give them: modules and unknown objects inert, tensors lazy."""
-    if depth > MAX_DEPTH:
-        return None
+def to_tree(value: Any, done: dict[int, Any] | None = None, depth: int = 0) -> Any:
+    """Live objects as the safe reader would give them: modules and unknown objects inert, tensors lazy.
+
+    `done` maps what was turned already (by identity) to its tree, so that shared and circular objects stay so.
+    """
+    done = {} if done is None else done
+    if id(value) in done:
+        return done[id(value)]
+    made = _leaf(value) if depth < MAX_DEPTH else None
+    if made is None and depth < MAX_DEPTH and not isinstance(value, (str, bytes, int, float, complex, type(None))):
+        made = _container(value)
+        done[id(value)] = made
+        if isinstance(made, dict):
+            made.update((safe_key(key), to_tree(child, done, depth + 1)) for key, child in value.items())
+        elif isinstance(made, list):
+            made.extend(to_tree(child, done, depth + 1) for child in value)
+        else:
+            attributes = getattr(value, "__dict__", {})
+            made.state = {safe_key(key): to_tree(child, done, depth + 1) for key, child in attributes.items()}
+        return made
+    return value if made is None else made
+
+
+def _leaf(value: Any) -> Any:
+    """What holds nothing further; None for the rest."""
     if isinstance(value, Tensor):
         return lazy(value)
-    if isinstance(value, nn.Module) or (
-        hasattr(value, "__dict__") and not isinstance(value, (type, dict, list, tuple))
-    ):
-        inert = Inert(GlobalName(type(value).__module__, type(value).__qualname__))
-        inert.state = {safe_key(key): to_tree(child, depth + 1) for key, child in vars(value).items()}
-        return inert
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return lazy(torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return GlobalName(str(getattr(value, "__module__", None) or "torch"), value.__qualname__.rpartition(".")[2])
+    return None
+
+
+def _container(value: Any) -> dict[Any, Any] | list[Any] | Inert:
     if isinstance(value, dict):
-        return {safe_key(key): to_tree(child, depth + 1) for key, child in value.items()}
+        return {}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_tree(child, depth + 1) for child in value]
-    return value
+        return []
+    return Inert(GlobalName(type(value).__module__, type(value).__qualname__))
 
 
 def lazy(tensor: Tensor) -> LazyTensor:

@@ -9,6 +9,7 @@ object from the file is called. What honest files don't contain is refused with 
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -54,11 +55,13 @@ def load(stream: Stream, persistent_load: PersistentLoad, budget: Budget, nested
     """
     machine = _Machine(persistent_load, budget, nested)
     try:
-        for opcode, argument, _ in pickletools.genops(stream.as_file()):
-            budget.spend()
-            if opcode.name == "STOP":
-                return machine.pop()
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():  # pickletools warns of odd escapes in names
+            warnings.simplefilter("ignore")
+            for opcode, argument, _ in pickletools.genops(stream.as_file()):
+                budget.spend()
+                if opcode.name == "STOP":
+                    return machine.pop()
+                machine.step(opcode.name, argument)
     except GanportError:
         raise
     except (

@@ -18,8 +18,10 @@ from gan_export.reading.roles import describe_role
 from gan_serve.errors import GanportError
 
 MAX_VISITS = 300_000
+MAX_FOUND = 1000
 MAX_DEPTH = 64
 
+_CONTAINERS = (dict, list, tuple, Inert)
 Kind = Literal["state_dict", "module", "list", "optimizer", "stray"]
 
 
@@ -52,16 +54,20 @@ def find(tree: Any, path: tuple[str, ...] = ()) -> list[Found]:
     visits = 0
     while pending and visits < MAX_VISITS:
         here, node = pending.pop()
-        if not isinstance(node, (dict, list, tuple, Inert)) or id(node) in seen:
+        if not isinstance(node, _CONTAINERS) or id(node) in seen:
             continue
         seen.add(id(node))
         visits += 1
         found = _as_found(node, here)
+        if len(founds) > MAX_FOUND:
+            raise GanportError(
+                f"it holds over {MAX_FOUND:,} dictionaries of tensors", hint="name the generator's: --key A.B.C"
+            )
         if found is not None:
             founds.extend(split(found) if found.kind in ("state_dict", "module") else [found])
         closed = found is not None and found.kind in ("module", "optimizer", "list")
         if not closed and len(here) < MAX_DEPTH:
-            inner = [((*here, key), child) for key, child in children(node) if not isinstance(child, LazyTensor)]
+            inner = [((*here, key), child) for key, child in children(node) if isinstance(child, _CONTAINERS)]
             pending.extend(reversed(inner))
     return founds
 
@@ -80,15 +86,16 @@ def _as_found(node: Any, path: tuple[str, ...]) -> Found | None:
     if isinstance(node, Inert) and is_module(node):
         flat = flatten(node)
         return Found(path, flat.tensors, "module", flat.modules) if flat.tensors else None
-    if isinstance(node, dict) and "param_groups" in node and "state" in node:
+    if isinstance(node, (list, tuple)):
+        network = len(node) > 1 and all(isinstance(value, LazyTensor) for value in node)
+        network = network and any(len(value.shape) > 1 for value in node)
+        return Found(path, {str(index): value for index, value in enumerate(node)}, "list") if network else None
+    entries = dict(children(node))
+    if "param_groups" in entries and "state" in entries:
         return Found(path, dict(_tensors_below(node)), "optimizer")
-    entries = list(children(node))
-    tensors = {key: value for key, value in entries if isinstance(value, LazyTensor)}
+    tensors = {key: value for key, value in entries.items() if isinstance(value, LazyTensor)}
     if not tensors:
         return None
-    if isinstance(node, (list, tuple)):
-        matrices = any(len(tensor.shape) > 1 for tensor in tensors.values())
-        return Found(path, tensors, "list") if len(tensors) == len(entries) > 1 and matrices else None
     dotted = any("." in key for key in tensors)
     return Found(path, tensors, "state_dict" if dotted or 2 * len(tensors) > len(entries) else "stray")
 
