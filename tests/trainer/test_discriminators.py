@@ -9,7 +9,7 @@ from torch import nn
 from gan_serve.errors import GanportError
 from gan_trainer.build import build
 from gan_trainer.discriminators import Discriminator, initialise
-from gan_trainer.losses import fake_loss, real_loss, score
+from gan_trainer.losses import LOSSES, fake_loss, real_loss, score
 from gan_trainer.networks import ARCHITECTURES, SIZES, network_spec
 
 
@@ -102,3 +102,35 @@ def test_losses_stay_finite_and_steep_where_the_sigmoid_is_flat() -> None:
 
 def test_scores_carry_no_gradient() -> None:
     assert not score(torch.zeros(3, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_spectral_norm_bounds_every_layer_and_replaces_batch_norm(arch: str) -> None:
+    torch.manual_seed(0)
+    network = Discriminator(arch, (1, 28, 28), width=4, norm="spectral")
+    initialise(network, "dcgan")
+    for _ in range(30):  # one power iteration a pass
+        network(torch.randn(2, 1, 28, 28))
+    weighted = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    assert all(m.bias is not None for m in weighted)
+    assert not [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for module in weighted:
+        assert torch.linalg.matrix_norm(module.weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_initialisation_reaches_the_weights_under_spectral_norm() -> None:
+    torch.manual_seed(0)
+    network = Discriminator("dcgan", (1, 64, 64), width=16, norm="spectral")
+    initialise(network, "dcgan")
+    originals = [p for name, p in network.named_parameters() if name.endswith("original") and p.numel() > 5000]
+    assert originals
+    for weight in originals:
+        assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_hinge_is_its_equation() -> None:
+    logits = torch.tensor([-2.0, 0.5, 3.0])
+    hinge = LOSSES["hinge"]
+    assert hinge.d_real(logits).item() == pytest.approx((3 + 0.5 + 0) / 3)
+    assert hinge.d_fake(logits).item() == pytest.approx((0 + 1.5 + 4) / 3)
+    assert hinge.g(logits).item() == pytest.approx(-0.5)

@@ -6,6 +6,9 @@ BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`)
 - mlp (PyTorch-GAN): flatten → 512 → 256 → 1, LeakyReLU 0.2, no normalisation.
 - dcgan (Radford et al. 2016, arXiv:1511.06434): the generator's convolutions backwards, LeakyReLU 0.2, BatchNorm on
   all but the first and last, no biases. At 96 the first one has kernel 5 and stride 3.
+
+With `norm` "spectral" there is no BatchNorm; every layer's weight is divided by its largest singular value instead, and
+has a bias (SN-GAN, Miyato et al. 2018, arXiv:1802.05957).
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_serve.errors import GanportError
 from gan_trainer.networks import ARCHITECTURES, DCGAN_STEPS
-from gan_trainer.recipes import Init
+from gan_trainer.recipes import DNorm, Init
 
 MLP_HIDDEN = (512, 256)
 SLOPE = 0.2
@@ -25,11 +30,14 @@ SLOPE = 0.2
 class Discriminator(nn.Module):
     """forward(image float32 (N, C, H, W) in [-1, 1]) → logits float32 (N,): positive means real."""
 
-    def __init__(self, arch: str, image: tuple[int, int, int], width: int) -> None:
+    def __init__(self, arch: str, image: tuple[int, int, int], width: int, norm: DNorm = "batch") -> None:
         super().__init__()
         if arch not in ARCHITECTURES:
             raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
-        self.layers = nn.Sequential(*(_mlp(image, width) if arch == "mlp" else _dcgan(image, width)))
+        layers = _mlp(image, width) if arch == "mlp" else _dcgan(image, width, norm)
+        if norm == "spectral":
+            layers = [spectral_norm(m) if isinstance(m, (nn.Linear, nn.Conv2d)) else m for m in layers]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         logits: Tensor = self.layers(image_NCHW)
@@ -45,7 +53,8 @@ def initialise(network: nn.Module, init: Init) -> None:
         return
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.weight, 0.0, 0.02)
+            weight = module.parametrizations.weight.original if is_parametrized(module) else module.weight
+            nn.init.normal_(weight, 0.0, 0.02)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
@@ -61,18 +70,19 @@ def _mlp(image: tuple[int, int, int], width: int) -> list[nn.Module]:
     return [*layers, nn.Linear(features, 1)]
 
 
-def _dcgan(image: tuple[int, int, int], width: int) -> list[nn.Module]:
+def _dcgan(image: tuple[int, int, int], width: int, norm: DNorm) -> list[nn.Module]:
     steps = DCGAN_STEPS[image[1]]
     layers: list[nn.Module] = []
     channels = image[0]
+    bias = norm == "spectral"
     # A generator's layer i takes what layer i - 1 made: read backwards, that is what this layer gives.
     for index in range(len(steps) - 1, 0, -1):
         _, kernel, stride, padding = steps[index]
         out = steps[index - 1][0] * width
-        layers.append(nn.Conv2d(channels, out, kernel, stride, padding, bias=False))
-        if index < len(steps) - 1:
+        layers.append(nn.Conv2d(channels, out, kernel, stride, padding, bias=bias))
+        if norm == "batch" and index < len(steps) - 1:
             layers.append(nn.BatchNorm2d(out))
         layers.append(nn.LeakyReLU(SLOPE, inplace=True))
         channels = out
     _, kernel, stride, padding = steps[0]
-    return [*layers, nn.Conv2d(channels, 1, kernel, stride, padding, bias=False)]
+    return [*layers, nn.Conv2d(channels, 1, kernel, stride, padding, bias=bias)]

@@ -133,7 +133,7 @@ class Training:
         z = torch.randn(len(real_NCHW), recipe.z_dim, generator=state.z_rng).to(self.device, non_blocking=True)
         stats = train_step(
             self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
-            order=recipe.order, d_loss=recipe.d_loss,
+            loss=recipe.loss, order=recipe.order, d_loss=recipe.d_loss,
         )  # fmt: skip
         if state.ema is not None:
             state.ema.update(state.generator, state.step)

@@ -1,6 +1,6 @@
-"""The GAN losses, on logits l = D(x) before the sigmoid σ.
+"""The GAN losses, on logits l = D(x) before any sigmoid σ.
 
-Goodfellow et al. 2014 (arXiv:1406.2661), the non-saturating form that every tutorial trains:
+bce: Goodfellow et al. 2014 (arXiv:1406.2661), in the non-saturating form that every tutorial trains:
 
     L_D(real) = -log σ(l)      = softplus(-l)
     L_D(fake) = -log(1 - σ(l)) = softplus(l)
@@ -8,13 +8,33 @@ Goodfellow et al. 2014 (arXiv:1406.2661), the non-saturating form that every tut
 
 BCELoss(sigmoid(l), target) is the same number; from the logits it stays finite where the sigmoid rounds to 0 or 1
 (BCELoss clamps its log at -100 there).
+
+hinge: Lim and Ye 2017 (arXiv:1705.02894), as Miyato et al. 2018 (arXiv:1802.05957) train it with spectral normalisation:
+
+    L_D(real) = max(0, 1 - l)      L_D(fake) = max(0, 1 + l)      L_G = -l of the fakes
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from gan_trainer.recipes import Loss
+
+Of = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class GanLoss:
+    """Three means over logits (N,): D's loss on reals, D's loss on fakes, G's loss on fakes."""
+
+    d_real: Of
+    d_fake: Of
+    g: Of
 
 
 def real_loss(logits: Tensor) -> Tensor:
@@ -25,6 +45,16 @@ def real_loss(logits: Tensor) -> Tensor:
 def fake_loss(logits: Tensor) -> Tensor:
     """Mean binary cross entropy of `logits` (N,) against "0": D's loss on fakes."""
     return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+
+
+LOSSES: dict[Loss, GanLoss] = {
+    "bce": GanLoss(d_real=real_loss, d_fake=fake_loss, g=real_loss),
+    "hinge": GanLoss(
+        d_real=lambda logits: F.relu(1 - logits).mean(),
+        d_fake=lambda logits: F.relu(1 + logits).mean(),
+        g=lambda logits: -logits.mean(),
+    ),
+}
 
 
 def score(logits: Tensor) -> Tensor:

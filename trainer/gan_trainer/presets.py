@@ -61,13 +61,19 @@ DCGAN96 = Recipe(
 
 DEFAULT = Recipe(
     name="default",
+    width=32,
+    d_norm="spectral",
+    loss="hinge",
+    lr_g=2e-4,
+    lr_d=4e-4,
+    betas=(0.0, 0.999),
     steps=3000,
     ema_beta=0.999,
     sample_every=250,
 )
 
 PRESETS: dict[str, tuple[Recipe, str]] = {
-    "default": (DEFAULT, "DCGAN, averaged weights"),
+    "default": (DEFAULT, "DCGAN, D spectrally normalised, hinge loss, averaged weights"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
     "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
     "dcgan64": (DCGAN64, "PyTorch's DCGAN tutorial, for CelebA"),

@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 from gan_serve.errors import GanportError
 from gan_trainer.networks import ARCHITECTURES, SIZES
 
+Loss = Literal["bce", "hinge"]
+DNorm = Literal["batch", "spectral"]
 Order = Literal["d_first", "g_first"]
 DLoss = Literal["sum", "mean"]
 Init = Literal["dcgan", "torch"]
@@ -28,6 +30,8 @@ class Recipe:
     size, channels    of the images; None: as the data set has them
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
     init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them
+    d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957)
+    loss              "bce" (non-saturating) or "hinge", see `gan_trainer.losses`
     order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
     d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass
     lr_g, lr_d        Adam's learning rates; `betas` are its two decay rates
@@ -49,6 +53,8 @@ class Recipe:
     width: int = 64
     z_dim: int = 100
     init: Init = "dcgan"
+    d_norm: DNorm = "batch"
+    loss: Loss = "bce"
     order: Order = "d_first"
     d_loss: DLoss = "sum"
     lr_g: float = 2e-4
@@ -69,6 +75,8 @@ class Recipe:
     def __post_init__(self) -> None:
         _one_of("arch", self.arch, ARCHITECTURES)
         _one_of("init", self.init, get_args(Init))
+        _one_of("d_norm", self.d_norm, get_args(DNorm))
+        _one_of("loss", self.loss, get_args(Loss))
         _one_of("order", self.order, get_args(Order))
         _one_of("d_loss", self.d_loss, get_args(DLoss))
         _one_of("grid", self.grid, get_args(Grid))

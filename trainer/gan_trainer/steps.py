@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_trainer.losses import fake_loss, real_loss, score
-from gan_trainer.recipes import DLoss, Order
+from gan_trainer.losses import LOSSES, GanLoss, score
+from gan_trainer.recipes import DLoss, Loss, Order
 
 STATS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
 """What a step reports: the two losses, D(x) on reals, D(G(z)) in D's step and in G's. With D first, the second D(G(z))
@@ -25,22 +25,24 @@ def train_step(
     real_NCHW: Tensor,
     z: Tensor,
     *,
+    loss: Loss,
     order: Order,
     d_loss: DLoss,
 ) -> Tensor:
     """One step of D and one of G on the same fakes G(z), drawn once. Returns `STATS`, float32 (5,), on the device."""
+    of = LOSSES[loss]
     fake_NCHW = G(z)
     if order == "d_first":
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), d_loss)
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW)
+        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss)
+        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of)
     else:
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW)
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), d_loss)
+        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of)
+        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss)
     return torch.stack((loss_d, loss_g, d_x, d_g_z1, d_g_z2))
 
 
 def d_step(
-    D: nn.Module, opt_D: Optimizer, real_NCHW: Tensor, fake_NCHW: Tensor, d_loss: DLoss
+    D: nn.Module, opt_D: Optimizer, real_NCHW: Tensor, fake_NCHW: Tensor, of: GanLoss, d_loss: DLoss
 ) -> tuple[Tensor, Tensor, Tensor]:
     """D learns to tell real from fake. Returns (loss, D(x), D(G(z))) before the update.
 
@@ -48,11 +50,11 @@ def d_step(
     """
     opt_D.zero_grad()
     real_logits = D(real_NCHW)
-    loss_real = real_loss(real_logits)
+    loss_real = of.d_real(real_logits)
     if d_loss == "sum":
         loss_real.backward()
     fake_logits = D(fake_NCHW)
-    loss_fake = fake_loss(fake_logits)
+    loss_fake = of.d_fake(fake_logits)
     if d_loss == "sum":
         loss_fake.backward()  # the gradients add up
         loss = loss_real + loss_fake
@@ -63,12 +65,12 @@ def d_step(
     return loss.detach(), score(real_logits), score(fake_logits)
 
 
-def g_step(D: nn.Module, opt_G: Optimizer, fake_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """G learns to be taken for real: maximises log D(G(z)). Returns (loss, D(G(z))) before the update."""
+def g_step(D: nn.Module, opt_G: Optimizer, fake_NCHW: Tensor, of: GanLoss) -> tuple[Tensor, Tensor]:
+    """G learns to be taken for real. Returns (loss, D(G(z))) before the update."""
     opt_G.zero_grad()
     D.requires_grad_(False)  # D only passes the gradient on: its own would be thrown away
     logits = D(fake_NCHW)
-    loss = real_loss(logits)
+    loss = of.g(logits)
     loss.backward()
     D.requires_grad_(True)
     opt_G.step()
