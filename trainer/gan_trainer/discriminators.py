@@ -53,8 +53,9 @@ def initialise(network: nn.Module, init: Init) -> None:
         return
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            weight = module.parametrizations.weight.original if is_parametrized(module) else module.weight
-            nn.init.normal_(weight, 0.0, 0.02)
+            # Under spectral norm `weight` is computed: what can be drawn anew is the parameter behind it.
+            name = "parametrizations.weight.original" if is_parametrized(module) else "weight"
+            nn.init.normal_(module.get_parameter(name), 0.0, 0.02)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)

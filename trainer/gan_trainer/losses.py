@@ -9,7 +9,7 @@ bce: Goodfellow et al. 2014 (arXiv:1406.2661), in the non-saturating form that e
 BCELoss(sigmoid(l), target) is the same number; from the logits it stays finite where the sigmoid rounds to 0 or 1
 (BCELoss clamps its log at -100 there).
 
-hinge: Lim and Ye 2017 (arXiv:1705.02894), as Miyato et al. 2018 (arXiv:1802.05957) train it with spectral normalisation:
+hinge: Lim and Ye 2017 (arXiv:1705.02894), with spectral normalisation as in Miyato et al. 2018 (arXiv:1802.05957):
 
     L_D(real) = max(0, 1 - l)      L_D(fake) = max(0, 1 + l)      L_G = -l of the fakes
 """
