@@ -15,7 +15,9 @@ from gan_export.contact_sheet import U8, contact_sheet
 from gan_export.draft import Draft
 from gan_export.identify import describe, describe_value, unanswered
 from gan_export.understanding import with_value
+from gan_serve import console
 from gan_serve.atomic import write_bytes, write_text
+from gan_serve.errors import GanportError
 from gan_serve.generator import default_labels
 from gan_serve.images import to_pixels
 from gan_serve.latents import check_seeds, latents
@@ -24,6 +26,19 @@ from gan_trainer.build import build
 IMAGES_A_ROW = 10
 ALTERNATIVES = 4
 MAX_ROWS = 16
+
+
+def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
+    """Writes the sheet and the spec beside `target`; the error that asks the user to look at them and decide."""
+    sheet, spec = write_sheet(draft, target), write_spec(draft, target)
+    asked = unanswered(draft)
+    console.note(f"{ckpt}: nothing in the file shows")
+    for choice in asked:
+        console.note(f"  {describe(choice)} ({choice.evidence}): {choice.reason}")
+    return GanportError(
+        f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
+        hint=f"look at {sheet}; if the first row is right, add --accept, else edit {spec} and pass it with --spec",
+    )
 
 
 def spec_path(target: Path) -> Path:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from gan_export.source import Source, check_file, load_source
-from gan_export.torchscript_archive import is_archive
+from gan_export.torchscript_archive import EXTRA, is_archive
+from gan_serve.contract import PREFIX
 from gan_serve.errors import GanportError
 
 _HEAD_BYTES = 64
 _TRAINING_STATE = b"ganport_run"
 
 
-def read_checkpoint(path: Path) -> Source:
-    """The generator in a checkpoint.
+def check_checkpoint(path: Path) -> Path:
+    """`path`, when it may be a checkpoint.
 
     Raises `GanportError` when the file is missing, or is a model that was exported already, a training state
-    (last.pt), text, or anything else that holds no generator.
+    (last.pt) or text. What else is no checkpoint, the reader says (`gan_export.reading`).
     """
+    from gan_export.source import check_file  # torch, which --help must not need
+
     path = check_file(path, "checkpoint")
     with path.open("rb") as handle:
         head = handle.read(_HEAD_BYTES)
@@ -33,22 +35,22 @@ def read_checkpoint(path: Path) -> Source:
         )
     if is_archive(path):
         _refuse_archives(path)
-    return load_source(path)
+    return path
 
 
 def _refuse_archives(path: Path) -> None:
-    """Zip archives that are no generator checkpoint: TorchScript, and gan-train's last.pt."""
+    """Zip archives that are no generator checkpoint: TorchScript of ours, and gan-train's last.pt."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            scripted = any("/code/" in name for name in names)
+            exported = any(f"/{EXTRA}/{PREFIX}" in name for name in names)
             pickles = [name for name in names if name.endswith("data.pkl")]
             training = bool(pickles) and _TRAINING_STATE in archive.open(pickles[0]).read(1 << 16)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
         return  # damaged: the reader says so, in its own words
-    if scripted:
+    if exported:
         raise GanportError(
-            f"{path} is TorchScript already, expected a checkpoint",
+            f"{path} is an exported TorchScript model already, expected a checkpoint",
             hint=f"to prove it: gan-export verify --model {path}",
         )
     if training:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_export import options
+from gan_export.answers import Answers
+from gan_export.checkpoint_input import check_checkpoint
 from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
 from gan_export.outputs import check_outputs, resolve_out
 from gan_serve import console
@@ -30,12 +33,13 @@ app = console.new_app(
     \b
     Examples:
       gan-export onnx --ckpt runs/digits/g.pt
+      gan-export inspect --ckpt netG_epoch_24.pth
       gan-export torchscript --ckpt runs/digits/g.pt --out digits.ts
       gan-export verify --model digits.onnx --ckpt runs/digits/g.pt
     """
 )
 
-Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoint; g.pt of a gan-train run.")]
+Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
 
@@ -49,6 +53,15 @@ def onnx_command(
     opset: Annotated[
         int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
     ] = DEFAULT_OPSET,
+    key: options.Key = None,
+    raw: options.Raw = False,
+    trust_pickle: options.TrustPickle = False,
+    spec: options.SpecFile = None,
+    image: options.Image = None,
+    latent: options.Latent = None,
+    output_activation: options.Output = None,
+    value_range: options.ValueRange = None,
+    accept: options.Accept = False,
     report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +77,8 @@ def onnx_command(
     """
     target = resolve_out(ckpt, out, ".onnx")
     check_opset(opset)
-    source = _prepare(ckpt, {"--out": target, "--report": report})
+    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range, accept)
+    source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
     _finish(export_onnx(source, target, opset=opset), target, report, as_json)
@@ -74,6 +88,15 @@ def onnx_command(
 def torchscript_command(
     ckpt: Ckpt,
     out: Annotated[Path | None, typer.Option(metavar="FILE.ts", help="[default: the checkpoint's name, .ts]")] = None,
+    key: options.Key = None,
+    raw: options.Raw = False,
+    trust_pickle: options.TrustPickle = False,
+    spec: options.SpecFile = None,
+    image: options.Image = None,
+    latent: options.Latent = None,
+    output_activation: options.Output = None,
+    value_range: options.ValueRange = None,
+    accept: options.Accept = False,
     report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +111,8 @@ def torchscript_command(
       gan-export torchscript --ckpt g.pt --report faces.json --json
     """
     target = resolve_out(ckpt, out, ".ts")
-    source = _prepare(ckpt, {"--out": target, "--report": report})
+    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range, accept)
+    source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_torchscript
 
     _finish(export_torchscript(source, target), target, report, as_json)
@@ -119,27 +143,114 @@ def verify(
     check_model_file(model)
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--report": report})
     _require_packages("gan-export verify")
-    source = None if ckpt is None else _read(ckpt)
     from gan_export.proof import prove
 
+    source = None if ckpt is None else _source_for(model, ckpt)
     _finish(prove(model, source), None, report, as_json)
 
 
-def _prepare(ckpt: Path, outputs: dict[str, Path | None]) -> Source:
+@app.command()
+def inspect(
+    ckpt: Ckpt,
+    key: options.Key = None,
+    raw: options.Raw = False,
+    trust_pickle: options.TrustPickle = False,
+    spec: options.SpecFile = None,
+    image: options.Image = None,
+    latent: options.Latent = None,
+    output_activation: options.Output = None,
+    value_range: options.ValueRange = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.spec.json", help="Write the draft as a spec, to edit and pass back with --spec."),
+    ] = None,
+) -> None:
+    """Say what a checkpoint is, on what evidence, and what to do next.
+
+    Nothing in the file is run. Names and shapes prove most of a generator; activations, eps and the latent law are
+    read from what its BatchNorms remember (docs/forensics.md).
+
+    \b
+    Examples:
+      gan-export inspect --ckpt netG_epoch_24.pth
+      gan-export inspect --ckpt latest.ckpt --key generator --json
+      gan-export inspect --ckpt stranger.pth --out stranger.spec.json
+    """
+    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range)
+    check_outputs({"--ckpt": ckpt}, {"--out": out})
+    _require_packages("inspecting a checkpoint")
+    from gan_export import inspection
+    from gan_export.identify import identify
+    from gan_serve.atomic import write_text
+
+    identified = identify(check_checkpoint(ckpt), answers)
+    command = inspection.next_command(identified, answers)
+    if as_json:
+        print(json.dumps(inspection.to_json(identified, command), ensure_ascii=False))
+    else:
+        print(inspection.render(identified, command))
+    if out is not None:
+        write_text(out, inspection.spec_of(identified).dumps())
+        console.note(f"the spec is in {out}")
+
+
+def _answers(
+    key: str | None,
+    raw: bool,
+    trust_pickle: bool,
+    spec: Path | None,
+    image: str | None,
+    latent: str | None,
+    output: str | None,
+    value_range: str | None,
+    accept: bool = False,
+) -> Answers:
+    """The options that say what a checkpoint is, checked."""
+    return Answers(
+        key=key,
+        raw=raw,
+        trust_pickle=trust_pickle,
+        spec=spec,
+        image=options.parse_image(image),
+        latent=options.parse_latent(latent),
+        output=options.parse_output(output),
+        value_range=options.parse_value_range(value_range),
+        accept=accept,
+    )
+
+
+def _prepare(ckpt: Path, outputs: dict[str, Path | None], answers: Answers) -> Source:
     """Everything that can be wrong before the work, then the checkpoint."""
-    check_outputs({"--ckpt": ckpt}, outputs)
+    check_outputs({"--ckpt": ckpt, "--spec": answers.spec}, outputs)
     _require_packages("exporting")
-    return _read(ckpt)
+    from gan_export.asking import ask
+    from gan_export.identify import identify, source_of
+
+    identified = identify(check_checkpoint(ckpt), answers)
+    if identified.unanswered and not answers.accept:
+        assert identified.draft is not None
+        raise ask(identified.draft, ckpt, outputs["--out"] or ckpt)
+    source = source_of(identified)
+    _say(ckpt, source)
+    return source
 
 
-def _read(ckpt: Path) -> Source:
-    from gan_export.checkpoint_input import read_checkpoint
+def _source_for(model: Path, ckpt: Path) -> Source:
+    """The generator in `ckpt` as `model` understands it: its contract says what the checkpoint itself may not."""
+    from gan_export.verifying import source_for
 
-    source = read_checkpoint(ckpt)
+    source = source_for(model, check_checkpoint(ckpt))
+    _say(ckpt, source)
+    return source
+
+
+def _say(ckpt: Path, source: Source) -> None:
     classes = f", {source.n_classes} classes" if source.n_classes else ""
     c, h, w = source.image
     console.note(f"{ckpt}: {source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
-    return source
+    for assumption in source.assumptions:
+        console.note(f"assumed: {assumption}")
 
 
 def _finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:

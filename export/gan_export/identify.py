@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.reading import Reading, read_checkpoint
@@ -22,40 +23,7 @@ from gan_export.source import Source, check_file, from_spec
 from gan_export.understanding import draft_candidates, draft_with_spec, with_value
 from gan_serve import console
 from gan_serve.errors import GanportError
-from gan_serve.latents import LatentLaw
 from gan_trainer.build import build
-
-OUTPUT_RANGES: dict[str, tuple[float, float]] = {
-    "tanh": (-1.0, 1.0),
-    "sigmoid": (0.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
-    "identity": (-1.0, 1.0),
-}
-"""Output activations that can be asked for, and the values of (black, white) that each goes with."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the user says of a checkpoint that does not say it itself. None and False: not said.
-
-    key, raw, trust_pickle   see `gan_export.reading.read_checkpoint`
-    spec                     a JSON file of the whole `GeneratorSpec`
-    image                    (C, H, W) of the images
-    latent                   the latent law
-    output                   the output activation, one of `OUTPUT_RANGES`
-    value_range              the output values of (black, white)
-    accept                   take the draft's assumptions as they are
-    """
-
-    key: str | None = None
-    raw: bool = False
-    trust_pickle: bool = False
-    spec: Path | None = None
-    image: tuple[int, int, int] | None = None
-    latent: LatentLaw | None = None
-    output: str | None = None
-    value_range: tuple[float, float] | None = None
-    accept: bool = False
 
 
 @dataclass(frozen=True)

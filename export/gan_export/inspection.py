@@ -6,6 +6,7 @@ import shlex
 import textwrap
 from typing import Any
 
+from gan_export.answers import Answers
 from gan_export.draft import Choice
 from gan_export.identify import Identified, describe
 from gan_serve.console import table
@@ -112,9 +113,9 @@ def spec_of(identified: Identified) -> GeneratorSpec:
     return identified.reading.ours.spec
 
 
-def next_command(identified: Identified, given: list[str]) -> str:
-    """The command that exports it: `given` are the options that were needed to get here."""
-    words = ["gan-export", "onnx", "--ckpt", str(identified.reading.path), *given]
+def next_command(identified: Identified, answers: Answers) -> str:
+    """The command that exports it, with the options that were needed to get here."""
+    words = ["gan-export", "onnx", "--ckpt", str(identified.reading.path), *answers.as_options()]
     if identified.unanswered:
         words.append("--accept")
     return shlex.join(words)

@@ -16,7 +16,6 @@ from torch import nn
 
 from gan_serve.errors import GanportError
 from gan_serve.latents import LatentLaw
-from gan_trainer.checkpoint import load_generator
 from gan_trainer.spec import GeneratorSpec
 
 
@@ -75,19 +74,6 @@ def from_spec(
     )
 
 
-def load_source(path: str | os.PathLike[str]) -> Source:
-    """The generator in the checkpoint at `path`. Raises `GanportError` when there is none that can be read."""
-    path = check_file(path, "checkpoint")
-    checkpoint = load_generator(path)
-    return from_spec(
-        checkpoint.spec,
-        checkpoint.module(),
-        weights=checkpoint.which,
-        provenance=file_provenance(path),
-        training=checkpoint.training,
-    )
-
-
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
     """`path` as a readable file. Raises `GanportError` when it is missing, a folder or unreadable."""
     path = Path(path)
@@ -95,8 +81,11 @@ def check_file(path: str | os.PathLike[str], what: str) -> Path:
         raise GanportError(f"{path} is a folder, expected a {what} file")
     if not path.exists():
         raise GanportError(f"no {what} at {path}", hint="check the path")
-    if not os.access(path, os.R_OK):
-        raise GanportError(f"{path} cannot be read", hint="check its permissions")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise GanportError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
     return path
 
 

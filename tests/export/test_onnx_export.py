@@ -105,8 +105,8 @@ def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "g.pt")
     script = (
-        "import sys; from gan_export.source import load_source; from gan_export.export import *;"
-        "s = load_source(sys.argv[1] + '/g.pt');"
+        "import sys; from pathlib import Path; from gan_export.identify import *; from gan_export.export import *;"
+        "s = source_of(identify(Path(sys.argv[1] + '/g.pt'), Answers()));"
         "assert export_onnx(s, sys.argv[1] + '/' + sys.argv[2] + '.onnx').ok;"
         "assert export_torchscript(s, sys.argv[1] + '/' + sys.argv[2] + '.ts').ok;"
     )

@@ -118,7 +118,7 @@ def test_bench(cpu_only: Path, model: Path, tmp_path: Path) -> None:
     ("arguments", "extra"),
     [
         (["gan-train", "--data", "digits"], "train"),
-        (["gan-export", "onnx", "--ckpt", "MODEL"], "export"),
+        (["gan-export", "onnx", "--ckpt", "MODEL", "--out", "again.onnx"], "export"),
     ],
 )
 def test_commands_that_need_more_say_which_extra(
