@@ -1,0 +1,206 @@
+"""A stranger's checkpoint, from the file to the proved model, with no Python written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import gan_serve
+from gan_export import cli
+from gan_serve import console
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            console.run(cli.app, cli.NAME, [str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(done.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"the checkpoint {name} is not here; $GANPORT_CHECKPOINTS names its folder")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "options"),
+    [
+        ("conditional_mnist.pth", "conditional_mnist.reference.npz", []),
+        ("mixed_faces32.pt", "mixed_faces32.reference.npz", []),
+        ("mlp_mnist.ckpt", "mlp_mnist.reference.npz", ["--accept"]),
+    ],
+)
+def test_real_checkpoints_draw_their_references(
+    name: str, reference: str, options: list[str], run: Run, tmp_path: Path
+) -> None:
+    expected = np.load(shared(reference))
+    model = tmp_path / "g.onnx"
+    code, _, err = run("onnx", "--ckpt", shared(name), "--out", model, *options)
+    assert code == 0, err
+    label = expected["label"].astype(np.int64) if "label" in expected else None
+    image_NCHW, _ = gan_serve.load(model).run(expected["z"].astype(np.float32).reshape(len(expected["z"]), -1), label)
+    assert np.abs(image_NCHW - expected["image"]).max() <= 1e-4
+    code, out, err = run("verify", "--model", model, "--ckpt", shared(name))
+    assert code == 0, err
+    assert "proved against PyTorch" in out
+
+
+def test_the_faces_latent_law_is_found(run: Run) -> None:
+    code, out, _ = run("inspect", "--ckpt", shared("mixed_faces32.pt"), "--json")
+    assert code == 0
+    found = {(choice["layer"], choice["field"]): choice for choice in json.loads(out)["choices"]}
+    assert (found[None, "latent"]["value"], found[None, "latent"]["evidence"]) == ("uniform", "strong")
+    assert (found[3, "activation"]["value"]["name"], found[3, "activation"]["evidence"]) == ("identity", "strong")
+    assert json.loads(out)["unanswered"] == []
+
+
+def chain() -> nn.Sequential:
+    """A fully connected generator without BatchNorm: nothing in its file shows the activations."""
+    torch.manual_seed(3)
+    return nn.Sequential(
+        OrderedDict(
+            fc1=nn.Linear(12, 24), act=nn.LeakyReLU(0.2), fc2=nn.Linear(24, 40), act2=nn.LeakyReLU(0.2),
+            out=nn.Linear(40, 784), tanh=nn.Tanh(),
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture
+def unknown(tmp_path: Path) -> Path:
+    path = tmp_path / "unknown.pth"
+    torch.save({"epoch": 3, "netG": {f"module.{k}": v for k, v in chain().state_dict().items()}}, path)
+    return path
+
+
+def test_assumptions_are_asked_about_and_nothing_is_written_but_the_question(run: Run, unknown: Path) -> None:
+    code, out, err = run("onnx", "--ckpt", unknown)
+    assert (code, out) == (2, "")
+    assert "rests on 3 assumptions" in err
+    assert "--accept" in err
+    assert "--spec" in err
+    written = sorted(path.name for path in unknown.parent.iterdir())
+    assert written == ["unknown.candidates.png", "unknown.pth", "unknown.spec.json"]
+    with Image.open(unknown.with_suffix(".candidates.png")) as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.width > 600
+
+
+def test_an_edited_spec_settles_everything(run: Run, unknown: Path) -> None:
+    run("onnx", "--ckpt", unknown)
+    spec_file = unknown.with_suffix(".spec.json")
+    spec = json.loads(spec_file.read_text())
+    for layer in spec["layers"]:
+        if layer["kind"] == "activation" and layer["name"] != "tanh":
+            layer.update(name="leaky_relu", slope=0.2)
+    spec_file.write_text(json.dumps(spec))
+    code, _, err = run("onnx", "--ckpt", unknown, "--spec", spec_file)
+    assert code == 0, err
+    z = np.random.default_rng(0).standard_normal((5, 12)).astype(np.float32)
+    image_NCHW, _ = gan_serve.load(unknown.with_suffix(".onnx")).run(z)
+    with torch.inference_mode():
+        expected = chain().eval()(torch.from_numpy(z)).reshape(5, 1, 28, 28).numpy()
+    assert np.abs(image_NCHW - expected).max() <= 1e-4
+
+
+def test_accept_takes_the_draft_and_stamps_what_it_assumed(run: Run, unknown: Path) -> None:
+    code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform")
+    assert code == 0, err
+    assert "assumed: layer 1 activation" in err
+    contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
+    assert contract.latent == "uniform"
+    assert not any("latent" in assumption for assumption in contract.assumptions)
+    assert sum("activation" in assumption for assumption in contract.assumptions) == 2
+    assert contract.source["key"] == "netG"
+
+
+def test_output_answers_reach_the_file(run: Run, unknown: Path) -> None:
+    code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--output-activation", "sigmoid")
+    assert code == 0, err
+    contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
+    assert contract.value_range == (0.0, 1.0)
+    assert contract.spec is not None
+    assert {"sigmoid"} == {layer.get("name") for layer in contract.spec["layers"]} & {"sigmoid", "tanh"}
+
+
+def test_inspect_says_the_next_command_and_it_works(run: Run, unknown: Path) -> None:
+    code, out, _ = run(
+        "inspect", "--ckpt", unknown, "--latent", "normal", "--out", unknown.with_name("draft.spec.json")
+    )
+    assert code == 0
+    command = out.splitlines()[-1].removeprefix("next: gan-export ").split()
+    assert command == ["onnx", "--ckpt", str(unknown), "--latent", "normal", "--accept"]
+    assert run(*command)[0] == 0
+    assert json.loads(draft.read_text())["z_dim"] == 12
+
+
+def test_inspect_of_our_own(run: Run, tmp_path: Path) -> None:
+    from export.tiny import save_checkpoint
+
+    code, out, _ = run("inspect", "--ckpt", save_checkpoint(tmp_path / "g.pt"))
+    assert code == 0
+    assert "it says everything itself" in out
+    assert out.splitlines()[-1] == f"next: gan-export onnx --ckpt {tmp_path / 'g.pt'}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--latent", "gamma"], "--latent must be one of normal, uniform"),
+        (["--image", "28"], "--image must be CxHxW"),
+        (["--image", "2x28x28"], "--image must have 1 or 3 channels"),
+        (["--output-activation", "relu"], "--output-activation must be one of tanh"),
+        (["--value-range", "1"], "--value-range must be two numbers"),
+        (["--value-range", "1,-1"], "--value-range must be LO,HI"),
+        (["--key", "netD"], "netD"),
+        (["--spec", "nothing.json"], "no spec at nothing.json"),
+        (["--raw", "--image", "3x64x64"], ""),
+    ],
+)
+def test_wrong_answers(options: list[str], message: str, run: Run, unknown: Path) -> None:
+    code, out, err = run("onnx", "--ckpt", unknown, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("error: ") == 1
+    assert not unknown.with_suffix(".onnx").exists()
+
+
+def test_specs_that_do_not_read_or_fit(run: Run, unknown: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "s.json"
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[]", "a spec must be a JSON object"),
+        ('{"z_dim": 3, "image": [1, 1, 3], "layers": [{"kind": "reshape", "shape": [1, 1, 3]}]}', "left over"),
+    ):
+        spec.write_text(text)
+        code, _, err = run("onnx", "--ckpt", unknown, "--spec", spec)
+        assert code == 2
+        assert message in err
+
+
+def test_answers_have_no_place_for_our_own(run: Run, tmp_path: Path) -> None:
+    from export.tiny import save_checkpoint
+
+    ours: Any = save_checkpoint(tmp_path / "g.pt")
+    code, _, err = run("onnx", "--ckpt", ours, "--latent", "uniform")
+    assert code == 2
+    assert "says all of this itself, --latent has no place" in err
