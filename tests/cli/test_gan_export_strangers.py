@@ -143,9 +143,8 @@ def test_output_answers_reach_the_file(run: Run, unknown: Path) -> None:
 
 
 def test_inspect_says_the_next_command_and_it_works(run: Run, unknown: Path) -> None:
-    code, out, _ = run(
-        "inspect", "--ckpt", unknown, "--latent", "normal", "--out", unknown.with_name("draft.spec.json")
-    )
+    draft = unknown.with_name("draft.spec.json")
+    code, out, _ = run("inspect", "--ckpt", unknown, "--latent", "normal", "--out", draft)
     assert code == 0
     command = out.splitlines()[-1].removeprefix("next: gan-export ").split()
     assert command == ["onnx", "--ckpt", str(unknown), "--latent", "normal", "--accept"]
