@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from export.tiny import source_of, spec_of
+from export.tiny import lively, source_of, spec_of
+from gan_export.export import export_onnx
 from gan_export.proof.cases import BATCHES, cases
 from gan_export.proof.golden import make_golden
 from gan_export.proof.meaning import check_meaning
@@ -20,6 +22,7 @@ from gan_export.proof.prove import tolerance_of
 from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Check, Report
 from gan_export.proof.runs import run_cases
+from gan_export.source import Source
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError, JobError
 from gan_serve.generator import F32, I64, U8, Generator
@@ -195,8 +198,53 @@ def test_reference_of_another_shape() -> None:
 
 
 def test_reference_checks_hold_for_a_right_module(reference: Reference) -> None:
-    assert [check.ok for check in check_reference(reference, 1e-4)] == [True, True, True]
+    assert [check.ok for check in check_reference(reference, 1e-4)] == [True] * 4
     assert not torch.is_grad_enabled() or reference.images[0].dtype == np.float32
+
+
+class Steep(nn.Module):
+    """Multiplies rounding errors by `factor`."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.linear = lively(nn.Linear(8, 48))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sin(self.factor * self.linear(z)).reshape(-1, 3, 4, 4)
+
+
+class Single(Steep):
+    """Has float32 written into it."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(torch.nn.functional.linear(z, self.linear.weight.float())).reshape(-1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("factor", "limit"), [(1.0, 1e-4), (100.0, None)])
+def test_limit_follows_the_module_s_own_rounding(factor: float, limit: float | None, tmp_path: Path) -> None:
+    """Where float32 itself is 1e-4 off, an export can be no closer; a right one passes all the same."""
+    source = Source(Steep(factor).eval(), 8, (3, 4, 4))
+    reference = Reference(source)
+    assert reference.rounding is not None
+    expected = limit or 4 * reference.rounding
+    assert expected >= 1e-4
+    report = export_onnx(source, tmp_path / "g.onnx")
+    assert report.ok, report.table()
+    assert report.check("image values").limit == f"<= {expected:.3g}"
+
+
+def test_module_that_float32_cannot_hold_is_no_reference(tmp_path: Path) -> None:
+    report = export_onnx(Source(Steep(1e5).eval(), 8, (3, 4, 4)), tmp_path / "g.onnx")
+    assert [check.name for check in report.failed] == ["reference rounding"]
+    assert not (tmp_path / "g.onnx").exists()
+
+
+def test_module_that_does_not_run_in_float64() -> None:
+    reference = Reference(Source(Single(1.0).eval(), 8, (3, 4, 4)))
+    assert reference.rounding is None
+    assert check_reference(reference, 1e-4)[-1].detail == "does not run in float64"
+    assert reference.allow(1e-4) == 1e-4
 
 
 REPORT = Report(

@@ -139,10 +139,12 @@ def _neighbours(generator: Generator, widest: Drawn, tolerance: float) -> Check:
             image: F32 = generator.run(case.z[row : row + 1], label)[0]
         except GanportError as error:
             name = "independent of neighbours"
-            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:g}", "", str(error))
+            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:.3g}", "", str(error))
         difference = float(np.abs(image[0] - widest.image[row]).max())
         if np.isnan(difference):
             difference = float("inf")
         if difference > worst:
             worst, where = difference, f"{case.rows[row]}, alone and in a {case.name}"
-    return Check(SECTION, "independent of neighbours", worst <= tolerance, worst, f"<= {tolerance:g}", "max |Δ|", where)
+    return Check(
+        SECTION, "independent of neighbours", worst <= tolerance, worst, f"<= {tolerance:.3g}", "max |Δ|", where
+    )

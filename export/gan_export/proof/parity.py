@@ -91,7 +91,7 @@ def check_parity(parity: Parity, limits: Limits, tolerance: float | None) -> lis
         "image values",
         tolerance is None or parity.image.value <= tolerance,
         parity.image.value,
-        "" if tolerance is None else f"<= {tolerance:g}",
+        "" if tolerance is None else f"<= {tolerance:.3g}",
         "max |Δ|",
         parity.image.where,
     )

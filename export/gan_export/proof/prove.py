@@ -56,8 +56,11 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
     if reference is None and source is not None:
         reference = Reference(source)
     checks: list[Check] = []
+    image_limit = scaled_limit(limits, contract.value_range)
     if reference is not None:
         checks += check_reference(reference, tolerance)
+        tolerance = reference.allow(tolerance)
+        image_limit = None if image_limit is None else tolerance
     checks += artefact.checks
     checks.append(agreement.check_contract(contract, reference.source if reference else None))
     weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
@@ -77,7 +80,7 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
     facts: dict[str, object] = {"provider": generator.provider, "sha256": generator.sha256}
     if reference is not None:
         parity = measure(runs, reference)
-        checks += check_parity(parity, limits, _scaled(limits, contract.value_range))
+        checks += check_parity(parity, limits, image_limit)
         facts["parity"] = parity.summary()
     checks += check_meaning(generator, runs, tolerance)
     checks += check_golden_set(generator)
@@ -91,14 +94,14 @@ def measure_parity(path: str | os.PathLike[str], reference: Reference) -> Parity
 
 def tolerance_of(limits: Limits, value_range: tuple[float, float]) -> float:
     """How much of `image` may change with its neighbours: as parity, or what the PSNR limit means for one value."""
-    scaled = _scaled(limits, value_range)
+    scaled = scaled_limit(limits, value_range)
     if scaled is not None:
         return scaled
     least_db = 40.0 if limits.min_psnr_db is None else limits.min_psnr_db
     return float(10.0 ** (-least_db / 20.0)) * (value_range[1] - value_range[0])
 
 
-def _scaled(limits: Limits, value_range: tuple[float, float]) -> float | None:
+def scaled_limit(limits: Limits, value_range: tuple[float, float]) -> float | None:
     """The limit on |Δ| is meant for values in [-1, 1]; another range has its share of it."""
     if limits.max_abs is None:
         return None
