@@ -25,7 +25,9 @@ def materialise(lazy: dict[str, LazyTensor], file_bytes: int, source: str) -> tu
         if tensor.problem:
             raise GanportError(f"{name} cannot be read: {tensor.problem}", hint=_hint(tensor))
         if tensor.dtype.is_complex:
-            raise GanportError(f"{name} is complex ({tensor.dtype}), ganport exports real weights")
+            raise GanportError(
+                f"{name} is complex ({tensor.dtype}), ganport exports real weights", hint="save real tensors"
+            )
         quantised = not tensor.dtype.is_floating_point and len(tensor.shape) in (2, 4) and name.endswith("weight")
         if quantised and tensor.dtype != torch.bool:
             raise GanportError(f"{name} is quantised ({_short(tensor.dtype)})", hint="export the unquantised weights")

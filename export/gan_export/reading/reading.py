@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Reading:
     """One generator, read from a file.
 
-    format      "torch-zip", "torch-legacy", "torch-tar", "torchscript", "safetensors", "pickle" or "ganport"
+    format      "torch-zip", "torch-legacy", "torch-tar", "torchscript", "safetensors", "pickle", "ganport" or "trusted"
     tensors     its state_dict: CPU, floating tensors float32, counters as they are; wrapper prefixes stripped,
                 norms folded, order as in the file
     which       "ema" or "raw"
@@ -190,7 +190,9 @@ def _told(path: Path, work: Callable[[], T]) -> T:
     except GanportError as error:
         message = str(error)
         subject, rest = (path, message[3:]) if message.startswith("it ") else (f"{path}:", message)
-        raise GanportError(f"{subject} {rest}", hint=error.hint) from error
+        raise GanportError(
+            f"{subject} {rest}", hint=error.hint or "the file is damaged or forged: get it again"
+        ) from error
     except (MemoryError, RecursionError) as error:
         raise GanportError(
             f"{path} takes more memory to read than there is", hint="is it a checkpoint at all?"

@@ -50,7 +50,9 @@ def load_safetensors(path: Path, data: memoryview) -> dict[str, LazyTensor]:
         entry = header[name]
         dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
         if dtype is None:
-            raise GanportError(f"{name[:80]} has the dtype {entry['dtype']}, which ganport does not read")
+            raise GanportError(
+                f"{name[:80]} has the dtype {entry['dtype']}, which ganport does not read", hint="save it as float32"
+            )
         first, last = entry["data_offsets"]
         storage = Storage(Blob(last - first, "cpu", body[first:last]), dtype, 0, last - first)
         shape = tuple(entry["shape"])
