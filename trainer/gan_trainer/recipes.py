@@ -16,7 +16,7 @@ from gan_trainer.networks import ARCHITECTURES, SIZES
 Loss = Literal["bce", "hinge"]
 DNorm = Literal["batch", "spectral"]
 Order = Literal["d_first", "g_first"]
-DLoss = Literal["sum", "mean"]
+DLoss = Literal["sum", "mean", "joined"]
 Init = Literal["dcgan", "torch"]
 Grid = Literal["exact", "save_image"]
 
@@ -33,7 +33,8 @@ class Recipe:
     d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957)
     loss              "bce" (non-saturating) or "hinge", see `gan_trainer.losses`
     order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
-    d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass
+    d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass;
+                      "joined": real + fake in one batch, for a D without BatchNorm
     lr_g, lr_d        Adam's learning rates; `betas` are its two decay rates
     batch_size        images per step; the last, smaller batch of an epoch is kept
     epochs, steps     how long to train when nothing else is asked for (one of them is set)
@@ -80,6 +81,8 @@ class Recipe:
         _one_of("order", self.order, get_args(Order))
         _one_of("d_loss", self.d_loss, get_args(DLoss))
         _one_of("grid", self.grid, get_args(Grid))
+        if self.d_loss == "joined" and self.d_norm == "batch":
+            raise GanportError("d_loss joined mixes real and fake in D's BatchNorm", hint="d_norm spectral has none")
         if self.size is not None and self.size not in SIZES:
             raise GanportError(f"no network for size {self.size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
         if self.channels not in (None, 1, 3):

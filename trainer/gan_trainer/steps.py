@@ -46,9 +46,16 @@ def d_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """D learns to tell real from fake. Returns (loss, D(x), D(G(z))) before the update.
 
-    Reals and fakes pass in batches of their own: BatchNorm sees each alone, as the tutorials have it.
+    Reals and fakes pass in batches of their own where "sum" or "mean" says so: BatchNorm sees each alone, as the
+    tutorials have it. "joined" passes both at once, for a D without BatchNorm: the same loss as "sum", one pass.
     """
     opt_D.zero_grad()
+    if d_loss == "joined":
+        real_logits, fake_logits = D(torch.cat((real_NCHW, fake_NCHW))).split((len(real_NCHW), len(fake_NCHW)))
+        loss = of.d_real(real_logits) + of.d_fake(fake_logits)
+        loss.backward()
+        opt_D.step()
+        return loss.detach(), score(real_logits), score(fake_logits)
     real_logits = D(real_NCHW)
     loss_real = of.d_real(real_logits)
     if d_loss == "sum":

@@ -1,0 +1,63 @@
+"""The whole way, for every preset: a folder of pictures → gan-train → both exports → 25 images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gan_export.cli
+import gan_serve.cli
+import gan_trainer.cli
+from gan_serve import console
+from gan_trainer.presets import PRESETS
+
+N_PICTURES = 9
+
+
+def run(app: object, name: str, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        console.run(app, name, [str(argument) for argument in arguments])  # type: ignore[arg-type]
+    return int(done.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small RGB PNGs: discs of one colour on another."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    for index in range(N_PICTURES):
+        disc = (x - rng.integers(20, 44)) ** 2 + (y - rng.integers(20, 44)) ** 2 < rng.integers(10, 20) ** 2
+        colours = rng.integers(0, 256, (2, 3))
+        Image.fromarray(colours[disc.astype(int)].astype(np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_from_pictures_to_pictures(
+    preset: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    narrow = ("--width", 4, "--z-dim", 8, "--batch-size", 5)
+    trained = run(
+        gan_trainer.cli.app, "gan-train", "--data", pictures, "--preset", preset, "--steps", 3, "--out", folder, *narrow
+    )
+    assert trained == 0, capsys.readouterr().err
+    drawn = {}
+    for command, suffix in (("onnx", ".onnx"), ("torchscript", ".ts")):
+        model = tmp_path / f"g{suffix}"
+        code = run(gan_export.cli.app, "gan-export", command, "--ckpt", folder / "g.pt", "--out", model)
+        assert code == 0, capsys.readouterr().err
+        images = tmp_path / f"{suffix[1:]}.npy"
+        assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--n", 25, "--out", images) == 0
+        drawn[suffix] = np.load(images)
+        assert len(drawn[suffix]) == 25
+    assert np.abs(drawn[".onnx"].astype(int) - drawn[".ts"]).max() <= 1
+    channels = 1 if preset == "mlp-mnist" else 3
+    assert drawn[".onnx"].shape[-1] == channels
+    assert torch.load(folder / "g.pt", weights_only=True)["ganport"] == 1
