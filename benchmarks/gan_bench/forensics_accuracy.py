@@ -100,7 +100,8 @@ def summarise(rows: list[Json]) -> Json:
     """Counts over all generators: re-identified, per field, confusion, calibration, and what leaves no trace."""
     choices = [choice for row in rows for choice in row["choices"]]
     traced = [choice for choice in choices if choice["traced"]]
-    untraced = [choice for choice in choices if not choice["traced"]]
+    untraced = [choice for choice in choices if not choice["traced"] and choice["field"] != "structure"]
+    ends = [choice for choice in choices if not choice["traced"] and choice["field"] == "structure"]
     good = sum(map(identified, rows))
     exact = sum(not r["error"] and all(c["verdict"] == "right" for c in r["choices"] if c["traced"]) for r in rows)
     return {
@@ -110,6 +111,7 @@ def summarise(rows: list[Json]) -> Json:
             "identified_share": round(good / len(rows), 4),
             "identified_exactly": exact,
             "not_drafted": sum(bool(row["error"]) or not row.get("drafted", False) for row in rows),
+            "structure_wrong_behind_the_last_batch_norm": len(ends),
             "untraced_choices": len(untraced),
             "untraced_reported_none": sum(choice["evidence"] == "none" for choice in untraced),
         },

@@ -81,7 +81,7 @@ def traced_units(draft: Draft) -> int:
 
 
 def score(draft: Draft, truth: GeneratorSpec) -> list[Score]:
-    """A score for every choice of `draft` on latent, merge, eps, activation and upsampling, and one for the structure."""
+    """A score for every choice on latent, merge, eps, activation and upsampling, and one for the structure."""
     true_units, count = units(truth), len(witnesses(draft))
     scores: list[Score] = []
     for choice in draft.choices:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from gan_trainer.layers import (
     Linear,
     Reshape,
     Upsample,
+    UpsampleMode,
 )
 from gan_trainer.spec import GeneratorSpec
 
@@ -74,8 +74,8 @@ def random_generator(seed: int) -> RandomGenerator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(spec)
-        _perturb(module)
-        _gather_statistics(module, rng)
+        perturb(module)
+        gather_statistics(module, rng)
     return RandomGenerator(kind, spec, module.eval())
 
 
@@ -123,7 +123,8 @@ class _Style:
 
 
 def _mlp(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
-    style, layers = _Style(rng), []
+    style = _Style(rng)
+    layers: list[Layer] = []
     norm_everywhere = rng.random() < 0.5
     for index in range(int(rng.integers(2, 5))):
         width = int(rng.choice([64, 96, 128, 192, 256]))
@@ -136,7 +137,8 @@ def _mlp(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
 
 
 def _dcgan(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
-    style, layers = _Style(rng), [Reshape((features, 1, 1))]
+    style = _Style(rng)
+    layers: list[Layer] = [Reshape((features, 1, 1))]
     width = int(rng.choice([8, 12, 16]))
     bias = bool(rng.random() < 0.3)
     first = (7, 1, 0) if image[1] == 28 else (4, 1, 0)
@@ -145,50 +147,47 @@ def _dcgan(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
         steps.insert(int(rng.integers(1, len(steps) + 1)), (3, 1, 1))
     for index, (kernel, stride, padding) in enumerate(steps):
         out = width * 2 ** (len(steps) - 1 - index)
-        layers += [ConvTranspose(features, out, kernel, stride, padding, bias=bias), style.norm(out)]
+        layers.append(ConvTranspose(features, out, kernel, stride, padding, bias=bias))
+        if kernel != 3 or rng.random() < 0.5:
+            layers.append(style.norm(out))
         layers.append(style.activation())
         features = out
     return [*layers, ConvTranspose(features, image[0], 4, 2, 1, bias=bias)]
 
 
 def _upsample(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
-    style, layers = _Style(rng), []
+    style = _Style(rng)
+    layers: list[Layer] = []
     width, side = int(rng.choice([8, 16, 24])), image[1] // 4
     layers += [Linear(features, 2 * width * side * side), Reshape((2 * width, side, side)), style.norm(2 * width)]
     if rng.random() < 0.5:
         layers.append(style.activation())
-    for channels in (2 * width, width):
-        layers += [Upsample(2), Conv(layers_channels(layers), channels, 3, 1, 1), style.norm(channels)]
-        layers.append(style.activation())
+    mode: UpsampleMode = "bilinear" if rng.random() < 0.2 else "nearest"
+    for features, channels in ((2 * width, 2 * width), (2 * width, width)):
+        layers += [Upsample(2, mode), Conv(features, channels, 3, 1, 1), style.norm(channels), style.activation()]
     return [*layers, Conv(width, image[0], 3, 1, 1)]
 
 
 def _mixed(features: int, image: tuple[int, int, int], rng: Rng) -> list[Layer]:
-    style, layers = _Style(rng), []
+    style = _Style(rng)
+    layers: list[Layer] = []
     width, side = int(rng.choice([8, 12, 16])), image[1] // 4
     layers += [Linear(features, 4 * width * side * side), Reshape((4 * width, side, side)), style.norm(4 * width)]
     if rng.random() < 0.7:
         layers.append(style.activation())
     if rng.random() < 0.5:
-        layers += [Conv(4 * width, 4 * width, 3, 1, 1), style.norm(4 * width), style.activation()]
+        norms = [style.norm(4 * width)] if rng.random() < 0.5 else []
+        layers += [Conv(4 * width, 4 * width, 3, 1, 1), *norms, style.activation()]
     kernel, padding = ((4, 1), (2, 0))[int(rng.integers(2))]
     layers += [ConvTranspose(4 * width, 2 * width, kernel, 2, padding), style.norm(2 * width), style.activation()]
     return [*layers, ConvTranspose(2 * width, image[0], 4, 2, 1)]
-
-
-def layers_channels(layers: list[Layer]) -> int:
-    """Channels after the last layer that sets them."""
-    for layer in reversed(layers):
-        if isinstance(layer, BatchNorm):
-            return layer.features
-    raise ValueError("no layer sets the number of channels")
 
 
 def _output(image: tuple[int, int, int], *, flat: bool) -> tuple[Layer, ...]:
     return (Activation("tanh"), Reshape(image)) if flat else (Activation("tanh"),)
 
 
-def _perturb(module: nn.Module) -> None:
+def perturb(module: nn.Module) -> None:
     """Moves BatchNorms and biases off their initial values, as training does."""
     with torch.no_grad():
         for child in module.modules():
@@ -199,7 +198,7 @@ def _perturb(module: nn.Module) -> None:
                 child.bias.add_(0.05 * torch.randn_like(child.bias))
 
 
-def _gather_statistics(module: SpecGenerator, rng: Rng) -> None:
+def gather_statistics(module: SpecGenerator, rng: Rng) -> None:
     spec = module.spec
     module.train()
     first = int(rng.integers(1 << 40))
@@ -211,8 +210,3 @@ def _gather_statistics(module: SpecGenerator, rng: Rng) -> None:
             module(z, label)
             for parameter in module.parameters():
                 parameter.add_(LEARNING_RATE * torch.randn_like(parameter))
-
-
-def truth(spec: GeneratorSpec) -> dict[str, Any]:
-    """The spec's JSON, as the record keeps it."""
-    return spec.to_json()

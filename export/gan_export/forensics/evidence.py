@@ -21,9 +21,10 @@ GOOD = 0.02
 CLEAR = 3.0
 """The next different value must fit this many times worse for strong evidence …"""
 PAIRED = 6.0
-"""… or worse channel by channel, by this many standard errors."""
+"""… or worse channel by channel, by this many standard errors, and at least SOME times worse."""
+SOME = 1.5
 OVERRULES = 3.0
-"""A near-identical value replaces the usual one when it fits better by this many standard errors."""
+"""A near-identical value replaces the usual one when it fits better by this many standard errors, and SOME times."""
 LEANS = 1.0
 """Between ReLU and LeakyReLU 0.01: by this many, it is said, and the evidence is weak."""
 TOO_CLOSE = 2.0
@@ -56,20 +57,15 @@ def ranked_values(step: Step, position: int) -> list[Rival]:
 
 def settle(draft: Draft, state: State, outcome: Outcome) -> Draft:
     """`draft` with every choice that the statistics can show updated from `state`, the best of `outcome`."""
-    found: dict[tuple[int | None, str], tuple[Step, int]] = {
-        (choice.layer, choice.field): (step, i) for step in state.steps for i, choice in enumerate(step.choices)
-    }
     norms = witnesses(draft)
-    for choice in draft.choices:
-        if (choice.layer, choice.field) in found:
-            step, i = found[choice.layer, choice.field]
-            k = state.steps.index(step)
+    for k, step in enumerate(state.steps):
+        for i, choice in enumerate(step.choices):
             draft = _update(draft, _judged(draft, choice, step, i, k, norms[k], outcome.states))
     return _follow_habit(draft, len(norms))
 
 
 def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int, states: Sequence[State]) -> Choice:
-    """`choice` as the trials of `step` show it; it is the `i`-th choice of witness `k`, which is at `layer`."""
+    """`choice`, as it was before the search, as the trials of `step` show it: the `i`-th of witness `k`, at `layer`."""
     rivals = ranked_values(step, i)
     first = _taken(choice, rivals)
     rest = [rival for rival in rivals if rival is not first]
@@ -84,7 +80,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
         rival = others[0]
         ratio = max(rival.fit / max(first.fit, FLOOR), _later_ratio(states, k, i, step, rival.value))
         reason += f"; with {_text(rival.value)} by {rival.fit:.2g}"
-        if ratio < CLEAR and rival.paired - first.paired < PAIRED:
+        if not _clear(ratio, rival.paired - first.paired):
             evidence = Evidence.WEAK
             reason += ", which is too close to tell"
         elif ratio >= 10:
@@ -92,7 +88,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
     if near:
         against_habit = first is not rivals[0]
         leaning = min(near, key=lambda rival: rival.paired)
-        if against_habit and near[0].fit < CLEAR * first.fit and near[0].paired - first.paired < PAIRED:
+        if against_habit and not _clear(near[0].fit / max(first.fit, FLOOR), near[0].paired - first.paired):
             evidence = Evidence.WEAK
             reason += f"; {_text(near[0].value)} nearly ties ({near[0].fit:.2g})"
         elif choice.field == "activation" and leaning.paired - first.paired <= -LEANS:
@@ -105,10 +101,15 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
     return _with_family(choice, found) if choice.evidence is Evidence.STRONG else found
 
 
+def _clear(ratio: float, paired: float) -> bool:
+    """Whether a value that fits `ratio` times worse, by `paired` standard errors, is out of the question."""
+    return ratio >= CLEAR or (ratio >= SOME and paired >= PAIRED)
+
+
 def _taken(choice: Choice, rivals: list[Rival]) -> Rival:
     """The rival to believe: the first, unless a later one fits clearly better, or a more usual one about as well."""
     better = min(rivals, key=lambda rival: rival.paired)
-    if better.paired <= -OVERRULES:
+    if better.paired <= -OVERRULES and rivals[0].fit >= SOME * max(better.fit, FLOOR):
         return better
     usual = values_to_try(choice)
 
@@ -142,21 +143,25 @@ def _later_ratio(states: Sequence[State], k: int, i: int, step: Step, value: Any
 
 
 def _follow_habit(draft: Draft, count: int) -> Draft:
-    """Choices that leave no trace take what the same author did in the nearest layer before that shows it."""
+    """Choices that leave no trace: where nothing else speaks, as the author did in the nearest layer that shows it."""
     for choice in draft.choices:
         if choice.field not in ("activation", "eps") or segment_of(draft, choice) < count or choice.evidence.settled:
+            continue
+        reason = "no BatchNorm stands after it that could remember it"
+        if choice.evidence is Evidence.WEAK:
+            draft = _update(draft, replace(choice, reason=f"{choice.reason}; {reason}"))
             continue
         shown = [
             other
             for other in draft.choices
             if other.field == choice.field and segment_of(draft, other) < count and other.value != IDENTITY
         ]
-        reason = "no BatchNorm stands after it that could remember it"
-        if shown and any(same(choice.field, shown[-1].value, value) for value in values_to_try(choice)):
-            updated = with_value(draft, choice, shown[-1].value)
-            reason += f"; assumed as in layer {shown[-1].layer}: {_text(shown[-1].value)}"
-            choice = next(c for c in updated.choices if (c.layer, c.field) == (choice.layer, choice.field))
-        draft = _update(draft, replace(choice, evidence=Evidence.NONE, reason=reason))
+        value = choice.value
+        if shown and any(same(choice.field, shown[-1].value, known) for known in values_to_try(choice)):
+            value = shown[-1].value
+            reason += f"; assumed as in layer {shown[-1].layer}: {_text(value)}"
+        alternatives = _ranked(choice, value, ())
+        draft = _update(draft, replace(choice, value=value, reason=reason, alternatives=alternatives))
     return draft
 
 

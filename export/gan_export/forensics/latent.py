@@ -1,13 +1,14 @@
 """Mean and variance of the latent, solved from the first BatchNorm where only linear layers stand before it.
 
 There the mean of every channel is a known multiple of E[z] plus a constant, and its variance a known multiple of
-Var[z] (components independent, one law). So a law that is neither N(0, 1) nor U(-1, 1) can be named: U(0, 1) has mean
-0.5 and variance 0.083.
+Var[z] (components independent, one law) plus what its places differ by on average. So a law that is neither N(0, 1) nor
+U(-1, 1) can be named: U(0, 1) has mean 0.5 and variance 0.083.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gan_export.draft import Draft
 from gan_export.forensics.runner import Runner
@@ -26,15 +27,24 @@ def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float]
             return None
     memory = remembered(draft, stop)
 
-    def answer(value: float) -> torch.Tensor:
+    def answer(value: float) -> Tensor:
+        """What reaches each channel at each place, (C, places), when every component of z is `value`."""
         x = torch.full((1, spec.z_dim), value)
         for i in range(stop):
             x = apply_layer(spec.layers[i], spec.shapes[i], layer_weights(draft, i), x, None, None)
-        return x.transpose(0, 1).flatten(1).mean(dim=1).double()
+        return x.transpose(0, 1).flatten(1).double()
 
     constant = answer(0.0)
     slope = answer(1.0) - constant
-    mean = float(((memory.mean.double() - constant) * slope).sum() / slope.square().sum().clamp_min(1e-30))
+    means = slope.mean(dim=1)
+    gap = memory.mean.double() - constant.mean(dim=1)
+    mean = float((gap * means).sum() / means.square().sum().clamp_min(1e-30))
+
+    def between_places(value: float) -> Tensor:
+        """The part of a channel's variance that comes from its places differing on average."""
+        return (constant + value * slope).var(dim=1, correction=0)
+
     arrived = moments(Runner(None, 0, samples, seed).run(draft, stop))
     unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.latent]
-    return mean, unit * float((memory.var.double() / arrived.var.double()).median())
+    ratio = (memory.var.double() - between_places(mean)) / (arrived.var - between_places(0.0))
+    return mean, unit * float(ratio.median())

@@ -21,7 +21,7 @@ class Runner:
 
     def __init__(self, arrived: Tensor | None, start: int, rows: int, seed: int) -> None:
         self._arrived = None if arrived is None else arrived[:rows]
-        self._moments: Moments | None = None if arrived is None else moments(arrived)
+        self._moments: Moments | None = None if arrived is None else moments(arrived, correction=0)
         self._start, self._rows, self._seed = start, rows, seed
         self._path: list[tuple[object, Tensor]] = []
 

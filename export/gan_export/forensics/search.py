@@ -32,6 +32,8 @@ RUNGS = ((16, 10), (4, 4))
 MIN_ROWS = 16
 FLOOR = 1e-5
 """Misfits below this count as this: two of them differ by chance only."""
+ROUNDS, STARTS = 6, 4
+"""A segment with too many combinations is climbed: from the best STARTS, one value at a time, at most ROUNDS times."""
 HOPELESS = 0.05
 """On few rows, a misfit above TIE times the best plus this is out."""
 
@@ -138,10 +140,13 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     choices = _open_choices(draft, k)
     contenders, complete = combinations(draft, choices)
     dropped: list[Trial] = []
-    if not complete:
-        for _ in range(2):
-            scored = rank(contenders, max(MIN_ROWS, rows // RUNGS[0][0]))
-            contenders = one_step_away(choices, [(trial.values, candidate) for trial, candidate in scored[:3]])
+    best: tuple[Any, ...] = ()
+    for _ in range(0 if complete else ROUNDS):
+        scored = rank(contenders, max(MIN_ROWS, rows // RUNGS[-1][0]))
+        contenders = one_step_away(choices, [(trial.values, candidate) for trial, candidate in scored[:STARTS]])
+        if scored[0][0].values == best:
+            break
+        best = scored[0][0].values
     for share, keep in RUNGS:
         few = max(MIN_ROWS, rows // share)
         if len(contenders) <= keep or few >= rows:

@@ -28,15 +28,18 @@ ELEMENTS = 4 << 20
 MIN_SAMPLES = 128
 
 
-def moments(x: Tensor) -> Moments:
-    """Mean and unbiased variance per channel (dimension 1) of `x` (N, C, …), as BatchNorm keeps them: float64 (C,)."""
+def moments(x: Tensor, correction: int = 1) -> Moments:
+    """Mean and variance per channel (dimension 1) of `x` (N, C, …): float64 (C,).
+
+    `correction` 1 gives the unbiased variance, which BatchNorm remembers, 0 the biased one, with which it normalises.
+    """
     rows = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
     n = rows.shape[0] * rows.shape[2]
     # Sums over space in float32, over the batch in float64: torch.var_mean over both takes ten times as long.
     mean = rows.sum(dim=2).double().sum(dim=0) / n
     centred = rows - mean.to(rows).unsqueeze(1)
     squares = torch.linalg.vector_norm(centred, dim=2).double().square().sum(dim=0)
-    return Moments(mean, squares / max(1, n - 1))
+    return Moments(mean, squares / max(1, n - correction))
 
 
 def remembered(draft: Draft, index: int) -> Moments:
@@ -80,7 +83,7 @@ def apply_layer(
     Returns float32 (N, *out_shape).
     """
     if isinstance(layer, BatchNorm):
-        arrived = arrived or moments(x)
+        arrived = arrived or moments(x, correction=0)
         scale = weights.get("weight"), weights.get("bias")
         return F.batch_norm(x, arrived.mean.to(x), arrived.var.to(x), *scale, eps=layer.eps)
     with torch.device("meta"):  # no time lost on initial weights

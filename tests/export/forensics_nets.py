@@ -1,0 +1,117 @@
+"""Small generators whose BatchNorms were trained, and drafts of them that know nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_trainer.build import build
+from gan_trainer.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
+from gan_trainer.spec import GeneratorSpec
+
+Sampler = Callable[[int, int], Tensor]
+RELU: dict[str, Any] = {"name": "relu", "slope": None}
+TANH: dict[str, Any] = {"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}
+IDENTITY: dict[str, Any] = {"name": "identity", "slope": None}
+
+
+def normal(n: int, z_dim: int) -> Tensor:
+    return torch.randn(n, z_dim)
+
+
+def uniform(n: int, z_dim: int) -> Tensor:
+    return 2 * torch.rand(n, z_dim) - 1
+
+
+def half_uniform(n: int, z_dim: int) -> Tensor:
+    """U(0, 1), which is no law that a spec can have."""
+    return torch.rand(n, z_dim)
+
+
+def leaky(slope: float) -> dict[str, Any]:
+    return {"name": "leaky_relu", "slope": slope}
+
+
+def activation(value: dict[str, Any]) -> Activation:
+    return Activation(value["name"], value["slope"])
+
+
+def mlp(*values: dict[str, Any], eps: float = 1e-5, widths: tuple[int, ...] = (64, 96, 64), z_dim: int = 16) -> Any:
+    """Linear, BatchNorm, activation for every value, then Linear, tanh: 1x4x4 images."""
+    layers: list[Layer] = []
+    features = z_dim
+    for value, width in zip(values, widths, strict=False):
+        layers += [Linear(features, width), BatchNorm(width, eps=eps), activation(value)]
+        features = width
+    return GeneratorSpec(z_dim, (1, 4, 4), (*layers, Linear(features, 16), Activation("tanh"), Reshape((1, 4, 4))))
+
+
+def dcgan(first: dict[str, Any], second: dict[str, Any], *, n_classes: int = 0, eps: float = 1e-5) -> GeneratorSpec:
+    """z 12 → 4x4 → 8x8 → 16x16 in two blocks and an output layer."""
+    embedding = (LabelEmbedding(n_classes, 6),) if n_classes else ()
+    joined = 12 + (6 if n_classes else 0)
+    layers: tuple[Layer, ...] = (
+        *embedding,
+        Reshape((joined, 1, 1)),
+        ConvTranspose(joined, 32, 4, 1, 0, bias=False),
+        BatchNorm(32, eps=eps),
+        activation(first),
+        ConvTranspose(32, 24, 4, 2, 1, bias=False),
+        BatchNorm(24, eps=eps),
+        activation(second),
+        ConvTranspose(24, 1, 4, 2, 1),
+        Activation("tanh"),
+    )
+    return GeneratorSpec(12, (1, 16, 16), layers, n_classes=n_classes)
+
+
+def trained(
+    spec: GeneratorSpec, z: Sampler = normal, *, batches: int = 150, gain: float = 1.0, seed: int = 0
+) -> dict[str, Tensor]:
+    """Weights of `spec` at random (`gain` times torch's), BatchNorms off their initial values, fed in train mode with
+    batches of 64 of `z`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(spec).train()
+        with torch.no_grad():
+            for part in module.modules():
+                if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                    part.weight.copy_(1 + 0.2 * torch.randn_like(part.weight))
+                    part.bias.copy_(0.3 * torch.randn_like(part.bias))
+                elif isinstance(part, nn.Linear):
+                    part.weight.mul_(gain)
+            for _ in range(batches):
+                label = torch.randint(spec.n_classes, (64,)) if spec.n_classes else None
+                module(z(64, spec.z_dim), label)
+    return {name: tensor.clone() for name, tensor in module.state_dict().items() if "num_batches" not in name}
+
+
+def blank(spec: GeneratorSpec, weights: dict[str, Tensor], evidence: Evidence = Evidence.NONE) -> Draft:
+    """A draft that says ReLU, eps 1e-5, normal latents and tanh everywhere, all of it open."""
+    layers = list(spec.layers)
+    last = max(i for i, layer in enumerate(layers) if isinstance(layer, Activation))
+    choices = [Choice(None, "latent", "normal", evidence, "said before", ("uniform",))]
+    for i, layer in enumerate(layers):
+        if isinstance(layer, LabelEmbedding):
+            choices.append(Choice(i, "merge", "z_label", evidence, "said before", ("label_z",)))
+            layers[i] = replace(layer, merge="z_label")
+        elif isinstance(layer, BatchNorm):
+            choices.append(Choice(i, "eps", 1e-5, evidence, "said before", (0.8,)))
+            layers[i] = replace(layer, eps=1e-5)
+        elif isinstance(layer, Activation) and i == last:
+            choices.append(Choice(i, "output", TANH, evidence, "said before"))
+            layers[i] = Activation("tanh")
+        elif isinstance(layer, Activation):
+            choices.append(Choice(i, "activation", RELU, evidence, "said before"))
+            layers[i] = Activation("relu")
+    return Draft(replace(spec, layers=tuple(layers), latent="normal"), weights, tuple(choices))
+
+
+def found(draft: Draft, field: str) -> list[tuple[Any, Evidence]]:
+    """(value, evidence) of every choice on `field`, in order."""
+    return [(choice.value, choice.evidence) for choice in draft.choices if choice.field == field]

@@ -1,0 +1,147 @@
+"""The measures: moments, symmetric KL, what a BatchNorm remembers, and runs that share their first layers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from export import forensics_nets as nets
+from gan_export.draft import Draft
+from gan_export.forensics.divergence import Moments, median_misfit, symmetric_kl
+from gan_export.forensics.latent import latent_moments
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.statistics import (
+    MIN_SAMPLES,
+    label_batch,
+    latent_batch,
+    moments,
+    never_trained,
+    remembered,
+    rows_for,
+    witnesses,
+)
+from gan_serve.latents import latents
+from gan_trainer.build import build
+
+
+def at(mean: float, var: float, channels: int = 1) -> Moments:
+    return Moments(torch.full((channels,), mean), torch.full((channels,), var))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (at(0, 1), at(0, 1), 0.0),
+        (at(3, 2), at(3, 2), 0.0),
+        (at(1, 1), at(0, 1), 1.0),
+        (at(0, 1), at(0, 1 / 3), 2 / 3),
+        (at(0, 4), at(0, 1), 0.5 * (4 + 0.25) - 1),
+        (at(2, 4), at(0, 1), 0.5 * (8 + 5 / 4) - 1),
+    ],
+)
+def test_symmetric_kl_of_known_pairs(a: Moments, b: Moments, expected: float) -> None:
+    assert symmetric_kl(a, b).item() == pytest.approx(expected, abs=1e-6)
+    assert symmetric_kl(b, a).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_symmetric_kl_is_the_sum_of_both_divergences() -> None:
+    a, b = torch.distributions.Normal(0.3, 1.7), torch.distributions.Normal(-0.4, 0.6)
+    both = torch.distributions.kl_divergence(a, b) + torch.distributions.kl_divergence(b, a)
+    assert symmetric_kl(at(0.3, 1.7**2), at(-0.4, 0.6**2)).item() == pytest.approx(both.item(), rel=1e-5)
+
+
+def test_symmetric_kl_does_not_change_with_scale_and_shift() -> None:
+    there = symmetric_kl(at(1, 2), at(0, 1))
+    assert symmetric_kl(at(10 * 1 + 5, 200), at(5, 100)).item() == pytest.approx(there.item(), rel=1e-5)
+
+
+def test_a_dead_channel_is_finite_and_the_median_ignores_it() -> None:
+    a = Moments(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.0]))
+    b = Moments(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 5.0]))
+    assert torch.isfinite(symmetric_kl(a, b)).all()
+    assert median_misfit(a, b) == 0.0
+
+
+def test_nan_counts_as_no_fit_at_all() -> None:
+    assert median_misfit(at(math.nan, 1), at(0, 1)) == math.inf
+
+
+@pytest.mark.parametrize("shape", [(50, 7), (9, 5, 6, 4), (2, 3, 1, 1)])
+def test_moments_are_torchs(shape: tuple[int, ...]) -> None:
+    x = 40 + 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    var, mean = torch.var_mean(x.double(), dim=[d for d in range(len(shape)) if d != 1], correction=1)
+    seen = moments(x)
+    torch.testing.assert_close(seen.mean, mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(seen.var, var, rtol=1e-4, atol=1e-6)
+
+
+def test_latents_are_the_seeds_own() -> None:
+    batch = latent_batch(6, "uniform", 4, seed=30)
+    assert batch.dtype == torch.float32
+    assert (batch.numpy() == latents(range(30, 34), 6, "uniform")).all()
+
+
+def test_labels_come_equally_often() -> None:
+    labels = label_batch(3, 9)
+    assert labels is not None
+    assert torch.bincount(labels).tolist() == [3, 3, 3]
+    assert label_batch(0, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"), [((64,), 2048), ((512, 4, 4), 512), ((64, 32, 32), MIN_SAMPLES), ((64, 128, 128), MIN_SAMPLES)]
+)
+def test_fewer_rows_for_larger_images(shape: tuple[int, ...], rows: int) -> None:
+    assert rows_for(shape, 2048) == rows
+    assert rows_for(shape, 32) == 32
+
+
+def test_a_new_batch_norm_is_no_witness() -> None:
+    spec = nets.mlp(nets.RELU, nets.RELU)
+    draft = Draft(spec, nets.trained(spec, batches=5))
+    assert witnesses(draft) == (1, 4)
+    draft.weights["layers.1.running_mean"] = torch.zeros(64)
+    draft.weights["layers.1.running_var"] = torch.ones(64)
+    assert never_trained(remembered(draft, 1))
+    assert witnesses(draft) == (4,)
+
+
+def test_a_path_that_is_shared_gives_what_a_fresh_one_gives() -> None:
+    weights = nets.trained(nets.mlp(nets.RELU, nets.RELU), batches=3)
+    runner = Runner(None, 0, 40, 0)
+    for value in (nets.RELU, nets.leaky(0.2), nets.RELU, nets.IDENTITY):
+        draft = Draft(nets.mlp(value, nets.RELU, eps=0.8), weights)
+        with torch.inference_mode():
+            torch.testing.assert_close(runner.run(draft, 4), Runner(None, 0, 40, 0).run(draft, 4), rtol=0, atol=0)
+
+
+def test_a_run_is_what_the_module_does_in_train_mode() -> None:
+    spec = nets.dcgan(nets.leaky(0.2), nets.RELU, n_classes=3)
+    weights = nets.trained(spec, batches=3)
+    module = build(spec).train()
+    module.load_state_dict(weights, strict=False)
+    seen: list[torch.Tensor] = []
+    module.layers[6].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        module(latent_batch(12, "normal", 48, 5), label_batch(3, 48))
+        arrived = Runner(None, 0, 48, 5).run(Draft(spec, weights), 6)
+    torch.testing.assert_close(arrived, seen[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("z", "mean", "var"), [(nets.normal, 0.0, 1.0), (nets.uniform, 0.0, 1 / 3), (nets.half_uniform, 0.5, 1 / 12)]
+)
+def test_mean_and_variance_of_the_latent_are_solved(z: nets.Sampler, mean: float, var: float) -> None:
+    spec = nets.dcgan(nets.RELU, nets.RELU)
+    with torch.inference_mode():
+        solved = latent_moments(nets.blank(spec, nets.trained(spec, z)), 1024, 0)
+    assert solved is not None
+    assert solved[0] == pytest.approx(mean, abs=0.06)
+    assert solved[1] == pytest.approx(var, rel=0.12)
+
+
+def test_a_label_hides_the_moments_of_the_latent() -> None:
+    spec = nets.dcgan(nets.RELU, nets.RELU, n_classes=3)
+    assert latent_moments(nets.blank(spec, nets.trained(spec, batches=3)), 64, 0) is None
