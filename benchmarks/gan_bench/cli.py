@@ -18,11 +18,11 @@ from gan_bench.environment import busy_note, describe, load_average
 from gan_bench.records import Settings, dumps, record
 from gan_bench.report import notes, render
 from gan_bench.schedule import MIN_ROUNDS
-from gan_bench.targets import check_outputs
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, JobError
 from gan_serve.model_file import check_model_file
+from gan_serve.outputs import check_outputs
 
 Json = dict[str, Any]
 

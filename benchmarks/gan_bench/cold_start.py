@@ -29,11 +29,11 @@ from gan_bench.environment import busy_note, describe
 from gan_bench.memory import maxrss_bytes
 from gan_bench.records import SCHEMA, dumps
 from gan_bench.stats import Spread, spread
-from gan_bench.targets import check_outputs
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, JobError, MissingPackageError
 from gan_serve.model_file import check_model_file, sha256_of
+from gan_serve.outputs import check_outputs
 
 Json = dict[str, Any]
 

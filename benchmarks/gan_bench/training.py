@@ -17,10 +17,10 @@ import typer
 
 from gan_bench import environment
 from gan_bench.records import dumps
-from gan_bench.targets import check_outputs
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.outputs import check_outputs
 
 NAME = "python -m gan_bench.training"
 SCHEMA = 1
