@@ -15,12 +15,16 @@ import typer
 
 from gan_serve import atomic, console
 from gan_serve.errors import GanportError
+from gan_serve.outputs import check_outputs
 
 Json = dict[str, Any]
 FIELDS = ("latent", "activation", "eps", "upsample", "merge", "structure")
 
-app = console.new_app(
-    """How often forensics is right: random generators, drafted from their tensors alone, investigated, compared.
+HELP = """How often forensics is right: random generators, drafted from their tensors alone, investigated, compared.
+
+A choice is a latent law, an activation with its slope, an eps, a structure (strides, paddings, upsampling) …. "near" is
+another name for almost the same network, such as ReLU and LeakyReLU 0.01. docs/forensics.md has the method and the
+numbers.
 
 \b
 Examples:
@@ -28,10 +32,11 @@ Examples:
   python -m gan_bench.forensics_accuracy --n 200 --seed 0 --json forensics-accuracy.json
   python -m gan_bench.forensics_accuracy --n 5 --seed 40 --samples 512
 """
-)
+
+app = console.new_app(HELP)
 
 
-@app.command()
+@app.command(help=HELP)
 def main(
     n: Annotated[int, typer.Option(help="Number of generators.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the first; the others follow.", min=0)] = 0,
@@ -39,6 +44,7 @@ def main(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the record here.")] = None,
 ) -> None:
     """Draw N generators, investigate each, and print how often each kind of choice was found."""
+    check_outputs({}, {"--json": json_path})
     command = f"python -m gan_bench.forensics_accuracy --n {n} --seed {seed} --samples {samples}"
     rows: list[Json] = []
     with console.progress(n, "generators") as bar:

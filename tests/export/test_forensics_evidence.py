@@ -11,7 +11,8 @@ import torch
 from export import forensics_nets as nets
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import settle
-from gan_export.forensics.search import Outcome, State, Step, Trial
+from gan_export.forensics.narrowing import Trial
+from gan_export.forensics.search import Outcome, State, Step
 
 CHANNELS = 64
 LEAKY, WEAKER, NEAR = nets.leaky(0.2), nets.leaky(0.1), nets.leaky(0.01)

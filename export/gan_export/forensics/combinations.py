@@ -12,7 +12,8 @@ from gan_export.understanding.edit import with_value
 from gan_serve.errors import GanportError
 
 MOST = 600
-"""More combinations than this are not listed; the search starts from equal activations and improves one at a time."""
+"""More combinations than this are not listed. First all choices but activations keep to their two most usual values; if
+that does not help, only combinations with one activation throughout are listed. `narrowing` improves the best."""
 
 SMALL = 0.05
 """Two eps whose effect differs by less than this share are compared on all rows."""
@@ -28,22 +29,32 @@ def combinations(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combin
     are left out.
     """
     options = [_kinds(draft, choice) for choice in choices]
-    every = itertools.product(*options)
-    complete = math.prod(map(len, options)) <= MOST
-    if complete:
-        tried = list(every)
+    complete = _count(options) <= MOST
+    if not complete:
+        options = [o if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
+    if _count(options) <= MOST:
+        tried = list(itertools.product(*options))
     else:
-        tied = [i for i, choice in enumerate(choices) if choice.field == "activation"]
-        rest = [i for i in range(len(choices)) if i not in tied]
-        tried = []
-        for shared in options[tied[0]] if tied else (None,):
-            for others in itertools.product(*(options[i] for i in rest)):
-                values: list[Any] = [shared] * len(choices)
-                for i, value in zip(rest, others, strict=True):
-                    values[i] = value
-                tried.append(tuple(values))
+        tried = _one_activation(choices, options)
     found = ((values, with_values(draft, choices, values)) for values in tried)
     return [(values, candidate) for values, candidate in found if candidate is not None], complete
+
+
+def _count(options: list[list[Any]]) -> int:
+    return math.prod(map(len, options))
+
+
+def _one_activation(choices: tuple[Choice, ...], options: list[list[Any]]) -> list[tuple[Any, ...]]:
+    """The combinations in which every activation has the same value."""
+    tied = [choice.field == "activation" for choice in choices]
+    rest = [values for values, is_tied in zip(options, tied, strict=True) if not is_tied]
+    shared = next((values for values, is_tied in zip(options, tied, strict=True) if is_tied), [None])
+    tried: list[tuple[Any, ...]] = []
+    for value in shared:
+        for others in itertools.product(*rest):
+            remaining = iter(others)
+            tried.append(tuple(value if is_tied else next(remaining) for is_tied in tied))
+    return tried
 
 
 def one_step_away(choices: tuple[Choice, ...], starts: list[Combination]) -> list[Combination]:

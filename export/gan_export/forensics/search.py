@@ -2,7 +2,7 @@
 
 The statistic at a BatchNorm depends on nothing behind it. So the choices that stand before the first are found first;
 then, with those held, the choices between the first and the second, starting from what arrived at the first; and so on.
-Every combination within a segment is tried: on a few rows first, the better ones on more (successive halving).
+Within a segment, `narrowing` says which combinations of values are run on all rows.
 Combinations that fit about equally well are carried on side by side (a beam), and the next BatchNorms decide.
 Candidates of different structure run in the same beam and share the work on what they have in common.
 """
@@ -11,47 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import segment_of, values_to_try
-from gan_export.forensics.combinations import Combination, combinations, neighbours, one_step_away, with_values
+from gan_export.forensics.combinations import Combination, neighbours, with_values
 from gan_export.forensics.divergence import symmetric_kl
+from gan_export.forensics.narrowing import TIE, Scored, Trial, narrow
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
 from gan_serve.errors import GanportError
 
 BEAM = 4
-TIE = 3.0
 SLACK = 0.002
 """Fits up to TIE times the best plus SLACK are carried on side by side."""
-RUNGS = ((16, 10), (4, 4))
-"""(share of the rows, how many go on): first a sixteenth of the rows for all, then a quarter for the best ten."""
-MIN_ROWS = 16
 FLOOR = 1e-5
 """Misfits below this count as this: two of them differ by chance only."""
-ROUNDS, STARTS = 6, 4
-"""A segment with too many combinations is climbed: from the best STARTS, one value at a time, at most ROUNDS times."""
-HOPELESS = 0.05
-"""On few rows, a misfit above TIE times the best plus this is out."""
 
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One combination of values (aligned with `Step.choices`) and how it fits.
-
-    fit   median over channels of the symmetric KL, measured on `rows` samples
-    kl    float64 (C,), the symmetric KL of every channel
-    """
-
-    values: tuple[Any, ...]
-    fit: float
-    rows: int
-    kl: Tensor = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -129,36 +107,17 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     memory = remembered(draft, stop)
     rows = rows_for(draft.spec.shapes[stop], samples if state.arrived is None else len(state.arrived))
 
-    def rank(contenders: list[Combination], rows: int) -> list[tuple[Trial, Draft]]:
+    def rank(contenders: list[Combination], rows: int) -> list[Scored]:
         runner = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed)
-        scored: list[tuple[Trial, Draft]] = []
+        scored: list[Scored] = []
         for values, candidate in contenders:
             kl = symmetric_kl(moments(runner.run(candidate, stop)), memory).nan_to_num(nan=float("inf"))
             scored.append((Trial(values, float(kl.median()), rows, kl), candidate))
         return sorted(scored, key=lambda item: item[0].fit)
 
     choices = _open_choices(draft, k)
-    contenders, complete = combinations(draft, choices)
-    dropped: list[Trial] = []
-    best: tuple[Any, ...] = ()
-    for _ in range(0 if complete else ROUNDS):
-        scored = rank(contenders, max(MIN_ROWS, rows // RUNGS[-1][0]))
-        contenders = one_step_away(choices, [(trial.values, candidate) for trial, candidate in scored[:STARTS]])
-        if scored[0][0].values == best:
-            break
-        best = scored[0][0].values
-    for share, keep in RUNGS:
-        few = max(MIN_ROWS, rows // share)
-        if len(contenders) <= keep or few >= rows:
-            continue
-        scored = rank(contenders, few)
-        limit = TIE * scored[0][0].fit + HOPELESS
-        rivals = {_first_rival([trial for trial, _ in scored], position) for position in range(len(choices))}
-        passed = [i in rivals or (i < keep and trial.fit <= limit) for i, (trial, _) in enumerate(scored)]
-        dropped += [trial for (trial, _), go_on in zip(scored, passed, strict=True) if not go_on]
-        contenders = [(trial.values, c) for (trial, c), go_on in zip(scored, passed, strict=True) if go_on]
-    final = rank(contenders, rows)
-    trials = (*(trial for trial, _ in final), *sorted(dropped, key=lambda trial: trial.fit))
+    final, dropped = narrow(rank, draft, choices, rows)
+    trials = (*(trial for trial, _ in final), *dropped)
     limit = TIE * final[0][0].fit + SLACK if final else 0.0
     following: list[State] = []
     for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
@@ -168,15 +127,6 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
         drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
         following.append(State(drafts, (*state.steps, step), arrived))
     return following
-
-
-def _first_rival(ranked: list[Trial], position: int) -> int:
-    """Where the best trial stands whose value at `position` is another than the first's; 0 when there is none.
-
-    It goes on whatever its rank: evidence is a comparison, and wants both sides on the same rows.
-    """
-    best = ranked[0].values[position]
-    return next((i for i, trial in enumerate(ranked) if trial.values[position] != best), 0)
 
 
 def _open_choices(draft: Draft, k: int) -> tuple[Choice, ...]:
