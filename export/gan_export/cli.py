@@ -15,6 +15,7 @@ from gan_export.checkpoint_input import check_checkpoint
 from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
 from gan_export.outputs import check_outputs, resolve_out
 from gan_serve import console
+from gan_serve.cores import rest_idle_threads
 from gan_serve.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -279,4 +280,5 @@ def _require_packages(purpose: str) -> None:
 
 def main() -> None:
     """The entry point."""
+    rest_idle_threads()
     console.run(app, NAME)

@@ -40,3 +40,14 @@ def _quota() -> int:
             if quota != "max":
                 return max(1, -(-int(quota) // int(period)))
     return 1 << 16
+
+
+def rest_idle_threads() -> None:
+    """Lets torch's threads sleep soon when they wait for each other; call it before torch is imported.
+
+    GNU OpenMP's threads spin for milliseconds at every barrier. On a machine with any other work that burns the very
+    cores that the awaited thread needs, and a training step takes several times as long. What the user has set in
+    OMP_WAIT_POLICY or GOMP_SPINCOUNT stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -11,6 +11,7 @@ import typer
 
 from gan_serve import console
 from gan_serve.console import EXIT_INTERRUPTED
+from gan_serve.cores import rest_idle_threads
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
 from gan_trainer.config import chosen_limit, limit_of
@@ -176,4 +177,5 @@ def presets_table() -> str:
 
 def main() -> None:
     """The entry point."""
+    rest_idle_threads()
     console.run(app, NAME)
