@@ -75,18 +75,30 @@ def from_spec(
 
 
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
-    """`path` as a readable file. Raises `GanportError` when it is missing, a folder or unreadable."""
+    """`path` as a readable file. Raises `GanportError` when it is missing, a folder, a pipe or device, or unreadable."""
     path = Path(path)
-    if path.is_dir():
-        raise GanportError(f"{path} is a folder, expected a {what} file")
-    if not path.exists():
-        raise GanportError(f"no {what} at {path}", hint="check the path")
     try:
+        if path.is_dir():
+            raise GanportError(f"{path} is a folder, expected a {what} file", hint=_file_in(path, what))
+        if not path.exists():
+            raise GanportError(f"no {what} at {path}", hint="check the path")
+        if not path.is_file():  # before anything opens it: a pipe would wait for ever
+            raise GanportError(f"{path} is not a plain file, expected a {what}", hint="save the file to a disk first")
         with path.open("rb"):
             pass
-    except OSError as error:
-        raise GanportError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise GanportError(f"{path} cannot be read: {reason}", hint="check its permissions") from error
     return path
+
+
+def _file_in(folder: Path, what: str) -> str:
+    """A hint that names the file in `folder` that was probably meant."""
+    weights = ("g.pt", "*.pth", "*.pt", "*.ckpt", "*.safetensors", "*.pkl")
+    for pattern in weights if what == "checkpoint" else ("*.spec.json", "*.json"):
+        for path in sorted(folder.glob(pattern)):
+            return f"name a file in it, such as {path}"
+    return "name the file itself"
 
 
 def file_provenance(path: Path) -> dict[str, Any]:

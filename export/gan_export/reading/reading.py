@@ -78,10 +78,7 @@ def read_checkpoint(
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
     kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there.
     """
-    path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):  # before anything opens it: a pipe would wait for ever
-        raise GanportError(f"{path} is not a plain file, expected a checkpoint", hint="save the file to a disk first")
-    check_file(path, "checkpoint")
+    path = check_file(path, "checkpoint")
     notes: list[str] = []
     if trust_pickle and _told(path, lambda: sniff(path)) != "safetensors":
         container = _told(path, lambda: _open_trusted(path, notes))
