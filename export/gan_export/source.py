@@ -75,7 +75,7 @@ def from_spec(
 
 
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
-    """`path` as a readable file. Raises `GanportError` when it is missing, a folder, a pipe or device, or unreadable."""
+    """`path` as a readable file. Raises `GanportError` when it is missing, a folder, a pipe or unreadable."""
     path = Path(path)
     try:
         if path.is_dir():

@@ -98,6 +98,13 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     "oblong kernel": (
         lambda: named(net__0__weight=(9, 8, 4, 3), net__1__weight=(8, 3, 4, 4)), r"net.0 is no layer .* \[9, 8, 4, 3\]"
     ),
+    "a statistic missing": (
+        lambda: {k: v for k, v in state(nn.Conv2d(9, 8, 3), nn.BatchNorm2d(8)).items() if "running_mean" not in k},
+        "main.1.running_mean is missing, the rest of main.1 is there",
+    ),
+    "a weight missing": (
+        lambda: named(net__0__weight=(9, 8, 4, 4), net__1__bias=(3,)), "net.1.weight is missing, the rest of net.1"
+    ),
     "a root parameter": (lambda: named(const=(1, 8, 4, 4), net__1__weight=(8, 3, 4, 4)), "the root is no layer"),
     "two branches": (
         lambda: named(a__weight=(100, 8, 4, 4), b__weight=(10, 6, 4, 4), c__weight=(14, 3, 4, 4)),

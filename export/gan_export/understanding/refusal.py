@@ -79,6 +79,12 @@ def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) ->
     strange = [unit for unit in units if unit.kind == "unknown"]
     if strange:
         unit = strange[0]
+        lacking = _lacking(unit)
+        if lacking:
+            return GanportError(
+                f"{unit.name}.{lacking} is missing, the rest of {unit.name} is there",
+                hint="it was saved or converted incompletely: get the whole file, or pick another part with --key",
+            )
         found = ", ".join(f"{local} {list(shape)}" for local, shape in unit.shapes.items())
         return GanportError(f"{unit.name or 'the root'} is no layer that a spec knows: it has {found}", hint=OWN_CODE)
     if broke.position == 0 and broke.unit is None:
@@ -92,6 +98,15 @@ def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) ->
         f"the layers do not chain: {broke.unit} comes after {broke.given}, which it cannot take",
         hint=f"a branch, a skip or another order of layers: {OWN_CODE}",
     )
+
+
+def _lacking(unit: Unit) -> str:
+    """The one tensor that would make `unit` a BatchNorm or a layer with weights; empty when that is not it."""
+    names = set(unit.tensors)
+    statistics = {"running_mean", "running_var"} - names
+    if len(statistics) == 1:
+        return statistics.pop()
+    return "weight" if names == {"bias"} else ""
 
 
 def _image_in(first: Unit) -> str | None:
