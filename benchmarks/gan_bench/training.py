@@ -32,6 +32,10 @@ app = console.new_app("Write the record of a training run as JSON.")
 def main_command(
     run: Annotated[Path, typer.Option(metavar="FOLDER", help="A folder that gan-train wrote.")],
     command: Annotated[str, typer.Option(metavar="TEXT", help="The gan-train command that made it.")],
+    note: Annotated[
+        str, typer.Option(metavar="TEXT", help="What a reader has to know, such as other work beside it.")
+    ] = "",
+    *,
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where the record goes.")],
 ) -> None:
     """Write the record of a training run as JSON.
@@ -41,13 +45,13 @@ def main_command(
       python -m gan_bench.training --run runs/fashion --command "gan-train --data fashion-mnist" --json fashion.json
     """
     check_outputs({}, {"--json": json_file})
-    made = record(run, command)
+    made = record(run, command, note)
     write_text(json_file, dumps(made))
     console.note(summary(made))
     print(json_file)
 
 
-def record(run: Path, command: str) -> dict[str, Any]:
+def record(run: Path, command: str, note: str = "") -> dict[str, Any]:
     """The record of the run in `run`. Raises `GanportError` when the folder holds no finished run."""
     try:
         from gan_trainer.checkpoint import load_generator
@@ -64,6 +68,7 @@ def record(run: Path, command: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "environment": environment.describe(command),
+        "note": note,
         "training": checkpoint.training,
         "generator": {
             "name": checkpoint.spec.name,

@@ -80,7 +80,8 @@ def plot_losses(history: History, target: Path) -> None:
         axes.plot(steps, values[:, column], color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values[:, column]), color=colour, linewidth=1.6, label=label)
     upper.set_title("Generator and discriminator during training", loc="left")
-    upper.set(ylabel="loss", ylim=(0, None))
+    # BCE is never negative; the hinge loss of G is, once D takes fakes for real.
+    upper.set(ylabel="loss", ylim=(min(0.0, float(values[:, :2].min())), None))
     lower.set(xlabel="step", ylabel="probability of real", ylim=(0, 1))
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
