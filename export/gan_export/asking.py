@@ -7,12 +7,14 @@ Beside the target go `NAME.candidates.png` (one row of images for each thing tha
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 
 import torch
 
 from gan_export.contact_sheet import U8, contact_sheet
 from gan_export.draft import Draft
+from gan_export.forensics import investigate
 from gan_export.identify import describe, describe_value, unanswered
 from gan_export.understanding import with_value
 from gan_serve import console
@@ -26,18 +28,24 @@ from gan_trainer.build import build
 IMAGES_A_ROW = 10
 ALTERNATIVES = 4
 MAX_ROWS = 16
+RIVAL_SAMPLES = 256
+"""Latents for the choices of another structure: enough to show it, not to rest an export on."""
+WIDTH = 100
 
 
 def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
     """Writes the sheet and the spec beside `target`; the error that asks the user to look at them and decide."""
     sheet, spec = write_sheet(draft, target), write_spec(draft, target)
     asked = unanswered(draft)
-    console.note(f"{ckpt}: nothing in the file shows")
+    console.note(f"{ckpt}: the file does not settle")
     for choice in asked:
-        console.note(f"  {describe(choice)} ({choice.evidence}): {choice.reason}")
+        line = f"{describe(choice)} ({choice.evidence}): {choice.reason}"
+        console.note(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent=" " * 6))
+    sizes = any(rival.spec.image != draft.spec.image for rival in _rivals(draft))
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
-        hint=f"look at {sheet}; if the first row is right, add --accept, else edit {spec} and pass it with --spec",
+        hint=f"look at {sheet}; if the first row is right, add --accept, else edit {spec} and pass it with --spec"
+        + "; for another size: --image CxHxW" * sizes,
     )
 
 
@@ -66,13 +74,17 @@ def write_sheet(draft: Draft, target: Path) -> Path:
 
 
 def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
-    """The draft's images, then those of each other value of an open choice, all else as drafted.
+    """The draft's images, the other structures', and those of each other value of an open choice, all else as drafted.
 
     Seeds 0 … 9. A value that draws the same pixels says nothing, and is left out.
     """
     drafted = draw(draft)
-    rows = [("as drafted: " + ", ".join(describe(choice) for choice in draft.open_choices), drafted)]
     asked = unanswered(draft)
+    rows = [("as drafted: " + ", ".join(describe(choice) for choice in asked or draft.open_choices), drafted)]
+    for rival in _rivals(draft):
+        fitted = investigate([rival], samples=RIVAL_SAMPLES)
+        size = "" if rival.spec.image == draft.spec.image else f" (--image {'x'.join(map(str, rival.spec.image))})"
+        rows += [(f"{describe(c)}{size}", draw(fitted)) for c in fitted.choices if c.field == "structure"]
     for choice in sorted(draft.open_choices, key=lambda choice: choice not in asked):
         for value in choice.alternatives[:ALTERNATIVES]:
             pixels_NHWC = draw(with_value(draft, choice, value))
@@ -80,6 +92,11 @@ def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
                 where = describe(choice).removesuffix(describe_value(choice.value))
                 rows.append((f"{where}{describe_value(value)}", pixels_NHWC))
     return rows
+
+
+def _rivals(draft: Draft) -> tuple[Draft, ...]:
+    """The other structures to show: some, where the structure is asked about."""
+    return draft.rivals[:ALTERNATIVES] if any(c.field == "structure" for c in unanswered(draft)) else ()
 
 
 def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:

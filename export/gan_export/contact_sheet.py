@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,28 +14,42 @@ MARGIN = 12
 GAP = 4
 TEXT_SIZE = 15
 MIN_SIDE = 64
+MIN_WIDTH = 640
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def contact_sheet(rows: Sequence[tuple[str, U8]]) -> Image.Image:
     """An RGB picture of `rows`: (label, pixels uint8 (n, H, W, C)), one under the other.
 
-    Images smaller than 64 pixels are enlarged by a whole factor, without smoothing.
+    Images smaller than 64 pixels are enlarged by a whole factor, without smoothing; long labels are wrapped.
     """
     font = ImageFont.load_default(size=TEXT_SIZE)
     strips = [_strip(pixels) for _, pixels in rows]
+    width = max(MIN_WIDTH, *(strip.width for strip in strips))
+    labels = [_wrapped(label, width, font.getlength) for label, _ in rows]
     line = TEXT_SIZE + GAP
-    widest = max(*(strip.width for strip in strips), *(int(font.getlength(label)) for label, _ in rows))
-    width = widest + 2 * MARGIN
-    height = sum(strip.height + line + MARGIN for strip in strips) + MARGIN
-    sheet = Image.new("RGB", (width, height), PAPER)
+    height = sum(strip.height + len(lines) * line + MARGIN for strip, lines in zip(strips, labels, strict=True))
+    sheet = Image.new("RGB", (width + 2 * MARGIN, height + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
-    for (label, _), strip in zip(rows, strips, strict=True):
-        draw.text((MARGIN, top), label, font=font, fill=INK)
-        sheet.paste(strip, (MARGIN, top + line))
-        top += line + strip.height + MARGIN
+    for lines, strip in zip(labels, strips, strict=True):
+        for text in lines:
+            draw.text((MARGIN, top), text, font=font, fill=INK)
+            top += line
+        sheet.paste(strip, (MARGIN, top))
+        top += strip.height + MARGIN
     return sheet
+
+
+def _wrapped(label: str, width: int, measure: Callable[[str], float]) -> list[str]:
+    """The label in lines of at most `width` pixels; Pillow's own font has no arrow."""
+    lines: list[str] = []
+    for word in label.replace("→", "to").split():
+        if lines and measure(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _strip(pixels_NHWC: U8) -> Image.Image:

@@ -60,6 +60,7 @@ class Draft:
     family   the name of a known family ("pytorch-examples-dcgan", "pytorch-gan-cgan" …) or "chain"
     fit      forensics' misfit (mean over BatchNorms of the median symmetric KL), None before forensics or without BNs
     notes    sentences for people that are not about one choice
+    rivals   the other structures that shapes allow, likeliest first: drafts of their own, not investigated
     """
 
     spec: GeneratorSpec
@@ -68,6 +69,7 @@ class Draft:
     family: str = "chain"
     fit: float | None = None
     notes: tuple[str, ...] = field(default=())
+    rivals: tuple[Draft, ...] = ()
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

@@ -25,6 +25,8 @@ from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.build import build
 
+IMAGE_CHANNELS = (1, 3)
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -36,6 +38,14 @@ class Identified:
     @property
     def unanswered(self) -> tuple[Choice, ...]:
         return () if self.draft is None else unanswered(self.draft)
+
+
+class NotUnderstoodError(GanportError):
+    """The tensors were read, and are no chain from a latent to an image that a spec can say."""
+
+    def __init__(self, reading: Reading, error: GanportError) -> None:
+        super().__init__(f"{reading.path}: {error}", hint=error.hint)
+        self.reading = reading
 
 
 def unanswered(draft: Draft) -> tuple[Choice, ...]:
@@ -53,7 +63,10 @@ def unanswered(draft: Draft) -> tuple[Choice, ...]:
 
 
 def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = console.note) -> Identified:
-    """Finds out what the checkpoint at `path` is. Raises `GanportError` when it holds no generator that is a chain."""
+    """Finds out what the checkpoint at `path` is.
+
+    Raises `GanportError` when it cannot be read, `NotUnderstoodError` when it holds no generator that is a chain.
+    """
     reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
     if reading.ours is not None:
         _refuse_answers(path, answers)
@@ -61,9 +74,41 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = cons
     if answers.spec is not None:
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
     else:
-        drafts = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
-        draft = investigate([_answered(candidate, answers) for candidate in drafts], on_note=on_note)
+        draft = _drafted(reading, answers, on_note)
     return Identified(reading, draft)
+
+
+def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
+    """The likeliest draft of the tensors, investigated; the other structures beside it."""
+    if reading.positional and all(name.isdecimal() for name in reading.tensors):
+        raise NotUnderstoodError(
+            reading,
+            GanportError(
+                f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
+                hint="give the network's own code: --module file.py:Class",
+            ),
+        )
+    try:
+        drafts = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
+    except GanportError as error:
+        raise NotUnderstoodError(reading, error) from error
+    channels = drafts[0].spec.image[0]
+    if channels not in IMAGE_CHANNELS:
+        raise NotUnderstoodError(
+            reading,
+            GanportError(
+                f"it draws images of {channels} channels, expected 1 (grey) or 3 (RGB)",
+                hint="give the network's own code, with the channels to keep: --module file.py:Class",
+            ),
+        )
+    drafts = [_answered(candidate, answers) for candidate in drafts]
+    draft = investigate(drafts, on_note=on_note)
+    rivals = tuple(other for other in drafts if _structure(other) != _structure(draft))
+    return dataclasses.replace(draft, rivals=rivals)
+
+
+def _structure(draft: Draft) -> Any:
+    return next((choice.value for choice in draft.choices if choice.field == "structure"), None)
 
 
 def source_of(identified: Identified) -> Source:
@@ -103,7 +148,9 @@ def describe_value(value: Any) -> str:
     """A choice's value for people."""
     if not isinstance(value, dict):
         return str(value)
-    words = [str(value.get("name", value.get("mode", "")))]
+    words = [str(value.get("name", value.get("mode", value.get("kind", ""))))]
+    if "groups" in value:
+        words.append(f"of {value['groups']} groups")
     if value.get("slope") is not None:
         words.append(f"{value['slope']:g}")
     if value.get("align_corners"):

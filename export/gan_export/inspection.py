@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from gan_export.answers import Answers
@@ -46,21 +47,44 @@ def render(identified: Identified, command: str) -> str:
     if draft is not None and draft.fit is not None:
         facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
     blocks = [
-        "\n".join(f"{label:<12}{text}" for label, text in facts),
-        table(
-            ("layer", "", "makes"),
-            [
-                (str(index), describe_layer(layer), "x".join(map(str, spec.shapes[index + 1])))
-                for index, layer in enumerate(spec.layers)
-            ],
-            right=[0],
-        ),
+        _facts(facts),
+        _layers(spec, _tensors_of(identified)),
     ]
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
         blocks += [textwrap.fill(note, WIDTH) for note in draft.notes]
     blocks.append(f"next: {command}")
     return "\n\n".join(blocks)
+
+
+def _layers(spec: GeneratorSpec, stems: Sequence[str]) -> str:
+    """The layers, what each makes and, where known, which tensors of the file are its."""
+    named = any(stems)
+    rows = []
+    for index, layer in enumerate(spec.layers):
+        row = [str(index), describe_layer(layer), "x".join(map(str, spec.shapes[index + 1]))]
+        rows.append([*row, stems[index]] if named else row)
+    return table(("layer", "", "makes", "tensors") if named else ("layer", "", "makes"), rows, right=[0])
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    """(label, text) pairs in two columns, long texts wrapped."""
+    return "\n".join(
+        textwrap.fill(text, WIDTH, initial_indent=f"{label:<12}", subsequent_indent=" " * 12, break_long_words=False)
+        for label, text in facts
+    )
+
+
+def _tensors_of(identified: Identified) -> list[str]:
+    """For each layer the name of the module in the file whose tensors it has; empty for layers without."""
+    draft = identified.draft
+    if draft is None:
+        return []
+    names = {id(tensor): name.rpartition(".")[0] or name for name, tensor in identified.reading.tensors.items()}
+    stems = [""] * len(draft.spec.layers)
+    for key, tensor in draft.weights.items():
+        stems[int(key.split(".")[1])] = names.get(id(tensor), "")
+    return stems
 
 
 def _evidence(choice: Choice) -> str:

@@ -1,0 +1,117 @@
+"""What a person is shown when a draft rests on assumptions, and how an inspected file is laid out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from export.foreign_networks import examples_dcgan, sequential, settled
+from gan_export import asking, inspection
+from gan_export.answers import Answers
+from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
+from gan_export.identify import Identified, NotUnderstoodError, describe, describe_value, identify
+from gan_serve.errors import GanportError
+
+
+def without_norms() -> nn.Module:
+    """No BatchNorm, so shapes alone have to say how large its images are, and allow more than one size."""
+    layers: list[nn.Module] = [nn.ConvTranspose2d(6, 16, 4, 1, 0), nn.ReLU()]
+    for width in (16, 8):
+        layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.ReLU()]
+    return settled(sequential(*layers, nn.ConvTranspose2d(4, 3, 5, 3, 1), nn.Tanh(), prefix="layer"))
+
+
+def silent(_: str) -> None:
+    """Takes a note and drops it."""
+
+
+def identified(tmp_path: Path, content: object, **answers: object) -> Identified:
+    torch.save(content, tmp_path / "g.pth")
+    return identify(tmp_path / "g.pth", Answers(**answers), silent)  # type: ignore[arg-type]
+
+
+def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Path) -> None:
+    draft = identified(tmp_path, without_norms().state_dict()).draft
+    assert draft is not None
+    sizes = [rival.spec.image for rival in draft.rivals]
+    other = next(size for size in sizes if size != draft.spec.image)
+    option = f"--image {'x'.join(map(str, other))}"
+    rows = asking.candidate_rows(draft)
+    assert rows[0][0].startswith("as drafted: structure")
+    shown = [pixels.shape for label, pixels in rows if label.endswith(f"({option})")]
+    assert shown
+    assert set(shown) == {(10, other[1], other[2], 3)}
+    error = asking.ask(draft, tmp_path / "g.pth", tmp_path / "g.onnx")
+    assert "for another size: --image CxHxW" in error.hint
+    picked = identified(tmp_path, without_norms().state_dict(), image=other).draft
+    assert picked is not None
+    assert picked.spec.image == other
+
+
+def test_a_settled_structure_brings_no_other_rows(tmp_path: Path) -> None:
+    draft = identified(tmp_path, settled(examples_dcgan(32)).state_dict()).draft
+    assert draft is not None
+    assert not any(label.startswith("structure") for label, _ in asking.candidate_rows(draft))
+
+
+def test_long_labels_are_wrapped_and_widen_nothing() -> None:
+    pixels = np.zeros((2, 8, 8, 1), np.uint8)
+    short, long = contact_sheet([("a", pixels)]), contact_sheet([("one → two " * 40, pixels)])
+    assert short.width == long.width == MIN_WIDTH + 2 * MARGIN
+    assert long.height > short.height + 4 * 15
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("normal", "normal"),
+        (0.8, "0.8"),
+        ({"name": "leaky_relu", "slope": 0.2}, "leaky_relu 0.2"),
+        ({"mode": "bilinear", "align_corners": True}, "bilinear (align_corners)"),
+        ({"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}, "tanh in [-1, 1]"),
+        ({"kind": "instance_norm", "features": 4, "eps": 1e-5, "affine": True}, "instance_norm"),
+        ({"kind": "group_norm", "groups": 8, "features": 64, "eps": 1e-5, "affine": True}, "group_norm of 8 groups"),
+    ],
+)
+def test_values_in_words(value: object, text: str) -> None:
+    assert describe_value(value) == text
+
+
+def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
+    net = settled(examples_dcgan(32))
+    content = {"netG": {f"module.{name}": tensor for name, tensor in net.state_dict().items()}, "netD": {}}
+    content["g_ema"] = [parameter.detach() for parameter in net.parameters()]  # type: ignore[assignment]
+    found = identified(tmp_path, content)
+    page = inspection.render(found, "gan-export onnx --ckpt g.pth")
+    assert max(len(line) for line in page.splitlines()[2:]) <= inspection.WIDTH  # the file's own name may be longer
+    lines = page.splitlines()
+    assert any(line.endswith(" main.0") and "conv_transpose 5 → 8" in line for line in lines)
+    assert any(line.endswith(" main.9") for line in lines)
+    assert [describe(choice) for choice in found.unanswered] == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda net: [p.detach() for p in net.parameters()], "10 tensors without names, and no network with the same"),
+        (lambda _: settled(examples_dcgan(32, nc=4)).state_dict(), "it draws images of 4 channels, expected 1"),
+        (
+            lambda net: {k: v for k, v in net.state_dict().items() if k != "main.4.running_var"},
+            "main.4.running_var is missing",
+        ),
+        (lambda net: {"block.c_sc.weight": torch.ones(8, 8, 1, 1)} | net.state_dict(), "but a residual network"),
+    ],
+)
+def test_what_is_not_understood_names_the_file(make: object, message: str, tmp_path: Path) -> None:
+    assert callable(make)
+    with pytest.raises(NotUnderstoodError, match=message) as caught:
+        identified(tmp_path, make(settled(examples_dcgan(32))))
+    error = caught.value
+    assert isinstance(error, GanportError)
+    assert str(error).startswith(f"{tmp_path / 'g.pth'}: ")
+    assert "--" in error.hint
+    assert error.reading.tensors
