@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gan_serve.latents import LatentLaw
 
@@ -14,6 +15,37 @@ OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "identity": (-1.0, 1.0),
 }
 """Output activations that can be asked for, and the values of (black, white) that each goes with."""
+
+NOISES = ("zero", "fixed")
+"""What numbers that a module draws in its forward can be replaced by."""
+
+
+@dataclass(frozen=True)
+class LiveAnswers:
+    """What the user says of a generator that comes as code. None: not said, found by looking and trying.
+
+    module         "path/to/file.py:Name" or "package.module:Name"; Name is a class, a factory or an instance
+    args           what Name is called with: an object's fields by name, a list's by position
+    constants      (parameter, text) of forward parameters that are neither latent nor label; see `live.constants`
+    inputs         (role, parameter or None) in the order of the call; roles are "z" and "label"
+    z_dim          components of a latent
+    z_shape        the shape in which forward takes one latent: "D", "Dx1x1", "[D]" (in a list), "14x512"
+    n_classes      number of classes
+    output_index   which element of the tuple or list that forward returns
+    output_key     which key or attribute of what forward returns
+    noise          one of `NOISES`, for a module that draws numbers in its forward
+    """
+
+    module: str
+    args: dict[str, Any] | list[Any] | None = None
+    constants: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[tuple[str, str | None], ...] | None = None
+    z_dim: int | None = None
+    z_shape: str | None = None
+    n_classes: int | None = None
+    output_index: int | None = None
+    output_key: str | None = None
+    noise: str | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +59,7 @@ class Answers:
     output                   the output activation, one of `OUTPUT_RANGES`
     value_range              the output values of (black, white)
     accept                   take the draft's assumptions as they are
+    live                     the generator comes as code
     """
 
     key: str | None = None
@@ -38,9 +71,10 @@ class Answers:
     output: str | None = None
     value_range: tuple[float, float] | None = None
     accept: bool = False
+    live: LiveAnswers | None = None
 
     def as_options(self) -> list[str]:
-        """The command-line options that say the same, `--accept` apart."""
+        """The command-line options that say the same, `--accept` and those of a live module apart."""
         words: list[str] = []
         if self.key is not None:
             words += ["--key", self.key]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,7 @@ from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
 from gan_export.outputs import check_outputs, resolve_out
 from gan_serve import console
 from gan_serve.cores import rest_idle_threads
-from gan_serve.errors import MissingPackageError
+from gan_serve.errors import GanportError, MissingPackageError
 
 if TYPE_CHECKING:
     from gan_export.proof import Report
@@ -41,28 +43,24 @@ app = console.new_app(
 )
 
 Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")]
+MaybeCkpt = Annotated[
+    Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")
+]
 ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
 
 
 @app.command("onnx")
+@options.answered_by(options.export_answers)
 def onnx_command(
-    ckpt: Ckpt,
+    ckpt: MaybeCkpt = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.onnx", help="[default: the checkpoint's name, .onnx]")
     ] = None,
     opset: Annotated[
         int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
     ] = DEFAULT_OPSET,
-    key: options.Key = None,
-    raw: options.Raw = False,
-    trust_pickle: options.TrustPickle = False,
-    spec: options.SpecFile = None,
-    image: options.Image = None,
-    latent: options.Latent = None,
-    output_activation: options.Output = None,
-    value_range: options.ValueRange = None,
-    accept: options.Accept = False,
+    answers: Answers = Answers(),
     report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,29 +73,24 @@ def onnx_command(
       gan-export onnx --ckpt runs/digits/g.pt
       gan-export onnx --ckpt g.pt --out models/faces.onnx --report faces.json
       gan-export onnx --ckpt g.pt --opset 21 --json
+      gan-export onnx --ckpt g.pth --module networks.py:Generator --args '{"nz": 100}'
     """
-    target = resolve_out(ckpt, out, ".onnx")
+    target = resolve_out(_named_after(ckpt, answers), out, ".onnx")
     check_opset(opset)
-    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range, accept)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
-    _finish(export_onnx(source, target, opset=opset), target, report, as_json)
+    with redirect_stdout(sys.stderr):  # a live module may print
+        proved = export_onnx(source, target, opset=opset)
+    _finish(proved, target, report, as_json)
 
 
 @app.command("torchscript")
+@options.answered_by(options.export_answers)
 def torchscript_command(
-    ckpt: Ckpt,
+    ckpt: MaybeCkpt = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.ts", help="[default: the checkpoint's name, .ts]")] = None,
-    key: options.Key = None,
-    raw: options.Raw = False,
-    trust_pickle: options.TrustPickle = False,
-    spec: options.SpecFile = None,
-    image: options.Image = None,
-    latent: options.Latent = None,
-    output_activation: options.Output = None,
-    value_range: options.ValueRange = None,
-    accept: options.Accept = False,
+    answers: Answers = Answers(),
     report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,13 +103,15 @@ def torchscript_command(
       gan-export torchscript --ckpt runs/digits/g.pt
       gan-export torchscript --ckpt g.pt --out models/faces.ts
       gan-export torchscript --ckpt g.pt --report faces.json --json
+      gan-export torchscript --ckpt g.pth --module networks.py:Generator
     """
-    target = resolve_out(ckpt, out, ".ts")
-    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range, accept)
+    target = resolve_out(_named_after(ckpt, answers), out, ".ts")
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_torchscript
 
-    _finish(export_torchscript(source, target), target, report, as_json)
+    with redirect_stdout(sys.stderr):
+        proved = export_torchscript(source, target)
+    _finish(proved, target, report, as_json)
 
 
 @app.command()
@@ -125,19 +120,24 @@ def verify(
     ckpt: Annotated[
         Path | None, typer.Option("--ckpt", metavar="FILE", help="Compare with this checkpoint, in PyTorch, too.")
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("--module", metavar="CODE:NAME", help="The code, RUN, of a file that was exported with --module."),
+    ] = None,
     report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove an exported file again.
 
-    Checks structure, meaning and the golden images; with --ckpt also parity with PyTorch. Exits with 1
-    when a check fails.
+    Checks structure, meaning and the golden images; with --ckpt also parity with PyTorch. How a live module was called
+    is in the file; only its code has to be named again. Exits with 1 when a check fails.
 
     \b
     Examples:
       gan-export verify --model digits.onnx
       gan-export verify --model digits.onnx --ckpt runs/digits/g.pt
       gan-export verify --model digits.ts --report report.json
+      gan-export verify --model faces.onnx --ckpt g.pth --module networks.py:Generator
     """
     from gan_serve.model_file import check_model_file
 
@@ -146,21 +146,17 @@ def verify(
     _require_packages("gan-export verify")
     from gan_export.proof import prove
 
-    source = None if ckpt is None else _source_for(model, ckpt)
-    _finish(prove(model, source), None, report, as_json)
+    source = None if ckpt is None and module is None else _source_for(model, ckpt, module)
+    with redirect_stdout(sys.stderr):
+        proved = prove(model, source)
+    _finish(proved, None, report, as_json)
 
 
 @app.command()
+@options.answered_by(options.checkpoint_answers)
 def inspect(
     ckpt: Ckpt,
-    key: options.Key = None,
-    raw: options.Raw = False,
-    trust_pickle: options.TrustPickle = False,
-    spec: options.SpecFile = None,
-    image: options.Image = None,
-    latent: options.Latent = None,
-    output_activation: options.Output = None,
-    value_range: options.ValueRange = None,
+    answers: Answers = Answers(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     out: Annotated[
         Path | None,
@@ -178,7 +174,6 @@ def inspect(
       gan-export inspect --ckpt latest.ckpt --key generator --json
       gan-export inspect --ckpt stranger.pth --out stranger.spec.json
     """
-    answers = _answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range)
     check_outputs({"--ckpt": ckpt}, {"--out": out})
     _require_packages("inspecting a checkpoint")
     from gan_export import inspection
@@ -196,60 +191,68 @@ def inspect(
         console.note(f"the spec is in {out}")
 
 
-def _answers(
-    key: str | None,
-    raw: bool,
-    trust_pickle: bool,
-    spec: Path | None,
-    image: str | None,
-    latent: str | None,
-    output: str | None,
-    value_range: str | None,
-    accept: bool = False,
-) -> Answers:
-    """The options that say what a checkpoint is, checked."""
-    return Answers(
-        key=key,
-        raw=raw,
-        trust_pickle=trust_pickle,
-        spec=spec,
-        image=options.parse_image(image),
-        latent=options.parse_latent(latent),
-        output=options.parse_output(output),
-        value_range=options.parse_value_range(value_range),
-        accept=accept,
-    )
+def _named_after(ckpt: Path | None, answers: Answers) -> Path:
+    """The file that an export is named after: the checkpoint, or without one the code, in the current folder.
+
+    Raises `GanportError` when there is neither.
+    """
+    if ckpt is not None:
+        return ckpt
+    if answers.live is None:
+        raise GanportError("expected a checkpoint, --ckpt FILE", hint="gan-export --help shows examples")
+    for option, given in (
+        ("--key", answers.key is not None),
+        ("--raw", answers.raw),
+        ("--trust-pickle", answers.trust_pickle),
+    ):
+        if given:
+            raise GanportError(f"{option} has no place without --ckpt", hint="give the checkpoint: --ckpt FILE")
+    code = answers.live.module.rpartition(":")[0]
+    return Path(Path(code).stem if code.endswith(".py") else code.rpartition(".")[2] or "generator")
 
 
-def _prepare(ckpt: Path, outputs: dict[str, Path | None], answers: Answers) -> Source:
+def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answers) -> Source:
     """Everything that can be wrong before the work, then the checkpoint."""
-    check_outputs({"--ckpt": ckpt, "--spec": answers.spec}, outputs)
+    code = None if answers.live is None else Path(answers.live.module.rpartition(":")[0])
+    check_outputs({"--ckpt": ckpt, "--spec": answers.spec, "--module": code}, outputs)
     _require_packages("exporting")
+    if answers.live is not None:
+        from gan_export.live.source import live_source
+
+        source = live_source(None if ckpt is None else check_checkpoint(ckpt), answers)
+    else:
+        assert ckpt is not None
+        source = _identified(check_checkpoint(ckpt), outputs["--out"] or ckpt, answers)
+    _say(ckpt, source)
+    return source
+
+
+def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
+    """The generator in `ckpt`, by reading and forensics. Raises `GanportError` when it rests on assumptions."""
     from gan_export.asking import ask
     from gan_export.identify import identify, source_of
 
-    identified = identify(check_checkpoint(ckpt), answers)
+    identified = identify(ckpt, answers)
     if identified.unanswered and not answers.accept:
         assert identified.draft is not None
-        raise ask(identified.draft, ckpt, outputs["--out"] or ckpt)
-    source = source_of(identified)
-    _say(ckpt, source)
-    return source
+        raise ask(identified.draft, ckpt, target)
+    return source_of(identified)
 
 
-def _source_for(model: Path, ckpt: Path) -> Source:
+def _source_for(model: Path, ckpt: Path | None, module: str | None) -> Source:
     """The generator in `ckpt` as `model` understands it: its contract says what the checkpoint itself may not."""
     from gan_export.verifying import source_for
 
-    source = source_for(model, check_checkpoint(ckpt))
+    source = source_for(model, None if ckpt is None else check_checkpoint(ckpt), module)
     _say(ckpt, source)
     return source
 
 
-def _say(ckpt: Path, source: Source) -> None:
+def _say(ckpt: Path | None, source: Source) -> None:
     classes = f", {source.n_classes} classes" if source.n_classes else ""
     c, h, w = source.image
-    console.note(f"{ckpt}: {source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
+    where = "" if ckpt is None else f"{ckpt}: "
+    console.note(f"{where}{source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
     for assumption in source.assumptions:
         console.note(f"assumed: {assumption}")
 

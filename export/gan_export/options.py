@@ -1,14 +1,35 @@
-"""The options that say what a checkpoint is, shared by the commands; no torch here."""
+"""The options that say what a checkpoint is, shared by the commands; no torch here.
+
+`checkpoint_answers` and `export_answers` are the commands' options and what is made of them: a command decorated with
+`answered_by(…)` gets their parameters in place of its own parameter `answers`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from gan_export.answers import OUTPUT_RANGES
+from gan_export.answers import OUTPUT_RANGES, Answers
+from gan_export.live_options import (
+    Args,
+    Classes,
+    Constants,
+    Inputs,
+    Module,
+    Noise,
+    OutputIndex,
+    OutputKey,
+    ZDim,
+    ZShape,
+    parse_live,
+)
 from gan_serve.errors import GanportError
 from gan_serve.latents import LATENT_LAWS, LatentLaw
 
@@ -34,6 +55,83 @@ ValueRange = Annotated[
     typer.Option("--value-range", metavar="LO,HI", help="The output's values of black and white: 0,1."),
 ]
 Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
+
+
+def checkpoint_answers(
+    key: Key = None,
+    raw: Raw = False,
+    trust_pickle: TrustPickle = False,
+    spec: SpecFile = None,
+    image: Image = None,
+    latent: Latent = None,
+    output_activation: Output = None,
+    value_range: ValueRange = None,
+) -> Answers:
+    """The options that say what a checkpoint is, checked. Raises `GanportError`."""
+    return Answers(
+        key=key,
+        raw=raw,
+        trust_pickle=trust_pickle,
+        spec=spec,
+        image=parse_image(image),
+        latent=parse_latent(latent),
+        output=parse_output(output_activation),
+        value_range=parse_value_range(value_range),
+    )
+
+
+def export_answers(
+    key: Key = None,
+    raw: Raw = False,
+    trust_pickle: TrustPickle = False,
+    spec: SpecFile = None,
+    image: Image = None,
+    latent: Latent = None,
+    output_activation: Output = None,
+    value_range: ValueRange = None,
+    accept: Accept = False,
+    module: Module = None,
+    args: Args = None,
+    z_dim: ZDim = None,
+    z_shape: ZShape = None,
+    inputs: Inputs = None,
+    classes: Classes = None,
+    constant: Constants = None,
+    output_index: OutputIndex = None,
+    output_key: OutputKey = None,
+    noise: Noise = None,
+) -> Answers:
+    """The same, and those of a generator that comes as code."""
+    live = parse_live(module, args, z_dim, z_shape, inputs, classes, constant, output_index, output_key, noise)
+    for option, given in (("--spec", spec is not None), ("--accept", accept)):
+        if live is not None and given:
+            raise GanportError(
+                f"{option} has no place beside --module: code needs no draft", hint=f"leave out {option}"
+            )
+    said = checkpoint_answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range)
+    return dataclasses.replace(said, accept=accept, live=live)
+
+
+def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options that `parse` takes in place of its parameter `answers`, and `parse`'s word for it."""
+    taken = inspect.signature(parse, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @functools.wraps(command)
+        def run(**given: object) -> None:
+            said = {name: given.pop(name) for name in taken}
+            command(**given, answers=parse(**said))
+
+        listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
+        listed = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
+        del run.__wrapped__  # typer would read the signature of the function inside
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
+        return run
+
+    return decorate
 
 
 def parse_image(text: str | None) -> tuple[int, int, int] | None:

@@ -1,0 +1,159 @@
+"""How a foreign forward is called, and where the image is in what it returns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from gan_serve.errors import GanportError
+
+LabelForm = Literal["index", "one-hot", "column", "one-hot map"]
+Layout = Literal["NCHW", "NHWC", "flat"]
+
+LABEL_FORMS: tuple[LabelForm, ...] = ("index", "one-hot", "column", "one-hot map")
+"""A label as int64 (N,), float32 (N, classes), int64 (N, 1), float32 (N, classes, 1, 1)."""
+LABEL_SHAPES: dict[LabelForm, str] = {
+    "index": "(N,)",
+    "one-hot": "one-hot (N, classes)",
+    "column": "(N, 1)",
+    "one-hot map": "one-hot (N, classes, 1, 1)",
+}
+IMAGE_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class ZShape:
+    """The shape of one latent as forward takes it; `listed`: in a list, as rosinality's StyleGAN2 wants it."""
+
+    sides: tuple[int, ...]
+    listed: bool = False
+
+    def __str__(self) -> str:
+        text = "x".join(map(str, self.sides))
+        return f"[{text}]" if self.listed else text
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to call a forward.
+
+    inputs      ("z" or "label", parameter name or None for by position), in order
+    label_form  how a label is given; None without classes
+    """
+
+    inputs: tuple[tuple[str, str | None], ...]
+    z_dim: int
+    z_shape: ZShape
+    n_classes: int = 0
+    label_form: LabelForm | None = None
+
+    def __str__(self) -> str:
+        """For people: "forward(z (N, 100), labels=label (N,))"."""
+        z = ", ".join(("N", *map(str, self.z_shape.sides)))
+        z = f"[({z})]" if self.z_shape.listed else f"({z})"
+        shapes = {"z": z, "label": LABEL_SHAPES[self.label_form] if self.label_form else ""}
+        parts = [f"{name + '=' if name else ''}{role} {shapes[role]}" for role, name in self.inputs]
+        return f"forward({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Where the image is: `path` of indices, keys and attributes into the output, its layout, and (C, H, W)."""
+
+    path: tuple[int | str, ...]
+    layout: Layout
+    image: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return "".join(f"[{step!r}]" for step in self.path)
+
+
+def parse_z_shape(text: str, z_dim: int | None) -> tuple[ZShape | None, int | None]:
+    """ "D", "Dx1x1", "[D]", "14x512" → (the shape or None while D is not known, z_dim). Raises `GanportError`."""
+    match = re.fullmatch(r"(\[?)((?:\d+|D)(?:x(?:\d+|D))*)(\]?)", text.strip().replace("×", "x"))
+    if match is None or bool(match[1]) != bool(match[3]) or match[2].count("D") > 1:
+        raise GanportError(f"--z-shape must be such as D, Dx1x1, [D] or 14x512, got {text!r}")
+    sides = match[2].split("x")
+    fixed = 1
+    for side in sides:
+        fixed *= int(side) if side != "D" else 1
+    if fixed < 1:
+        raise GanportError(f"--z-shape has a side of 0: {text!r}")
+    if "D" not in sides:
+        if z_dim is not None and z_dim != fixed:
+            raise GanportError(
+                f"--z-shape {text} holds {fixed} numbers, --z-dim says {z_dim}", hint="leave out one of them"
+            )
+        z_dim = fixed
+    if z_dim is None:
+        return None, None
+    if z_dim % fixed:
+        raise GanportError(f"--z-shape {text} cannot hold {z_dim} numbers")
+    shape = tuple(z_dim // fixed if side == "D" else int(side) for side in sides)
+    return ZShape(shape, bool(match[1])), z_dim
+
+
+def parts(output: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Tensor]]:
+    """Every tensor in what a forward returned, with its path: tuples, lists, dictionaries, dataclasses."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            yield from parts(value, (*path, str(key)))
+    elif isinstance(output, (tuple, list)):
+        for index, value in enumerate(output):
+            yield from parts(value, (*path, index))
+    elif is_dataclass(output) and not isinstance(output, type):
+        for field in fields(output):
+            yield from parts(getattr(output, field.name), (*path, field.name))
+    elif hasattr(output, "__dict__"):
+        for name, value in vars(output).items():
+            if isinstance(value, Tensor):
+                yield (*path, name), value
+
+
+def pick(output: Any, path: tuple[int | str, ...]) -> Any:
+    """The part of `output` at `path`."""
+    for step in path:
+        output = output[step] if isinstance(step, int) or isinstance(output, Mapping) else getattr(output, step)
+    return output
+
+
+def layout_of(
+    shape: tuple[int, ...], n: int, image: tuple[int, int, int] | None
+) -> tuple[Layout, tuple[int, int, int]] | None:
+    """What images a tensor of `shape` holds, of a batch of `n`; `image`, when given, has to be theirs. None: none."""
+    if len(shape) < 2 or shape[0] != n:
+        return None
+    sides = tuple(shape[1:])
+    size = 1
+    for side in sides:
+        size *= side
+    found: tuple[Layout, tuple[int, int, int]] | None = None
+    if len(sides) == 3 and sides[0] in IMAGE_CHANNELS and min(sides[1:]) > 3:
+        found = "NCHW", (sides[0], sides[1], sides[2])
+    elif len(sides) == 3 and sides[2] in IMAGE_CHANNELS and min(sides[:2]) > 3:
+        found = "NHWC", (sides[2], sides[0], sides[1])
+    elif len(sides) == 2 and min(sides) > 3:
+        found = "flat", (1, sides[0], sides[1])
+    elif len(sides) == 1 or size == max(sides):
+        found = _square(size)
+    if image is None:
+        return found
+    if found is not None and found[1] == image:
+        return found
+    whole = image[0] * image[1] * image[2] == size
+    return ("flat", image) if whole and (len(sides) == 1 or size == max(sides)) else None
+
+
+def _square(size: int) -> tuple[Layout, tuple[int, int, int]] | None:
+    """A flat output as the one square image, grey or RGB, that it can be: 784 is 1x28x28, 3072 is 3x32x32."""
+    for channels in IMAGE_CHANNELS:
+        side = int((size / channels) ** 0.5 + 0.5)
+        if side >= 8 and channels * side * side == size:
+            return "flat", (channels, side, side)
+    return None

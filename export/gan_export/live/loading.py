@@ -1,0 +1,256 @@
+"""Runs the user's code: imports a module by file or by name, and builds the generator in it.
+
+What goes wrong in there is the user's: it is told as one line, with the place in their file. What the code prints
+goes to stderr, since stdout is for data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from gan_export.source import check_file, file_provenance
+from gan_serve import console
+from gan_serve.errors import GanportError
+
+HINT_CUDA = "the export runs on the CPU: take .cuda() and device='cuda' out of the code, or let them follow z.device"
+HINT_DEBUG = "run again with --debug for the whole traceback"
+
+
+@dataclass(frozen=True)
+class Code:
+    """An object in the user's code: what `--module` names.
+
+    path       the file it is in, None when Python does not say
+    name       the object's name; `label` is "file.py:Name" or "package.module:Name", without folders
+    target     the object: a class, a factory or a module
+    """
+
+    path: Path | None
+    name: str
+    label: str
+    target: Any
+
+    def provenance(self) -> dict[str, Any]:
+        """{"module": label, "sha256": of its file}."""
+        known = self.path is not None and self.path.is_file()
+        return {"module": self.label, "sha256": file_provenance(self.path)["sha256"] if known and self.path else None}
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether calling it again makes another module: not so for an instance."""
+        return not isinstance(self.target, nn.Module)
+
+
+def load_code(reference: str) -> Code:
+    """The object that `reference` names, "path/to/file.py:Name" or "package.module:Name"; its module is run.
+
+    Raises `GanportError` for a file, module or name that is not there, and for whatever the code raises.
+    """
+    where, colon, name = reference.rpartition(":")
+    if not colon or not where or not name.isidentifier():
+        raise GanportError(
+            f"--module must be FILE.py:NAME or PACKAGE.MODULE:NAME, got {reference!r}",
+            hint="such as --module networks.py:Generator",
+        )
+    is_file = where.endswith(".py") or "/" in where or "\\" in where
+    path = check_file(where, "Python") if is_file else None
+    if path is not None and path.suffix != ".py":
+        raise GanportError(f"--module must name a .py file, got {path}", hint="such as --module networks.py:Generator")
+    console.note(f"--module: running the code in {where}")
+    with users_code(path, f"importing {where}"):
+        module = _import_name(where) if path is None else _import_file(path)
+    if not hasattr(module, name):
+        raise _no_such_name(module, name, where)
+    file = getattr(module, "__file__", None)
+    return Code(Path(file) if file else path, name, f"{path.name if path else where}:{name}", getattr(module, name))
+
+
+def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
+    """The generator: `code.target` called with `args`, or itself when it is an instance.
+
+    DataParallel and torch.compile are unwrapped. Raises `GanportError` when it cannot be called so, when it raises,
+    and when what comes out is no `nn.Module`.
+    """
+    target = code.target
+    if isinstance(target, nn.Module):
+        if args is not None:
+            raise GanportError(f"{code.label} is an instance, --args has no place", hint="name its class, or a factory")
+        return _checked(target, code)
+    if not callable(target):
+        raise GanportError(
+            f"{code.label} is {_a(type(target).__name__)}, expected a class, a factory or an nn.Module",
+            hint="name the generator's class, or a function that returns it",
+        )
+    if isinstance(target, type) and not issubclass(target, nn.Module):
+        raise GanportError(
+            f"{code.label} is a class that is no torch.nn.Module", hint="name the generator's class, or a factory"
+        )
+    arguments = tuple(args) if isinstance(args, list) else ()
+    keywords = args if isinstance(args, dict) else {}
+    _check_arguments(code, arguments, keywords)
+    with users_code(code.path, f"building {code.label}"):
+        made = target(*arguments, **keywords)
+    return _checked(made, code)
+
+
+@contextlib.contextmanager
+def users_code(path: Path | None, doing: str) -> Iterator[None]:
+    """Runs a block of the user's: its folder importable, its prints on stderr, its errors one `GanportError`."""
+    before = list(sys.path)
+    folders = [str(Path.cwd()), str(path.resolve().parent)] if path else [str(Path.cwd())]
+    for folder in folders:
+        sys.path.insert(0, folder)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except GanportError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _told(error, path, doing) from error
+    finally:
+        sys.path[:] = before
+
+
+def _told(error: BaseException, path: Path | None, doing: str) -> GanportError:
+    text = _first_line(error)
+    if isinstance(error, SyntaxError):
+        place = f"{Path(error.filename).name} line {error.lineno}: " if error.filename else ""
+        return GanportError(
+            f"{doing}: {place}{type(error).__name__}: {error.msg}", hint="it must be Python 3.11 or newer"
+        )
+    place = _place(error, path)
+    if isinstance(error, SystemExit):
+        return GanportError(
+            f"{doing} ended the program{place}: SystemExit: {text}",
+            hint="keep what a script does on its own under: if __name__ == '__main__':",
+        )
+    hint = HINT_DEBUG
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f"install {error.name.split('.')[0]!r}, or put its folder on PYTHONPATH"
+    elif "CUDA" in text or "cuda" in text:
+        hint = HINT_CUDA
+    return GanportError(f"{doing} failed{place}: {type(error).__name__}: {text}", hint=hint)
+
+
+def _place(error: BaseException, path: Path | None) -> str:
+    """ " at file.py line N": the innermost frame in the user's file, else the innermost one outside of torch."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if path is not None and Path(frame.filename) == path.resolve()]
+    torch_folder, here = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+    outside = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((torch_folder, here, "<")) and "importlib" not in frame.filename
+    ]
+    chosen = (own or outside)[-1:]
+    return "".join(f" at {Path(frame.filename).name} line {frame.lineno}" for frame in chosen)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """A file as a module: under its dotted name when its folder is a package, else under a name of its own."""
+    path = path.resolve()
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        parts.insert(0, root.name)
+        root = root.parent
+    if len(parts) > 1:
+        sys.path.insert(0, str(root))
+        return importlib.import_module(".".join(parts))
+    name = f"_ganport_live_{path.stem}"  # a file may be called torch.py
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_name(dotted: str) -> ModuleType:
+    if not all(part.isidentifier() for part in dotted.split(".")):
+        raise GanportError(
+            f"--module names no module: {dotted!r}", hint="such as networks.py:Generator or package.module:Generator"
+        )
+    if dotted.split(".")[0] not in sys.modules and importlib.util.find_spec(dotted.split(".")[0]) is None:
+        file = Path(f"{dotted}.py")
+        hint = (
+            f"did you mean {file}?"
+            if file.exists()
+            else "install it, put its folder on PYTHONPATH, or name a file: networks.py:Generator"
+        )
+        raise GanportError(f"there is no Python module {dotted.split('.')[0]!r}", hint=hint)
+    return importlib.import_module(dotted)
+
+
+def _no_such_name(module: ModuleType, name: str, where: str) -> GanportError:
+    modules = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+    modules = [key for key in modules if vars(module)[key].__module__ == module.__name__] or modules
+    others = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    near = difflib.get_close_matches(name, [*modules, *others], n=3, cutoff=0.5) or modules[:6]
+    hint = f"it has {', '.join(near)}" if near else "it defines no torch module at all"
+    return GanportError(f"{where} has no {name!r}", hint=hint)
+
+
+def _check_arguments(code: Code, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(code.target)
+    except (TypeError, ValueError):
+        return  # written in C
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        given = "with these --args" if arguments or keywords else "without --args"
+        raise GanportError(
+            f"{code.label} cannot be called {given}: {error}",
+            hint=f"its signature: {code.name}{_short_signature(signature)}; --args '{{\"NAME\": VALUE}}'",
+        ) from error
+
+
+def _short_signature(signature: inspect.Signature) -> str:
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    text = str(inspect.Signature(plain))
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _checked(made: Any, code: Code) -> nn.Module:
+    while isinstance(made, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(made, "_orig_mod"):
+        made = made._orig_mod if hasattr(made, "_orig_mod") else made.module
+    if not isinstance(made, nn.Module):
+        raise GanportError(
+            f"{code.label} made {_a(type(made).__name__)}, expected a torch.nn.Module",
+            hint="name the generator's class, or a function that returns the generator",
+        )
+    return made
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return lines[0][:200]
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def forward_error(error: Exception, code: Code) -> str:
+    """ "file.py line N: RuntimeError: …" for what a forward raised."""
+    place = _place(error, code.path).removeprefix(" at ")
+    return f"{place + ': ' if place else ''}{type(error).__name__}: {_first_line(error)}"

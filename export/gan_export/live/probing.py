@@ -1,0 +1,255 @@
+"""Finds how a foreign forward is called: candidates from its signature, attributes and layers, then trying.
+
+A way of calling it counts when a batch of 3 gives 3 images, different ones for different latents, and the first of them
+alone is the same as among the others. (A batch of 2 can be taken for a pair of styles.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_export.answers import LiveAnswers
+from gan_export.live.adapter import LiveGenerator
+from gan_export.live.call import LABEL_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
+from gan_export.live.constants import Constant
+from gan_export.live.loading import HINT_CUDA, Code, forward_error
+from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs
+from gan_export.live.sizes import class_counts, counts_beside, latent_widths
+from gan_export.quiet import quiet
+from gan_serve.errors import GanportError
+from gan_serve.latents import latents
+
+BATCH = 3
+MOST_TRIES = 300
+SAME = 1e-3
+"""How much an image may differ alone and in a batch, as a share of its own spread: the proof measures it exactly."""
+
+
+@dataclass
+class _Tries:
+    """What was tried and how it ended: an exception's line, or the shapes that came out."""
+
+    errors: list[tuple[Call, str]] = field(default_factory=list)
+    outputs: list[tuple[Call, str]] = field(default_factory=list)
+    choices: list[tuple[Call, list[tuple[tuple[int | str, ...], Tensor]]]] = field(default_factory=list)
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The way to call a module, where its images are, and what was noticed on the way (one sentence each)."""
+
+    call: Call
+    picked: Picked
+    notes: tuple[str, ...]
+
+
+def probe(
+    module: nn.Module,
+    code: Code,
+    live: LiveAnswers,
+    constants: Sequence[Constant],
+    image: tuple[int, int, int] | None,
+) -> Found:
+    """Raises `GanportError`, naming the option that would settle it, when no way or several lead to images."""
+    forward = forward_of(module, [constant.name for constant in constants])
+    tries = _Tries()
+    for call in _calls(module, forward, live):
+        if tries.count >= MOST_TRIES:
+            break
+        found = _try(module, call, constants, live, image, tries, code)
+        if found is not None:
+            return found
+    raise _explain(forward, live, tries, image, code)
+
+
+def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[Call]:
+    """Every call worth trying, the likelier first."""
+    counts = [live.n_classes] if live.n_classes is not None else class_counts(module)
+    if live.inputs is not None:
+        orders = [given_inputs(forward, live.inputs)]
+    else:
+        conditional = None if live.n_classes is None else live.n_classes > 0
+        if conditional is None and counts and forward.label is not None:
+            conditional = True
+        orders = possible_inputs(forward, conditional)
+        if conditional and live.n_classes is None:  # a label with a default may be left out
+            orders += [order for order in possible_inputs_quietly(forward) if order not in orders]
+    for inputs in orders:
+        labelled = any(role == "label" for role, _ in inputs)
+        if not labelled:
+            for z_dim, shape in _latents(module, live, 0):
+                yield Call(inputs, z_dim, shape)
+            continue
+        counts = counts or counts_beside(module, live.z_dim)
+        if not counts:
+            raise GanportError(
+                f"{forward.text} takes a label, and nothing says of how many classes",
+                hint="--classes N; or --constant NAME=VALUE when it is no label",
+            )
+        for n_classes in counts:
+            for z_dim, shape in _latents(module, live, n_classes):
+                for form in LABEL_FORMS:
+                    yield Call(inputs, z_dim, shape, n_classes, form)
+
+
+def possible_inputs_quietly(forward: Forward) -> list[Inputs]:
+    """The ways to call without a label, where there are any."""
+    try:
+        return possible_inputs(forward, False)
+    except GanportError:
+        return []
+
+
+def _latents(module: nn.Module, live: LiveAnswers, n_classes: int) -> Iterator[tuple[int, ZShape]]:
+    if live.z_shape is not None:
+        shape, z_dim = parse_z_shape(live.z_shape, live.z_dim)
+        if shape is not None and z_dim is not None:
+            yield z_dim, shape
+            return
+    widths = [live.z_dim] if live.z_dim is not None else latent_widths(module, n_classes)
+    for width in widths:
+        if live.z_shape is not None:
+            try:
+                given = parse_z_shape(live.z_shape, width)[0]
+            except GanportError:
+                continue  # a width that cannot be had in that shape
+            assert given is not None
+            yield width, given
+        else:
+            for shape in (ZShape((width,)), ZShape((width, 1, 1)), ZShape((width,), listed=True)):
+                yield width, shape
+
+
+def _try(
+    module: nn.Module,
+    call: Call,
+    constants: Sequence[Constant],
+    live: LiveAnswers,
+    image: tuple[int, int, int] | None,
+    tries: _Tries,
+    code: Code,
+) -> Found | None:
+    tries.count += 1
+    adapter = LiveGenerator(module, call, constants, noise="zero" if live.noise else None)
+    z = torch.from_numpy(latents(range(BATCH), call.z_dim))
+    label = torch.tensor([0, call.n_classes // 2, call.n_classes - 1]) if call.n_classes else None
+    try:
+        with torch.no_grad(), quiet():
+            output = adapter.output(z, label)
+            alone = adapter.output(z[:1], None if label is None else label[:1])
+            other = alone if label is None else adapter.output(z[:1], label[-1:])
+    except Exception as error:  # whatever a foreign forward raises means: not in this way
+        tries.errors.append((call, forward_error(error, code)))
+        return None
+    picked, notes = _pick(output, call, live, image, tries)
+    if picked is None:
+        return None
+    adapter.picked = picked
+    together, single, relabelled = (_images(part, picked) for part in (output, alone, other))
+    spread = float(together.max() - together.min())
+    rows = together.reshape(BATCH, -1)
+    if single.shape[1:] != together.shape[1:] or not torch.isfinite(together).all():
+        tries.outputs.append(
+            (
+                call,
+                "values that are not finite"
+                if single.shape[1:] == together.shape[1:]
+                else "other sizes for other batches",
+            )
+        )
+        return None
+    if bool((rows[0] == rows[1]).all()) and bool((rows[1] == rows[2]).all()):
+        tries.outputs.append((call, "one image for every latent"))
+        return None
+    if label is not None and torch.equal(single, relabelled):
+        tries.outputs.append((call, "one image for every label"))
+        return None
+    if float((single[0] - together[0]).abs().max()) > SAME * max(spread, 1e-12):
+        notes = (*notes, "an image changes with its neighbours or from run to run; the proof will measure it")
+    return Found(call, picked, notes)
+
+
+def _images(output: Any, picked: Picked) -> Tensor:
+    found: Tensor = pick(output, picked.path)
+    return found.float()
+
+
+def _pick(
+    output: Any, call: Call, live: LiveAnswers, image: tuple[int, int, int] | None, tries: _Tries
+) -> tuple[Picked | None, tuple[str, ...]]:
+    """Where the images are in `output`; None (and the reason in `tries`) when there are none, or several."""
+    listed = list(parts(output))
+    wanted = live.output_index if live.output_index is not None else live.output_key
+    if wanted is not None:
+        listed = [(path, tensor) for path, tensor in listed if path and path[0] == wanted]
+    images = [(path, tensor, held) for path, tensor in listed if (held := layout_of(tuple(tensor.shape), BATCH, image))]
+    images = [one for one in images if one[2][0] != "flat"] or images
+    if len(images) != 1:
+        if len(images) > 1:
+            tries.choices.append((call, [(path, tensor) for path, tensor, _ in images]))
+        else:
+            shapes = (
+                ", ".join(f"{_path(path)}{_shape(tensor)}" for path, tensor in parts(output)) or type(output).__name__
+            )
+            tries.outputs.append((call, shapes))
+        return None, ()
+    path, tensor, (layout, size) = images[0]
+    notes = []
+    if path:
+        notes.append(f"the images are output{_path(path)}")
+    if layout == "NHWC":
+        notes.append(f"its images are channels last, {_shape(tensor)}: transposed")
+    if layout == "flat" and tensor.dim() != 4 and image is None:
+        notes.append(
+            f"its output {_shape(tensor)} is taken for images {'x'.join(map(str, size))} (--image says otherwise)"
+        )
+    return Picked(path, layout, size), tuple(notes)
+
+
+def _explain(
+    forward: Forward, live: LiveAnswers, tries: _Tries, image: tuple[int, int, int] | None, code: Code
+) -> GanportError:
+    """The most telling of what was tried: several images, then outputs that are none, then the first error."""
+    if tries.choices:
+        _, images = tries.choices[0]
+        shown = ", ".join(f"{_path(path)} {_shape(tensor)}" for path, tensor in images[:6])
+        first = images[0][0][0] if images[0][0] else 0
+        option = f"--output-index {first}" if isinstance(first, int) else f"--output-key {first}"
+        return GanportError(f"{code.label} returns {len(images)} images: {shown}", hint=f"choose one, such as {option}")
+    if tries.outputs:
+        call, what = tries.outputs[0]
+        expected = "images " + ("x".join(map(str, image)) if image else "of 1 or 3 channels")
+        wanted = live.output_index if live.output_index is not None else live.output_key
+        where = "" if wanted is None else f" at {wanted!r}"
+        return GanportError(
+            f"{code.label}: {call} gives {what}, expected {expected}{where}",
+            hint="a generator? --image for flat images, --output-index or --output-key for one of several outputs",
+        )
+    if tries.errors:
+        call, what = tries.errors[0]
+        more = f" (and {len(tries.errors) - 1} other ways)" if len(tries.errors) > 1 else ""
+        return GanportError(f"{code.label}: {call} fails{more}: {what}", hint=_hint(what, live))
+    if not forward.free and not forward.open_ended:
+        return GanportError(f"{code.label}: {forward.text} takes no latent", hint="a generator's forward takes one")
+    return GanportError(f"{code.label}: {forward.text} gives no clue to the latent's size", hint="say it: --z-dim N")
+
+
+def _hint(error: str, live: LiveAnswers) -> str:
+    if "CUDA" in error or "cuda" in error:
+        return HINT_CUDA
+    width = "is --z-dim right? else" if live.z_dim is not None else "--z-dim N,"
+    return f"say how it is called: {width} --z-shape Dx1x1, --inputs z,label, --classes N, --constant NAME=VALUE"
+
+
+def _path(path: tuple[int | str, ...]) -> str:
+    return "".join(f"[{step!r}]" for step in path)
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"({', '.join(map(str, ('N', *tensor.shape[1:])))})"

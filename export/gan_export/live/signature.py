@@ -1,0 +1,127 @@
+"""What a forward's signature says: which parameter is the latent, which the label, and what else it wants."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
+
+from gan_export.reading.words import words
+from gan_serve.errors import GanportError
+
+Inputs = tuple[tuple[str, str | None], ...]
+
+LABEL_NAMES = words(
+    "label labels y c cls class_ class_id class_ids classes class_label class_labels class_idx target targets "
+    "gen_labels one_hot onehot y_onehot cond condition conditions category categories digit digits"
+)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward's parameters.
+
+    named       all that have a name, in order
+    free        those that no constant answers
+    required    those of them without a default
+    open_ended  it takes *args: the signature does not say what
+    text        the signature for people
+    """
+
+    named: tuple[inspect.Parameter, ...]
+    free: tuple[inspect.Parameter, ...]
+    required: tuple[inspect.Parameter, ...]
+    open_ended: bool
+    text: str
+
+    @property
+    def label(self) -> inspect.Parameter | None:
+        """The parameter that is a label by its name, or by being the second one required."""
+        named = [p for p in self.free if p.name.lower() in LABEL_NAMES]
+        if named:
+            return named[0]
+        return self.required[1] if len(self.required) == 2 else None
+
+
+def forward_of(module: nn.Module, constants: Collection[str]) -> Forward:
+    """The signature of `module.forward`. Raises `GanportError` for a constant that it does not take."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # scripted, or written in C
+        return Forward((), (), (), True, "forward(…)")
+    parameters = list(signature.parameters.values())
+    named = [p for p in parameters if p.kind in (*_POSITIONAL, p.KEYWORD_ONLY)]
+    keywords = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    text = f"forward({', '.join(_plain(p) for p in parameters)})"
+    for name in constants:
+        if not keywords and name not in {p.name for p in named if p.kind is not p.POSITIONAL_ONLY}:
+            raise GanportError(
+                f"--constant {name}: {text} has no parameter of that name", hint="name one of its parameters"
+            )
+    free = tuple(p for p in named if p.name not in constants)
+    required = tuple(p for p in free if p.default is p.empty)
+    return Forward(tuple(named), free, required, not free and any(p.kind is p.VAR_POSITIONAL for p in parameters), text)
+
+
+def given_inputs(forward: Forward, inputs: Inputs) -> Inputs:
+    """`--inputs`, checked against the signature."""
+    names = {p.name for p in forward.free}
+    for _, name in inputs:
+        if name is not None and names and name not in names:
+            raise GanportError(f"--inputs names {name!r}, {forward.text} has no such parameter")
+    return inputs
+
+
+def possible_inputs(forward: Forward, conditional: bool | None) -> list[Inputs]:
+    """The ways to pass a latent and, where `conditional` allows it, a label; the likelier first.
+
+    conditional  True: with a label. False: without. None: as the signature says.
+    Raises `GanportError` when the forward wants more than two inputs.
+    """
+    if forward.open_ended:
+        with_label: list[Inputs] = [(("z", None), ("label", None)), (("label", None), ("z", None))]
+        return ([] if conditional is False else with_label if conditional else []) or [(("z", None),)]
+    if len(forward.required) > 2:
+        rest = ", ".join(p.name for p in forward.required[1:] if p is not forward.label)
+        raise GanportError(
+            f"{forward.text} wants {len(forward.required)} inputs, expected a latent and at most a label",
+            hint=f"fix the others: --constant NAME=VALUE for those of {rest} that are neither",
+        )
+    label = forward.label
+    if conditional and label is None and len(forward.free) > 1:
+        label = forward.free[1]
+    must = label is not None and label in forward.required and len(forward.required) == 2
+    if label is None or conditional is False or (conditional is None and not must):
+        if must and conditional is False:
+            raise GanportError(
+                f"{forward.text} wants a label or another input, and there are no classes",
+                hint=f"--classes N, or --constant {label.name if label else 'NAME'}=VALUE when it is no label",
+            )
+        latent = next((p for p in (*forward.required, *forward.free) if p is not label), None)
+        return [] if latent is None else [(_passed(forward, [("z", latent)]))]
+    latents = [p for p in (*forward.required, *forward.free) if p is not label]
+    if not latents:
+        return []
+    pairs = [(latents[0], label)]
+    if label.name.lower() not in LABEL_NAMES:
+        pairs.append((label, latents[0]))
+    order = list(forward.free)
+    return [_passed(forward, sorted([("z", z), ("label", y)], key=lambda pair: order.index(pair[1]))) for z, y in pairs]
+
+
+def _passed(forward: Forward, pairs: list[tuple[str, inspect.Parameter]]) -> Inputs:
+    """By position as far as the signature's order allows it, the rest by name."""
+    found: list[tuple[str, str | None]] = []
+    in_order = True
+    for index, (role, parameter) in enumerate(pairs):
+        in_order = in_order and parameter.kind in _POSITIONAL and forward.named[index] is parameter
+        found.append((role, None if in_order else parameter.name))
+    return tuple(found)
+
+
+def _plain(parameter: inspect.Parameter) -> str:
+    text = str(parameter.replace(annotation=parameter.empty))
+    return text if len(text) <= 40 else f"{parameter.name}=…"

@@ -1,0 +1,189 @@
+"""`live_source`: the user's code and a checkpoint as the `Source` that the exporters take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_export.answers import Answers, LiveAnswers
+from gan_export.live.adapter import LiveGenerator
+from gan_export.live.constants import Constant
+from gan_export.live.loading import Code, build, load_code, users_code
+from gan_export.live.noise import Listener, draw_once
+from gan_export.live.probing import BATCH, Found, probe
+from gan_export.live.ranges import find_range
+from gan_export.live.weights import load_weights, settle
+from gan_export.reading import Reading, read_checkpoint
+from gan_export.source import Source, file_provenance
+from gan_serve import console
+from gan_serve.errors import GanportError
+from gan_serve.latents import latents
+
+KEY = "live"
+"""Where the provenance keeps how a live module was called; `gan_export.live.again` reads it."""
+
+
+def live_source(ckpt: Path | None, answers: Answers) -> Source:
+    """The generator that `answers.live` names, holding the weights in `ckpt`, or its own where that is None.
+
+    The code is run. Raises `GanportError` for code that fails, weights that do not fit it, and a forward that cannot
+    be called, makes no images, or draws numbers while nothing says what to put in their place.
+    """
+    live = answers.live
+    assert live is not None
+    constants = [Constant(name, text) for name, text in live.constants]
+    code = load_code(live.module)
+    module = build(code, live.args)
+    reading: Reading | None = None
+    if ckpt is None:
+        _check_own_weights(module, code, live)
+        console.note(f"no --ckpt: the weights are those that {code.label} comes with")
+    else:
+        reading = _read(ckpt, answers)
+        prepare(module, code)
+        module, notes = load_weights(module, reading, code.label)
+        for note in (*_before_folding(reading), *notes):
+            console.note(f"{ckpt}: {note}")
+    prepare(module, code)
+    with users_code(code.path, f"calling {code.label}"):
+        found = probe(module, code, live, constants, answers.image)
+        adapter = _adapter(module, code, live, constants, found, answers)
+        values = find_range(adapter, answers.latent or "normal", answers.output, answers.value_range)
+    console.note(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
+    for note in found.notes:
+        console.note(f"{code.label}: {note}")
+    call = found.call
+    return Source(
+        module=adapter.eval(),
+        z_dim=call.z_dim,
+        image=found.picked.image,
+        latent=answers.latent or "normal",
+        value_range=values.ends,
+        n_classes=call.n_classes,
+        weights=reading.which if reading else "unknown",
+        name=code.name,
+        provenance=_provenance(code, reading, live, found, answers),
+        assumptions=_assumptions(answers, live, values.assumption),
+    )
+
+
+def prepare(module: nn.Module, code: Code) -> None:
+    """Eval mode, CPU, float32, no gradients; in place. Raises `GanportError` for a module that cannot be so."""
+    with users_code(code.path, f"putting {code.label} on the CPU in float32 and eval mode"):
+        module.cpu().float().eval().requires_grad_(False)
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise GanportError(f"{code.label} has parameters without data (meta)", hint="build it on the CPU")
+    settle(module)
+
+
+def _read(ckpt: Path, answers: Answers) -> Reading:
+    reading = read_checkpoint(ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+    if reading.ours is not None:
+        raise GanportError(
+            f"{ckpt} says itself what its generator is, --module has no place", hint="leave out --module"
+        )
+    return reading
+
+
+def _before_folding(reading: Reading) -> list[str]:
+    """The reader's notes without those on folded norms: a module with norms of its own takes the parts."""
+    return [note for note in reading.notes if "folded into" not in note]
+
+
+def _check_own_weights(module: nn.Module, code: Code, live: LiveAnswers) -> None:
+    """Code that makes other weights each time makes random ones. Raises `GanportError`."""
+    if not code.rebuildable:
+        return
+    first, second = module.state_dict(), build(code, live.args).state_dict()
+    differing = [name for name, tensor in first.items() if name not in second or not _equal(tensor, second[name])]
+    if differing:
+        raise GanportError(
+            f"{code.label} makes other weights each time ({differing[0]}): random ones; expected trained ones",
+            hint="give them: --ckpt FILE; or name a factory that loads them",
+        )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return not isinstance(a, Tensor) or (a.shape == b.shape and bool(torch.equal(a, b)))
+
+
+def _adapter(
+    module: nn.Module, code: Code, live: LiveAnswers, constants: list[Constant], found: Found, answers: Answers
+) -> LiveGenerator:
+    """The module behind one signature, its draws held still as asked. Raises `GanportError` for draws unanswered."""
+    loud = LiveGenerator(module, found.call, constants, picked=found.picked)
+    draws, batches = [], [BATCH, BATCH + 2]
+    for batch in batches:
+        z = torch.from_numpy(latents(range(batch), found.call.z_dim))
+        label = torch.zeros(batch, dtype=torch.int64) if found.call.n_classes else None
+        with torch.no_grad(), Listener() as listener:
+            loud.output(z, label)
+        draws.append(listener.draws)
+    if draws[0] and live.noise is None:
+        shape = ", ".join(map(str, draws[0][0][1]))
+        raise GanportError(
+            f"{code.label} draws {len(draws[0])} tensors of random numbers in its forward, the first ({shape}), "
+            f"so a latent has no one image",
+            hint="--noise zero puts their mean there, --noise fixed one draw for every image",
+        )
+    if live.noise and not draws[0]:
+        raise GanportError(
+            f"--noise has no place: {code.label} draws no numbers in its forward", hint="leave out --noise"
+        )
+    if len(draws[0]) != len(draws[1]):
+        raise GanportError(
+            f"{code.label} draws {len(draws[0])} tensors for {batches[0]} latents, {len(draws[1])} for {batches[1]}",
+            hint="--noise needs a forward that draws as many for any batch",
+        )
+    fixed = draw_once(draws, batches) if live.noise == "fixed" else []
+    return LiveGenerator(
+        module,
+        found.call,
+        constants,
+        picked=found.picked,
+        activation=answers.output,
+        noise=live.noise,
+        fixed=fixed,
+    )
+
+
+def _provenance(
+    code: Code, reading: Reading | None, live: LiveAnswers, found: Found, answers: Answers
+) -> dict[str, Any]:
+    """The checkpoint's (or, without one, the code's) file, and under `KEY` how it was called; no folders."""
+    call = found.call
+    if reading is not None:
+        file = {
+            "file": reading.path.name,
+            "sha256": reading.sha256,
+            "size_bytes": reading.size_bytes,
+            "format": reading.format,
+            "key": reading.chosen,
+        }
+    else:
+        file = {"format": "code"} | (file_provenance(code.path) if code.path and code.path.is_file() else {})
+    path = found.picked.path
+    called = {
+        "args": live.args,
+        "constants": dict(live.constants),
+        "inputs": ",".join(f"{name}={role}" if name else role for role, name in call.inputs),
+        "z_shape": str(call.z_shape),
+        "label": call.label_form,
+        "output": path[0] if path else None,
+        "output_activation": answers.output,
+        "noise": live.noise,
+    }
+    return file | {KEY: code.provenance() | called}
+
+
+def _assumptions(answers: Answers, live: LiveAnswers, value_range: str) -> tuple[str, ...]:
+    noise = {
+        "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
+        "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
+    }
+    said = [f"constant {name}={text}: as you said" for name, text in live.constants]
+    latent = [] if answers.latent else ["latent law normal: nothing in a module shows it; --latent says otherwise"]
+    return tuple(filter(None, (*latent, value_range, noise.get(live.noise or ""), *said)))

@@ -1,0 +1,173 @@
+"""A checkpoint's tensors, loaded into a live module strictly: every name and every shape, or an error that lists them.
+
+The two sides may disagree about a prefix ("module.", "generator.") and about whether a normalised weight is kept as
+its parts or folded. Each way of naming the file's tensors is compared with the module, and the one that fits taken.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from gan_export.reading import Reading
+from gan_export.reading.naming import common_prefix
+from gan_export.wrapper import without_parametrizations
+from gan_serve.errors import GanportError
+
+COUNTER = "num_batches_tracked"
+"""BatchNorm counts its batches there; eval mode does not use it, and old files lack it."""
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One way of naming the file's tensors for the module, and what is wrong with it."""
+
+    module: nn.Module
+    tensors: dict[str, Tensor]
+    note: str
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def wrong(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+
+def load_weights(module: nn.Module, reading: Reading, label: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """`module` (or a copy with its reparametrisations resolved) holding the weights of `reading`, and notes.
+
+    Raises `GanportError` when names are missing or left over, or shapes differ, in the way that fits best.
+    """
+    best: _Fit | None = None
+    for fit in _fits(module, reading):
+        if best is None or fit.wrong < best.wrong:
+            best = fit
+        if not best.wrong:
+            break
+    assert best is not None
+    if best.wrong:
+        raise _explain(best, reading, label)
+    best.module.load_state_dict(best.tensors, strict=False)
+    return best.module, (best.note,) if best.note else ()
+
+
+def _fits(module: nn.Module, reading: Reading) -> Iterator[_Fit]:
+    """Every way in turn, the plainest first."""
+    plain: nn.Module | None = None
+    for folded in (False, True):
+        tensors = reading.tensors if folded else reading.saved
+        for target in (module, None):
+            if target is None:
+                if not folded:
+                    continue
+                if plain is None:
+                    plain = _resolved(module)
+                target = plain
+            expected = target.state_dict()
+            for named, note in _namings(tensors, expected, reading):
+                how = "its normalised weights folded" if folded else ""
+                yield _compared(target, expected, named, "; ".join(filter(None, (note, how))))
+
+
+def _resolved(module: nn.Module) -> nn.Module:
+    settle(module)
+    return without_parametrizations(module)
+
+
+def settle(module: nn.Module) -> None:
+    """Recomputes what old weight_norm hooks made, without gradients: torch cannot copy a module otherwise. In place."""
+    with torch.no_grad():
+        for part in module.modules():
+            for hook in part._forward_pre_hooks.values():
+                if type(hook).__name__ == "WeightNorm":
+                    setattr(part, hook.name, hook.compute_weight(part))  # type: ignore[attr-defined]
+
+
+def _namings(
+    tensors: dict[str, Tensor], expected: dict[str, Tensor], reading: Reading
+) -> Iterator[tuple[dict[str, Tensor], str]]:
+    yield tensors, ""
+    if reading.prefix:
+        yield {f"{reading.prefix}{name}": tensor for name, tensor in tensors.items()}, f"prefix {reading.prefix!r} kept"
+    ours, theirs = common_prefix(tensors), common_prefix(_without_counters(expected))
+    for strip in _heads(ours):
+        for add in _heads(theirs):
+            if strip or add:
+                note = ", ".join(
+                    filter(
+                        None, (f"prefix {strip!r} stripped" if strip else "", f"prefix {add!r} added" if add else "")
+                    )
+                )
+                yield {add + name[len(strip) :]: tensor for name, tensor in tensors.items()}, note
+    if reading.positional:
+        parameters = [name for name in expected if not name.endswith(COUNTER)]
+        if [expected[name].shape for name in parameters] == [tensor.shape for tensor in tensors.values()]:
+            note = f"a list without names, its {len(tensors)} tensors taken in the module's order"
+            yield dict(zip(parameters, tensors.values(), strict=True)), note
+
+
+def _heads(prefix: str) -> list[str]:
+    """ "a.b." → "", "a.", "a.b."."""
+    parts = prefix.split(".")[:-1]
+    return ["".join(f"{part}." for part in parts[:end]) for end in range(len(parts) + 1)]
+
+
+def _compared(module: nn.Module, expected: dict[str, Tensor], named: dict[str, Tensor], note: str) -> _Fit:
+    missing = tuple(name for name in expected if name not in named and not name.endswith(COUNTER))
+    unexpected = tuple(name for name in named if name not in expected and not name.endswith(COUNTER))
+    misshapen = tuple(
+        f"{name} {_shape(named[name])} for {_shape(tensor)}"
+        for name, tensor in expected.items()
+        if name in named and not is_lazy(tensor) and named[name].shape != tensor.shape
+    )
+    used = {name: tensor for name, tensor in named.items() if name in expected}
+    return _Fit(module, used, note, missing, unexpected, misshapen)
+
+
+def _explain(fit: _Fit, reading: Reading, label: str) -> GanportError:
+    faults = []
+    if fit.missing:
+        faults.append(f"{len(fit.missing)} missing ({_some(fit.missing)})")
+    if fit.unexpected:
+        faults.append(f"{len(fit.unexpected)} left over ({_some(fit.unexpected)})")
+    if fit.misshapen:
+        faults.append(f"{len(fit.misshapen)} of another shape ({_some(fit.misshapen)})")
+    return GanportError(
+        f"the weights of {reading.path} do not fit {label}: {'; '.join(faults)}", hint=_hint(fit, reading)
+    )
+
+
+def _hint(fit: _Fit, reading: Reading) -> str:
+    if fit.misshapen and not fit.missing and not fit.unexpected:
+        return "the sizes are other ones than it was trained with: give them with --args"
+    pairs = []
+    for name in fit.missing:
+        near = difflib.get_close_matches(name, fit.unexpected, n=1, cutoff=0.6)
+        if near:
+            pairs.append(f"{near[0]} for {name}?")
+    if pairs:
+        return f"in the file by nearly that name: {_some(tuple(pairs))}"
+    if not fit.tensors:
+        keys = [one.key for one in reading.candidates if one.key]
+        others = f"; the file also holds {_some(tuple(keys))}: --key" if keys else ""
+        return f"no name agrees: is it this network's file?{others}"
+    return "build it as it was trained: --args; gan-export inspect --ckpt FILE shows what the file holds"
+
+
+def _without_counters(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.endswith(COUNTER)]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN]) + (f", … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
