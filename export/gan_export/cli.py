@@ -177,10 +177,15 @@ def inspect(
     check_outputs({"--ckpt": ckpt}, {"--out": out})
     _require_packages("inspecting a checkpoint")
     from gan_export import inspection
-    from gan_export.identify import identify
+    from gan_export.identify import NotUnderstoodError, identify
     from gan_serve.atomic import write_text
 
-    identified = identify(check_checkpoint(ckpt), answers)
+    try:
+        identified = identify(check_checkpoint(ckpt), answers)
+    except NotUnderstoodError as error:
+        reading = error.reading
+        print(json.dumps(inspection.reading_json(reading)) if as_json else inspection.render_unknown(reading))
+        raise
     command = inspection.next_command(identified, answers)
     if as_json:
         print(json.dumps(inspection.to_json(identified, command), ensure_ascii=False))

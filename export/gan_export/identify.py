@@ -89,19 +89,18 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
             ),
         )
     try:
-        drafts = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
+        found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
     except GanportError as error:
         raise NotUnderstoodError(reading, error) from error
-    channels = drafts[0].spec.image[0]
-    if channels not in IMAGE_CHANNELS:
+    drafts = [_answered(candidate, answers) for candidate in found if candidate.spec.image[0] in IMAGE_CHANNELS]
+    if not drafts:
         raise NotUnderstoodError(
             reading,
             GanportError(
-                f"it draws images of {channels} channels, expected 1 (grey) or 3 (RGB)",
+                f"it draws images of {found[0].spec.image[0]} channels, expected 1 (grey) or 3 (RGB)",
                 hint="give the network's own code, with the channels to keep: --module file.py:Class",
             ),
         )
-    drafts = [_answered(candidate, answers) for candidate in drafts]
     draft = investigate(drafts, on_note=on_note)
     rivals = tuple(other for other in drafts if _structure(other) != _structure(draft))
     return dataclasses.replace(draft, rivals=rivals)

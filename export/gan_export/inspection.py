@@ -10,6 +10,7 @@ from typing import Any
 from gan_export.answers import Answers
 from gan_export.draft import Choice
 from gan_export.identify import Identified, describe
+from gan_export.reading import Reading
 from gan_serve.console import table
 from gan_trainer.layers import (
     Activation,
@@ -29,16 +30,12 @@ WIDTH = 100
 
 def render(identified: Identified, command: str) -> str:
     """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
-    reading, draft = identified.reading, identified.draft
+    draft = identified.draft
     spec = spec_of(identified)
     c, h, w = spec.image
     parameters = spec.parameters
     facts = [
-        ("file", f"{reading.path} ({reading.size_bytes:,} bytes, {reading.format})"),
-        ("sha256", reading.sha256),
-        ("weights", f"{reading.which}, {len(reading.tensors)} tensors, from {reading.chosen or 'the whole file'}"),
-        *[("", note) for note in reading.notes],
-        *[("passed over", f"{other.key or 'the file itself'}: {other.why}") for other in reading.candidates],
+        *_file_facts(identified.reading),
         ("family", draft.family if draft else "gan-train's own: it says everything itself"),
         ("draws", f"{w}x{h} {'grey' if c == 1 else 'RGB'} from {spec.z_dim} numbers, {spec.latent}"
          + (f", {spec.n_classes} classes" if spec.n_classes else "")),
@@ -55,6 +52,22 @@ def render(identified: Identified, command: str) -> str:
         blocks += [textwrap.fill(note, WIDTH) for note in draft.notes]
     blocks.append(f"next: {command}")
     return "\n\n".join(blocks)
+
+
+def render_unknown(reading: Reading) -> str:
+    """The page for a file that was read and not understood: the file and its tensors."""
+    rows = [(name, "x".join(map(str, tensor.shape)) or "number") for name, tensor in reading.tensors.items()]
+    return f"{_facts(_file_facts(reading))}\n\n{table(('tensor', 'shape'), rows)}"
+
+
+def _file_facts(reading: Reading) -> list[tuple[str, str]]:
+    return [
+        ("file", f"{reading.path} ({reading.size_bytes:,} bytes, {reading.format})"),
+        ("sha256", reading.sha256),
+        ("weights", f"{reading.which}, {len(reading.tensors)} tensors, from {reading.chosen or 'the whole file'}"),
+        *[("", note) for note in reading.notes],
+        *[("passed over", f"{other.key or 'the file itself'}: {other.why}") for other in reading.candidates],
+    ]
 
 
 def _layers(spec: GeneratorSpec, stems: Sequence[str]) -> str:
@@ -99,17 +112,8 @@ def _evidence(choice: Choice) -> str:
 
 def to_json(identified: Identified, command: str) -> dict[str, Any]:
     """The same as JSON."""
-    reading, draft = identified.reading, identified.draft
-    return {
-        "file": str(reading.path),
-        "size_bytes": reading.size_bytes,
-        "sha256": reading.sha256,
-        "format": reading.format,
-        "weights": reading.which,
-        "key": reading.chosen,
-        "notes": list(reading.notes),
-        "passed_over": [{"key": c.key, "tensors": c.tensors, "why": c.why} for c in reading.candidates],
-        "tensors": {name: list(tensor.shape) for name, tensor in reading.tensors.items()},
+    draft = identified.draft
+    return reading_json(identified.reading) | {
         "family": draft.family if draft else "ganport",
         "misfit": draft.fit if draft else None,
         "choices": [
@@ -126,6 +130,21 @@ def to_json(identified: Identified, command: str) -> dict[str, Any]:
         "unanswered": [describe(choice) for choice in identified.unanswered],
         "spec": spec_of(identified).to_json(),
         "next": command,
+    }
+
+
+def reading_json(reading: Reading) -> dict[str, Any]:
+    """What `render_unknown` says, as JSON."""
+    return {
+        "file": str(reading.path),
+        "size_bytes": reading.size_bytes,
+        "sha256": reading.sha256,
+        "format": reading.format,
+        "weights": reading.which,
+        "key": reading.chosen,
+        "notes": list(reading.notes),
+        "passed_over": [{"key": c.key, "tensors": c.tensors, "why": c.why} for c in reading.candidates],
+        "tensors": {name: list(tensor.shape) for name, tensor in reading.tensors.items()},
     }
 
 

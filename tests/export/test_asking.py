@@ -115,3 +115,8 @@ def test_what_is_not_understood_names_the_file(make: object, message: str, tmp_p
     assert str(error).startswith(f"{tmp_path / 'g.pth'}: ")
     assert "--" in error.hint
     assert error.reading.tensors
+    page = inspection.render_unknown(error.reading)
+    assert page.startswith("file ")
+    for name, shape in inspection.reading_json(error.reading)["tensors"].items():
+        assert any(line.split()[:1] == [name] for line in page.splitlines()[4:]), name
+        assert "x".join(map(str, shape)) in page

@@ -72,9 +72,15 @@ def sniff(path: Path) -> str:
     if _starts_pickle(head):
         return "pickle"
     raise GanportError(
-        f"it is no checkpoint of any known format (it begins with {head[:8].hex(' ')})",
+        f"it is no checkpoint of any known format (it begins with {_begins(head)})",
         hint="expected a file from torch.save or pickle.dump, or .safetensors",
     )
+
+
+def _begins(head: bytes) -> str:
+    """The first bytes for people: as text where they are text."""
+    line = head.split(b"\n")[0][:40].decode("latin-1")
+    return repr(line) if line.isascii() and line.isprintable() and len(line) > 2 else head[:8].hex(" ")
 
 
 # --------------------------------------------------------------------------------------------------------------- zip
