@@ -120,6 +120,11 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
         "holds an image-to-image network",
         "latent",
     ),
+    "autoencoder with a decoder": (
+        saved({"vae": {f"{'encoder' if k < '2' else 'decoder'}.{k}": v for k, v in AUTOENCODER.state_dict().items()}}),
+        "holds an image-to-image network",
+        "--key vae.decoder",
+    ),
     "optimizer": (saved(optimizer_state()), "holds an optimizer's state", "not of its optimizer"),
     "optimizer in a wrapper": (
         saved({"optimizer": optimizer_state()}),

@@ -19,8 +19,7 @@ WHAT: dict[Role, tuple[str, str]] = {
     "classifier": ("a classifier", "a classifier draws nothing: name a GAN's generator"),
     "image-to-image": (
         "an image-to-image network",
-        "a generator of this kind takes an image, ganport exports those that take a latent vector; "
-        "of an autoencoder the decoder alone may do: --key decoder",
+        "ganport exports generators that take a latent vector, this one takes an image",
     ),
     "optimizer": ("an optimizer's state", "name the file of the generator's weights, not of its optimizer"),
 }
@@ -170,9 +169,13 @@ def _nothing(rated: list[_Rated]) -> GanportError:
                 what, hint = WHAT[role]
                 at = f" (at {_name(one.found)})" if one.found.path else ""
                 others = f" and {len(rated) - 1} more, no generator among them" if len(rated) > 1 else ""
-                force = (
-                    "" if role == "optimizer" else f"; if it is a generator all the same: --key {one.found.key or '.'}"
-                )
+                decoder = _decoder(one.found)
+                if role == "optimizer":
+                    force = ""
+                elif decoder:
+                    force = f"; its decoder alone may be one: --key {decoder}"
+                else:
+                    force = f"; if it is a generator all the same: --key {one.found.key or '.'}"
                 return GanportError(
                     f"it holds {what}{at}{others}, expected a generator: it {one.report.reason}", hint=hint + force
                 )
@@ -180,6 +183,16 @@ def _nothing(rated: list[_Rated]) -> GanportError:
     return GanportError(
         f"it holds no generator, only {names}", hint=f"if one of them is: --key {rated[0].found.key or '.'}"
     )
+
+
+def _decoder(found: Found) -> str:
+    """The key of the part called decoder in an autoencoder, or empty."""
+    for name in found.tensors:
+        segments = name.split(".")[:-1]
+        for index, segment in enumerate(segments):
+            if set(naming.tokens(segment)) & {"decoder", "decode", "dec"}:
+                return ".".join((*found.path, *segments[: index + 1]))
+    return ""
 
 
 def _name(found: Found) -> str:
