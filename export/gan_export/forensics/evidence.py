@@ -85,7 +85,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
             evidence = Evidence.WEAK
             reason += ", which is too close to tell"
         elif ratio >= 10:
-            reason += f", {min(ratio, 9999):.0f} times as much"
+            reason += f", {ratio:.0f} times as much" if ratio < 1000 else ", more than 1000 times as much"
     if near:
         against_habit = first is not rivals[0]
         leaning = min(near, key=lambda rival: rival.paired)

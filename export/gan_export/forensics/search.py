@@ -94,21 +94,20 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
         merged = sorted(_merge(reached, k), key=lambda state: state.total)
         for state in reversed(merged):
             margins |= {number: state.total / max(merged[0].total, FLOOR) for number, _ in state.drafts}
-        beam = [state for state in merged[:BEAM] if state.total <= TIE * merged[0].total + SLACK]
-        on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.4f}")
+        best = [state for state in merged[:BEAM] if state.total <= TIE * merged[0].total + SLACK]
+        beam = [_advance(state, k, samples, seed) for state in best]
+        on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.2g}")
     return Outcome(tuple(beam), margins)
 
 
 def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
-    """The best continuations of `state`, whose drafts agree up to witness `k`, to there: at most BEAM."""
+    """The best continuations of `state`, whose drafts agree up to witness `k`, at most BEAM; see `_advance`."""
     _, draft = state.drafts[0]
-    norms = witnesses(draft)
-    stop = norms[k]
+    start, stop, rows = _span(state, k, samples)
     memory = remembered(draft, stop)
-    rows = rows_for(draft.spec.shapes[stop], samples if state.arrived is None else len(state.arrived))
 
     def rank(contenders: list[Combination], rows: int) -> list[Scored]:
-        runner = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed)
+        runner = Runner(state.arrived, start, rows, seed)
         scored: list[Scored] = []
         for values, candidate in contenders:
             kl = symmetric_kl(moments(runner.run(candidate, stop)), memory).nan_to_num(nan=float("inf"))
@@ -123,10 +122,23 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
         near = rank(neighbours(candidate, choices, trial.values), rows) if not following else []
         step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
-        arrived = Runner(state.arrived, norms[k - 1] if k else 0, rows, seed).run(candidate, stop)
         drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
-        following.append(State(drafts, (*state.steps, step), arrived))
+        following.append(replace(state, drafts=drafts, steps=(*state.steps, step)))
     return following
+
+
+def _advance(state: State, k: int, samples: int, seed: int) -> State:
+    """`state`, extended to witness `k`, with what arrives there; done for the few that go on, as it fills memory."""
+    start, stop, rows = _span(state, k, samples)
+    return replace(state, arrived=Runner(state.arrived, start, rows, seed).run(state.drafts[0][1], stop))
+
+
+def _span(state: State, k: int, samples: int) -> tuple[int, int, int]:
+    """(layer to start from, layer of witness `k`, rows to run) for a state at witness `k - 1`."""
+    _, draft = state.drafts[0]
+    norms = witnesses(draft)
+    rows = rows_for(draft.spec.shapes[norms[k]], samples if state.arrived is None else len(state.arrived))
+    return norms[k - 1] if k else 0, norms[k], rows
 
 
 def _open_choices(draft: Draft, k: int) -> tuple[Choice, ...]:
