@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from gan_export.answers import OUTPUT_RANGES
 from gan_export.contact_sheet import U8, contact_sheet
-from gan_export.draft import Draft
+from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
 from gan_export.identify import describe, describe_value, unanswered
 from gan_export.understanding import with_value
@@ -90,8 +92,19 @@ def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
             pixels_NHWC = draw(with_value(draft, choice, value))
             if len(rows) < MAX_ROWS and (pixels_NHWC != drafted).any():
                 where = describe(choice).removesuffix(describe_value(choice.value))
-                rows.append((f"{where}{describe_value(value)}", pixels_NHWC))
+                rows.append((f"{where}{describe_value(value)}{_option(choice, value)}", pixels_NHWC))
     return rows
+
+
+def _option(choice: Choice, value: Any) -> str:
+    """The option that asks for `value`, where there is one: the rest is for --spec."""
+    if choice.field == "latent":
+        return f" (--latent {value})"
+    if choice.field == "output":
+        black, white = value["value_range"]
+        usual = OUTPUT_RANGES.get(value["name"]) == (black, white)
+        return f" (--output-activation {value['name']}{'' if usual else f' --value-range={black:g},{white:g}'})"
+    return ""
 
 
 def _rivals(draft: Draft) -> tuple[Draft, ...]:

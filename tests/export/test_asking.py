@@ -58,6 +58,24 @@ def test_a_settled_structure_brings_no_other_rows(tmp_path: Path) -> None:
     assert not any(label.startswith("structure") for label, _ in asking.candidate_rows(draft))
 
 
+def test_rows_name_the_option_that_asks_for_them(tmp_path: Path) -> None:
+    net = settled(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh()))
+    draft = identified(tmp_path, net.state_dict()).draft
+    assert draft is not None
+    rows = dict(asking.candidate_rows(draft))
+    for label, answers in {
+        "latent law uniform (--latent uniform)": {"latent": "uniform"},
+        "layer 3 output sigmoid in [0, 1] (--output-activation sigmoid)": {"output": "sigmoid"},
+        "layer 3 output identity in [0, 1] (--output-activation identity --value-range=0,1)": {
+            "output": "identity",
+            "value_range": (0.0, 1.0),
+        },
+    }.items():
+        asked = identified(tmp_path, net.state_dict(), **answers).draft
+        assert asked is not None
+        assert (asking.draw(asked) == rows[label]).all(), label
+
+
 def test_long_labels_are_wrapped_and_widen_nothing() -> None:
     pixels = np.zeros((2, 8, 8, 1), np.uint8)
     short, long = contact_sheet([("a", pixels)]), contact_sheet([("one → two " * 40, pixels)])
