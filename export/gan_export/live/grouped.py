@@ -30,9 +30,15 @@ class UngroupBatch(TorchFunctionMode):
         if func in (torch.conv2d, torch.conv_transpose2d):
             names = _CONV if func is torch.conv2d else _TRANSPOSED
             given = _DEFAULTS | dict(zip(names, args, strict=False)) | kwargs
-            if not isinstance(given["groups"], int):  # a symbol in torch.export, a tensor in torch.jit.trace
+            if _by_the_batch(given):
                 return conv_each(given) if func is torch.conv2d else transposed_each(given)
         return func(*args, **kwargs)
+
+
+def _by_the_batch(given: dict[str, Any]) -> bool:
+    """Whether the groups follow the batch: a symbol in torch.export; in torch.jit.trace all sizes are tensors."""
+    one_image = given["input"].dim() == 4 and isinstance(given["groups"], (torch.SymInt, Tensor))
+    return one_image and bool(given["input"].shape[0] == 1)
 
 
 def conv_each(given: dict[str, Any]) -> Tensor:

@@ -6,6 +6,7 @@ alone is the same as among the others. (A batch of 2 can be taken for a pair of 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,9 +33,9 @@ SAME = 1e-3
 
 @dataclass
 class _Tries:
-    """What was tried and how it ended: an exception's line, or the shapes that came out."""
+    """What was tried and how it ended: an exception's line and how deep it arose, or the shapes that came out."""
 
-    errors: list[tuple[Call, str]] = field(default_factory=list)
+    errors: list[tuple[Call, str, int]] = field(default_factory=list)
     outputs: list[tuple[Call, str]] = field(default_factory=list)
     choices: list[tuple[Call, list[tuple[tuple[int | str, ...], Tensor]]]] = field(default_factory=list)
     count: int = 0
@@ -145,7 +146,8 @@ def _try(
             alone = adapter.output(z[:1], None if label is None else label[:1])
             other = alone if label is None else adapter.output(z[:1], label[-1:])
     except Exception as error:  # whatever a foreign forward raises means: not in this way
-        tries.errors.append((call, forward_error(error, code)))
+        depth = len(traceback.extract_tb(error.__traceback__))
+        tries.errors.append((call, forward_error(error, code), depth))
         return None
     picked, notes = _pick(output, call, live, image, tries)
     if picked is None:
@@ -229,10 +231,12 @@ def _explain(
         where = "" if wanted is None else f" at {wanted!r}"
         return GanportError(
             f"{code.label}: {call} gives {what}, expected {expected}{where}",
-            hint="a generator? --image for flat images, --output-index or --output-key for one of several outputs",
+            hint="are these its own weights, and trained ones?"
+            if "every latent" in what or "finite" in what
+            else "a generator? --image for flat images, --output-index or --output-key for one of several outputs",
         )
     if tries.errors:
-        call, what = tries.errors[0]
+        call, what, _ = max(tries.errors, key=lambda one: one[2])  # the way that got furthest is the likeliest
         more = f" (and {len(tries.errors) - 1} other ways)" if len(tries.errors) > 1 else ""
         return GanportError(f"{code.label}: {call} fails{more}: {what}", hint=_hint(what, live))
     if not forward.free and not forward.open_ended:
