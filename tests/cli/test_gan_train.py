@@ -245,7 +245,7 @@ def test_too_few_pictures(n: int, message: str, gan_train: Run, photos: Path) ->
     ("args", "message"),
     [
         ("--width 4", "started with --width 2, asked is --width 4"),
-        ("--lr 0.1", "started with --lr 0.0002, asked is --lr 0.1"),
+        ("--lr 0.1", "started with --lr 0.0004, asked is --lr 0.1"),
         ("--preset dcgan64", "started with --preset default"),
         ("--seed 1", "started with --seed 0, asked is --seed 1"),
         ("--data photos", "the run was trained on other data"),
