@@ -141,7 +141,7 @@ def _told(error: BaseException, path: Path | None, doing: str) -> GanportError:
     hint = HINT_DEBUG
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = f"install {error.name.split('.')[0]!r}, or put its folder on PYTHONPATH"
-    elif "CUDA" in text or "cuda" in text:
+    elif asks_for_cuda(text):
         hint = HINT_CUDA
     return GanportError(f"{doing} failed{place}: {type(error).__name__}: {text}", hint=hint)
 
@@ -244,6 +244,11 @@ def _checked(made: Any, code: Code) -> nn.Module:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[0][:200]
+
+
+def asks_for_cuda(text: str) -> bool:
+    """Whether an error's text is that of code that wants a GPU."""
+    return any(word in text for word in ("CUDA", "cuda", "NVIDIA"))
 
 
 def _a(noun: str) -> str:

@@ -18,7 +18,7 @@ from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import LABEL_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
 from gan_export.live.constants import Constant
-from gan_export.live.loading import HINT_CUDA, Code, forward_error
+from gan_export.live.loading import HINT_CUDA, Code, asks_for_cuda, forward_error
 from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs
 from gan_export.live.sizes import class_counts, counts_beside, latent_widths
 from gan_export.quiet import quiet
@@ -245,7 +245,7 @@ def _explain(
 
 
 def _hint(error: str, live: LiveAnswers) -> str:
-    if "CUDA" in error or "cuda" in error:
+    if asks_for_cuda(error):
         return HINT_CUDA
     width = "is --z-dim right? else" if live.z_dim is not None else "--z-dim N,"
     return f"say how it is called: {width} --z-shape Dx1x1, --inputs z,label, --classes N, --constant NAME=VALUE"

@@ -1,0 +1,71 @@
+"""The options of `--module`: what they read, and how they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gan_export.live_options import parse_args, parse_constants, parse_inputs, parse_live
+from gan_serve.errors import GanportError
+
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("module", "args", "z_dim", "z_shape", "inputs", "classes", "constants", "output_index", "output_key", "noise")
+)
+
+
+def test_nothing_said_is_nothing() -> None:
+    assert parse_live(**NOTHING) is None
+
+
+def test_everything_said() -> None:
+    live = parse_live("n.py:G", "[3]", 8, "Dx1x1", "y=label,x=z", 4, ["a=0", "b = [1, 2]"], None, "image", "fixed")
+    assert live is not None
+    assert live.args == [3]
+    assert live.inputs == (("label", "y"), ("z", "x"))
+    assert live.constants == (("a", "0"), ("b", "[1, 2]"))
+    assert (live.z_dim, live.z_shape, live.n_classes, live.output_key, live.noise) == (8, "Dx1x1", 4, "image", "fixed")
+
+
+@pytest.mark.parametrize("name", [name for name in NOTHING if name != "module"])
+def test_every_option_needs_the_module(name: str) -> None:
+    value = ["a=0"] if name == "constants" else 0 if name in ("classes", "output_index") else 1
+    with pytest.raises(GanportError, match="has no place without --module"):
+        parse_live(**NOTHING | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "message"),
+    [
+        (parse_args, "nz=3", "--args is not JSON"),
+        (parse_args, "3", "--args must be an object or a list"),
+        (parse_args, '"nz"', "--args must be an object or a list"),
+        (parse_args, "{'nz': 3}", "--args is not JSON"),
+        (parse_constants, ["noise"], "--constant must be NAME=VALUE"),
+        (parse_constants, ["=0"], "--constant must be NAME=VALUE"),
+        (parse_constants, ["a b=0"], "--constant must be NAME=VALUE"),
+        (parse_constants, ["a=0", "a=1"], "--constant a is given twice"),
+        (parse_inputs, "", "--inputs must list z and label"),
+        (parse_inputs, "noise", "--inputs must list z and label"),
+        (parse_inputs, "z,z", "one z and at most one label"),
+        (parse_inputs, "label", "one z and at most one label"),
+        (parse_inputs, "x=z,label", "by position after one by name"),
+        (parse_inputs, "1x=z", "--inputs must list z and label"),
+    ],
+)
+def test_what_does_not_read(parse: Any, text: Any, message: str) -> None:
+    with pytest.raises(GanportError, match=message) as raised:
+        parse(text)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output_index": 0, "output_key": "x"}, "name two outputs"),
+        ({"noise": "white"}, "--noise must be one of zero, fixed"),
+    ],
+)
+def test_what_does_not_go_together(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(GanportError, match=message):
+        parse_live(**NOTHING | {"module": "n.py:G"} | change)
