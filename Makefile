@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
-	$(BIN)/gan-train --data digits --minutes 1 --out $(DEMO)/run
+	$(BIN)/gan-train --data digits --width 16 --steps 2000 --out $(DEMO)/run
 	$(BIN)/gan-export onnx --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.onnx
 	$(BIN)/gan-export torchscript --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.ts
 	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --n 25 --out $(DEMO)/digits.png
