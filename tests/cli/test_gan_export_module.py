@@ -123,6 +123,13 @@ def test_a_forward_that_no_graph_holds(command: str, run: Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["g.pth"]
 
 
+def test_a_check_on_values_is_no_graph(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("onnx", "--ckpt", saved("Guarded", tmp_path), "--module", f"{NETWORKS}:Guarded")
+    assert code == 1
+    assert "branches on values" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["g.pth"]
+
+
 def networks_of(name: str) -> str:
     return f"{NETWORKS}:{name}"
 

@@ -266,6 +266,16 @@ class Branching(nn.Module):
         return self.net(z) if z.sum() > 0 else self.net(-z)
 
 
+class Guarded(Branching):
+    """A check that never fires, and yet is a branch on values."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        image = self.net(z)
+        if torch.isnan(image).any():
+            raise ValueError("NaN in the image")
+        return image
+
+
 class Broken(nn.Module):
     def __init__(self, depth: int) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.constants import Constant
+from gan_export.live.law import latent_evidence
 from gan_export.live.loading import Code, build, load_code, users_code
 from gan_export.live.noise import Listener, draw_once
 from gan_export.live.probing import BATCH, Found, probe
@@ -51,22 +52,26 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     with users_code(code.path, f"calling {code.label}"):
         found = probe(module, code, live, constants, answers.image)
         adapter = _adapter(module, code, live, constants, found, answers)
-        values = find_range(adapter, answers.latent or "normal", answers.output, answers.value_range)
+        evidence = None if answers.latent else latent_evidence(adapter)
+        law = answers.latent or (evidence.law if evidence else "normal")
+        values = find_range(adapter, law, answers.output, answers.value_range)
     console.note(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
     for note in found.notes:
         console.note(f"{code.label}: {note}")
+    if evidence is not None:
+        console.note(f"{code.label}: latent law {law}: {evidence}")
     call = found.call
     return Source(
         module=adapter.eval(),
         z_dim=call.z_dim,
         image=found.picked.image,
-        latent=answers.latent or "normal",
+        latent=law,
         value_range=values.ends,
         n_classes=call.n_classes,
         weights=reading.which if reading else "unknown",
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers),
-        assumptions=_assumptions(answers, live, values.assumption),
+        assumptions=_assumptions(live, values.assumption, law_known=answers.latent is not None or evidence is not None),
     )
 
 
@@ -179,11 +184,11 @@ def _provenance(
     return file | {KEY: code.provenance() | called}
 
 
-def _assumptions(answers: Answers, live: LiveAnswers, value_range: str) -> tuple[str, ...]:
+def _assumptions(live: LiveAnswers, value_range: str, *, law_known: bool) -> tuple[str, ...]:
     noise = {
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
     said = [f"constant {name}={text}: as you said" for name, text in live.constants]
-    latent = [] if answers.latent else ["latent law normal: nothing in a module shows it; --latent says otherwise"]
+    latent = [] if law_known else ["latent law normal: nothing in the module shows it; --latent says otherwise"]
     return tuple(filter(None, (*latent, value_range, noise.get(live.noise or ""), *said)))

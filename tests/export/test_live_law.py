@@ -1,0 +1,55 @@
+"""The latent law of a live module, by its BatchNorms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export import live_networks as networks
+from gan_export.answers import Answers, LiveAnswers
+from gan_export.live.source import live_source
+from gan_export.source import Source
+from gan_serve.latents import LATENT_LAWS, LatentLaw, latents
+
+
+def source(folder: Path, law: LatentLaw, trained: bool = True) -> Source:
+    """A network whose BatchNorms saw a hundred batches of `law`."""
+    torch.manual_seed(0)
+    module = networks.lively(networks.Plain())
+    if trained:
+        module.train()
+        with torch.no_grad():
+            for step in range(100):
+                module(torch.from_numpy(latents(range(64 * step, 64 * step + 64), 6, law))[..., None, None])
+    torch.save(module.state_dict(), folder / "g.pth")
+    return live_source(folder / "g.pth", Answers(live=LiveAnswers(f"{networks.__file__}:Plain")))
+
+
+@pytest.mark.parametrize("law", LATENT_LAWS)
+def test_remembered(law: LatentLaw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = source(tmp_path, law)
+    assert found.latent == law
+    assert not any("latent" in assumption for assumption in found.assumptions)
+    assert f"latent law {law}: its BatchNorms remember it" in capsys.readouterr().err
+
+
+def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
+    found = source(tmp_path, "uniform")
+    saved = torch.load(tmp_path / "g.pth")
+    state = found.module.module.state_dict()  # type: ignore[union-attr,operator]
+    assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+    assert not any(part.training for part in found.module.modules())
+
+
+def test_statistics_that_fit_no_law_say_nothing(tmp_path: Path) -> None:
+    found = source(tmp_path, "uniform", trained=False)
+    assert found.latent == "normal"
+    assert any("latent law normal" in assumption for assumption in found.assumptions)
+
+
+def test_no_batch_norm_says_nothing(tmp_path: Path) -> None:
+    torch.save(networks.lively(networks.Flat()).state_dict(), tmp_path / "g.pth")
+    found = live_source(tmp_path / "g.pth", Answers(live=LiveAnswers(f"{networks.__file__}:Flat")))
+    assert any("latent law normal" in assumption for assumption in found.assumptions)
