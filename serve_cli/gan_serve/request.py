@@ -50,9 +50,11 @@ class Request:
             raise GanportError("--frames is for a walk", hint="--walk 8 goes through 8 seeds")
         for name, value in (("n", self.n), ("cols", self.cols), ("walk", self.walk), ("frames", self.frames)):
             if value is not None and value < 1:
-                raise GanportError(f"--{name} must be at least 1, got {value}")
+                raise GanportError(f"--{name} must be at least 1, got {value}", hint="give a whole number from 1")
         if self.batch_size is not None and self.batch_size < 1:
-            raise GanportError(f"--batch-size must be at least 1, got {self.batch_size}")
+            raise GanportError(
+                f"--batch-size must be at least 1, got {self.batch_size}", hint="leave it out for a good one"
+            )
         if self.seed is not None and self.seed < 0:
             raise GanportError(f"--seed must be 0 or more, got {self.seed}", hint="seeds are 0 … 2**53 - 1")
         self._every_seed()
