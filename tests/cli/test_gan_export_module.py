@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import gan_serve
+from cli.conftest import Run
 from export import live_networks as networks
-from gan_export import cli
 from gan_export.torchscript_archive import read_contract
-from gan_serve import console
 
 NETWORKS = Path(networks.__file__)
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            console.run(cli.app, cli.NAME, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return int(done.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def saved(name: str, folder: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,10 @@ from PIL import Image
 from torch import nn
 
 import gan_serve
-from gan_export import cli
-from gan_serve import console
+from cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            console.run(cli.app, cli.NAME, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return int(done.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def shared(name: str) -> Path:
