@@ -1,5 +1,5 @@
 # Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
-#   make demo    train on real digits, export with proof, generate, measure    (about 3 minutes after the installs)
+#   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
 #   make docs    write docs/cli.md anew from the commands' --help
@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
-	$(BIN)/gan-train --data digits --width 16 --steps 2000 --out $(DEMO)/run
+	$(BIN)/gan-train --data digits --width 16 --steps 3000 --out $(DEMO)/run
 	$(BIN)/gan-export onnx --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.onnx
 	$(BIN)/gan-export torchscript --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.ts
 	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --n 25 --out $(DEMO)/digits.png
