@@ -17,7 +17,7 @@ from gan_export.answers import OUTPUT_RANGES
 from gan_export.contact_sheet import U8, contact_sheet
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
-from gan_export.identify import describe, describe_value, unanswered
+from gan_export.identify import describe, describe_value, module_of, unanswered
 from gan_export.understanding import with_value
 from gan_serve import console
 from gan_serve.atomic import write_bytes, write_text
@@ -25,7 +25,6 @@ from gan_serve.errors import GanportError
 from gan_serve.generator import default_labels
 from gan_serve.images import to_pixels
 from gan_serve.latents import check_seeds, latents
-from gan_trainer.build import build
 
 IMAGES_A_ROW = 10
 ALTERNATIVES = 4
@@ -115,8 +114,7 @@ def _rivals(draft: Draft) -> tuple[Draft, ...]:
 def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
     """Pixels uint8 (n, H, W, C) of seeds 0 … n - 1, drawn by PyTorch in eval mode."""
     spec = draft.spec
-    module = build(spec).eval()
-    module.load_state_dict(draft.weights, strict=False)
+    module = module_of(draft)
     seeds = check_seeds(range(n))
     inputs = [torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))]
     if spec.n_classes:

@@ -23,7 +23,7 @@ from gan_export.source import Source, check_file, from_spec
 from gan_export.understanding import draft_candidates, draft_with_spec, with_value
 from gan_serve import console
 from gan_serve.errors import GanportError
-from gan_trainer.build import build
+from gan_trainer.build import SpecGenerator, build
 
 IMAGE_CHANNELS = (1, 3)
 
@@ -124,16 +124,21 @@ def source_of(identified: Identified) -> Source:
         ours = reading.ours
         return from_spec(ours.spec, ours.module(), weights=ours.which, provenance=provenance, training=ours.training)
     assert draft is not None
-    module = build(draft.spec)
-    missing = module.load_state_dict(draft.weights, strict=False).missing_keys
-    assert all(name.endswith("num_batches_tracked") for name in missing), missing
     return from_spec(
         draft.spec,
-        module,
+        module_of(draft),
         weights=reading.which,
         provenance=provenance | {"family": draft.family},
         assumptions=tuple(f"{describe(choice)}: {choice.reason}" for choice in draft.open_choices),
     )
+
+
+def module_of(draft: Draft) -> SpecGenerator:
+    """The draft's generator with its weights, in eval mode."""
+    module = build(draft.spec)
+    missing = module.load_state_dict(draft.weights, strict=False).missing_keys
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    return module.eval()
 
 
 def describe(choice: Choice) -> str:
@@ -205,8 +210,3 @@ def _refuse_answers(path: Path, answers: Answers) -> None:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def with_spec_of(identified: Identified, spec: Any) -> Identified:
-    """The same weights under another spec, such as the one an artefact carries."""
-    return dataclasses.replace(identified, draft=draft_with_spec(identified.reading.tensors, spec))

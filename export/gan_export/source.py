@@ -6,7 +6,6 @@ Every way in (a checkpoint of ours, a stranger's state_dict, a live module) ends
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 
 from gan_serve.errors import GanportError
 from gan_serve.latents import LatentLaw
+from gan_serve.model_file import sha256_of
 from gan_trainer.spec import GeneratorSpec
 
 
@@ -103,8 +103,4 @@ def _file_in(folder: Path, what: str) -> str:
 
 def file_provenance(path: Path) -> dict[str, Any]:
     """{"file": name, "sha256": hex digest, "size_bytes": n} of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return {"file": path.name, "sha256": digest.hexdigest(), "size_bytes": path.stat().st_size}
+    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}

@@ -1,8 +1,10 @@
-"""What the tests of gan-export share."""
+"""What the tests of the commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,6 +12,19 @@ from gan_export import cli
 from gan_serve import console
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may read and write everywhere, so that a test as root has to be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 @pytest.fixture

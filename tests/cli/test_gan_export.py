@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -10,13 +9,13 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from cli.conftest import Run
+from cli.conftest import Run, nobody
 from export.tiny import save_checkpoint, spec_of
 from gan_export import cli
 
@@ -210,19 +209,6 @@ def test_last_pt_is_answered_with_the_g_pt_beside_it(run: Run, tmp_path: Path) -
     training_state(tmp_path / "last.pt")
     _, _, err = run("onnx", "--ckpt", tmp_path / "last.pt")
     assert f"hint: gan-train keeps the generator beside it: --ckpt {tmp_path / 'g.pt'}" in err
-
-
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """Root may read and write everywhere, so that a test as root has to be somebody else for a while."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.mark.parametrize(("command", "name"), [("onnx", "g.onnx"), ("torchscript", "g.ts")])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli.conftest import nobody
 from gan_serve import cli, console, targets
 from serve import onnx_files
 
@@ -218,19 +218,6 @@ def test_a_full_disk_is_seen_before_the_first_file(gen: Gen, tmp_path: Path, mon
     assert re.match(r"error: 100 images take about [\d.]+ kB, .*many has 5 kB free\n", err)
     assert gen("--model", "g.onnx", "--n", "100", "--out", "o.npy")[0] == 2
     assert gen("--model", "g.onnx", "--n", "3", "--out", "few/")[0] == 0
-
-
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """Root may write everywhere, so that a test as root has to be somebody else for a while."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX users")
