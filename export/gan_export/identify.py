@@ -26,6 +26,7 @@ from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
 
 IMAGE_CHANNELS = (1, 3)
+WHAT_A_SPEC_SAYS = ("--image", "--latent", "--output-activation", "--value-range")
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = cons
     """
     reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
     if reading.ours is not None:
-        _refuse_answers(path, answers)
+        _refuse_answers(str(path), answers, ("--spec", *WHAT_A_SPEC_SAYS))
         return Identified(reading, None)
     if answers.spec is not None:
+        _refuse_answers(str(answers.spec), answers, WHAT_A_SPEC_SAYS)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
     else:
         draft = _drafted(reading, answers, on_note)
@@ -191,21 +193,18 @@ def _answered(draft: Draft, answers: Answers) -> Draft:
     return draft
 
 
-def _refuse_answers(path: Path, answers: Answers) -> None:
-    """An option that a checkpoint of ours leaves nothing to say about is an error, not ignored."""
-    given = [
-        option
-        for option, value in {
-            "--spec": answers.spec,
-            "--image": answers.image,
-            "--latent": answers.latent,
-            "--output-activation": answers.output,
-            "--value-range": answers.value_range,
-        }.items()
-        if value is not None
-    ]
-    if given:
-        raise GanportError(f"{path} says all of this itself, {given[0]} has no place", hint=f"leave out {given[0]}")
+def _refuse_answers(said_by: str, answers: Answers, options: tuple[str, ...]) -> None:
+    """An option about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
+    given = {
+        "--spec": answers.spec,
+        "--image": answers.image,
+        "--latent": answers.latent,
+        "--output-activation": answers.output,
+        "--value-range": answers.value_range,
+    }
+    for option in options:
+        if given[option] is not None:
+            raise GanportError(f"{said_by} says all of this itself, {option} has no place", hint=f"leave out {option}")
 
 
 def _text(value: Any) -> str:

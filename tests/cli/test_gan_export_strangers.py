@@ -189,3 +189,16 @@ def test_answers_have_no_place_for_our_own(run: Run, tmp_path: Path) -> None:
     code, _, err = run("onnx", "--ckpt", ours, "--latent", "uniform")
     assert code == 2
     assert "says all of this itself, --latent has no place" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--latent", "uniform"], ["--image", "1x28x28"], ["--output-activation", "sigmoid"], ["--value-range", "0,1"]],
+)
+def test_answers_have_no_place_beside_a_spec(options: list[str], run: Run, unknown: Path) -> None:
+    spec = unknown.with_name("draft.spec.json")
+    assert run("inspect", "--ckpt", unknown, "--out", spec)[0] == 0
+    code, _, err = run("onnx", "--ckpt", unknown, "--spec", spec, *options)
+    assert code == 2
+    assert f"says all of this itself, {options[0]} has no place" in err
+    assert not unknown.with_suffix(".onnx").exists()
