@@ -18,6 +18,9 @@ U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
+Feed = tuple[F32, I64 | None]
+"""One batch: its latents (n, z_dim), and its labels (n,) or None."""
+
 DEFAULT_BATCH_SIZE = 16
 """Images per internal batch. Small batches stay in the cache and keep memory flat; the images do not depend on it."""
 
@@ -43,6 +46,15 @@ class Generator(abc.ABC):
     def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
         """As `run`, but only `pixels` (runtimes override it to skip copying the floats)."""
         return self.run(z, label)[1]
+
+    def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        """`run_pixels` of every feed, in order; each array is the caller's to keep.
+
+        Runtimes override it to overlap what a device does with what the caller does: up to two feeds may be taken
+        ahead of the batch that is yielded, and memory stays flat in their number.
+        """
+        for z, label in feeds:
+            yield self.run_pixels(z, label)
 
     def generate(
         self,
@@ -95,16 +107,16 @@ class Generator(abc.ABC):
         else:
             label_array = self._check_label_array(np.asarray(labels), len(every))
         latents(every.array(0, 1), self.contract.z_dim, self.contract.latent, truncation)
-        return self._batches(every, labels if label_array is None else label_array, truncation, size)
+        return self.run_stream(self._feeds_of(every, labels if label_array is None else label_array, truncation, size))
 
-    def _batches(
+    def _feeds_of(
         self, seeds: Seeds, labels: int | Sequence[int] | I64 | None, truncation: float | None, size: int
-    ) -> Iterator[U8]:
+    ) -> Iterator[Feed]:
         for start in range(0, len(seeds), size):
             chunk = seeds.array(start, start + size)
             z = latents(chunk, self.contract.z_dim, self.contract.latent, truncation)
             given = labels[start : start + size] if isinstance(labels, np.ndarray) else labels
-            yield self.run_pixels(z, self.check_labels(given, chunk))
+            yield z, self.check_labels(given, chunk)
 
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""

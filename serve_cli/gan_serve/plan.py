@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_serve.generator import DEFAULT_BATCH_SIZE, F32, I64, U8, Generator, default_labels
+from gan_serve.generator import DEFAULT_BATCH_SIZE, F32, I64, U8, Feed, Generator, default_labels
 from gan_serve.latents import latents
 from gan_serve.seeds import Seeds
 
@@ -133,13 +133,13 @@ def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Ite
     size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     if size < 1:
         raise GanportError(f"batch size must be at least 1, got {size}")
-    return _batches(generator, plan, size)
+    return generator.run_stream(_feeds(plan, size))
 
 
-def _batches(generator: Generator, plan: Plan, size: int) -> Iterator[U8]:
+def _feeds(plan: Plan, size: int) -> Iterator[Feed]:
     for start in range(0, plan.n, size):
         stop = min(start + size, plan.n)
-        yield generator.run_pixels(plan.latents(start, stop), plan.labels(start, stop))
+        yield plan.latents(start, stop), plan.labels(start, stop)
 
 
 def class_label(contract: Contract, label: int) -> str:
