@@ -188,6 +188,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--ngpu 0", "Invalid value for '--ngpu'"),
     ("--device cpu --ngpu 2", "needs CUDA devices"),
     ("--threads 0", "Invalid value for '--threads'"),
+    ("--data idx --conditional", "--conditional needs images with classes, idx has none"),
     ("--data nowhere", "no data set and no folder is called nowhere"),
     ("--data file.txt", "is a file, expected a folder"),
     ("--data empty", "empty"),
@@ -210,6 +211,10 @@ def test_bad_input(args: str, message: str, gan_train: Run, tmp_path: Path) -> N
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "empty").mkdir()
     (tmp_path / "done").mkdir()
+    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx" / "train-images-idx3-ubyte").write_bytes(
+        bytes((0, 0, 8, 3, *(0, 0, 0, 3), *(0, 0, 0, 8) * 2)) + bytes(192)
+    )
     (tmp_path / "done" / "last.pt").write_text("{}")
     before = {file for file in tmp_path.rglob("*") if "cache" not in file.parts}
     result = gan_train(*args.split())
@@ -247,6 +252,7 @@ def test_too_few_pictures(n: int, message: str, gan_train: Run, photos: Path) ->
         ("--width 4", "started with --width 2, asked is --width 4"),
         ("--lr 0.1", "started with --lr 0.0004, asked is --lr 0.1"),
         ("--preset dcgan64", "started with --preset default"),
+        ("--conditional", "started with --no-conditional, asked is --conditional"),
         ("--seed 1", "started with --seed 0, asked is --seed 1"),
         ("--data photos", "the run was trained on other data"),
     ],

@@ -61,3 +61,28 @@ def test_every_preset_from_pictures_to_pictures(
     channels = 1 if preset == "mlp-mnist" else 3
     assert drawn[".onnx"].shape[-1] == channels
     assert torch.load(folder / "g.pt", weights_only=True)["ganport"] == 1
+
+
+def test_classes_from_folders_to_one_class(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subfolders are classes: their names go all the way to `gan-gen --class`."""
+    monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
+    data, folder, model = tmp_path / "data", tmp_path / "run", tmp_path / "g.onnx"
+    for index, picture in enumerate(sorted(pictures.iterdir())):
+        target = data / ("moon boot", "sneaker")[index % 2] / picture.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(picture.read_bytes())
+    small = ("--size", 28, "--width", 4, "--z-dim", 8, "--batch-size", 5, "--steps", 30)
+    assert run(gan_trainer.cli.app, "gan-train", "--data", data, "--conditional", "--out", folder, *small) == 0
+    assert "in 2 classes" in capsys.readouterr().err
+    code = run(gan_export.cli.app, "gan-export", "onnx", "--ckpt", folder / "g.pt", "--out", model, "--json")
+    assert code == 0, capsys.readouterr().err
+    images = {}
+    for name in ("sneaker", "moon boot"):
+        file = tmp_path / f"{name}.npy"
+        assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--class", name, "--n", 8, "--out", file) == 0
+        images[name] = np.load(file)
+    assert (images["sneaker"] != images["moon boot"]).any((1, 2, 3)).all()
+    assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--class", "boat", "--out", tmp_path / "b.png") == 2
+    assert "classes are 0 moon boot, 1 sneaker" in capsys.readouterr().err

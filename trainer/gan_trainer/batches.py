@@ -17,7 +17,7 @@ RESIDENT_LIMIT_BYTES = 2 << 30
 
 
 class Batches:
-    """The batches of a data set, in the order of `seed`.
+    """The batches of a data set, in the order of `seed`. `labels` are the classes of the images, where G takes them.
 
     Epoch e visits every image once, in the permutation that a generator seeded by (seed, e) gives; its last batch is
     smaller unless the batch size divides the data, and is left out when it would hold one image (BatchNorm).
@@ -29,6 +29,8 @@ class Batches:
         batch_size: int,
         seed: int,
         device: torch.device,
+        *,
+        labels: npt.NDArray[np.int64] | None = None,
         resident_limit_bytes: int = RESIDENT_LIMIT_BYTES,
     ) -> None:
         if len(pixels_NHWC) < 2:
@@ -43,16 +45,27 @@ class Batches:
         self.per_epoch = full + (rest > 1)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
+        self._labels = None if labels is None else torch.tensor(labels)
         self._resident: Tensor | None = None
         if device.type != "cpu" and pixels_NHWC.nbytes <= resident_limit_bytes:
             self._resident = torch.tensor(pixels_NHWC, device=device)
 
     def __call__(self, step: int) -> Tensor:
         """The batch of step number `step` (from 0): float32 (n, C, H, W) in [-1, 1], on the device."""
+        return self.take(self.indices(step))
+
+    def labels(self, step: int) -> Tensor | None:
+        """The classes of that batch's images: int64 (n,), on the device; None without classes."""
+        if self._labels is None:
+            return None
+        return self._labels[self.indices(step)].to(self.device, non_blocking=True)
+
+    def indices(self, step: int) -> Tensor:
+        """Which images the batch of step number `step` holds: int64 (n,), on the CPU."""
         epoch, index = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self.order(epoch)
-        return self.take(self._order[index * self.batch_size : (index + 1) * self.batch_size])
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def order(self, epoch: int) -> Tensor:
         """The permutation of the images in `epoch`: int64 (N,), on the CPU."""

@@ -41,6 +41,14 @@ Size = Annotated[int | None, typer.Option(metavar="PIXELS", help=f"Side of the i
 Channels = Annotated[int | None, typer.Option(metavar="1|3", help="1 for grey, 3 for RGB.")]
 Width = Annotated[int | None, typer.Option(metavar="N", help="ngf and ndf of DCGAN; 64 is the tutorials' width.")]
 ZDim = Annotated[int | None, typer.Option(metavar="N", help="Components of a latent.")]
+Conditional = Annotated[
+    bool | None,
+    typer.Option(
+        "--conditional/--no-conditional",
+        help="Train G and D on the classes of the data too: gan-gen --class then chooses one.",
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -84,6 +92,7 @@ def train(
     channels: Channels = None,
     width: Width = None,
     z_dim: ZDim = None,
+    conditional: Conditional = None,
     out: Out = None,
     steps: Steps = None,
     epochs: Epochs = None,
@@ -131,8 +140,9 @@ def train(
     run, outcome = session.train(
         session.Request(
             data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
-            batch_size=batch_size, lr=lr, ema=ema, seed=seed, limit=limit, report_every=report_every,
-            sample_every=sample_every, out=out, resume=resume, root=root, device=device, ngpu=ngpu,
+            conditional=conditional, batch_size=batch_size, lr=lr, ema=ema, seed=seed, limit=limit,
+            report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
+            device=device, ngpu=ngpu,
         )
     )  # fmt: skip
     if outcome.interrupted:

@@ -80,6 +80,7 @@ class RunConfig:
     data_name    the data set's own short name
     fingerprint  hex digest of its images, as `gan_trainer.data` computes it
     n_images     how many images it has
+    class_names  of its classes in the order of the labels; empty without classes
     recipe       every hyperparameter, with size and channels filled in
     seed         of the weights, the latents and the order of the images
     limit        how long to train
@@ -92,13 +93,29 @@ class RunConfig:
     recipe: Recipe
     seed: int
     limit: Limit
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.recipe.conditional and not self.class_names:
+            raise GanportError(
+                f"--conditional needs images with classes, {self.data_name} has none",
+                hint="a folder has classes when its images lie in one subfolder a class; or leave --conditional out",
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes G and D take: 0 unless the recipe is conditional."""
+        return len(self.class_names) if self.recipe.conditional else 0
 
     def spec(self) -> GeneratorSpec:
         """The generator to train. Raises `GanportError` for a network that does not exist."""
         recipe = self.recipe
         if recipe.size is None or recipe.channels is None:
             raise GanportError("the recipe leaves size or channels open")
-        return network_spec(recipe.arch, recipe.size, recipe.channels, width=recipe.width, z_dim=recipe.z_dim)
+        return network_spec(
+            recipe.arch, recipe.size, recipe.channels, width=recipe.width, z_dim=recipe.z_dim,
+            n_classes=self.n_classes, class_names=self.class_names if self.n_classes else (),
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -109,7 +126,12 @@ class RunConfig:
         """Reads what `to_json` wrote. Raises `GanportError` when it is incomplete or of another version."""
         try:
             return cls(
-                **values | {"recipe": Recipe.from_json(values["recipe"]), "limit": Limit(**values["limit"])},
+                **values
+                | {
+                    "recipe": Recipe.from_json(values["recipe"]),
+                    "limit": Limit(**values["limit"]),
+                    "class_names": tuple(values.get("class_names", ())),
+                },
             )
         except (KeyError, TypeError) as error:
             raise GanportError(f"the run's configuration does not read: {error}") from error
@@ -131,7 +153,7 @@ def check_resume(config: RunConfig, fingerprint: str, asked: dict[str, Any]) -> 
     started = {
         "preset": recipe.name, "arch": recipe.arch, "size": recipe.size, "channels": recipe.channels,
         "width": recipe.width, "z_dim": recipe.z_dim, "batch_size": recipe.batch_size, "lr": recipe.lr_g,
-        "ema": recipe.ema_beta is not None, "seed": config.seed,
+        "ema": recipe.ema_beta is not None, "seed": config.seed, "conditional": recipe.conditional,
     }  # fmt: skip
     for name, value in asked.items():
         if value is not None and value != started[name]:

@@ -9,6 +9,13 @@ BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`)
 
 With `norm` "spectral" there is no BatchNorm; every layer's weight is divided by its largest singular value instead, and
 has a bias (SN-GAN, Miyato et al. 2018, arXiv:1802.05957).
+
+With classes it is a projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637): with φ(x) what the last layer
+takes and v_y a learned vector for class y,
+
+    D(x, y) = ψ(φ(x)) + v_y · φ(x)
+
+ψ is the last layer. The paper sums φ over the positions first; here v_y keeps them, as ψ does.
 """
 
 from __future__ import annotations
@@ -28,20 +35,41 @@ SLOPE = 0.2
 
 
 class Discriminator(nn.Module):
-    """forward(image float32 (N, C, H, W) in [-1, 1]) → logits float32 (N,): positive means real."""
+    """forward(image float32 (N, C, H, W) in [-1, 1], label int64 (N,) with classes) → logits float32 (N,): positive
+    means real, and of that class.
+    """
 
-    def __init__(self, arch: str, image: tuple[int, int, int], width: int, norm: DNorm = "batch") -> None:
+    def __init__(
+        self, arch: str, image: tuple[int, int, int], width: int, norm: DNorm = "batch", n_classes: int = 0
+    ) -> None:
         super().__init__()
         if arch not in ARCHITECTURES:
             raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
         layers = _mlp(image, width) if arch == "mlp" else _dcgan(image, width, norm)
+        projection = _projection(layers[-1], n_classes) if n_classes else None
         if norm == "spectral":
             layers = [spectral_norm(m) if isinstance(m, (nn.Linear, nn.Conv2d)) else m for m in layers]
+            projection = None if projection is None else spectral_norm(projection)
         self.layers = nn.Sequential(*layers)
+        self.projection = projection
 
-    def forward(self, image_NCHW: Tensor) -> Tensor:
-        logits: Tensor = self.layers(image_NCHW)
-        return logits.flatten()
+    def forward(self, image_NCHW: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.projection is None:
+            logits: Tensor = self.layers(image_NCHW)
+            return logits.flatten()
+        assert label is not None
+        features = self.layers[:-1](image_NCHW)
+        of_class = self.projection(features).flatten(1).gather(1, label.unsqueeze(1))
+        sums: Tensor = self.layers[-1](features).flatten(1) + of_class
+        return sums.flatten()
+
+
+def _projection(last: nn.Module, n_classes: int) -> nn.Module:
+    """v of every class: a layer like `last`, without a bias, that gives one number a class."""
+    if isinstance(last, nn.Linear):
+        return nn.Linear(last.in_features, n_classes, bias=False)
+    assert isinstance(last, nn.Conv2d)
+    return nn.Conv2d(last.in_channels, n_classes, last.kernel_size, last.stride, last.padding, bias=False)  # type: ignore[arg-type]
 
 
 def initialise(network: nn.Module, init: Init) -> None:

@@ -62,6 +62,7 @@ class Training:
         run: RunDir,
         device: torch.device,
         *,
+        labels: npt.NDArray[np.int64] | None = None,
         ngpu: int = 1,
         progress: Progress | None = None,
     ) -> None:
@@ -70,7 +71,8 @@ class Training:
         self.recipe = state.config.recipe
         self.run_dir = run
         self.device = device
-        self.batches = Batches(pixels_NHWC, self.recipe.batch_size, self.config.seed, device)
+        labels = labels if self.recipe.conditional else None
+        self.batches = Batches(pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels)
         self.progress = progress or Progress()
         self.G = parallel(state.generator, ngpu)
         self.D = parallel(state.discriminator, ngpu)
@@ -134,6 +136,7 @@ class Training:
         stats = train_step(
             self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
             loss=recipe.loss, order=recipe.order, d_loss=recipe.d_loss,
+            label=self.batches.labels(state.step),
         )  # fmt: skip
         if state.ema is not None:
             state.ema.update(state.generator, state.step)
@@ -252,7 +255,7 @@ class Training:
         return loss_line(self.state.step, self.batches.per_epoch, epochs, self.numbers)
 
     def _sample(self) -> None:
-        images_NCHW = pictures.draw_seeds(self.state.exported, range(self.recipe.n_fixed))
+        images_NCHW = pictures.draw_fixed(self.state.exported, self.recipe.n_fixed, self.recipe.cols)
         target = self.run_dir.sample(self.state.step)
         pictures.save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
 

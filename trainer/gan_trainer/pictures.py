@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gan_serve.atomic import atomic_path, write_bytes
 from gan_serve.errors import MissingPackageError
+from gan_serve.generator import default_labels
 from gan_serve.images import encode_png, grid, to_pixels
 from gan_serve.latents import latents
 from gan_trainer.build import SpecGenerator
@@ -24,6 +25,7 @@ from gan_trainer.recipes import Grid
 
 U8 = npt.NDArray[np.uint8]
 
+MAX_ROWS = 20
 MAX_FRAMES = 60
 FRAME_MS = 150
 LAST_FRAME_MS = 2000
@@ -31,18 +33,36 @@ DRAW_BATCH = 64
 
 
 @torch.no_grad()
-def draw_seeds(generator: SpecGenerator, seeds: range) -> Tensor:
+def draw_seeds(generator: SpecGenerator, seeds: Sequence[int], classes: Sequence[int] | None = None) -> Tensor:
     """The images of `seeds`, float32 (n, C, H, W) in [-1, 1] on the CPU: what gan-gen draws from the export.
 
+    `classes` holds one class a seed; without it a conditional generator draws seed s as class s mod n_classes.
     In eval mode; the module's own mode is put back.
     """
     device = next(generator.parameters()).device
     z = torch.from_numpy(latents(seeds, generator.spec.z_dim, generator.spec.latent))
+    label = None
+    if generator.spec.n_classes:
+        chosen = default_labels(np.asarray(seeds, np.int64), generator.spec.n_classes) if classes is None else classes
+        label = torch.tensor(np.asarray(chosen, np.int64))
     training = generator.training
     generator.eval()
-    images = [generator(chunk.to(device)).cpu() for chunk in z.split(DRAW_BATCH)]
+    images = []
+    for start in range(0, len(z), DRAW_BATCH):
+        chunk = slice(start, start + DRAW_BATCH)
+        images.append(generator(z[chunk].to(device), None if label is None else label[chunk].to(device)).cpu())
     generator.train(training)
     return torch.cat(images)
+
+
+def draw_fixed(generator: SpecGenerator, n: int, cols: int) -> Tensor:
+    """The images of a sample picture, as `draw_seeds`: seeds 0 … n - 1; with classes, seeds 0 … cols - 1 of each class,
+    one row a class, at most `MAX_ROWS` of them.
+    """
+    if not generator.spec.n_classes:
+        return draw_seeds(generator, range(n))
+    rows = min(generator.spec.n_classes, MAX_ROWS)
+    return draw_seeds(generator, list(range(cols)) * rows, [row for row in range(rows) for _ in range(cols)])
 
 
 def save_samples(images_NCHW: Tensor, target: Path, cols: int, style: Grid) -> None:

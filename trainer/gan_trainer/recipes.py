@@ -30,6 +30,7 @@ class Recipe:
     size, channels    of the images; None: as the data set has them
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
     init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them
+    conditional       G and D take the class of an image, where the data have classes
     d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957)
     loss              "bce" (non-saturating) or "hinge", see `gan_trainer.losses`
     order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
@@ -53,6 +54,7 @@ class Recipe:
     channels: int | None = None
     width: int = 64
     z_dim: int = 100
+    conditional: bool = False
     init: Init = "dcgan"
     d_norm: DNorm = "batch"
     loss: Loss = "bce"

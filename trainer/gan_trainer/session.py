@@ -46,6 +46,7 @@ class Request:
     channels: int | None = None
     width: int | None = None
     z_dim: int | None = None
+    conditional: bool | None = None
     batch_size: int | None = None
     lr: float | None = None
     ema: bool | None = None
@@ -63,8 +64,8 @@ class Request:
         """The preset with everything that was asked for in its place. Raises `GanportError` for values out of range."""
         recipe = preset(self.preset or DEFAULT_PRESET).override(
             arch=self.arch, size=self.size, channels=self.channels, width=self.width, z_dim=self.z_dim,
-            batch_size=self.batch_size, lr_g=self.lr, lr_d=self.lr, report_every=self.report_every,
-            sample_every=self.sample_every,
+            conditional=self.conditional, batch_size=self.batch_size, lr_g=self.lr, lr_d=self.lr,
+            report_every=self.report_every, sample_every=self.sample_every,
         )  # fmt: skip
         if self.ema is None or self.ema == (recipe.ema_beta is not None):
             return recipe
@@ -97,10 +98,13 @@ def _fresh(request: Request, device: torch.device, progress: Progress | None) ->
         recipe=recipe,
         seed=request.seed or 0,
         limit=request.limit or limit_of(recipe),
+        class_names=dataset.class_names,
     )
     run = RunDir(request.out or next_free(RUNS / default_name(dataset.name, recipe.arch, dataset.size)))
     state = TrainState.fresh(config, device)
-    training = Training(state, dataset.pixels_NHWC, run, device, ngpu=request.ngpu, progress=progress)
+    training = Training(
+        state, dataset.pixels_NHWC, run, device, labels=dataset.labels, ngpu=request.ngpu, progress=progress
+    )
     run.check_free()
     with run.lock():
         run.start(config.to_json())
@@ -126,7 +130,9 @@ def _resumed(request: Request, device: torch.device, progress: Progress | None) 
         )
         state = TrainState.fresh(config, device)
         state.restore(content, str(run.last))
-        training = Training(state, dataset.pixels_NHWC, run, device, ngpu=request.ngpu, progress=progress)
+        training = Training(
+            state, dataset.pixels_NHWC, run, device, labels=dataset.labels, ngpu=request.ngpu, progress=progress
+        )
         if training.reached:
             console.note(
                 f"nothing left to do: {run.path} has {state.step} steps in {state.seconds / 60:.1f} minutes, "
@@ -152,7 +158,7 @@ def _same_data(request: Request, config: RunConfig) -> ImageDataset:
 
 def _asked(request: Request) -> dict[str, Any]:
     """The settings that a resumed run must share, under their option names."""
-    names = ("preset", "arch", "size", "channels", "width", "z_dim", "batch_size", "lr", "ema", "seed")
+    names = ("preset", "arch", "size", "channels", "width", "z_dim", "batch_size", "lr", "ema", "seed", "conditional")
     return {name: getattr(request, name) for name in names}
 
 
@@ -160,10 +166,11 @@ def _introduce(training: Training, ngpu: int) -> None:
     config, recipe, spec = training.config, training.recipe, training.config.spec()
     discriminator = sum(weight.numel() for weight in training.state.discriminator.parameters())
     kind = "RGB" if spec.image[0] == 3 else "grey"
+    classes = f" in {config.n_classes} classes" if config.n_classes else ""
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
     console.note(
-        f"{config.data_name}: {config.n_images:,} {kind} images of {spec.image[1]}x{spec.image[2]}; {spec.name}, "
-        f"G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}"
+        f"{config.data_name}: {config.n_images:,} {kind} images of {spec.image[1]}x{spec.image[2]}{classes}; "
+        f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}"
     )
     if training.batches.batch_size < recipe.batch_size:
         console.note(

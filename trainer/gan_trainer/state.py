@@ -57,7 +57,7 @@ class TrainState:
         spec = config.spec()
         torch.manual_seed(config.seed)
         generator = build(spec)
-        discriminator = Discriminator(recipe.arch, spec.image, recipe.width, recipe.d_norm)
+        discriminator = Discriminator(recipe.arch, spec.image, recipe.width, recipe.d_norm, config.n_classes)
         initialise(generator, recipe.init)
         initialise(discriminator, recipe.init)
         generator.to(device)
@@ -160,7 +160,8 @@ def load_networks(path: str | os.PathLike[str]) -> tuple[SpecGenerator, nn.Modul
     """Both trained networks of a `last.pt`, G (raw weights) and D, on the CPU in eval mode. Raises as `read_last`."""
     config, content = read_last(Path(path))
     recipe, spec = config.recipe, config.spec()
-    generator, discriminator = build(spec), Discriminator(recipe.arch, spec.image, recipe.width, recipe.d_norm)
+    generator = build(spec)
+    discriminator = Discriminator(recipe.arch, spec.image, recipe.width, recipe.d_norm, config.n_classes)
     generator.load_state_dict(content["generator"])
     discriminator.load_state_dict(content["discriminator"])
     return generator.eval(), discriminator.eval()

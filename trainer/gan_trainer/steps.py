@@ -28,21 +28,32 @@ def train_step(
     loss: Loss,
     order: Order,
     d_loss: DLoss,
+    label: Tensor | None = None,
 ) -> Tensor:
-    """One step of D and one of G on the same fakes G(z), drawn once. Returns `STATS`, float32 (5,), on the device."""
+    """One step of D and one of G on the same fakes G(z), drawn once. Returns `STATS`, float32 (5,), on the device.
+
+    `label` int64 (N,) are the classes of the reals. Fakes are drawn of the same ones, so that classes are as frequent
+    among them as in the data.
+    """
     of = LOSSES[loss]
-    fake_NCHW = G(z)
+    fake_NCHW = G(z, label)
     if order == "d_first":
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss)
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of)
+        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss, label)
+        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of, label)
     else:
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of)
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss)
+        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of, label)
+        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss, label)
     return torch.stack((loss_d, loss_g, d_x, d_g_z1, d_g_z2))
 
 
 def d_step(
-    D: nn.Module, opt_D: Optimizer, real_NCHW: Tensor, fake_NCHW: Tensor, of: GanLoss, d_loss: DLoss
+    D: nn.Module,
+    opt_D: Optimizer,
+    real_NCHW: Tensor,
+    fake_NCHW: Tensor,
+    of: GanLoss,
+    d_loss: DLoss,
+    label: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """D learns to tell real from fake. Returns (loss, D(x), D(G(z))) before the update.
 
@@ -51,16 +62,18 @@ def d_step(
     """
     opt_D.zero_grad()
     if d_loss == "joined":
-        real_logits, fake_logits = D(torch.cat((real_NCHW, fake_NCHW))).split((len(real_NCHW), len(fake_NCHW)))
+        both = None if label is None else torch.cat((label, label))
+        logits = D(torch.cat((real_NCHW, fake_NCHW)), both)
+        real_logits, fake_logits = logits.split((len(real_NCHW), len(fake_NCHW)))
         loss = of.d_real(real_logits) + of.d_fake(fake_logits)
         loss.backward()
         opt_D.step()
         return loss.detach(), score(real_logits), score(fake_logits)
-    real_logits = D(real_NCHW)
+    real_logits = D(real_NCHW, label)
     loss_real = of.d_real(real_logits)
     if d_loss == "sum":
         loss_real.backward()
-    fake_logits = D(fake_NCHW)
+    fake_logits = D(fake_NCHW, label)
     loss_fake = of.d_fake(fake_logits)
     if d_loss == "sum":
         loss_fake.backward()  # the gradients add up
@@ -72,11 +85,13 @@ def d_step(
     return loss.detach(), score(real_logits), score(fake_logits)
 
 
-def g_step(D: nn.Module, opt_G: Optimizer, fake_NCHW: Tensor, of: GanLoss) -> tuple[Tensor, Tensor]:
+def g_step(
+    D: nn.Module, opt_G: Optimizer, fake_NCHW: Tensor, of: GanLoss, label: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """G learns to be taken for real. Returns (loss, D(G(z))) before the update."""
     opt_G.zero_grad()
     D.requires_grad_(False)  # D only passes the gradient on: its own would be thrown away
-    logits = D(fake_NCHW)
+    logits = D(fake_NCHW, label)
     loss = of.g(logits)
     loss.backward()
     D.requires_grad_(True)

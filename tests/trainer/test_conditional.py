@@ -1,0 +1,161 @@
+"""Training with classes: labels reach G and D, survive the checkpoint, resume, and show as one row a class."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gan_serve.errors import GanportError
+from gan_serve.images import U8
+from gan_trainer import pictures
+from gan_trainer.batches import Batches
+from gan_trainer.build import build
+from gan_trainer.checkpoint import load_generator
+from gan_trainer.config import Limit, RunConfig, check_resume
+from gan_trainer.discriminators import Discriminator
+from gan_trainer.loop import Training
+from gan_trainer.networks import ARCHITECTURES, network_spec
+from gan_trainer.progress import Progress
+from gan_trainer.recipes import DNorm
+from gan_trainer.rundir import RunDir
+from gan_trainer.state import TrainState, load_networks, read_last
+from trainer.conftest import CPU, TINY
+from trainer.test_resume import assert_same_bits
+
+NAMES = ("dark", "bright")
+CONDITIONAL = dataclasses.replace(TINY, conditional=True, d_norm="spectral", d_loss="joined", loss="hinge")
+
+
+def two_greys(n: int = 40) -> tuple[U8, np.ndarray]:
+    """Flat images, dark ones of class 0 and bright ones of class 1, with a little noise."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n, dtype=np.int64) % 2
+    level = np.where(labels == 0, 40, 215)[:, None, None, None]
+    pixels = np.clip(level + rng.integers(-20, 20, (n, 28, 28, 1)), 0, 255).astype(np.uint8)
+    return pixels, labels
+
+
+def start(folder: Path, limit: Limit, recipe: object = CONDITIONAL) -> Training:
+    pixels, labels = two_greys()
+    run = RunDir(folder)
+    config = RunConfig("greys", "greys", "f" * 64, len(pixels), recipe, 0, limit, class_names=NAMES)  # type: ignore[arg-type]
+    state = TrainState.fresh(config, CPU)
+    if run.last.exists():
+        state.restore(read_last(run.last)[1], "last.pt")
+        run.rewind(state.step)
+    else:
+        run.start(config.to_json())
+    training = Training(state, pixels, run, CPU, labels=labels, progress=Progress(io.StringIO()))
+    training._draw_pictures = lambda: None  # type: ignore[method-assign]
+    return training
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+def test_projection_discriminator_is_its_equation(arch: str, norm: DNorm) -> None:
+    """D(x, y) = ψ(φ(x)) + v_y · φ(x)."""
+    torch.manual_seed(0)
+    D = Discriminator(arch, (1, 28, 28), 4, norm, n_classes=3).eval()
+    x, label = torch.randn(5, 1, 28, 28), torch.tensor([0, 1, 2, 1, 0])
+    features = D.layers[:-1](x).flatten(1)
+    assert D.projection is not None
+    last, v = D.layers[-1], D.projection.weight.flatten(1)
+    assert isinstance(last, (nn.Conv2d, nn.Linear))
+    expected = features @ last.weight.flatten() + (0 if last.bias is None else last.bias) + (features * v[label]).sum(1)
+    torch.testing.assert_close(D(x, label), expected)
+    torch.testing.assert_close(D(x, label)[3:], D(x[3:], label[3:]))
+    if norm == "spectral":
+        for _ in range(50):
+            D.train()(x, label)
+        assert torch.linalg.matrix_norm(D.projection.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_discriminator_without_classes_is_as_before() -> None:
+    plain = Discriminator("dcgan", (1, 28, 28), 4)
+    assert plain.projection is None
+    assert all(name.startswith("layers.") for name in plain.state_dict())
+
+
+def test_batches_give_the_classes_of_their_images() -> None:
+    pixels, labels = two_greys(10)
+    batches = Batches(pixels, 4, 0, CPU, labels=labels)
+    for step in (0, 1, 2, 5):
+        of_batch = batches.labels(step)
+        assert of_batch is not None
+        assert torch.equal(of_batch, (batches(step).mean((1, 2, 3)) > 0).long())
+    assert Batches(pixels, 4, 0, CPU).labels(0) is None
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        CONDITIONAL,
+        dataclasses.replace(TINY, conditional=True, arch="mlp", order="g_first", d_loss="mean"),
+        dataclasses.replace(TINY, conditional=True, d_loss="sum", ema_beta=None),
+    ],
+    ids=["joined", "mlp", "sum"],
+)
+def test_parts_equal_the_whole(recipe: object, tmp_path: Path) -> None:
+    start(tmp_path / "whole", Limit("steps", 20), recipe).run()
+    for last in (7, 20):
+        start(tmp_path / "parts", Limit("steps", last), recipe).run()
+    for file in ("last.pt", "g.pt"):
+        assert_same_bits(tmp_path / "whole", tmp_path / "parts", file, ("/seconds", "/training", "/config"))
+    sample = "samples/step-0000020.png"
+    assert (tmp_path / "whole" / sample).read_bytes() == (tmp_path / "parts" / sample).read_bytes()
+
+
+def test_the_class_decides_the_image(tmp_path: Path) -> None:
+    """120 steps are enough to draw class 0 dark and class 1 bright."""
+    recipe = dataclasses.replace(
+        CONDITIONAL, width=4, z_dim=4, lr_g=2e-3, lr_d=4e-3, betas=(0.0, 0.99), batch_size=20, ema_beta=0.9,
+        report_every=50, sample_every=1000,
+    )  # fmt: skip
+    start(tmp_path / "run", Limit("steps", 120), recipe).run()
+    checkpoint = load_generator(tmp_path / "run" / "g.pt")
+    assert checkpoint.spec.class_names == NAMES
+    module = checkpoint.module()
+    dark, bright = (pictures.draw_seeds(module, range(16), [label] * 16).mean().item() for label in (0, 1))
+    assert dark < -0.2 < 0.2 < bright
+    G, D = load_networks(tmp_path / "run" / "last.pt")
+    label = torch.tensor([0, 1])
+    assert D(G(torch.randn(2, 4), label), label).shape == (2,)
+
+
+def test_fixed_samples_are_one_row_a_class() -> None:
+    G = build(network_spec("dcgan", 28, 1, width=2, z_dim=4, n_classes=3)).eval()
+    images = pictures.draw_fixed(G, 64, 5)
+    assert images.shape == (15, 1, 28, 28)
+    torch.testing.assert_close(images[5:10], pictures.draw_seeds(G, range(5), [1] * 5))
+    assert (images[0] - images[5]).abs().max() > 0
+    torch.testing.assert_close(pictures.draw_seeds(G, [3, 4]), pictures.draw_seeds(G, [3, 4], [0, 1]))
+    many = build(network_spec("dcgan", 28, 1, width=2, z_dim=4, n_classes=50)).eval()
+    assert len(pictures.draw_fixed(many, 64, 2)) == 2 * pictures.MAX_ROWS
+
+
+def test_conditional_needs_classes() -> None:
+    with pytest.raises(GanportError, match="--conditional needs images with classes, blobs has none") as caught:
+        RunConfig("blobs", "blobs", "f", 4, CONDITIONAL, 0, Limit("steps", 1))
+    assert "subfolder" in caught.value.hint
+
+
+def test_configs_from_before_classes_still_read() -> None:
+    config = RunConfig("blobs", "blobs", "f", 4, TINY, 0, Limit("steps", 1))
+    values = config.to_json()
+    del values["class_names"]
+    del values["recipe"]["conditional"]
+    assert RunConfig.from_json(values) == config
+
+
+def test_a_resumed_run_stays_conditional() -> None:
+    config = RunConfig("greys", "greys", "f", 4, CONDITIONAL, 0, Limit("steps", 1), class_names=NAMES)
+    assert RunConfig.from_json(config.to_json()) == config
+    check_resume(config, "f", {"conditional": True})
+    with pytest.raises(GanportError, match="started with --conditional, asked is --no-conditional"):
+        check_resume(config, "f", {"conditional": False})
