@@ -1,0 +1,281 @@
+"""How far a generator's images are from a data set's.
+
+n real images are the reference, n others (held out of it) give the floor, n images of the generator are measured: the
+three sets are of one size, since a Fréchet distance depends on how many images it is estimated from. A conditional
+generator draws the classes of the held-out images, so that it is asked for what the floor shows. Where the data
+hold fewer than 2n images, the floor is of their two halves; where they hold fewer than n, all are the reference.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import gan_serve
+from gan_serve import console
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_serve.generator import Generator
+from gan_serve.images import U8
+from gan_trainer.build import SpecGenerator
+from gan_trainer.checkpoint import GeneratorCheckpoint
+from gan_trainer.data import ImageDataset
+from gan_trainer.data.decode import I64
+from gan_trainer.devices import resolve
+from gan_trainer.evaluation.choices import DEFAULT_N, MIN_N
+from gan_trainer.evaluation.features import F32, Extractor, choose, extractor, sliced_info
+from gan_trainer.evaluation.frechet import Gaussian, frechet_distance
+from gan_trainer.evaluation.kernel import kernel_distance
+from gan_trainer.evaluation.manifold import manifold
+from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
+from gan_trainer.evaluation.sliced import Sliced
+from gan_trainer.evaluation.sources import about, as_generator
+
+Source = Generator | SpecGenerator | GeneratorCheckpoint | U8
+BATCH_SIZE = 64
+
+
+class Evaluator:
+    """Measures any number of generators against one data set; the reference's features are computed once.
+
+    features   "auto", "inception", "classifier" or "swd", see `gan_trainer.evaluation.features`
+    n          images of each set; None: half of the data's, at most 10,000
+    device     where the feature network runs, and the generators of checkpoints
+    cache_dir  where classifiers are kept; None: the usual place
+    Raises `GanportError` for too few images and for features that cannot be had.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        features: str = "auto",
+        *,
+        n: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        device: str | torch.device = "auto",
+        cache_dir: Path | None = None,
+        on_note: Callable[[str], None] = console.note,
+    ) -> None:
+        self.dataset = dataset
+        self.n = min(DEFAULT_N, len(dataset) // 2) if n is None else n
+        _check_numbers(self.n, len(dataset), batch_size)
+        self.batch_size = batch_size
+        self.device = resolve(device) if isinstance(device, str) else device
+        self.on_note = on_note
+        name = choose(features, dataset)
+        order = np.random.default_rng(0).permutation(len(dataset))
+        half = min(self.n, len(dataset) // 2)
+        self.reference: I64 = np.sort(order[: self.n])
+        self._halves = np.sort(order[:half]), np.sort(order[half : 2 * half])
+        self.extractor: Extractor | None = None
+        if name == "swd":
+            self.info: FeaturesInfo = sliced_info(dataset.size, dataset.channels)
+        else:
+            self.extractor = extractor(name, dataset, self.device, cache_dir, on_note)
+            self.info = self.extractor.info
+            if self.n <= self.info.dimensions:
+                on_note(
+                    f"{self.n:,} images for {self.info.dimensions:,} features: the Fréchet distance is far too large, "
+                    "compare it with the floor only"
+                )
+
+    def evaluate(self, source: Source, *, seed: int = 0, model: dict[str, Any] | None = None) -> Evaluation:
+        """Draws n images with the seeds `seed` … `seed` + n - 1 and measures them.
+
+        source  a generator (gan_serve's, a module of ours, a checkpoint), or uint8 images (n, S, S, C) as they are
+        model   what the result shall say of it; None: what it says of itself
+        Raises `GanportError` for images of another shape than the data's, and classes that do not fit.
+        """
+        labels: I64 | None = None
+        if isinstance(source, np.ndarray):
+            pixels_NHWC = source
+            self._check_pixels(pixels_NHWC)
+            said: dict[str, Any] = {"file": None, "kind": "images"}
+        else:
+            generator = as_generator(source, self.device)
+            labels = self.labels_for(generator.contract)
+            pixels_NHWC = self.draw(generator, seed, labels)
+            said = about(generator)
+            labels = None if labels is None else self._data_labels()
+        dataset = self.dataset
+        return Evaluation(
+            model=said if model is None else model,
+            data={
+                "name": dataset.name, "fingerprint": dataset.fingerprint, "images": len(dataset), "size": dataset.size,
+                "channels": dataset.channels, "class_names": list(dataset.class_names),
+            },
+            features=self.info, n=len(pixels_NHWC), n_real=len(self.reference), seed=seed,
+            metrics=self.measure(pixels_NHWC, labels), floor=self.floor, n_floor=len(self._halves[0]),
+            versions={
+                "ganport": gan_serve.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        )  # fmt: skip
+
+    def distance(self, source: Source, *, seed: int = 0) -> float:
+        """Only the leading number of `Metrics.distance`: the Fréchet distance, or the mean of "swd". Quicker."""
+        if isinstance(source, np.ndarray):
+            pixels_NHWC = source
+        else:
+            generator = as_generator(source, self.device)
+            pixels_NHWC = self.draw(generator, seed, self.labels_for(generator.contract))
+        self._check_pixels(pixels_NHWC)
+        if self.extractor is None:
+            return Metrics(sliced=self._sliced.distance(pixels_NHWC)).distance
+        return frechet_distance(self._gaussian, Gaussian.of(self.extractor(pixels_NHWC)[0]))
+
+    def measure(self, pixels_NHWC: U8, labels: I64 | None = None) -> Metrics:
+        """All numbers of uint8 images against the reference; `labels` are the data's classes they were drawn as."""
+        if self.extractor is None:
+            return Metrics(sliced=self._sliced.distance(pixels_NHWC))
+        features, classes = self.extractor(pixels_NHWC)
+        return self._compare(self._reference_features, self._gaussian, features, classes, labels)
+
+    @cached_property
+    def floor(self) -> Metrics:
+        """The same numbers of real images: what a perfect generator would score."""
+        pixels, (first, second) = self.dataset.pixels_NHWC, self._halves
+        if self.extractor is None:
+            reference = self._sliced if np.array_equal(first, self.reference) else Sliced(pixels[first], self.device)
+            return Metrics(sliced=reference.distance(pixels[second]))
+        real = self._reference_features
+        if not np.array_equal(first, self.reference):
+            real = self.extractor(pixels, first)[0]
+        features, classes = self.extractor(pixels, second)
+        labels = None if self.dataset.labels is None else self.dataset.labels[second]
+        return self._compare(real, Gaussian.of(real), features, classes, labels)
+
+    def draw(self, generator: Generator, seed: int, labels: I64 | None) -> U8:
+        """n images of a generator, uint8 (n, S, S, C), of the seeds from `seed` and as the model's classes `labels`."""
+        c, h, w = generator.contract.image
+        self._check_shape((h, w, c))
+        pixels_NHWC = np.empty((self.n, h, w, c), np.uint8)
+        done = 0
+        given = None if labels is None else labels.tolist()
+        with console.progress(self.n, "drawing") as bar:
+            seeds = range(seed, seed + self.n)
+            for batch in generator.stream(seeds, given, batch_size=self.batch_size):
+                pixels_NHWC[done : done + len(batch)] = batch
+                done += len(batch)
+                bar.update(len(batch))
+        return pixels_NHWC
+
+    def labels_for(self, contract: Contract) -> I64 | None:
+        """The classes a conditional model is asked for, in its own numbering; None for an unconditional one."""
+        if not contract.conditional:
+            return None
+        dataset = self.dataset
+        if dataset.labels is None:
+            raise GanportError(
+                f"the model has {contract.n_classes} classes, {dataset.name} has no labels",
+                hint="evaluate it on the labelled data it was trained on",
+            )
+        if sorted(contract.class_names) == sorted(dataset.class_names):
+            number = np.array([contract.class_names.index(name) for name in dataset.class_names])
+        elif contract.n_classes == len(dataset.class_names):
+            number = np.arange(contract.n_classes)
+            if contract.class_names:
+                self.on_note("the model's classes have other names than the data's: taken in their order")
+        else:
+            raise GanportError(
+                f"the model has {contract.n_classes} classes, {dataset.name} has {len(dataset.class_names)}",
+                hint="evaluate it on the data it was trained on",
+            )
+        labels: I64 = number[self._data_labels()]
+        return labels
+
+    def _data_labels(self) -> I64:
+        """The classes to draw: those of the images held out, and on around the data where n asks for more."""
+        assert self.dataset.labels is not None
+        order = np.random.default_rng(0).permutation(len(self.dataset))
+        labels: I64 = self.dataset.labels[order[(self.n + np.arange(self.n)) % len(order)]]
+        return labels
+
+    @cached_property
+    def _sliced(self) -> Sliced:
+        return Sliced(self.dataset.pixels_NHWC[self.reference], self.device)
+
+    @cached_property
+    def _reference_features(self) -> F32:
+        assert self.extractor is not None
+        return self.extractor(self.dataset.pixels_NHWC, self.reference)[0]
+
+    @cached_property
+    def _gaussian(self) -> Gaussian:
+        return Gaussian.of(self._reference_features)
+
+    def _compare(
+        self, real: F32, real_gaussian: Gaussian, fake: F32, classes: I64 | None, labels: I64 | None
+    ) -> Metrics:
+        kernel, spread = kernel_distance(real, fake)
+        four = manifold(real, fake)
+        n_classes = len(self.dataset.class_names)
+        shares: tuple[float, ...] = ()
+        if classes is not None:
+            shares = tuple((np.bincount(classes, minlength=n_classes) / len(classes)).tolist())
+        accuracy: float | None = None
+        accuracies: tuple[float | None, ...] = ()
+        if classes is not None and labels is not None:
+            accuracy, accuracies = _accuracies(classes, labels, n_classes)
+        return Metrics(
+            frechet=frechet_distance(real_gaussian, Gaussian.of(fake)), kernel=kernel, kernel_spread=spread,
+            precision=four.precision, recall=four.recall, density=four.density, coverage=four.coverage,
+            class_shares=shares, label_accuracy=accuracy, class_accuracies=accuracies,
+        )  # fmt: skip
+
+    def _check_pixels(self, pixels_NHWC: U8) -> None:
+        if pixels_NHWC.ndim != 4 or pixels_NHWC.dtype != np.uint8:
+            raise GanportError(
+                f"images must be uint8 (n, H, W, C), got {pixels_NHWC.dtype} {tuple(pixels_NHWC.shape)}",
+                hint="gan_serve.images.to_pixels turns a generator's floats into them",
+            )
+        self._check_shape((pixels_NHWC.shape[1], pixels_NHWC.shape[2], pixels_NHWC.shape[3]))
+        _check_numbers(len(pixels_NHWC), len(self.dataset), self.batch_size)
+
+    def _check_shape(self, shape: tuple[int, int, int]) -> None:
+        expected = self.dataset.pixels_NHWC.shape[1:]
+        if shape != expected:
+            h, w, c = shape
+            raise GanportError(
+                f"the images are {w}x{h} with {c} channels, the data {expected[1]}x{expected[0]} with {expected[2]}",
+                hint="open the data at the model's size and channels",
+            )
+
+
+def evaluate(
+    source: Source,
+    dataset: ImageDataset,
+    features: str = "auto",
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    on_note: Callable[[str], None] = console.note,
+) -> Evaluation:
+    """Measures one generator, or uint8 images, against a data set. Arguments and errors as `Evaluator`'s."""
+    return Evaluator(dataset, features, n=n, device=device, on_note=on_note).evaluate(source, seed=seed)
+
+
+def _check_numbers(n: int, n_data: int, batch_size: int) -> None:
+    if n_data < 2 * MIN_N:
+        raise GanportError(
+            f"an evaluation needs at least {2 * MIN_N} real images, the data hold {n_data}", hint="add images"
+        )
+    if n < MIN_N:
+        raise GanportError(f"an evaluation needs at least {MIN_N} images, got {n}", hint="10,000 are usual")
+    if batch_size < 1:
+        raise GanportError(f"batch size must be at least 1, got {batch_size}")
+
+
+def _accuracies(classes: I64, labels: I64, n_classes: int) -> tuple[float, tuple[float | None, ...]]:
+    right = classes == labels
+    each = tuple(
+        float(right[labels == label].mean()) if (labels == label).any() else None for label in range(n_classes)
+    )
+    return float(right.mean()), each

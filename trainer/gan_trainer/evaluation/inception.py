@@ -1,0 +1,75 @@
+"""Inception v3 as the published FID has it, through the package torch-fidelity.
+
+Its weights (the TensorFlow network of 2015, converted) are in torch's hub folder, or torch-fidelity downloads
+them. Grey images are shown as RGB; torch-fidelity scales them to 299x299 as TensorFlow did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.images import U8
+from gan_serve.model_file import sha256_of
+from gan_trainer.data.decode import I64
+from gan_trainer.evaluation.results import FeaturesInfo
+
+DIMENSIONS = 2048
+BATCH_SIZE = 32
+INSTEAD = "--features classifier (labelled data) and --features swd need neither package nor download"
+
+
+class InceptionFeatures:
+    """The 2048 values of Inception's last pooling layer, an `Extractor`.
+
+    Raises `MissingPackageError` without torch-fidelity, `GanportError` when its weights cannot be had.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(
+                "torch-fidelity", "inception", "--features inception",
+                hint=f"pip install 'ganport[inception]'; {INSTEAD}",
+            ) from error  # fmt: skip
+        path = _weights_path(fidelity)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                network = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise GanportError(
+                f"Inception's weights cannot be had: {reason}", hint=f"put them at {path}; {INSTEAD}"
+            ) from error
+        self.network: Any = network.eval().to(device)
+        self.device = device
+        digest = sha256_of(path)[:12] if path.is_file() else "unknown"
+        self.info = FeaturesInfo(
+            "inception", digest, DIMENSIONS, f"{DIMENSIONS} features of Inception v3 (2015, as the published FID)"
+        )
+
+    @torch.no_grad()
+    def __call__(self, pixels_NHWC: U8, rows: I64 | None = None) -> tuple[np.typing.NDArray[np.float32], I64 | None]:
+        rows = np.arange(len(pixels_NHWC)) if rows is None else rows
+        parts = []
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = torch.from_numpy(pixels_NHWC[rows[start : start + BATCH_SIZE]]).permute(0, 3, 1, 2)
+            (found,) = self.network(batch.expand(-1, 3, -1, -1).contiguous().to(self.device))
+            parts.append(found.cpu().numpy().astype(np.float32))
+        return np.concatenate(parts), None
+
+
+def _weights_path(fidelity: Any) -> Path:
+    """Where torch-fidelity looks for the file and downloads it to."""
+    url = str(getattr(fidelity, "URL_INCEPTION_V3", "weights-inception-2015-12-05-6726825d.pth"))
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(url)  # noqa: PTH119 (a URL's)

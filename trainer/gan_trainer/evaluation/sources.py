@@ -1,0 +1,125 @@
+"""What can be evaluated, as one interface: a checkpoint, a module, an exported file, each a `gan_serve` Generator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gan_serve import console, runtimes
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError, JobError
+from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.images import to_pixels
+from gan_serve.model_file import sha256_of
+from gan_trainer.build import SpecGenerator
+from gan_trainer.checkpoint import GeneratorCheckpoint, load_generator
+from gan_trainer.devices import describe
+from gan_trainer.spec import GeneratorSpec
+
+EXPORTED = (".onnx", ".ts")
+
+
+class ModuleGenerator(Generator):
+    """A torch generator on its own device, drawn in eval mode without gradients; its own mode is put back.
+
+    module  forward(z) or forward(z, label), as `SpecGenerator`
+    spec    None: the module's own `spec`
+    """
+
+    def __init__(self, module: nn.Module, spec: GeneratorSpec | None = None, *, training: dict[str, Any] | None = None):
+        spec = spec or module.spec  # type: ignore[assignment]
+        assert isinstance(spec, GeneratorSpec)
+        self.module = module
+        self.device = next(module.parameters()).device
+        self.provider = f"torch {describe(self.device)}"
+        self.sha256 = ""
+        self.contract = Contract(
+            z_dim=spec.z_dim, image=spec.image, latent=spec.latent, value_range=spec.value_range,
+            n_classes=spec.n_classes, class_names=spec.class_names, name=spec.name, training=training or {},
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        arguments = [torch.from_numpy(np.array(z, np.float32)).to(self.device)]
+        if label is not None:
+            arguments.append(torch.from_numpy(np.array(label, np.int64)).to(self.device))
+        modes = [(part, part.training) for part in self.module.modules()]
+        self.module.eval()
+        try:
+            image = self.module(*arguments).float().cpu().numpy()
+        finally:
+            for part, mode in modes:
+                part.training = mode
+        if not np.isfinite(image).all():
+            raise JobError("the generator draws NaN or infinity", hint="its weights are damaged or it diverged")
+        return image, to_pixels(image, self.contract.value_range)
+
+
+def open_model(
+    path: str | os.PathLike[str], *, device: torch.device, provider: str = "auto", threads: int | None = None
+) -> tuple[Generator, dict[str, Any]]:
+    """A g.pt of ours (on `device`), or an exported .onnx or .ts (on `provider`), and what an evaluation says of it.
+
+    Raises `GanportError` for a file that is missing or none of them.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inside = f"{path}/g.pt" if (path / "g.pt").exists() else f"{path}/g.onnx"
+        raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {inside}")
+    if path.suffix.lower() in EXPORTED:
+        generator = runtimes.load(path, provider, threads, say=console.note)
+    else:
+        if provider != "auto":
+            raise GanportError(
+                f"--provider is for exported files, {path} is a checkpoint", hint="--device says where torch runs"
+            )
+        generator = _of_checkpoint(_read_checkpoint(path), device)
+        generator.sha256 = sha256_of(path)
+    return generator, about(generator) | {"file": path.name}
+
+
+def _read_checkpoint(path: Path) -> GeneratorCheckpoint:
+    if path.name == "last.pt":
+        raise GanportError(
+            f"{path} is the state of a training, expected its generator", hint=f"name {path.with_name('g.pt')}"
+        )
+    try:
+        return load_generator(path)
+    except GanportError as error:
+        if error.hint or not path.exists():
+            raise
+        raise GanportError(
+            str(error), hint=f"anybody's checkpoint is evaluated as an export: gan-export onnx --ckpt {path}"
+        ) from error
+
+
+def _of_checkpoint(checkpoint: GeneratorCheckpoint, device: torch.device) -> Generator:
+    return ModuleGenerator(checkpoint.module().to(device), checkpoint.spec, training=checkpoint.training)
+
+
+def as_generator(source: Generator | SpecGenerator | GeneratorCheckpoint, device: torch.device) -> Generator:
+    """`source` as a Generator: a module stays on its own device, a checkpoint's goes to `device`."""
+    if isinstance(source, GeneratorCheckpoint):
+        return _of_checkpoint(source, device)
+    return source if isinstance(source, Generator) else ModuleGenerator(source)
+
+
+def about(generator: Generator) -> dict[str, Any]:
+    """What is known of a generator: network, precision, digest, where it ran, how long it was trained."""
+    contract = generator.contract
+    training = contract.training
+    return {
+        "file": None,
+        "sha256": generator.sha256 or None,
+        "network": contract.name,
+        "precision": contract.precision,
+        "conditional": contract.conditional,
+        "provider": generator.provider,
+        "steps": training.get("steps"),
+        "recipe": recipe.get("name") if isinstance(recipe := training.get("recipe"), dict) else None,
+    }
