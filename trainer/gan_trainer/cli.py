@@ -14,6 +14,7 @@ from gan_serve.console import EXIT_INTERRUPTED
 from gan_serve.cores import rest_idle_threads
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
+from gan_trainer.cli_eval import eval_command
 from gan_trainer.config import chosen_limit, limit_of
 from gan_trainer.networks import ARCHITECTURES, SIZES
 from gan_trainer.presets import PRESETS
@@ -82,8 +83,9 @@ SampleEvery = Annotated[int | None, typer.Option(metavar="STEPS", help="A pictur
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def train(
+    ctx: typer.Context,
     data: Data = None,
     preset: Preset = None,
     list_presets: ListPresets = False,
@@ -122,7 +124,11 @@ def train(
       gan-train --data fashion-mnist --size 32 --minutes 10
       gan-train --data photos/ --preset dcgan64 --out runs/photos
       gan-train --resume --out runs/photos --epochs 20
+      gan-train eval --ckpt runs/photos/g.pt
     """
+    if ctx.invoked_subcommand is not None:
+        refuse_options(ctx)
+        return 0
     if list_presets:
         print(presets_table())
         return 0
@@ -165,6 +171,21 @@ def train(
     else:
         print(run.generator)
     return 0
+
+
+app.command("eval")(eval_command)
+
+
+def refuse_options(ctx: typer.Context) -> None:
+    """Raises `GanportError` for an option of training that stands before a subcommand, which would not see it."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.removeprefix('as_').replace('_', '-')}"
+            raise GanportError(
+                f"{option} before {ctx.invoked_subcommand} is an option of training",
+                hint=f"options of {ctx.invoked_subcommand} come after it: {NAME} {ctx.invoked_subcommand} --help",
+            )
 
 
 def presets_table() -> str:

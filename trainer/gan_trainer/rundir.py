@@ -7,6 +7,7 @@
     samples/           step-0000500.png …: the fixed latents
     checkpoints/       g-epoch-0001.pt …: where the recipe keeps every epoch
     losses.png  progress.webp  real_vs_fake.png
+    eval-classifier.json …  report.html              what gan-train eval and gan-train report leave
 
 A report writes log.jsonl, then last.pt, then g.pt, the last two by rename. Whatever was killed in between, last.pt is
 the truth: resuming cuts the log and drops the samples after its step, which are then made again, the same.
@@ -24,7 +25,7 @@ from typing import Any
 from gan_serve.atomic import explain_os_errors, write_text
 from gan_serve.errors import GanportError
 
-LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|step-\d+|g-epoch-\d+)\.\w+\.\w+")
+LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|report|eval-\w+|step-\d+|g-epoch-\d+)\.\w+\.\w+")
 """What a killed process leaves of `gan_serve.atomic`'s temporary files."""
 
 
@@ -42,6 +43,7 @@ class RunDir:
         self.losses = path / "losses.png"
         self.progress = path / "progress.webp"
         self.real_vs_fake = path / "real_vs_fake.png"
+        self.report = path / "report.html"
 
     @property
     def holds_run(self) -> bool:
@@ -103,6 +105,13 @@ class RunDir:
     def sample_files(self) -> list[Path]:
         """The sample pictures, in the order of their steps."""
         return sorted(self.samples.glob("step-[0-9]*.png"))
+
+    def evaluation(self, features: str) -> Path:
+        return self.path / f"eval-{features}.json"
+
+    def evaluation_files(self) -> list[Path]:
+        """What `gan-train eval` kept, one file for each kind of features."""
+        return sorted(self.path.glob("eval-*.json"))
 
     def epoch_checkpoint(self, epoch: int) -> Path:
         return self.checkpoints / f"g-epoch-{epoch:04d}.pt"

@@ -1,0 +1,104 @@
+"""What `gan-train eval` does: opens models and data, measures, keeps what belongs to a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_serve import console
+from gan_serve.atomic import write_text
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_trainer.data import ImageDataset, open_dataset
+from gan_trainer.devices import resolve
+from gan_trainer.evaluation.evaluator import Evaluator
+from gan_trainer.evaluation.results import Evaluation
+from gan_trainer.evaluation.sources import open_model
+from gan_trainer.networks import SIZES
+from gan_trainer.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Request:
+    """An evaluation as asked for; None where the run or the data decide."""
+
+    models: tuple[Path, ...]
+    data: str | None = None
+    features: str = "auto"
+    n: int | None = None
+    seed: int = 0
+    batch_size: int = 64
+    device: str = "auto"
+    provider: str = "auto"
+    threads: int | None = None
+    root: Path | None = None
+    keep: bool = True
+
+
+def run(request: Request) -> list[Evaluation]:
+    """One evaluation for each model, against the same reference. Raises `GanportError` before anything is drawn."""
+    device = resolve(request.device)
+    opened = [
+        open_model(path, device=device, provider=request.provider, threads=request.threads) for path in request.models
+    ]
+    first = opened[0][0].contract
+    for path, (generator, _) in zip(request.models, opened, strict=True):
+        if generator.contract.image != first.image:
+            raise GanportError(
+                f"{path} draws {shape(generator.contract)}, {request.models[0]} {shape(first)}",
+                hint="evaluate them in separate commands",
+            )
+    evaluator = Evaluator(
+        _data(request, first), request.features, n=request.n, batch_size=request.batch_size, device=device
+    )
+    for generator, _ in opened:
+        evaluator.labels_for(generator.contract)
+    console.note(f"features: {evaluator.info.id} {evaluator.info.hash}: {evaluator.info.text}")
+    found = []
+    for path, (generator, model) in zip(request.models, opened, strict=True):
+        evaluation = evaluator.evaluate(generator, seed=request.seed, model=model)
+        if request.keep and (folder := run_of(path)) is not None and path.name == folder.generator.name:
+            kept = folder.evaluation(evaluation.features.id)
+            write_text(kept, evaluation.dumps())
+            console.note(f"kept in {kept}")
+        found.append(evaluation)
+    return found
+
+
+def run_of(model: Path) -> RunDir | None:
+    """The run whose folder a model lies in, or None."""
+    folder = RunDir(model.parent)
+    return folder if folder.config.is_file() else None
+
+
+def shape(contract: Contract) -> str:
+    """The images of a model, for people."""
+    return f"{contract.width}x{contract.height} {'RGB' if contract.channels == 3 else 'grey'} images"
+
+
+def _data(request: Request, contract: Contract) -> ImageDataset:
+    if contract.height != contract.width or contract.height not in SIZES:
+        raise GanportError(
+            f"the model draws {shape(contract)}, data come in squares of {', '.join(map(str, SIZES))}",
+            hint="from Python, gan_trainer.evaluation.evaluate takes an ImageDataset of any square size",
+        )
+    data = request.data or _trained_on(request.models)
+    return open_dataset(data, size=contract.height, channels=contract.channels, root=request.root)
+
+
+def _trained_on(models: tuple[Path, ...]) -> str:
+    """The data of the run that the models lie in."""
+    asked = set()
+    for model in models:
+        folder = run_of(model)
+        try:
+            config = {} if folder is None else json.loads(folder.config.read_text("utf-8"))
+            asked.add(config.get("data"))
+        except (OSError, ValueError, AttributeError):
+            asked.add(None)
+    if len(asked) == 1 and isinstance(data := asked.pop(), str):
+        return data
+    raise GanportError(
+        "nothing says what data to compare with: no run's config.json lies beside the model", hint="name them: --data"
+    )

@@ -1,0 +1,81 @@
+"""Evaluations as a table: a row for each model, the last for real images. One table holds one kind of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gan_serve import console
+from gan_trainer.evaluation.results import Evaluation, Metrics
+
+RARE = 0.2
+"""A class is called rare when it has less than this share of what it has in the data."""
+
+
+def render(evaluations: Sequence[Evaluation]) -> str:
+    """The table and what to know beside it. All evaluations are of one feature set and data set."""
+    first = evaluations[0]
+    labels = any(map(has_labels, evaluations))
+    forms = columns(first.metrics, labels)
+    rows = [[name_of(each), *_cells(each.metrics, forms, labels)] for each in evaluations]
+    rows.append(["real images", *_cells(first.floor, forms, labels)])
+    header = ("model", *(name for name, _ in forms))
+    lines = [
+        f"{first.data['name']}, {first.data['size']}x{first.data['size']}: {first.n:,} images of seeds {first.seed} … "
+        f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
+        f"features {first.features.id} {first.features.hash}: {first.features.text}",
+        "",
+        console.table(header, rows, right=range(1, len(header))),
+    ]
+    if first.n_floor != first.n:
+        lines += ["", f"The row of real images is of {first.n_floor:,} against {first.n_floor:,}: its distances are "
+                      "larger than of more images"]  # fmt: skip
+    for each in evaluations:
+        lines += _classes(each)
+    return "\n".join(lines)
+
+
+def name_of(evaluation: Evaluation) -> str:
+    """What a row is headed with."""
+    return str(evaluation.model.get("file") or evaluation.model.get("kind") or "model")
+
+
+def columns(metrics: Metrics, labels: bool) -> list[tuple[str, str]]:
+    """(heading, format) of the columns that these features give; ↓: lower is better, ↑: higher is."""
+    if metrics.sliced:
+        return [("SWD↓", ".2f"), *((f"{side}px↓", ".2f") for side, _ in metrics.sliced)]
+    names = [
+        ("Fréchet↓", ".3f"), ("kernel↓", ".4f"), ("±", ".4f"), ("precision↑", ".3f"), ("recall↑", ".3f"),
+        ("density↑", ".3f"), ("coverage↑", ".3f"),
+    ]  # fmt: skip
+    return [*names, ("class right↑", ".1%")] if labels else names
+
+
+def values(metrics: Metrics, labels: bool) -> list[float | None]:
+    """The numbers of a row, in the order of `columns`."""
+    if metrics.sliced:
+        return [metrics.sliced_mean, *(value for _, value in metrics.sliced)]
+    row = [metrics.frechet, metrics.kernel, metrics.kernel_spread, metrics.precision, metrics.recall, metrics.density,
+           metrics.coverage]  # fmt: skip
+    return [*row, metrics.label_accuracy] if labels else row
+
+
+def has_labels(evaluation: Evaluation) -> bool:
+    """Whether the model was asked for classes and a classifier judged them."""
+    return bool(evaluation.model.get("conditional")) and evaluation.features.id == "classifier"
+
+
+def _cells(metrics: Metrics, forms: list[tuple[str, str]], labels: bool) -> list[str]:
+    pairs = zip(values(metrics, labels), forms, strict=True)
+    return ["" if value is None else format(value, form) for value, (_, form) in pairs]
+
+
+def _classes(evaluation: Evaluation) -> list[str]:
+    """What the classifier says of the classes: how many are right, or which are hardly drawn."""
+    names, metrics = evaluation.data["class_names"], evaluation.metrics
+    file = name_of(evaluation)
+    if metrics.class_accuracies:
+        each = zip(names, metrics.class_accuracies, strict=True)
+        return ["", f"{file}, drawn as and taken for: " + ", ".join(f"{n} {a:.0%}" for n, a in each if a is not None)]
+    pairs = zip(names, metrics.class_shares, evaluation.floor.class_shares, strict=False)
+    rare = [name for name, share, real in pairs if share < RARE * real]
+    return ["", f"{file}: hardly any {', '.join(rare)}"] if rare else []
