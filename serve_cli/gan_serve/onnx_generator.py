@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_serve import model_file, providers
+from gan_serve import model_file, providers, sessions
 from gan_serve.contract import Contract
 from gan_serve.cores import usable_cores
 from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.generator import F32, I64, U8, Feed, Generator
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
+from gan_serve.provider_options import Settings
 from gan_serve.signature import Port, Signature, check_ours, understand
+
+if TYPE_CHECKING:
+    from gan_serve.cuda_engine import CudaEngine
+    from gan_serve.cudart import CudaRuntime
 
 MAX_THREADS = 1024
 _PROBE_SEEDS = range(4)
@@ -25,17 +32,22 @@ _PROBE_SEEDS = range(4)
 class OnnxGenerator(Generator):
     """Runs an ONNX generator.
 
-    path      a file, or the bytes of one (then `where` names it in messages)
-    provider  "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
-    threads   that share one operator; None: every physical core this process may use (`cores.usable_cores`)
-    spin      whether idle threads wait busily. Off: the encoders need those cores, and a server's neighbours too.
-              A model of many tiny operators is a little faster with it.
+    path        a file, or the bytes of one (then `where` names it in messages)
+    provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
+    threads     that share one operator; None: every physical core this process may use (`cores.usable_cores`)
+    spin        whether idle threads wait busily while a batch runs: faster. Between batches they never do.
+    tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
+    cuda_graph  whether cuda replays steady batches as CUDA graphs
+    options     provider options of onnxruntime's that come on top of `gan_serve.provider_options`
 
     Attributes beside `Generator`'s: `session` (onnxruntime's), `threads`, `signature`, `ours` (whether the file
-    carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason).
+    carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason), `notes`
+    (what could not be had or was turned off, also while it runs: one sentence each; `say`, when set, hears each).
     The session may be used from several threads. Raises `MissingPackageError` without onnxruntime, `ContractError` for
     a file that is no generator, `GanportError` for a file or a provider that does not load.
     """
+
+    say: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -43,7 +55,10 @@ class OnnxGenerator(Generator):
         provider: str = "auto",
         threads: int | None = None,
         *,
-        spin: bool = False,
+        spin: bool = True,
+        tf32: bool = False,
+        cuda_graph: bool = True,
+        options: Mapping[str, str] | None = None,
         where: str = "the model",
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
@@ -58,11 +73,17 @@ class OnnxGenerator(Generator):
             where, model, head = str(file), str(file), model_file.read_head(file)
         model_file.refuse_what_is_not_onnx(where, head)
         self.threads = threads if threads is not None else usable_cores()
-        self.skipped: tuple[str, ...] = ()
-        self.session: Any = self._open(model, where, provider, spin)
+        self._settings = Settings(self.threads, spin, tf32, cuda_graph, options=dict(options or {}))
+        opened = sessions.open_session(model, where, provider, self._settings)
+        self.session: Any = opened.session
+        self.skipped = opened.skipped
+        self.notes = list(opened.notes)
         self.provider = providers.active(self.session)
         if isinstance(model, str):
             self.sha256 = model_file.sha256_of(Path(model))
+        # A run that is not the engine's must neither be captured nor replayed.
+        self._run_options = _without_graph() if opened.graphs else None
+        self._engine: CudaEngine | None = None
         inputs = [Port.of(argument) for argument in self.session.get_inputs()]
         outputs = [Port.of(argument) for argument in self.session.get_outputs()]
         contract = Contract.from_metadata(self.session.get_modelmeta().custom_metadata_map, where=where)
@@ -70,9 +91,18 @@ class OnnxGenerator(Generator):
         if contract is not None:
             self.signature: Signature = check_ours(contract, inputs, outputs, where)
             self.contract = contract
+            if opened.runtime is not None:
+                self._engine = self._make_engine(opened, opened.runtime, model, where)
         else:
             self.signature, assumptions = understand(inputs, outputs, where)
             self.contract = self._probe(where, assumptions)
+
+    def cpu_nodes(self) -> tuple[str, ...] | None:
+        """The names of the nodes that run on the CPU though another provider does the rest; () when none do.
+
+        None: the installed onnxruntime (before 1.24) does not say.
+        """
+        return sessions.cpu_nodes(self.session)
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
@@ -82,42 +112,60 @@ class OnnxGenerator(Generator):
         return image, pixels
 
     def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+        if self._engine is not None:
+            return self._engine.run(z, label)
+        return self._pixels((z, label))
+
+    def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        if self._engine is not None:
+            return self._engine.stream(feeds)
+        return self._padded(feeds) if self.provider == "tensorrt" else super().run_stream(feeds)
+
+    def _padded(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        """As `run_stream`, smaller batches filled up: TensorRT builds anew, for minutes, for a shape it has not met."""
+        steady = 0
+        for z, label in feeds:
+            steady = max(steady, len(z))
+            missing = steady - len(z)
+            whole = np.concatenate([z, np.zeros((missing, *z.shape[1:]), z.dtype)])
+            labels = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
+            yield self.run_pixels(whole, labels)[: len(z)]
+
+    def _pixels(self, feed: Feed) -> U8:
         if self.signature.pixels is None:
-            return self.run(z, label)[1]
-        pixels: U8 = self._run([self.signature.pixels], self._feeds(z, label))[0]
+            return self.run(*feed)[1]
+        pixels: U8 = self._run([self.signature.pixels], self._feeds(*feed))[0]
         return pixels
 
-    def _open(self, model: str | bytes, where: str, provider: str, spin: bool) -> Any:
-        onnxruntime = providers.import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-        candidates = providers.resolve(provider)
-        skipped: list[str] = []
-        for name in candidates:
-            providers.prepare(name)
-            reason = "it did not start"
-            try:
-                session = onnxruntime.InferenceSession(
-                    model, options, providers=providers.session_providers(name), enable_fallback=0
-                )
-            except Exception as error:
-                if name == "cpu":
-                    raise model_file.explain_load_error(where, error) from error
-                reason = " ".join(str(error).split())
-            else:
-                if providers.active(session) == name:
-                    self.skipped = tuple(skipped)
-                    return session
-            if provider != "auto":
-                raise GanportError(
-                    f"provider {name} is installed but does not run here: {reason}",
-                    hint=f"{providers.HOW_TO_GET[name]}; or use --provider cpu",
-                )
-            skipped.append(f"{name}: {reason}")
-        raise GanportError(f"no provider runs {where}: {'; '.join(skipped)}", hint=providers.HOW_TO_GET["cpu"])
+    def _make_engine(self, opened: sessions.Opened, runtime: CudaRuntime, model: str | bytes, where: str) -> CudaEngine:
+        from gan_serve.cuda_engine import CudaEngine
+
+        def plain(feed: Feed) -> U8:
+            with engine.lock:
+                if engine.failed and self._engine is not None:
+                    # What failed may have left its stream, and so its session, unusable.
+                    self._engine, self._run_options, self.session = None, None, None
+                    self.session = sessions.reopen_cuda(model, where, self._settings)
+            return self._pixels(feed)
+
+        def note(text: str) -> None:
+            self.notes.append(text)
+            if self.say is not None:
+                self.say(text)
+
+        c, h, w = self.contract.image
+        engine = CudaEngine(
+            providers.import_onnxruntime(),
+            self.session,
+            runtime,
+            opened.stream,
+            self.signature,
+            (h, w, c),
+            graphs=opened.graphs,
+            plain=plain,
+            note=note,
+        )
+        return engine
 
     def _probe(self, where: str, assumptions: list[str]) -> Contract:
         """The contract of a file without metadata, from its signature and its first images."""
@@ -155,8 +203,10 @@ class OnnxGenerator(Generator):
         return feeds
 
     def _run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+        engine = self._engine
         try:
-            results: list[Any] = self.session.run(outputs, feeds)
+            with contextlib.nullcontext() if engine is None else engine.lock:
+                results: list[Any] = self.session.run(outputs, feeds, self._run_options)
         except Exception as error:
             batch = len(next(iter(feeds.values())))
             raise JobError(
@@ -164,3 +214,9 @@ class OnnxGenerator(Generator):
                 hint="try a smaller --batch-size, or --provider cpu",
             ) from error
         return results
+
+
+def _without_graph() -> Any:
+    options = providers.import_onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options

@@ -1,17 +1,19 @@
 """Where a model runs: onnxruntime's execution providers under short names.
 
-`available` says which the installed onnxruntime was built with, `resolve` turns what was asked for into what to try.
-Built with is not the same as working (a CUDA build on a machine without a driver): what really runs is read from
-the session, by `active`, and a named provider that does not run is an error. Plugin providers, which
-register themselves from packages of their own, are not known here.
+`available` says which ones are installed here, built into onnxruntime or as a plug-in package (`gan_serve.plugins`);
+`resolve` turns what was asked for into what to try. Installed is not the same as working (a CUDA build on a machine
+without a driver): what really runs is read from the session, by `active`, and a named provider that does not run is
+an error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 from typing import Any
 
+from gan_serve import plugins
 from gan_serve.errors import GanportError, MissingPackageError
 
 PROVIDERS: dict[str, str] = {
@@ -28,20 +30,13 @@ PROVIDERS: dict[str, str] = {
 AUTO_ORDER = ("cuda", "directml", "cpu")
 """What "auto" tries, best first. The others compile the model for minutes, or round to fp16, and have to be named."""
 
-OPTIONS: dict[str, dict[str, str]] = {
-    # TF32 rounds fp32 products to 10 bits, which looks like an export that went wrong; the exhaustive search for
-    # convolution algorithms runs anew for every batch size.
-    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
-    "openvino": {"device_type": "CPU"},
-}
-"""Provider options that matter."""
-
 HOW_TO_GET = {
     "cpu": "pip install 'ganport[cpu]'",
     "cuda": "pip uninstall onnxruntime, then pip install 'ganport[cuda]'; it needs an NVIDIA GPU and its driver",
     "tensorrt": "pip uninstall onnxruntime, then pip install 'ganport[cuda]'; it needs TensorRT's libraries too",
-    "openvino": "pip uninstall onnxruntime, then pip install onnxruntime-openvino openvino",
-    "webgpu": "it needs an onnxruntime built with WebGPU",
+    "openvino": "pip uninstall onnxruntime, then pip install onnxruntime-openvino openvino; or, on Intel hardware, "
+    "pip install onnxruntime-ep-openvino beside onnxruntime",
+    "webgpu": "pip install onnxruntime-ep-webgpu beside onnxruntime",
     "coreml": "it comes with onnxruntime on macOS",
     "directml": "on Windows: pip uninstall onnxruntime, then pip install onnxruntime-directml",
 }
@@ -67,10 +62,21 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def available() -> tuple[str, ...]:
+def built_in() -> tuple[str, ...]:
     """Our names of the providers that the installed onnxruntime was built with, in the order of `PROVIDERS`."""
     names = set(import_onnxruntime().get_available_providers())
     return tuple(name for name, theirs in PROVIDERS.items() if theirs in names)
+
+
+def available() -> tuple[str, ...]:
+    """Our names of the providers that are installed, built in or as plug-ins, in the order of `PROVIDERS`."""
+    names = {*built_in(), *plugins.installed()}
+    return tuple(name for name in PROVIDERS if name in names)
+
+
+def is_plugin(provider: str) -> bool:
+    """Whether `provider` comes from a plug-in package here: it is installed as one, and not built in."""
+    return provider not in built_in() and plugins.is_installed(provider)
 
 
 def check_name(provider: str) -> None:
@@ -88,27 +94,34 @@ def resolve(provider: str) -> tuple[str, ...]:
     Raises `GanportError` for a name that does not exist or is not here.
     """
     check_name(provider)
-    here = available()
+    here = built_in()
     if provider == "auto":
         return tuple(name for name in AUTO_ORDER if name in here) or ("cpu",)
-    if provider not in here:
+    if provider not in here and not plugins.is_installed(provider):
         raise GanportError(
-            f"provider {provider} is not in the installed onnxruntime, which has {', '.join(here)}",
-            hint=HOW_TO_GET[provider],
+            f"provider {provider} is not installed; here are {', '.join(available())}", hint=HOW_TO_GET[provider]
         )
     return (provider,)
 
 
-def session_providers(provider: str) -> list[tuple[str, dict[str, str]]]:
-    """onnxruntime's `providers` argument: `provider` first, the CPU for the nodes that it does not take."""
-    names = [provider, "cuda", "cpu"] if provider == "tensorrt" else [provider, "cpu"]
-    here = available()
-    return [(PROVIDERS[name], OPTIONS.get(name, {})) for name in dict.fromkeys(names) if name in here]
+def session_providers(provider: str, options: dict[str, str], cuda: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """onnxruntime's `providers` argument: `provider` with its options first, the CPU for the nodes it does not take.
+
+    TensorRT hands on to CUDA first, with the options `cuda`.
+    """
+    asked = [(provider, options), *([("cuda", cuda)] if provider == "tensorrt" else []), ("cpu", {})]
+    here = built_in()
+    return [(PROVIDERS[name], given) for name, given in dict(asked).items() if name in here]
 
 
-def prepare(provider: str) -> None:
-    """Loads what a provider needs before its first session: CUDA's and cuDNN's libraries from their wheels."""
+def prepare(provider: str, tf32: bool = False) -> None:
+    """Loads what a provider needs before its first session: CUDA's and cuDNN's libraries from their wheels.
+
+    TensorRT has no option for TF32; it reads the environment.
+    """
     onnxruntime = import_onnxruntime()
+    if provider == "tensorrt" and not tf32:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if provider in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
         # What it cannot find it prints; whether that matters shows in the session.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):

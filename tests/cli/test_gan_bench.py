@@ -107,7 +107,7 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--threads", "many"], "got 'many'"),
         (["--provider", ""], "--provider is empty"),
         (["--provider", "quantum"], "provider must be auto or one of cpu, cuda"),
-        (["--provider", "cpu", "--provider", "tensorrt"], "provider tensorrt is not in the installed onnxruntime"),
+        (["--provider", "cpu", "--provider", "tensorrt"], "provider tensorrt is not installed; here are cpu"),
         (["--seconds", "0"], "--seconds takes 0.01 to 600, got 0"),
         (["--seconds", "nan"], "--seconds takes 0.01 to 600, got nan"),
         (["--seconds", "soon"], "Invalid value for '--seconds'"),

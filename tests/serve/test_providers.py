@@ -67,12 +67,15 @@ def test_resolve() -> None:
     assert providers.available() == ("cpu", "cuda", "tensorrt")
     assert providers.resolve("auto") == ("cuda", "cpu")
     assert providers.resolve("tensorrt") == ("tensorrt",)
-    assert [name for name, _ in providers.session_providers("tensorrt")] == [
-        "TensorrtExecutionProvider",
-        "CUDAExecutionProvider",
-        "CPUExecutionProvider",
+    assert providers.session_providers("tensorrt", {"a": "1"}, {"b": "2"}) == [
+        ("TensorrtExecutionProvider", {"a": "1"}),
+        ("CUDAExecutionProvider", {"b": "2"}),
+        ("CPUExecutionProvider", {}),
     ]
-    assert providers.session_providers("cuda")[0][1]["use_tf32"] == "0"
+    assert providers.session_providers("cuda", {}, {"b": "2"}) == [
+        ("CUDAExecutionProvider", {}),
+        ("CPUExecutionProvider", {}),
+    ]
 
 
 def test_a_provider_that_does_not_exist() -> None:
@@ -81,9 +84,7 @@ def test_a_provider_that_does_not_exist() -> None:
 
 
 def test_a_provider_that_is_not_here(model_path: Path) -> None:
-    with pytest.raises(
-        GanportError, match="provider coreml is not in the installed onnxruntime, which has cpu"
-    ) as caught:
+    with pytest.raises(GanportError, match="provider coreml is not installed; here are cpu") as caught:
         OnnxGenerator(model_path, "coreml")
     assert "macOS" in caught.value.hint
     with pytest.raises(GanportError) as caught:
