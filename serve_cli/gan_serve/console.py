@@ -19,6 +19,9 @@ from gan_serve.errors import GanportError
 
 EXIT_INTERRUPTED = 130
 
+Report = Callable[[str, str], None]
+"""Takes a message and a hint (or an empty one)."""
+
 
 def new_app(help_text: str, **settings: Any) -> typer.Typer:
     """A typer application in the house style: plain text help, no rich, no shell-completion options."""
@@ -48,30 +51,32 @@ def progress(length: int, label: str) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", bar)
 
 
-def run(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> NoReturn:
+def run(app: typer.Typer, name: str, args: Sequence[str] | None = None, *, report: Report | None = None) -> NoReturn:
     """Runs `app` as the command `name` and exits: 0 done, 1 job failed, 2 wrong input, 130 interrupted.
 
-    `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through.
+    `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
+    and its hint in the place of `fail`.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = bool(os.environ.get("GANPORT_DEBUG"))
     if "--debug" in arguments:
         arguments.remove("--debug")
         debug = True
-    sys.exit(exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug))
+    sys.exit(exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report))
 
 
-def exit_code(work: Callable[[], int], *, name: str, debug: bool = False) -> int:
+def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report: Report | None = None) -> int:
     """Runs `work`, prints what goes wrong as one line and a hint on stderr, and returns the exit code."""
+    say = report or fail
     try:
         return work()
     except GanportError as error:
         if debug:
             raise
-        fail(str(error), error.hint)
+        say(str(error), error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted")
+        say("interrupted", "")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,11 +84,11 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False) -> int
     except Exception as error:
         # typer's own usage errors: unknown option, value out of range, missing argument.
         if hasattr(error, "format_message"):
-            fail(error.format_message().rstrip("."), f"{name} --help lists what it takes")
+            say(error.format_message().rstrip("."), f"{name} --help lists what it takes")
             return 2
         if debug:
             raise
-        fail(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
+        say(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
         return 1
 
 

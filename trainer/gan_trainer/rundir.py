@@ -25,7 +25,9 @@ from typing import Any
 from gan_serve.atomic import explain_os_errors, write_text
 from gan_serve.errors import GanportError
 
-LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|report|eval-\w+|step-\d+|g-epoch-\d+)\.\w+\.\w+")
+LEFTOVER = re.compile(
+    r"\.(g|last|config|log|losses|progress|real_vs_fake|report|eval-\w+|step-\d+|g-epoch-\d+)\.\w+\.\w+"
+)
 """What a killed process leaves of `gan_serve.atomic`'s temporary files."""
 
 
@@ -141,6 +143,20 @@ class RunDir:
             raise GanportError(
                 f"cannot make the folder {self.path}: {error.strerror}", hint="name another --out"
             ) from error
+
+
+class FollowedRun(RunDir):
+    """The folder as the processes of a job see it that write nothing: another one does."""
+
+    def start(self, config: dict[str, Any]) -> None: ...
+
+    def check_free(self) -> None: ...
+
+    def rewind(self, step: int) -> None: ...
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        yield
 
 
 def default_name(data_name: str, arch: str, size: int) -> str:

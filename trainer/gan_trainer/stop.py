@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,11 +14,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """While the context is open, the first signal sets `requested`; a second one raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python takes no signals, it only carries the flag, to be set by hand.
+    A second one within `grace_s` of the first counts for the same: a scheduler may signal torchrun and its processes
+    both, and torchrun passes its own on. Outside the main thread, where Python takes no signals, it only carries the
+    flag, to be set by hand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 0.0) -> None:
         self.requested = False
+        self._grace_s = grace_s
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -34,6 +39,8 @@ class StopRequest:
         self._before.clear()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        now = time.monotonic()
+        if self.requested and now - self._first >= self._grace_s:
             raise KeyboardInterrupt
-        self.requested = True
+        if not self.requested:
+            self.requested, self._first = True, now

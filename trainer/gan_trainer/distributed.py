@@ -1,0 +1,183 @@
+"""Several processes that train one GAN, started by torchrun: torch.distributed and DistributedDataParallel.
+
+The batch stays one: every process draws the whole batch's order and latents from the same streams and takes its slice
+(`Peers.share`), BatchNorm sees the whole batch (`gan_trainer.synced_norm`), and DDP averages the gradients, each
+weighted by its share. So the losses are those of one process, up to the rounding of sums. Process 0 writes every file.
+
+    gradients, statistics, losses   gloo on CPUs, NCCL on GPUs
+    decisions (stop, go on), state  gloo, on the CPU: nothing waits for a GPU
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import GradBucket, PrefixStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
+
+from gan_serve.errors import JobError
+from gan_trainer.launch import Launch, open_store
+from gan_trainer.synced_norm import synchronise
+
+TIMEOUT = timedelta(hours=1)
+"""How long a process waits for another that neither answers nor ends: longer than it takes to decode the data."""
+
+RUN_KEY = "ganport/run"
+T = TypeVar("T")
+
+
+@dataclass
+class Peers:
+    """The processes of a job as one of them sees it. `Peers()` is a process alone: everything below is then free.
+
+    rank, world, local_rank   as torchrun counts them
+    joined                    whether there is a process group
+    weight, copies            of the batch at hand, see `gan_trainer.synced_norm.Share`; set by `share`
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    joined: bool = False
+    weight: float = 1.0
+    copies: int = 1
+    restarted_run: Path | None = None
+    _store: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.rank == 0
+
+    def share(self, n: int) -> slice:
+        """Which of the `n` images of the next batch are this process's.
+
+        The shares differ by one image at most. A batch of fewer images than processes is computed by each as a whole.
+        """
+        if n < self.world:
+            self.weight, self.copies = 1 / self.world, self.world
+            return slice(0, n)
+        start, stop = n * self.rank // self.world, n * (self.rank + 1) // self.world
+        self.weight, self.copies = (stop - start) / n, 1
+        return slice(start, stop)
+
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """`network` with synchronised BatchNorm in DistributedDataParallel; `network` itself when alone."""
+        if not self.joined:
+            return network
+        synchronise(network, self)
+        replica = _Replica(network, device_ids=None if device.type == "cpu" else [device.index])
+        # Buffers follow from weights and the whole batch's statistics: the same everywhere, and in use when D is called
+        # twice before one backward pass. (Set here: the argument's name depends on torch's version.)
+        replica.broadcast_buffers = False
+        # A lambda: DDP wants the hook's annotations as objects, not as the text that they are here.
+        replica.register_comm_hook(self, lambda peers, bucket: _weighted_mean(peers, bucket))
+        return replica
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole batch of `values`, this process's means over its share, in place."""
+        if self.joined:
+            dist.all_reduce(values.mul_(self.weight))
+        return values
+
+    def agree(self, stop: bool, reached: bool) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether process 0 has reached the limit."""
+        if not self.joined:
+            return stop, reached
+        flags = torch.tensor([stop, reached and self.leads], dtype=torch.int32)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags[0]), bool(flags[1])
+
+    def said(self, make: Callable[[], T]) -> T:
+        """What `make()` returns on process 0, on all of them."""
+        if not self.joined:
+            return make()
+        box = [make() if self.leads else None]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        value: T = box[0]  # type: ignore[assignment]
+        return value
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """`make()` on each process, on the first of each host before the others: what it caches is made once."""
+        first = make() if self.local_rank == 0 else None
+        self.meet()
+        return make() if first is None else first
+
+    def meet(self) -> None:
+        """Waits for all."""
+        self.agree(False, False)
+
+    def remember(self, run: Path) -> None:
+        """Keeps the run's folder for when torchrun restarts the job after a failure (--max-restarts)."""
+        if self._store is not None and self.leads:
+            self._store.set(RUN_KEY, str(run))
+
+
+@contextlib.contextmanager
+def join(launch: Launch | None, device: torch.device) -> Iterator[Peers]:
+    """Joins the job's process group, and leaves it when all have come to the end of the context.
+
+    Raises `JobError` when another process is lost. After any error the group is left as it is: taking it down may
+    wait for processes that are gone.
+    """
+    if launch is None:
+        yield Peers()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    peers = Peers(launch.rank, launch.world, launch.local_rank, joined=True)
+    try:
+        peers._store = store = open_store(launch, TIMEOUT, host=launch.rank == 0 and not launch.agent)
+        if launch.restarts and store.check([RUN_KEY]):
+            peers.restarted_run = Path(store.get(RUN_KEY).decode())
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=PrefixStore(f"ganport/{launch.restarts}", store), rank=launch.rank, world_size=launch.world,
+            timeout=TIMEOUT,
+        )  # fmt: skip
+        yield peers
+        peers.meet()
+    except RuntimeError as error:
+        if not _lost(error):
+            raise
+        raise JobError(
+            f"another process of the job is gone ({str(error).splitlines()[0]})",
+            hint="torchrun reports which one and how it ended; what was saved goes on with --resume, "
+            "on as many processes as you like",
+        ) from error
+    dist.destroy_process_group()
+
+
+class _Replica(DistributedDataParallel):
+    """DDP that steps aside where no weight learns: G's step passes through D without asking for D's gradients.
+
+    Several backward passes before a step of the optimiser need no no_sync: what was averaged before is the same in all
+    processes, and stays itself in the next average.
+    """
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        if not any(weight.requires_grad for weight in self.module.parameters()):
+            return self.module(*inputs, **named)
+        return super().forward(*inputs, **named)  # type: ignore[no-untyped-call]
+
+
+def _weighted_mean(peers: Peers, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """DDP's communication hook: Σ weight · gradient."""
+    work = dist.all_reduce(bucket.buffer().mul_(peers.weight), async_op=True)
+    assert work is not None
+    future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return future
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether torch.distributed could not reach the others."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(sign in text for sign in ("gloo", "nccl", "connection", "socket"))
