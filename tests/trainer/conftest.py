@@ -18,9 +18,11 @@ from gan_trainer.loop import Training
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import RunDir
+from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
 
 CPU = torch.device("cpu")
+CPU_SPEED = choose(CPU, exact=True)
 
 
 def blobs(n: int, size: int, channels: int, seed: int = 0) -> U8:
@@ -58,6 +60,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         pixels_NHWC: U8 | None = None,
         seed: int = 0,
         pictures: bool = False,
+        speed: Speed = CPU_SPEED,
         **changes: Any,
     ) -> Training:
         recipe = dataclasses.replace(recipe, **changes)
@@ -75,7 +78,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         else:
             run.start(config.to_json())
             state = TrainState.fresh(config, CPU)
-        training = Training(state, pixels, run, CPU, progress=Progress(io.StringIO()))
+        training = Training(state, pixels, run, CPU, speed=speed, progress=Progress(io.StringIO()))
         if not pictures:
             monkeypatch.setattr(training, "_draw_pictures", lambda: None)
         return training

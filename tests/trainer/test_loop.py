@@ -163,7 +163,8 @@ def test_weights_that_are_not_finite_are_not_saved(network: str, start_run: Star
     assert state.ema is not None
     module = {"generator": state.generator, "discriminator": state.discriminator, "average": state.ema.module}[network]
     with torch.no_grad():
-        next(module.parameters()).view(-1)[0] = float("inf")
+        weight = next(module.parameters())
+        weight[(0,) * weight.dim()] = float("inf")
     with pytest.raises(JobError, match=f"{network} holds NaN or infinite weights at step 5"):
         again.run()
     assert again.run_dir.last.read_bytes() == before

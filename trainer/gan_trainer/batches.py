@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_serve.errors import GanportError
-
-RESIDENT_LIMIT_BYTES = 2 << 30
+from gan_trainer.devices import memory_for_images, send
 
 
 class Batches:
@@ -31,7 +30,8 @@ class Batches:
         device: torch.device,
         *,
         labels: npt.NDArray[np.int64] | None = None,
-        resident_limit_bytes: int = RESIDENT_LIMIT_BYTES,
+        channels_last: bool = False,
+        resident_limit_bytes: int | None = None,
     ) -> None:
         if len(pixels_NHWC) < 2:
             raise GanportError(
@@ -47,7 +47,12 @@ class Batches:
         self._order = torch.empty(0, dtype=torch.int64)
         self._labels = None if labels is None else torch.tensor(labels)
         self._resident: Tensor | None = None
-        if device.type != "cpu" and pixels_NHWC.nbytes <= resident_limit_bytes:
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if device.type == "cpu":
+            return
+        if resident_limit_bytes is None:
+            resident_limit_bytes = memory_for_images(device)
+        if pixels_NHWC.nbytes <= resident_limit_bytes:
             self._resident = torch.tensor(pixels_NHWC, device=device)
 
     def __call__(self, step: int) -> Tensor:
@@ -58,7 +63,7 @@ class Batches:
         """The classes of that batch's images: int64 (n,), on the device; None without classes."""
         if self._labels is None:
             return None
-        return self._labels[self.indices(step)].to(self.device, non_blocking=True)
+        return send(self._labels[self.indices(step)], self.device)
 
     def indices(self, step: int) -> Tensor:
         """Which images the batch of step number `step` holds: int64 (n,), on the CPU."""
@@ -77,12 +82,13 @@ class Batches:
     def take(self, indices: Tensor) -> Tensor:
         """The images of `indices` (int64 (n,), on the CPU), as `__call__` gives them."""
         if self._resident is not None:
-            images_NHWC = self._resident[indices.to(self.device, non_blocking=True)]
+            images_NHWC = self._resident[send(indices, self.device)]
         else:
-            images_NHWC = torch.from_numpy(self.pixels_NHWC[indices.numpy()]).to(self.device)
-        return normalise(images_NHWC)
+            images_NHWC = send(torch.from_numpy(self.pixels_NHWC[indices.numpy()]), self.device)
+        return normalise(images_NHWC, self.memory_format)
 
 
-def normalise(pixels_NHWC: Tensor) -> Tensor:
+def normalise(pixels_NHWC: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
     """uint8 (N, H, W, C) → float32 (N, C, H, W) in [-1, 1]: ToTensor, then Normalize(0.5, 0.5)."""
-    return pixels_NHWC.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)
+    images_NCHW = pixels_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory_format)
+    return images_NCHW.div_(127.5).sub_(1.0)

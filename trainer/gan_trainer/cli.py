@@ -16,6 +16,7 @@ from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
 from gan_trainer.cli_eval import eval_command
 from gan_trainer.config import chosen_limit, limit_of
+from gan_trainer.memory import keep_freed_memory
 from gan_trainer.networks import ARCHITECTURES, SIZES
 from gan_trainer.presets import PRESETS
 
@@ -71,6 +72,19 @@ Seed = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.")]
 Ngpu = Annotated[int, typer.Option(metavar="N", min=1, help="Share each batch among the first N CUDA devices.")]
+Amp = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|bf16",
+        help="Compute convolutions in bfloat16. auto: on a GPU that has it in hardware; off for a tutorial's preset.",
+    ),
+]
+Compile = Annotated[
+    str, typer.Option("--compile", metavar="auto|off|on", help="Compile both networks with torch.compile. auto: off.")
+]
+CudaGraphs = Annotated[
+    bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="On one CUDA device, launch each step as one graph.")
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: torch's choice]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the newest of its name).")]
 Root = Annotated[
@@ -105,6 +119,9 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     ngpu: Ngpu = 1,
+    amp: Amp = "auto",
+    compiled: Compile = "auto",
+    cuda_graphs: CudaGraphs = True,
     threads: Threads = None,
     resume: Resume = False,
     root: Root = None,
@@ -141,6 +158,7 @@ def train(
         raise MissingPackageError("torch", "train", "gan-train") from error
     from gan_trainer import session
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     run, outcome = session.train(
@@ -148,7 +166,8 @@ def train(
             data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
             conditional=conditional, batch_size=batch_size, lr=lr, ema=ema, seed=seed, limit=limit,
             report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
-            device=device, ngpu=ngpu,
+            device=device, ngpu=ngpu, amp=amp,
+            compiled=compiled, cuda_graphs=cuda_graphs,
         )
     )  # fmt: skip
     if outcome.interrupted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan_serve.errors import GanportError
 
@@ -50,6 +50,16 @@ def parallel(network: nn.Module, ngpu: int) -> nn.Module:
     Each replica normalises its own share of a batch, and only the first one's running statistics are kept.
     """
     return nn.DataParallel(network, list(range(ngpu))) if ngpu > 1 else network
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor's copy on `device`; to a GPU by way of pinned memory, so that nothing waits for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def memory_for_images(device: torch.device) -> int:
+    """How many bytes of images may lie on `device`: a third of what a GPU has free, 2 GiB elsewhere."""
+    return torch.cuda.mem_get_info(device)[0] // 3 if device.type == "cuda" else 2 << 30
 
 
 def _count(n: int) -> str:

@@ -26,9 +26,11 @@ from gan_serve.images import to_pixels
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
 from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.devices import describe, parallel
+from gan_trainer.devices import describe, parallel, send
+from gan_trainer.graphs import CudaRecorder, GraphedStep, Step
 from gan_trainer.progress import Progress, loss_line
 from gan_trainer.rundir import RunDir
+from gan_trainer.speed import PLAIN, Speed, as_called, lay_out
 from gan_trainer.state import TrainState
 from gan_trainer.steps import STATS, train_step
 from gan_trainer.stop import StopRequest
@@ -64,6 +66,7 @@ class Training:
         *,
         labels: npt.NDArray[np.int64] | None = None,
         ngpu: int = 1,
+        speed: Speed = PLAIN,
         progress: Progress | None = None,
     ) -> None:
         self.state = state
@@ -72,10 +75,21 @@ class Training:
         self.run_dir = run
         self.device = device
         labels = labels if self.recipe.conditional else None
-        self.batches = Batches(pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels)
+        self.speed = speed
+        self.batches = Batches(
+            pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels,
+            channels_last=speed.channels_last and self.recipe.arch != "mlp",
+        )  # fmt: skip
         self.progress = progress or Progress()
-        self.G = parallel(state.generator, ngpu)
-        self.D = parallel(state.discriminator, ngpu)
+        lay_out(state.generator, state.optimizer_g, speed)
+        lay_out(state.discriminator, state.optimizer_d, speed)
+        if state.ema is not None:
+            lay_out(state.ema.module, None, speed)
+        self.G = as_called(parallel(state.generator, ngpu), speed, device)
+        self.D = as_called(parallel(state.discriminator, ngpu), speed, device)
+        self._train: Step = (
+            GraphedStep(self._train_step, CudaRecorder(device)) if speed.cuda_graphs else self._train_step
+        )
         self.numbers: dict[str, float] = {}
         self._window: list[Tensor] = []
         self._began = 0.0
@@ -132,18 +146,21 @@ class Training:
     def _step(self) -> None:
         state, recipe = self.state, self.recipe
         real_NCHW = self.batches(state.step)
-        z = torch.randn(len(real_NCHW), recipe.z_dim, generator=state.z_rng).to(self.device, non_blocking=True)
-        stats = train_step(
-            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
-            loss=recipe.loss, order=recipe.order, d_loss=recipe.d_loss,
-            label=self.batches.labels(state.step),
-        )  # fmt: skip
+        z = send(torch.randn(len(real_NCHW), recipe.z_dim, generator=state.z_rng), self.device)
+        stats = self._train(real_NCHW, z, self.batches.labels(state.step))
         if state.ema is not None:
             state.ema.update(state.generator, state.step)
         self._window.append(stats)
         state.step += 1
         state.images += len(real_NCHW)
         state.seconds = time.monotonic() - self._began
+
+    def _train_step(self, real_NCHW: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+        state, recipe = self.state, self.recipe
+        return train_step(
+            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
+            loss=recipe.loss, order=recipe.order, d_loss=recipe.d_loss, label=label,
+        )  # fmt: skip
 
     def _after_step(self) -> None:
         step, recipe = self.state.step, self.recipe
@@ -243,6 +260,7 @@ class Training:
             "images": state.images,
             "minutes": round(state.seconds / 60, 2),
             "device": describe(self.device),
+            "speed": self.speed.describe(),
             "versions": {
                 "ganport": gan_serve.__version__, "torch": torch.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),

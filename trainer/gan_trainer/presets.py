@@ -83,6 +83,10 @@ PRESETS: dict[str, tuple[Recipe, str]] = {
 }
 
 
+TUTORIALS = ("gan-basic", "mlp-mnist", "dcgan64", "dcgan64-facades", "dcgan96")
+"""Presets that are somebody's tutorial: what nobody asked for changes none of their numbers."""
+
+
 def preset(name: str) -> Recipe:
     """The preset called `name`. Raises `GanportError` with the nearest name when there is none."""
     if name in PRESETS:

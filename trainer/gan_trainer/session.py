@@ -23,10 +23,11 @@ from gan_trainer.config import Limit, RunConfig, check_resume, limit_of
 from gan_trainer.data import ImageDataset, open_dataset
 from gan_trainer.devices import describe, resolve
 from gan_trainer.loop import Outcome, Training
-from gan_trainer.presets import preset
+from gan_trainer.presets import TUTORIALS, preset
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import RunDir, default_name, newest, next_free
+from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
 
 DEFAULT_DATA = "digits"
@@ -59,6 +60,9 @@ class Request:
     root: Path | None = None
     device: str = "auto"
     ngpu: int = 1
+    amp: str = "auto"
+    compiled: str = "auto"
+    cuda_graphs: bool = True
 
     def recipe(self) -> Recipe:
         """The preset with everything that was asked for in its place. Raises `GanportError` for values out of range."""
@@ -101,9 +105,17 @@ def _fresh(request: Request, device: torch.device, progress: Progress | None) ->
         class_names=dataset.class_names,
     )
     run = RunDir(request.out or next_free(RUNS / default_name(dataset.name, recipe.arch, dataset.size)))
+    speed = _speed(request, recipe, device)
     state = TrainState.fresh(config, device)
     training = Training(
-        state, dataset.pixels_NHWC, run, device, labels=dataset.labels, ngpu=request.ngpu, progress=progress
+        state,
+        dataset.pixels_NHWC,
+        run,
+        device,
+        labels=dataset.labels,
+        ngpu=request.ngpu,
+        speed=speed,
+        progress=progress,
     )
     run.check_free()
     with run.lock():
@@ -128,10 +140,18 @@ def _resumed(request: Request, device: torch.device, progress: Progress | None) 
             limit=request.limit or config.limit,
             recipe=config.recipe.override(report_every=request.report_every, sample_every=request.sample_every),
         )
+        speed = _speed(request, config.recipe, device)
         state = TrainState.fresh(config, device)
         state.restore(content, str(run.last))
         training = Training(
-            state, dataset.pixels_NHWC, run, device, labels=dataset.labels, ngpu=request.ngpu, progress=progress
+            state,
+            dataset.pixels_NHWC,
+            run,
+            device,
+            labels=dataset.labels,
+            ngpu=request.ngpu,
+            speed=speed,
+            progress=progress,
         )
         if training.reached:
             console.note(
@@ -162,6 +182,17 @@ def _asked(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names}
 
 
+def _speed(request: Request, recipe: Recipe, device: torch.device) -> Speed:
+    return choose(
+        device,
+        exact=recipe.name in TUTORIALS,
+        amp=request.amp,
+        compiled=request.compiled,
+        cuda_graphs=request.cuda_graphs,
+        ngpu=request.ngpu,
+    )
+
+
 def _introduce(training: Training, ngpu: int) -> None:
     config, recipe, spec = training.config, training.recipe, training.config.spec()
     discriminator = sum(weight.numel() for weight in training.state.discriminator.parameters())
@@ -170,7 +201,8 @@ def _introduce(training: Training, ngpu: int) -> None:
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
     console.note(
         f"{config.data_name}: {config.n_images:,} {kind} images of {spec.image[1]}x{spec.image[2]}{classes}; "
-        f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}"
+        f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
+        f"{training.speed.describe()}"
     )
     if training.batches.batch_size < recipe.batch_size:
         console.note(

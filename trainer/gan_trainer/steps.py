@@ -91,9 +91,11 @@ def g_step(
     """G learns to be taken for real. Returns (loss, D(G(z))) before the update."""
     opt_G.zero_grad()
     D.requires_grad_(False)  # D only passes the gradient on: its own would be thrown away
-    logits = D(fake_NCHW, label)
-    loss = of.g(logits)
-    loss.backward()
-    D.requires_grad_(True)
+    try:
+        logits = D(fake_NCHW, label)
+        loss = of.g(logits)
+        loss.backward()
+    finally:
+        D.requires_grad_(True)
     opt_G.step()
     return loss.detach(), score(logits)

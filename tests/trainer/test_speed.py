@@ -1,0 +1,336 @@
+"""How a training computes: what is chosen where, and that no choice changes what is trained."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_serve.errors import GanportError
+from gan_trainer import memory, speed
+from gan_trainer.config import Limit
+from gan_trainer.discriminators import Discriminator
+from gan_trainer.graphs import WARM_UP, GraphedStep
+from gan_trainer.loop import Training
+from gan_trainer.presets import PRESETS, TUTORIALS
+from gan_trainer.speed import PLAIN, Autocast, Speed, as_called, choose, lay_out
+from trainer.conftest import CPU, CPU_SPEED, TINY, StartRun
+
+CUDA = torch.device("cuda", 0)
+EVERY_SPEED = {
+    "plain": PLAIN,
+    "channels-last": Speed(channels_last=True),
+    "bf16": Speed(channels_last=True, bf16=True),
+}
+
+
+@pytest.fixture
+def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+
+
+@pytest.fixture
+def turing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+
+
+def test_auto_on_a_cpu_is_float32_and_eager() -> None:
+    for exact in (True, False):
+        assert choose(CPU, exact=exact) == Speed(channels_last=True)
+    assert choose(CPU, exact=False).describe() == "float32, channels-last"
+
+
+def test_bf16_on_a_cpu_is_there_for_the_asking() -> None:
+    chosen = choose(CPU, exact=True, amp="bf16")
+    assert chosen.bf16
+    assert chosen.describe() == "bfloat16, channels-last"
+
+
+@pytest.mark.usefixtures("ampere")
+def test_auto_on_a_new_gpu() -> None:
+    chosen = choose(CUDA, exact=False)
+    assert chosen == Speed(channels_last=True, bf16=True, cuda_graphs=True)
+    assert chosen.describe() == "bfloat16, channels-last, CUDA graph"
+    assert not choose(CUDA, exact=True).bf16, "a tutorial stays exact"
+    assert choose(CUDA, exact=True, amp="bf16").bf16, "unless it is asked for"
+    assert not choose(CUDA, exact=False, amp="off").bf16
+    assert not choose(CUDA, exact=False, cuda_graphs=False).cuda_graphs
+    assert not choose(CUDA, exact=False, ngpu=2).cuda_graphs, "DataParallel is not to be recorded"
+
+
+@pytest.mark.usefixtures("ampere")
+def test_no_graph_among_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert not choose(CUDA, exact=False).cuda_graphs
+
+
+@pytest.mark.usefixtures("turing")
+def test_bf16_on_an_old_gpu() -> None:
+    assert not choose(CUDA, exact=False).bf16
+    with pytest.raises(GanportError, match="this GPU computes no bfloat16 in hardware"):
+        choose(CUDA, exact=False, amp="bf16")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"amp": "fp16"}, "--amp must be one of auto, off, bf16, got 'fp16'"),
+        ({"amp": ""}, "--amp must be one of"),
+        ({"amp": "BF16"}, "--amp must be one of"),
+        ({"compiled": "yes"}, "--compile must be one of auto, off, on, got 'yes'"),
+        ({"compiled": "on", "ngpu": 2}, "--compile on does not go with --ngpu"),
+    ],
+)
+def test_refused(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(GanportError, match=message):
+        choose(CPU, exact=False, **asked)  # type: ignore[arg-type]
+
+
+def test_compiling_is_tried_before_it_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_function: object, **_: object) -> Callable[[Tensor], Tensor]:
+        def call(_: Tensor) -> Tensor:
+            raise RuntimeError("\nInvalidCxxCompiler: No working C++ compiler found\nlong story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(GanportError, match=r"does not work here: InvalidCxxCompiler: No working C\+\+ compiler found$"):
+        choose(CPU, exact=False, compiled="on")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    assert choose(CPU, exact=False, compiled="on").compiled
+
+
+def test_compiled_networks_share_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda network, **settings: seen.append((network, settings)) or network)
+    network = nn.Linear(2, 2)
+    assert as_called(network, Speed(compiled=True), CPU) is network
+    assert seen == [(network, {"dynamic": False})]
+    assert as_called(network, PLAIN, CPU) is network
+
+
+def test_tutorials_are_presets() -> None:
+    assert set(PRESETS) - set(TUTORIALS) >= {"default"}
+    assert set(TUTORIALS) <= set(PRESETS)
+
+
+@pytest.mark.parametrize("name", ["channels-last", "bf16"])
+def test_a_fast_way_trains_the_same(name: str, start_run: StartRun) -> None:
+    """In float32 to rounding, in bfloat16 to its eight bits."""
+    runs = {way: start_run(name=way, limit=Limit("steps", 6), speed=EVERY_SPEED[way]) for way in ("plain", name)}
+    before = runs["plain"].state.generator.state_dict()["layers.1.weight"].clone()
+    for training in runs.values():
+        training.run()
+    plain, fast = (list(run.state.generator.state_dict().values()) for run in runs.values())
+    assert not torch.equal(plain[0], before)
+    tolerance = 1e-4 if name == "channels-last" else 0.02
+    for ours, theirs in zip(fast, plain, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours.contiguous(), theirs, rtol=tolerance, atol=tolerance)
+    losses = [[line["loss_d"] for line in run.run_dir.read_log()] for run in runs.values()]
+    assert losses[0] == pytest.approx(losses[1], rel=tolerance, abs=tolerance)
+    if name == "bf16":
+        assert losses[0] != losses[1], "nothing was computed in bfloat16"
+
+
+def test_channels_last_is_how_weights_moments_and_images_lie(start_run: StartRun) -> None:
+    training = start_run(recipe=dataclasses.replace(TINY, channels=3), limit=Limit("steps", 2))
+    training.run()
+    state = training.state
+    assert state.ema is not None
+    for network in (state.generator, state.discriminator, state.ema.module):
+        for weight in network.parameters():
+            assert weight.dim() < 4 or weight.is_contiguous(memory_format=torch.channels_last)
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        for weight, moments in optimizer.state.items():
+            assert moments["exp_avg"].stride() == weight.stride() == moments["exp_avg_sq"].stride()
+    assert training.batches(0).is_contiguous(memory_format=torch.channels_last)
+    assert (
+        not start_run(recipe=dataclasses.replace(TINY, arch="mlp", channels=3), name="mlp")
+        .batches(0)
+        .is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def test_a_run_goes_on_in_another_layout(start_run: StartRun) -> None:
+    """Moments saved in one layout and weights in another must not be walked side by side as they lie."""
+    whole = start_run(name="whole", limit=Limit("steps", 8), speed=PLAIN)
+    whole.run()
+    start_run(name="parts", limit=Limit("steps", 4), speed=PLAIN).run()
+    parts = start_run(name="parts", limit=Limit("steps", 8), speed=CPU_SPEED)
+    parts.run()
+    for ours, theirs in zip(parts.state.generator.parameters(), whole.state.generator.parameters(), strict=True):
+        torch.testing.assert_close(ours.contiguous(), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_adam_restored_from_elsewhere_becomes_ours() -> None:
+    """A state written by plain Adam, its flags and a step counter as a number, goes on as fused Adam does."""
+    torch.manual_seed(0)
+    networks = [nn.Conv2d(3, 4, 3) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    plain, ours = (torch.optim.Adam(network.parameters(), 0.01) for network in networks)
+    for network, optimizer in zip(networks, (plain, ours), strict=True):
+        network(x).square().mean().backward()
+        optimizer.step()
+    for moments in ours.state.values():
+        moments["step"] = 1
+    ours.param_groups[0]["capturable"] = True  # as a GPU leaves it
+    lay_out(networks[1], ours, CPU_SPEED)
+    assert ours.param_groups[0]["fused"]
+    assert not ours.param_groups[0]["capturable"]
+    for network, optimizer in zip(networks, (plain, ours), strict=True):
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(networks[1].weight.contiguous(), networks[0].weight, rtol=1e-5, atol=1e-6)
+
+
+def test_autocast_keeps_spectral_norm_in_float32() -> None:
+    torch.manual_seed(0)
+    network = Discriminator("dcgan", (1, 28, 28), 4, "spectral")
+    plain = copy.deepcopy(network)
+    called = Autocast(network, CPU)
+    x = torch.randn(4, 1, 28, 28)
+    logits, exact = called(x), plain(x)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.02)
+    assert not torch.equal(logits, exact)
+    for ours, theirs in zip(network.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(ours, theirs), "the singular vectors were rounded to bfloat16"
+
+
+class Tape:
+    """A stand-in for a CUDA graph: replaying runs what was recorded, recording alone runs nothing that counts."""
+
+    def __init__(self, refuse: bool = False) -> None:
+        self.refuse = refuse
+        self.events: list[str] = []
+        self.run: Callable[[], Tensor] | None = None
+        self.result = torch.zeros(5)
+
+    def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
+        self.events.append("warm up")
+        return run()
+
+    def record(self, run: Callable[[], Tensor]) -> Tensor:
+        if self.refuse:
+            raise RuntimeError("operation not permitted when stream is capturing\nlong story")
+        self.events.append("record")
+        self.run = run
+        return self.result
+
+    def replay(self) -> None:
+        assert self.run is not None
+        self.events.append("replay")
+        self.result.copy_(self.run())
+
+
+def trained(start_run: StartRun, name: str, tape: Tape | None) -> Training:
+    training = start_run(name=name, limit=Limit("steps", 14))
+    if tape is not None:
+        training._train = GraphedStep(training._train_step, tape)
+    training.run()
+    return training
+
+
+def test_recorded_steps_are_the_same_steps(start_run: StartRun) -> None:
+    """42 images in batches of 8: the last of an epoch holds 2, and is stepped beside the graph."""
+    tape = Tape()
+    plain, graphed = trained(start_run, "plain", None), trained(start_run, "graphed", tape)
+    assert tape.events == ["warm up"] * WARM_UP + ["record"] + ["replay"] * (14 - 2 - WARM_UP)
+    for ours, theirs in zip(
+        graphed.state.generator.state_dict().values(), plain.state.generator.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert [line["loss_d"] for line in graphed.run_dir.read_log()] == [
+        line["loss_d"] for line in plain.run_dir.read_log()
+    ]
+    ours, theirs = graphed.state.history.state_dict(), plain.state.history.state_dict()
+    assert str(ours) == str(theirs), "a replay must not overwrite the numbers of the step before"
+
+
+def test_what_cannot_be_recorded_goes_on(start_run: StartRun, capsys: pytest.CaptureFixture[str]) -> None:
+    tape = Tape(refuse=True)
+    plain, graphed = trained(start_run, "plain", None), trained(start_run, "graphed", tape)
+    assert tape.events == ["warm up"] * WARM_UP
+    said = capsys.readouterr().err
+    assert said.count("no CUDA graph, going on without: operation not permitted when stream is capturing") == 1
+    assert "long story" not in said
+    for ours, theirs in zip(
+        graphed.state.discriminator.parameters(), plain.state.discriminator.parameters(), strict=True
+    ):
+        assert ours.requires_grad
+        assert torch.equal(ours, theirs)
+
+
+def test_labels_go_into_the_graph() -> None:
+    tape = Tape()
+    step = GraphedStep(lambda real, z, label: torch.stack([real.sum(), z.sum(), label.sum()]).repeat(2)[:5], tape)  # type: ignore[union-attr]
+    for n in range(6):
+        real, z, label = torch.full((2, 1), float(n)), torch.full((2, 1), 2.0 * n), torch.full((2,), n)
+        assert step(real, z, label).tolist()[:3] == [2 * n, 4 * n, 2 * n]
+    assert tape.events[-1] == "replay"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+@pytest.mark.parametrize(("variable", "kept"), [(None, "True"), ("MALLOC_ARENA_MAX", "False")])
+def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None, kept: str) -> None:
+    """In a process of its own: the setting is the whole process's."""
+    program = """
+import ctypes, resource
+from gan_trainer.memory import keep_freed_memory
+print(keep_freed_memory())
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def faults():
+    for _ in range(5):
+        block = libc.malloc(ctypes.c_size_t(64 << 20))
+        ctypes.memset(block, 1, 64 << 20)
+        libc.free(ctypes.c_void_p(block))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+print(faults() - before)
+"""
+    environment = {"PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)} | ({variable: "2"} if variable else {})
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    answer, faults = done.stdout.split()
+    assert answer == kept
+    if kept == "True":
+        assert int(faults) < 1000, "five times 64 MiB were taken from the kernel anew"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_are_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.sys, "platform", platform)
+    assert not memory.keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Musl:
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(name)
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: Musl())
+    assert not memory.keep_freed_memory()
+
+
+def test_images_may_fill_a_third_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_trainer.devices import memory_for_images
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (9 << 30, 16 << 30))
+    assert memory_for_images(CUDA) == 3 << 30
+    assert memory_for_images(CPU) == 2 << 30
+
+
+def test_fast_bf16_asks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or (9, 0))
+    assert speed.fast_bf16(CUDA)
+    assert asked == [CUDA]

@@ -1,0 +1,169 @@
+"""How a training computes: what makes it fast and leaves its mathematics alone.
+
+channels-last  convolutions on (N, H, W, C) in memory: oneDNN and cuDNN have their fastest kernels for it
+fused Adam     one pass over all weights
+amp            convolutions in bfloat16 under autocast; weights, Adam, BatchNorm's statistics and losses stay float32
+compile        torch.compile of both networks
+CUDA graph     a step's kernels launched as one, see `gan_trainer.graphs`
+
+`auto` keeps float32 for the tutorials' presets, which are meant to be exact, and on a CPU, so that every CPU trains the
+same model; elsewhere it takes bfloat16 where the GPU has it in hardware. It compiles nothing: the networks are
+convolutions that run in the same libraries either way, and a CUDA graph already removes the cost of launching them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.optim import Adam
+
+from gan_serve.errors import GanportError
+
+Amp = Literal["auto", "off", "bf16"]
+Compile = Literal["auto", "off", "on"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The choices, `auto` resolved. The default is the plain way: float32, eager, as a network is built."""
+
+    channels_last: bool = False
+    bf16: bool = False
+    compiled: bool = False
+    cuda_graphs: bool = False
+
+    def describe(self) -> str:
+        """For people: "float32, channels-last"."""
+        parts = {
+            "bfloat16" if self.bf16 else "float32": True,
+            "channels-last": self.channels_last,
+            "compiled": self.compiled,
+            "CUDA graph": self.cuda_graphs,
+        }
+        return ", ".join(part for part, chosen in parts.items() if chosen)
+
+
+PLAIN = Speed()
+
+
+def choose(
+    device: torch.device,
+    *,
+    exact: bool,
+    amp: str = "auto",
+    compiled: str = "auto",
+    cuda_graphs: bool = True,
+    ngpu: int = 1,
+) -> Speed:
+    """What `amp` and `compiled` mean on `device`. `exact`: the recipe is a tutorial's, and `auto` keeps it exact.
+
+    Raises `GanportError` for an unknown choice, and for one that cannot work here: bf16 on a GPU without it, compiling
+    without a compiler or for DataParallel.
+    """
+    if amp not in get_args(Amp):
+        raise GanportError(
+            f"--amp must be one of {', '.join(get_args(Amp))}, got {amp!r}", hint="leave it out for auto"
+        )
+    if compiled not in get_args(Compile):
+        raise GanportError(
+            f"--compile must be one of {', '.join(get_args(Compile))}, got {compiled!r}", hint="leave it out for auto"
+        )
+    cuda = device.type == "cuda"
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if amp == "bf16" and cuda and not fast_bf16(device):
+        raise GanportError(
+            "--amp bf16: this GPU computes no bfloat16 in hardware", hint="leave --amp out; bfloat16 came with Ampere"
+        )
+    if compiled == "on":
+        if ngpu > 1:
+            raise GanportError(
+                "--compile on does not go with --ngpu, which is DataParallel", hint="leave one of them out"
+            )
+        check_compiler(device)
+    return Speed(
+        channels_last=True,
+        bf16=amp == "bf16" or (amp == "auto" and cuda and not exact and fast_bf16(device)),
+        compiled=compiled == "on",
+        cuda_graphs=cuda and cuda_graphs and ngpu == 1 and not distributed,
+    )
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether a CUDA device computes bfloat16 in hardware (compute capability 8.0 and above)."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compiles a small function. Raises `GanportError` where that fails, as without a C++ compiler or Triton."""
+    try:
+        trial: Callable[[Tensor], Tensor] = torch.compile(_trial, dynamic=False)
+        trial(torch.ones(8, device=device))
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise GanportError(
+            f"--compile on: torch.compile does not work here: {lines[0]}", hint="leave --compile out to train without"
+        ) from error
+
+
+def _trial(x: Tensor) -> Tensor:
+    return x * 2 + 1
+
+
+def lay_out(network: nn.Module, optimizer: Adam | None, speed: Speed) -> None:
+    """Brings weights, and what Adam remembers of them, into the memory layout of `speed`, and Adam into its fused form.
+
+    The values stay. Restored states come in whatever layout and form their file has, so this follows the restoring:
+    fused Adam walks weights and moments side by side in memory.
+    """
+    network.to(memory_format=torch.channels_last if speed.channels_last else torch.contiguous_format)
+    if optimizer is None:
+        return
+    for group in optimizer.param_groups:
+        on_cuda = bool(group["params"][0].is_cuda)
+        group.update(fused=True, foreach=None, capturable=on_cuda)
+        for weight in group["params"]:
+            remembered = optimizer.state.get(weight, {})
+            for name, value in remembered.items():
+                if name == "step":
+                    remembered[name] = torch.as_tensor(value, dtype=torch.float32, device=weight.device)
+                elif value.stride() != weight.stride():
+                    remembered[name] = torch.empty_like(weight).copy_(value)
+
+
+def as_called(network: nn.Module, speed: Speed, device: torch.device) -> nn.Module:
+    """`network` as the loop calls it: compiled and under autocast where `speed` says so. It shares the weights."""
+    called = network
+    if speed.compiled:
+        called = cast(nn.Module, torch.compile(network, dynamic=False))
+    return Autocast(called, device) if speed.bf16 else called
+
+
+class Autocast(nn.Module):
+    """A network computed in bfloat16 where autocast deems it safe. Its weights, and what it returns, are float32."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network = network
+        self.device_type = device.type
+        for module in network.modules():
+            if isinstance(module, ParametrizationList):  # spectral norm's power iteration
+                module.forward = _in_float32(module.forward, device.type)  # type: ignore[method-assign]
+
+    def forward(self, *inputs: Any) -> Tensor:
+        # Without the cache of cast weights: each is cast once a call, and a CUDA graph must not meet a stale one.
+        with torch.autocast(self.device_type, torch.bfloat16, cache_enabled=False):
+            output: Tensor = self.network(*inputs)
+        return output.float()
+
+
+def _in_float32(forward: Callable[..., Tensor], device_type: str) -> Callable[..., Tensor]:
+    def call(*inputs: Tensor) -> Tensor:
+        with torch.autocast(device_type, enabled=False):
+            return forward(*inputs)
+
+    return call
