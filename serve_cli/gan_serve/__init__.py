@@ -17,8 +17,12 @@ __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
 
 
-def load(path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Generator:
+def load(
+    path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None, *, tf32: bool = False
+) -> Generator:
     """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
+
+    tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity.
 
     What a file without metadata does not say is assumed, with a Python warning for each file. Raises
     `gan_serve.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
@@ -27,7 +31,7 @@ def load(path: str | os.PathLike[str], provider: str = "auto", threads: int | No
 
     from gan_serve import runtimes
 
-    return runtimes.load(path, provider, threads, say=lambda text: warnings.warn(text, stacklevel=4))
+    return runtimes.load(path, provider, threads, tf32=tf32, say=lambda text: warnings.warn(text, stacklevel=4))
 
 
 def __getattr__(name: str) -> Any:

@@ -76,6 +76,9 @@ def generate(
             metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU."
         ),
     ] = "auto",
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.")
+    ] = False,
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Draw the file's golden set again and compare; exit 1 if it differs.")
     ] = False,
@@ -119,7 +122,7 @@ def generate(
         info=info,
         json=json,
     )
-    run_request(request, provider, threads)
+    run_request(request, provider, threads, tf32)
 
 
 def main() -> NoReturn:

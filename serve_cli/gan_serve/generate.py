@@ -12,11 +12,13 @@ from gan_serve.request import Request
 from gan_serve.targets import Kind, Target
 
 
-def run_request(request: Request, provider: str, threads: int | None) -> None:
+def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
     """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
     request.check()
     target = None if request.info or request.selftest else request.target()
-    generator = runtimes.load(request.model, provider, threads, say=lambda text: console.note(f"note: {text}"))
+    generator = runtimes.load(
+        request.model, provider, threads, tf32=tf32, say=lambda text: console.note(f"note: {text}")
+    )
     if request.info:
         _info(request, generator)
     elif request.selftest:

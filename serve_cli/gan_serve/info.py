@@ -9,6 +9,7 @@ from typing import Any
 from gan_serve.classes import describe_classes
 from gan_serve.contract import PREFIX, Contract
 from gan_serve.generator import Generator
+from gan_serve.plan import shorten
 from gan_serve.targets import size_text
 
 
@@ -20,6 +21,7 @@ def info_json(generator: Generator, path: Path) -> dict[str, Any]:
         "size_bytes": path.stat().st_size,
         "sha256": generator.sha256,
         "provider": generator.provider,
+        "cpu_nodes": _cpu_nodes(generator),
         **{key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items()},
     }
 
@@ -43,10 +45,25 @@ def info_text(generator: Generator, path: Path) -> str:
         "proof": _pairs(contract.parity),
         "golden set": f"{len(contract.golden)} images (check them with --selftest)" if contract.golden else "none",
         "assumed": "; ".join(contract.assumptions),
+        "runs on": _runs_on(generator),
     }
     shown = {name: value for name, value in lines.items() if value}
     width = max(map(len, shown))
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+
+
+def _cpu_nodes(generator: Generator) -> list[str] | None:
+    from gan_serve.onnx_generator import OnnxGenerator
+
+    nodes = generator.cpu_nodes() if isinstance(generator, OnnxGenerator) else None
+    return None if nodes is None else list(nodes)
+
+
+def _runs_on(generator: Generator) -> str:
+    nodes = _cpu_nodes(generator)
+    if not nodes or generator.provider == "cpu":
+        return generator.provider
+    return f"{generator.provider}, and on the CPU {len(nodes)} nodes: {shorten(', '.join(nodes))}"
 
 
 def _law(contract: Contract) -> str:

@@ -24,26 +24,35 @@ def load(
     provider: str = "auto",
     threads: int | None = None,
     *,
+    tf32: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Generator:
     """Loads a generator file with the runtime of its suffix.
 
-    say   takes each sentence about what the file does not say and was assumed, and about a provider that "auto" had
-          to pass over; None: silence (the assumptions are in `contract.assumptions` all the same).
+    tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
+    say   takes each sentence about what the file does not say and was assumed, about a provider that "auto" had to
+          pass over, and about what a provider could not do, also while it draws; None: silence (the assumptions are
+          in `contract.assumptions` all the same).
     Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator.
     """
     path = check_model_file(path)
     if path.suffix.lower() == ".onnx":
         from gan_serve.onnx_generator import OnnxGenerator
 
-        generator = OnnxGenerator(path, provider, threads)
+        generator = OnnxGenerator(path, provider, threads, tf32=tf32)
         if say is not None:
             if not generator.ours:
                 say(f"{path.name} has no gan.* metadata; assumed: {'; '.join(generator.contract.assumptions)}")
             for reason in generator.skipped:
                 say(f"auto passed over {reason}")
+            for note in generator.notes:
+                say(note)
+            generator.say = say
         return generator
-    return _other_runtime(path)(path, provider, threads)
+    runtime = _other_runtime(path)
+    if tf32:
+        raise GanportError(f"TF32 is for .onnx models, got {path}", hint="leave --tf32 out")
+    return runtime(path, provider, threads)
 
 
 def _other_runtime(path: Path) -> Callable[[Path, str, int | None], Generator]:

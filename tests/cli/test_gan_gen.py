@@ -324,6 +324,7 @@ def test_info(gen: Gen, classes: Path, tmp_path: Path) -> None:
     assert lines["latent"] == "4 components, normal N(0, 1)"
     assert lines["classes"] == "0 cat, 1 T-shirt, red, 2 7"
     assert lines["golden set"].startswith("3 images")
+    assert lines["runs on"] == "cpu"
     assert names(tmp_path) == []
 
 
@@ -333,6 +334,22 @@ def test_info_as_json_is_the_whole_contract(gen: Gen, model: Path) -> None:
     for key, value in contract.to_metadata().items():
         assert record[key.removeprefix("gan.")] == json.loads(value)
     assert record["size_bytes"] == model.stat().st_size
+    assert (record["provider"], record["cpu_nodes"]) == ("cpu", [])
+
+
+def test_info_names_the_nodes_that_fell_to_the_cpu(gen: Gen, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = OnnxGenerator.__init__
+
+    def on_cuda(self: OnnxGenerator, *arguments: object, **options: object) -> None:
+        load(self, *arguments, **options)  # type: ignore[arg-type]
+        self.provider = "cuda"
+
+    monkeypatch.setattr(OnnxGenerator, "__init__", on_cuda)
+    monkeypatch.setattr(OnnxGenerator, "cpu_nodes", lambda _: ("shape", "gather"))
+    assert "runs on     cuda, and on the CPU 2 nodes: shape, gather\n" in gen("--model", model, "--info")[1]
+    assert json.loads(gen("--model", model, "--info", "--json")[1])["cpu_nodes"] == ["shape", "gather"]
+    monkeypatch.setattr(OnnxGenerator, "cpu_nodes", lambda _: None)
+    assert "runs on     cuda\n" in gen("--model", model, "--info")[1]
 
 
 def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
