@@ -15,12 +15,15 @@ from gan_export.passes.tidy import canonical_names, drop_unused, strip_traces
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 
-PASSES: dict[str, Pass] = {
-    "fold_norms": fold_norms,
+TIDY: dict[str, Pass] = {
     "drop_unused": drop_unused,
     "strip_traces": strip_traces,
     "canonical_names": canonical_names,
 }
+"""Change no number: the stock graph, readable and free of the machine it was made on."""
+
+PASSES: dict[str, Pass] = {"fold_norms": fold_norms} | TIDY
+"""What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.optimise`."""
 
 
 def run_passes(model: onnx.ModelProto, passes: dict[str, Pass] = PASSES) -> tuple[onnx.ModelProto, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 Array = npt.NDArray[np.generic]
+Shape = tuple[int | None, ...]
 
 
 class GraphView:
@@ -21,7 +22,7 @@ class GraphView:
         self.uses = Counter(name for node in self.graph.node for name in node.input if name)
         self.uses.update(output.name for output in self.graph.output)
         self._initialisers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self._ranks: dict[str, int] | None = None
+        self._shapes: dict[str, Shape] | None = None
         self._model = model
 
     def constant(self, name: str) -> Array | None:
@@ -39,15 +40,31 @@ class GraphView:
         """Whether a node makes `name` and exactly one other node, and no output, takes it."""
         return self.uses[name] == 1 and name in self.producer
 
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The node that takes `name`, when it is the only one and `name` is no output of the graph."""
+        if not self.used_once(name):
+            return None
+        return next((node for node in self.graph.node if name in node.input), None)
+
     def rank(self, name: str) -> int | None:
         """The number of dimensions of a value, by ONNX's shape inference; None when that cannot tell."""
-        if self._ranks is None:
-            graph = onnx.shape_inference.infer_shapes(self._model).graph
+        shape = self.shape(name)
+        return None if shape is None else len(shape)
+
+    def shape(self, name: str) -> Shape | None:
+        """The sizes of a value, None for one that is not fixed; None when shape inference cannot tell the rank."""
+        if self._shapes is None:
+            graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
             shaped = [
                 v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")
             ]
-            self._ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in shaped}
-        return self._ranks.get(name)
+            self._shapes = {
+                value.name: tuple(
+                    dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
+                )
+                for value in shaped
+            }
+        return self._shapes.get(name)
 
 
 def has_subgraphs(graph: onnx.GraphProto) -> bool:

@@ -1,0 +1,85 @@
+"""A value on its way through a chain, in one of three layouts, and the ways between them.
+
+NCHW     (batch, channels, height, width), as the graph around the chain has it
+NHWC     (batch, height, width, channels): a convolution's products are then one large matrix product
+PARITY   four NHWC values (batch, height / 2, width / 2, channels): even and odd rows, even and odd columns.
+         `forms.winograd` reads and writes these; between two such layers nothing is interleaved at all.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from gan_export.passes.transposed.builder import Builder
+
+
+class Layout(enum.Enum):
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+    PARITY = "parity"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """`names` of the values: one, or for PARITY four, ordered (row parity, column parity) = 00, 01, 10, 11.
+
+    `height` and `width` are those of the whole image, whatever the layout.
+    """
+
+    names: tuple[str, ...]
+    layout: Layout
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        (only,) = self.names
+        return only
+
+
+def nchw(name: str, channels: int, height: int, width: int) -> Feature:
+    return Feature((name,), Layout.NCHW, channels, height, width)
+
+
+def nhwc(name: str, channels: int, height: int, width: int) -> Feature:
+    return Feature((name,), Layout.NHWC, channels, height, width)
+
+
+def to_layout(b: Builder, x: Feature, layout: Layout) -> Feature:
+    """`x` in `layout`. PARITY needs an even height and width."""
+    if x.layout is layout:
+        return x
+    if x.layout is Layout.PARITY:
+        return to_layout(b, _merge(b, x), layout)
+    if layout is Layout.PARITY:
+        return _split(b, to_layout(b, x, Layout.NHWC))
+    perm = [0, 2, 3, 1] if layout is Layout.NHWC else [0, 3, 1, 2]
+    return Feature((b.op("Transpose", x.name, perm=perm),), layout, x.channels, x.height, x.width)
+
+
+def map_each(b: Builder, x: Feature, op_type: str, inputs: tuple[str, ...], **attributes: object) -> Feature:
+    """An elementwise operator on `x`, which is its first input, layout kept."""
+    names = tuple(b.op(op_type, name, *inputs, **attributes) for name in x.names)
+    return Feature(names, x.layout, x.channels, x.height, x.width)
+
+
+def _split(b: Builder, x: Feature) -> Feature:
+    half_h, half_w, c = x.height // 2, x.width // 2, x.channels
+    names = []
+    for row in b.ops("Split", 2, b.reshape(x.name, -1, half_h, 2, x.width * c), b.ints(1, 1), axis=2):
+        parts = b.ops("Split", 2, b.reshape(row, -1, half_h, half_w, 2, c), b.ints(1, 1), axis=3)
+        names += [b.reshape(part, -1, half_h, half_w, c) for part in parts]
+    return Feature(tuple(names), Layout.PARITY, c, x.height, x.width)
+
+
+def _merge(b: Builder, x: Feature) -> Feature:
+    """Columns side by side are interleaved by a reshape alone: channels are the innermost axis."""
+    rows = [
+        b.reshape(b.op("Concat", even, odd, axis=3), -1, x.height // 2, 1, x.width * x.channels)
+        for even, odd in (x.names[:2], x.names[2:])
+    ]
+    return nhwc(
+        b.reshape(b.op("Concat", *rows, axis=2), -1, x.height, x.width, x.channels), x.channels, x.height, x.width
+    )

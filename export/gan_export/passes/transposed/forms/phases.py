@@ -1,0 +1,48 @@
+"""Each of the s x s phases as a small convolution of its own, interleaved at the end: nothing is multiplied by zero.
+
+Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inputs next to i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gan_export.passes.transposed.builder import Builder
+from gan_export.passes.transposed.feature import Feature, Layout, nchw, to_layout
+from gan_export.passes.transposed.layer import Transposed
+
+Taps = tuple[tuple[int, int], ...]
+
+
+def fits(layer: Transposed) -> bool:
+    return layer.stride > 1 and all(k >= layer.stride for k in layer.kernel)
+
+
+def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:
+    x = to_layout(b, x, Layout.NCHW)
+    s, c = layer.stride, layer.c_out
+    rows, columns = -(-layer.out_height // s), -(-layer.out_width // s)
+    phases = [_phase(b, x.name, layer, row, column, rows, columns) for row in layer.taps(0) for column in layer.taps(1)]
+    # Concatenated as (phase, channel), which DepthToSpace calls DCR.
+    name = b.op("DepthToSpace", b.op("Concat", *phases, axis=1), blocksize=s, mode="DCR")
+    crop = layer.out_height - rows * s, layer.out_width - columns * s
+    return nchw(b.pad(name, (0, 0, 0, 0), (0, 0, *crop)), c, layer.out_height, layer.out_width)
+
+
+def _phase(b: Builder, x: str, layer: Transposed, rows: Taps, columns: Taps, height: int, width: int) -> str:
+    kernel = layer.weight[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
+    groups = layer.groups
+    grouped = kernel.reshape(groups, layer.c_in // groups, layer.c_out // groups, *kernel.shape[2:])
+    weight = grouped.transpose(0, 2, 1, 3, 4).reshape(layer.c_out, layer.c_in // groups, *kernel.shape[2:])
+    begin = -rows[0][1], -columns[0][1]
+    end = height - 1 + rows[-1][1] - (layer.height - 1), width - 1 + columns[-1][1] - (layer.width - 1)
+    cropped = b.pad(x, (0, 0, *(min(v, 0) for v in begin)), (0, 0, *(min(v, 0) for v in end)))
+    return b.op(
+        "Conv",
+        cropped,
+        b.constant(np.ascontiguousarray(weight), layer.weight_name),
+        b.constant(layer.bias),
+        kernel_shape=list(weight.shape[2:]),
+        pads=[max(v, 0) for v in (*begin, *end)],
+        group=groups,
+    )

@@ -1,0 +1,186 @@
+"""What `--optimize` does to a graph: rules, measuring, and upsampling merged with the convolution behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from export.surgery import Array
+from export.test_passes import f32, model_of, run
+from export.test_transposed_forms import TRANSPOSED, chain, counts, transposed
+from gan_export.optimise import optimise
+from gan_export.passes.merge_upsampling import merge_upsampling
+from gan_export.passes.transposed import layers, tune
+from gan_export.passes.transposed.rewrite import fitting
+from gan_export.passes.transposed.rules import for_cpu, for_gpu
+
+rng = np.random.default_rng(3)
+PADS = (1, 1, 1, 1)
+
+
+def resize_and_conv(
+    factor: int = 2,
+    kernel: int = 3,
+    pad: int = 1,
+    groups: int = 1,
+    bias: bool = True,
+    mode: str = "nearest",
+    scales: tuple[float, ...] | None = None,
+    **attributes: Any,
+) -> tuple[onnx.ModelProto, Array]:
+    """x (n, 4, 3, 5) → Resize → Conv → y."""
+    tensors = {
+        "w": f32(6, 4 // groups, kernel, kernel),
+        "scales": np.array(scales or (1, 1, factor, factor), np.float32),
+    }
+    tensors |= {"b": f32(6)} if bias else {}
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} | attributes
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["up"], mode=mode, **how),
+        helper.make_node("Conv", ["up", "w", *["b"] * bias], ["y"], pads=[pad] * 4, group=groups),
+    ]
+    return model_of(nodes, tensors, ("n", 4, 3, 5)), f32(2, 4, 3, 5)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize(("kernel", "pad"), [(1, 0), (3, 0), (3, 1), (3, 2), (5, 2), (4, 1)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_upsampling_and_its_convolution_are_one_transposed_convolution(
+    factor: int, kernel: int, pad: int, groups: int
+) -> None:
+    model, x = resize_and_conv(factor, kernel, pad, groups, bias=bool(rng.integers(2)))
+    merged = merge_upsampling(model)
+    assert counts(merged) == {TRANSPOSED: 1}
+    np.testing.assert_allclose(run(merged, x)[0], run(model, x)[0], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("transformation", "rounding", "merges"),
+    [
+        ("asymmetric", "floor", True),
+        ("half_pixel", "round_prefer_floor", True),
+        ("half_pixel", "round_prefer_ceil", True),
+        ("pytorch_half_pixel", "round_prefer_floor", True),
+        ("asymmetric", "ceil", False),
+        ("asymmetric", "round_prefer_ceil", False),
+        ("align_corners", "round_prefer_floor", False),
+    ],
+)
+def test_only_a_resize_that_repeats_values_is_merged(transformation: str, rounding: str, merges: bool) -> None:
+    model, x = resize_and_conv(coordinate_transformation_mode=transformation, nearest_mode=rounding)
+    merged = merge_upsampling(model)
+    assert (TRANSPOSED in counts(merged)) == merges
+    np.testing.assert_allclose(run(merged, x)[0], run(model, x)[0], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+        {"scales": (1, 1, 2, 3)},
+        {"scales": (1, 1, 1.5, 1.5)},
+        {"scales": (1, 2, 2, 2)},
+        {"kernel": 3, "pad": 3},
+    ],
+)
+def test_any_other_upsampling_stays(given: dict[str, Any]) -> None:
+    if given.get("scales", (1, 1))[1] == 2:
+        model, _ = resize_and_conv(factor=2)
+        next(t for t in model.graph.initializer if t.name == "scales").CopyFrom(
+            onnx.numpy_helper.from_array(np.array([1, 1, 2, 1], np.float32), "scales")
+        )
+    else:
+        model, _ = resize_and_conv(**given)
+    assert merge_upsampling(model) == model
+
+
+def test_an_upsampling_that_somebody_else_sees_stays() -> None:
+    model, _ = resize_and_conv()
+    model.graph.output.append(helper.make_tensor_value_info("up", onnx.TensorProto.FLOAT, None))
+    assert merge_upsampling(model) == model
+
+
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "size", "kernel", "stride", "cpu", "gpu"),
+    [
+        (100, 512, 1, 4, 1, "gemm", "gemm"),
+        (512, 256, 4, 4, 2, "phases", "keep"),
+        (256, 128, 8, 4, 2, "winograd", "keep"),
+        (256, 128, 7, 4, 2, "phases", "keep"),
+        (128, 64, 16, 4, 2, "winograd", "keep"),
+        (64, 3, 32, 4, 2, "keep", "keep"),
+        (32, 16, 64, 4, 2, "keep", "keep"),
+        (32, 32, 4, 4, 2, "keep", "keep"),
+        (1024, 512, 4, 4, 2, "keep", "keep"),
+        (256, 128, 8, 5, 2, "phases", "keep"),
+        (256, 128, 8, 2, 2, "keep", "keep"),
+    ],
+)
+def test_the_rule_knows_the_usual_layers(
+    c_in: int, c_out: int, size: int, kernel: int, stride: int, cpu: str, gpu: str
+) -> None:
+    pads = PADS if kernel == 4 and stride == 2 else (0, 0, 0, 0)
+    model, _ = transposed(c_in, c_out, (size, size), (kernel, kernel), stride, pads, batch=1)
+    (layer,) = layers(model)
+    assert (for_cpu(layer), for_gpu(layer)) == (cpu, gpu)
+
+
+@pytest.mark.parametrize("mode", ["auto", "tune"])
+def test_an_optimised_graph_draws_the_same(mode: Any) -> None:
+    model, x = chain("Relu")
+    changed, names = optimise(model, mode)
+    assert set(names) <= {f"transposed_{form}" for form in ("gemm", "winograd", "phases", "overlap", "subpixel")}
+    np.testing.assert_allclose(run(changed, x)[0], run(model, x)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_none_changes_nothing_and_the_same_graph_gives_the_same_bytes() -> None:
+    model, _ = chain("Relu")
+    assert optimise(model, "none") == (model, ())
+    first, second = (optimise(model, "auto")[0].SerializeToString() for _ in range(2))
+    assert first == second
+
+
+def test_what_was_applied_is_named() -> None:
+    model, _ = chain("Relu")
+    assert optimise(model, "auto")[1] == ("transposed_gemm",)
+    assert optimise(model, "auto", "int8")[1] == ("to_convs",)
+    assert optimise(resize_and_conv()[0], "auto", "fp16")[1] == ("merge_upsampling",)
+
+
+def test_tune_times_every_form_that_fits_and_takes_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that says so: each layer gets the form that was made to look fast, and the whole of those wins."""
+    model, _ = chain("Relu")
+    wanted = {layer.output: fitting(layer)[-1] for layer in layers(model)}
+    seen: list[int] = []
+
+    def pretend(runs: list[object]) -> int:
+        seen.append(len(runs))
+        return 0 if len(seen) > len(wanted) else len(runs) - 1
+
+    monkeypatch.setattr(tune, "_fastest", pretend)
+    assert tune.tuned(model) == wanted
+    assert seen == [len(fitting(layer)) for layer in layers(model)] + [3]
+
+
+def test_tune_keeps_the_graph_as_it_was_where_nothing_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = chain("Relu")
+    monkeypatch.setattr(tune, "_fastest", lambda runs: len(runs) - 1)
+    assert set(tune.tuned(model).values()) == {"keep"}
+
+
+def test_the_faster_of_two_runs_is_found() -> None:
+    calls = [0, 0]
+
+    def slow() -> None:
+        calls[0] += 1
+        sum(range(20_000))
+
+    def fast() -> None:
+        calls[1] += 1
+
+    assert tune._fastest([slow, fast]) == 1
+    assert min(calls) > tune.ROUNDS
