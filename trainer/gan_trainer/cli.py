@@ -15,6 +15,7 @@ from gan_serve.cores import rest_idle_threads
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
 from gan_trainer.cli_eval import eval_command
+from gan_trainer.cli_report import report_command
 from gan_trainer.config import chosen_limit, limit_of
 from gan_trainer.memory import keep_freed_memory
 from gan_trainer.networks import ARCHITECTURES, SIZES
@@ -142,6 +143,7 @@ def train(
       gan-train --data photos/ --preset dcgan64 --out runs/photos
       gan-train --resume --out runs/photos --epochs 20
       gan-train eval --ckpt runs/photos/g.pt
+      gan-train report runs/photos
     """
     if ctx.invoked_subcommand is not None:
         refuse_options(ctx)
@@ -193,6 +195,7 @@ def train(
 
 
 app.command("eval")(eval_command)
+app.command("report")(report_command)
 
 
 def refuse_options(ctx: typer.Context) -> None:

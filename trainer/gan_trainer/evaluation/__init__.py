@@ -9,7 +9,22 @@ results                     `Evaluation`, `Metrics`: frozen, to and from JSON
 docs/evaluation.md says what each number means.
 """
 
-from gan_trainer.evaluation.evaluator import Evaluator, evaluate
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
 
+if TYPE_CHECKING:
+    from gan_trainer.evaluation.evaluator import Evaluator, evaluate
+
 __all__ = ["Evaluation", "Evaluator", "FeaturesInfo", "Metrics", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: results and choices are read where there is no torch.
+    if name in ("Evaluator", "evaluate"):
+        from gan_trainer.evaluation import evaluator
+
+        return getattr(evaluator, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

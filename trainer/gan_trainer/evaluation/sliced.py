@@ -62,7 +62,7 @@ class Sliced:
             corners = rng.integers(0, side - PATCH + 1, (PATCHES, 2))
             parts = []
             for start in range(0, len(pixels_NHWC), IMAGES_AT_ONCE):
-                batch = torch.from_numpy(np.ascontiguousarray(pixels_NHWC[start : start + IMAGES_AT_ONCE]))
+                batch = torch.from_numpy(np.array(pixels_NHWC[start : start + IMAGES_AT_ONCE]))
                 images = laplacian_level(normalise(batch.to(self.device)), level, sides(pixels_NHWC.shape[1]))
                 low, high = np.searchsorted(of_image, (start, start + len(batch)))
                 parts.append(_cut(images, of_image[low:high] - start, corners[low:high]))
