@@ -61,6 +61,40 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
     write_bytes(target, text.encode("utf-8"))
 
 
+class WholeFiles:
+    """Writes many files into one existing folder, each whole or not at all; from several threads at a time.
+
+    As `write_bytes` with sync False (whole when the process dies; a power cut may take the last ones), but without
+    what that looks up for each file anew: a third of its time. What a killed process leaves is hidden, as there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._token = os.urandom(4).hex()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes the file `name` in the folder, over an older one. Raises as `atomic_path` does."""
+        target = os.path.join(self._folder, name)  # noqa: PTH118 (a Path costs as much as the rename)
+        temporary = os.path.join(self._folder, f".{self._token}.{name}")  # noqa: PTH118
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            try:
+                try:
+                    rest = memoryview(data)
+                    while rest:
+                        rest = rest[os.write(handle, rest) :]
+                finally:
+                    os.close(handle)
+                os.replace(temporary, target)  # noqa: PTH105
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)  # noqa: PTH108
+                raise
+        except OSError:
+            with explain_os_errors(Path(target)):
+                raise
+
+
 @contextlib.contextmanager
 def explain_os_errors(target: Path) -> Iterator[None]:
     """Turns the operating system's refusals to write `target` into a `GanportError` with a hint."""

@@ -17,7 +17,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
     request.check()
     target = None if request.info or request.selftest else request.target()
     generator = runtimes.load(
-        request.model, provider, threads, tf32=tf32, say=lambda text: console.note(f"note: {text}")
+        request.model, provider, threads, many=True, tf32=tf32, say=lambda text: console.note(f"note: {text}")
     )
     if request.info:
         _info(request, generator)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gan_serve.ahead import in_order
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
 from gan_serve.latents import latents
@@ -21,20 +23,26 @@ I64 = npt.NDArray[np.int64]
 Feed = tuple[F32, I64 | None]
 """One batch: its latents (n, z_dim), and its labels (n,) or None."""
 
-DEFAULT_BATCH_SIZE = 16
-"""Images per internal batch. Small batches stay in the cache and keep memory flat; the images do not depend on it."""
+BATCH_PIXELS = 16 * 3 * 64 * 64
+MIN_BATCH, MAX_BATCH = 4, 64
+"""See `Generator.batch_size`."""
+
+_LATENTS_AT_ONCE = 256
+"""Latents are cheap by the hundred: of 16, NumPy's calls cost more than what they compute."""
 
 
 class Generator(abc.ABC):
     """A generator that draws images for seeds.
 
     Attributes: `contract` (what the file says of itself), `provider` (the name of what really runs it),
-    `sha256` (hex digest of the file).
+    `sha256` (hex digest of the file), `callers` (how many batches it draws best at a time, each called from a thread
+    of its own; 1 for what is a queue itself, such as a GPU).
     """
 
     contract: Contract
     provider: str
     sha256: str
+    callers: int = 1
 
     @abc.abstractmethod
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
@@ -50,11 +58,22 @@ class Generator(abc.ABC):
     def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
         """`run_pixels` of every feed, in order; each array is the caller's to keep.
 
-        Runtimes override it to overlap what a device does with what the caller does: up to two feeds may be taken
-        ahead of the batch that is yielded, and memory stays flat in their number.
+        `callers` batches are drawn at a time: on a CPU, two batches with a core each need no waiting for each other, as
+        two cores with half a batch do at the end of every operator. Runtimes override it to overlap what a device does
+        with what the caller does: `callers + 1` feeds may be taken ahead of the batch that is yielded, and memory stays
+        flat in their number.
         """
-        for z, label in feeds:
-            yield self.run_pixels(z, label)
+        return in_order(lambda feed: self.run_pixels(*feed), feeds, self.callers)
+
+    def batch_size(self, n: int) -> int:
+        """Images per internal batch for a run of `n`, where none is asked for. The images do not depend on it.
+
+        As many as have `BATCH_PIXELS` values, 4 … 64: 16 of 64x64 RGB. Large images gain nothing from a larger batch,
+        which only needs more memory; small ones are many tiny operators, whose fixed cost a larger batch shares. A
+        short run is shared evenly by `callers`.
+        """
+        most = max(MIN_BATCH, min(MAX_BATCH, BATCH_PIXELS // math.prod(self.contract.image)))
+        return max(1, min(most, -(-n // self.callers)))
 
     def generate(
         self,
@@ -97,26 +116,26 @@ class Generator(abc.ABC):
 
         Checks before the first batch.
         """
-        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        every = Seeds.of(seeds)
+        size = self.batch_size(len(every)) if batch_size is None else batch_size
         if size < 1:
             raise GanportError(f"batch size must be at least 1, got {size}")
-        every = Seeds.of(seeds)
         label_array = None
         if labels is None or np.ndim(labels) == 0:
             self.check_labels(labels, every.array(0, 1))
         else:
             label_array = self._check_label_array(np.asarray(labels), len(every))
         latents(every.array(0, 1), self.contract.z_dim, self.contract.latent, truncation)
-        return self.run_stream(self._feeds_of(every, labels if label_array is None else label_array, truncation, size))
+        given = labels if label_array is None else label_array
 
-    def _feeds_of(
-        self, seeds: Seeds, labels: int | Sequence[int] | I64 | None, truncation: float | None, size: int
-    ) -> Iterator[Feed]:
-        for start in range(0, len(seeds), size):
-            chunk = seeds.array(start, start + size)
-            z = latents(chunk, self.contract.z_dim, self.contract.latent, truncation)
-            given = labels[start : start + size] if isinstance(labels, np.ndarray) else labels
-            yield z, self.check_labels(given, chunk)
+        def latents_of(start: int, stop: int) -> F32:
+            return latents(every.array(start, stop), self.contract.z_dim, self.contract.latent, truncation)
+
+        def labels_of(start: int, stop: int) -> I64 | None:
+            part = given[start:stop] if isinstance(given, np.ndarray) else given
+            return self.check_labels(part, every.array(start, stop))
+
+        return self.run_stream(feeds(len(every), size, latents_of, labels_of))
 
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
@@ -144,3 +163,15 @@ class Generator(abc.ABC):
 def default_labels(seeds: I64, n_classes: int) -> I64:
     """The class of seed s where none is asked for: s mod n_classes, so that any run of seeds shows every class."""
     return seeds % n_classes
+
+
+def feeds(
+    n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], I64 | None]
+) -> Iterator[Feed]:
+    """`n` images in batches of `size`: `latents_of(start, stop)` is asked for some hundreds at a time."""
+    together = size * max(1, _LATENTS_AT_ONCE // size)
+    for first in range(0, n, together):
+        z = latents_of(first, min(first + together, n))
+        for start in range(first, first + len(z), size):
+            stop = min(start + size, first + len(z))
+            yield z[start - first : stop - first], labels_of(start, stop)

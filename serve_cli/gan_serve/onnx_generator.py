@@ -35,7 +35,8 @@ class OnnxGenerator(Generator):
     path        a file, or the bytes of one (then `where` names it in messages)
     provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
     threads     that share one operator; None: every physical core this process may use (`cores.usable_cores`)
-    spin        whether idle threads wait busily while a batch runs: faster. Between batches they never do.
+    spin        whether idle threads wait busily while a batch runs: faster for one batch. Between batches they never
+                do. Off, a stream draws as many batches at a time as there are threads (`callers`): faster for many.
     tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
     cuda_graph  whether cuda replays steady batches as CUDA graphs
     options     provider options of onnxruntime's that come on top of `gan_serve.provider_options`
@@ -79,6 +80,7 @@ class OnnxGenerator(Generator):
         self.skipped = opened.skipped
         self.notes = list(opened.notes)
         self.provider = providers.active(self.session)
+        self.callers = self.threads if self.provider == "cpu" and not spin else 1
         if isinstance(model, str):
             self.sha256 = model_file.sha256_of(Path(model))
         # A run that is not the engine's must neither be captured nor replayed.

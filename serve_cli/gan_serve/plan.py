@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_serve.generator import DEFAULT_BATCH_SIZE, F32, I64, U8, Feed, Generator, default_labels
+from gan_serve.generator import F32, I64, U8, Generator, default_labels, feeds
 from gan_serve.latents import latents
 from gan_serve.seeds import Seeds
 
@@ -83,7 +83,7 @@ class SeedPlan(Plan):
         return default_labels(self.seeds.array(start, stop), self.contract.n_classes)
 
     def stem(self, index: int) -> str:
-        name = f"seed{self.seeds.array(index, index + 1)[0]:06d}"
+        name = f"seed{self.seeds[index]:06d}"
         if len(self.classes):
             name += f"-class{self.classes[index % len(self.classes)]}"
         return name
@@ -93,7 +93,7 @@ class SeedPlan(Plan):
         return text if self.truncation is None else text | {"gan.truncation": f"{self.truncation:g}"}
 
     def text(self, index: int) -> dict[str, str]:
-        text = {"gan.seed": str(self.seeds.array(index, index + 1)[0])} | self.class_text(index)
+        text = {"gan.seed": str(self.seeds[index])} | self.class_text(index)
         return text if self.truncation is None else text | {"gan.truncation": f"{self.truncation:g}"}
 
 
@@ -130,16 +130,10 @@ def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Ite
 
     Raises `GanportError` for a batch size below 1, at once.
     """
-    size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    size = generator.batch_size(plan.n) if batch_size is None else batch_size
     if size < 1:
         raise GanportError(f"batch size must be at least 1, got {size}")
-    return generator.run_stream(_feeds(plan, size))
-
-
-def _feeds(plan: Plan, size: int) -> Iterator[Feed]:
-    for start in range(0, plan.n, size):
-        stop = min(start + size, plan.n)
-        yield plan.latents(start, stop), plan.labels(start, stop)
+    return generator.run_stream(feeds(plan.n, size, plan.latents, plan.labels))
 
 
 def class_label(contract: Contract, label: int) -> str:

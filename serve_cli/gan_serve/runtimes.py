@@ -24,11 +24,13 @@ def load(
     provider: str = "auto",
     threads: int | None = None,
     *,
+    many: bool = False,
     tf32: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Generator:
     """Loads a generator file with the runtime of its suffix.
 
+    many  made for streams of many images, not for the shortest time to one batch (see `OnnxGenerator`'s `spin`)
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
     say   takes each sentence about what the file does not say and was assumed, about a provider that "auto" had to
           pass over, and about what a provider could not do, also while it draws; None: silence (the assumptions are
@@ -39,7 +41,7 @@ def load(
     if path.suffix.lower() == ".onnx":
         from gan_serve.onnx_generator import OnnxGenerator
 
-        generator = OnnxGenerator(path, provider, threads, tf32=tf32)
+        generator = OnnxGenerator(path, provider, threads, spin=not many, tf32=tf32)
         if say is not None:
             if not generator.ours:
                 say(f"{path.name} has no gan.* metadata; assumed: {'; '.join(generator.contract.assumptions)}")

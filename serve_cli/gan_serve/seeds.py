@@ -20,8 +20,8 @@ _MOST_DIGITS = len(str(SEED_LIMIT))
 
 
 class Seeds:
-    """Seeds in order, as parts that are ranges or arrays; repeats are kept. `len`, iteration and `array` are all
-    it has."""
+    """Seeds in order, as parts that are ranges or arrays; repeats are kept. `len`, iteration, one by its number and
+    `array` are all it has."""
 
     def __init__(self, parts: Iterable[range | I64]) -> None:
         """Raises `GanportError` when a seed leaves [0, 2**53)."""
@@ -46,6 +46,13 @@ class Seeds:
     def __iter__(self) -> Iterator[int]:
         for part in self.parts:
             yield from (part if isinstance(part, range) else part.tolist())
+
+    def __getitem__(self, index: int) -> int:
+        """Seed number `index`, from 0. Raises `IndexError` for one that there is not."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"seed number {index} of {len(self)}")
+        part = bisect.bisect_right(self._ends, index)
+        return int(self.parts[part][index - self._ends[part]])
 
     def __str__(self) -> str:
         """The seeds as the command line takes them: "0,4-6,100"."""

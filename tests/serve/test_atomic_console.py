@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from gan_serve import console
-from gan_serve.atomic import atomic_path, write_bytes, write_text
+from gan_serve.atomic import WholeFiles, atomic_path, write_bytes, write_text
 from gan_serve.errors import GanportError, MissingPackageError, ProofError
 from gan_serve.progress import Progress
 
@@ -63,6 +63,49 @@ def test_threads_leave_the_umask_alone(tmp_path: Path) -> None:
     after = os.umask(before)
     assert after == before
     assert len(names(tmp_path)) == 20
+
+
+def test_many_whole_files(tmp_path: Path) -> None:
+    (tmp_path / "3.png").write_bytes(b"old and longer")
+    files = WholeFiles(tmp_path)
+    workers = [threading.Thread(target=files.write, args=(f"{i}.png", b"x" * i)) for i in range(20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {f"{i}.png": b"x" * i for i in range(20)}
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE((tmp_path / "7.png").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_whole_file_takes_several_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:3]))
+    WholeFiles(tmp_path).write("a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_whole_file_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError if code == errno.EIO else GanportError):
+        WholeFiles(tmp_path).write("a", b"new")
+    assert (names(tmp_path), (tmp_path / "a").read_bytes()) == (["a"], b"old")
+
+
+def test_a_whole_file_where_a_folder_stands(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(GanportError, match=r"cannot write .*a: Is a directory"):
+        WholeFiles(tmp_path).write("a", b"new")
+    with pytest.raises(FileNotFoundError):
+        WholeFiles(tmp_path / "gone").write("a", b"new")
+    assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize(

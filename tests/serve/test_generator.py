@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gan_serve
+from gan_serve import runtimes
 from gan_serve.errors import GanportError
+from gan_serve.generator import F32, I64, U8, feeds
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
 from gan_serve.onnx_generator import OnnxGenerator
@@ -27,6 +31,71 @@ def test_generate_through_the_library(model_path: Path) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 25, 1000])
 def test_images_do_not_depend_on_the_batch(generator: OnnxGenerator, batch_size: int) -> None:
     np.testing.assert_array_equal(generator.generate(range(25), batch_size=batch_size), generator.generate(range(25)))
+
+
+def test_many_batches_are_drawn_at_a_time_and_come_in_order(generator: OnnxGenerator, model_path: Path) -> None:
+    many = runtimes.load(model_path, "cpu", 3, many=True)
+    assert (many.callers, runtimes.load(model_path, "cpu", 3).callers) == (3, 1)
+    meeting = threading.Barrier(3, timeout=10)
+
+    class Meets(OnnxGenerator):
+        met = False
+
+        def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+            if not self.met:
+                meeting.wait()  # breaks, after ten seconds, where fewer than three come
+                self.met = True
+            return super().run_pixels(z, label)
+
+    expected = generator.generate(range(50))
+    np.testing.assert_array_equal(Meets(model_path, "cpu", 3, spin=False).generate(range(50), batch_size=4), expected)
+    np.testing.assert_array_equal(many.generate(range(50)), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "n", "callers", "size"),
+    [
+        ((3, 64, 64), 10_000, 1, 16),
+        ((3, 64, 64), 10_000, 4, 16),
+        ((1, 28, 28), 10_000, 2, 64),
+        ((1, 64, 64), 10_000, 2, 48),
+        ((3, 128, 128), 10_000, 2, 4),
+        ((3, 1024, 1024), 10_000, 1, 4),
+        ((3, 64, 64), 25, 1, 16),
+        ((3, 64, 64), 25, 2, 13),
+        ((3, 64, 64), 25, 4, 7),
+        ((3, 64, 64), 1, 4, 1),
+        ((3, 64, 64), 0, 4, 1),
+    ],
+)
+def test_batch_size(
+    generator: OnnxGenerator,
+    image: tuple[int, int, int],
+    n: int,
+    callers: int,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generator, "contract", dataclasses.replace(generator.contract, image=image))
+    monkeypatch.setattr(generator, "callers", callers)
+    assert generator.batch_size(n) == size
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 255, 256, 257, 1000])
+@pytest.mark.parametrize("size", [1, 3, 16, 64, 300])
+def test_feeds_are_every_image_once(n: int, size: int) -> None:
+    asked = []
+
+    def rows(start: int, stop: int) -> F32:
+        asked.append(stop - start)
+        return np.arange(start, stop, dtype=np.float32)[:, None]
+
+    made = list(feeds(n, size, rows, lambda start, stop: np.arange(start, stop)))
+    assert [len(z) for z, _ in made[:-1]] == [size] * (len(made) - 1)
+    assert [z[:, 0].tolist() for z, _ in made] == [label.tolist() for _, label in made if label is not None]
+    assert [value for z, _ in made for value in z[:, 0].tolist()] == list(range(n))
+    assert max(asked, default=0) <= max(256, size)
+    assert len(asked) <= n // 100 + 1
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

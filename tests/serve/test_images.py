@@ -43,6 +43,35 @@ def test_png_carries_text() -> None:
         assert picture.text == {"Software": "ganport", "gan.class": "3 Größe", "gan.name": "猫"}  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("shape", [(7, 64, 64, 3), (40, 28, 28, 1), (3, 300, 200, 3), (1, 1, 1, 1), (0, 8, 8, 3)])
+def test_a_batch_of_pngs_is_each_png(shape: tuple[int, int, int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 5, shape, dtype=np.uint8) * 60
+    chunks = [png.text_chunks({"gan.seed": str(number)}) for number in range(len(pixels))]
+    expected = [encode_png(image, {"gan.seed": str(number)}) for number, image in enumerate(pixels)]
+    assert png.encode_batch(pixels, chunks) == expected
+    for data, image in zip(expected, pixels, strict=True):
+        with Image.open(io.BytesIO(data)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture).reshape(image.shape), image)
+
+
+def test_what_is_foretold_is_the_specifications_paeth() -> None:
+    """Every order and tie of three neighbours, against the specification's own words (section 9.4)."""
+    values = np.array([0, 1, 2, 100, 127, 128, 200, 254, 255], np.uint8)
+    left, upper, corner = (axis.ravel() for axis in np.meshgrid(values, values, values))
+
+    def paeth(a: int, b: int, c: int) -> int:
+        p = a + b - c
+        pa, pb, pc = abs(p - a), abs(p - b), abs(p - c)
+        if pa <= pb and pa <= pc:
+            return a
+        return b if pb <= pc else c
+
+    expected = [paeth(int(a), int(b), int(c)) for a, b, c in zip(left, upper, corner, strict=True)]
+    block = np.zeros((len(left), 2, 2), np.uint8)
+    block[:, 0, 0], block[:, 0, 1], block[:, 1, 0] = corner, upper, left
+    assert png._foretold(block, 1)[:, 0, 0].tolist() == expected
+
+
 @pytest.mark.parametrize("keyword", ["", "k" * 80])
 def test_png_keywords_have_a_length(keyword: str) -> None:
     with pytest.raises(ValueError, match="1 to 79 characters"):

@@ -105,3 +105,14 @@ def test_wrong_counts(seed: int, n: int, message: str) -> None:
 
 def test_count_reaches_the_last_seed() -> None:
     assert list(count_from(2**53 - 2, 2)) == [2**53 - 2, 2**53 - 1]
+
+
+def test_one_seed_by_its_number() -> None:
+    seeds = parse_seeds("9,4-6,100,0")
+    assert [seeds[number] for number in range(len(seeds))] == [9, 4, 5, 6, 100, 0]
+    assert count_from(10**15, 10**12)[10**12 - 1] == 10**15 + 10**12 - 1
+    assert Seeds.of(np.array([3, 1]))[1] == 1
+    assert type(Seeds.of(np.array([3, 1]))[1]) is int
+    for number in (-1, 6):
+        with pytest.raises(IndexError, match=f"seed number {number} of 6"):
+            seeds[number]
