@@ -38,7 +38,7 @@ def resize_and_conv(
         "scales": np.array(scales or (1, 1, factor, factor), np.float32),
     }
     tensors |= {"b": f32(6)} if bias else {}
-    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} | attributes
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "antialias": 0} | attributes
     nodes = [
         helper.make_node("Resize", ["x", "", "scales"], ["up"], mode=mode, **how),
         helper.make_node("Conv", ["up", "w", *["b"] * bias], ["y"], pads=[pad] * 4, group=groups),

@@ -40,7 +40,7 @@ def _factor(view: GraphView, node: onnx.NodeProto) -> int | None:
     if node.op_type != "Resize":
         return None
     given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if given.get("mode", b"nearest") != b"nearest" or given.keys() & {"axes", "antialias"}:
+    if given.get("mode", b"nearest") != b"nearest" or given.get("antialias") or "axes" in given:
         return None
     shapes = view.shape(node.input[0]), view.shape(node.output[0])
     if None in shapes or any(shape is None or len(shape) != 4 for shape in shapes):
