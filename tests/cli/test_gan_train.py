@@ -116,6 +116,21 @@ def test_options_override_the_preset(gan_train: Run) -> None:
     assert checkpoint.training["seed"] == 7
 
 
+def test_the_options_of_a_recipe(gan_train: Run, photos: Path) -> None:
+    options = ("--lr-d", "1e-3", "--n-critic", "2", "--penalty-weight", "5", "--penalty-every", "3")
+    more = ("--data", str(photos), "--size", "28", "--augment", "auto", "--steps", "2", "--out", "r", *TINY)
+    assert gan_train("--preset", "wgan-gp", *options, *more).code == 0
+    recipe = load_generator("r/g.pt").training["recipe"]
+    assert {
+        "lr_g": 1e-4,
+        "lr_d": 1e-3,
+        "n_critic": 2,
+        "penalty_weight": 5.0,
+        "penalty_every": 3,
+    }.items() <= recipe.items()
+    assert recipe["augment"] == "auto"
+
+
 def test_no_ema(gan_train: Run) -> None:
     assert gan_train("--no-ema", "--steps", "1", "--out", "r", *TINY).code == 0
     assert load_generator("r/g.pt").which == "raw"
@@ -180,6 +195,17 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--lr 0", "a learning rate must be a finite number above 0"),
     ("--lr nan", "a learning rate must be a finite number above 0"),
     ("--lr -1", "a learning rate must be a finite number above 0"),
+    ("--lr-d 0", "a learning rate must be a finite number above 0, got 0"),
+    ("--n-critic 0", "n_critic must be at least 1, got 0"),
+    ("--n-critic 2 --preset gan-basic", "2 steps of D for one of G need order d_first"),
+    ("--penalty-weight 1", "penalty none with weight 1"),
+    ("--penalty-weight 0 --preset r3gan", "penalty r1r2 with weight 0"),
+    ("--penalty-weight -1 --preset r3gan", "a penalty's weight must be a finite number from 0, got -1"),
+    ("--penalty-weight nan --preset r3gan", "a penalty's weight must be a finite number from 0, got nan"),
+    ("--penalty-every 0 --preset r3gan", "penalty_every must be at least 1, got 0"),
+    ("--penalty-every 4", "penalty_every without a penalty"),
+    ("--augment rotate", "no augmentation is called 'rotate'"),
+    ("--augment colour", "the augmentation colour is for RGB, the images are grey"),
     ("--seed -1", "--seed must lie in 0 … 2**53 - 1, got -1"),
     ("--seed 9007199254740992", "--seed must lie in"),
     ("--report-every 0", "report_every must be at least 1, got 0"),
@@ -202,7 +228,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--resume --out file.txt", "nothing to resume: no folder file.txt"),
     ("--resume --out done", "done/last.pt cannot be read as a training state"),
     ("--colour", "No such option: --colour"),
-    ("digits", "unexpected extra argument"),
+    ("digits", "no such command 'digits'"),
 ]
 
 
@@ -252,6 +278,9 @@ def test_too_few_pictures(n: int, message: str, gan_train: Run, photos: Path) ->
         ("--width 4", "started with --width 2, asked is --width 4"),
         ("--lr 0.1", "started with --lr 0.0004, asked is --lr 0.1"),
         ("--preset dcgan64", "started with --preset default"),
+        ("--lr-d 0.1", "started with --lr-d 0.0008, asked is --lr-d 0.1"),
+        ("--augment auto", "started with --augment none, asked is --augment auto"),
+        ("--n-critic 2", "started with --n-critic 1, asked is --n-critic 2"),
         ("--conditional", "started with --no-conditional, asked is --conditional"),
         ("--seed 1", "started with --seed 0, asked is --seed 1"),
         ("--data photos", "the run was trained on other data"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,12 +19,11 @@ from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
-from gan_trainer.losses import LOSSES
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import load_networks
 from gan_trainer.steps import d_step
-from trainer.conftest import StartRun, blobs
+from trainer.conftest import TINY, StartRun, blobs
 
 TINY_PRESET = {"width": 2, "z_dim": 8, "batch_size": 6, "report_every": 2, "sample_every": 2}
 
@@ -187,10 +187,11 @@ def test_a_joined_batch_has_the_same_loss_and_gradients() -> None:
     torch.manual_seed(0)
     first = Discriminator("mlp", (1, 28, 28), width=8)
     second = copy.deepcopy(first)
-    real_NCHW, fake_NCHW = torch.randn(6, 1, 28, 28), torch.randn(4, 1, 28, 28)
-    of = LOSSES["hinge"]
-    apart = d_step(first, torch.optim.SGD(first.parameters(), 0.1), real_NCHW, fake_NCHW, of, "sum")
-    joined = d_step(second, torch.optim.SGD(second.parameters(), 0.1), real_NCHW, fake_NCHW, of, "joined")
+    real_NCHW, fake_NCHW = torch.randn(6, 1, 28, 28), torch.randn(6, 1, 28, 28)
+    recipe = dataclasses.replace(TINY, loss="hinge", d_norm="none")
+    apart = d_step(first, torch.optim.SGD(first.parameters(), 0.1), real_NCHW, fake_NCHW, recipe)
+    recipe = dataclasses.replace(recipe, d_loss="joined")
+    joined = d_step(second, torch.optim.SGD(second.parameters(), 0.1), real_NCHW, fake_NCHW, recipe)
     torch.testing.assert_close(apart, joined)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -45,7 +45,7 @@ def test_preset_says_what_its_tutorial_says(name: str) -> None:
 
 
 def test_every_preset_is_a_tutorial_or_the_default() -> None:
-    assert set(PRESETS) == {"default", *TUTORIALS}
+    assert set(PRESETS) == {"default", "wgan-gp", "r3gan", *TUTORIALS}
     assert preset("default").ema_beta is not None
 
 
@@ -79,7 +79,7 @@ def test_unknown_presets_are_told_the_nearest(asked: str, near: str) -> None:
 def test_a_preset_near_nothing_gets_the_list() -> None:
     with pytest.raises(GanportError) as caught:
         preset("zzzz")
-    assert caught.value.hint.startswith("presets: default, gan-basic")
+    assert caught.value.hint.startswith("presets: default, wgan-gp")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,16 @@ def test_a_preset_near_nothing_gets_the_list() -> None:
         ({"order": "both"}, "order must be one of d_first, g_first"),
         ({"d_loss": "max"}, "d_loss must be one of sum, mean"),
         ({"init": "xavier"}, "init must be one of dcgan, torch"),
+        ({"loss": "relativistic", "d_loss": "sum"}, "pairs reals with fakes"),
+        ({"loss": "lsgan"}, "loss must be one of bce, hinge, wasserstein, relativistic"),
+        ({"penalty": "r1r2", "penalty_weight": 1.0, "d_loss": "sum"}, "one pass of D"),
+        ({"penalty": "r1r2", "penalty_weight": 1.0, "d_norm": "batch"}, "joined mixes real and fake"),
+        ({"penalty": "r3", "penalty_weight": 1.0}, "penalty must be one of none, gp, r1, r1r2"),
+        ({"penalty": "gp"}, "penalty gp with weight 0"),
+        ({"penalty_weight": math.inf}, "finite number from 0, got inf"),
+        ({"d_norm": "group"}, "d_norm must be one of batch, spectral, none"),
+        ({"n_critic": 2, "order": "g_first"}, "need order d_first"),
+        ({"augment": "blur"}, "no augmentation is called 'blur'"),
         ({"grid": "pdf"}, "grid must be one of exact, save_image"),
     ],
 )

@@ -7,6 +7,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -235,7 +236,7 @@ class Tape:
 def trained(start_run: StartRun, name: str, tape: Tape | None) -> Training:
     training = start_run(name=name, limit=Limit("steps", 14))
     if tape is not None:
-        training._train = GraphedStep(training._train_step, tape)
+        training._steps[True, False] = GraphedStep(partial(training._train_step, True, False), tape)
     training.run()
     return training
 

@@ -63,6 +63,22 @@ Epochs = Annotated[int | None, typer.Option(metavar="N", help="Train this many p
 Minutes = Annotated[float | None, typer.Option(metavar="N", help="Train for this long in all.")]
 BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Images per step.")]
 Lr = Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate, of both networks.")]
+LrD = Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate of D, where it differs.")]
+NCritic = Annotated[int | None, typer.Option(metavar="N", help="Steps of D for one of G.")]
+PenaltyWeight = Annotated[
+    float | None, typer.Option(metavar="NUMBER", help="Weight of the gradient penalty: λ of wgan-gp, γ of r3gan.")
+]
+PenaltyEvery = Annotated[
+    int | None, typer.Option(metavar="STEPS", help="The gradient penalty only this often, and as many times as heavy.")
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|auto|NAMES",
+        help="What D sees images through: flip, colour, translation, cutout, with commas. auto: translation, cutout, "
+        "and colour for RGB.",
+    ),
+]
 UseEma = Annotated[
     bool | None,
     typer.Option("--ema/--no-ema", help="Export an average of the weights, or the last ones.", show_default=False),
@@ -116,6 +132,11 @@ def train(
     minutes: Minutes = None,
     batch_size: BatchSize = None,
     lr: Lr = None,
+    lr_d: LrD = None,
+    n_critic: NCritic = None,
+    penalty_weight: PenaltyWeight = None,
+    penalty_every: PenaltyEvery = None,
+    augment: Augment = None,
     ema: UseEma = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -166,7 +187,9 @@ def train(
     run, outcome = session.train(
         session.Request(
             data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
-            conditional=conditional, batch_size=batch_size, lr=lr, ema=ema, seed=seed, limit=limit,
+            conditional=conditional, batch_size=batch_size, lr=lr, lr_d=lr_d, n_critic=n_critic,
+            penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema,
+            seed=seed, limit=limit,
             report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
             device=device, ngpu=ngpu, amp=amp,
             compiled=compiled, cuda_graphs=cuda_graphs,

@@ -154,6 +154,8 @@ def check_resume(config: RunConfig, fingerprint: str, asked: dict[str, Any]) -> 
         "preset": recipe.name, "arch": recipe.arch, "size": recipe.size, "channels": recipe.channels,
         "width": recipe.width, "z_dim": recipe.z_dim, "batch_size": recipe.batch_size, "lr": recipe.lr_g,
         "ema": recipe.ema_beta is not None, "seed": config.seed, "conditional": recipe.conditional,
+        "lr_d": recipe.lr_d, "n_critic": recipe.n_critic, "penalty_weight": recipe.penalty_weight,
+        "penalty_every": recipe.penalty_every, "augment": recipe.augment,
     }  # fmt: skip
     for name, value in asked.items():
         if value is not None and value != started[name]:

@@ -8,7 +8,7 @@ BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`)
   all but the first and last, no biases. At 96 the first one has kernel 5 and stride 3.
 
 With `norm` "spectral" there is no BatchNorm; every layer's weight is divided by its largest singular value instead, and
-has a bias (SN-GAN, Miyato et al. 2018, arXiv:1802.05957).
+has a bias (SN-GAN, Miyato et al. 2018, arXiv:1802.05957). With "none" there are biases and nothing else.
 
 With classes it is a projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637): with φ(x) what the last layer
 takes and v_y a learned vector for class y,
@@ -75,14 +75,19 @@ def _projection(last: nn.Module, n_classes: int) -> nn.Module:
 def initialise(network: nn.Module, init: Init) -> None:
     """Draws the weights anew from torch's global generator: DCGAN's law, or (nothing to do) torch's own.
 
-    DCGAN: every convolution N(0, 0.02), every BatchNorm weight N(1, 0.02) with bias 0.
+    DCGAN: every convolution N(0, 0.02), every BatchNorm weight N(1, 0.02) with bias 0. He: the same, but the weights of
+    convolutions that are not transposed and of linear layers N(0, gain² / fan_in), biases 0.
     """
     if init == "torch":
         return
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            # Under spectral norm `weight` is computed: what can be drawn anew is the parameter behind it.
-            name = "parametrizations.weight.original" if is_parametrized(module) else "weight"
+        # Under spectral norm `weight` is computed: what can be drawn anew is the parameter behind it.
+        name = "parametrizations.weight.original" if is_parametrized(module) else "weight"
+        if init == "he" and isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.get_parameter(name), SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.get_parameter(name), 0.0, 0.02)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(module.weight, 1.0, 0.02)
@@ -103,7 +108,7 @@ def _dcgan(image: tuple[int, int, int], width: int, norm: DNorm) -> list[nn.Modu
     steps = DCGAN_STEPS[image[1]]
     layers: list[nn.Module] = []
     channels = image[0]
-    bias = norm == "spectral"
+    bias = norm != "batch"
     # A generator's layer i takes what layer i - 1 made: read backwards, that is what this layer gives.
     for index in range(len(steps) - 1, 0, -1):
         _, kernel, stride, padding = steps[index]

@@ -3,8 +3,9 @@
     θ̄ ← β_t θ̄ + (1 - β_t) θ,    β_t = min(β, (1 + t) / (10 + t))
 
 The ramp β_t keeps the random first weights out of the average: after t updates it reaches back over about t / 9 steps
-at most (as in TensorFlow's ExponentialMovingAverage). BatchNorm's running statistics are averaged the same way, so that
-they fit the averaged weights; counters are copied. Source of the practice: Yazıcı et al. 2019, arXiv:1806.04498.
+at most (as in TensorFlow's ExponentialMovingAverage). t counts the updates of G. BatchNorm's running statistics are
+averaged the same way, so that they fit the averaged weights (copies would describe the last weights' activations);
+counters are copied. Source of the practice: Yazıcı et al. 2019, arXiv:1806.04498.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gan_trainer.batches import Batches
 from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.devices import describe, parallel, send
 from gan_trainer.graphs import CudaRecorder, GraphedStep, Step
+from gan_trainer.noise import draw_noise
 from gan_trainer.progress import Progress, loss_line
 from gan_trainer.rundir import RunDir
 from gan_trainer.speed import PLAIN, Speed, as_called, lay_out
@@ -87,9 +89,8 @@ class Training:
             lay_out(state.ema.module, None, speed)
         self.G = as_called(parallel(state.generator, ngpu), speed, device)
         self.D = as_called(parallel(state.discriminator, ngpu), speed, device)
-        self._train: Step = (
-            GraphedStep(self._train_step, CudaRecorder(device)) if speed.cuda_graphs else self._train_step
-        )
+        self._graphed = speed.cuda_graphs
+        self._steps: dict[tuple[bool, bool], Step] = {}
         self.numbers: dict[str, float] = {}
         self._window: list[Tensor] = []
         self._began = 0.0
@@ -146,20 +147,31 @@ class Training:
     def _step(self) -> None:
         state, recipe = self.state, self.recipe
         real_NCHW = self.batches(state.step)
-        z = send(torch.randn(len(real_NCHW), recipe.z_dim, generator=state.z_rng), self.device)
-        stats = self._train(real_NCHW, z, self.batches.labels(state.step))
-        if state.ema is not None:
-            state.ema.update(state.generator, state.step)
+        noise = send(draw_noise(recipe, len(real_NCHW), state.z_rng), self.device)
+        train = self._step_of_kind(recipe.trains_g(state.step), recipe.penalises(state.step))
+        stats = train(real_NCHW, noise, self.batches.labels(state.step))
+        if state.ema is not None and recipe.trains_g(state.step):
+            state.ema.update(state.generator, state.step // recipe.n_critic)
         self._window.append(stats)
         state.step += 1
         state.images += len(real_NCHW)
         state.seconds = time.monotonic() - self._began
 
-    def _train_step(self, real_NCHW: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
-        state, recipe = self.state, self.recipe
+    def _step_of_kind(self, train_g: bool, penalise: bool) -> Step:
+        """Steps that train G or not, with the penalty or without: each kind is a CUDA graph of its own."""
+        kind = (train_g, penalise)
+        if kind not in self._steps:
+            step: Step = partial(self._train_step, train_g, penalise)
+            self._steps[kind] = GraphedStep(step, CudaRecorder(self.device)) if self._graphed else step
+        return self._steps[kind]
+
+    def _train_step(
+        self, train_g: bool, penalise: bool, real_NCHW: Tensor, noise: Tensor, label: Tensor | None
+    ) -> Tensor:
+        state = self.state
         return train_step(
-            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, z,
-            loss=recipe.loss, order=recipe.order, d_loss=recipe.d_loss, label=label,
+            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, noise,
+            recipe=self.recipe, label=label, train_g=train_g, penalise=penalise,
         )  # fmt: skip
 
     def _after_step(self) -> None:

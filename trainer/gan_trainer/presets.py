@@ -1,4 +1,6 @@
-"""The named recipes: five tutorials, as closely as docs/training.md says, and `default`, our own."""
+"""The named recipes: five tutorials, as closely as docs/training.md says, `default`, our own, and two papers' losses on
+its networks.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +75,44 @@ DEFAULT = Recipe(
     sample_every=250,
 )
 
+WGAN_GP = Recipe(
+    name="wgan-gp",
+    width=32,
+    init="he",
+    d_norm="none",
+    loss="wasserstein",
+    penalty="gp",
+    penalty_weight=10.0,
+    n_critic=5,
+    d_loss="joined",
+    lr_g=1e-4,
+    lr_d=1e-4,
+    betas=(0.0, 0.9),
+    steps=15000,
+    ema_beta=0.999,
+    report_every=500,
+    sample_every=1250,
+)
+
+R3GAN = Recipe(
+    name="r3gan",
+    width=32,
+    init="he",
+    d_norm="none",
+    loss="relativistic",
+    penalty="r1r2",
+    penalty_weight=1.0,
+    d_loss="joined",
+    betas=(0.0, 0.99),
+    steps=3000,
+    ema_beta=0.999,
+    sample_every=250,
+)
+
 PRESETS: dict[str, tuple[Recipe, str]] = {
-    "default": (DEFAULT, "DCGAN, D spectrally normalised, hinge loss, averaged weights"),
+    "default": (DEFAULT, "DCGAN, spectral norm in D, hinge loss, averaged weights"),
+    "wgan-gp": (WGAN_GP, "Wasserstein loss, gradient penalty, 5 steps of D for 1 of G"),
+    "r3gan": (R3GAN, "relativistic loss, penalties on reals and fakes"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
     "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
     "dcgan64": (DCGAN64, "PyTorch's DCGAN tutorial, for CelebA"),

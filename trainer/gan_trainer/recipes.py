@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from gan_serve.errors import GanportError
+from gan_trainer.augmentations import parse_augment
 from gan_trainer.networks import ARCHITECTURES, SIZES
 
-Loss = Literal["bce", "hinge"]
-DNorm = Literal["batch", "spectral"]
+Loss = Literal["bce", "hinge", "wasserstein", "relativistic"]
+Penalty = Literal["none", "gp", "r1", "r1r2"]
+DNorm = Literal["batch", "spectral", "none"]
 Order = Literal["d_first", "g_first"]
 DLoss = Literal["sum", "mean", "joined"]
-Init = Literal["dcgan", "torch"]
+Init = Literal["dcgan", "torch", "he"]
 Grid = Literal["exact", "save_image"]
 
 
@@ -29,10 +31,18 @@ class Recipe:
     arch              "mlp" or "dcgan", see `gan_trainer.networks`
     size, channels    of the images; None: as the data set has them
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
-    init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them
+    init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them;
+                      "he": as "dcgan", but D's weights N(0, gain² / fan_in) (He et al. 2015, arXiv:1502.01852), for a D
+                      without normalisation
     conditional       G and D take the class of an image, where the data have classes
-    d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957)
-    loss              "bce" (non-saturating) or "hinge", see `gan_trainer.losses`
+    d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957),
+                      or "none"
+    loss              "bce" (non-saturating), "hinge", "wasserstein" or "relativistic", see `gan_trainer.losses`
+    penalty           on D's gradient: "none", "gp", "r1" or "r1r2", see `gan_trainer.penalties`
+    penalty_weight    λ of "gp", γ of "r1" and "r1r2" (each counts γ / 2)
+    penalty_every     lazy regularisation: only every this many steps, this many times as heavy
+    n_critic          steps of D for one of G; a step always is one batch of reals for D
+    augment           what D sees images through: "none", "auto" or names, see `gan_trainer.augmentations`
     order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
     d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass;
                       "joined": real + fake in one batch, for a D without BatchNorm
@@ -58,6 +68,11 @@ class Recipe:
     init: Init = "dcgan"
     d_norm: DNorm = "batch"
     loss: Loss = "bce"
+    penalty: Penalty = "none"
+    penalty_weight: float = 0.0
+    penalty_every: int = 1
+    n_critic: int = 1
+    augment: str = "none"
     order: Order = "d_first"
     d_loss: DLoss = "sum"
     lr_g: float = 2e-4
@@ -80,18 +95,21 @@ class Recipe:
         _one_of("init", self.init, get_args(Init))
         _one_of("d_norm", self.d_norm, get_args(DNorm))
         _one_of("loss", self.loss, get_args(Loss))
+        _one_of("penalty", self.penalty, get_args(Penalty))
         _one_of("order", self.order, get_args(Order))
         _one_of("d_loss", self.d_loss, get_args(DLoss))
         _one_of("grid", self.grid, get_args(Grid))
         if self.d_loss == "joined" and self.d_norm == "batch":
             raise GanportError("d_loss joined mixes real and fake in D's BatchNorm", hint="d_norm spectral has none")
+        self._check_penalty()
+        parse_augment(self.augment, self.channels)
         if self.size is not None and self.size not in SIZES:
             raise GanportError(f"no network for size {self.size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
         if self.channels not in (None, 1, 3):
             raise GanportError(
                 f"channels must be 1 (grey) or 3 (RGB), got {self.channels}", hint="leave it out to take the data's own"
             )
-        for name in ("width", "z_dim", "report_every", "sample_every", "n_fixed", "cols"):
+        for name in ("width", "z_dim", "report_every", "sample_every", "n_fixed", "cols", "n_critic", "penalty_every"):
             _at_least(1, name, getattr(self, name))
         _at_least(0, "print_every", self.print_every)
         if self.batch_size < 2:
@@ -113,6 +131,41 @@ class Recipe:
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 _at_least(1, name, getattr(self, name))
+
+    def _check_penalty(self) -> None:
+        if self.loss == "relativistic" and self.d_loss != "joined":
+            raise GanportError(
+                "the relativistic loss pairs reals with fakes", hint="d_loss joined passes them together"
+            )
+        if self.n_critic > 1 and self.order != "d_first":
+            raise GanportError(f"{self.n_critic} steps of D for one of G need order d_first", hint="or n_critic 1")
+        if not (math.isfinite(self.penalty_weight) and self.penalty_weight >= 0):
+            raise GanportError(
+                f"a penalty's weight must be a finite number from 0, got {self.penalty_weight:g}",
+                hint="λ of gp is 10; γ of r1r2 is about 0.1 to 10",
+            )
+        if (self.penalty != "none") != (self.penalty_weight > 0):
+            raise GanportError(
+                f"penalty {self.penalty} with weight {self.penalty_weight:g}",
+                hint="a recipe with a penalty, such as wgan-gp or r3gan, gives it a weight above 0; others have none",
+            )
+        if self.penalty == "none" and self.penalty_every != 1:
+            raise GanportError("penalty_every without a penalty", hint="recipes with one: wgan-gp, r3gan")
+        if self.penalty != "none" and self.d_loss != "joined":
+            raise GanportError("a penalty needs reals and fakes in one pass of D", hint="d_loss joined")
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """The augmentations by name, "auto" resolved for the recipe's channels."""
+        return parse_augment(self.augment, self.channels)
+
+    def trains_g(self, step: int) -> bool:
+        """Whether step number `step` (from 0) trains G: the last of every `n_critic`."""
+        return (step + 1) % self.n_critic == 0
+
+    def penalises(self, step: int) -> bool:
+        """Whether step number `step` (from 0) computes the penalty: the first of every `penalty_every`."""
+        return self.penalty != "none" and step % self.penalty_every == 0
 
     def override(self, **values: Any) -> Recipe:
         """The recipe with every value that is not None put in its place."""

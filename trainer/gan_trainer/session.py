@@ -50,6 +50,11 @@ class Request:
     conditional: bool | None = None
     batch_size: int | None = None
     lr: float | None = None
+    lr_d: float | None = None
+    n_critic: int | None = None
+    penalty_weight: float | None = None
+    penalty_every: int | None = None
+    augment: str | None = None
     ema: bool | None = None
     seed: int | None = None
     limit: Limit | None = None
@@ -68,7 +73,9 @@ class Request:
         """The preset with everything that was asked for in its place. Raises `GanportError` for values out of range."""
         recipe = preset(self.preset or DEFAULT_PRESET).override(
             arch=self.arch, size=self.size, channels=self.channels, width=self.width, z_dim=self.z_dim,
-            conditional=self.conditional, batch_size=self.batch_size, lr_g=self.lr, lr_d=self.lr,
+            conditional=self.conditional, batch_size=self.batch_size, lr_g=self.lr,
+            lr_d=self.lr if self.lr_d is None else self.lr_d, n_critic=self.n_critic, augment=self.augment,
+            penalty_weight=self.penalty_weight, penalty_every=self.penalty_every,
             report_every=self.report_every, sample_every=self.sample_every,
         )  # fmt: skip
         if self.ema is None or self.ema == (recipe.ema_beta is not None):
@@ -178,7 +185,10 @@ def _same_data(request: Request, config: RunConfig) -> ImageDataset:
 
 def _asked(request: Request) -> dict[str, Any]:
     """The settings that a resumed run must share, under their option names."""
-    names = ("preset", "arch", "size", "channels", "width", "z_dim", "batch_size", "lr", "ema", "seed", "conditional")
+    names = (
+        "preset", "arch", "size", "channels", "width", "z_dim", "conditional", "batch_size", "lr", "lr_d", "n_critic",
+        "penalty_weight", "penalty_every", "augment", "ema", "seed",
+    )  # fmt: skip
     return {name: getattr(request, name) for name in names}
 
 

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_trainer.losses import LOSSES, GanLoss, score
-from gan_trainer.recipes import DLoss, Loss, Order
+from gan_trainer.augment import augment
+from gan_trainer.augmentations import columns
+from gan_trainer.losses import LOSSES, score
+from gan_trainer.noise import SIGHTS
+from gan_trainer.penalties import gradient_penalty, squared_norms
+from gan_trainer.recipes import Recipe
 
 STATS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
-"""What a step reports: the two losses, D(x) on reals, D(G(z)) in D's step and in G's. With D first, the second D(G(z))
-sees D's update; with G first, both are the same number."""
+"""What a step reports: the two losses (D's without its penalty), D(x) on reals, D(G(z)) in D's step and in G's. With D
+first, the second D(G(z)) sees D's update; with G first, both are the same number. A step that does not train G takes
+its loss and D(G(z)) from D's step."""
 
 
 def train_step(
@@ -23,26 +28,33 @@ def train_step(
     opt_G: Optimizer,
     opt_D: Optimizer,
     real_NCHW: Tensor,
-    z: Tensor,
+    noise: Tensor,
     *,
-    loss: Loss,
-    order: Order,
-    d_loss: DLoss,
+    recipe: Recipe,
     label: Tensor | None = None,
+    train_g: bool = True,
+    penalise: bool = True,
 ) -> Tensor:
     """One step of D and one of G on the same fakes G(z), drawn once. Returns `STATS`, float32 (5,), on the device.
 
-    `label` int64 (N,) are the classes of the reals. Fakes are drawn of the same ones, so that classes are as frequent
-    among them as in the data.
+    `noise` is what `gan_trainer.noise` draws. `label` int64 (N,) are the classes of the reals; fakes are drawn of the
+    same ones, so that classes are as frequent among them as in the data. Without `train_g` G stays as it is; `penalise`
+    says whether the recipe's penalty is due (`Recipe.trains_g`, `Recipe.penalises`).
     """
-    of = LOSSES[loss]
-    fake_NCHW = G(z, label)
-    if order == "d_first":
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss, label)
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of, label)
+    z, u = noise.tensor_split((recipe.z_dim,), 1)
+    with torch.set_grad_enabled(train_g):
+        fake_NCHW = G(z, label)
+    if recipe.order == "d_first":
+        d_stats = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), recipe, label, u, penalise=penalise)
+        g_stats = g_step(D, opt_G, fake_NCHW, real_NCHW, recipe, label, u) if train_g else None
     else:
-        loss_g, d_g_z2 = g_step(D, opt_G, fake_NCHW, of, label)
-        loss_d, d_x, d_g_z1 = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), of, d_loss, label)
+        g_stats = g_step(D, opt_G, fake_NCHW, real_NCHW, recipe, label, u)
+        d_stats = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), recipe, label, u, penalise=penalise)
+    loss_d, loss_g, d_x, d_g_z1 = d_stats
+    if g_stats is not None:
+        loss_g, d_g_z2 = g_stats
+    else:
+        d_g_z2 = d_g_z1
     return torch.stack((loss_d, loss_g, d_x, d_g_z1, d_g_z2))
 
 
@@ -51,51 +63,109 @@ def d_step(
     opt_D: Optimizer,
     real_NCHW: Tensor,
     fake_NCHW: Tensor,
-    of: GanLoss,
-    d_loss: DLoss,
+    recipe: Recipe,
     label: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """D learns to tell real from fake. Returns (loss, D(x), D(G(z))) before the update.
+    u: Tensor | None = None,
+    *,
+    penalise: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """D learns to tell real from fake. Returns (loss, what G's loss would be, D(x), D(G(z))) before the update.
 
     Reals and fakes pass in batches of their own where "sum" or "mean" says so: BatchNorm sees each alone, as the
     tutorials have it. "joined" passes both at once, for a D without BatchNorm: the same loss as "sum", one pass.
     """
+    of = LOSSES[recipe.loss]
     opt_D.zero_grad()
-    if d_loss == "joined":
-        both = None if label is None else torch.cat((label, label))
-        logits = D(torch.cat((real_NCHW, fake_NCHW)), both)
-        real_logits, fake_logits = logits.split((len(real_NCHW), len(fake_NCHW)))
-        loss = of.d_real(real_logits) + of.d_fake(fake_logits)
-        loss.backward()
-        opt_D.step()
-        return loss.detach(), score(real_logits), score(fake_logits)
-    real_logits = D(real_NCHW, label)
-    loss_real = of.d_real(real_logits)
-    if d_loss == "sum":
-        loss_real.backward()
-    fake_logits = D(fake_NCHW, label)
-    loss_fake = of.d_fake(fake_logits)
-    if d_loss == "sum":
-        loss_fake.backward()  # the gradients add up
-        loss = loss_real + loss_fake
+    if recipe.d_loss == "joined":
+        loss, real_logits, fake_logits = _joined(D, real_NCHW, fake_NCHW, recipe, label, u, penalise=penalise)
     else:
-        loss = (loss_real + loss_fake) / 2
-        loss.backward()
+        real_logits = D(_seen(real_NCHW, recipe, u, 0), label)
+        loss_real = of.d_real(real_logits)
+        if recipe.d_loss == "sum":
+            loss_real.backward()
+        fake_logits = D(_seen(fake_NCHW, recipe, u, 1), label)
+        loss_fake = of.d_fake(fake_logits)
+        if recipe.d_loss == "sum":
+            loss_fake.backward()  # the gradients add up
+            loss = loss_real + loss_fake
+        else:
+            loss = (loss_real + loss_fake) / 2
+            loss.backward()
     opt_D.step()
-    return loss.detach(), score(real_logits), score(fake_logits)
+    real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
+    return (
+        loss.detach(),
+        of.g_of(fake_logits, real_logits if of.paired else None),
+        score(real_logits),
+        score(fake_logits),
+    )
+
+
+def _joined(
+    D: nn.Module,
+    real_NCHW: Tensor,
+    fake_NCHW: Tensor,
+    recipe: Recipe,
+    label: Tensor | None,
+    u: Tensor | None,
+    *,
+    penalise: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One pass of reals and fakes, and the penalty where it is due. Returns (loss without penalty, logits of each)."""
+    n = len(real_NCHW)
+    penalty = recipe.penalty if penalise else "none"
+    both_NCHW = torch.cat((real_NCHW, fake_NCHW))
+    both_NCHW.requires_grad_(penalty in ("r1", "r1r2"))
+    seen_NCHW = both_NCHW
+    if recipe.augmentations:
+        halves = both_NCHW.split(n)
+        seen_NCHW = torch.cat([_seen(half, recipe, u, sight) for sight, half in enumerate(halves)])
+    logits = D(seen_NCHW, None if label is None else torch.cat((label, label)))
+    real_logits, fake_logits = logits.split(n)
+    loss = total = LOSSES[recipe.loss].d_of(real_logits, fake_logits)
+    weight = recipe.penalty_weight * recipe.penalty_every
+    if penalty == "gp":
+        assert u is not None
+        real_seen, fake_seen = seen_NCHW.split(n)
+        total = loss + weight * gradient_penalty(D, real_seen, fake_seen, u[:, -1], label)
+    elif penalty != "none":
+        r1, r2 = (norms.mean() for norms in squared_norms(logits, both_NCHW).split(n))
+        total = loss + weight / 2 * (r1 + r2 if penalty == "r1r2" else r1)
+    total.backward()
+    return loss, real_logits, fake_logits
 
 
 def g_step(
-    D: nn.Module, opt_G: Optimizer, fake_NCHW: Tensor, of: GanLoss, label: Tensor | None = None
+    D: nn.Module,
+    opt_G: Optimizer,
+    fake_NCHW: Tensor,
+    real_NCHW: Tensor,
+    recipe: Recipe,
+    label: Tensor | None = None,
+    u: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """G learns to be taken for real. Returns (loss, D(G(z))) before the update."""
+    of = LOSSES[recipe.loss]
     opt_G.zero_grad()
     D.requires_grad_(False)  # D only passes the gradient on: its own would be thrown away
     try:
-        logits = D(fake_NCHW, label)
-        loss = of.g(logits)
+        logits = D(_seen(fake_NCHW, recipe, u, 2), label)
+        real_logits = None
+        if of.paired:
+            with torch.no_grad():
+                real_logits = D(_seen(real_NCHW, recipe, u, 3), label)
+        loss = of.g_of(logits, real_logits)
         loss.backward()
     finally:
         D.requires_grad_(True)
     opt_G.step()
     return loss.detach(), score(logits)
+
+
+def _seen(images_NCHW: Tensor, recipe: Recipe, u: Tensor | None, sight: int) -> Tensor:
+    """The images as D sees them: through the recipe's augmentations, by the random numbers of this sight."""
+    names = recipe.augmentations
+    if not names:
+        return images_NCHW
+    assert u is not None
+    return augment(images_NCHW, u[:, : SIGHTS * columns(names)].chunk(SIGHTS, 1)[sight], names)
