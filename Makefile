@@ -3,6 +3,7 @@
 #   make test    the test suite
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
 #   make docs    write docs/cli.md anew from the commands' --help
+#   make test-openvino   the tests of a second provider, in an environment with OpenVINO (Linux, Windows)
 # PYTHON names the interpreter (3.11 or newer), VENV the environment, PIP_ARGS goes to every pip install.
 
 VENV ?= .venv
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test check lint docs clean
+.PHONY: demo test test-openvino check lint docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -38,6 +39,18 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# onnxruntime-openvino and onnxruntime own the same module: it needs an environment of its own.
+OPENVINO_VENV ?= .venv-openvino
+$(OPENVINO_VENV)/.ganport-installed: pyproject.toml
+	$(PYTHON) -m venv $(OPENVINO_VENV)
+	$(OPENVINO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+		'onnxruntime-openvino>=1.24' openvino numpy pillow typer onnx pytest
+	$(OPENVINO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -e .
+	@touch $@
+
+test-openvino: $(OPENVINO_VENV)/.ganport-installed
+	$(OPENVINO_VENV)/bin/python -m pytest tests/serve/test_openvino_real.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,4 +63,4 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(OPENVINO_VENV) $(DEMO) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -58,7 +58,9 @@ def open_session(model: str | bytes, where: str, provider: str, settings: Settin
                 raise model_file.explain_load_error(where, error) from error
             reason = " ".join(str(error).split())
         else:
-            if providers.active(opened.session) == name:
+            if _takes_nothing(opened.session):
+                reason = "it takes none of the model's nodes"
+            elif providers.active(opened.session) == name:
                 if settings.tf32 and name not in TF32_PROVIDERS:
                     raise GanportError(f"TF32 is for cuda and tensorrt, auto chose {name}", hint="leave --tf32 out")
                 return replace(opened, skipped=tuple(skipped))
@@ -84,6 +86,18 @@ def cpu_nodes(session: Any) -> tuple[str, ...] | None:
         return None
     on_cpu = [graph for graph in subgraphs if graph.ep_name == providers.PROVIDERS["cpu"]]
     return tuple(node.name or node.op_type for graph in on_cpu for node in graph.get_nodes())
+
+
+def _takes_nothing(session: Any) -> bool:
+    """Whether every node runs on the CPU, as far as is known: a session on another provider in name only."""
+    if providers.active(session) == "cpu":
+        return False
+    try:
+        subgraphs = session.get_provider_graph_assignment_info()
+    except Exception:
+        return False
+    with_nodes = {graph.ep_name for graph in subgraphs if graph.get_nodes()}
+    return with_nodes == {providers.PROVIDERS["cpu"]}
 
 
 def _open_cuda(model: str | bytes, settings: Settings) -> Opened:

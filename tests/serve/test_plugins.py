@@ -176,6 +176,19 @@ def test_a_session_on_a_plugin(plugin: Plugin, model_path: Path, monkeypatch: py
     assert plugin.given == [([plugin.devices[0]], given)]
 
 
+def test_a_provider_that_takes_no_node_is_a_silent_cpu(
+    plugin: Plugin, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin.devices = [Device("OpenVINOExecutionProvider", "CPU")]
+    onnxruntime = providers.import_onnxruntime()
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: Options(plugin))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", PluginSession)
+    only_cpu = PluginSession.get_provider_graph_assignment_info(None)[1:]  # type: ignore[arg-type]
+    monkeypatch.setattr(PluginSession, "get_provider_graph_assignment_info", lambda _: only_cpu)
+    with pytest.raises(GanportError, match=r"openvino .* does not run here: it takes none of the model's nodes"):
+        OnnxGenerator(model_path, "openvino")
+
+
 def test_nodes_on_the_cpu(generator: OnnxGenerator) -> None:
     assert generator.cpu_nodes() == ()
     silent = types.SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"])

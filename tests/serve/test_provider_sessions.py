@@ -68,6 +68,9 @@ class Machine:
             def get_providers(self) -> list[str]:
                 return [name, "CPUExecutionProvider"]
 
+            def get_provider_graph_assignment_info(self) -> list[Any]:
+                return [types.SimpleNamespace(ep_name=name, get_nodes=lambda: ["all of them"])]
+
             def run(self, outputs: Any, feeds: Any, run_options: Any = None) -> Any:
                 machine.runs.append(run_options)
                 return real.run(outputs, feeds)

@@ -34,6 +34,9 @@ class FakeSession:
     def get_providers(self) -> list[str]:
         return list(self._active)
 
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return [types.SimpleNamespace(ep_name=self._active[0], get_nodes=lambda: ["all of them"])]
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
