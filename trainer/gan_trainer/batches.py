@@ -14,6 +14,8 @@ from torch import Tensor
 from gan_serve.errors import GanportError
 from gan_trainer.devices import memory_for_images, send
 
+WHOLE = slice(None)
+
 
 class Batches:
     """The batches of a data set, in the order of `seed`. `labels` are the classes of the images, where G takes them.
@@ -55,15 +57,15 @@ class Batches:
         if pixels_NHWC.nbytes <= resident_limit_bytes:
             self._resident = torch.tensor(pixels_NHWC, device=device)
 
-    def __call__(self, step: int) -> Tensor:
-        """The batch of step number `step` (from 0): float32 (n, C, H, W) in [-1, 1], on the device."""
-        return self.take(self.indices(step))
+    def __call__(self, step: int, part: slice = WHOLE) -> Tensor:
+        """The batch of step number `step` (from 0), or its `part`: float32 (n, C, H, W) in [-1, 1], on the device."""
+        return self.take(self.indices(step)[part])
 
-    def labels(self, step: int) -> Tensor | None:
-        """The classes of that batch's images: int64 (n,), on the device; None without classes."""
+    def labels(self, step: int, part: slice = WHOLE) -> Tensor | None:
+        """The classes of those images: int64 (n,), on the device; None without classes."""
         if self._labels is None:
             return None
-        return send(self._labels[self.indices(step)], self.device)
+        return send(self._labels[self.indices(step)[part]], self.device)
 
     def indices(self, step: int) -> Tensor:
         """Which images the batch of step number `step` holds: int64 (n,), on the CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,14 @@ from gan_serve.latents import SEED_LIMIT
 from gan_trainer.cli_eval import eval_command
 from gan_trainer.cli_report import report_command
 from gan_trainer.config import chosen_limit, limit_of
+from gan_trainer.launch import launched, read_launch, run_job
 from gan_trainer.memory import keep_freed_memory
 from gan_trainer.networks import ARCHITECTURES, SIZES
 from gan_trainer.presets import PRESETS
+
+if TYPE_CHECKING:
+    from gan_trainer.loop import Outcome
+    from gan_trainer.rundir import RunDir
 
 NAME = "gan-train"
 
@@ -180,21 +185,30 @@ def train(
     except ImportError as error:
         raise MissingPackageError("torch", "train", "gan-train") from error
     from gan_trainer import session
+    from gan_trainer.devices import resolve
+    from gan_trainer.distributed import join
 
+    launch = read_launch()
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    run, outcome = session.train(
-        session.Request(
-            data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
-            conditional=conditional, batch_size=batch_size, lr=lr, lr_d=lr_d, n_critic=n_critic,
-            penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema,
-            seed=seed, limit=limit,
-            report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
-            device=device, ngpu=ngpu, amp=amp,
-            compiled=compiled, cuda_graphs=cuda_graphs,
-        )
+    request = session.Request(
+        data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
+        conditional=conditional, batch_size=batch_size, lr=lr, lr_d=lr_d, n_critic=n_critic,
+        penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema,
+        seed=seed, limit=limit,
+        report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
+        device=device, ngpu=ngpu, amp=amp,
+        compiled=compiled, cuda_graphs=cuda_graphs,
     )  # fmt: skip
+    with join(launch, resolve(device, ngpu, None if launch is None else launch.local_rank)) as peers:
+        run, outcome = session.train(request, peers=peers)
+        # Inside: torchrun ends all processes as soon as one has ended with an exit code.
+        return print_outcome(run, outcome, as_json)
+
+
+def print_outcome(run: RunDir, outcome: Outcome, as_json: bool) -> int:
+    """Says how a training ended. Returns the exit code."""
     if outcome.interrupted:
         console.note(f"interrupted at step {outcome.step}, saved")
         console.note(f"hint: go on with {NAME} --resume --out {shlex.quote(str(run.path))}")
@@ -254,4 +268,10 @@ def presets_table() -> str:
 def main() -> None:
     """The entry point."""
     rest_idle_threads()
+    if launched():
+        run_job(app, NAME)
     console.run(app, NAME)
+
+
+if __name__ == "__main__":  # torchrun -m gan_trainer.cli
+    main()

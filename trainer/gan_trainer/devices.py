@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from gan_serve.errors import GanportError
 
 
-def resolve(name: str, ngpu: int = 1) -> torch.device:
+def resolve(name: str, ngpu: int = 1, process: int | None = None) -> torch.device:
     """The device called `name`: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:1".
 
+    `process` numbers the processes of a distributed job on this host: each takes the CUDA device of its number.
     Raises `GanportError` when it is not there, or when `ngpu` devices are asked for and there are fewer.
     """
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -25,6 +26,24 @@ def resolve(name: str, ngpu: int = 1) -> torch.device:
         )
     if kind == "cuda" and int(index or 0) >= present:
         raise GanportError(f"no device {name}, there {_count(present)}", hint=f"the last is cuda:{present - 1}")
+    if process is not None:
+        if ngpu > 1:
+            raise GanportError(
+                f"--ngpu {ngpu} shares a batch inside one process, torchrun among several: they exclude each other",
+                hint=f"leave --ngpu out: torchrun --nproc-per-node {ngpu} …",
+            )
+        if kind == "cpu":
+            return torch.device("cpu")
+        if index:
+            raise GanportError(
+                f"--device {name} names one device, torchrun gives each process its own", hint="say --device cuda"
+            )
+        if process >= present:
+            raise GanportError(
+                f"process {process} of this host has no device of its own, there {_count(present)}",
+                hint=f"say torchrun --nproc-per-node {present}, or --device cpu",
+            )
+        return torch.device("cuda", process)
     if ngpu > 1:
         if kind == "cpu":
             raise GanportError(f"--ngpu {ngpu} needs CUDA devices, training runs on the CPU", hint="leave --ngpu out")

@@ -11,6 +11,7 @@ weighted by its share. So the losses are those of one process, up to the roundin
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -149,7 +150,7 @@ def join(launch: Launch | None, device: torch.device) -> Iterator[Peers]:
         if not _lost(error):
             raise
         raise JobError(
-            f"another process of the job is gone ({str(error).splitlines()[0]})",
+            f"another process of the job is gone ({_cause(error)})",
             hint="torchrun reports which one and how it ended; what was saved goes on with --resume, "
             "on as many processes as you like",
         ) from error
@@ -181,3 +182,9 @@ def _lost(error: RuntimeError) -> bool:
     """Whether torch.distributed could not reach the others."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(sign in text for sign in ("gloo", "nccl", "connection", "socket"))
+
+
+def _cause(error: RuntimeError) -> str:
+    """The few words of torch's message that say what happened."""
+    found = re.search(r"connection \w+ by peer|broken pipe|timed out|timeout", str(error), re.IGNORECASE)
+    return found[0].lower() if found else str(error).splitlines()[0]

@@ -28,6 +28,7 @@ from gan_trainer import pictures
 from gan_trainer.batches import Batches
 from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.devices import describe, parallel, send
+from gan_trainer.distributed import Peers
 from gan_trainer.graphs import CudaRecorder, GraphedStep, Step
 from gan_trainer.noise import draw_noise
 from gan_trainer.progress import Progress, loss_line
@@ -40,6 +41,9 @@ from gan_trainer.stop import StopRequest
 PICTURE_SHARE = 0.05
 """Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
 
+
+SIGNAL_GRACE_S = 5.0
+"""In a distributed job, further signals within this time count for the first."""
 
 SAVE_EVERY_S = 60.0
 """A kill -9 costs at most this time, on machines where a report takes long to come."""
@@ -70,6 +74,7 @@ class Training:
         ngpu: int = 1,
         speed: Speed = PLAIN,
         progress: Progress | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.state = state
         self.config = state.config
@@ -83,12 +88,13 @@ class Training:
             channels_last=speed.channels_last and self.recipe.arch != "mlp",
         )  # fmt: skip
         self.progress = progress or Progress()
+        self.peers = peers or Peers()
         lay_out(state.generator, state.optimizer_g, speed)
         lay_out(state.discriminator, state.optimizer_d, speed)
         if state.ema is not None:
             lay_out(state.ema.module, None, speed)
-        self.G = as_called(parallel(state.generator, ngpu), speed, device)
-        self.D = as_called(parallel(state.discriminator, ngpu), speed, device)
+        self.G = as_called(self.peers.wrap(parallel(state.generator, ngpu), device), speed, device)
+        self.D = as_called(self.peers.wrap(parallel(state.discriminator, ngpu), device), speed, device)
         self._graphed = speed.cuda_graphs
         self._steps: dict[tuple[bool, bool], Step] = {}
         self.numbers: dict[str, float] = {}
@@ -109,15 +115,19 @@ class Training:
         last.pt are then still there.
         """
         try:
-            with StopRequest() as stop:
-                self._start()
-                while not stop.requested and not self.reached:
+            with StopRequest(SIGNAL_GRACE_S if self.peers.joined else 0.0) as stop:
+                if self.peers.leads:
+                    self._start()
+                while (ends := self.peers.agree(stop.requested, self.reached)) == (False, False):
                     self._step()
-                    self._after_step()
-                self._end(stop.requested)
+                    if self.peers.leads:
+                        self._after_step()
+                interrupted, _ = ends
+                if self.peers.leads:
+                    self._end(interrupted)
         finally:
             self.progress.close()
-        return Outcome(self.state.step, self.state.images, self.state.seconds / 60, self.numbers, stop.requested)
+        return Outcome(self.state.step, self.state.images, self.state.seconds / 60, self.numbers, interrupted)
 
     @property
     def reached(self) -> bool:
@@ -146,15 +156,19 @@ class Training:
 
     def _step(self) -> None:
         state, recipe = self.state, self.recipe
-        real_NCHW = self.batches(state.step)
-        noise = send(draw_noise(recipe, len(real_NCHW), state.z_rng), self.device)
+        n = len(self.batches.indices(state.step))
+        part = self.peers.share(n)
+        real_NCHW = self.batches(state.step, part)
+        noise = send(draw_noise(recipe, n, state.z_rng)[part], self.device)
         train = self._step_of_kind(recipe.trains_g(state.step), recipe.penalises(state.step))
-        stats = train(real_NCHW, noise, self.batches.labels(state.step))
-        if state.ema is not None and recipe.trains_g(state.step):
-            state.ema.update(state.generator, state.step // recipe.n_critic)
-        self._window.append(stats)
+        stats = train(real_NCHW, noise, self.batches.labels(state.step, part))
+        stats = self.peers.mean(stats)
+        if self.peers.leads:
+            if state.ema is not None and recipe.trains_g(state.step):
+                state.ema.update(state.generator, state.step // recipe.n_critic)
+            self._window.append(stats)
         state.step += 1
-        state.images += len(real_NCHW)
+        state.images += n
         state.seconds = time.monotonic() - self._began
 
     def _step_of_kind(self, train_g: bool, penalise: bool) -> Step:

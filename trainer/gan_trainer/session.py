@@ -22,11 +22,12 @@ from gan_serve.errors import GanportError, JobError, MissingPackageError
 from gan_trainer.config import Limit, RunConfig, check_resume, limit_of
 from gan_trainer.data import ImageDataset, open_dataset
 from gan_trainer.devices import describe, resolve
+from gan_trainer.distributed import Peers
 from gan_trainer.loop import Outcome, Training
 from gan_trainer.presets import TUTORIALS, preset
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
-from gan_trainer.rundir import RunDir, default_name, newest, next_free
+from gan_trainer.rundir import FollowedRun, RunDir, default_name, newest, next_free
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
 
@@ -83,23 +84,27 @@ class Request:
         return dataclasses.replace(recipe, ema_beta=DEFAULT_EMA_BETA if self.ema else None)
 
 
-def train(request: Request, progress: Progress | None = None) -> tuple[RunDir, Outcome]:
+def train(request: Request, progress: Progress | None = None, peers: Peers | None = None) -> tuple[RunDir, Outcome]:
     """Trains as asked, from the start or from where a run stopped. Returns the run's folder and how it ended.
 
-    Raises `GanportError` for input that cannot be trained with, `JobError` when the training fails.
+    Every process of a distributed job calls it, with the `peers` it has joined. A job that torchrun has restarted goes
+    on with its run. Raises `GanportError` for input that cannot be trained with, `JobError` when the training fails.
     """
     check_packages()
-    device = resolve(request.device, request.ngpu)
+    peers = peers or Peers()
+    device = resolve(request.device, request.ngpu, peers.local_rank if peers.joined else None)
+    if peers.restarted_run is not None:
+        request = dataclasses.replace(request, resume=True, out=peers.restarted_run)
     with torch.random.fork_rng(devices=[]), explain_memory():
-        return (_resumed if request.resume else _fresh)(request, device, progress)
+        return (_resumed if request.resume else _fresh)(request, device, progress, peers)
 
 
-def _fresh(request: Request, device: torch.device, progress: Progress | None) -> tuple[RunDir, Outcome]:
+def _fresh(request: Request, device: torch.device, progress: Progress | None, peers: Peers) -> tuple[RunDir, Outcome]:
     recipe = request.recipe()
     if request.out is not None:
-        RunDir(request.out).check_free()
+        _run_dir(request.out, peers).check_free()
     data = request.data or DEFAULT_DATA
-    dataset = open_dataset(data, size=recipe.size, channels=recipe.channels, root=request.root)
+    dataset = peers.in_turn(lambda: open_dataset(data, size=recipe.size, channels=recipe.channels, root=request.root))
     recipe = recipe.override(size=dataset.size, channels=dataset.channels)
     config = RunConfig(
         data=data,
@@ -111,8 +116,10 @@ def _fresh(request: Request, device: torch.device, progress: Progress | None) ->
         limit=request.limit or limit_of(recipe),
         class_names=dataset.class_names,
     )
-    run = RunDir(request.out or next_free(RUNS / default_name(dataset.name, recipe.arch, dataset.size)))
-    speed = _speed(request, recipe, device)
+    base = RUNS / default_name(dataset.name, recipe.arch, dataset.size)
+    run = _run_dir(peers.said(lambda: request.out or next_free(base)), peers)
+    _check_same_images(config, peers)
+    speed = _speed(request, recipe, device, peers)
     state = TrainState.fresh(config, device)
     training = Training(
         state,
@@ -123,23 +130,25 @@ def _fresh(request: Request, device: torch.device, progress: Progress | None) ->
         ngpu=request.ngpu,
         speed=speed,
         progress=progress,
+        peers=peers,
     )
     run.check_free()
     with run.lock():
         run.start(config.to_json())
+        peers.remember(run.path)
         _introduce(training, request.ngpu)
         return run, training.run()
 
 
-def _resumed(request: Request, device: torch.device, progress: Progress | None) -> tuple[RunDir, Outcome]:
-    run = RunDir(request.out or _newest_run(request))
-    if not run.path.is_dir():
+def _resumed(request: Request, device: torch.device, progress: Progress | None, peers: Peers) -> tuple[RunDir, Outcome]:
+    run = _run_dir(peers.said(lambda: request.out or _newest_run(request)), peers)
+    if peers.leads and not run.path.is_dir():
         raise GanportError(
             f"nothing to resume: no folder {run.path}", hint="start it without --resume, or name its --out"
         )
     with run.lock():
-        config, content = read_last(run.last)
-        dataset = _same_data(request, config)
+        config, content = peers.said(lambda: read_last(run.last))
+        dataset = peers.in_turn(lambda: _same_data(request, config))
         check_resume(config, dataset.fingerprint, _asked(request))
         config = dataclasses.replace(
             config,
@@ -147,7 +156,7 @@ def _resumed(request: Request, device: torch.device, progress: Progress | None) 
             limit=request.limit or config.limit,
             recipe=config.recipe.override(report_every=request.report_every, sample_every=request.sample_every),
         )
-        speed = _speed(request, config.recipe, device)
+        speed = _speed(request, config.recipe, device, peers)
         state = TrainState.fresh(config, device)
         state.restore(content, str(run.last))
         training = Training(
@@ -159,16 +168,34 @@ def _resumed(request: Request, device: torch.device, progress: Progress | None) 
             ngpu=request.ngpu,
             speed=speed,
             progress=progress,
+            peers=peers,
         )
+        peers.remember(run.path)
         if training.reached:
             console.note(
                 f"nothing left to do: {run.path} has {state.step} steps in {state.seconds / 60:.1f} minutes, "
                 f"the limit is {config.limit}"
             )
         run.rewind(state.step)
-        write_text(run.config, json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n")
+        if peers.leads:
+            write_text(run.config, json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n")
         _introduce(training, request.ngpu)
         return run, training.run()
+
+
+def _run_dir(path: Path, peers: Peers) -> RunDir:
+    return RunDir(path) if peers.leads else FollowedRun(path)
+
+
+def _check_same_images(config: RunConfig, peers: Peers) -> None:
+    """Raises `GanportError` when this process reads other images than process 0 does."""
+    first = peers.said(lambda: config.fingerprint)
+    if first != config.fingerprint:
+        raise GanportError(
+            f"process {peers.rank} reads other images from {config.data} than process 0: their digest is "
+            f"{config.fingerprint[:12]}…, expected {first[:12]}…",
+            hint="give every host the same data",
+        )
 
 
 def _newest_run(request: Request) -> Path:
@@ -192,13 +219,15 @@ def _asked(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names}
 
 
-def _speed(request: Request, recipe: Recipe, device: torch.device) -> Speed:
+def _speed(request: Request, recipe: Recipe, device: torch.device, peers: Peers) -> Speed:
+    if peers.joined and request.compiled == "on":
+        raise GanportError("--compile on does not go with torchrun yet", hint="leave it out: auto compiles nothing")
     return choose(
         device,
         exact=recipe.name in TUTORIALS,
         amp=request.amp,
         compiled=request.compiled,
-        cuda_graphs=request.cuda_graphs,
+        cuda_graphs=request.cuda_graphs and not peers.joined,
         ngpu=request.ngpu,
     )
 
@@ -209,6 +238,8 @@ def _introduce(training: Training, ngpu: int) -> None:
     kind = "RGB" if spec.image[0] == 3 else "grey"
     classes = f" in {config.n_classes} classes" if config.n_classes else ""
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
+    if training.peers.joined:
+        device = f"{training.peers.world} processes on {device}"
     console.note(
         f"{config.data_name}: {config.n_images:,} {kind} images of {spec.image[1]}x{spec.image[2]}{classes}; "
         f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
