@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gan_serve import __version__, console
+from gan_serve.quick_command import QuickCommand
 
 app = console.new_app("")
 
@@ -26,7 +27,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def generate(
     model: Annotated[
         Path, typer.Option("--model", "-m", metavar="FILE", help="The generator: .onnx, or .ts with torch.")
@@ -67,7 +68,7 @@ def generate(
         int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second (default 20 a seed).")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Images per run (default 16). Speed and memory only.")
+        int | None, typer.Option(metavar="N", help="Images per run (default: 4 to 64, by their size). Speed only.")
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads (default: every core).")] = None,
     provider: Annotated[

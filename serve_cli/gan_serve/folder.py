@@ -45,14 +45,19 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
     def write(part: tuple[int, U8]) -> int:
         start, pixels_NHWC = part
         encoded = encode(start, pixels_NHWC)
-        if start == 0:
-            require_room(folder, plan.n * sum(map(len, encoded)) // len(encoded), f"{plan.n} images")
         for index, data in enumerate(encoded, start):
             files.write(f"{plan.stem(index)}.png", data)
         return len(encoded)
 
+    def parts() -> Iterator[tuple[int, U8]]:
+        for start, pixels_NHWC in _numbered(batches):
+            if start == 0:  # before any file is written
+                sizes = [len(data) for data in encode(0, pixels_NHWC[:4])]
+                require_room(folder, plan.n * sum(sizes) // len(sizes), f"{plan.n} images")
+            yield start, pixels_NHWC
+
     try:
-        written = in_order(write, _numbered(batches), usable_cores())
+        written = in_order(write, parts(), usable_cores())
         with Progress(plan.n, "drawing") as progress, contextlib.closing(written):
             for done in written:
                 progress.update(done)
