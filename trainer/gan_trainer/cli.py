@@ -116,6 +116,9 @@ ReportEvery = Annotated[
     int | None, typer.Option(metavar="STEPS", help="A line in log.jsonl, g.pt and last.pt this often.")
 ]
 SampleEvery = Annotated[int | None, typer.Option(metavar="STEPS", help="A picture of the fixed latents this often.")]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write losses and samples for TensorBoard too, to FOLDER/tensorboard.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
 
 
@@ -154,6 +157,7 @@ def train(
     root: Root = None,
     report_every: ReportEvery = None,
     sample_every: SampleEvery = None,
+    tensorboard: Tensorboard = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a GAN on images; the generator to export is FOLDER/g.pt.
@@ -198,7 +202,7 @@ def train(
         penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema,
         seed=seed, limit=limit,
         report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
-        device=device, ngpu=ngpu, amp=amp,
+        device=device, ngpu=ngpu, amp=amp, tensorboard=tensorboard,
         compiled=compiled, cuda_graphs=cuda_graphs,
     )  # fmt: skip
     with join(launch, resolve(device, ngpu, None if launch is None else launch.local_rank)) as peers:

@@ -37,6 +37,7 @@ from gan_trainer.speed import PLAIN, Speed, as_called, lay_out
 from gan_trainer.state import TrainState
 from gan_trainer.steps import STATS, train_step
 from gan_trainer.stop import StopRequest
+from gan_trainer.tensorboard import Board
 
 PICTURE_SHARE = 0.05
 """Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
@@ -97,6 +98,7 @@ class Training:
         self.D = as_called(self.peers.wrap(parallel(state.discriminator, ngpu), device), speed, device)
         self._graphed = speed.cuda_graphs
         self._steps: dict[tuple[bool, bool], Step] = {}
+        self.board: Board | None = None
         self.numbers: dict[str, float] = {}
         self._window: list[Tensor] = []
         self._began = 0.0
@@ -127,6 +129,8 @@ class Training:
                     self._end(interrupted)
         finally:
             self.progress.close()
+            if self.board is not None:
+                self.board.close()
         return Outcome(self.state.step, self.state.images, self.state.seconds / 60, self.numbers, interrupted)
 
     @property
@@ -217,16 +221,17 @@ class Training:
         state = self.state
         images_before, then = self._last_report
         images_per_s = (state.images - images_before) / max(time.monotonic() - then - self._aside, 1e-9)
-        self.run_dir.append_log(
-            {
-                "step": state.step,
-                "epoch": round(state.step / self.batches.per_epoch, 4),
-                "images": state.images,
-                **self.numbers,
-                "images_per_s": round(images_per_s, 1),
-                "minutes": round(state.seconds / 60, 3),
-            }
-        )
+        line = {
+            "step": state.step,
+            "epoch": round(state.step / self.batches.per_epoch, 4),
+            "images": state.images,
+            **self.numbers,
+            "images_per_s": round(images_per_s, 1),
+            "minutes": round(state.seconds / 60, 3),
+        }
+        self.run_dir.append_log(line)
+        if self.board is not None:
+            self.board.report(line)
         self._save()
         if self._printed != state.step:
             self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
@@ -302,6 +307,8 @@ class Training:
         images_NCHW = pictures.draw_fixed(self.state.exported, self.recipe.n_fixed, self.recipe.cols)
         target = self.run_dir.sample(self.state.step)
         pictures.save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
+        if self.board is not None:
+            self.board.sample(self.state.step, target)
 
     def _draw_pictures(self) -> None:
         """losses.png, progress.webp and real_vs_fake.png anew."""

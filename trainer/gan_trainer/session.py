@@ -30,6 +30,7 @@ from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import FollowedRun, RunDir, default_name, newest, next_free
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
+from gan_trainer.tensorboard import Board, check_tensorboard
 
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "default"
@@ -66,6 +67,7 @@ class Request:
     root: Path | None = None
     device: str = "auto"
     ngpu: int = 1
+    tensorboard: bool = False
     amp: str = "auto"
     compiled: str = "auto"
     cuda_graphs: bool = True
@@ -91,6 +93,8 @@ def train(request: Request, progress: Progress | None = None, peers: Peers | Non
     on with its run. Raises `GanportError` for input that cannot be trained with, `JobError` when the training fails.
     """
     check_packages()
+    if request.tensorboard:
+        check_tensorboard()
     peers = peers or Peers()
     device = resolve(request.device, request.ngpu, peers.local_rank if peers.joined else None)
     if peers.restarted_run is not None:
@@ -137,6 +141,7 @@ def _fresh(request: Request, device: torch.device, progress: Progress | None, pe
         run.start(config.to_json())
         peers.remember(run.path)
         _introduce(training, request.ngpu)
+        _watch(training, request)
         return run, training.run()
 
 
@@ -180,6 +185,7 @@ def _resumed(request: Request, device: torch.device, progress: Progress | None, 
         if peers.leads:
             write_text(run.config, json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n")
         _introduce(training, request.ngpu)
+        _watch(training, request)
         return run, training.run()
 
 
@@ -230,6 +236,12 @@ def _speed(request: Request, recipe: Recipe, device: torch.device, peers: Peers)
         cuda_graphs=request.cuda_graphs and not peers.joined,
         ngpu=request.ngpu,
     )
+
+
+def _watch(training: Training, request: Request) -> None:
+    """Opens TensorBoard's events where they are asked for; one process of a job writes them."""
+    if request.tensorboard and training.peers.leads:
+        training.board = Board(training.run_dir.path, training.state.step)
 
 
 def _introduce(training: Training, ngpu: int) -> None:

@@ -29,6 +29,7 @@ INNER_SIDE = 32
 BATCH_SIZE = 128
 IMAGES_SEEN = 160_000
 EPOCHS = (2, 20)
+LEAST_STEPS = 200
 LR = 3e-3
 WEIGHT_DECAY = 0.01
 LABEL_SMOOTHING = 0.05
@@ -38,7 +39,7 @@ MIN_IMAGES = 20
 
 CONFIGURATION = {
     "version": 1, "width": WIDTH, "features": FEATURES, "inner_side": INNER_SIDE, "batch_size": BATCH_SIZE,
-    "images_seen": IMAGES_SEEN, "epochs": EPOCHS, "lr": LR, "weight_decay": WEIGHT_DECAY, "seed": 0,
+    "images_seen": IMAGES_SEEN, "epochs": EPOCHS, "least_steps": LEAST_STEPS, "lr": LR, "weight_decay": WEIGHT_DECAY, "seed": 0,
     "label_smoothing": LABEL_SMOOTHING, "shift": SHIFT, "max_test": MAX_TEST,
 }  # fmt: skip
 """All that decides the weights beside the data: part of the key that a trained classifier is kept under."""
@@ -102,8 +103,8 @@ def train_classifier(
             hint="--features swd needs no classifier",
         )
     rows, tests = split(len(pixels_NHWC))
-    epochs = int(np.clip(round(IMAGES_SEEN / len(rows)), *EPOCHS))
     per_epoch = -(-len(rows) // BATCH_SIZE)
+    epochs = max(int(np.clip(round(IMAGES_SEEN / len(rows)), *EPOCHS)), -(-LEAST_STEPS // per_epoch))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Classifier(pixels_NHWC.shape[3], pixels_NHWC.shape[1], n_classes).to(device)

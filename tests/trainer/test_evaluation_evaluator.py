@@ -1,0 +1,321 @@
+"""Evaluations: classifier and its cache, reference and floor, classes, and every input that does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError, JobError, MissingPackageError
+from gan_serve.generator import F32, I64, U8, Generator
+from gan_trainer.build import build
+from gan_trainer.checkpoint import GeneratorCheckpoint
+from gan_trainer.data import ImageDataset
+from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
+from gan_trainer.evaluation.classifier import split
+from gan_trainer.evaluation.classifier_cache import classifier_for, weights_hash
+from gan_trainer.evaluation.features import choose
+from gan_trainer.evaluation.inception import InceptionFeatures
+from gan_trainer.evaluation.sources import ModuleGenerator, open_model
+from gan_trainer.networks import network_spec
+from trainer.conftest import CPU, blobs
+from trainer.shapes import bars, shapes
+
+DATA = shapes(240)
+
+
+class Painter(Generator):
+    """A conditional generator of the same discs and bars; names say which class is which."""
+
+    def __init__(self, names: tuple[str, ...] = ("disc", "bar"), n_classes: int = 2, size: int = 28) -> None:
+        self.contract = Contract(z_dim=4, image=(1, size, size), n_classes=n_classes, class_names=names)
+        self.provider = "numpy"
+        self.sha256 = "0" * 64
+        self.asked: list[int] = []
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        assert label is not None
+        self.asked += label.tolist()
+        seed = int(abs(float(z[0, 0])) * 1e6)
+        size = self.contract.height
+        both = {"disc": blobs(len(z), size, 1, seed), "bar": bars(len(z), size, 1, seed)}
+        names = self.contract.class_names or ("disc", "bar")
+        pixels = np.stack([both[names[kind]][i] for i, kind in enumerate(label)])
+        return (pixels.transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32), pixels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_training() -> Iterator[None]:
+    """These shapes need no 200 steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan_trainer.evaluation.classifier.LEAST_STEPS", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def evaluator(cache: Path) -> Evaluator:
+    return Evaluator(DATA, device=CPU, cache_dir=cache, on_note=lambda _: None)
+
+
+def test_real_images_score_like_the_floor_and_noise_does_not(evaluator: Evaluator) -> None:
+    assert evaluator.info.id == "classifier"
+    assert evaluator.info.accuracy == 1
+    others = shapes(120, seed=5).pixels_NHWC
+    good, floor = evaluator.measure(others), evaluator.floor
+    bad = evaluator.measure(np.random.default_rng(0).integers(0, 256, others.shape, np.uint8))
+    assert good.frechet is not None
+    assert floor.frechet is not None
+    assert bad.frechet is not None
+    assert good.frechet < 10 * floor.frechet
+    assert bad.frechet > 10 * good.frechet
+    assert bad.coverage == 0
+    assert good.coverage is not None
+    assert good.coverage > 0.7
+    assert good.class_shares == pytest.approx((0.5, 0.5), abs=0.05)
+
+
+def test_the_reference_itself_is_at_distance_zero_in_any_order(evaluator: Evaluator) -> None:
+    images = DATA.pixels_NHWC[evaluator.reference[::-1]]
+    assert evaluator.distance(images) == pytest.approx(0, abs=1e-4)
+    assert evaluator.measure(images).recall == 1
+
+
+def test_a_lost_class_is_seen(evaluator: Evaluator) -> None:
+    found = evaluator.measure(blobs(120, 28, 1, seed=9))
+    assert found.recall is not None
+    assert found.recall < 0.6
+    assert found.class_shares[1] < 0.05
+
+
+def test_a_conditional_model_is_asked_for_the_datas_classes_by_name(evaluator: Evaluator) -> None:
+    painter = Painter(names=("bar", "disc"))  # its own numbering is the other way round
+    found = evaluator.evaluate(painter, seed=3)
+    assert found.metrics.label_accuracy == pytest.approx(1, abs=0.05)
+    assert found.floor.label_accuracy == pytest.approx(1, abs=0.05)
+    assert found.seed == 3
+    assert np.mean(painter.asked) == pytest.approx(0.5, abs=0.1)
+
+
+def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "on_note", (notes := []).append)
+    painter = Painter(names=())
+    painter.contract = dataclasses.replace(painter.contract, class_names=("bar", "disc"))
+    labels = evaluator.labels_for(dataclasses.replace(painter.contract, class_names=()))
+    assert labels is not None
+    images = evaluator.draw(painter, 0, labels)
+    found = evaluator.measure(images, labels)
+    assert found.label_accuracy == pytest.approx(0, abs=0.05)
+    assert found.class_accuracies == pytest.approx((0, 0), abs=0.1)
+    assert found.coverage is not None
+    assert found.coverage > 0.7
+    evaluator.labels_for(dataclasses.replace(painter.contract, class_names=("a", "b")))
+    assert notes == ["the model's classes have other names than the data's: taken in their order"]
+
+
+def test_json_reads_back(evaluator: Evaluator) -> None:
+    found = evaluator.evaluate(Painter())
+    assert Evaluation.from_json(json.loads(found.dumps())) == found
+    for wrong in ({}, [], None, {"ganport_eval": 2}, {"ganport_eval": 1}):
+        with pytest.raises(GanportError):
+            Evaluation.from_json(wrong)
+
+
+def test_modules_and_checkpoints_are_sources(evaluator: Evaluator) -> None:
+    spec = network_spec("dcgan", 28, 1, width=2, z_dim=4)
+    module = build(spec).train()
+    found = evaluator.evaluate(module)
+    assert module.training, "its mode is put back"
+    again = evaluator.evaluate(GeneratorCheckpoint(spec, module.state_dict(), training={"steps": 7}))
+    assert again.metrics == found.metrics
+    assert again.model["steps"] == 7
+    assert evaluator.distance(module) == found.metrics.frechet
+
+
+def test_nan_is_an_error() -> None:
+    module = build(network_spec("dcgan", 28, 1, width=2, z_dim=4))
+    with torch.no_grad():
+        next(module.parameters()).fill_(float("nan"))
+    with pytest.raises(JobError, match="NaN"):
+        ModuleGenerator(module).run(np.zeros((1, 4), np.float32))
+
+
+def test_without_labels_it_is_swd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_trainer.evaluation.sliced.PATCHES", 1024)
+    data = shapes(120, labelled=False)
+    found = evaluate(shapes(60, seed=3).pixels_NHWC, data, device="cpu", on_note=lambda _: None)
+    assert found.features.id == "swd"
+    assert found.metrics.frechet is None
+    assert found.metrics.distance == found.metrics.sliced_mean
+    worse = evaluate(np.zeros((60, 28, 28, 1), np.uint8), data, device="cpu", on_note=lambda _: None)
+    assert worse.metrics.distance > 3 * found.metrics.distance
+
+
+@pytest.mark.parametrize(("n", "n_floor"), [(None, 60), (40, 40), (100, 60), (300, 60)])
+def test_how_many_images(n: int | None, n_floor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_trainer.evaluation.sliced.PATCHES", 512)
+    measure = Evaluator(shapes(120, labelled=False), n=n, device="cpu")
+    found = measure.evaluate(np.zeros((50, 28, 28, 1), np.uint8))
+    assert (found.n, found.n_real, found.n_floor) == (50, min(n or 60, 120), n_floor)
+
+
+def test_the_floor_shares_no_image_with_its_reference() -> None:
+    measure = Evaluator(shapes(121, labelled=False), device="cpu")
+    first, second = measure._halves
+    assert not set(first) & set(second)
+    assert np.array_equal(first, measure.reference)
+
+
+def test_labels_are_those_held_out_and_go_round(evaluator: Evaluator, cache: Path) -> None:
+    labels = evaluator.labels_for(Painter().contract)
+    assert DATA.labels is not None
+    assert np.array_equal(np.sort(labels), np.sort(DATA.labels[evaluator._halves[1]]))
+    many = Evaluator(DATA, n=500, device=CPU, cache_dir=cache, on_note=lambda _: None)
+    assert len(many.labels_for(Painter().contract)) == 500
+
+
+def test_features_follow_from_the_data() -> None:
+    assert choose("auto", DATA) == "classifier"
+    assert choose("auto", shapes(60, labelled=False)) == "swd"
+    assert choose("swd", DATA) == "swd"
+    with pytest.raises(GanportError, match="no features are called 'vgg'"):
+        choose("vgg", DATA)
+
+
+def test_classifier_is_trained_once_and_kept(tmp_path: Path) -> None:
+    data = shapes(60)
+    notes: list[str] = []
+    before = torch.get_rng_state()
+    first = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [note.split()[0] for note in notes] == ["training", "classifier"]
+    second = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
+    assert len(notes) == 2
+    assert weights_hash(second.network) == weights_hash(first.network)
+    (kept,) = (tmp_path / "evaluators").iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])
+    third = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
+    assert "does not read" in notes[2]
+    assert weights_hash(third.network) == weights_hash(first.network), "the same data, the same classifier"
+    other = classifier_for(shapes(60, seed=1), CPU, cache_dir=tmp_path, on_note=notes.append)
+    assert weights_hash(other.network) != weights_hash(first.network)
+    assert len(list((tmp_path / "evaluators").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    notes: list[str] = []
+    classifier_for(shapes(40), CPU, cache_dir=tmp_path / "file", on_note=notes.append)
+    assert notes[-1].startswith("the classifier is not kept: cannot write")
+
+
+def test_the_test_images_are_not_trained_on() -> None:
+    rows, tests = split(1000)
+    assert (len(rows), len(tests)) == (900, 100)
+    assert not set(rows) & set(tests)
+    assert len(split(200_000)[1]) == 10_000
+
+
+def _with(data: ImageDataset = DATA, **options: Any) -> None:
+    Evaluator(data, **{"device": "cpu", **options})
+
+
+WRONG = [
+    (lambda _: _with(shapes(40)), "at least 64 real images, the data hold 40"),
+    (lambda _: _with(n=31), "at least 32 images, got 31"),
+    (lambda _: _with(batch_size=0), "batch size must be at least 1"),
+    (lambda _: _with(features="fid"), "no features are called 'fid'"),
+    (lambda _: _with(device="tpu"), "unknown device 'tpu'"),
+    (lambda _: _with(shapes(80, labelled=False), features="classifier"), "shapes has no labels"),
+    (lambda e: e.evaluate(np.zeros((50, 32, 32, 1), np.uint8)), "the images are 32x32 with 1 channels, the data 28x28"),
+    (lambda e: e.evaluate(np.zeros((50, 28, 28, 3), np.uint8)), "with 3 channels"),
+    (lambda e: e.evaluate(np.zeros((50, 28, 28, 1), np.float32)), "must be uint8"),
+    (lambda e: e.evaluate(np.zeros((28, 28, 1), np.uint8)), "must be uint8"),
+    (lambda e: e.evaluate(np.zeros((31, 28, 28, 1), np.uint8)), "at least 32 images, got 31"),
+    (lambda e: e.distance(np.zeros((50, 32, 32, 1), np.uint8)), "the images are 32x32"),
+    (lambda e: e.evaluate(Painter(size=32)), "the images are 32x32"),
+    (lambda e: e.evaluate(Painter(names=(), n_classes=3)), "the model has 3 classes, shapes has 2"),
+    (lambda _: Evaluator(shapes(80, labelled=False), device="cpu").evaluate(Painter()), "shapes has no labels"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_wrong_input(call: Any, message: str, evaluator: Evaluator) -> None:
+    with pytest.raises(GanportError) as refused:
+        call(evaluator)
+    assert message in str(refused.value)
+    assert refused.value.hint or "batch size" in message
+
+
+def test_a_provider_for_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "g.pt").write_bytes(b"")
+    with pytest.raises(GanportError, match="--provider is for exported files"):
+        open_model(tmp_path / "g.pt", device=CPU, provider="cuda")
+
+
+def test_inception_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(MissingPackageError) as refused:
+        _with(features="inception")
+    assert "ganport[inception]" in refused.value.hint
+    assert "--features swd" in refused.value.hint
+
+
+def stub_fidelity(monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
+    """torch-fidelity as far as we call it: 2048 random projections in place of Inception."""
+
+    class Extractor(torch.nn.Module):
+        def __init__(self, name: str, features_list: list[str]) -> None:
+            super().__init__()
+            assert (name, features_list) == ("inception-v3-compat", ["2048"])
+            if fail is not None:
+                raise fail
+            self.register_buffer("axes", torch.randn(3, 2048, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            assert images.dtype == torch.uint8
+            assert images.shape[1] == 3
+            return (images.float().mean((2, 3)) @ self.axes,)
+
+    module = types.ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    module.FeatureExtractorInceptionV3 = Extractor  # type: ignore[attr-defined]
+    module.URL_INCEPTION_V3 = "example/weights.pth"  # type: ignore[attr-defined]
+    package = types.ModuleType("torch_fidelity")
+    package.feature_extractor_inceptionv3 = module  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch_fidelity", package)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def test_inception_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub_fidelity(monkeypatch)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "weights.pth").write_bytes(b"weights")
+    notes: list[str] = []
+    measure = Evaluator(DATA, "inception", n=40, device="cpu", on_note=notes.append)
+    assert (measure.info.id, measure.info.hash) == ("inception", hashlib.sha256(b"weights").hexdigest()[:12])
+    assert "far too large" in notes[0]
+    features, classes = InceptionFeatures(CPU)(DATA.pixels_NHWC, np.arange(50))
+    assert features.shape == (50, 2048)
+    assert classes is None
+
+
+def test_inception_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_fidelity(monkeypatch, OSError("no network"))
+    with pytest.raises(GanportError, match="Inception's weights cannot be had: no network") as refused:
+        _with(features="inception")
+    assert "weights.pth" in refused.value.hint
