@@ -16,8 +16,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _Job(Generic[T, R]):
-    """One item on its way through a thread."""
+class Job(Generic[T, R]):
+    """One item on its way through a thread: one thread calls `do`, another `wait`."""
 
     def __init__(self, item: T) -> None:
         self._item = item
@@ -26,14 +26,17 @@ class _Job(Generic[T, R]):
         self._done = threading.Lock()
         self._done.acquire()
 
-    def do(self, work: Callable[[T], R]) -> None:
+    def do(self, work: Callable[[T], R]) -> bool:
+        """Whether `work` went well; what it raised is kept for `wait`."""
         try:
             self._result = work(self._item)
         except BaseException as error:  # the consumer's to raise
             self._error = error
         self._done.release()
+        return self._error is None
 
     def wait(self) -> R:
+        """The result, once there is one; raises what `work` raised. To be called once."""
         self._done.acquire()
         if self._error is not None:
             raise self._error
@@ -50,8 +53,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
     if threads == 1:
         yield from map(work, items)
         return
-    jobs: SimpleQueue[_Job[T, R] | None] = SimpleQueue()
-    pending: deque[_Job[T, R]] = deque()
+    jobs: SimpleQueue[Job[T, R] | None] = SimpleQueue()
+    pending: deque[Job[T, R]] = deque()
     crew: list[threading.Thread] = []
     stopped = False
 
@@ -65,7 +68,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
             if len(crew) < threads:
                 crew.append(threading.Thread(target=serve, daemon=True))
                 crew[-1].start()
-            pending.append(_Job(item))
+            pending.append(Job(item))
             jobs.put(pending[-1])
             if len(pending) > threads + 1:
                 yield pending.popleft().wait()
