@@ -45,7 +45,8 @@ class Crew:
                     job = waiting.popleft()
                 except IndexError:
                     return
-                failed |= not job.do(work)
+                if not job.do(work):
+                    failed = True
 
         calls = min(self._helpers, len(jobs) - 1)
         if calls > 0:
