@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from gan_serve import model_file, providers, sessions
 from gan_serve.contract import Contract
 from gan_serve.cores import usable_cores
 from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.generator import F32, I64, U8, Feed, Generator
+from gan_serve.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
 from gan_serve.provider_options import Settings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from gan_serve.cudart import CudaRuntime
 
 MAX_THREADS = 1024
+GPU_BATCH_PIXELS, MAX_GPU_BATCH = 8 * BATCH_PIXELS, 512
+"""A GPU has thousands of cores to keep busy: 128 images of 64x64 RGB a batch, and more of smaller ones."""
+
 _PROBE_SEEDS = range(4)
 
 
@@ -117,6 +121,11 @@ class OnnxGenerator(Generator):
         if self._engine is not None:
             return self._engine.run(z, label)
         return self._pixels((z, label))
+
+    def batch_size(self, n: int) -> int:
+        if self.provider not in providers.GPUS:
+            return super().batch_size(n)
+        return max(1, min(n, MAX_GPU_BATCH, GPU_BATCH_PIXELS // math.prod(self.contract.image)))
 
     def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
         if self._engine is not None:

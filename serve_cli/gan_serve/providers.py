@@ -27,6 +27,9 @@ PROVIDERS: dict[str, str] = {
 }
 """Our name → onnxruntime's."""
 
+GPUS = ("cuda", "tensorrt", "webgpu", "coreml", "directml")
+"""Those that run on a GPU, and want batches to keep it busy."""
+
 AUTO_ORDER = ("cuda", "directml", "cpu")
 """What "auto" tries, best first. The others compile the model for minutes, or round to fp16, and have to be named."""
 

@@ -181,6 +181,14 @@ def test_tf32_where_there_is_none(model_path: Path, provider: str, message: str)
         OnnxGenerator(model_path, provider, tf32=True)
 
 
+@pytest.mark.usefixtures("machine")
+def test_a_gpu_gets_larger_batches(model_path: Path) -> None:
+    on_cpu, on_cuda = OnnxGenerator(model_path, "cpu", 1), OnnxGenerator(model_path, "cuda", 1)
+    assert [on_cuda.batch_size(n) for n in (0, 1, 300, 10**6)] == [1, 1, 300, 512]
+    assert on_cpu.batch_size(10**6) < 512
+    assert on_cuda.callers == 1
+
+
 @pytest.mark.parametrize("spin", [True, False])
 def test_threads_never_spin_between_runs(model_path: Path, monkeypatch: pytest.MonkeyPatch, spin: bool) -> None:
     seen = []
