@@ -4,7 +4,8 @@
 
 torch is imported once; each attempt is a fork that does what `gan-train --resume` does (or starts the run), killed
 after a random time, often while it writes. After every kill each file must load, and the step never goes back.
-Prints one JSON line: {"steps": the step after each kill}.
+Then the run goes on to its end, and must be, bit for bit, one that was never killed (FOLDER-whole).
+Prints one JSON line: {"steps": the step after each kill}. SEED gives the same moments again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import torch
@@ -57,6 +59,46 @@ def attempt(folder: Path, seconds: float | None) -> float:
     return lived
 
 
+def finish(folder: Path, steps: int) -> None:
+    """Goes on with the run in `folder`, or starts it, up to `steps`."""
+    options = ("--resume",) if (folder / "last.pt").exists() else OPTIONS
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        console.run(app, NAME, (*options, "--steps", str(steps), "--out", str(folder)))
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"did not get to step {steps}"
+
+
+def compare(folder: Path, whole: Path) -> None:
+    """All that the two runs hold is the same but for times."""
+    files = [{str(file.relative_to(run)) for file in run.rglob("*")} for run in (folder, whole)]
+    assert files[0] == files[1]
+    for file in files[0]:
+        if file.endswith(".png") or file == "config.json":
+            assert (folder / file).read_bytes() == (whole / file).read_bytes(), file
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (folder, whole)]
+    for a, b in zip(*logs, strict=True):
+        assert {**a, "images_per_s": 0, "minutes": 0} == {**b, "images_per_s": 0, "minutes": 0}
+    states = [read_last(run / "last.pt")[1] for run in (folder, whole)]
+    weights = [load_generator(run / "g.pt").weights for run in (folder, whole)]
+    for pair in (states, weights):
+        a, b = (leaves(content, "") for content in pair)
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            same = torch.equal(value, b[name]) if isinstance(value, torch.Tensor) else value == b[name]
+            assert same or name == "/seconds", name
+
+
+def leaves(value: Any, path: str) -> dict[str, Any]:
+    """Every tensor, number and text of a nested structure under its path."""
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in leaves(item, f"{path}/{name}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for index, item in enumerate(value) for k, v in leaves(item, f"{path}/{index}").items()}
+    return {path: value}
+
+
 def check(folder: Path) -> int:
     """Every file of the run loads; returns the step that a resumed run would start from."""
     if not (folder / "last.pt").exists():
@@ -96,9 +138,13 @@ def main() -> None:
     first = attempt(folder, None)
     steps = [check(folder)]
     for _ in range(kills):
-        attempt(folder, rng.uniform(0.2, 2.5) * first)
+        attempt(folder, rng.uniform(0.1, 1.8) * first)
         steps.append(check(folder))
         assert steps[-1] >= steps[-2]
+    whole = folder.with_name(f"{folder.name}-whole")
+    for run in (folder, whole):
+        finish(run, steps[-1] + 2)
+    compare(folder, whole)
     print(json.dumps({"steps": steps}))
 
 
