@@ -34,14 +34,7 @@ def describe(command: str) -> Json:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
-        "hardware": {
-            "cpu": cpu_name(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "cores_usable": usable_cores(),
-            "memory_bytes": memory_bytes(),
-            "gpus": gpus(),
-        },
+        "hardware": hardware(),
         "versions": {
             "python": platform.python_version(),
             "ganport": gan_serve.__version__,
@@ -52,6 +45,18 @@ def describe(command: str) -> Json:
         "commit": commit(),
         "load_average_1m": load_average(),
         "cpu_busy_fraction": busy,
+    }
+
+
+def hardware() -> Json:
+    """The machine itself."""
+    return {
+        "cpu": cpu_name(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_usable": usable_cores(),
+        "memory_bytes": memory_bytes(),
+        "gpus": gpus(),
     }
 
 

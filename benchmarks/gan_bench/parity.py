@@ -1,9 +1,8 @@
-"""Whether a row draws the right pixels: each timed batch is compared with what the CPU provider drew one by one.
+"""Whether a row draws the right pixels: each timed batch is compared with what the reference drew one by one.
 
-The reference is this file on the CPU provider, not PyTorch: that the file draws what PyTorch draws is the export's
-proof (and `gan-gen --selftest`). Here the question is whether this provider, with these threads and this batch size,
-draws the same. The batches that are timed hold the reference seeds over and over, so that what is timed is what
-is compared, in every place of the batch.
+The reference is the checkpoint in PyTorch on the CPU where there is one, else the first fp32 file on the CPU provider
+(that the file draws what PyTorch draws is the export's proof, and `gan-gen --selftest`). The batches that are timed
+hold the reference seeds over and over, so that what is timed is what is compared, in every place of the batch.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from gan_serve.limits import limits_for
 
 U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
 REFERENCE_SEEDS = 8
@@ -24,14 +24,25 @@ REFERENCE_SEEDS = 8
 
 @dataclass(frozen=True)
 class Parity:
-    """How far pixels are from the reference: the largest difference in LSB, and the sum of squares over `count`."""
+    """How far a row is from the reference.
+
+    max_lsb, squares, count   of the pixels: the largest difference in LSB, the sum of squares, and over how many
+    image_max_abs             of the floats: the largest |Δ| in units of the value range; None where they were not seen
+    """
 
     max_lsb: int = 0
     squares: int = 0
     count: int = 0
+    image_max_abs: float | None = None
 
     def __add__(self, other: Parity) -> Parity:
-        return Parity(max(self.max_lsb, other.max_lsb), self.squares + other.squares, self.count + other.count)
+        seen = [value for value in (self.image_max_abs, other.image_max_abs) if value is not None]
+        return Parity(
+            max(self.max_lsb, other.max_lsb),
+            self.squares + other.squares,
+            self.count + other.count,
+            max(seen) if seen else None,
+        )
 
     @property
     def psnr_db(self) -> float | None:
@@ -63,10 +74,24 @@ def compare(pixels_NHWC: U8, seeds: I64, reference_NHWC: U8) -> Parity:
     return total
 
 
-def verdict(parity: Parity, precision: str) -> str:
-    """The empty string when the pixels keep the limits of their precision, else one sentence."""
-    limits = limits_for(precision)
+def compare_floats(image_NCHW: F32, seeds: I64, reference_NCHW: F32) -> float:
+    """The largest |Δ| of the images of `seeds` and `reference_NCHW[seed]`; infinite where one is NaN."""
+    most = 0.0
+    for image, seed in zip(image_NCHW, seeds, strict=True):
+        difference = float(np.abs(image - reference_NCHW[seed]).max())
+        most = max(most, difference if math.isfinite(difference) else math.inf)
+    return most
+
+
+def verdict(parity: Parity, precision: str, reference: str = "the CPU provider") -> str:
+    """The empty string when the pixels keep the limits of their precision, else one sentence.
+
+    `precision` "tf32", which rounds products to as many bits as fp16 has, is held to fp16's limits.
+    """
+    limits = limits_for("fp16" if precision == "tf32" else precision)
+    if parity.image_max_abs is not None and not math.isfinite(parity.image_max_abs):
+        return "its images hold NaN or infinity"
     psnr = math.inf if parity.psnr_db is None else parity.psnr_db
     if limits.allows(max_lsb=parity.max_lsb, psnr_db=psnr):
         return ""
-    return f"pixels differ from the CPU provider's by up to {parity.max_lsb} LSB, PSNR {psnr:.1f} dB; {limits} expected"
+    return f"pixels differ from {reference}'s by up to {parity.max_lsb} LSB, PSNR {psnr:.1f} dB; {limits} expected"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.environment import BUSY
-from gan_bench.report import machine_line, model_line, number
+from gan_bench.report import label, machine_line, model_line, number
 from gan_bench.rows import threads_label
 from gan_serve.atomic import atomic_path
 from gan_serve.errors import GanportError, MissingPackageError
@@ -178,7 +178,7 @@ def _explanation(record: Json) -> str:
 
 
 def _series(row: Json) -> Series:
-    return row["provider"] or row["provider_requested"], row["threads"]
+    return label(row), row["threads"]
 
 
 def _colour(row: Json, series: list[Series]) -> str:

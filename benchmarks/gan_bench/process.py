@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from gan_serve.errors import GanportError
@@ -21,6 +22,11 @@ COMMAND = (sys.executable, "-P", "-m", "gan_bench.worker")
 """-P: a file in the user's folder that is named like a module of ours or theirs is not imported."""
 
 
+def variables(threads: int) -> dict[str, str]:
+    """The environment that gives every library that multiplies matrices the same number of threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
 class WorkerError(Exception):
     """A row's process failed at its work, died, or did not answer in time. The text is the row's reason."""
 
@@ -28,14 +34,16 @@ class WorkerError(Exception):
 class WorkerProcess:
     """One worker; a context manager that leaves no process behind."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND, variables: Mapping[str, str] | None = None) -> None:
+        """`variables` are set in its environment beside this process's."""
         self.peak_rss_bytes: int | None = None
+        self.opened: Json = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         # A session of its own: Ctrl-C at the terminal reaches the parent alone, which then ends its workers.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
-            start_new_session=True,
+            start_new_session=True, env=os.environ | dict(variables or {}),
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

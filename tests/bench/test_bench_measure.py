@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from bench.processes import needs_proc
 from gan_bench.bench import measure
 from gan_bench.process import WorkerError, WorkerProcess
 from gan_bench.records import Result, Settings
-from gan_bench.rows import Row
+from gan_bench.rows import Request
+from gan_bench.stages import Stages
 from gan_serve.errors import GanportError, JobError
 
 pytestmark = needs_proc
 
-SETTINGS = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=60, min_calls_per_window=34)
+SETTINGS = Settings(
+    window_s=0.02, max_rounds=3, quick=True, timeout_s=60, min_calls_per_window=34, roofline=False
+)  # fmt: skip
 
 SABOTAGE = '''
 """A worker whose provider's name says how it fails."""
@@ -27,7 +31,7 @@ import numpy as np
 from gan_bench import worker
 
 class Sabotaged(worker.Worker):
-    def open(self, model, provider, threads):
+    def open(self, runtime, path, provider, threads, **more):
         self.plan = provider
         self.windows = 0
         if provider == "die-at-open":
@@ -36,7 +40,7 @@ class Sabotaged(worker.Worker):
             time.sleep(600)
         if provider == "shout":
             os.write(1, b"a native library says hello\\n")
-        opened = super().open(model, "cpu", threads)
+        opened = super().open(runtime, path, "cpu", threads, **more)
         if provider == "other-pixels":
             self.wrap(lambda pixels: pixels ^ 128)
         if provider == "floats":
@@ -47,16 +51,16 @@ class Sabotaged(worker.Worker):
         run = self.generator.run_pixels
         self.generator.run_pixels = lambda z, label=None: change(run(z, label))
 
-    def prepare(self, batch, reference):
+    def prepare(self, **asked):
         if self.plan == "exit-at-prepare":
             print("out of luck", file=sys.stderr)
             sys.stderr.flush()
             os._exit(7)
         if self.plan == "raise-at-prepare":
             raise RuntimeError("no such kernel")
-        return super().prepare(batch, reference)
+        return super().prepare(**asked)
 
-    def window(self, seconds, min_calls):
+    def window(self, **asked):
         self.windows += 1
         if self.plan == "die-later" and self.windows == 2:
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -66,7 +70,7 @@ class Sabotaged(worker.Worker):
             return {"elapsed_s": float("nan"), "latencies_ns": [], "parity": {}, "x": Unprintable()}
         if self.plan == "drift-later" and self.windows == 2:
             self.wrap(lambda pixels: pixels ^ 128)
-        return super().window(seconds, min_calls)
+        return super().window(**asked)
 
 worker.Worker = Sabotaged
 worker.main()
@@ -81,22 +85,44 @@ def sabotage(tmp_path: Path) -> list[str]:
 
 
 def measure_with(model: Path, providers: list[str], command: list[str], timeout_s: int = 60) -> list[Result]:
-    settings = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=timeout_s, min_calls_per_window=5)
-    return measure(model, [Row(provider, 1, 2) for provider in providers], settings, command=command)[1]
+    settings = replace(SETTINGS, timeout_s=timeout_s, min_calls_per_window=5)
+    return measure(Request((model,), tuple(providers), (1,), (2,)), settings, command=command).results
+
+
+class Ticks(Stages):
+    """Counts what is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int]] = []
+        self.steps = 0
+
+    def begin(self, label: str, steps: int) -> None:
+        self.stages.append((label, steps))
+        self.steps = 0
+
+    def step(self) -> None:
+        self.steps += 1
 
 
 def test_rows_of_a_tiny_model(model: Path) -> None:
-    ticks: list[int] = []
-    rows = [Row("cpu", 1, 1), Row("auto", None, 25)]
-    about, results = measure(model, rows, SETTINGS, after_window=lambda: ticks.append(1))
-    assert about["name"] == "tiny"
+    ticks = Ticks()
+    request = Request((model,), ("cpu", "auto"), (1,), (1, 25))
+    made = measure(request, SETTINGS, stages=ticks)
+    (about,), results = made.models, made.results
+    assert about["name"] == made.generator["name"] == "tiny"
     assert about["image"] == [1, 8, 8]
     assert about["file"] == "g.onnx"
+    assert made.reference["runtime"] == "ganport"
+    assert made.limits == []
     assert about["size_bytes"] == model.stat().st_size
     assert about["runtime"]["name"] == "onnxruntime"
     assert len(about["sha256"]) == 64
-    assert len(ticks) == 6
-    for row, result in zip(rows, results, strict=True):
+    assert ticks.stages == [("starting", 4), ("measuring", 12)]
+    assert ticks.steps == 12
+    assert [(row.provider, row.batch) for row in request.rows()] == [
+        ("cpu", 1), ("cpu", 25), ("auto", 1), ("auto", 25)
+    ]  # fmt: skip
+    for row, result in zip(request.rows(), results, strict=True):
         values = result.to_json()
         assert values["status"] in ("ok", "unstable")
         assert values["reason"] is None
@@ -113,11 +139,14 @@ def test_rows_of_a_tiny_model(model: Path) -> None:
         assert values["peak_rss_bytes"] > 10 * 2**20
         assert values["parity"]["pixels_max_lsb"] == 0
         assert values["parity"]["psnr_db"] is None
+        assert values["parity"]["image_max_abs"] < 1e-6
+        assert values["model"] == "g.onnx"
+        assert values["engine"] == "onnxruntime"
 
 
 def test_images_per_second_are_the_windows_calls_times_the_batch(model: Path) -> None:
     """Time that no call accounts for is no more than the loop around them: rate × latency ≈ batch."""
-    (result,) = measure(model, [Row("cpu", 1, 8)], SETTINGS)[1]
+    (result,) = measure(Request((model,), ("cpu",), (1,), (8,)), SETTINGS).results
     mean_s = sum(result.latencies_ns) / len(result.latencies_ns) / 1e9
     calls_per_s = [window["images_per_s"] / 8 for window in result.windows]
     assert min(calls_per_s) <= 1 / mean_s * 1.001
@@ -125,13 +154,15 @@ def test_images_per_second_are_the_windows_calls_times_the_batch(model: Path) ->
 
 
 def test_a_conditional_model(make_model: Callable[..., Path]) -> None:
-    about, (result,) = measure(make_model(n_classes=3), [Row("cpu", 1, 8)], SETTINGS)
-    assert about["n_classes"] == 3
+    made = measure(Request((make_model(n_classes=3),), ("cpu",), (1,), (8,)), SETTINGS)
+    (result,) = made.results
+    assert made.generator["n_classes"] == 3
     assert result.status in ("ok", "unstable")
 
 
 def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[..., Path]) -> None:
-    _, (alone, among) = measure(make_model(mixes_batch=True), [Row("cpu", 1, 1), Row("cpu", 1, 8)], SETTINGS)
+    request = Request((make_model(mixes_batch=True),), ("cpu",), (1,), (1, 8))
+    alone, among = measure(request, SETTINGS).results
     assert alone.status in ("ok", "unstable")
     values = among.to_json()
     assert values["status"] == "wrong"
@@ -142,7 +173,7 @@ def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[.
 
 
 def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Callable[..., Path]) -> None:
-    _, (good, bad) = measure(make_model(max_batch=1), [Row("cpu", 1, 1), Row("cpu", 1, 8)], SETTINGS)
+    good, bad = measure(Request((make_model(max_batch=1),), ("cpu",), (1,), (1, 8)), SETTINGS).results
     assert good.status in ("ok", "unstable")
     assert bad.status == "failed"
     assert "batch of 8" in bad.failure
@@ -196,12 +227,11 @@ def test_what_a_library_prints_does_not_disturb_the_answers(model: Path, sabotag
 def test_a_provider_that_cannot_run_is_refused_before_anything_is_measured(
     model: Path, provider: str, message: str
 ) -> None:
-    ticks: list[int] = []
-    rows = [Row("cpu", 1, 1), Row(provider, 1, 1)]
+    ticks = Ticks()
     with pytest.raises(GanportError, match=message) as caught:
-        measure(model, rows, SETTINGS, after_window=lambda: ticks.append(1))
+        measure(Request((model,), ("cpu", provider), (1,)), SETTINGS, stages=ticks)
     assert caught.value.exit_code == 2
-    assert ticks == []
+    assert ticks.stages == [("starting", 2)]
     assert processes.children() == []
 
 
@@ -209,12 +239,12 @@ def test_a_file_that_is_no_generator_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.onnx"
     path.write_text('{"not": "a model"}', encoding="utf-8")
     with pytest.raises(GanportError, match="is JSON, expected an ONNX model"):
-        measure(path, [Row("cpu", 1, 1)], SETTINGS)
+        measure(Request((path,)), SETTINGS)
 
 
 def test_a_model_without_a_reference_is_a_failed_job(make_model: Callable[..., Path]) -> None:
     with pytest.raises(JobError, match="does not run on the CPU provider, which is the reference"):
-        measure(make_model(max_batch=0), [Row("cpu", 1, 1)], SETTINGS)
+        measure(Request((make_model(max_batch=0),)), SETTINGS)
     assert processes.children() == []
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gan_bench.parity import REFERENCE_SEEDS, Parity, compare, seed_batches, verdict
+from gan_bench.parity import REFERENCE_SEEDS, Parity, compare, compare_floats, seed_batches, verdict
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 7, 8, 9, 25, 64])
@@ -82,3 +82,27 @@ def test_limits_follow_the_precision(parity: Parity, precision: str, right: bool
 
 def test_parities_add_up() -> None:
     assert Parity(1, 4, 10) + Parity(3, 9, 20) == Parity(3, 13, 30)
+
+
+def test_floats_are_compared_by_seed() -> None:
+    truth = np.zeros((REFERENCE_SEEDS, 3, 2, 2), np.float32)
+    truth[5] = 0.5
+    seeds = np.array([5, 0], np.int64)
+    image = truth[seeds].copy()
+    assert compare_floats(image, seeds, truth) == 0
+    image[1, 2, 1, 0] = -0.25
+    assert compare_floats(image, seeds, truth) == 0.25
+    image[0, 0, 0, 0] = np.nan
+    assert compare_floats(image, seeds, truth) == math.inf
+
+
+def test_floats_join_the_parity() -> None:
+    seen = Parity(0, 0, 4) + Parity(image_max_abs=1e-3) + Parity(0, 0, 4)
+    assert seen == Parity(0, 0, 8, 1e-3)
+    assert verdict(seen, "fp32") == "", "floats are told, pixels are judged"
+    assert verdict(seen + Parity(image_max_abs=math.inf), "int8") == "its images hold NaN or infinity"
+
+
+def test_tf32_is_held_to_the_limits_of_fp16() -> None:
+    assert verdict(Parity(9, 600, 100), "tf32") == ""
+    assert "PyTorch's by up to 9 LSB" in verdict(Parity(9, 700, 100), "tf32", "PyTorch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import sys
@@ -13,62 +12,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.made_records import limit, made_of, result
 from gan_bench import plot
 from gan_bench.parity import Parity
-from gan_bench.records import Result, Settings, dumps, record
-from gan_bench.report import notes, number, render
+from gan_bench.records import Result, dumps
+from gan_bench.report import NAME_WIDTH, notes, number, render
 from gan_bench.rows import Row
 from gan_serve.errors import GanportError, MissingPackageError
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with matplotlib")
-
-ENVIRONMENT: dict[str, Any] = {
-    "date": "2030-01-02T03:04:05+00:00",
-    "command": "gan-bench",
-    "hardware": {"cpu": "Abacus 9", "cores": 4, "cores_usable": 2, "memory_bytes": 1, "gpus": []},
-    "versions": {"python": "3", "ganport": "0", "numpy": "2", "os": "x"},
-    "load_average_1m": 0.0,
-    "cpu_busy_fraction": 0.0,
-}
-MODEL: dict[str, Any] = {
-    "name": "dcgan-64", "precision": "fp32", "image": [3, 64, 48], "runtime": {"name": "onnxruntime", "version": "1"},
-}  # fmt: skip
-SETTINGS = Settings(window_s=1.0, max_rounds=12, quick=False, timeout_s=300, min_calls_per_window=34)
-
-
-def result(batch: int = 8, provider: str = "cpu", calls: int = 120, **changes: Any) -> Result:
-    made = Result(
-        Row(provider, None, batch),
-        opened={"provider": provider, "threads": 2, "import_ms": 60.04321, "session_create_ms": 41.0},
-        first_run_ms=12.3,
-        parity=Parity(1, 100, 1000),
-        windows=[
-            {"round": n, "calls": calls // 3, "images_per_s": rate} for n, rate in enumerate((540.0, 570.0, 580.0))
-        ],
-        latencies_ns=[14_000_000 + 1000 * n for n in range(calls)],
-        peak_rss_bytes=80 * 2**20,
-        stable=True,
-    )
-    for key, value in changes.items():
-        setattr(made, key, value)
-    return made
-
-
-def made_of(*results: Result) -> dict[str, Any]:
-    return record(copy.deepcopy(ENVIRONMENT), dict(MODEL), SETTINGS, list(results))
 
 
 def test_a_row_as_json() -> None:
     values = result().to_json()
     windows, parity = values.pop("windows"), values.pop("parity")
     assert values == {
-        "provider_requested": "cpu", "provider": "cpu", "threads_requested": None, "threads": 2, "batch": 8,
-        "status": "ok", "reason": None, "import_ms": 60.04, "session_create_ms": 41.0, "first_run_ms": 12.3,
+        "task": "pixels", "runtime": "ganport", "model": None, "engine": "onnxruntime", "engine_version": "1",
+        "details": {}, "precision": "fp32", "tf32": False, "provider_requested": "cpu", "provider": "cpu",
+        "cpu_nodes": 0, "threads_requested": None, "threads": 2, "batch": 8, "status": "ok", "reason": None,
+        "import_ms": 60.04, "session_create_ms": 41.0, "first_run_ms": 12.3, "shared_process": False,
         "images_per_s": 570.0, "images_per_s_low": 540.0, "images_per_s_high": 580.0,
+        "limit_images_per_s": None, "limit_fraction": None, "limited_by": None,
         "latency_p50_ms": 14.06, "latency_p95_ms": 14.11, "latency_p99_ms": 14.12, "latency_calls": 120,
-        "peak_rss_bytes": 80 * 2**20,
+        "peak_rss_bytes": 80 * 2**20, "peak_device_bytes": None,
     }  # fmt: skip
-    assert parity == {"pixels_max_lsb": 1, "psnr_db": 58.13, "pixels_compared": 1000}
+    assert parity == {"pixels_max_lsb": 1, "psnr_db": 58.13, "pixels_compared": 1000, "image_max_abs": 2e-6}
     assert [window["round"] for window in windows] == [0, 1, 2]
 
 
@@ -97,35 +65,65 @@ def test_a_row_that_never_opened() -> None:
 
 
 def test_record_is_strict_json() -> None:
-    made = made_of(result(), Result(Row("cpu", None, 1), failure="x"))
+    nan = result(parity=Parity(255, 1, 1, float("inf")), mistake="NaN")
+    made = made_of(result(), Result(Row("cpu", None, 1), failure="x"), nan, limits=(limit(),))
     assert json.loads(dumps(made)) == made
-    assert made["schema"] == 1
+    assert made["schema"] == 2
     assert made["settings"]["agreement"] == 0.1
+    assert made["generator"]["flops_per_image"] == 200_000_000
+    assert "spec" not in made["generator"]
+    assert made["reference"] == {"runtime": "eager", "model": "g.pt", "provider": "cpu"}, "no temporary file"
     with pytest.raises(ValueError, match="JSON compliant"):
         dumps({"a": float("nan")})
 
 
 def test_table() -> None:
-    text = render(made_of(result(), result(25, failure="x"), result(64, mistake="y"), result(1, stable=False)))
-    head, header, rule, fine, failed, wrong, unstable = text.splitlines()
-    assert head == "dcgan-64 fp32, 48×64×3 on Abacus 9, 2 cores, onnxruntime 1"
-    assert " ".join(header.split()) == (
-        "provider threads batch images/s low–high p50 ms p95 ms p99 ms first ms session ms peak MiB max LSB note"
-    )
+    rows = [result(), result(runtime="compile", rates=(600.0, 610.0, 620.0)), result(runtime="eager", mistake="y")]
+    text = render(made_of(*rows, result(25, failure="x"), result(1, stable=False), limits=(limit(),)))
+    head, limits, header, rule, *lines = text.splitlines()
+    assert head == "dcgan-64, 48×64×3, 0.20 GFLOP an image on Abacus 9, 2 cores, onnxruntime 1"
+    assert limits == "limit cpu ×2 fp32: 150 GFLOP/s (numpy, 1536²), copy 20.0 GB/s"
+    assert " ".join(header.split()) == "runs on images/s low–high limit p50 ms p99 ms 1st ms open ms MiB LSB"
     assert set(rule) == {"─", " "}
-    assert fine.split() == ["cpu", "2", "8", "570", "540–580", "14.1", "14.1", "14.1", "12.3", "41.0", "80", "1"]
-    assert failed.split()[:5] == ["cpu", "2", "25", "FAILED", "–"]
-    assert wrong.split()[:8] == ["cpu", "2", "64", "WRONG", "–", "–", "–", "–"]
-    assert unstable.split()[-1] == "unstable"
-    assert "note" not in render(made_of(result())), "no column of empty notes"
+    ours, compiled, wrong, failed, unstable = (line.split() for line in lines if not line.startswith("batch"))
+    assert [line for line in lines if line.startswith("batch")] == ["batch 8", "batch 25", "batch 1"]
+    assert ours == ["ganport", "cpu", "×2", "570", "540–580", "0.76", "14.1", "14.1", "12.3", "101", "80", "1"]
+    assert compiled[0] == "torch.compile"
+    assert compiled[-2:] == ["◂", "best"]
+    assert wrong[:6] == ["✗", "torch", "eager", "cpu", "×2", "WRONG"]
+    assert wrong[6:10] == ["–", "–", "–", "–"]
+    assert failed[:5] == ["ganport", "cpu", "×2", "FAILED", "–"]
+    assert unstable[-1] == "unstable"
+
+
+def test_a_table_fits_120_columns() -> None:
+    rates = (11_111.0, 22_222.0, 33_333.0)
+    long = [
+        result(8, "openvino", rates=rates, runtime=name, precision="fp16", stable=False, first_run_ms=12_345.0)
+        for name in ("ganport", "channels-last", "a runtime with a name that goes on and on")
+    ]
+    text = render(made_of(*long, limits=(limit(),)))
+    assert max(len(line) for line in text.splitlines()[2:]) <= 120
+    assert NAME_WIDTH < 40
+    assert "a runtime …" in text
+
+
+def test_the_best_is_marked_only_beside_another() -> None:
+    assert "best" not in render(made_of(result(), result(25), result(25, runtime="eager", stable=False)))
 
 
 def test_notes() -> None:
     assert notes(made_of(result())) == []
-    said = notes(made_of(result(failure="killed by SIGKILL"), result(1, stable=False), result(2, calls=30)))
-    assert said[0] == "cpu, threads auto, batch 8: failed: killed by SIGKILL"
-    assert "after 12 rounds" in said[1]
-    assert "too few to tell" in said[2]
+    rows = [result(failure="killed by SIGKILL"), result(1, stable=False), result(2, calls=30)]
+    rows.append(result(4, "cuda"))
+    rows[-1].opened["cpu_nodes"] = 3
+    said = notes(made_of(*rows, limits=(limit(failure="no device"),), work=None))
+    assert said[0] == "ganport, cpu ×2, batch 8: failed: killed by SIGKILL"
+    assert said[1] == "ganport, cuda, batch 4: 3 nodes fell to the CPU"
+    assert "after 12 rounds" in said[2]
+    assert "too few to tell" in said[3]
+    assert said[4] == "limit of cpu: no device"
+    assert said[5].startswith("no limits: the files carry no spec")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from gan_bench.rows import MAX_ROWS, Row, make_rows, parse_batches, parse_threads
+from gan_bench.rows import MAX_ROWS, PNG_IMAGES, Request, Row, parse_batches, parse_tf32, parse_threads
 from gan_serve.errors import GanportError
 
 
@@ -29,14 +31,72 @@ def test_bad_threads(text: str) -> None:
     assert "auto" in caught.value.hint
 
 
+MODEL = Path("g.onnx")
+
+
 def test_rows_are_every_combination_once_with_batches_fastest() -> None:
-    assert make_rows(["cpu", "cuda", "cpu"], [None, 2], [1, 8, 1]) == (
-        Row("cpu", None, 1), Row("cpu", None, 8), Row("cpu", 2, 1), Row("cpu", 2, 8),
-        Row("cuda", None, 1), Row("cuda", None, 8), Row("cuda", 2, 1), Row("cuda", 2, 8),
-    )  # fmt: skip
+    request = Request((MODEL,), ("cpu", "openvino", "cpu"), (None, 2), (1, 8, 1))
+    assert request.rows() == tuple(
+        Row(provider, count, batch, model=MODEL)
+        for provider in ("cpu", "openvino")
+        for count in (None, 2)
+        for batch in (1, 8)
+    )
+
+
+def test_files_of_other_precisions_are_rows_of_their_own() -> None:
+    request = Request((MODEL, Path("g.fp16.onnx")), ("cpu",), end_to_end=True)
+    rows = request.rows()
+    assert [row.model for row in rows] == [MODEL, Path("g.fp16.onnx")] * 2
+    assert [row.task for row in rows] == ["pixels", "pixels", "png", "png"]
+    assert rows[2].batch == PNG_IMAGES
+    assert str(rows[3]) == "ganport g.fp16.onnx cpu, threads auto, 256 PNG files"
+
+
+def test_peers_follow_the_providers() -> None:
+    peers = ("eager", "stock", "openvino")
+    on_cpu = Request((MODEL,), ("cpu", "openvino"), ckpt=Path("g.pt"), peers=peers).rows()[2:]
+    assert [(row.runtime, row.provider, row.precision) for row in on_cpu] == [
+        ("eager", "cpu", "fp32"), ("stock", "cpu", "fp32"), ("openvino", "cpu", "fp32"),
+    ]  # fmt: skip
+    assert all(row.model is None for row in on_cpu)
+    auto = Request((MODEL,), ckpt=Path("g.pt"), peers=peers)
+    assert [row.provider for row in auto.rows("cpu")[1:]] == ["cpu"] * 3
+    on_cuda = [(row.runtime, row.precision) for row in auto.rows("cuda")[1:]]
+    assert on_cuda == [("eager", "fp32"), ("eager", "fp16"), ("stock", "fp32")]
+
+
+def test_tf32_makes_rows_where_there_is_tf32() -> None:
+    request = Request((MODEL,), ("cpu", "cuda"), tf32=(False, True), ckpt=Path("g.pt"), peers=("eager",))
+    found = [(row.runtime, row.provider, row.precision, row.tf32) for row in request.rows()]
+    assert found == [
+        ("ganport", "cpu", None, False), ("ganport", "cuda", None, False), ("ganport", "cuda", None, True),
+        ("eager", "cpu", "fp32", False), ("eager", "cuda", "fp32", False), ("eager", "cuda", "fp32", True),
+        ("eager", "cuda", "fp16", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "values"), [("off", (False,)), ("on", (True,)), ("off, on", (False, True))])
+def test_tf32(text: str, values: tuple[bool, ...]) -> None:
+    assert parse_tf32(text, ["cuda"]) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "provider", "message"),
+    [
+        ("", "cuda", "--tf32 takes off, on"),
+        ("yes", "cuda", "got 'yes'"),
+        ("on,", "cuda", "got ''"),
+        ("on", "cpu", "--tf32 on needs a provider that has TF32"),
+        ("off,on", "auto", "--tf32 on needs a provider"),
+    ],
+)
+def test_bad_tf32(text: str, provider: str, message: str) -> None:
+    with pytest.raises(GanportError, match=message):
+        parse_tf32(text, [provider])
 
 
 def test_too_many_rows() -> None:
-    assert len(make_rows(["cpu"], [None], range(1, MAX_ROWS + 1))) == MAX_ROWS
-    with pytest.raises(GanportError, match="65 rows asked for"):
-        make_rows(["cpu"], [None], range(1, MAX_ROWS + 2))
+    assert len(Request((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 1))).rows()) == MAX_ROWS
+    with pytest.raises(GanportError, match=f"{MAX_ROWS + 1} rows asked for"):
+        Request((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 2))).rows()

@@ -43,7 +43,7 @@ def run(*arguments: str) -> int:
     return ended_with.value.code
 
 
-QUICK = ("--quick", "--seconds", "0.01", "--rounds", "3")
+QUICK = ("--quick", "--seconds", "0.01", "--rounds", "3", "--no-roofline")
 
 
 def test_table_json_and_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,15 +51,16 @@ def test_table_json_and_picture(folder: Path, capsys: pytest.CaptureFixture[str]
     outputs = ("--json", "out/speed.json", "--plot", "out/speed.png")
     assert run("--model", "g.onnx", "--batch", "1,8", "--threads", "1,auto", *QUICK, *outputs) == 0
     table = capsys.readouterr().out.splitlines()
-    assert "tiny fp32, 8×8×1 on " in table[0]
-    assert [line.split()[2] for line in table[3:]] == ["1", "8", "1", "8"]
+    assert "tiny, 8×8×1, 0.001 MFLOP an image on " in table[0]
+    assert [line for line in table if line.startswith("batch")] == ["batch 1", "batch 8"]
+    assert sum(line.startswith(" ganport") for line in table) == 4
     made = json.loads((folder / "out" / "speed.json").read_text(encoding="utf-8"))
-    assert made["schema"] == 1
+    assert made["schema"] == 2
     assert made["tool"] == "gan-bench"
-    assert made["model"]["file"] == "g.onnx"
+    assert made["models"][0]["file"] == "g.onnx"
     assert made["settings"] == {
         "window_s": 0.01, "max_rounds": 3, "quick": True, "timeout_s": 300, "min_calls_per_window": 34,
-        "agreeing_windows": 3, "agreement": 0.1,
+        "agreeing_windows": 3, "agreement": 0.1, "roofline": False, "share_process": False,
     }  # fmt: skip
     assert [(row["threads_requested"], row["batch"]) for row in made["rows"]] == [(1, 1), (1, 8), (None, 1), (None, 8)]
     assert made["environment"]["took_s"] > 0
@@ -71,14 +72,15 @@ def test_json_on_stdout_is_all_that_is_there(folder: Path, capsys: pytest.Captur
     assert run("--model", "g.onnx", "--batch", "2", *QUICK, "--json", "-") == 0
     captured = capsys.readouterr()
     assert [row["batch"] for row in json.loads(captured.out)["rows"]] == [2]
-    assert "tiny fp32" in captured.err, "the table is for the person"
+    assert "tiny, 8×8×1" in captured.err, "the table is for the person"
 
 
 def test_a_wrong_row_is_struck_out_and_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", "mixes.onnx", "--batch", "1,8", *QUICK, "--json", "speed.json") == 1
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1].split()[:4] == ["cpu", captured.out.splitlines()[-1].split()[1], "8", "WRONG"]
-    assert "error: 1 of 2 rows drew other pixels than the CPU provider" in captured.err
+    assert captured.out.splitlines()[-2] == "batch 8"
+    assert captured.out.splitlines()[-1].split()[:5:2] == ["✗", "cpu", "WRONG"]
+    assert "error: 1 of 2 rows drew other pixels than the reference" in captured.err
     assert json.loads((folder / "speed.json").read_text())["rows"][1]["status"] == "wrong", "the record is kept"
 
 
@@ -86,7 +88,7 @@ def test_a_failed_row_among_others_is_said(folder: Path, capsys: pytest.CaptureF
     assert run("--model", "one.onnx", "--batch", "1,8", *QUICK) == 0
     captured = capsys.readouterr()
     assert "FAILED" in captured.out
-    assert "warning: auto, threads auto, batch 8: failed: cpu failed on a batch of 8" in captured.err
+    assert "batch 8: failed: cpu failed on a batch of 8" in captured.err
 
 
 def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
@@ -102,7 +104,7 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--batch", ""], "got ''"),
         (["--batch", "1,,2"], "got ''"),
         (["--batch", "-8"], "got '-8'"),
-        (["--batch", ",".join(map(str, range(1, 100)))], "99 rows asked for"),
+        (["--batch", ",".join(map(str, range(1, 200)))], "199 rows asked for"),
         (["--threads", "0"], "--threads takes whole numbers from 1 to 1024, got '0'"),
         (["--threads", "many"], "got 'many'"),
         (["--provider", ""], "--provider is empty"),
@@ -128,7 +130,20 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--plot", "file/speed.png"], "cannot write file/speed.png"),
         (["--json", "/proc/speed.json"], "cannot write /proc/speed.json"),
         (["--batches", "1"], "No such option: --batches"),
-        (["g.onnx"], "unexpected extra argument"),
+        (["g.onnx"], "a record (g.onnx) is shown again, --model and --ckpt are measured"),
+        (["--json", "a.json", "extra.json", "more.json"], "unexpected extra argument"),
+        (["--peers", "eager"], "--peers needs --ckpt"),
+        (["--ckpt", "nowhere.pt"], "nowhere.pt does not exist"),
+        (["--ckpt", "models"], "models is a folder, expected a checkpoint file"),
+        (["--ckpt", "g.pt", "--peers", "torch"], "--peers takes all, none, or names out of eager"),
+        (["--ckpt", "g.pt", "--peers", "eager"], "g.pt is a zip archive cut short or damaged"),
+        (["--ckpt", "mixes.onnx", "--peers", "none"], "is an ONNX model already, expected a checkpoint"),
+        (["--tf32", "on"], "--tf32 on needs a provider that has TF32"),
+        (["--tf32", "maybe"], "--tf32 takes off, on, or off,on, got 'maybe'"),
+        (["--model", "g.onnx", "--model", "models/../g.onnx"], "have the same name"),
+        (["--compare", "nowhere.json"], "no record at nowhere.json"),
+        (["--compare", "config.json"], "is other JSON, not a record of gan-bench"),
+        (["--compare", "config.json", "--json", "config.json"], "--json and --compare name the same file"),
     ],
 )
 def test_wrong_input(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -145,9 +160,58 @@ def test_wrong_input(folder: Path, capsys: pytest.CaptureFixture[str], arguments
     assert [pid for pid in children() if not ended(pid)] == []
 
 
+def test_a_record_is_compared_and_shown_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", "g.onnx", "--batch", "1", *QUICK, "--json", "old.json") == 0
+    capsys.readouterr()
+    assert run("--model", "g.onnx", "--batch", "1,2", *QUICK, "--compare", "old.json", "--json", "new.json") == 0
+    assert "\nonly now: ganport, cpu ×" in capsys.readouterr().out
+    assert run("new.json") == 0
+    shown = capsys.readouterr()
+    assert "batch 2\n ganport" in shown.out
+    assert run("new.json", "--compare", "old.json") == 0
+    compared = capsys.readouterr()
+    assert compared.out.startswith(shown.out)
+    assert "of 1 rows as before within noise" in compared.out
+    made = json.loads((folder / "old.json").read_text())
+    made["environment"]["hardware"]["cpu"] = "Abacus 9"
+    (folder / "other.json").write_text(json.dumps(made))
+    for arguments in (["new.json"], ["--model", "g.onnx", *QUICK]):
+        assert run(*arguments, "--compare", "other.json") == 2
+        assert "error: the records are of different machines: Abacus 9, " in capsys.readouterr().err
+    assert run("new.json", "--compare", "other.json", "--across") == 0
+    assert "\ndifferent machines: Abacus 9, " in capsys.readouterr().out
+
+
+def test_the_limit_is_measured_beside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", "g.onnx", "--batch", "4", *QUICK[:-1], "--json", "speed.json") == 0
+    assert "\nlimit cpu ×" in capsys.readouterr().out
+    made = json.loads((folder / "speed.json").read_text())
+    (limit,), (row,) = made["limits"], made["rows"]
+    assert limit["product_gflop_per_s_low"] <= limit["product_gflop_per_s"] <= limit["product_gflop_per_s_high"]
+    assert row["limit_images_per_s"] > 0
+    assert row["limited_by"] in ("products", "bytes")
+    assert made["generator"]["counted_from"] == "graph"
+
+
+def test_end_to_end_and_precisions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(tiny_model(precision="fp16"), folder / "g.fp16.onnx")
+    files = ("--model", "g.fp16.onnx", "--model", "g.onnx")
+    assert run(*files, "--batch", "2", *QUICK, "--end-to-end", "--json", "speed.json") == 0
+    made = json.loads((folder / "speed.json").read_text())
+    assert made["reference"] == {"runtime": "ganport", "model": "g.onnx", "provider": "cpu"}, "the first in fp32"
+    assert [(row["model"], row["precision"], row["task"], row["batch"]) for row in made["rows"]] == [
+        ("g.fp16.onnx", "fp16", "pixels", 2), ("g.onnx", "fp32", "pixels", 2),
+        ("g.fp16.onnx", "fp16", "png", 256), ("g.onnx", "fp32", "png", 256),
+    ]  # fmt: skip
+    assert all(row["parity"]["pixels_max_lsb"] == 0 for row in made["rows"])
+    out = capsys.readouterr().out
+    assert "256 PNG files" in out
+    assert " ganport fp16" in out
+
+
 def test_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
-    assert "Missing option '--model'" in capsys.readouterr().err
+    assert "error: nothing to measure" in capsys.readouterr().err
 
 
 def test_the_signal_handler_is_put_back(folder: Path) -> None:  # noqa: ARG001
@@ -185,6 +249,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     os.environ.pop("COLUMNS", None)
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    for option in ("model", "provider", "batch", "threads", "json", "plot", "seconds", "rounds", "quick", "timeout"):
+    options = "model ckpt peers provider batch threads tf32 end-to-end roofline share-process json plot compare across"
+    for option in (*options.split(), "seconds", "rounds", "quick", "timeout"):
         assert f"--{option}" in shown
-    assert shown.count("  gan-bench --model g.onnx") == 4
+    assert shown.count("  gan-bench --model g.onnx") == 5

@@ -1,0 +1,98 @@
+"""What else draws the same checkpoint: the ways that people run a PyTorch generator today.
+
+Each is a `gan_serve.generator.Generator`, so that the worker times and compares it as it does ours: latents from NumPy
+in, uint8 pixels (n, H, W, C) on the host out, the conversion to pixels on the device and inside what is compiled. No
+torch here: the classes are imported in the process of their row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gan_serve.errors import GanportError, MissingPackageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gan_serve.generator import Generator
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One other way to draw.
+
+    label     for tables and pictures
+    package   what must be installed (beside torch, which reads the checkpoint)
+    source    the file it is opened from: "g.pt" or "stock.onnx" (see `peers.checkpoint`)
+    opener    "module:function"; called with (path, device, precision, threads, batches, tf32)
+    devices   where it runs
+    fp16      whether it has an fp16 variant on CUDA
+    """
+
+    label: str
+    package: str
+    source: str
+    opener: str
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    fp16: bool = False
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        return ("fp32", "fp16") if self.fp16 and device == "cuda" else ("fp32",)
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+    def open(
+        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
+    ) -> Generator:
+        """The generator, ready for `batches`. Raises `GanportError` for a device that is not there."""
+        module, _, name = self.opener.partition(":")
+        generator: Generator = getattr(importlib.import_module(module), name)(
+            path, device, precision, threads, batches, tf32
+        )
+        return generator
+
+
+_TORCH = "gan_bench.peers.torch_peers"
+
+PEERS: dict[str, Peer] = {
+    "eager": Peer("torch eager", "torch", "g.pt", f"{_TORCH}:eager", fp16=True),
+    "channels-last": Peer("torch channels-last", "torch", "g.pt", f"{_TORCH}:channels_last", fp16=True),
+    "compile": Peer("torch.compile", "torch", "g.pt", f"{_TORCH}:compiled", fp16=True),
+    "torchscript": Peer("TorchScript frozen", "torch", "g.pt", f"{_TORCH}:torchscript", fp16=True),
+    "stock": Peer("stock ONNX Runtime", "onnxruntime", "stock.onnx", "gan_bench.peers.stock:StockOnnx"),
+    "openvino": Peer("OpenVINO native", "openvino", "stock.onnx", "gan_bench.peers.openvino_native:OpenVino", ("cpu",)),
+}
+
+
+def parse_peers(text: str) -> tuple[str, ...]:
+    """ "eager,stock" as a tuple; "all": every peer that is installed; "none": no peer.
+
+    Raises `GanportError` for a name that does not exist, `MissingPackageError` for one that was named and is not
+    installed.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if words == ["all"]:
+        return tuple(name for name, peer in PEERS.items() if peer.installed)
+    if words == ["none"]:
+        return ()
+    for word in words:
+        if word not in PEERS:
+            raise GanportError(
+                f"--peers takes all, none, or names out of {', '.join(PEERS)}, got {word!r}",
+                hint="separate them by commas: --peers compile,stock",
+            )
+        if not PEERS[word].installed:
+            package = PEERS[word].package
+            raise MissingPackageError(package, "export", f"--peers {word}", hint=f"pip install {package}")
+    return tuple(dict.fromkeys(words))
+
+
+def missing_peers() -> tuple[str, ...]:
+    """The names of the peers whose package is not installed."""
+    return tuple(name for name, peer in PEERS.items() if not peer.installed)

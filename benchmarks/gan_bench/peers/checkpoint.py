@@ -1,0 +1,78 @@
+"""The checkpoint, read once: what the peers' processes open afterwards is plain and quick to load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_export.answers import Answers
+from gan_export.checkpoint_input import check_checkpoint
+from gan_export.identify import identify, source_of
+from gan_export.reading import read_checkpoint
+from gan_export.source import Source
+from gan_serve.contract import Contract
+from gan_serve.errors import GanportError
+from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+
+Json = dict[str, Any]
+
+MODULE, STOCK = "g.pt", "stock.onnx"
+
+
+def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) -> Json:
+    """Writes `g.pt` (a checkpoint of ours) and, if asked, `stock.onnx` to `folder`.
+
+    contract  of the exported file that is measured beside: which of the checkpoint's generators it holds and the spec
+              it was exported with are read from it, so that both draw the same. None: as `gan-export --accept`
+    Returns {"cuda": whether torch has one, "torch": version, "about": the checkpoint as JSON, "notes": sentences}.
+    Raises `GanportError` for a file that holds no generator.
+    """
+    ckpt = check_checkpoint(ckpt)
+    notes: list[str] = []
+    source = _source(ckpt, folder, contract, notes)
+    save_generator(module_checkpoint(source), folder / MODULE)
+    if stock:
+        from gan_bench.peers.stock import export_stock
+
+        export_stock(source, folder / STOCK)
+    return {
+        "cuda": torch.cuda.is_available(),
+        "torch": torch.__version__,
+        "about": {
+            "name": source.name,
+            "z_dim": source.z_dim,
+            "n_classes": source.n_classes,
+            "image": list(source.image),
+            "weights": source.weights,
+            "spec": None if source.spec is None else source.spec.to_json(),
+            "checkpoint": {key: source.provenance[key] for key in ("file", "sha256", "size_bytes")},
+        },
+        "notes": [*notes, *(f"assumed of {ckpt.name}: {text}" for text in source.assumptions)],
+    }
+
+
+def module_checkpoint(source: Source) -> GeneratorCheckpoint:
+    """The source as a checkpoint of ours. Raises `GanportError` for a generator that no spec can say."""
+    if source.spec is None:
+        raise GanportError("this generator is no chain of layers, so there is no module to compare with")
+    return GeneratorCheckpoint(source.spec, dict(source.module.state_dict()), source.weights, source.training)
+
+
+def _source(ckpt: Path, folder: Path, contract: Contract | None, notes: list[str]) -> Source:
+    """The generator of `ckpt` that `contract` is of."""
+    reading = read_checkpoint(ckpt)
+    known = contract is not None and contract.source.get("sha256") == reading.sha256
+    if contract is not None and contract.source and not known:
+        notes.append(f"{contract.name} was exported from another file than {ckpt.name} (their SHA-256 differ)")
+    if reading.ours is not None:
+        return source_of(identify(ckpt, Answers(), notes.append))
+    key = contract.source.get("key") if known and contract is not None else None
+    spec = None
+    if contract is not None and contract.spec is not None:
+        spec = folder / "spec.json"
+        spec.write_text(json.dumps(contract.spec), encoding="utf-8")
+    raw = known and contract is not None and contract.weights == "raw"
+    return source_of(identify(ckpt, Answers(key=key or None, raw=raw, spec=spec), notes.append))

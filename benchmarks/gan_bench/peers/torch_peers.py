@@ -1,0 +1,113 @@
+"""The checkpoint in PyTorch: eager, channels-last, compiled, and frozen TorchScript.
+
+All compute z → image → pixels as `gan_export.wrapper.PixelModule` does, on their device, in inference mode; the copy of
+the pixels to the host ends the call, and waits for the device. fp16 is `module.half()`, without autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gan_bench.peers.stock import plain_contract
+from gan_export.quiet import quiet
+from gan_export.wrapper import PixelModule, without_parametrizations
+from gan_serve.errors import GanportError
+from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.model_file import sha256_of
+from gan_trainer.checkpoint import load_generator
+
+Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
+
+
+class TorchPeer(Generator):
+    """A generator that torch runs; `transform` makes of the module, given example arguments, what is called."""
+
+    def __init__(
+        self, path: Path, device: str, precision: str, threads: int, tf32: bool, transform: Transform,
+        guard: Callable[[], Any] = torch.inference_mode,
+    ) -> None:  # fmt: skip
+        if device == "cuda" and not torch.cuda.is_available():
+            raise GanportError("torch finds no CUDA device here", hint="use --provider cpu, or --peers none")
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        checkpoint = load_generator(path)
+        self.contract = plain_contract(checkpoint.spec, precision)
+        self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(path)
+        self._dtype = torch.float16 if precision == "fp16" else torch.float32
+        plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.value_range)
+        module = plain.to(device, self._dtype).eval().requires_grad_(False)
+        self._guard = guard
+        examples = self._arguments(
+            np.zeros((2, self.contract.z_dim), np.float32),
+            np.zeros(2, np.int64) if self.contract.conditional else None,
+        )
+        with quiet():
+            self._call = transform(module, examples)
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        with self._guard():
+            image, pixels = self._call(*self._arguments(z, label))
+            return image.float().cpu().numpy(), pixels.cpu().numpy()
+
+    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+        with self._guard():
+            pixels: U8 = self._call(*self._arguments(z, label))[1].cpu().numpy()
+        return pixels
+
+    def peak_device_bytes(self) -> int | None:
+        """The most memory torch held on the GPU; None on the CPU."""
+        return torch.cuda.max_memory_allocated() if self.provider == "cuda" else None
+
+    def _arguments(self, z: F32, label: I64 | None) -> tuple[torch.Tensor, ...]:
+        latent = torch.from_numpy(np.ascontiguousarray(z)).to(self.provider, self._dtype)
+        return (latent,) if label is None else (latent, torch.from_numpy(label).to(self.provider))
+
+
+def eager(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
+    """The module as it is."""
+    del batches
+    return TorchPeer(path, device, precision, threads, tf32, lambda module, _: module)
+
+
+def channels_last(
+    path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
+) -> Generator:
+    """The module with its convolutions' weights in NHWC; the images follow."""
+    del batches
+
+    def transform(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
+        return module.to(memory_format=torch.channels_last)
+
+    return TorchPeer(path, device, precision, threads, tf32, transform)
+
+
+def compiled(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
+    """torch.compile for fixed shapes with frozen weights; on CUDA with CUDA graphs ("reduce-overhead")."""
+
+    def transform(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        torch._dynamo.config.recompile_limit = max(8, len(batches) + 1)
+        return torch.compile(module, dynamic=False, mode="reduce-overhead" if device == "cuda" else "default")
+
+    # Freezing takes effect without gradients; inference mode proper it does not know.
+    return TorchPeer(path, device, precision, threads, tf32, transform, torch.no_grad)
+
+
+def torchscript(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
+    """The module traced, frozen and optimised for inference."""
+    del batches
+
+    def transform(module: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Any:
+        with torch.no_grad():
+            traced = torch.jit.trace(module, examples, check_trace=False)
+            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
+
+    return TorchPeer(path, device, precision, threads, tf32, transform)

@@ -1,0 +1,113 @@
+"""How much work one image is: floating-point operations and bytes, counted from the layers.
+
+A multiplication with its addition is two operations. A convolution counts kernel² · C_in · C_out for each pixel of its
+output, a transposed one for each pixel of its *input*, as `torch.utils.flop_counter` does: products with padding, and
+those that fall off the border, are counted as if made. Everything elementwise (norms, activations, the pixels) is not:
+it is a per mille of the products and can be folded into them.
+
+The count is that of the generator as it was trained, not of the graph that a file holds: a graph that was rewritten
+with padding does no more work for it, and looks no better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_trainer.layers import Conv, ConvTranspose, LabelEmbedding, Linear
+from gan_trainer.spec import GeneratorSpec, SpecError
+
+Json = dict[str, Any]
+
+NUMBER_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one image costs, and what every call costs once.
+
+    flops_per_image   operations of the products
+    parameters        numbers that each call has to read at least once
+    latents, pixels   numbers read and bytes written for an image
+    source            "spec" or "graph"
+    """
+
+    flops_per_image: int
+    parameters: int
+    latents: int
+    pixels: int
+    source: str
+
+    def bytes_per_call(self, batch: int, precision: str) -> int:
+        """The least traffic of a call: every parameter once, latents in (fp32), pixels out; the rest stays in cache."""
+        return self.parameters * NUMBER_BYTES[precision] + batch * (4 * self.latents + self.pixels)
+
+
+def work_of_spec(values: Json) -> Work:
+    """The work of a `GeneratorSpec` given as JSON. Raises `SpecError` when it is none."""
+    spec = GeneratorSpec.from_json(values)
+    flops = 0
+    for layer, before, after in zip(spec.layers, spec.shapes, spec.shapes[1:], strict=False):
+        if isinstance(layer, Linear):
+            flops += 2 * layer.in_features * layer.out_features
+        elif isinstance(layer, (Conv, ConvTranspose)):
+            positions = math.prod(after[1:] if isinstance(layer, Conv) else before[1:])
+            flops += 2 * positions * layer.kernel**2 * layer.in_channels * layer.out_channels // layer.groups
+    embedded = sum(layer.n_classes * layer.dim for layer in spec.layers if isinstance(layer, LabelEmbedding))
+    return Work(flops, spec.parameters - embedded, spec.z_dim, math.prod(spec.image), "spec")
+
+
+def work_of_graph(model: Path, z_dim: int, image: tuple[int, int, int]) -> Work | None:
+    """The work of an ONNX graph as it stands, for generators without a spec; None without the package onnx, or for a
+    graph whose shapes cannot be inferred."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    proto = onnx.load(model)
+    for value in proto.graph.input:  # batch 1, so that every shape is a number
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception:
+        return None
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        sides = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        if all(sides):
+            shapes[value.name] = sides
+    try:
+        flops = sum(_node_flops(node, shapes) for node in graph.node)
+    except (KeyError, IndexError):
+        return None
+    floats = [tensor for tensor in graph.initializer if tensor.data_type in (1, 10, 11)]
+    parameters = sum(math.prod(tensor.dims) for tensor in floats)
+    return Work(flops, parameters, z_dim, math.prod(image), "graph")
+
+
+def _node_flops(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    """The operations of one ONNX node; 0 for what is no product. Raises `KeyError` for a shape that is not known."""
+    if node.op_type in ("Conv", "ConvTranspose"):
+        weight = shapes[node.input[1]]
+        positions = math.prod(shapes[node.output[0] if node.op_type == "Conv" else node.input[0]][2:])
+        outer = shapes[node.output[0]][1] if node.op_type == "Conv" else shapes[node.input[0]][1]
+        return 2 * positions * outer * math.prod(weight[1:])
+    if node.op_type in ("MatMul", "Gemm"):
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        inner = shapes[node.input[0]][-2 if transposed else -1]
+        return 2 * math.prod(shapes[node.output[0]]) * inner
+    return 0
+
+
+def work_of(spec: Json | None, model: Path | None, z_dim: int, image: tuple[int, int, int]) -> Work | None:
+    """From the spec where there is one, else from the graph; None where neither can be counted."""
+    if spec is not None:
+        try:
+            return work_of_spec(spec)
+        except SpecError:
+            pass
+    if model is not None and model.suffix.lower() == ".onnx":
+        return work_of_graph(model, z_dim, image)
+    return None

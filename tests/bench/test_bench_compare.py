@@ -1,0 +1,169 @@
+"""Records read back and compared."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.made_records import limit, made_of, result
+from gan_bench.compare import check_alike, compare_text
+from gan_bench.reading import read_record
+from gan_bench.records import dumps
+from gan_bench.report import render
+from gan_serve.errors import GanportError
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+SCHEMA_1: dict[str, Any] = {
+    "schema": 1,
+    "tool": "gan-bench",
+    "environment": made_of(result())["environment"],
+    "model": {
+        "sha256": "ab", "name": "dcgan-64", "precision": "fp32", "weights": "raw", "z_dim": 100, "n_classes": 0,
+        "image": [3, 64, 48], "passes": [], "file": "g.onnx", "size_bytes": 1,
+        "runtime": {"name": "onnxruntime", "version": "1"},
+    },
+    "settings": {"window_s": 1.0, "max_rounds": 12, "quick": False},
+    "rows": [
+        {
+            "provider_requested": "auto", "provider": "cpu", "threads_requested": None, "threads": 2, "batch": 8,
+            "status": "ok", "reason": None, "import_ms": 20.0, "session_create_ms": 50.0, "first_run_ms": 3.0,
+            "images_per_s": 400.0, "images_per_s_low": 390.0, "images_per_s_high": 410.0, "latency_p50_ms": 1.4,
+            "latency_p95_ms": 2.3, "latency_p99_ms": 2.4, "latency_calls": 300, "peak_rss_bytes": 8,
+            "parity": {"pixels_max_lsb": 0, "psnr_db": None, "pixels_compared": 9},
+            "windows": [{"round": 0, "calls": 1, "images_per_s": rate} for rate in (390.0, 400.0, 410.0)],
+        }
+    ],
+}  # fmt: skip
+
+
+def write(path: Path, values: Any) -> Path:
+    path.write_text(dumps(values) if isinstance(values, dict) else json.dumps(values), encoding="utf-8")
+    return path
+
+
+def test_a_record_reads_back(tmp_path: Path) -> None:
+    made = made_of(result(), limits=(limit(),))
+    assert read_record(write(tmp_path / "new.json", made)) == made
+
+
+def test_schema_1_reads_as_schema_2(tmp_path: Path) -> None:
+    old = read_record(write(tmp_path / "old.json", SCHEMA_1))
+    assert old["schema"] == 2
+    new = made_of(result())
+    assert set(old) == set(new)
+    assert set(old["rows"][0]) == set(new["rows"][0])
+    assert set(new["generator"]) - {"spec"} == set(old["generator"])
+    assert "400" in render(old)
+    assert "+43%  faster" in compare_text(old, new)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("cpu-*.json")), ids=lambda path: path.name)
+def test_every_record_kept_reads(path: Path) -> None:
+    assert render(read_record(path))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "is other JSON, not a record of gan-bench"),
+        ({}, "is other JSON"),
+        ({"tool": "gan_bench.cold_start", "schema": 1}, "is a record of gan_bench.cold_start"),
+        ({"tool": "gan-bench", "schema": 99}, "has schema 99, this gan-bench reads 1 and 2"),
+        ({"tool": "gan-bench", "schema": 2}, "lacks 'environment'"),
+        ({"tool": "gan-bench", "schema": 1}, "is damaged: it lacks 'model'"),
+        ({"tool": "gan-bench", "schema": 1, "model": []}, "is damaged"),
+    ],
+)
+def test_other_json_is_refused(tmp_path: Path, values: Any, message: str) -> None:
+    with pytest.raises(GanportError, match=message):
+        read_record(write(tmp_path / "x.json", values))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"schema": 2, ')
+    with pytest.raises(GanportError, match="is not JSON"):
+        read_record(tmp_path / "cut.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(GanportError, match="is not JSON"):
+        read_record(tmp_path / "bytes.json")
+    with pytest.raises(GanportError, match="no record at"):
+        read_record(tmp_path / "nowhere.json")
+    with pytest.raises(GanportError, match="is a folder"):
+        read_record(tmp_path)
+    with pytest.raises(GanportError, match="is a model by its name") as caught:
+        read_record(tmp_path / "g.onnx")
+    assert caught.value.hint == f"--model {tmp_path / 'g.onnx'}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ((500.0, 510.0, 520.0), (600.0, 610.0, 620.0), "+20%  faster"),
+        ((600.0, 610.0, 620.0), (500.0, 510.0, 520.0), "-16%  slower"),
+        ((500.0, 510.0, 520.0), (520.0, 525.0, 530.0), ""),  # under 5 %
+        ((400.0, 500.0, 700.0), (450.0, 620.0, 640.0), ""),  # the middle halves overlap
+        # one disturbed window each does not hide a change of the others
+        ((200.0, 500.0, 505.0, 510.0, 512.0), (300.0, 600.0, 605.0, 610.0, 700.0), "+20%  faster"),
+    ],
+)
+def test_what_is_beyond_noise(old: tuple[float, ...], new: tuple[float, ...], said: str) -> None:
+    text = compare_text(made_of(result(rates=old)), made_of(result(rates=new)))
+    assert said in text
+    assert ("0 of 1 rows as before" if said else "1 of 1 rows as before within noise") in text
+    assert "since 2030-01-02, commit 01234567" in text
+
+
+def test_an_unstable_row_is_compared_by_its_whole_range() -> None:
+    old = result(rates=(200.0, 500.0, 505.0, 510.0, 600.0), stable=False)
+    assert "1 of 1 rows as before" in compare_text(made_of(old), made_of(result(rates=(590.0, 600.0, 610.0))))
+
+
+def test_a_row_that_went_wrong_has_changed() -> None:
+    text = compare_text(made_of(result()), made_of(result(mistake="y")))
+    assert "ok → wrong" in text
+    assert "WRONG" in text
+    assert "1 of 1 rows as before" in compare_text(made_of(result(failure="x")), made_of(result(failure="z")))
+
+
+def test_rows_in_one_alone_are_named() -> None:
+    text = compare_text(made_of(result(), result(25)), made_of(result(), result(runtime="eager")))
+    assert "only before: ganport, cpu ×2, batch 25" in text
+    assert "only now: torch eager, cpu ×2, batch 8" in text
+
+
+def changed(**changes: Any) -> Any:
+    made = copy.deepcopy(made_of(result()))
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        place = made
+        for key in above:
+            place = place[key]
+        place[last] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (changed(environment__hardware__cpu="Abacus 10"), "machines: Abacus 9, 2 cores, and now Abacus 10, 2 cores"),
+        (changed(environment__hardware__cores_usable=1), "machines"),
+        (changed(environment__hardware__gpus=["Big GPU, 8 GB"]), "machines"),
+        (changed(generator__image=[3, 96, 96]), "generators"),
+        (changed(generator__checkpoint_sha256="bb" * 32), "checkpoints: sha256 aaaaaaaa, and now bbbbbbbb"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_or_said(other: Any, what: str) -> None:
+    with pytest.raises(GanportError, match=f"the records are of different {what}") as caught:
+        check_alike(made_of(result()), other, across=False)
+    assert "--across" in caught.value.hint
+    check_alike(made_of(result()), other, across=True)
+    assert compare_text(made_of(result()), other).startswith(f"different {what.split(':')[0]}: ")
+
+
+def test_an_unknown_checkpoint_is_no_difference() -> None:
+    check_alike(made_of(result()), changed(generator__checkpoint_sha256=None), across=False)
