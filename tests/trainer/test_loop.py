@@ -77,6 +77,7 @@ def test_every_file_of_a_run(start_run: StartRun) -> None:
     for line in log:
         assert set(line) == {
             "step", "epoch", "images", "loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2", "images_per_s", "minutes",
+            "diversity",
         }  # fmt: skip
         assert line["images_per_s"] > 0
         assert all(0 <= line[name] <= 1 for name in ("d_x", "d_g_z1", "d_g_z2"))

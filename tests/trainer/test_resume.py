@@ -105,7 +105,8 @@ def test_pictures_and_reports_change_no_weight(start_run: StartRun) -> None:
     often.run()
     seldom = start_run(limit=Limit("steps", 12), name="seldom", report_every=100, sample_every=100)
     seldom.run()
-    assert_same_bits(often.run_dir.path, seldom.run_dir.path, "last.pt", ("/seconds", "/config"))
+    seen = tuple(f"/watch/{name}" for name in often.state.watch.state_dict())  # more samples, more to watch
+    assert_same_bits(often.run_dir.path, seldom.run_dir.path, "last.pt", ("/seconds", "/config", *seen))
 
 
 def test_saved_between_reports_when_they_are_long_apart(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ class Batches:
         self.per_epoch = full + (rest > 1)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
-        self._labels = None if labels is None else torch.tensor(labels)
+        self.all_labels = None if labels is None else torch.tensor(labels)
         self._resident: Tensor | None = None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if device.type == "cpu":
@@ -63,9 +63,9 @@ class Batches:
 
     def labels(self, step: int, part: slice = WHOLE) -> Tensor | None:
         """The classes of those images: int64 (n,), on the device; None without classes."""
-        if self._labels is None:
+        if self.all_labels is None:
             return None
-        return send(self._labels[self.indices(step)[part]], self.device)
+        return send(self.all_labels[self.indices(step)[part]], self.device)
 
     def indices(self, step: int) -> Tensor:
         """Which images the batch of step number `step` holds: int64 (n,), on the CPU."""

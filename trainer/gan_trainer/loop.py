@@ -12,7 +12,7 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from gan_trainer.state import TrainState
 from gan_trainer.steps import STATS, train_step
 from gan_trainer.stop import StopRequest
 from gan_trainer.tensorboard import Board
+from gan_trainer.watch import data_diversity, diversity
 
 PICTURE_SHARE = 0.05
 """Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
@@ -145,7 +146,7 @@ class Training:
         self._last_report = (self.state.images, now)
         if self.state.step == 0:
             self.state.save(self.run_dir.last)
-            self._sample()
+            self._regular_sample()
 
     def _end(self, interrupted: bool) -> None:
         """Saves. An interruption adds no line to the log and no sample: the resumed run's are as if it never was."""
@@ -197,6 +198,8 @@ class Training:
         limit = self.config.limit
         self.progress.update(limit.fraction(step, self.state.seconds, self.batches.per_epoch), step, self.state.images)
         epoch_ends = recipe.checkpoint_every_epoch and step % self.batches.per_epoch == 0
+        if step % recipe.sample_every == 0:
+            self._regular_sample()
         if step % recipe.report_every == 0 or epoch_ends:
             self._report()
             if epoch_ends:
@@ -207,11 +210,11 @@ class Training:
             self._printed = step
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self._save()
-        if step % recipe.sample_every == 0:
+        if step % recipe.sample_every == 0 and (
+            self._picture_seconds + self._picture_cost <= PICTURE_SHARE * self.state.seconds
+        ):
             began = time.monotonic()
-            self._sample()
-            if self._picture_seconds + self._picture_cost <= PICTURE_SHARE * self.state.seconds:
-                self._draw_pictures()
+            self._draw_pictures()
             self._aside += time.monotonic() - began
 
     def _report(self) -> None:
@@ -226,6 +229,7 @@ class Training:
             "epoch": round(state.step / self.batches.per_epoch, 4),
             "images": state.images,
             **self.numbers,
+            **state.watch.log_fields(),
             "images_per_s": round(images_per_s, 1),
             "minutes": round(state.seconds / 60, 3),
         }
@@ -235,6 +239,8 @@ class Training:
         self._save()
         if self._printed != state.step:
             self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
+        for text in state.watch.news():
+            self.progress.line(text)
         self._reported = state.step
         self._last_report = (state.images, time.monotonic())
         self._aside = 0.0
@@ -252,6 +258,7 @@ class Training:
             column = int((~stats[row].isfinite()).nonzero()[0])
             raise self._diverged(f"{STATS[column]} is {stats[row, column]:g} at step {first + row}")
         self.state.history.extend(stats)
+        self.state.watch.steps(stats, self.recipe)
         self.numbers = {name: round(value, 6) for name, value in zip(STATS, stats[-1].tolist(), strict=True)}
 
     def _check_weights(self) -> None:
@@ -303,12 +310,29 @@ class Training:
         epochs = int(limit.amount) if limit.unit == "epochs" else None
         return loss_line(self.state.step, self.batches.per_epoch, epochs, self.numbers)
 
-    def _sample(self) -> None:
+    @cached_property
+    def _data_diversity(self) -> float | None:
+        return data_diversity(self.batches)
+
+    def _regular_sample(self) -> None:
+        """A sample of every `sample_every` steps: its diversity is watched. Before the report of its step, so that
+        last.pt knows of it.
+        """
+        began = time.monotonic()
+        self._read_losses()
+        images_NCHW = self._sample()
+        n_classes, cols = self.config.n_classes, self.recipe.cols
+        classes = torch.arange(len(images_NCHW)) // cols if n_classes else None
+        self.state.watch.sample(self.state.step, diversity(images_NCHW, classes), self._data_diversity)
+        self._aside += time.monotonic() - began
+
+    def _sample(self) -> Tensor:
         images_NCHW = pictures.draw_fixed(self.state.exported, self.recipe.n_fixed, self.recipe.cols)
         target = self.run_dir.sample(self.state.step)
         pictures.save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
         if self.board is not None:
             self.board.sample(self.state.step, target)
+        return images_NCHW
 
     def _draw_pictures(self) -> None:
         """losses.png, progress.webp and real_vs_fake.png anew."""

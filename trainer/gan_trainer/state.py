@@ -7,7 +7,7 @@
     generator, discriminator, ema           state_dicts (ema: None without one)
     optimizer_g, optimizer_d                Adam's state_dicts
     z_rng, torch_rng                        states of the random generators, uint8
-    history       see `gan_trainer.history`
+    history, watch  see `gan_trainer.history`, `gan_trainer.watch`
     step, images, seconds                   done so far; the place in the epoch follows from the step
 """
 
@@ -30,6 +30,7 @@ from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.ema import Ema
 from gan_trainer.history import History
+from gan_trainer.watch import Watch
 
 FORMAT = 1
 
@@ -46,6 +47,7 @@ class TrainState:
     ema: Ema | None
     z_rng: torch.Generator
     history: History = field(default_factory=History)
+    watch: Watch = field(default_factory=Watch)
     step: int = 0
     images: int = 0
     seconds: float = 0.0
@@ -106,6 +108,7 @@ class TrainState:
             "z_rng": self.z_rng.get_state(),
             "torch_rng": torch.get_rng_state(),
             "history": self.history.state_dict(),
+            "watch": self.watch.state_dict(),
             "step": self.step,
             "images": self.images,
             "seconds": self.seconds,
@@ -124,6 +127,7 @@ class TrainState:
             self.z_rng.set_state(content["z_rng"])
             torch.set_rng_state(content["torch_rng"])
             self.history.load_state_dict(content["history"])
+            self.watch.load_state_dict(content.get("watch", {}))
             self.step, self.images = int(content["step"]), int(content["images"])
             self.seconds = float(content["seconds"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
