@@ -30,9 +30,20 @@ RECIPES = {
     "joined": ("--batch-size", "6"),
     "two backward passes": ("--preset", "dcgan64", "--channels", "1", "--batch-size", "6"),
     "one of two passes": ("--preset", "gan-basic", "--batch-size", "6"),
+    "gradient penalty": ("--preset", "wgan-gp", "--batch-size", "6"),
+    "penalties, classes, augmentation": (
+        "--preset",
+        "r3gan",
+        "--conditional",
+        "--augment",
+        "auto",
+        "--batch-size",
+        "6",
+    ),
     "average": ("--preset", "mlp-mnist", "--batch-size", "4", "--ema"),
 }
 WORLDS = {"joined": 3, "two backward passes": 3, "one of two passes": 2, "average": 3}
+WORLDS |= {"gradient penalty": 2, "penalties, classes, augmentation": 3}
 NUMBERS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
 
 
@@ -53,10 +64,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def make_images(folder: Path, seed: int = 0) -> None:
-    folder.mkdir(parents=True)
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(22):
-        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / "ab"[number % 2] / f"{number}.png")
 
 
 def train(*args: str, world: int = 2, **more: Any) -> dict[str, Any]:
