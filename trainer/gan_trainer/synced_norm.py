@@ -65,8 +65,10 @@ class SyncedBatchNorm(_BatchNorm):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         y = (centred - offset.view(wide)) * (batch_var + self.eps).rsqrt().view(wide)
-        if self.affine:
-            y = y * self.weight.view(wide) + self.bias.view(wide)
+        if self.weight is not None:
+            y = y * self.weight.view(wide)
+        if self.bias is not None:
+            y = y + self.bias.view(wide)
         return y.to(x.dtype)
 
 
