@@ -1,8 +1,8 @@
 """A run in TensorBoard: the numbers of each report and the sample pictures, as `--tensorboard` asks for.
 
 They are written to RUN/tensorboard by torch's SummaryWriter, from the same values that log.jsonl and samples/ get. A
-resumed run writes on in the same folder; what an interrupted one had written after the step it is resumed from is hidden
-(SummaryWriter's purge_step), so that no step is seen twice.
+resumed run writes on in the same folder; what an interrupted one had written after the step it is resumed from is
+hidden (SummaryWriter's purge_step), so that no step is seen twice.
 """
 
 from __future__ import annotations

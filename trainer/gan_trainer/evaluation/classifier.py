@@ -39,8 +39,8 @@ MIN_IMAGES = 20
 
 CONFIGURATION = {
     "version": 1, "width": WIDTH, "features": FEATURES, "inner_side": INNER_SIDE, "batch_size": BATCH_SIZE,
-    "images_seen": IMAGES_SEEN, "epochs": EPOCHS, "least_steps": LEAST_STEPS, "lr": LR, "weight_decay": WEIGHT_DECAY, "seed": 0,
-    "label_smoothing": LABEL_SMOOTHING, "shift": SHIFT, "max_test": MAX_TEST,
+    "images_seen": IMAGES_SEEN, "epochs": EPOCHS, "least_steps": LEAST_STEPS, "lr": LR,
+    "weight_decay": WEIGHT_DECAY, "seed": 0, "label_smoothing": LABEL_SMOOTHING, "shift": SHIFT, "max_test": MAX_TEST,
 }  # fmt: skip
 """All that decides the weights beside the data: part of the key that a trained classifier is kept under."""
 

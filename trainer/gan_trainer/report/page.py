@@ -148,7 +148,8 @@ def _evaluations(run: Run) -> str:
             f"<p>{escape(info.text)} <code>{escape(info.id)} {escape(info.hash)}</code>; "
             f"{evaluation.n:,} images against {evaluation.n_real:,} real ones."
             f"{'' if current else _older(evaluation)}</p>"
-            f'<div class="wide" tabindex="0" role="region" aria-label="Numbers"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+            '<div class="wide" tabindex="0" role="region" aria-label="Numbers">'
+            f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     return "".join(parts)
 
