@@ -48,7 +48,7 @@ def open_session(model: str | bytes, where: str, provider: str, settings: Settin
         raise GanportError(f"TF32 is for cuda and tensorrt, got provider {provider}", hint="leave --tf32 out")
     for name in candidates:
         providers.prepare(name, settings.tf32)
-        reason = "it did not start"
+        reason = _not_started(name)
         try:
             opened = _open_cuda(model, settings) if name == "cuda" else Opened(_open(model, name, settings))
         except GanportError:
@@ -86,6 +86,14 @@ def cpu_nodes(session: Any) -> tuple[str, ...] | None:
         return None
     on_cpu = [graph for graph in subgraphs if graph.ep_name == providers.PROVIDERS["cpu"]]
     return tuple(node.name or node.op_type for graph in on_cpu for node in graph.get_nodes())
+
+
+def _not_started(provider: str) -> str:
+    """onnxruntime drops a provider whose libraries do not load without a word; for CUDA we know which it wants."""
+    version = str(getattr(providers.import_onnxruntime(), "cuda_version", None) or "")
+    if provider != "cuda" or not version:
+        return "it did not start"
+    return f"it did not start; it needs a GPU, its driver, and the libraries of CUDA {version} and cuDNN"
 
 
 def _takes_nothing(session: Any) -> bool:

@@ -137,6 +137,16 @@ def test_cuda_without_its_runtime(machine: Machine, model_path: Path) -> None:
     assert machine.runs == [None]
 
 
+def test_cuda_that_does_not_start_says_what_it_needs(
+    machine: Machine, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "active", lambda _: "cpu")
+    message = r"cuda .* does not run here: it did not start; it needs a GPU, .* the libraries of CUDA 13.0 and cuDNN"
+    with pytest.raises(GanportError, match=message):
+        OnnxGenerator(model_path, "cuda", 1)
+    assert len(machine.asked) == 1
+
+
 def test_an_fp16_file_is_drawn_channels_last(machine: Machine) -> None:
     about = onnx_files.contract(precision="fp16")
     model = onnx_files.model(about, onnx_files.weights(about)).SerializeToString()
