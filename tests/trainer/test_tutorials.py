@@ -1,4 +1,4 @@
-"""Two presets beside their tutorials, written out plainly: the same losses and the same weights, step by step.
+"""Every tutorial's preset beside its tutorial, written out plainly: the same losses and the same weights, step by step.
 
 The references keep the tutorials' own way: networks that end in a sigmoid, BCELoss, `.item()` every step.
 """
@@ -15,8 +15,9 @@ from gan_serve.images import U8
 from gan_trainer.batches import Batches
 from gan_trainer.config import Limit
 from gan_trainer.loop import Training
-from gan_trainer.presets import preset
-from trainer.conftest import CPU, StartRun, blobs
+from gan_trainer.presets import TUTORIALS, preset
+from gan_trainer.speed import PLAIN, Speed
+from trainer.conftest import CPU, CPU_SPEED, StartRun, blobs
 
 STEPS = 20
 WIDTH = 4
@@ -60,17 +61,8 @@ def train_and_compare(training: Training, losses: list[tuple[float, ...]], G: nn
         assert (flat(mine) - flat(theirs)).norm() < 0.05 * moved
 
 
-def test_mlp_mnist(start_run: StartRun) -> None:
-    pixels_NHWC = blobs(45, 28, 1)
-    training = start_run(
-        preset("mlp-mnist"),
-        Limit("steps", STEPS),
-        pixels_NHWC=pixels_NHWC,
-        width=WIDTH,
-        batch_size=BATCH,
-        report_every=1,
-    )
-    assert len({len(batch) for batch in batches(pixels_NHWC)}) == 2, "the last batch of an epoch is smaller"
+def mlp() -> tuple[nn.Module, nn.Module]:
+    """PyTorch-GAN's gan.py."""
 
     def block(before: int, after: int, normalize: bool = True) -> list[nn.Module]:
         layers: list[nn.Module] = [nn.Linear(before, after)]
@@ -81,70 +73,75 @@ def test_mlp_mnist(start_run: StartRun) -> None:
     w = WIDTH
     generator = nn.Sequential(
         *block(100, 2 * w, normalize=False), *block(2 * w, 4 * w), *block(4 * w, 8 * w), *block(8 * w, 16 * w),
-        nn.Linear(16 * w, 784), nn.Tanh(),
+        nn.Linear(16 * w, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)),
     )  # fmt: skip
     discriminator = nn.Sequential(
-        nn.Linear(784, 8 * w), nn.LeakyReLU(0.2, inplace=True),
+        nn.Flatten(), nn.Linear(784, 8 * w), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(8 * w, 4 * w), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(4 * w, 1), nn.Sigmoid(),
     )  # fmt: skip
-    copy_weights(training.state.generator, generator)
-    copy_weights(training.state.discriminator, discriminator)
-    optimizer_G = torch.optim.Adam(generator.parameters(), lr=0.0002, betas=(0.5, 0.999))
-    optimizer_D = torch.optim.Adam(discriminator.parameters(), lr=0.0002, betas=(0.5, 0.999))
-    adversarial_loss = nn.BCELoss()
-    rng = torch.Generator().manual_seed(0)
-    losses = []
-    for imgs in batches(pixels_NHWC):
-        valid, fake = torch.ones(imgs.size(0), 1), torch.zeros(imgs.size(0), 1)
-        real_imgs = imgs.view(imgs.size(0), -1)
-        optimizer_G.zero_grad()
-        z = torch.randn(imgs.size(0), 100, generator=rng)
-        gen_imgs = generator(z)
-        validity = discriminator(gen_imgs)
-        g_loss = adversarial_loss(validity, valid)
-        g_loss.backward()
-        optimizer_G.step()
-        optimizer_D.zero_grad()
-        real_validity = discriminator(real_imgs)
-        fake_validity = discriminator(gen_imgs.detach())
-        d_loss = (adversarial_loss(real_validity, valid) + adversarial_loss(fake_validity, fake)) / 2
-        d_loss.backward()
-        optimizer_D.step()
-        D_x, D_G_z1, D_G_z2 = (scores.mean().item() for scores in (real_validity, fake_validity, validity))
-        losses.append((d_loss.item(), g_loss.item(), D_x, D_G_z1, D_G_z2))
-
-    train_and_compare(training, losses, generator, discriminator)
+    return generator, discriminator
 
 
-def test_dcgan64(start_run: StartRun) -> None:
-    pixels_NHWC = blobs(45, 64, 3)
-    training = start_run(
-        preset("dcgan64"), Limit("steps", STEPS), pixels_NHWC=pixels_NHWC, width=WIDTH, batch_size=BATCH, report_every=1
-    )
-    nz, nc, ngf, ndf = 100, 3, WIDTH, WIDTH
+def dcgan(nc: int, kernel: int = 4, stride: int = 2) -> tuple[nn.Module, nn.Module]:
+    """PyTorch's DCGAN tutorial; `kernel` and `stride` are of the layer next to the image: 5 and 3 for 96 pixels."""
+    nz, ngf, ndf = 100, WIDTH, WIDTH
     netG = nn.Sequential(
+        nn.Unflatten(1, (nz, 1, 1)),
         nn.ConvTranspose2d(nz, ngf * 8, 4, 1, 0, bias=False), nn.BatchNorm2d(ngf * 8), nn.ReLU(True),
         nn.ConvTranspose2d(ngf * 8, ngf * 4, 4, 2, 1, bias=False), nn.BatchNorm2d(ngf * 4), nn.ReLU(True),
         nn.ConvTranspose2d(ngf * 4, ngf * 2, 4, 2, 1, bias=False), nn.BatchNorm2d(ngf * 2), nn.ReLU(True),
         nn.ConvTranspose2d(ngf * 2, ngf, 4, 2, 1, bias=False), nn.BatchNorm2d(ngf), nn.ReLU(True),
-        nn.ConvTranspose2d(ngf, nc, 4, 2, 1, bias=False), nn.Tanh(),
+        nn.ConvTranspose2d(ngf, nc, kernel, stride, 1, bias=False), nn.Tanh(),
     )  # fmt: skip
     netD = nn.Sequential(
-        nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(nc, ndf, kernel, stride, 1, bias=False), nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(ndf, ndf * 2, 4, 2, 1, bias=False), nn.BatchNorm2d(ndf * 2), nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(ndf * 2, ndf * 4, 4, 2, 1, bias=False), nn.BatchNorm2d(ndf * 4), nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(ndf * 4, ndf * 8, 4, 2, 1, bias=False), nn.BatchNorm2d(ndf * 8), nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(ndf * 8, 1, 4, 1, 0, bias=False), nn.Sigmoid(),
     )  # fmt: skip
-    copy_weights(training.state.generator, netG)
-    copy_weights(training.state.discriminator, netD)
-    criterion = nn.BCELoss()
-    optimizerD = torch.optim.Adam(netD.parameters(), lr=0.0002, betas=(0.5, 0.999))
-    optimizerG = torch.optim.Adam(netG.parameters(), lr=0.0002, betas=(0.5, 0.999))
+    return netG, netD
+
+
+def g_first(
+    generator: nn.Module, discriminator: nn.Module, images: Iterator[Tensor], lr: float
+) -> list[tuple[float, ...]]:
+    """PyTorch-GAN's loop: G, then D on the mean of its two losses."""
+    optimizer_G = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999))
+    optimizer_D = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.999))
+    adversarial_loss = nn.BCELoss()
     rng = torch.Generator().manual_seed(0)
     losses = []
-    for real in batches(pixels_NHWC):
+    for real_imgs in images:
+        n = real_imgs.size(0)
+        valid, fake = torch.ones(n, 1), torch.zeros(n, 1)
+        optimizer_G.zero_grad()
+        z = torch.randn(n, 100, generator=rng)
+        gen_imgs = generator(z)
+        validity = discriminator(gen_imgs).view(-1, 1)
+        g_loss = adversarial_loss(validity, valid)
+        g_loss.backward()
+        optimizer_G.step()
+        optimizer_D.zero_grad()
+        real_validity = discriminator(real_imgs).view(-1, 1)
+        fake_validity = discriminator(gen_imgs.detach()).view(-1, 1)
+        d_loss = (adversarial_loss(real_validity, valid) + adversarial_loss(fake_validity, fake)) / 2
+        d_loss.backward()
+        optimizer_D.step()
+        D_x, D_G_z1, D_G_z2 = (scores.mean().item() for scores in (real_validity, fake_validity, validity))
+        losses.append((d_loss.item(), g_loss.item(), D_x, D_G_z1, D_G_z2))
+    return losses
+
+
+def d_first(netG: nn.Module, netD: nn.Module, images: Iterator[Tensor], lr: float) -> list[tuple[float, ...]]:
+    """The DCGAN tutorial's loop: D on reals, D on fakes, then G on the same fakes."""
+    criterion = nn.BCELoss()
+    optimizerD = torch.optim.Adam(netD.parameters(), lr=lr, betas=(0.5, 0.999))
+    optimizerG = torch.optim.Adam(netG.parameters(), lr=lr, betas=(0.5, 0.999))
+    rng = torch.Generator().manual_seed(0)
+    losses = []
+    for real in images:
         b_size = real.size(0)
         netD.zero_grad()
         label = torch.full((b_size,), 1.0)
@@ -152,7 +149,7 @@ def test_dcgan64(start_run: StartRun) -> None:
         errD_real = criterion(output, label)
         errD_real.backward()
         D_x = output.mean().item()
-        noise = torch.randn(b_size, nz, generator=rng).view(b_size, nz, 1, 1)
+        noise = torch.randn(b_size, 100, generator=rng)
         fake = netG(noise)
         label.fill_(0.0)
         output = netD(fake.detach()).view(-1)
@@ -169,8 +166,39 @@ def test_dcgan64(start_run: StartRun) -> None:
         D_G_z2 = output.mean().item()
         optimizerG.step()
         losses.append((errD.item(), errG.item(), D_x, D_G_z1, D_G_z2))
+    return losses
 
-    train_and_compare(training, losses, netG, netD)
+
+REFERENCES = {
+    # preset: size, channels, networks, loop, learning rate
+    "gan-basic": (64, 1, lambda: dcgan(1), g_first, 2e-4),
+    "mlp-mnist": (28, 1, mlp, g_first, 2e-4),
+    "dcgan64": (64, 3, lambda: dcgan(3), d_first, 2e-4),
+    "dcgan64-facades": (64, 3, lambda: dcgan(3), d_first, 2e-4),
+    "dcgan96": (96, 3, lambda: dcgan(3, 5, 3), d_first, 1e-4),
+}
+
+
+def test_every_tutorial_has_a_reference() -> None:
+    assert set(REFERENCES) == set(TUTORIALS)
+
+
+@pytest.mark.parametrize("speed", [PLAIN, CPU_SPEED], ids=["plain", "auto"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_preset(name: str, speed: Speed, start_run: StartRun) -> None:
+    """As it is computed plainly, and as gan-train computes it here by itself."""
+    size, channels, networks, loop, lr = REFERENCES[name]
+    pixels_NHWC = blobs(45, size, channels)
+    training = start_run(
+        preset(name).override(size=size, channels=channels), Limit("steps", STEPS), pixels_NHWC=pixels_NHWC,
+        width=WIDTH, batch_size=BATCH, report_every=1, sample_every=1000, speed=speed,
+    )  # fmt: skip
+    assert len({len(batch) for batch in batches(pixels_NHWC)}) == 2, "the last batch of an epoch is smaller"
+    generator, discriminator = networks()
+    copy_weights(training.state.generator, generator)
+    copy_weights(training.state.discriminator, discriminator)
+    losses = loop(generator, discriminator, batches(pixels_NHWC), lr)
+    train_and_compare(training, losses, generator, discriminator)
 
 
 @pytest.mark.parametrize("change", [{"order": "g_first"}, {"d_loss": "mean"}, {"lr": 1e-3}])
