@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,3 +28,27 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def model(make_model: Callable[..., Path]) -> Path:
     return make_model()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A tiny grey DCGAN's checkpoint."""
+    import torch
+
+    from gan_trainer.build import build
+    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks import network_spec
+
+    torch.manual_seed(0)
+    spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)
+    save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "g.pt")
+    return tmp_path / "g.pt"
+
+
+@pytest.fixture
+def exported(tmp_path: Path, checkpoint: Path) -> Path:
+    """The checkpoint's export."""
+    exporter = [sys.executable, "-P", "-c", "from gan_export.cli import main; main()"]
+    options = ["onnx", "--ckpt", str(checkpoint), "--out", str(tmp_path / "g.onnx")]
+    subprocess.run([*exporter, *options], check=True, capture_output=True)
+    return tmp_path / "g.onnx"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_bench import cold_start
-from gan_bench.cold_start import Command, app, compare, picture_difference, render, run_once, take_turns
+from gan_bench import commands
+from gan_bench.cold_start import app, compare, render
+from gan_bench.commands import Command, picture_difference, run_once, take_turns
 from gan_bench.memory import peak_rss_bytes
 from gan_serve import console
 from gan_serve.errors import JobError
@@ -113,29 +113,12 @@ def run(*arguments: str) -> int:
     return ended_with.value.code
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A tiny grey DCGAN's checkpoint."""
-    import torch
-
-    from gan_trainer.build import build
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-    from gan_trainer.networks import network_spec
-
-    torch.manual_seed(0)
-    spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)
-    save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "g.pt")
-    return tmp_path / "g.pt"
-
-
 @pytest.mark.slow
 @needs_torch
 def test_both_real_commands_draw_the_same_picture(
-    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, checkpoint: Path, exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, target = tmp_path / "g.onnx", tmp_path / "cold.json"
-    exporter = [sys.executable, "-P", "-c", "from gan_export.cli import main; main()"]
-    subprocess.run([*exporter, "onnx", "--ckpt", checkpoint, "--out", model], check=True, capture_output=True)
+    model, target = exported, tmp_path / "cold.json"
     options = ("--model", str(model), "--ckpt", str(checkpoint), "--runs", "1", "--n", "7")
     assert run(*options, "--json", str(target)) == 0
     assert "gan-gen" in capsys.readouterr().out
@@ -179,7 +162,7 @@ def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.chdir(tmp_path)
     for name in ("g.onnx", "g.pt"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(cold_start, "_version", lambda package: None if package == "torchvision" else "1")
+    monkeypatch.setattr(commands, "_version", lambda package: None if package == "torchvision" else "1")
     assert run("--model", "g.onnx", "--ckpt", "g.pt") == 2
     captured = capsys.readouterr()
     assert "needs torchvision, which is not installed" in captured.err
