@@ -87,6 +87,25 @@ def test_json(gan_train: Run) -> None:
     assert {"minutes", "loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2"} <= values.keys()
 
 
+@pytest.mark.parametrize(
+    ("args", "computes"),
+    [
+        ((), "float32, channels-last"),
+        (("--amp", "off", "--compile", "off", "--no-cuda-graphs"), "float32, channels-last"),
+        (("--amp", "bf16", "--compile", "auto"), "bfloat16, channels-last"),
+    ],
+)
+def test_how_it_computes_is_said_and_kept(args: tuple[str, ...], computes: str, gan_train: Run, photos: Path) -> None:
+    wanted = ("--data", str(photos), "--out", "r", "--size", "28", *TINY)
+    result = gan_train(*wanted, "--steps", "1", *args)
+    assert result.code == 0, result.err
+    assert f"weights; cpu, {computes}\n" in result.err
+    assert load_generator("r/g.pt").training["speed"] == computes
+    again = gan_train(*wanted, "--resume", "--steps", "2", "--amp", "off")
+    assert again.code == 0, again.err
+    assert load_generator("r/g.pt").training["speed"] == "float32, channels-last"
+
+
 @pytest.mark.parametrize("args", [("--epochs", "1"), ("--minutes", "0.001")])
 def test_other_limits(args: tuple[str, str], gan_train: Run, photos: Path) -> None:
     result = gan_train("--data", str(photos), "--out", "r", "--size", "28", *args, *TINY)
@@ -211,6 +230,10 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--report-every 0", "report_every must be at least 1, got 0"),
     ("--sample-every -1", "sample_every must be at least 1, got -1"),
     ("--device tpu", "unknown device 'tpu'"),
+    ("--amp fp16", "--amp must be one of auto, off, bf16, got 'fp16'"),
+    ("--amp BF16", "--amp must be one of auto, off, bf16, got 'BF16'"),
+    ("--compile yes", "--compile must be one of auto, off, on, got 'yes'"),
+    ("--compile", "Option '--compile' requires an argument"),
     ("--ngpu 0", "Invalid value for '--ngpu'"),
     ("--device cpu --ngpu 2", "needs CUDA devices"),
     ("--threads 0", "Invalid value for '--threads'"),
