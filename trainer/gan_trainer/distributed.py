@@ -31,6 +31,9 @@ from gan_trainer.synced_norm import synchronise
 TIMEOUT = timedelta(hours=1)
 """How long a process waits for another that neither answers nor ends: longer than it takes to decode the data."""
 
+MEETING = timedelta(minutes=5)
+"""How long it may take until all have started."""
+
 RUN_KEY = "ganport/run"
 T = TypeVar("T")
 
@@ -136,7 +139,7 @@ def join(launch: Launch | None, device: torch.device) -> Iterator[Peers]:
         torch.cuda.set_device(device)
     peers = Peers(launch.rank, launch.world, launch.local_rank, joined=True)
     try:
-        peers._store = store = open_store(launch, TIMEOUT, host=launch.rank == 0 and not launch.agent)
+        peers._store = store = open_store(launch, MEETING, host=launch.rank == 0 and not launch.agent)
         if launch.restarts and store.check([RUN_KEY]):
             peers.restarted_run = Path(store.get(RUN_KEY).decode())
         dist.init_process_group(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,12 +109,13 @@ def tell(message: str, hint: str) -> None:
     try:
         launch = read_launch()
         assert launch is not None
+        socket.create_connection((launch.address, launch.port), PATIENCE.total_seconds()).close()
         store, key = open_store(launch, PATIENCE, host=False), f"ganport/{launch.restarts}"
         first = store.add(f"{key}/failed", 1) == 1
         if not first:
             store.wait([f"{key}/told"], PATIENCE)
             return
-    except (ImportError, GanportError, RuntimeError):  # no job, or nobody to ask: better told twice than never
+    except (ImportError, GanportError, RuntimeError, OSError):  # no job, or nobody to ask: better told twice than never
         first = False
     console.fail(message, hint)
     if first:
