@@ -1,25 +1,28 @@
-"""The benchmark as a picture: images/s on the left, latency on the right, one colour per provider and thread count."""
+"""The benchmark as a picture: a column for each batch size, a bar for each row in it, ganport's in colour; a line for
+what the machine's own matrix product allows."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from gan_bench.environment import BUSY
-from gan_bench.report import label, machine_line, model_line, number
-from gan_bench.rows import threads_label
+from gan_bench.report import best_of, label, machine_line, model_line, number, place
+from gan_bench.rows import OURS
 from gan_serve.atomic import atomic_path
 from gan_serve.errors import GanportError, MissingPackageError
 
 Json = dict[str, Any]
-Series = tuple[str, int | None]
+Group = tuple[str, int]
 
 SUFFIXES = (".png", ".svg", ".pdf")
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
-"""Okabe and Ito's palette: told apart by colour-blind readers and in grey."""
+OURS_COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "int8": "#CC79A7"}
+"""Of Okabe and Ito's palette: told apart by colour-blind readers and, against the others' grey, in print."""
+OTHERS_COLOUR = "#B4BAC2"
 INK, FAINT, ALARM = "#222222", "#777777", "#B00020"
-MAX_LABELS = 24
-"""With more bars than this, numbers above them would overlap; the table has them."""
+COLUMNS = 4
+"""Groups beside each other; more begin a new line."""
 
 
 def check_plot(target: Path) -> None:
@@ -43,143 +46,112 @@ def draw(record: Json, target: Path) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows: list[Json] = record["rows"]
-    batches = sorted({row["batch"] for row in rows})
-    series = list(dict.fromkeys(_series(row) for row in rows))
-    width = min(22.0, max(9.5, 5.5 + 0.42 * len(batches) * len(series)))
-    with rc_context({"font.size": 10, "axes.edgecolor": FAINT, "text.color": INK, "hatch.linewidth": 0.6}):
-        figure = Figure(
-            figsize=(width, 4.6), layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.88), w_pad=0.12, h_pad=0.08)
-        )
+    groups: list[Group] = sorted({(row["task"], row["batch"]) for row in rows})
+    lines = math.ceil(len(groups) / COLUMNS)
+    columns = min(COLUMNS, len(groups))
+    one_place = len({place(row) for row in rows}) == 1
+    bars = [len(_of(rows, group)) for group in groups]
+    tallest = [max(bars[start : start + columns]) for start in range(0, len(groups), columns)]
+    heights = [0.3 * most for most in tallest]
+    width = max(10.5, 2.4 + 2.55 * columns)
+    said = _explanation(record, characters=int(15 * width))
+    head = 0.58 + 0.16 * said.count("\n")
+    height = 0.6 + head + sum(heights) + 0.45 * lines
+    with rc_context({"font.size": 10, "axes.edgecolor": FAINT, "text.color": INK, "hatch.linewidth": 0.8}):
+        figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
-        figure.text(0.012, 0.975, model_line(record), va="top", fontsize=12, fontweight="bold")
-        figure.text(0.012, 0.922, _explanation(record), va="top", fontsize=8, color=FAINT)
-        speed, latency = figure.subplots(1, 2, width_ratios=(3, 2))
-        _draw_speed(speed, rows, batches, series)
-        _draw_latency(latency, rows, batches, series)
-        for axes in (speed, latency):
-            axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
-            axes.set_xlabel("images per batch")
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(length=0, colors=INK)
-            axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
-            axes.set_axisbelow(True)
-        _legend(figure, rows, series)
+        top = 1 - (head + 0.14) / height
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.985, top), w_pad=0.06, h_pad=0.1))
+        figure.text(0.012, 1 - 0.12 / height, f"{model_line(record)}: images per second", va="top", fontsize=13,
+                    fontweight="bold")  # fmt: skip
+        figure.text(0.012, 1 - 0.42 / height, said, va="top", fontsize=8.5, color=FAINT)
+        cells = figure.subplots(lines, columns, squeeze=False, height_ratios=heights)
+        for index, axes in enumerate(cells.flat):
+            if index >= len(groups):
+                axes.set_axis_off()
+                continue
+            # Where all groups hold the same rows, those on the left name them for all.
+            same = [_names(rows, group, one_place) for group in groups]
+            named = index % columns == 0 or same[index] != same[index - 1]
+            _draw_group(axes, _of(rows, groups[index]), groups[index], same[index] if named else None)
+            axes.set_ylim(tallest[index // columns] - 0.5, -0.5)
         with atomic_path(target) as temporary:
-            figure.savefig(temporary, dpi=160, facecolor="white")
+            figure.savefig(temporary, dpi=160, facecolor="white", format=target.suffix[1:].lower())
 
 
-def _draw_speed(axes: Any, rows: list[Json], batches: list[int], series: list[Series]) -> None:
-    """Bars at the median of the windows, with whiskers from the lowest to the highest."""
-    axes.set_title("images per second  (median, lowest and highest window)", loc="left", fontsize=10)
-    bar = min(0.6, 0.8 / len(series))
-    top = max((row["images_per_s_high"] or 0.0 for row in rows), default=0.0) or 1.0
-    for row in rows:
-        x = batches.index(row["batch"]) + (series.index(_series(row)) - (len(series) - 1) / 2) * bar
+def _of(rows: list[Json], group: Group) -> list[Json]:
+    return [row for row in rows if (row["task"], row["batch"]) == group]
+
+
+def _names(rows: list[Json], group: Group, one_place: bool) -> list[str]:
+    return [label(row) if one_place else f"{label(row)}, {place(row)}" for row in _of(rows, group)]
+
+
+def _draw_group(axes: Any, rows: list[Json], group: Group, names: list[str] | None) -> None:
+    """Bars at the median of the windows, with whiskers from the lowest to the highest, and the limit as a line."""
+    task, batch = group
+    axes.set_title(f"{batch} PNG files" if task == "png" else f"batch {batch}", loc="left", fontsize=10.5)
+    limits = [row["limit_images_per_s"] for row in rows if row["limit_images_per_s"] and row["runtime"] == OURS]
+    measured = [row["images_per_s_high"] for row in rows if row["images_per_s"] is not None]
+    top = max([*measured, *limits[:1]], default=1.0) or 1.0
+    best = best_of(rows)
+    for y, row in enumerate(rows):
         median = row["images_per_s"]
         if median is None:
+            axes.barh(y, top, 0.7, facecolor="white", edgecolor=ALARM, hatch="xx", linewidth=0, alpha=0.35)
             axes.text(
-                x, top * 0.02, row["status"].upper(), rotation=90, ha="center", va="bottom", color=ALARM,
-                fontsize=9, fontweight="bold",
+                top * 0.03, y, row["status"].upper(), ha="left", va="center", color=ALARM, fontsize=9,
+                fontweight="bold", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
             )  # fmt: skip
             continue
         unstable = row["status"] == "unstable"
-        axes.bar(
-            x, median, bar * 0.88, color=_colour(row, series), alpha=0.45 if unstable else 1.0,
-            hatch="///" if unstable else None, edgecolor="white", linewidth=0,
+        axes.barh(
+            y, median, 0.7, color=_colour(row), alpha=0.5 if unstable else 1.0, hatch="///" if unstable else None,
+            edgecolor="white", linewidth=0,
         )  # fmt: skip
         below, above = median - row["images_per_s_low"], row["images_per_s_high"] - median
         axes.errorbar(
-            x, median, yerr=[[max(0.0, below)], [max(0.0, above)]], color=INK, linewidth=1, capsize=min(4.0, 14 * bar)
+            median, y, xerr=[[max(0.0, below)], [max(0.0, above)]], color=INK, linewidth=0.9, capsize=2.5, alpha=0.75
         )
-        if len(rows) <= MAX_LABELS:
-            axes.text(
-                x, row["images_per_s_high"] + top * 0.015, number(median), ha="center", va="bottom", fontsize=9,
-                rotation=90 if bar < 0.2 else 0,
-            )  # fmt: skip
-    axes.set_xlim(_x_limits(batches))
-    axes.set_ylim(0, top * (1.2 if bar < 0.2 and len(rows) <= MAX_LABELS else 1.1))
-    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}" if top >= 10 else f"{value:g}")
+        axes.text(
+            max(row["images_per_s_high"], median) + top * 0.02, y, number(median) + (" unstable" if unstable else ""),
+            ha="left", va="center", fontsize=9, fontweight="bold" if row is best else "normal", zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+    if limits:
+        axes.plot([limits[0]] * 2, [-0.5, len(rows) - 0.5], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=3)
+    axes.set_xlim(0, top * 1.27)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    axes.plot([0, 0], [-0.5, len(rows) - 0.5], color=FAINT, linewidth=1.5)
+    axes.tick_params(length=0, colors=INK)
+    axes.set_yticks(range(len(rows)), names if names is not None else [""] * len(rows))
+    for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if row["runtime"] == OURS else "normal")
 
 
-def _draw_latency(axes: Any, rows: list[Json], batches: list[int], series: list[Series]) -> None:
-    """A dot at p50 (hollow: unstable), a tick at p95, a line up to p99 (where there were calls enough to tell)."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axes.set_title("ms per batch  (dot p50, tick p95, end p99)", loc="left", fontsize=10)
-    axes.set_yscale("log")
-    step = min(0.2, 0.7 / len(series))
-    for row in rows:
-        p50, p95, p99 = (row[f"latency_{name}_ms"] for name in ("p50", "p95", "p99"))
-        if p50 is None:
-            continue
-        x = batches.index(row["batch"]) + (series.index(_series(row)) - (len(series) - 1) / 2) * step
-        colour = _colour(row, series)
-        highest = p99 or p95 or p50
-        axes.plot([x, x], [p50, highest], color=colour, linewidth=1.4, solid_capstyle="butt")
-        if p95 is not None:
-            axes.plot(x, p95, marker="_", color=colour, markersize=9, markeredgewidth=1.6)
-        filled = "white" if row["status"] == "unstable" else colour
-        axes.plot(x, p50, marker="o", color=colour, markerfacecolor=filled, markersize=6)
-        if len(series) == 1:
-            axes.annotate(number(p50), (x, p50), (8, 0), textcoords="offset points", va="center", fontsize=9)
-    shown = [row[f"latency_{name}_ms"] for row in rows for name in ("p50", "p95", "p99")]
-    low, high = _latency_limits([value for value in shown if value])
-    axes.set_ylim(low, high)
-    axes.set_xlim(_x_limits(batches))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low <= 1000 else (1,)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-
-
-def _latency_limits(values: list[float]) -> tuple[float, float]:
-    """Ticks (1, 2, 5 × 10ⁿ) around `values`, a decade apart at least: a narrow range is not blown up to a mountain."""
-    if not values:
-        return 1.0, 10.0
-    ticks = [step * 10.0**power for power in range(-6, 9) for step in (1, 2, 5)]
-    low = max((tick for tick in ticks if tick <= min(values) / 1.05), default=ticks[0])
-    high = min((tick for tick in ticks if tick >= max(values) * 1.05), default=ticks[-1])
-    return low, max(high, 10 * low)
-
-
-def _x_limits(batches: list[int]) -> tuple[float, float]:
-    """Room for at least three groups, so that a single bar does not fill the picture."""
-    spare = max(0.0, (3 - len(batches)) / 2)
-    return -0.6 - spare, len(batches) - 0.4 + spare
-
-
-def _legend(figure: Any, rows: list[Json], series: list[Series]) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [
-        Patch(
-            color=COLOURS[index % len(COLOURS)],
-            label=f"{provider}, {threads_label(threads)} thread{'' if threads == 1 else 's'}",
-        )
-        for index, (provider, threads) in enumerate(series)
-    ]
-    if any(row["status"] == "unstable" for row in rows):
-        handles.append(Patch(facecolor="#BBBBBB", hatch="///", edgecolor="white", label="unstable: windows disagree"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=min(4, len(handles)), frameon=False, fontsize=9)
-
-
-def _explanation(record: Json) -> str:
-    """On what, how and when the picture was made."""
+def _explanation(record: Json, characters: int) -> str:
+    """On what, how and when the picture was made, in lines of at most so many characters where that can be."""
     environment, settings = record["environment"], record["settings"]
     parts = [
         machine_line(record),
-        f"{settings['window_s']:g} s windows" + (" (quick)" if settings["quick"] else ""),
+        f"median of {settings['window_s']:g} s windows, lowest to highest" + (" (quick)" if settings["quick"] else ""),
         environment["date"][:10],
         f"ganport {environment['versions']['ganport']}",
     ]
+    if any(row["limit_images_per_s"] for row in record["rows"]):
+        parts.insert(2, "dashed: what the machine's matrix product allows")
     busy = environment["cpu_busy_fraction"]
     if busy is not None and busy > BUSY:
         parts.append(f"machine {busy:.0%} busy otherwise")
-    return "  ·  ".join(parts)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) + 5 > characters:
+            lines.append(part)
+        else:
+            lines[-1] += f"  ·  {part}"
+    return "\n".join(lines)
 
 
-def _series(row: Json) -> Series:
-    return label(row), row["threads"]
-
-
-def _colour(row: Json, series: list[Series]) -> str:
-    return COLOURS[series.index(_series(row)) % len(COLOURS)]
+def _colour(row: Json) -> str:
+    return OURS_COLOURS.get(row["precision"], OURS_COLOURS["fp32"]) if row["runtime"] == OURS else OTHERS_COLOUR

@@ -177,3 +177,16 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingPackageError) as caught:
         parse_peers("openvino")
     assert caught.value.hint == "pip install not_there_at_all"
+
+
+@pytest.mark.skipif("openvino" in missing_peers(), reason="needs the package openvino")
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
+def test_both_of_openvinos_ways_draw_the_same(folder: Path, reference: Generator, hint: str) -> None:
+    from gan_bench.peers.openvino_native import OpenVino
+
+    peer = PEERS["openvino"].open(folder / "unpacked" / "stock.onnx", "cpu", "fp32", 2, (), False)
+    assert isinstance(peer, OpenVino)
+    z = np.random.default_rng(0).standard_normal((12, 6), np.float32)
+    label = np.arange(12, dtype=np.int64) % 3
+    outputs = peer._compile(12, hint)({"z": z, "label": label})
+    assert np.abs(outputs["pixels"].astype(int) - reference.run_pixels(z, label)).max() <= 1

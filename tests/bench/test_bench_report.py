@@ -141,14 +141,15 @@ def test_numbers(value: float | None, text: str) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_picture_is_a_picture(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"speed{suffix}"
-    plot.draw(made_of(result(1), result(8), result(25, stable=False), result(64, mistake="y")), target)
+    rows = [result(1), result(1, runtime="eager"), result(8, stable=False), result(25, mistake="y")]
+    plot.draw(made_of(*rows, limits=(limit(),)), target)
     if suffix == ".png":
         with Image.open(target) as image:
             pixels = np.asarray(image.convert("RGB"))
-        assert pixels.shape[0] >= 600
-        assert pixels.shape[1] >= 1200
-        assert (pixels == np.array([0, 0x72, 0xB2])).all(axis=-1).sum() > 5000, "bars in the first colour"
-        assert (pixels == np.array([0xB0, 0, 0x20])).all(axis=-1).any(), "the wrong row's mark"
+        assert pixels.shape[1] >= 1600
+        assert coloured(pixels, plot.OURS_COLOURS["fp32"]) > 5000, "ganport's bar"
+        assert coloured(pixels, plot.OTHERS_COLOUR) > 5000, "the other's"
+        assert coloured(pixels, plot.ALARM) > 20, "the wrong row's mark"
         assert (pixels[:4] == 255).all(), "nothing is cut off at the edge"
         assert (pixels[-4:] == 255).all()
         assert (pixels[:, :4] == 255).all()
@@ -156,6 +157,29 @@ def test_picture_is_a_picture(tmp_path: Path, suffix: str) -> None:
     else:
         assert target.read_bytes()[:5] in (b"<?xml", b"%PDF-")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def coloured(pixels: np.ndarray, colour: str) -> int:
+    """How many pixels have exactly this colour, "#RRGGBB"."""
+    return int((pixels == np.array(list(bytes.fromhex(colour[1:])))).all(axis=-1).sum())
+
+
+@needs_matplotlib
+def test_the_limit_is_a_line(tmp_path: Path) -> None:
+    """Right of the bars and their numbers, where its dashes are the only ink."""
+    plot.draw(made_of(result(1), result(1, runtime="eager"), limits=(limit(gflop_per_s=[400.0]),)), tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        pixels = np.asarray(image.convert("L"))[200:]
+    dark = pixels[:, int(pixels.shape[1] * 0.65) :] < 128
+    assert 50 < dark.sum() < 2000
+    assert dark.any(axis=0).sum() < 10, "it is upright"
+
+
+@needs_matplotlib
+def test_a_wrong_row_has_no_bar(tmp_path: Path) -> None:
+    plot.draw(made_of(result(8, mistake="y")), tmp_path / "speed.png")
+    with Image.open(tmp_path / "speed.png") as image:
+        assert coloured(np.asarray(image.convert("RGB")), plot.OURS_COLOURS["fp32"]) == 0
 
 
 @needs_matplotlib
@@ -167,8 +191,9 @@ def test_picture_is_a_picture(tmp_path: Path, suffix: str) -> None:
         [result(8, mistake="x"), result(16, failure="x")],
         [result(batch, provider) for provider in "abcdefghi" for batch in (1, 8, 25, 64)],
         [result(8, calls=3, windows=[{"round": 0, "calls": 3, "images_per_s": 0.02}])],
+        [result(8), result(256, row={"task": "png"}), result(8, runtime="unheard of", precision="fp8")],
     ],
-    ids=["one", "failed", "none measured", "many", "slow"],
+    ids=["one", "failed", "none measured", "many", "slow", "mixed"],
 )
 def test_pictures_of_odd_records(tmp_path: Path, results: list[Result]) -> None:
     plot.draw(made_of(*results), tmp_path / "speed.png")

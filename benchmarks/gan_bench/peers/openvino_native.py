@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from gan_serve.contract import Contract
 from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.metadata import peek
 from gan_serve.model_file import sha256_of
 
 TRIALS, TRIAL_S = 3, 0.1
@@ -105,10 +107,8 @@ class OpenVino(Generator):
 
 
 def _contract(path: Path) -> Contract:
-    """The contract that `peers.stock.export_stock` left in the file, read with onnx, which made it."""
-    import onnx
-
-    metadata = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
-    contract = Contract.from_metadata(metadata, where=str(path))
+    """The contract that `peers.stock.export_stock` left in the file."""
+    keys = Contract(z_dim=1, image=(1, 1, 1)).to_metadata()
+    contract = Contract.from_metadata({key: json.dumps(peek(str(path), key)) for key in keys}, where=str(path))
     assert contract is not None
     return contract
