@@ -38,7 +38,7 @@ class InceptionFeatures:
             from torch_fidelity import feature_extractor_inceptionv3 as fidelity
         except ModuleNotFoundError as error:
             raise MissingPackageError(
-                "torch-fidelity", "inception", "--features inception",
+                (error.name or "torch-fidelity").partition(".")[0].replace("_", "-"), "inception", "--features inception",
                 hint=f"pip install 'ganport[inception]'; {INSTEAD}",
             ) from error  # fmt: skip
         path = _weights_path(fidelity)
