@@ -37,8 +37,9 @@ class InceptionFeatures:
         try:
             from torch_fidelity import feature_extractor_inceptionv3 as fidelity
         except ModuleNotFoundError as error:
+            missing = (error.name or "torch_fidelity").partition(".")[0].replace("_", "-")
             raise MissingPackageError(
-                (error.name or "torch-fidelity").partition(".")[0].replace("_", "-"), "inception", "--features inception",
+                missing, "inception", "--features inception",
                 hint=f"pip install 'ganport[inception]'; {INSTEAD}",
             ) from error  # fmt: skip
         path = _weights_path(fidelity)
