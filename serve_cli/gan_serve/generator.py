@@ -68,12 +68,18 @@ class Generator(abc.ABC):
     def batch_size(self, n: int) -> int:
         """Images per internal batch for a run of `n`, where none is asked for. The images do not depend on it.
 
-        As many as have `BATCH_PIXELS` values, 4 … 64: 16 of 64x64 RGB. Large images gain nothing from a larger batch,
-        which only needs more memory; small ones are many tiny operators, whose fixed cost a larger batch shares. A
-        short run is shared evenly by `callers`.
+        At most `most_at_once`; a short run is shared evenly by `callers`.
         """
-        most = max(MIN_BATCH, min(MAX_BATCH, BATCH_PIXELS // math.prod(self.contract.image)))
-        return max(1, min(most, -(-n // self.callers)))
+        return max(1, min(self.most_at_once, -(-n // self.callers)))
+
+    @property
+    def most_at_once(self) -> int:
+        """Images per batch beyond which nothing is gained: as many as have `BATCH_PIXELS` values, 4 … 64.
+
+        16 of 64x64 RGB. Large images gain nothing from a larger batch, which only needs more memory; small ones are
+        many tiny operators, whose fixed cost a larger batch shares.
+        """
+        return max(MIN_BATCH, min(MAX_BATCH, BATCH_PIXELS // math.prod(self.contract.image)))
 
     def generate(
         self,

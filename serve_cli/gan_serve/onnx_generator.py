@@ -6,13 +6,16 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_serve import model_file, providers, sessions
+from gan_serve import model_file, providers, sessions, side_by_side
+from gan_serve.ahead import in_order
 from gan_serve.contract import Contract
 from gan_serve.cores import usable_cores
 from gan_serve.errors import ContractError, GanportError, JobError
@@ -20,6 +23,7 @@ from gan_serve.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
 from gan_serve.provider_options import Settings
+from gan_serve.side_by_side import SideBySide
 from gan_serve.signature import Port, Signature, check_ours, understand
 
 if TYPE_CHECKING:
@@ -38,9 +42,9 @@ class OnnxGenerator(Generator):
 
     path        a file, or the bytes of one (then `where` names it in messages)
     provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
-    threads     that share one operator; None: every physical core this process may use (`cores.usable_cores`)
-    spin        whether idle threads wait busily while a batch runs: faster for one batch. Between batches they never
-                do. Off, a stream draws as many batches at a time as there are threads (`callers`): faster for many.
+    threads     None: every physical core this process may use (`cores.usable_cores`). On a CPU they share the images
+                of a batch where that is faster, else every operator (`side_by_side`)
+    many        whether many images are to come, so that what draws a single one soonest is opened only when needed
     tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
     cuda_graph  whether cuda replays steady batches as CUDA graphs
     options     provider options of onnxruntime's that come on top of `gan_serve.provider_options`
@@ -60,7 +64,7 @@ class OnnxGenerator(Generator):
         provider: str = "auto",
         threads: int | None = None,
         *,
-        spin: bool = True,
+        many: bool = False,
         tf32: bool = False,
         cuda_graph: bool = True,
         options: Mapping[str, str] | None = None,
@@ -78,15 +82,16 @@ class OnnxGenerator(Generator):
             where, model, head = str(file), str(file), model_file.read_head(file)
         model_file.refuse_what_is_not_onnx(where, head)
         self.threads = threads if threads is not None else usable_cores()
-        self._settings = Settings(self.threads, spin, tf32, cuda_graph, options=dict(options or {}))
+        apart = self.threads > 1 and side_by_side.suits(model)
+        self._settings = Settings(self.threads, apart and many, tf32, cuda_graph, options=dict(options or {}))
         opened = sessions.open_session(model, where, provider, self._settings)
         self.session: Any = opened.session
         self.skipped = opened.skipped
         self.notes = list(opened.notes)
         self.provider = providers.active(self.session)
-        self.callers = self.threads if self.provider == "cpu" and not spin else 1
         if isinstance(model, str):
             self.sha256 = model_file.sha256_of(Path(model))
+        self._apart: SideBySide | None = None
         # A run that is not the engine's must neither be captured nor replayed.
         self._run_options = _without_graph() if opened.graphs else None
         self._engine: CudaEngine | None = None
@@ -102,6 +107,9 @@ class OnnxGenerator(Generator):
         else:
             self.signature, assumptions = understand(inputs, outputs, where)
             self.contract = self._probe(where, assumptions)
+        if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
+            self.callers = self.threads
+            self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
 
     def cpu_nodes(self) -> tuple[str, ...] | None:
         """The names of the nodes that run on the CPU though another provider does the rest; () when none do.
@@ -128,6 +136,8 @@ class OnnxGenerator(Generator):
         return max(1, min(n, MAX_GPU_BATCH, GPU_BATCH_PIXELS // math.prod(self.contract.image)))
 
     def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        if self._apart is not None:
+            return self._side_by_side(self._apart, feeds)
         if self._engine is not None:
             return self._engine.stream(feeds)
         return self._padded(feeds) if self.provider == "tensorrt" else super().run_stream(feeds)
@@ -199,7 +209,7 @@ class OnnxGenerator(Generator):
         """The image output of a file without metadata, in as many runs as its fixed batch needs."""
         wanted = self.signature
         size = wanted.fixed_batch
-        fed = np.ascontiguousarray(z, wanted.z_dtype).reshape(len(z), *wanted.z_shape)
+        fed = self._shaped(z)
         if size is None:
             return np.asarray(self._run([wanted.image], {wanted.z: fed})[0], np.float32)
         whole = -(-len(z) // size) * size
@@ -207,17 +217,43 @@ class OnnxGenerator(Generator):
         pieces = [self._run([wanted.image], {wanted.z: fed[i : i + size]})[0] for i in range(0, whole, size)]
         return np.concatenate(pieces).astype(np.float32, copy=False)[: len(z)]
 
+    def _shaped(self, z: F32) -> Any:
+        return np.ascontiguousarray(z, self.signature.z_dtype).reshape(len(z), *self.signature.z_shape)
+
     def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
         feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
         if self.signature.label is not None:
             feeds[self.signature.label] = np.ascontiguousarray(label, np.int64)
         return feeds
 
+    def _side_by_side(self, apart: SideBySide, feeds: Iterable[Feed]) -> Iterator[U8]:
+        """As `run_stream`, a thread for each of several feeds; a single image by all threads."""
+        first_two = list(islice(feeds := iter(feeds), 2))
+        if len(first_two) == 1 and len(first_two[0][0]) == 1:
+            yield self._pixels(first_two[0])
+            return
+        session = apart.session(single=True)
+
+        def draw(feed: Feed) -> U8:
+            if self.signature.pixels is None:
+                z = self._shaped(feed[0])
+                image = self._run_on(session, [self.signature.image], {self.signature.z: z})[0]
+                return to_pixels(np.asarray(image, np.float32), self.contract.value_range)
+            drawn: U8 = self._run_on(session, [self.signature.pixels], self._feeds(*feed))[0]
+            return drawn
+
+        yield from in_order(draw, chain(first_two, feeds), self.callers)
+
     def _run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+        if self._apart is None:
+            return self._run_on(self.session, outputs, feeds)
+        return self._apart.run(self._run_on, outputs, feeds, self.most_at_once)
+
+    def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         engine = self._engine
         try:
             with contextlib.nullcontext() if engine is None else engine.lock:
-                results: list[Any] = self.session.run(outputs, feeds, self._run_options)
+                results: list[Any] = session.run(outputs, feeds, self._run_options)
         except Exception as error:
             batch = len(next(iter(feeds.values())))
             raise JobError(
@@ -225,6 +261,20 @@ class OnnxGenerator(Generator):
                 hint="try a smaller --batch-size, or --provider cpu",
             ) from error
         return results
+
+    def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
+        """Opens the same model for one thread or for all; None when the file has changed since."""
+
+        def open_another(single: bool) -> Any:
+            if isinstance(model, str):
+                try:
+                    if model_file.sha256_of(Path(model)) != self.sha256:
+                        return None
+                except OSError:
+                    return None
+            return sessions.open_session(model, where, "cpu", replace(self._settings, single=single)).session
+
+        return open_another
 
 
 def _without_graph() -> Any:

@@ -12,8 +12,8 @@ TF32_PROVIDERS = ("cuda", "tensorrt")
 class Settings:
     """How a session is opened.
 
-    threads     that share one operator
-    spin        whether idle threads wait busily while a batch runs; between batches they always sleep
+    threads     that a provider may use
+    single      whether a CPU session is for one thread, of several that each run it; else all share every operator
     tf32        whether NVIDIA's tensor cores may round the factors of fp32 products to 10 bits
     cuda_graph  whether steady batches are replayed as CUDA graphs
     precision   the file's `gan.precision` ("fp32" where it says nothing)
@@ -21,7 +21,7 @@ class Settings:
     """
 
     threads: int
-    spin: bool = True
+    single: bool = False
     tf32: bool = False
     cuda_graph: bool = True
     precision: str = "fp32"

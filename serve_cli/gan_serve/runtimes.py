@@ -30,7 +30,7 @@ def load(
 ) -> Generator:
     """Loads a generator file with the runtime of its suffix.
 
-    many  made for streams of many images, not for the shortest time to one batch (see `OnnxGenerator`'s `spin`)
+    many  whether many images are to come, not one (see `OnnxGenerator`)
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
     say   takes each sentence about what the file does not say and was assumed, about a provider that "auto" had to
           pass over, and about what a provider could not do, also while it draws; None: silence (the assumptions are
@@ -41,7 +41,7 @@ def load(
     if path.suffix.lower() == ".onnx":
         from gan_serve.onnx_generator import OnnxGenerator
 
-        generator = OnnxGenerator(path, provider, threads, spin=not many, tf32=tf32)
+        generator = OnnxGenerator(path, provider, threads, many=many, tf32=tf32)
         if say is not None:
             if not generator.ours:
                 say(f"{path.name} has no gan.* metadata; assumed: {'; '.join(generator.contract.assumptions)}")

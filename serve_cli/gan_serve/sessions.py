@@ -150,12 +150,12 @@ def _with_precision(model: str | bytes, settings: Settings) -> Settings:
 def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, str] | None = None) -> Any:
     onnxruntime = providers.import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.threads
+    options.intra_op_num_threads = 1 if settings.single and provider == "cpu" else settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     # Threads that wait busily between the operators of a run are 15 % faster on two cores; between runs they must
     # not, or they take the encoders' cores, and a server's neighbours'.
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spin)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

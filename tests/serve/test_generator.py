@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gan_serve
-from gan_serve import runtimes
 from gan_serve.errors import GanportError
-from gan_serve.generator import F32, I64, U8, feeds
+from gan_serve.generator import F32, feeds
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
 from gan_serve.onnx_generator import OnnxGenerator
@@ -31,25 +29,6 @@ def test_generate_through_the_library(model_path: Path) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 25, 1000])
 def test_images_do_not_depend_on_the_batch(generator: OnnxGenerator, batch_size: int) -> None:
     np.testing.assert_array_equal(generator.generate(range(25), batch_size=batch_size), generator.generate(range(25)))
-
-
-def test_many_batches_are_drawn_at_a_time_and_come_in_order(generator: OnnxGenerator, model_path: Path) -> None:
-    many = runtimes.load(model_path, "cpu", 3, many=True)
-    assert (many.callers, runtimes.load(model_path, "cpu", 3).callers) == (3, 1)
-    meeting = threading.Barrier(3, timeout=10)
-
-    class Meets(OnnxGenerator):
-        met = False
-
-        def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
-            if not self.met:
-                meeting.wait()  # breaks, after ten seconds, where fewer than three come
-                self.met = True
-            return super().run_pixels(z, label)
-
-    expected = generator.generate(range(50))
-    np.testing.assert_array_equal(Meets(model_path, "cpu", 3, spin=False).generate(range(50), batch_size=4), expected)
-    np.testing.assert_array_equal(many.generate(range(50)), expected)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +79,7 @@ def test_feeds_are_every_image_once(n: int, size: int) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_images_do_not_depend_on_the_threads(generator: OnnxGenerator, model_path: Path, threads: int) -> None:
-    other = OnnxGenerator(model_path, "cpu", threads, spin=threads == 2)
+    other = OnnxGenerator(model_path, "cpu", threads, many=threads == 2)
     assert other.threads == threads
     np.testing.assert_array_equal(other.generate(range(25)), generator.generate(range(25)))
 
