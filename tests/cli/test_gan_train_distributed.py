@@ -290,7 +290,7 @@ def test_torchrun(done: dict[str, Done], folder: Path) -> None:
     assert done["joined, one"].codes == [0]
     options = (*TINY, *DATA, *RECIPES["joined"], "--steps", "10", "--out", "torchrun")
     with torchrun(folder, "--standalone", "-m", "gan_trainer.cli", *options) as job:
-        out, err = job.communicate(timeout=120)
+        out, err = job.communicate(timeout=150)
     assert (job.returncode, out) == (0, "torchrun/g.pt\n"), err
     assert_same_curve(folder / "joined-one", folder / "torchrun")
 
@@ -303,7 +303,7 @@ def test_torchrun_restarts_a_killed_job_which_goes_on(folder: Path) -> None:
         reached = 0
         killed: set[int] = set()
         for _ in range(2):
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150
             while last_step(run) < reached + 3:
                 assert time.monotonic() < deadline
                 assert job.poll() is None, job.communicate()
@@ -313,7 +313,7 @@ def test_torchrun_restarts_a_killed_job_which_goes_on(folder: Path) -> None:
             os.kill(max(workers), signal.SIGKILL)
             time.sleep(0.5)  # what the survivor still writes
             reached = last_step(run)
-        _, err = job.communicate(timeout=60)
+        _, err = job.communicate(timeout=150)
     assert job.returncode == 1
     assert err.count("error: another process of the job is gone (") == 2, err
     assert "from step " in err, "resumed by itself"
