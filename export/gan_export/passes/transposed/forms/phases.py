@@ -5,8 +5,6 @@ Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inp
 
 from __future__ import annotations
 
-import numpy as np
-
 from gan_export.passes.transposed.builder import Builder
 from gan_export.passes.transposed.feature import Feature, Layout, nchw, to_layout
 from gan_export.passes.transposed.layer import Transposed
@@ -30,19 +28,28 @@ def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:
 
 
 def _phase(b: Builder, x: str, layer: Transposed, rows: Taps, columns: Taps, height: int, width: int) -> str:
-    kernel = layer.weight[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
-    groups = layer.groups
-    grouped = kernel.reshape(groups, layer.c_in // groups, layer.c_out // groups, *kernel.shape[2:])
-    weight = grouped.transpose(0, 2, 1, 3, 4).reshape(layer.c_out, layer.c_in // groups, *kernel.shape[2:])
     begin = -rows[0][1], -columns[0][1]
     end = height - 1 + rows[-1][1] - (layer.height - 1), width - 1 + columns[-1][1] - (layer.width - 1)
     cropped = b.pad(x, (0, 0, *(min(v, 0) for v in begin)), (0, 0, *(min(v, 0) for v in end)))
     return b.op(
         "Conv",
         cropped,
-        b.constant(np.ascontiguousarray(weight), layer.weight_name),
+        _kernel(b, layer, rows, columns),
         b.constant(layer.bias),
-        kernel_shape=list(weight.shape[2:]),
+        kernel_shape=[len(rows), len(columns)],
         pads=[max(v, 0) for v in (*begin, *end)],
-        group=groups,
+        group=layer.groups,
     )
+
+
+def _kernel(b: Builder, layer: Transposed, rows: Taps, columns: Taps) -> str:
+    """The taps of one phase as Conv wants them, (c_out, c_in / groups, …), taken from the kernel in the graph: a runtime
+    that folds constants does it once, when it loads the file.
+    """
+    taps = b.op("Gather", layer.weight_name, b.ints(*(k for k, _ in rows)), axis=2)
+    taps = b.op("Gather", taps, b.ints(*(k for k, _ in columns)), axis=3)
+    groups, size = layer.groups, (len(rows), len(columns))
+    if groups == 1:
+        return b.op("Transpose", taps, perm=[1, 0, 2, 3])
+    grouped = b.reshape(taps, groups, layer.c_in // groups, layer.c_out // groups, *size)
+    return b.reshape(b.op("Transpose", grouped, perm=[0, 2, 1, 3, 4]), layer.c_out, layer.c_in // groups, *size)
