@@ -43,13 +43,9 @@ def _phase(b: Builder, x: str, layer: Transposed, rows: Taps, columns: Taps, hei
 
 
 def _kernel(b: Builder, layer: Transposed, rows: Taps, columns: Taps) -> str:
-    """The taps of one phase as Conv wants them, (c_out, c_in / groups, …), taken from the kernel in the graph: a runtime
-    that folds constants does it once, when it loads the file.
-    """
-    taps = b.op("Gather", layer.weight_name, b.ints(*(k for k, _ in rows)), axis=2)
-    taps = b.op("Gather", taps, b.ints(*(k for k, _ in columns)), axis=3)
+    """The taps of one phase, as Conv wants them: (c_out, c_in / groups, rows, columns)."""
+    taps = layer.weight[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
     groups, size = layer.groups, (len(rows), len(columns))
-    if groups == 1:
-        return b.op("Transpose", taps, perm=[1, 0, 2, 3])
-    grouped = b.reshape(taps, groups, layer.c_in // groups, layer.c_out // groups, *size)
-    return b.reshape(b.op("Transpose", grouped, perm=[0, 2, 1, 3, 4]), layer.c_out, layer.c_in // groups, *size)
+    grouped = taps.reshape(groups, layer.c_in // groups, layer.c_out // groups, *size)
+    kernel = grouped.transpose(0, 2, 1, 3, 4).reshape(layer.c_out, layer.c_in // groups, *size)
+    return b.constant(kernel, layer.weight_name)

@@ -13,8 +13,9 @@ quarter of the input, and 36 products. In NHWC a class is a matrix (batch h w / 
 most sums of products ride on Gemm's third input. Reading and writing even and odd rows and columns apart
 (`Layout.PARITY`) spares two such layers in a row every interleaving between them.
 
-The 36 matrices are sums of the kernel's, so the graph keeps the kernel and derives them from it by one product with a
-constant (36, 16) matrix; a runtime that folds constants does it once, when it loads the file.
+The 36 matrices are sums of the kernel's, so the graph keeps the kernel (its axes in another order) and derives them
+from it by one product with a constant (36, 16) matrix; a runtime that folds constants does it once, when it loads the
+file, which stays as small as it was.
 """
 
 from __future__ import annotations
@@ -106,11 +107,11 @@ def _phase(
 
 
 def _matrices(b: Builder, layer: Transposed) -> dict[Key, str]:
-    """The 36 matrices (c_in, c_out), derived in the graph from the kernel as it was."""
-    kernel = b.op("Transpose", layer.weight_name, perm=[2, 3, 0, 1])
-    mixed = b.op("MatMul", b.constant(mixing()), b.reshape(kernel, 16, -1))
-    parts = b.ops("Split", len(KEYS), mixed, b.ints(*[1] * len(KEYS)), axis=0)
-    return {key: b.reshape(part, layer.c_in, layer.c_out) for key, part in zip(KEYS, parts, strict=True)}
+    """The 36 matrices (c_in, c_out), derived in the graph from the kernel's 16."""
+    kernel = layer.weight.transpose(2, 3, 0, 1).reshape(16, -1)
+    mixed = b.op("MatMul", b.constant(mixing()), b.constant(kernel, layer.weight_name))
+    stacked = b.reshape(mixed, -1, layer.c_out)
+    return dict(zip(KEYS, b.ops("Split", len(KEYS), stacked, b.ints(*[layer.c_in] * len(KEYS)), axis=0), strict=True))
 
 
 def mixing() -> npt.NDArray[np.float32]:
