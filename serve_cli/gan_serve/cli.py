@@ -130,4 +130,7 @@ def main() -> NoReturn:
     """The command `gan-gen`."""
     # As Ctrl-C, a kill leaves no half file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    console.run(app, "gan-gen")
+    try:
+        console.run(app, "gan-gen")
+    except SystemExit as done:
+        console.leave(done)

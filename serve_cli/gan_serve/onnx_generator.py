@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_serve import model_file, providers, sessions, side_by_side
-from gan_serve.ahead import in_order
+from gan_serve.ahead import Job, in_order
 from gan_serve.contract import Contract
 from gan_serve.cores import usable_cores
 from gan_serve.errors import ContractError, GanportError, JobError
@@ -84,13 +85,16 @@ class OnnxGenerator(Generator):
         self.threads = threads if threads is not None else usable_cores()
         apart = self.threads > 1 and side_by_side.suits(model)
         self._settings = Settings(self.threads, apart and many, tf32, cuda_graph, options=dict(options or {}))
+        hashing = None if isinstance(model, bytes) else Job[Path, str](Path(model))
+        if hashing is not None:  # beside what the session does with the file
+            threading.Thread(target=hashing.do, args=(model_file.sha256_of,), daemon=True).start()
         opened = sessions.open_session(model, where, provider, self._settings)
         self.session: Any = opened.session
         self.skipped = opened.skipped
         self.notes = list(opened.notes)
         self.provider = providers.active(self.session)
-        if isinstance(model, str):
-            self.sha256 = model_file.sha256_of(Path(model))
+        if hashing is not None:
+            self.sha256 = hashing.wait()
         self._apart: SideBySide | None = None
         # A run that is not the engine's must neither be captured nor replayed.
         self._run_options = _without_graph() if opened.graphs else None

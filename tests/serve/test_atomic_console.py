@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -230,3 +232,20 @@ def test_progress_shows_after_two_seconds_on_a_terminal(monkeypatch: pytest.Monk
     assert bar(monkeypatch, terminal=True, waited_s=2.5) == [(100, "drawing"), 20, 10, "end"]
     assert bar(monkeypatch, terminal=True, waited_s=1.5) == []
     assert bar(monkeypatch, terminal=False, waited_s=9.0) == []
+
+
+def leaving(program: str) -> subprocess.CompletedProcess[str]:
+    code = f"import atexit, sys\nfrom gan_serve import console\natexit.register(print, 'atexit')\n{program}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_leaving_prints_all_there_is_and_skips_the_rest(code: int) -> None:
+    done = leaving(f"print('out'); print('err', file=sys.stderr); console.leave(SystemExit({code}))")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(("given", "code", "err"), [("None", 0, ""), ("'no number'", 1, "no number\n")])
+def test_an_unusual_exit_goes_the_usual_way(given: str, code: int, err: str) -> None:
+    done = leaving(f"console.leave(SystemExit({given}))")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "atexit\n", err)
