@@ -40,7 +40,7 @@ def tuned(model: onnx.ModelProto) -> Choices:
     ruled = {layer.output: for_cpu(layer) for layer in every}
     kept = {layer.output: "keep" for layer in every}
     wholes = [alone, ruled, kept]
-    runs = [_runner(rewrite(model, lambda layer, w=whole: w[layer.output])) for whole in wholes]  # type: ignore[misc]
+    runs = [runner(rewrite(model, lambda layer, w=whole: w[layer.output])) for whole in wholes]  # type: ignore[misc]
     return wholes[_fastest(runs)]
 
 
@@ -48,7 +48,7 @@ def fastest_form(layer: Transposed) -> str:
     """The form of `layer` that is fastest here alone."""
     names = fitting(layer)
     single = single_layer(layer)
-    return names[_fastest([_runner(rewrite(single, lambda _layer, n=name: n)) for name in names])]  # type: ignore[misc]
+    return names[_fastest([runner(rewrite(single, lambda _layer, n=name: n)) for name in names])]  # type: ignore[misc]
 
 
 def single_layer(layer: Transposed) -> onnx.ModelProto:
@@ -70,7 +70,8 @@ def single_layer(layer: Transposed) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def _runner(model: onnx.ModelProto) -> Run:
+def runner(model: onnx.ModelProto, batch: int = BATCH) -> Run:
+    """One run of `model` on `batch` random inputs, on one thread of the CPU provider."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -80,22 +81,27 @@ def _runner(model: onnx.ModelProto) -> Run:
     rng = np.random.default_rng(0)
     feeds: dict[str, Any] = {}
     for value in session.get_inputs():
-        shape = [BATCH, *(size for size in value.shape[1:])]
+        shape = [batch, *(size for size in value.shape[1:])]
         whole = value.type == "tensor(int64)"
         feeds[value.name] = np.zeros(shape, np.int64) if whole else rng.standard_normal(shape).astype(np.float32)
     return lambda: session.run(None, feeds)
 
 
 def _fastest(runs: Sequence[Run]) -> int:
-    """The index of the run with the lowest median time over rounds in which all take turns."""
+    """The index of the run with the lowest median time."""
+    medians = [statistics.median(seen) for seen in times_in_turns(runs)]
+    return medians.index(min(medians))
+
+
+def times_in_turns(runs: Sequence[Run]) -> list[list[float]]:
+    """For each run its time in seconds in each of `ROUNDS` rounds, in which all take turns. Each runs once before."""
     for run in runs:
         run()
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(ROUNDS):
         for run, seen in zip(runs, times, strict=True):
             seen.append(_time(run))
-    medians = [statistics.median(seen) for seen in times]
-    return medians.index(min(medians))
+    return times
 
 
 def _time(run: Run) -> float:
