@@ -2,6 +2,7 @@
 #   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
+#   make bench   the project's own CPU records, anew, into benchmarks/results (about 25 minutes on an idle machine)
 #   make docs    write docs/cli.md anew from the commands' --help
 #   make test-openvino   the tests of a second provider, in an environment with OpenVINO (Linux, Windows)
 # PYTHON names the interpreter (3.11 or newer), VENV the environment, PIP_ARGS goes to every pip install.
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test test-openvino check lint docs clean
+.PHONY: demo test test-openvino check lint bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -58,6 +59,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint test
+
+# More checkpoints: make bench BENCH_ARGS='--also other.pt'. A first try: BENCH_ARGS='--quick --out /tmp/try'.
+bench: $(INSTALLED)
+	$(BIN)/python -m gan_bench.own --out benchmarks/results $(BENCH_ARGS)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py

@@ -45,7 +45,7 @@ def measure(
         unpacked = unpack(request, folder, settings.timeout_s, command)
         stages.notes(unpacked.get("notes", []))
         generator = about_generator(models, unpacked.get("about"), request)
-        rows = request.rows("cuda" if unpacked.get("cuda") else "cpu")
+        rows = request.rows("cuda" if unpacked.get("cuda") else "cpu", [str(model["precision"]) for model in models])
         reference = draw_reference(request, models, folder, settings.timeout_s, command)
         work = work_of(generator["spec"], request.models[0] if models else None, generator["z_dim"], generator["image"])
         stages.accepted(generator)

@@ -69,7 +69,7 @@ app = console.new_app(HELP)
 @app.command(help=HELP)
 def bench(
     record: Annotated[
-        Path | None, typer.Argument(metavar="[RECORD]", help="A record to show (and --plot, --compare) again.")
+        Path | None, typer.Argument(metavar="RECORD", help="A record to show (and --plot, --compare) again.")
     ] = None,
     model: Annotated[
         list[Path] | None,

@@ -21,7 +21,7 @@ from typing import Any
 
 from gan_bench.environment import busy_note, describe
 from gan_bench.memory import maxrss_bytes
-from gan_bench.records import SCHEMA, dumps
+from gan_bench.records import dumps
 from gan_bench.stats import spread
 from gan_serve import console
 from gan_serve.atomic import write_text
@@ -31,6 +31,8 @@ from gan_serve.outputs import check_outputs
 
 Json = dict[str, Any]
 
+SCHEMA = 1
+"""Of the records of whole processes; gan-bench's own counts for itself."""
 MAX_LSB = 1
 PACKAGES = ("onnxruntime", "torch", "torchvision", "pillow")
 

@@ -16,7 +16,7 @@ HEADER = (
 )  # fmt: skip
 NONE = "–"
 BEST, STRUCK = "◂ best", "✗"
-NAME_WIDTH = 21
+NAME_WIDTH = 19
 """So that a table stays within 120 columns; a longer name loses its middle."""
 
 
@@ -128,7 +128,7 @@ def _limit_lines(record: Json) -> list[str]:
 
 def _line(row: Json, best: bool) -> tuple[str, ...]:
     measured = row["images_per_s"] is not None
-    peak, parity = row["peak_rss_bytes"], row["parity"]
+    peak = row["peak_rss_bytes"]
     start = [value for value in (row["import_ms"], row["session_create_ms"]) if value is not None]
     share = row["limit_fraction"]
     note = BEST if best else row["status"] if measured and row["status"] != "ok" else ""
@@ -142,9 +142,19 @@ def _line(row: Json, best: bool) -> tuple[str, ...]:
         number(row["first_run_ms"]),
         number(sum(start)) if start else NONE,
         NONE if peak is None else f"{peak / 2**20:.0f}",
-        NONE if parity is None else str(parity["pixels_max_lsb"]),
+        _parity(row),
         note,
     )
+
+
+def _parity(row: Json) -> str:
+    """In the measure that the row's precision is held to: LSB, or dB below fp32."""
+    parity = row["parity"]
+    if parity is None:
+        return NONE
+    if (row["precision"] == "fp32" and not row["tf32"]) or parity["psnr_db"] is None:
+        return str(parity["pixels_max_lsb"])
+    return f"{parity['psnr_db']:.0f} dB"
 
 
 def _shortened(name: str) -> str:

@@ -75,15 +75,18 @@ class Request:
     tf32: tuple[bool, ...] = (False,)
     end_to_end: bool = False
 
-    def rows(self, torch_device: str = "cpu") -> tuple[Row, ...]:
+    def rows(self, torch_device: str = "cpu", precisions: Sequence[str] = ()) -> tuple[Row, ...]:
         """Every combination, once each, batches varying fastest: ganport's, then the peers', then end to end.
 
-        torch_device  where peers run when the provider is "auto". Raises `GanportError` for more than `MAX_ROWS`.
+        torch_device  where peers run when the provider is "auto"
+        precisions    of `models`, where they are known: TF32 is about fp32 alone
+        Raises `GanportError` for more than `MAX_ROWS`.
         """
+        lower = [path for path, name in zip(self.models, precisions, strict=False) if name != "fp32"]
         ours = [
             Row(provider, count, batch, model=model, tf32=tf32)
             for model, provider, count in product(_once(self.models), _once(self.providers), _once(self.threads))
-            for tf32 in self._tf32_of(provider)
+            for tf32 in ((False,) if model in lower else self._tf32_of(provider))
             for batch in _once(self.batches)
         ]
         rows = [*ours, *self._peer_rows(torch_device), *(self._png_rows() if self.end_to_end else ())]

@@ -76,6 +76,12 @@ def test_tf32_makes_rows_where_there_is_tf32() -> None:
     ]  # fmt: skip
 
 
+def test_tf32_is_about_fp32_alone() -> None:
+    request = Request((MODEL, Path("g.fp16.onnx")), ("cuda",), tf32=(False, True))
+    found = [(str(row.model), row.tf32) for row in request.rows("cuda", ["fp32", "fp16"])]
+    assert found == [("g.onnx", False), ("g.onnx", True), ("g.fp16.onnx", False)]
+
+
 @pytest.mark.parametrize(("text", "values"), [("off", (False,)), ("on", (True,)), ("off, on", (False, True))])
 def test_tf32(text: str, values: tuple[bool, ...]) -> None:
     assert parse_tf32(text, ["cuda"]) == values

@@ -88,7 +88,7 @@ def test_a_failed_row_among_others_is_said(folder: Path, capsys: pytest.CaptureF
     assert run("--model", "one.onnx", "--batch", "1,8", *QUICK) == 0
     captured = capsys.readouterr()
     assert "FAILED" in captured.out
-    assert "batch 8: failed: cpu failed on a batch of 8" in captured.err
+    assert "batch 8: failed: cpu failed on a batch of" in captured.err
 
 
 def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
