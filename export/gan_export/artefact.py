@@ -26,6 +26,8 @@ def contract_of(
     passes: tuple[str, ...] = (),
     exporter: dict[str, Any] | None = None,
     precision: str = "fp32",
+    store: str = "fp32",
+    kept_fp32: tuple[str, ...] = (),
 ) -> Contract:
     """The contract of an export of `source`. `exporter` adds to the versions of ganport and torch."""
     return Contract(
@@ -36,6 +38,8 @@ def contract_of(
         n_classes=source.n_classes,
         class_names=source.class_names,
         precision=precision,
+        store=store,
+        kept_fp32=kept_fp32,
         weights=source.weights,
         name=source.name,
         spec=source.spec.to_json() if source.spec else None,

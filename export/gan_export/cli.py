@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from contextlib import redirect_stdout
@@ -14,18 +13,18 @@ import typer
 from gan_export import options
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
-from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
+from gan_export.cli_parts import finish, require_packages, say
+from gan_export.onnx_options import OnnxOptions, Opset, Optimize, Precision, Store
+from gan_export.opsets import DEFAULT_OPSET
 from gan_export.outputs import check_outputs, resolve_out
 from gan_serve import console
 from gan_serve.cores import rest_idle_threads
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.errors import GanportError
 
 if TYPE_CHECKING:
-    from gan_export.proof import Report
     from gan_export.source import Source
 
 NAME = "gan-export"
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 app = console.new_app(
     """Turn a generator checkpoint into one self-describing file, proved to draw what PyTorch draws.
@@ -55,11 +54,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON i
 def onnx_command(
     ckpt: MaybeCkpt = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.onnx", help="[default: the checkpoint's name, .onnx]")
+        Path | None,
+        typer.Option(metavar="FILE.onnx", help="[default: the checkpoint's name; .fp16.onnx, .int8.onnx below fp32]"),
     ] = None,
-    opset: Annotated[
-        int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
-    ] = DEFAULT_OPSET,
+    opset: Opset = DEFAULT_OPSET,
+    optimize: Optimize = "auto",
+    precision: Precision = "fp32",
+    store: Store = "fp32",
     answers: Answers = Answers(),
     report: ReportFile = None,
     as_json: AsJson = False,
@@ -73,16 +74,19 @@ def onnx_command(
       gan-export onnx --ckpt runs/digits/g.pt
       gan-export onnx --ckpt g.pt --out models/faces.onnx --report faces.json
       gan-export onnx --ckpt g.pt --opset 21 --json
+      gan-export onnx --ckpt g.pt --precision int8
+      gan-export onnx --ckpt g.pt --precision fp16 --out gpu.onnx
+      gan-export onnx --ckpt g.pt --store fp16 --optimize tune
       gan-export onnx --ckpt g.pth --module networks.py:Generator --args '{"nz": 100}'
     """
-    target = resolve_out(_named_after(ckpt, answers), out, ".onnx")
-    check_opset(opset)
+    wanted = OnnxOptions(opset, optimize, precision, store)
+    target = resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
     with redirect_stdout(sys.stderr):  # a live module may print
-        proved = export_onnx(source, target, opset=opset)
-    _finish(proved, target, report, as_json)
+        proved = export_onnx(source, target, wanted)
+    finish(proved, target, report, as_json)
 
 
 @app.command("torchscript")
@@ -111,7 +115,7 @@ def torchscript_command(
 
     with redirect_stdout(sys.stderr):
         proved = export_torchscript(source, target)
-    _finish(proved, target, report, as_json)
+    finish(proved, target, report, as_json)
 
 
 @app.command()
@@ -143,13 +147,13 @@ def verify(
 
     check_model_file(model)
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--report": report})
-    _require_packages("gan-export verify")
+    require_packages("gan-export verify")
     from gan_export.proof import prove
 
     source = None if ckpt is None and module is None else _source_for(model, ckpt, module)
     with redirect_stdout(sys.stderr):
         proved = prove(model, source)
-    _finish(proved, None, report, as_json)
+    finish(proved, None, report, as_json)
 
 
 @app.command()
@@ -175,7 +179,7 @@ def inspect(
       gan-export inspect --ckpt stranger.pth --out stranger.spec.json
     """
     check_outputs({"--ckpt": ckpt}, {"--out": out})
-    _require_packages("inspecting a checkpoint")
+    require_packages("inspecting a checkpoint")
     from gan_export import inspection
     from gan_export.identify import NotUnderstoodError, identify
     from gan_serve.atomic import write_text
@@ -220,7 +224,7 @@ def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answer
     """Everything that can be wrong before the work, then the checkpoint."""
     code = None if answers.live is None else Path(answers.live.module.rpartition(":")[0])
     check_outputs({"--ckpt": ckpt, "--spec": answers.spec, "--module": code}, outputs)
-    _require_packages("exporting")
+    require_packages("exporting")
     if answers.live is not None:
         from gan_export.live.source import live_source
 
@@ -228,7 +232,7 @@ def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answer
     else:
         assert ckpt is not None
         source = _identified(check_checkpoint(ckpt), outputs["--out"] or ckpt, answers)
-    _say(ckpt, source)
+    say(ckpt, source)
     return source
 
 
@@ -249,41 +253,8 @@ def _source_for(model: Path, ckpt: Path | None, module: str | None) -> Source:
     from gan_export.verifying import source_for
 
     source = source_for(model, None if ckpt is None else check_checkpoint(ckpt), module)
-    _say(ckpt, source)
+    say(ckpt, source)
     return source
-
-
-def _say(ckpt: Path | None, source: Source) -> None:
-    classes = f", {source.n_classes} classes" if source.n_classes else ""
-    c, h, w = source.image
-    where = "" if ckpt is None else f"{ckpt}: "
-    console.note(f"{where}{source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
-    for assumption in source.assumptions:
-        console.note(f"assumed: {assumption}")
-
-
-def _finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
-    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
-    written = str(target) if target is not None and report.ok else None
-    if report_file is not None:
-        report.write(report_file)
-    for check in report.warnings:
-        console.warn(check.detail)
-    if as_json:
-        print(json.dumps({"path": written} | report.to_json(), ensure_ascii=False))
-    else:
-        print(report.table())
-    if not report.ok:
-        raise report.error("nothing was written" if target is not None else "")
-    if written and not as_json:
-        print(written)
-
-
-def _require_packages(purpose: str) -> None:
-    """Raises `MissingPackageError` naming the first package of the extra `export` that is not installed."""
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(package, "export", purpose)
 
 
 def main() -> None:

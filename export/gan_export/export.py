@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_export.artefact import contract_of, stamp, to_bytes
-from gan_export.onnx_export import to_onnx
-from gan_export.opsets import DEFAULT_OPSET, check_opset
+from gan_export.onnx_making import make_onnx
+from gan_export.onnx_options import OnnxOptions
 from gan_export.proof.golden import make_golden
 from gan_export.proof.prove import measure_parity, prove, tolerance_of
 from gan_export.proof.reference import Reference, check_reference
@@ -22,8 +22,6 @@ from gan_serve.atomic import atomic_path
 from gan_serve.contract import Contract
 from gan_serve.limits import limits_for
 
-PRECISION = "fp32"
-
 
 class _ProofFailedError(Exception):
     """Carries the report of a failed proof out of the block that would have renamed the file."""
@@ -33,24 +31,33 @@ class _ProofFailedError(Exception):
         self.report = report
 
 
-def export_onnx(source: Source, target: str | os.PathLike[str], *, opset: int = DEFAULT_OPSET) -> Report:
+def export_onnx(
+    source: Source,
+    target: str | os.PathLike[str],
+    options: OnnxOptions = OnnxOptions(),
+    *,
+    opset: int | None = None,
+) -> Report:
     """Exports `source` to an ONNX file at `target` and proves it. The file is there if and only if `report.ok`.
 
-    A failed proof leaves what was at `target` before, or nothing. Raises `GanportError` for an opset out of
-    range or a target that cannot be written, `JobError` when torch cannot export the module.
+    `opset`, where given, is used in place of that of `options`.
+    A failed proof leaves what was at `target` before, or nothing. Raises `GanportError` for an opset out of range or
+    a target that cannot be written, `JobError` when torch cannot export the module, or when it cannot be quantised.
     """
-    check_opset(opset)
+    options = options if opset is None else dataclasses.replace(options, opset=opset)
 
     def make(reference: Reference) -> Callable[[dict[str, Any]], bytes]:
-        model, passes = to_onnx(source, opset)
+        made = make_onnx(reference, options)
         base = contract_of(
             source,
             golden=make_golden(reference),
-            passes=passes,
-            exporter={"format": "onnx", "onnx": importlib.metadata.version("onnx"), "opset": opset},
-            precision=PRECISION,
+            passes=made.passes,
+            exporter={"format": "onnx", "onnx": importlib.metadata.version("onnx"), "opset": options.opset},
+            precision=options.precision,
+            store=options.store,
+            kept_fp32=made.kept,
         )
-        return lambda parity: to_bytes(stamp(model, _with_parity(base, parity)))
+        return lambda parity: to_bytes(stamp(made.model, _with_parity(base, parity)))
 
     return _export(source, Path(target), make)
 
@@ -65,7 +72,6 @@ def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report
             golden=make_golden(reference),
             passes=passes,
             exporter={"format": "torchscript"},
-            precision=PRECISION,
         )
         return lambda parity: to_archive(module, _with_parity(base, parity))
 
@@ -78,7 +84,7 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
     The summary has to be in the file that is proved, so parity is measured once before and once in the proof.
     """
     reference = Reference(source)
-    tolerance = tolerance_of(limits_for(PRECISION), source.value_range)
+    tolerance = tolerance_of(limits_for("fp32"), source.value_range)  # PyTorch's own, whatever the file's precision
     faults = Report(target.name, tuple(check_reference(reference, tolerance)), "PyTorch")
     if not faults.ok:
         return faults

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from gan_export.opsets import DEFAULT_OPSET, check_opset
-from gan_export.passes import run_passes
+from gan_export.passes import PASSES, TIDY, run_passes
 from gan_export.quiet import quiet
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
@@ -20,10 +20,13 @@ from gan_serve.errors import JobError
 BATCH = "batch"
 
 
-def to_onnx(source: Source, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def to_onnx(
+    source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The ONNX model of `source`, without metadata, and the names of the passes that changed it.
 
-    Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic.
+    Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic. Without `fold` it is
+    the exporter's graph, only tidied.
     Raises `GanportError` for an opset out of range, `JobError` when the exporter cannot follow the module.
     """
     check_opset(opset)
@@ -35,7 +38,7 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto
         raise _explain(error) from error
     if any(value.type.tensor_type.shape.dim[0].HasField("dim_value") for value in model.graph.input):
         raise _baked()  # the exporter gives up the dynamic batch without a word
-    return run_passes(model)
+    return run_passes(model, PASSES if fold else TIDY)
 
 
 def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.ModelProto:

@@ -10,13 +10,13 @@ from gan_serve.outputs import check_outputs
 __all__ = ["check_outputs", "resolve_out"]
 
 
-def resolve_out(ckpt: Path, out: Path | None, suffix: str) -> Path:
-    """The file to write: `out`, or the checkpoint's name with `suffix`, beside it.
+def resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Path:
+    """The file to write: `out`, or the checkpoint's name with `tag` and `suffix`, beside it.
 
     Raises `GanportError` for a name that does not end in `suffix`.
     """
     if out is None:
-        return ckpt.with_suffix(suffix)
+        return ckpt.with_suffix(tag + suffix)
     if out.is_dir():
         raise GanportError(f"{out} is a folder, expected a file name", hint=f"--out {out / ckpt.stem}{suffix}")
     if out.suffix.lower() != suffix:

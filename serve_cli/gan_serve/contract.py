@@ -23,6 +23,7 @@ from gan_serve.latents import LATENT_LAWS, LatentLaw
 CONTRACT_VERSION = 1
 PREFIX = "gan."
 RNG = "philox4x32-10"
+STORES = ("fp32", "fp16")
 
 Json = dict[str, Any]
 
@@ -51,6 +52,8 @@ class Contract:
     n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
     class_names  one name per class, or empty
     precision    "fp32", "fp16", "int8": where the graph computes
+    store        "fp32", or "fp16" when weights that compute in float32 are saved rounded to float16
+    kept_fp32    the layers that stay in float32 in a file of lower precision
     weights      "ema" or "raw": which of a checkpoint's generators this is ("unknown" for a file without metadata)
     spec         the GeneratorSpec as JSON, or None for a generator that is not a chain of layers
     source       the checkpoint: {"file": name, "sha256": hex, …}
@@ -69,6 +72,8 @@ class Contract:
     n_classes: int = 0
     class_names: tuple[str, ...] = ()
     precision: str = "fp32"
+    store: str = "fp32"
+    kept_fp32: tuple[str, ...] = ()
     weights: str = "raw"
     name: str = "generator"
     spec: Json | None = None
@@ -89,6 +94,7 @@ class Contract:
             len(self.value_range) == 2 and self.value_range[0] < self.value_range[1],
             f"value_range must be (black, white) with black < white, got {self.value_range}",
         )
+        _require(self.store in STORES, f"store must be one of {', '.join(STORES)}, got {self.store!r}")
         _require(self.n_classes >= 0, f"n_classes must not be negative, got {self.n_classes}")
         _require(
             len(self.class_names) in (0, self.n_classes),
@@ -111,6 +117,11 @@ class Contract:
     def conditional(self) -> bool:
         return self.n_classes > 0
 
+    @property
+    def held_to(self) -> str:
+        """The precision whose limits hold (`gan_serve.limits`): that of the graph, or of weights rounded to less."""
+        return self.store if self.precision == "fp32" else self.precision
+
     def to_metadata(self) -> dict[str, str]:
         """The contract as string pairs: every key starts with `gan.`, every value is JSON."""
         values: Json = {
@@ -121,6 +132,8 @@ class Contract:
             "value_range": list(self.value_range),
             "classes": {"n": self.n_classes, "names": list(self.class_names)},
             "precision": self.precision,
+            "store": self.store,
+            "kept_fp32": list(self.kept_fp32),
             "weights": self.weights,
             "spec": self.spec,
             "source": self.source,
@@ -167,6 +180,8 @@ class Contract:
                 n_classes=int(values["classes"]["n"]),
                 class_names=tuple(values["classes"]["names"]),
                 precision=values["precision"],
+                store=values["store"],
+                kept_fp32=tuple(values["kept_fp32"]),
                 weights=values["weights"],
                 name=values["name"],
                 spec=values["spec"],

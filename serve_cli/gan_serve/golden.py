@@ -78,7 +78,7 @@ def decode(golden: Golden) -> U8:
 
 
 def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) -> Sequence[GoldenResult]:
-    """Draws the golden set again and compares, within the limits of `contract.precision`.
+    """Draws the golden set again and compares, within the limits of `contract.held_to`.
 
     entries   what to compare with; None: the file's own set, and a `GanportError` when it carries none.
     Raises `ContractError` for an entry that is damaged or of another size. A difference is no error but a result
@@ -90,7 +90,7 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
             "the file carries no golden set, so there is nothing to compare with",
             hint="export it with gan-export, which keeps a few expected images",
         )
-    allowed = limits.limits_for(generator.contract.precision)
+    allowed = limits.limits_for(generator.contract.held_to)
     return [_check(generator, entry, allowed) for entry in wanted]
 
 

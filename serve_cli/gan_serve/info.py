@@ -36,7 +36,7 @@ def info_text(generator: Generator, path: Path) -> str:
         "image": f"{contract.width}x{contract.height} {'grey' if contract.channels == 1 else 'RGB'}",
         "latent": f"{contract.z_dim} components, {_law(contract)}",
         "classes": describe_classes(contract) if contract.conditional else "none",
-        "precision": contract.precision,
+        "precision": _precision(contract),
         "weights": contract.weights,
         "source": _pairs(contract.source),
         "training": _pairs(contract.training),
@@ -64,6 +64,12 @@ def _runs_on(generator: Generator) -> str:
     if not nodes or generator.provider == "cpu":
         return generator.provider
     return f"{generator.provider}, and on the CPU {len(nodes)} nodes: {shorten(', '.join(nodes))}"
+
+
+def _precision(contract: Contract) -> str:
+    stored = "" if contract.store == "fp32" else f", weights saved as {contract.store}"
+    kept = f"; in float32: {', '.join(contract.kept_fp32)}" if contract.kept_fp32 else ""
+    return contract.precision + stored + kept
 
 
 def _law(contract: Contract) -> str:

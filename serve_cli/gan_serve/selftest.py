@@ -19,7 +19,7 @@ def run_selftest(generator: Generator, where: str) -> tuple[str, dict[str, Any],
     Raises `GanportError` when the file carries no golden set, `ContractError` when that is damaged.
     """
     results = check_golden(generator)
-    allowed = str(limits_for(generator.contract.precision))
+    allowed = str(limits_for(generator.contract.held_to))
     failed = [result for result in results if not result.ok]
     error = None
     if failed:

@@ -17,7 +17,7 @@ import torch
 
 from cli.conftest import Run, nobody
 from export.tiny import save_checkpoint, spec_of
-from gan_export import cli
+from gan_export import cli_parts
 
 
 @pytest.fixture
@@ -248,7 +248,17 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["onnx", "--ckpt", "{ckpt}", "--report", "{folder}"], "is a folder, expected a file name"),
     (["onnx", "--ckpt", "{ckpt}", "--report", "{ckpt}"], "--report and --ckpt name the same file"),
     (["onnx", "--ckpt", "{ckpt}", "--out", "a.onnx", "--report", "a.onnx"], "--report and --out name the same file"),
-    (["onnx", "--ckpt", "{ckpt}", "--precision", "fp16"], "No such option"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "fp8"], "--precision must be one of fp32, fp16, int8, got 'fp8'"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "float16"], "hint: --precision fp16"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", ""], "--precision must be one of"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision"], "requires an argument"),
+    (["onnx", "--ckpt", "{ckpt}", "--store", "int8"], "--store must be one of fp32, fp16, got 'int8'"),
+    (["onnx", "--ckpt", "{ckpt}", "--optimize", "fast"], "--optimize must be one of auto, tune, none, got 'fast'"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "int8", "--optimize", "none"], "no place beside --precision int8"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "int8", "--optimize", "tune"], "hint: leave out --optimize"),
+    (["onnx", "--ckpt", "{ckpt}", "--precision", "int8", "--opset", "12"], "opset must be 18 to 23, got 12"),
+    (["torchscript", "--ckpt", "{ckpt}", "--precision", "fp16"], "No such option"),
+    (["torchscript", "--ckpt", "{ckpt}", "--store", "fp16"], "No such option"),
     (["onnx", "--ckpt", "{ckpt}", "extra"], "unexpected extra argument"),
     (["torchscript", "--ckpt", "{ckpt}", "--out", "g.pt"], "--out must end in .ts, got g.pt"),
     (["torchscript", "--ckpt", "{ckpt}", "--out", "g.onnx"], "--out must end in .ts, got g.onnx"),
@@ -306,7 +316,7 @@ def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, tmp_path:
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("package", cli.PACKAGES)
+@pytest.mark.parametrize("package", cli_parts.PACKAGES)
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "verify"])
 def test_missing_packages(command: str, package: str, run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec

@@ -91,7 +91,7 @@ def _merge(graph: onnx.GraphProto, view: GraphView, resize: onnx.NodeProto, conv
     if min(pads) < 0:
         return
     groups = int(given.get("group", 1))
-    name = f"{conv.output[0]}.weight"
+    name = f"{conv.input[1]}.{conv.output[0]}"  # begins with the name of the weight that it is made of
     set_initialiser(graph, name, spread(np.asarray(weight), factor, groups).astype(weight.dtype))
     merged = helper.make_node(
         "ConvTranspose",

@@ -44,10 +44,11 @@ def check_contract(contract: Contract, source: Source | None) -> Check:
     return Check(SECTION, "contract", not wrong, value, "agrees", "", "; ".join(wrong[:3]))
 
 
-def check_spec_weights(contract: Contract, sizes: Iterable[int]) -> Check:
-    """Every weight matrix and kernel that the spec names is in the file, by its number of elements.
+def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> Check:
+    """Every weight matrix and kernel that the spec names is in the file: by its number of elements, or, where a pass
+    wrote it in another shape, by tensors named after it.
 
-    Vectors are left out: folding a BatchNorm removes them. `sizes` are the element counts of the file's tensors.
+    Vectors are left out: folding a BatchNorm removes them. `sizes` are names and element counts of the file's tensors.
     """
     try:
         spec = _spec(contract)
@@ -56,10 +57,11 @@ def check_spec_weights(contract: Contract, sizes: Iterable[int]) -> Check:
     if spec is None:
         return Check(SECTION, "spec fits weights", True, "no spec", "", "", "a live module")
     wanted = {name: math.prod(shape) for name, shape in spec.tensors().items() if len(shape) >= 2}
-    available = Counter(sizes)
+    tensors = list(sizes)
+    available = Counter(size for _, size in tensors)
     missing = []
     for name, size in wanted.items():
-        if available[size] <= 0:
+        if available[size] <= 0 and not any(found.startswith(f"{name}.") for found, _ in tensors):
             missing.append(name)
         available[size] -= 1
     value = f"{len(wanted) - len(missing)} of {len(wanted)}"

@@ -50,6 +50,7 @@ class Parity:
             "image_max_abs": self.image.value,
             "pixels_max_lsb": int(self.pixels.value),
             "psnr_db": round(self.psnr_db, 2),
+            "worst_psnr_db": round(self.worst_psnr_db, 2),
             "images": self.images,
         }
 
@@ -113,7 +114,10 @@ def check_parity(parity: Parity, limits: Limits, tolerance: float | None) -> lis
         "dB",
         parity.worst_psnr_where or "equal",
     )
-    return [drew, image, pixels, psnr]
+    if limits.min_psnr_db is None:
+        return [drew, image, pixels, psnr]
+    overall = Check(SECTION, "PSNR of all", True, parity.psnr_db, "", "dB", f"{parity.images} images, what it costs")
+    return [drew, image, pixels, psnr, overall]
 
 
 def _db(mean_square: float) -> float:

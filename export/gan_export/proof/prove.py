@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import onnx
 
 from gan_export import jit
 from gan_export.artefact import read_onnx
@@ -14,6 +17,7 @@ from gan_export.proof.cases import cases
 from gan_export.proof.golden import check_golden_set
 from gan_export.proof.meaning import check_meaning
 from gan_export.proof.parity import Parity, check_parity, measure
+from gan_export.proof.precision import check_precision
 from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Check, Report
 from gan_export.proof.runs import run_cases
@@ -36,9 +40,10 @@ class _Artefact:
 
     contract: Contract
     checks: tuple[Check, ...]
-    tensor_sizes: tuple[int, ...]
+    tensor_sizes: tuple[tuple[str, int], ...]
     weight_bytes: int
     load: Callable[[], Generator]
+    model: onnx.ModelProto | None = None
 
 
 def prove(path: str | os.PathLike[str], source: Source | None = None, *, reference: Reference | None = None) -> Report:
@@ -51,7 +56,7 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
     """
     artefact = _open(path)
     contract = artefact.contract
-    limits = limits_for(contract.precision)
+    limits = limits_for(contract.held_to)
     tolerance = tolerance_of(limits, contract.value_range)
     if reference is None and source is not None:
         reference = Reference(source)
@@ -62,6 +67,7 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
         tolerance = reference.allow(tolerance)
         image_limit = None if image_limit is None else tolerance
     checks += artefact.checks
+    checks += check_precision(contract, artefact.model)
     checks.append(agreement.check_contract(contract, reference.source if reference else None))
     weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
     checks.append(agreement.check_spec_weights(contract, artefact.tensor_sizes))
@@ -116,17 +122,12 @@ def _open(path: str | os.PathLike[str]) -> _Artefact:
 def _open_onnx(path: Path) -> _Artefact:
     model, contract = read_onnx(path)
     tensors = model.graph.initializer
-    sizes = []
-    for tensor in tensors:
-        size = 1
-        for side in tensor.dims:
-            size *= side
-        sizes.append(size)
     return _Artefact(
         contract=contract,
         checks=tuple(check_structure(path, model, contract)),
-        tensor_sizes=tuple(sizes),
+        tensor_sizes=tuple((tensor.name, math.prod(tensor.dims)) for tensor in tensors),
         weight_bytes=sum(tensor.ByteSize() for tensor in tensors),
+        model=model,
         load=lambda: OnnxGenerator(path, "cpu"),
     )
 
@@ -138,7 +139,7 @@ def _open_torchscript(path: Path) -> _Artefact:
     return _Artefact(
         contract=contract,
         checks=tuple(check_torchscript(generator.module, contract)),
-        tensor_sizes=tuple(tensor.numel() for tensor in tensors),
+        tensor_sizes=tuple(("", tensor.numel()) for tensor in tensors),
         weight_bytes=sum(tensor.nbytes for tensor in tensors),
         load=lambda: generator,
     )

@@ -1,0 +1,50 @@
+"""What the commands of `gan-export` say, before the work and after it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_serve import console
+from gan_serve.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from gan_export.proof import Report
+    from gan_export.source import Source
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def say(ckpt: Path | None, source: Source) -> None:
+    classes = f", {source.n_classes} classes" if source.n_classes else ""
+    c, h, w = source.image
+    where = "" if ckpt is None else f"{ckpt}: "
+    console.note(f"{where}{source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
+    for assumption in source.assumptions:
+        console.note(f"assumed: {assumption}")
+
+
+def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
+    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
+    written = str(target) if target is not None and report.ok else None
+    if report_file is not None:
+        report.write(report_file)
+    for check in report.warnings:
+        console.warn(check.detail)
+    if as_json:
+        print(json.dumps({"path": written} | report.to_json(), ensure_ascii=False))
+    else:
+        print(report.table())
+    if not report.ok:
+        raise report.error("nothing was written" if target is not None else "")
+    if written and not as_json:
+        print(written)
+
+
+def require_packages(purpose: str) -> None:
+    """Raises `MissingPackageError` naming the first package of the extra `export` that is not installed."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(package, "export", purpose)

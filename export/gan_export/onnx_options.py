@@ -1,0 +1,74 @@
+"""How an ONNX file is made: its opset, its form, its precision. No torch here: the command's help needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+import typer
+
+from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
+from gan_serve.errors import GanportError
+
+Mode = Literal["auto", "tune", "none"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+PRECISIONS = ("fp32", "fp16", "int8")
+STORES = ("fp32", "fp16")
+
+Opset = Annotated[
+    int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
+]
+Optimize = Annotated[
+    str, typer.Option(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph.")
+]
+Precision = Annotated[
+    str, typer.Option(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.")
+]
+Store = Annotated[
+    str, typer.Option(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before.")
+]
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """Checked when made: raises `GanportError` for a value or a combination that is not offered.
+
+    optimize   "auto" and "tune" rewrite the graph (`gan_export.optimise`), "none" keeps the exporter's
+    precision  "fp32", "fp16" or "int8": where the graph computes
+    store      "fp32", or "fp16": what computes in float32 has its weights saved as float16
+    """
+
+    opset: int = DEFAULT_OPSET
+    optimize: str = "auto"
+    precision: str = "fp32"
+    store: str = "fp32"
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        for name, values in (("optimize", MODES), ("precision", PRECISIONS), ("store", STORES)):
+            given = getattr(self, name)
+            if given not in values:
+                raise GanportError(f"--{name} must be one of {', '.join(values)}, got {given!r}", hint=_hint(given))
+        if self.precision == "int8" and self.optimize != "auto":
+            raise GanportError(
+                f"--optimize {self.optimize} has no place beside --precision int8, which needs a form of its own",
+                hint="leave out --optimize",
+            )
+
+    @property
+    def mode(self) -> Mode:
+        """`optimize`, as `gan_export.optimise` takes it."""
+        return next(mode for mode in MODES if mode == self.optimize)
+
+    @property
+    def tag(self) -> str:
+        """What a file of these options has in its name by default: ".int8", ".w16" …, nothing for fp32."""
+        return (f".{self.precision}" if self.precision != "fp32" else "") + (".w16" if self.store == "fp16" else "")
+
+
+def _hint(given: str) -> str:
+    for name, values in (("precision", PRECISIONS), ("optimize", MODES)):
+        for value in values:
+            if given.lower().replace("float", "fp").replace("-", "").replace("uint8", "int8") == value:
+                return f"--{name} {value}"
+    return "docs/precision.md says what each is for"

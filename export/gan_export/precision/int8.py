@@ -1,0 +1,160 @@
+"""Static 8-bit quantisation, calibrated on latents of the model's own law, as much of it as the images bear.
+
+The first and the last layer stay in float: they see latents and draw pixels, cost little and hurt most. (Where none of
+the others can be quantised, as in a small MLP, the last is tried.) The ranges of the others are measured. How far they
+reach out towards what far latents draw is searched: wide ranges are coarse for ordinary images, narrow ones cut off the
+far ones. Where the worst image of the proof would still miss the limit, the layers that hurt most by themselves go back
+to float, one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from gan_export.artefact import contract_of, stamp, to_bytes
+from gan_export.passes.graph import GraphView
+from gan_export.precision.qdq import Layer, quantisable, quantise
+from gan_export.precision.ranges import Range, layer_name, measure_ranges
+from gan_export.proof.cases import Case
+from gan_export.proof.parity import measure
+from gan_export.proof.reference import Reference
+from gan_export.proof.runs import run_cases
+from gan_export.source import Source
+from gan_serve.errors import JobError
+from gan_serve.latents import latents
+from gan_serve.limits import limits_for
+from gan_serve.onnx_generator import OnnxGenerator
+
+CALIBRATION_SEEDS = range(1_000_000, 1_000_128)
+"""Not the seeds of the proof."""
+REACHES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
+"""Where a range ends between the ordinary latents' (0) and the far ones' (1)."""
+MARGIN_DB = 1.0
+"""The search goes on until the limit is passed by so much: other machines round a little differently."""
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+Ranges = Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What the search found: the model, the layers in integers and in float (by name), and the worst image's PSNR."""
+
+    model: onnx.ModelProto
+    integer: tuple[str, ...]
+    kept: tuple[str, ...]
+    psnr_db: float
+
+
+def to_int8(model: onnx.ModelProto, reference: Reference) -> Quantised:
+    """`model` (float32, of `reference.source`) with its inner layers in 8-bit integers.
+
+    Raises `JobError` when no layer can be quantised within the limit.
+    """
+    layers = quantisable(model)
+    inner, later = _behind_the_first(model, layers)
+    if not later:
+        raise JobError(
+            "int8: no convolution or product behind the first layer to quantise",
+            hint="--precision fp16, or --store fp16, halves the file",
+        )
+    far = [case for case in reference.cases if case.kind == "far"]
+    ordinary = measure_ranges(model, calibration(reference.source))
+    wide = {name: seen | ordinary[name] for name, seen in measure_ranges(model, far).items()}
+    trial = _Trial(model, reference, ordinary, wide)
+    found = _search(trial, inner) or (_search(trial, later) if later != inner else None)
+    names = {node.output[0]: layer_name(node) for node in model.graph.node if node.op_type in WEIGHTED}
+    if found is None:
+        raise JobError(
+            f"int8: not even one layer in integers keeps {limits_for('int8')} (the best: {trial.best_db:.1f} dB)",
+            hint="--precision fp16, or --store fp16, halves the file",
+        )
+    chosen, reach, psnr_db = found
+    return Quantised(
+        trial.quantised(chosen, reach),
+        tuple(names[name] for name in chosen),
+        tuple(names[name] for name in names if name not in chosen),
+        psnr_db,
+    )
+
+
+def calibration(source: Source) -> list[Case]:
+    """Latents of the model's law that are not the proof's; with classes, every class in turn at least once."""
+    n_classes = source.n_classes
+    seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(len(CALIBRATION_SEEDS), n_classes))
+    z = latents(seeds, source.z_dim, source.latent)
+    label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
+    return [Case("calibration", z, label, ())]
+
+
+def _behind_the_first(model: onnx.ModelProto, layers: list[Layer]) -> tuple[list[str], list[str]]:
+    """The layers that have a weighted node before them and one after, and all that have one before, by name."""
+    view = GraphView(model)
+    weighted = {node.output[0] for node in view.graph.node if node.op_type in WEIGHTED}
+    behind: set[str] = set()
+    for node in view.graph.node:
+        if (behind | weighted).intersection(node.input):
+            behind.update(node.output)
+    before: set[str] = set()
+    for node in reversed(view.graph.node):
+        if node.output[0] in weighted or before.intersection(node.output):
+            before.update(node.input)
+    later = [layer.name for layer in layers if layer.name in behind and layer.node.input[0] in behind | weighted]
+    return [name for name in later if name in before], later
+
+
+class _Trial:
+    """Quantises some layers and draws the proof's images."""
+
+    def __init__(self, model: onnx.ModelProto, reference: Reference, ordinary: Ranges, wide: Ranges) -> None:
+        self.model, self.reference = model, reference
+        self.ordinary, self.wide = ordinary, wide
+        self.best_db = -np.inf
+
+    def quantised(self, layers: Collection[str], reach: float) -> onnx.ModelProto:
+        ranges = {name: _between(seen, self.wide[name], reach) for name, seen in self.ordinary.items()}
+        return quantise(self.model, layers, ranges)
+
+    def psnr_db(self, layers: Collection[str], reach: float) -> float:
+        """The worst image's PSNR."""
+        stamped = stamp(self.quantised(layers, reach), contract_of(self.reference.source, golden=(), precision="int8"))
+        runs = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases)
+        if runs.failures:
+            raise JobError(
+                f"int8: the quantised graph does not run on a {runs.failures[0][0].name}: {runs.failures[0][1]}"
+            )
+        found = measure(runs, self.reference).worst_psnr_db
+        self.best_db = max(self.best_db, found)
+        return found
+
+    def best_reach(self, layers: Collection[str]) -> tuple[float, float]:
+        """(PSNR, reach) of the reach that draws best."""
+        return max((self.psnr_db(layers, reach), reach) for reach in REACHES)
+
+
+def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float, float] | None:
+    """(layers, reach, PSNR) with as many of `inner` as pass, the worst of them left out first; None when none pass."""
+    limit = limits_for("int8").min_psnr_db or 0.0
+    if not inner:
+        return None
+    psnr_db, reach = trial.best_reach(inner)
+    if psnr_db >= limit + MARGIN_DB:
+        return inner, reach, psnr_db
+    alone: Callable[[str], float] = {name: trial.psnr_db([name], reach) for name in inner}.__getitem__
+    chosen = sorted(inner, key=alone)
+    while len(chosen) > 1:
+        chosen = chosen[1:]
+        psnr_db, reach = trial.best_reach(chosen)
+        if psnr_db >= limit + MARGIN_DB:
+            return [name for name in inner if name in chosen], reach, psnr_db
+    return (chosen, reach, psnr_db) if psnr_db >= limit else None
+
+
+def _between(ordinary: Range, wide: Range, reach: float) -> Range:
+    low = ordinary.low + reach * (wide.low - ordinary.low)
+    return Range(low, ordinary.high + reach * (wide.high - ordinary.high))
