@@ -1,7 +1,7 @@
 """ganport's runtime: a proved generator file becomes images. Never torch, never onnx.
 
 import gan_serve
-generator = gan_serve.load("g.onnx")
+generator = gan_serve.load("g.onnx")                # load() alone: the generator that comes with ganport
 pixels_NHWC = generator.generate(seeds=range(25))   # uint8 (25, H, W, C)
 """
 
@@ -18,10 +18,15 @@ __all__ = ["Generator", "__version__", "load"]
 
 
 def load(
-    path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None, *, tf32: bool = False
+    path: str | os.PathLike[str] | None = None,
+    provider: str = "auto",
+    threads: int | None = None,
+    *,
+    tf32: bool = False,
 ) -> Generator:
     """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
+    path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md).
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity.
 
     What a file without metadata does not say is assumed, with a Python warning for each file. Raises
@@ -30,8 +35,10 @@ def load(
     import warnings
 
     from gan_serve import runtimes
+    from gan_serve.default_model import default_model
 
-    return runtimes.load(path, provider, threads, tf32=tf32, say=lambda text: warnings.warn(text, stacklevel=4))
+    file = default_model() if path is None else path
+    return runtimes.load(file, provider, threads, tf32=tf32, say=lambda text: warnings.warn(text, stacklevel=4))
 
 
 def __getattr__(name: str) -> Any:

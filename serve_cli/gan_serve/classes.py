@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from gan_serve.contract import Contract
@@ -15,8 +16,9 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
     """The classes that `--class` values name, in order: indices, names (case does not matter), commas between, or
     `all`. Empty for no values.
 
-    A name that holds a comma is taken whole. Raises `GanportError` for a generator without classes and for a class
-    it does not have.
+    A name that holds a comma is taken whole. Its first words will do where no other class begins with them, whatever
+    stands between them: `t-shirt` and `ankle_boot` for "T-shirt/top" and "Ankle boot".
+    Raises `GanportError` for a generator without classes and for a class it does not have.
     """
     values = list(values)
     if values and not contract.conditional:
@@ -30,6 +32,8 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
                 found += range(contract.n_classes)
                 continue
             label = _find(piece, contract)
+            if label is None:
+                label = _find_by_words(piece, contract)
             if label is None:
                 raise GanportError(
                     f"class {shorten(piece.strip(), 40)!r} does not exist",
@@ -56,3 +60,14 @@ def _find(text: str, contract: Contract) -> int | None:
     if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < contract.n_classes:
         return int(wanted)
     return None
+
+
+def _find_by_words(text: str, contract: Contract) -> int | None:
+    """The one class whose name begins with the words of `text`."""
+    wanted = _words(text)
+    found = [label for label, name in enumerate(contract.class_names) if _words(name)[: len(wanted)] == wanted]
+    return found[0] if wanted and len(found) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())

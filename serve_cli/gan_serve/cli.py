@@ -30,9 +30,19 @@ def _print_version(asked: bool) -> None:
 @app.command(cls=QuickCommand)
 def generate(
     model: Annotated[
-        Path, typer.Option("--model", "-m", metavar="FILE", help="The generator: .onnx, or .ts with torch.")
-    ],
-    n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="How many images (default 25).")] = None,
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            help="The generator: .onnx, or .ts with torch (default: the one that comes with ganport, "
+            "Fashion-MNIST garments, ten classes, 32x32).",
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", metavar="N", help="How many images (default 25; with --by-class 10 of each)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed (default 0): S … S+N-1.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds by number and range: 0,4-6,100.")] = None,
     latents: Annotated[
@@ -47,6 +57,12 @@ def generate(
             "Without it seed s shows class s mod (number of classes).",
         ),
     ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class", help="Draw every seed in every class (or those of --class): a row a class, a column a seed."
+        ),
+    ] = False,
     truncation: Annotated[
         float | None, typer.Option(metavar="T", help="Bound on |z|: 0.5 to 1 is safer and less varied.")
     ] = None,
@@ -96,6 +112,9 @@ def generate(
 
     \b
     Examples:
+      gan-gen                                              25 garments, fashion-mnist.png
+      gan-gen --class sneaker --n 9 --out sneakers.png
+      gan-gen --by-class                                   ten classes in ten rows
       gan-gen --model g.onnx                               seeds 0-24 as one grid, g.png
       gan-gen --model g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
       gan-gen --model g.onnx --n 10000 --out faces/        one PNG per seed
@@ -113,6 +132,7 @@ def generate(
         seeds=seeds,
         latents=latents,
         classes=tuple(class_ or ()),
+        by_class=by_class,
         truncation=truncation,
         walk=walk,
         frames=frames,

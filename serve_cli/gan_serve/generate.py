@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_serve import __version__, console, runtimes
 from gan_serve.generator import Generator
-from gan_serve.plan import Plan, draw
+from gan_serve.plan import Plan, class_label, draw, shorten
 from gan_serve.request import Request
 from gan_serve.targets import Kind, Target
 
@@ -16,8 +16,10 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
     """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
     request.check()
     target = None if request.info or request.selftest else request.target()
+    if request.model is None:
+        console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
     generator = runtimes.load(
-        request.model, provider, threads, many=True, tf32=tf32, say=lambda text: console.note(f"note: {text}")
+        request.model_file, provider, threads, many=True, tf32=tf32, say=lambda text: console.note(f"note: {text}")
     )
     if request.info:
         _info(request, generator)
@@ -27,6 +29,9 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         plan = request.plan(generator.contract)
         _write(request, generator, plan, target)
         chosen = " (auto)" if provider == "auto" else ""
+        if request.by_class and target.kind in (Kind.PICTURE, Kind.STDOUT):
+            rows = ", ".join(class_label(plan.contract, int(label)) for label in plan.classes)
+            console.note(f"rows: {shorten(rows)}")
         console.note(f"{plan.n} {_what(plan, target)} on {generator.provider}{chosen}")
         if request.json:
             print(json.dumps(_record(request, generator, plan, target), ensure_ascii=False))
@@ -61,15 +66,15 @@ def _info(request: Request, generator: Generator) -> None:
     from gan_serve.info import info_json, info_text
 
     if request.json:
-        print(json.dumps(info_json(generator, request.model), ensure_ascii=False))
+        print(json.dumps(info_json(generator, request.model_file), ensure_ascii=False))
     else:
-        print(info_text(generator, request.model))
+        print(info_text(generator, request.model_file))
 
 
 def _selftest(request: Request, generator: Generator) -> None:
     from gan_serve.selftest import run_selftest
 
-    table, record, error = run_selftest(generator, str(request.model))
+    table, record, error = run_selftest(generator, str(request.model_file))
     print(json.dumps(record, ensure_ascii=False) if request.json else table)
     if error is not None:
         raise error
@@ -83,7 +88,7 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target) 
         "kind": target.kind.value,
         "n": plan.n,
         "image": {"channels": c, "height": h, "width": w},
-        "model": str(request.model),
+        "model": str(request.model_file),
         "sha256": generator.sha256,
         "provider": generator.provider,
     }
@@ -93,5 +98,6 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target) 
 def _what(plan: Plan, target: Target) -> str:
     _, h, w = plan.contract.image
     noun = "frame" if target.kind is Kind.ANIMATION else "image"
-    seeds = plan.describe().get("gan.seeds")
-    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{f', seeds {seeds},' if seeds else ''}"
+    described = plan.describe()
+    seeds, each = described.get("gan.seeds"), " in each class" if "gan.rows" in described else ""
+    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{f', seeds {seeds}{each},' if seeds else ''}"

@@ -21,7 +21,14 @@ from gan_serve.seeds import Seeds
 
 
 class Plan(abc.ABC):
-    """`n` images of a generator with `contract`; `classes`, where given, are taken in turn."""
+    """`n` images of a generator with `contract`; `classes`, where given, are taken in turn.
+
+    cols   how many a row their grid has; None: nearly square
+    seeds  of the images, where each has one of its own; None for given latents
+    """
+
+    cols: int | None = None
+    seeds: Seeds | None = None
 
     def __init__(self, contract: Contract, n: int, classes: Sequence[int] = ()) -> None:
         self.contract = contract
@@ -67,6 +74,8 @@ class Plan(abc.ABC):
 
 class SeedPlan(Plan):
     """The images of seeds. Raises `GanportError` for a truncation out of range."""
+
+    seeds: Seeds
 
     def __init__(
         self, contract: Contract, seeds: Seeds, classes: Sequence[int] = (), truncation: float | None = None

@@ -7,24 +7,27 @@ from pathlib import Path
 
 from gan_serve.classes import parse_classes
 from gan_serve.contract import Contract
+from gan_serve.default_model import default_model
 from gan_serve.errors import GanportError
 from gan_serve.plan import LatentPlan, Plan, SeedPlan
 from gan_serve.seeds import Seeds, count_from, parse_seeds
 from gan_serve.targets import Kind, Target, parse_target
 
 DEFAULT_N = 25
+DEFAULT_N_BY_CLASS = 10
 
 
 @dataclass(frozen=True)
 class Request:
-    """gan-gen's options as they were given; None (or empty) where they were not."""
+    """gan-gen's options as they were given; None (or empty) where they were not. No model: `default_model`."""
 
-    model: Path
+    model: Path | None = None
     n: int | None = None
     seed: int | None = None
     seeds: str | None = None
     latents: Path | None = None
     classes: tuple[str, ...] = ()
+    by_class: bool = False
     truncation: float | None = None
     walk: int | None = None
     frames: int | None = None
@@ -46,6 +49,10 @@ class Request:
         self._exclude("seeds", "seed", "n")
         self._exclude("latents", "seed", "seeds", "n", "truncation", "walk")
         self._exclude("walk", "n", "cols")
+        if self.by_class and self.walk is not None:
+            raise GanportError("--by-class and --walk exclude each other", hint="--class takes classes along a walk")
+        if self.by_class and self.cols is not None:
+            raise GanportError("--by-class gives each class a row, so --cols has no meaning", hint="leave it out")
         if self.frames is not None and self.walk is None:
             raise GanportError("--frames is for a walk", hint="--walk 8 goes through 8 seeds")
         for name, value in (("n", self.n), ("cols", self.cols), ("walk", self.walk), ("frames", self.frames)):
@@ -59,9 +66,14 @@ class Request:
             raise GanportError(f"--seed must be 0 or more, got {self.seed}", hint="seeds are 0 … 2**53 - 1")
         self._every_seed()
 
+    @property
+    def model_file(self) -> Path:
+        """The generator to draw with. Raises `GanportError` when the default is not there."""
+        return default_model() if self.model is None else self.model
+
     def target(self) -> Target:
         """Where the images go. Raises `GanportError` for a place that does not fit the other options."""
-        target = parse_target(self.out, self.model, walk=self.walk is not None)
+        target = parse_target(self.out, self.model_file, walk=self.walk is not None)
         if self.cols is not None and target.kind not in (Kind.PICTURE, Kind.STDOUT):
             raise GanportError(f"--cols is for a grid, {target.path} is not one", hint="leave it out")
         if self.json and target.kind is Kind.STDOUT:
@@ -74,17 +86,29 @@ class Request:
         if self.latents is not None:
             from gan_serve.latent_file import read_latents
 
-            return LatentPlan(contract, read_latents(self.latents, contract.z_dim), self.latents.name, classes)
+            z = read_latents(self.latents, contract.z_dim)
+            return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
         seeds = self._every_seed()
         if self.walk is not None:
             from gan_serve.walk import WalkPlan
 
             return WalkPlan(contract, seeds, self.frames, classes, self.truncation)
-        return SeedPlan(contract, seeds, classes, self.truncation)
+        return self._in_rows(SeedPlan(contract, seeds, self._in_turn(classes), self.truncation), classes)
+
+    def _in_turn(self, classes: tuple[int, ...]) -> tuple[int, ...]:
+        return () if self.by_class else classes
+
+    def _in_rows(self, plan: Plan, classes: tuple[int, ...]) -> Plan:
+        if not self.by_class:
+            return plan
+        from gan_serve.by_class import ByClassPlan
+
+        return ByClassPlan(plan, classes)
 
     def _every_seed(self) -> Seeds:
         if self.seeds is None:
-            return count_from(self.seed or 0, self.walk or self.n or DEFAULT_N)
+            default_n = DEFAULT_N_BY_CLASS if self.by_class else DEFAULT_N
+            return count_from(self.seed or 0, self.walk or self.n or default_n)
         seeds = parse_seeds(self.seeds)
         if self.walk is not None and len(seeds) != self.walk:
             raise GanportError(f"--walk {self.walk} goes through {self.walk} seeds, --seeds names {len(seeds)}")
@@ -94,7 +118,11 @@ class Request:
         """The options that only matter when images are drawn, by name."""
         names = ("n", "seed", "seeds", "latents", "truncation", "walk", "frames", "out", "cols")
         values: dict[str, object] = {f"--{name}": getattr(self, name) for name in names}
-        return values | {"--class": self.classes, "--batch-size": self.batch_size}
+        return values | {
+            "--class": self.classes,
+            "--by-class": self.by_class or None,
+            "--batch-size": self.batch_size,
+        }
 
     def _exclude(self, option: str, *others: str) -> None:
         for other in others:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gan_serve.atomic import atomic_path
 from gan_serve.errors import GanportError
 from gan_serve.images import Canvas, encode_png, to_pil
-from gan_serve.plan import Plan, SeedPlan
+from gan_serve.plan import Plan
 from gan_serve.progress import Progress
 from gan_serve.targets import require_room
 
@@ -33,7 +33,7 @@ def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | Non
 
     Raises `GanportError` for a grid that is too large (for the format), before anything is drawn.
     """
-    canvas = Canvas(plan.n, plan.contract.image, cols)
+    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
     most = MAX_SIDE.get(path.suffix.lower())
     height, width, _ = canvas.picture_HWC.shape
     if most is not None and max(height, width) > most:
@@ -55,7 +55,7 @@ def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict
     """One grid of all images as PNG on stdout, and nothing else. Raises `GanportError` when that is a terminal."""
     if sys.stdout.isatty():
         raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
-    canvas = Canvas(plan.n, plan.contract.image, cols)
+    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
     _fill(canvas, plan, batches)
     sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
     sys.stdout.buffer.flush()
@@ -79,9 +79,8 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with archive.open("pixels.npy", "w", force_zip64=True) as file:
                 _stream_npy(file, plan, batches)
-            columns = {"labels": plan.labels(0, plan.n)}
-            if isinstance(plan, SeedPlan):
-                columns["seeds"] = plan.seeds.array(0, plan.n)
+            seeds = None if plan.seeds is None else plan.seeds.array(0, plan.n)
+            columns = {"labels": plan.labels(0, plan.n), "seeds": seeds}
             for name, column in columns.items():
                 if column is not None:
                     with archive.open(f"{name}.npy", "w") as file:

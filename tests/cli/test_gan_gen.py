@@ -22,8 +22,9 @@ from serve import onnx_files
 Gen = Callable[..., tuple[int, str, str]]
 
 OPTIONS = (
-    "--model", "--n", "--seed", "--seeds", "--latents", "--class", "--truncation", "--out", "--cols", "--walk",
-    "--frames", "--batch-size", "--threads", "--provider", "--selftest", "--info", "--json", "--version", "--debug",
+    "--model", "--n", "--seed", "--seeds", "--latents", "--class", "--by-class", "--truncation", "--out", "--cols",
+    "--walk", "--frames", "--batch-size", "--threads", "--provider", "--selftest", "--info", "--json", "--version",
+    "--debug",
 )  # fmt: skip
 
 
@@ -177,6 +178,8 @@ def test_classes_in_a_folder(gen: Gen, classes: Path, tmp_path: Path) -> None:
         (["--class", "1", "--class", "0"], [1, 0, 1, 0, 1]),
         (["--class", "all"], [0, 1, 2, 0, 1]),
         (["--class", "2,2,0"], [2, 2, 0, 2, 2]),
+        (["--class", "t_shirt"], [1] * 5),
+        (["--class", "T-Shirt red,cat"], [1, 0, 1, 0, 1]),
     ],
 )
 def test_classes(gen: Gen, classes: Path, arguments: list[str], labels: list[int]) -> None:
@@ -406,7 +409,7 @@ def test_help_names_every_option_and_runs_its_examples(gen: Gen, model: Path, cl
     (tmp_path / "g.onnx").write_bytes(model.read_bytes())
     (tmp_path / "digits.onnx").write_bytes(classes.read_bytes())
     examples = re.findall(r"^    gan-gen (.*?)(?:  .*)?$", out, re.MULTILINE)
-    assert len(examples) == 6
+    assert len(examples) == 9
     for example in examples:
         arguments = example.replace("10000", "30").replace("3,7", "0,2").split()
         assert gen(*arguments)[0] == 0, example

@@ -42,7 +42,6 @@ def files(folder: Path) -> list[str]:
 TRILLION = "1000000000000"
 
 WRONG_OPTIONS = [
-    ("", "Missing option '--model' / '-m'"),
     ("--model g.onnx extra", "Got unexpected extra argument(s) (extra)"),
     ("--model g.onnx --what", "No such option: --what"),
     ("--model", "Option '--model' requires an argument"),
@@ -65,6 +64,16 @@ WRONG_OPTIONS = [
     ("--model g.onnx --seeds 9-2", "the range 9-2 runs backwards"),
     ("--model g.onnx --seeds 1 --seed 2", "--seeds and --seed exclude each other"),
     ("--model g.onnx --seeds 1 --n 2", "--seeds and --n exclude each other"),
+    ("--model g.onnx --by-class", "this generator has no classes"),
+    ("--model c.onnx --by-class --cols 3", "--by-class gives each class a row, so --cols has no meaning"),
+    ("--model c.onnx --by-class --walk 3", "--by-class and --walk exclude each other"),
+    ("--model c.onnx --by-class --info", "--info draws nothing to keep, so --by-class has no meaning"),
+    ("--model c.onnx --by-class --selftest", "--selftest draws nothing to keep, so --by-class has no meaning"),
+    ("--model c.onnx --by-class --class wolf", "class 'wolf' does not exist"),
+    ("--model c.onnx --by-class --n 0", "--n must be at least 1, got 0"),
+    ("--model c.onnx --by-class yes", "Got unexpected extra argument(s) (yes)"),
+    (f"--model c.onnx --by-class --n {TRILLION}", f"{3 * int(TRILLION)} images of 8x8 make a picture of"),
+    (f"--model c.onnx --by-class --n {TRILLION} --out many/", f"{3 * int(TRILLION)} images take about"),
     ("--model g.onnx --cols 0", "--cols must be at least 1, got 0"),
     ("--model g.onnx --cols 3 --out many/", "--cols is for a grid, many is not one"),
     ("--model g.onnx --cols 3 --out many.npy", "--cols is for a grid, many.npy is not one"),

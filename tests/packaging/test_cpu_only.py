@@ -107,6 +107,12 @@ def test_generate_and_selftest(cpu_only: Path, model: Path, tmp_path: Path) -> N
     assert proved.returncode == 0, proved.stderr
 
 
+def test_the_default_model_draws(cpu_only: Path, tmp_path: Path) -> None:
+    drawn = run([cpu_only / "gan-gen", "--class", "sneaker", "--n", "4"], cwd=tmp_path)
+    assert (drawn.returncode, drawn.stdout) == (0, "fashion-mnist.png\n"), drawn.stderr
+    assert (tmp_path / "fashion-mnist.png").is_file()
+
+
 def test_bench(cpu_only: Path, model: Path, tmp_path: Path) -> None:
     record = tmp_path / "bench.json"
     measured = run([cpu_only / "gan-bench", "--model", model, "--batch", "1,4", "--quick", "--json", record])

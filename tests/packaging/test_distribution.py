@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -40,6 +41,44 @@ def test_wheel_carries_no_data_it_should_not(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "docs/")) or name.endswith((".pt", ".npy"))]
     for package in ("gan_trainer", "gan_export", "gan_serve", "gan_bench"):
         assert f"{package}/py.typed" in names
+
+
+def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
+    from gan_serve.default_model import DEFAULT_MODEL, MAX_BYTES
+
+    archive = zipfile.ZipFile(wheel)
+    models = [info for info in archive.infolist() if info.filename.endswith((".onnx", ".ts", ".safetensors"))]
+    assert [info.filename for info in models] == [f"gan_serve/models/{DEFAULT_MODEL.name}"]
+    assert models[0].file_size <= MAX_BYTES
+    assert models[0].compress_size <= MAX_BYTES
+    assert archive.read(models[0]) == DEFAULT_MODEL.read_bytes()
+    archive.extractall(tmp_path / "site")
+    # The wheel itself, from a folder that holds nothing else: no clone, no editable installation.
+    command = "import sys; sys.path.insert(0, 'site'); from gan_serve.cli import main; main()"
+    for arguments in (["--selftest"], ["--class", "sneaker", "--n", "1", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert str(Path("site") / "gan_serve" / "models") in done.stdout
+
+
+def test_sdist_carries_the_default_model(tmp_path: Path) -> None:
+    from gan_serve.default_model import DEFAULT_MODEL
+
+    subprocess.run(
+        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        (model,) = [name for name in archive.getnames() if name.endswith(".onnx")]
+        assert model.split("/", 1)[1] == str(DEFAULT_MODEL.relative_to(ROOT))
+        held = archive.extractfile(model)
+        assert held is not None
+        assert held.read() == DEFAULT_MODEL.read_bytes()
 
 
 def test_wheel_metadata_names_the_extras(wheel: Path) -> None:

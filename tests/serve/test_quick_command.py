@@ -74,7 +74,6 @@ def test_plain_options_are_read_alike(line: str, typers_way: list[list[str]]) ->
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "--help",
         "--model g.onnx --version",
         "--model g.onnx extra",

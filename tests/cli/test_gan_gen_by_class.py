@@ -1,0 +1,114 @@
+"""gan-gen --by-class: every seed in every class, a row a class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_serve import cli, console
+from gan_serve.by_class import ByClassPlan
+from gan_serve.images import grid
+from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.plan import SeedPlan
+from gan_serve.seeds import Seeds
+from serve import onnx_files
+
+Gen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gen:
+    """Runs gan-gen in a folder that holds c.onnx (classes cat, dog, owl)."""
+    monkeypatch.chdir(tmp_path)
+    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "dog", "owl"))
+    onnx_files.save(tmp_path / "c.onnx", about)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            console.run(cli.app, "gan-gen", ["--model", "c.onnx", "--by-class", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return int(str(done.value.code)), out, err
+
+    return run
+
+
+def drawn(seeds: list[int], labels: list[int], **options: float) -> np.ndarray:
+    return OnnxGenerator("c.onnx", "cpu", 1).generate(seeds, labels, **options)  # type: ignore[arg-type]
+
+
+def read(path: str) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)[..., None]
+
+
+def test_a_row_a_class_a_column_a_seed(gen: Gen) -> None:
+    code, out, err = gen()
+    assert (code, out) == (0, "c.png\n")
+    assert err == "rows: 0 cat, 1 dog, 2 owl\n30 images of 8x8, seeds 0-9 in each class, on cpu (auto)\n"
+    expected = drawn([*range(10)] * 3, [0] * 10 + [1] * 10 + [2] * 10)
+    np.testing.assert_array_equal(read("c.png"), grid(expected, 10))
+    assert not np.array_equal(expected[0], expected[10])
+    with Image.open("c.png") as picture:
+        picture.load()
+        text = picture.text  # type: ignore[attr-defined]
+    assert (text["gan.seeds"], text["gan.classes"], text["gan.rows"]) == ("0-9", "0,1,2", "classes")
+
+
+def test_chosen_classes_in_the_order_given(gen: Gen) -> None:
+    assert gen("--class", "owl,cat", "--seeds", "7,3", "--truncation", 0.5)[0] == 0
+    np.testing.assert_array_equal(read("c.png"), grid(drawn([7, 3, 7, 3], [2, 2, 0, 0], truncation=0.5), 2))
+
+
+def test_json_says_that_rows_are_classes(gen: Gen) -> None:
+    record = json.loads(gen("--n", 2, "--json", "--out", "o.png")[1])
+    assert (record["n"], record["seeds"], record["classes"], record["rows"]) == (6, "0-1", "0,1,2", "classes")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_arrays_name_seeds_and_labels(gen: Gen, batch_size: int) -> None:
+    code, _, err = gen("--seed", 4, "--n", 3, "--out", "o.npz", "--batch-size", batch_size)
+    assert code == 0
+    assert "rows" not in err
+    with np.load("o.npz") as archive:
+        assert archive["seeds"].tolist() == [4, 5, 6] * 3
+        assert archive["labels"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        np.testing.assert_array_equal(archive["pixels"], drawn([4, 5, 6] * 3, archive["labels"].tolist()))
+
+
+def test_a_folder_names_seed_and_class(gen: Gen, tmp_path: Path) -> None:
+    assert gen("--n", 2, "--out", "all/")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "all").iterdir())
+    assert names == [f"seed00000{seed}-class{label}.png" for seed in (0, 1) for label in (0, 1, 2)]
+    with Image.open("all/seed000001-class2.png") as picture:
+        picture.load()
+        text = picture.text  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(np.asarray(picture)[..., None], drawn([1], [2])[0])
+    assert (text["gan.seed"], text["gan.class"]) == ("1", "2 owl")
+
+
+def test_given_latents(gen: Gen) -> None:
+    z = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    np.save("z.npy", z)
+    assert gen("--latents", "z.npy", "--out", "o.npz")[0] == 0
+    expected = OnnxGenerator("c.onnx", "cpu").run(np.concatenate([z] * 3), np.repeat(np.arange(3), 2))[1]
+    with np.load("o.npz") as archive:
+        assert sorted(archive.files) == ["labels", "pixels"]
+        np.testing.assert_array_equal(archive["pixels"], expected)
+
+
+def test_a_plan_of_a_trillion_images_holds_none_of_them() -> None:
+    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "dog", "owl"))
+    plan = ByClassPlan(SeedPlan(about, Seeds([range(10**12)])))
+    last = 10**12 - 2
+    assert plan.n == 3 * 10**12
+    assert plan.seeds is not None
+    assert plan.seeds.array(last, last + 4).tolist() == [last, last + 1, 0, 1]
+    assert plan.labels(last, last + 4).tolist() == [0, 0, 1, 1]
+    assert len(plan.latents(last, last + 4)) == 4
+    assert plan.latents(5, 5).shape == (0, about.z_dim)
+    assert plan.stem(last + 2) == "seed000000-class1"
