@@ -115,9 +115,8 @@ def gan_train(asked: dict[str, Any], marks: Marks, began: float) -> None:
     run = RunDir(marks.folder / "run")
     run.start(config.to_json())
     state = TrainState.fresh(config, device)
-    training = Training(state, dataset.pixels_NHWC, run, device, speed=speed)
     watch = _watching(marks, device)
-    training.progress = watch
+    training = Training(state, dataset.pixels_NHWC, run, device, speed=speed, progress=watch)
     watch.training = training
     marks.say({"ready": time.monotonic() - began, "speed": speed.describe()})
     training.run()

@@ -50,7 +50,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
     """start_run(recipe, limit, name, pixels, **changes of the recipe) → a `Training` in tmp_path/name, ready to run.
 
     Resumes when the folder holds a run. losses.png, progress.webp and real_vs_fake.png, which take longer than these
-    trainings, are drawn with pictures=True only. Progress goes to a buffer: `training.progress.stream.getvalue()`.
+    trainings, are drawn with pictures=True only. Progress goes to a buffer: training.reporter.progress.stream.
     """
 
     def start(
@@ -80,7 +80,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
             state = TrainState.fresh(config, CPU)
         training = Training(state, pixels, run, CPU, speed=speed, progress=Progress(io.StringIO()))
         if not pictures:
-            monkeypatch.setattr(training, "_draw_pictures", lambda: None)
+            monkeypatch.setattr(training.gallery, "redraw", lambda: None)
         return training
 
     return start

@@ -52,7 +52,7 @@ def start(folder: Path, limit: Limit, recipe: object = CONDITIONAL) -> Training:
     else:
         run.start(config.to_json())
     training = Training(state, pixels, run, CPU, labels=labels, progress=Progress(io.StringIO()))
-    training._draw_pictures = lambda: None  # type: ignore[method-assign]
+    training.gallery.redraw = lambda: None  # type: ignore[method-assign]
     return training
 
 

@@ -123,7 +123,7 @@ def test_provenance(start_run: StartRun) -> None:
 def test_printed_losses(start_run: StartRun) -> None:
     training = start_run(limit=Limit("epochs", 2), print_every=1, report_every=5)
     training.run()
-    lines = training.progress.stream.getvalue().splitlines()
+    lines = training.reporter.progress.stream.getvalue().splitlines()
     assert len(lines) == 12
     assert lines[0].startswith("[1/2][1/6] step 1  Loss_D ")
     assert lines[7].startswith("[2/2][2/6] step 8  Loss_D ")

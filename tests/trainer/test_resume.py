@@ -113,8 +113,10 @@ def test_saved_between_reports_when_they_are_long_apart(start_run: StartRun, mon
     saved = []
     monkeypatch.setattr("gan_trainer.loop.SAVE_EVERY_S", 0.0)
     training = start_run(limit=Limit("steps", 4), report_every=100)
-    save = training._save_generator
-    monkeypatch.setattr(training, "_save_generator", lambda target: (saved.append(training.state.step), save(target)))
+    save = training.reporter.save_generator
+    monkeypatch.setattr(
+        training.reporter, "save_generator", lambda target: (saved.append(training.state.step), save(target))
+    )
     training.run()
     assert saved == [1, 2, 3, 4, 4]
     assert [line["step"] for line in training.run_dir.read_log()] == [4]

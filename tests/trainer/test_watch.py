@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,13 +111,13 @@ def test_nothing_to_compare(images: float | None, data: float | None) -> None:
 
 def collapse_after(training: Any, step: int) -> None:
     """Its samples are all alike from `step` on."""
-    sample = training._sample
+    draw = training.gallery._draw
 
-    def same() -> Tensor:
-        images: Tensor = sample()
-        return images if training.state.step < step else images[:1].expand_as(images)
+    def same() -> tuple[Path, Tensor]:
+        target, images = draw()
+        return target, images if training.state.step < step else images[:1].expand_as(images)
 
-    training._sample = same
+    training.gallery._draw = same
 
 
 def test_a_run_says_it_once_and_logs_it(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +130,7 @@ def test_a_run_says_it_once_and_logs_it(start_run: StartRun, monkeypatch: pytest
     assert [line["step"] for line in log if "noticed" in line] == [8, 10, 12]
     assert log[-1]["noticed"] == ["collapse"]
     assert log[0]["diversity"] > 0 == log[-1]["diversity"]
-    printed = training.progress.stream.getvalue()  # type: ignore[attr-defined]
+    printed = training.reporter.progress.stream.getvalue()  # type: ignore[attr-defined]
     assert printed.count(f"warning: {HINTS['collapse'][0]}\nhint: {HINTS['collapse'][1]}\n") == 1
 
 
