@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
@@ -84,7 +83,7 @@ class OnnxGenerator(Generator):
         model_file.refuse_what_is_not_onnx(where, head)
         self.threads = threads if threads is not None else usable_cores()
         apart = self.threads > 1 and side_by_side.suits(model)
-        self._settings = Settings(self.threads, apart and many, tf32, cuda_graph, options=dict(options or {}))
+        self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
         hashing = None if isinstance(model, bytes) else Job[Path, str](Path(model))
         if hashing is not None:  # beside what the session does with the file
             threading.Thread(target=hashing.do, args=(model_file.sha256_of,), daemon=True).start()
@@ -256,8 +255,11 @@ class OnnxGenerator(Generator):
     def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         engine = self._engine
         try:
-            with contextlib.nullcontext() if engine is None else engine.lock:
+            if engine is None:
                 results: list[Any] = session.run(outputs, feeds, self._run_options)
+            else:
+                with engine.lock:
+                    results = session.run(outputs, feeds, self._run_options)
         except Exception as error:
             batch = len(next(iter(feeds.values())))
             raise JobError(

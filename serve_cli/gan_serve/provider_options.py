@@ -13,6 +13,7 @@ class Settings:
     """How a session is opened.
 
     threads     that a provider may use
+    many        whether many images are to come, while they are encoded: idle threads then sleep between runs
     single      whether a CPU session is for one thread, of several that each run it; else all share every operator
     tf32        whether NVIDIA's tensor cores may round the factors of fp32 products to 10 bits
     cuda_graph  whether steady batches are replayed as CUDA graphs
@@ -21,6 +22,7 @@ class Settings:
     """
 
     threads: int
+    many: bool = False
     single: bool = False
     tf32: bool = False
     cuda_graph: bool = True
