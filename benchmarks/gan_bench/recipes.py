@@ -141,7 +141,8 @@ class Bench:
         from gan_trainer.checkpoint import load_generator
         from gan_trainer.config import Limit
         from gan_trainer.progress import Progress
-        from gan_trainer.session import Request, train
+        from gan_trainer.request import Request
+        from gan_trainer.session import train
 
         class Fixed(Request):
             """A request for a recipe as it is."""

@@ -12,7 +12,8 @@ import pytest
 
 from gan_serve.errors import MissingPackageError
 from gan_trainer.config import Limit
-from gan_trainer.session import Request, train
+from gan_trainer.request import Request
+from gan_trainer.session import train
 from gan_trainer.tensorboard import Board, check_tensorboard
 from trainer.conftest import StartRun
 

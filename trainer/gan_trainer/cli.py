@@ -20,6 +20,7 @@ from gan_trainer.config import chosen_limit, limit_of
 from gan_trainer.launch import launched, read_launch, run_job
 from gan_trainer.memory import keep_freed_memory
 from gan_trainer.presets import PRESETS
+from gan_trainer.request import Request
 
 if TYPE_CHECKING:
     from gan_trainer.loop import Outcome
@@ -104,7 +105,7 @@ def train(
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    request = session.Request(
+    request = Request(
         data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
         conditional=conditional, batch_size=batch_size, lr=lr, lr_d=lr_d, n_critic=n_critic,
         penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema, seed=seed, limit=limit,
