@@ -109,7 +109,8 @@ def test_an_upsampling_that_somebody_else_sees_stays() -> None:
     [
         (100, 512, 1, 4, 1, "gemm", "gemm"),
         (512, 256, 4, 4, 2, "phases", "keep"),
-        (256, 128, 8, 4, 2, "winograd", "keep"),
+        (256, 128, 8, 4, 2, "phases", "keep"),
+        (256, 128, 12, 4, 2, "winograd", "keep"),
         (256, 128, 7, 4, 2, "phases", "keep"),
         (128, 64, 16, 4, 2, "winograd", "keep"),
         (64, 3, 32, 4, 2, "keep", "keep"),

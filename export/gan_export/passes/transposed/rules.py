@@ -1,9 +1,10 @@
 """Which form a transposed convolution is to have, by rule.
 
 - 1x1 inputs are one matrix product, everywhere.
-- On CPUs, in float32, middle layers go as Winograd products: nine multiplications for sixteen, on large matrix products
-  that read each weight once a batch instead of once an image. Below 6x6 pixels its 36 matrices a kernel outweigh what
-  they save; below 32 channels the additions do. Where it does not fit, phases are the next best for kernels from 4 on.
+- On CPUs, in float32, the large middle layers go as Winograd products: nine multiplications for sixteen, on matrix
+  products that read each weight once a batch instead of once an image. Below 12x12 pixels a single image waits longer
+  for its many small products than it saves; below 32 channels the additions outweigh the products. Where it does not
+  fit, phases are the next best for kernels from 4 on.
 - Layers to a few channels (grey, RGB) stay as they are: onnxruntime's col2im is better than anything written in graph
   operators.
 - In fp16 the file is for GPUs, whose libraries have transposed convolutions of their own.
@@ -16,7 +17,8 @@ from __future__ import annotations
 from gan_export.passes.transposed.layer import Transposed
 from gan_export.passes.transposed.rewrite import FORMS
 
-MIN_PIXELS = 36
+MIN_PIXELS = 144
+"""Below, a single image drawn by all threads together waits longer for them at the many small products than it saves."""
 MIN_CHANNELS = 32
 MIN_MACS = 8_000_000
 """Multiplications per image below which a layer's form hardly matters, and more operators cost more than they save."""
