@@ -19,6 +19,7 @@ from gan_bench import classic_loop, train_speed
 from gan_bench.taking_turns import Loop, quality_at, take_turns
 from gan_serve.errors import GanportError, JobError
 from gan_trainer.build import build
+from gan_trainer.evaluation import sliced
 from gan_trainer.networks import network_spec
 
 TICKING = """
@@ -192,6 +193,8 @@ def test_both_for_a_moment(
     """The real processes, and what they draw after a fraction of a second."""
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sliced, "PATCHES", 1024)
+    monkeypatch.setattr(sliced, "DIRECTIONS", 16)
     paths: list[str] = []
 
     def quality(loops: list[Loop], evaluator: Any) -> Any:

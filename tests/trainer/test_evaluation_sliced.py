@@ -35,7 +35,9 @@ def test_a_flat_image_has_empty_differences_and_its_own_last_level() -> None:
 def test_distance_of_shifted_sets_is_the_shift_along_each_direction() -> None:
     values = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
     # One dimension: every direction is ±1, and a shift by 2 moves every sorted number by 2.
-    assert sliced_wasserstein(values, values[torch.randperm(500)] + 2, torch.Generator()) == pytest.approx(2, abs=1e-5)
+    assert sliced_wasserstein(values, values[torch.randperm(500)] + 2, torch.Generator(), 8) == pytest.approx(
+        2, abs=1e-5
+    )
 
 
 def test_distance_in_many_dimensions_is_the_mean_projection_of_the_shift() -> None:

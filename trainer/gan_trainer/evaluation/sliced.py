@@ -51,7 +51,7 @@ class Sliced:
             mean, deviation = self.moments[side]
             rng = torch.Generator().manual_seed(self.seed)
             given = ((patches - mean) / deviation).flatten(1)
-            found.append((side, 1000.0 * sliced_wasserstein(self.levels[side], given, rng)))
+            found.append((side, 1000.0 * sliced_wasserstein(self.levels[side], given, rng, DIRECTIONS)))
         return tuple(found)
 
     def _patches(self, pixels_NHWC: U8, stream: int) -> Iterator[tuple[int, Tensor]]:
@@ -89,7 +89,7 @@ def laplacian_level(images_NCHW: Tensor, level: int, levels: tuple[int, ...]) ->
     return images_NCHW - 4.0 * _blur(spread)
 
 
-def sliced_wasserstein(first: Tensor, second: Tensor, rng: torch.Generator, directions: int = DIRECTIONS) -> float:
+def sliced_wasserstein(first: Tensor, second: Tensor, rng: torch.Generator, directions: int) -> float:
     """The mean over random directions of the Wasserstein-1 distance between the projections of two (n, d) sets."""
     axes = torch.randn(first.shape[1], directions, generator=rng)
     axes = (axes / axes.norm(dim=0)).to(first.device)
