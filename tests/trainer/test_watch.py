@@ -134,6 +134,19 @@ def test_a_run_says_it_once_and_logs_it(start_run: StartRun, monkeypatch: pytest
     assert printed.count(f"warning: {HINTS['collapse'][0]}\nhint: {HINTS['collapse'][1]}\n") == 1
 
 
+def test_a_resumed_run_does_not_say_it_again(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "COLLAPSED", 1e-9)
+    recipe = dataclasses.replace(TINY, sample_every=2, report_every=2)
+    printed = []
+    for last in (12, 14):
+        training = start_run(recipe, Limit("steps", last))
+        collapse_after(training, 6)
+        training.run()
+        printed.append(training.reporter.progress.stream.getvalue().count("warning: "))  # type: ignore[attr-defined]
+    assert training.run_dir.read_log()[-1]["noticed"] == ["collapse"]
+    assert printed == [1, 0]
+
+
 def test_a_resumed_run_notices_the_same(start_run: StartRun) -> None:
     recipe = dataclasses.replace(TINY, sample_every=4, report_every=3)
     whole = start_run(recipe, Limit("steps", 12), "whole")

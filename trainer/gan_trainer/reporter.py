@@ -98,11 +98,12 @@ class Reporter:
             "images_per_s": round(images_per_s, 1),
             "minutes": round(state.seconds / 60, 3),
         }
+        news = state.watch.news()
         self.run_dir.append_log(line)
         self.save()
         if self._printed != state.step:
             self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
-        for text in state.watch.news():
+        for text in news:
             self.progress.line(text)
         self.reported = state.step
         self._last_report = (state.images, time.monotonic())

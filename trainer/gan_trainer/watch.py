@@ -53,7 +53,7 @@ class Watch:
         self.best = 0.0
         self.low_samples = 0
         self.late = False
-        self._said: set[str] = set()
+        self.said: list[str] = []
 
     def steps(self, stats: Tensor, recipe: Recipe) -> None:
         """Takes the numbers of some steps, float32 (n, 5) on the CPU, in order."""
@@ -94,17 +94,17 @@ class Watch:
         return fields
 
     def news(self) -> list[str]:
-        """The lines to say about what was noticed: each thing once."""
+        """The lines to say about what was noticed: each thing once in a run, resumed or not."""
         lines = []
         for key in self.noticed:
-            if key not in self._said:
-                self._said.add(key)
+            if key not in self.said:
+                self.said.append(key)
                 text, hint = HINTS[key]
                 lines += [f"warning: {text}", f"hint: {hint}"]
         return lines
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return vars(self) | {"said": [*self.said]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
