@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -61,6 +62,8 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         seed: int = 0,
         pictures: bool = False,
         speed: Speed = CPU_SPEED,
+        labels: npt.NDArray[np.int64] | None = None,
+        class_names: tuple[str, ...] = (),
         **changes: Any,
     ) -> Training:
         recipe = dataclasses.replace(recipe, **changes)
@@ -69,7 +72,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         pixels = blobs(42, recipe.size, recipe.channels) if pixels_NHWC is None else pixels_NHWC
         limit = limit or Limit("steps", 10)
         run = RunDir(tmp_path / name)
-        config = RunConfig("blobs", "blobs", "f" * 64, len(pixels), recipe, seed, limit)
+        config = RunConfig("blobs", "blobs", "f" * 64, len(pixels), recipe, seed, limit, class_names)
         if run.last.exists():
             _, content = read_last(run.last)
             state = TrainState.fresh(config, CPU)
@@ -78,7 +81,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         else:
             run.start(config.to_json())
             state = TrainState.fresh(config, CPU)
-        training = Training(state, pixels, run, CPU, speed=speed, progress=Progress(io.StringIO()))
+        training = Training(state, pixels, run, CPU, labels=labels, speed=speed, progress=Progress(io.StringIO()))
         if not pictures:
             monkeypatch.setattr(training.gallery, "redraw", lambda: None)
         return training

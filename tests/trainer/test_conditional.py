@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,10 @@ from gan_trainer.build import build
 from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.discriminators import Discriminator
-from gan_trainer.loop import Training
 from gan_trainer.networks import ARCHITECTURES, network_spec
-from gan_trainer.progress import Progress
-from gan_trainer.recipes import DNorm
-from gan_trainer.rundir import RunDir
-from gan_trainer.state import TrainState, load_networks, read_last
-from trainer.conftest import CPU, TINY
+from gan_trainer.recipes import DNorm, Recipe
+from gan_trainer.state import load_networks
+from trainer.conftest import CPU, TINY, StartRun
 from trainer.test_resume import assert_same_bits
 
 NAMES = ("dark", "bright")
@@ -39,21 +35,6 @@ def two_greys(n: int = 40) -> tuple[U8, np.ndarray]:
     level = np.where(labels == 0, 40, 215)[:, None, None, None]
     pixels = np.clip(level + rng.integers(-20, 20, (n, 28, 28, 1)), 0, 255).astype(np.uint8)
     return pixels, labels
-
-
-def start(folder: Path, limit: Limit, recipe: object = CONDITIONAL) -> Training:
-    pixels, labels = two_greys()
-    run = RunDir(folder)
-    config = RunConfig("greys", "greys", "f" * 64, len(pixels), recipe, 0, limit, class_names=NAMES)  # type: ignore[arg-type]
-    state = TrainState.fresh(config, CPU)
-    if run.last.exists():
-        state.restore(read_last(run.last)[1], "last.pt")
-        run.rewind(state.step)
-    else:
-        run.start(config.to_json())
-    training = Training(state, pixels, run, CPU, labels=labels, progress=Progress(io.StringIO()))
-    training.gallery.redraw = lambda: None  # type: ignore[method-assign]
-    return training
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -101,23 +82,25 @@ def test_batches_give_the_classes_of_their_images() -> None:
     ],
     ids=["joined", "mlp", "sum"],
 )
-def test_parts_equal_the_whole(recipe: object, tmp_path: Path) -> None:
-    start(tmp_path / "whole", Limit("steps", 20), recipe).run()
+def test_parts_equal_the_whole(recipe: Recipe, start_run: StartRun, tmp_path: Path) -> None:
+    pixels, labels = two_greys()
+    start_run(recipe, Limit("steps", 20), "whole", pixels, labels=labels, class_names=NAMES).run()
     for last in (7, 20):
-        start(tmp_path / "parts", Limit("steps", last), recipe).run()
+        start_run(recipe, Limit("steps", last), "parts", pixels, labels=labels, class_names=NAMES).run()
     for file in ("last.pt", "g.pt"):
         assert_same_bits(tmp_path / "whole", tmp_path / "parts", file, ("/seconds", "/training", "/config"))
     sample = "samples/step-0000020.png"
     assert (tmp_path / "whole" / sample).read_bytes() == (tmp_path / "parts" / sample).read_bytes()
 
 
-def test_the_class_decides_the_image(tmp_path: Path) -> None:
+def test_the_class_decides_the_image(start_run: StartRun, tmp_path: Path) -> None:
     """120 steps are enough to draw class 0 dark and class 1 bright."""
     recipe = dataclasses.replace(
         CONDITIONAL, width=4, z_dim=4, lr_g=2e-3, lr_d=4e-3, betas=(0.0, 0.99), batch_size=20, ema_beta=0.9,
         report_every=50, sample_every=1000,
     )  # fmt: skip
-    start(tmp_path / "run", Limit("steps", 120), recipe).run()
+    pixels, labels = two_greys()
+    start_run(recipe, Limit("steps", 120), pixels_NHWC=pixels, labels=labels, class_names=NAMES).run()
     checkpoint = load_generator(tmp_path / "run" / "g.pt")
     assert checkpoint.spec.class_names == NAMES
     module = checkpoint.module()
