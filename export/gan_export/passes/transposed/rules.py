@@ -18,7 +18,7 @@ from gan_export.passes.transposed.layer import Transposed
 from gan_export.passes.transposed.rewrite import FORMS
 
 MIN_PIXELS = 144
-"""Below, a single image drawn by all threads together waits longer for them at the many small products than it saves."""
+"""Below, a single image that all threads draw together waits longer for them at many small products than it saves."""
 MIN_CHANNELS = 32
 MIN_MACS = 8_000_000
 """Multiplications per image below which a layer's form hardly matters, and more operators cost more than they save."""
