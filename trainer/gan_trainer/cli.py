@@ -148,7 +148,12 @@ app.command("report")(report_command)
 
 
 def refuse_options(ctx: typer.Context) -> None:
-    """Raises `GanportError` for an option of training that stands before a subcommand, which would not see it."""
+    """Raises `GanportError` for what a subcommand would not see: several processes, an option of training before it."""
+    if launched():
+        raise GanportError(
+            f"{NAME} {ctx.invoked_subcommand} runs in one process, this is one of torchrun's",
+            hint="start it without torchrun; where there is none, unset RANK and WORLD_SIZE",
+        )
     for name in ctx.params:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

@@ -97,6 +97,8 @@ class _Job:
             raise GanportError(
                 f"nothing to resume: no folder {run.path}", hint="start it without --resume, or name its --out"
             )
+        if peers.leads and not run.last.exists():
+            raise GanportError(f"nothing to resume: no {run.last}", hint="start it without --resume")
         with run.lock():
             config, content = peers.said(lambda: read_last(run.last))
             dataset = peers.in_turn(lambda: self._open(request.data or config.data, config.recipe))
