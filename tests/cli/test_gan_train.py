@@ -250,6 +250,45 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--resume --out empty", "nothing to resume: no empty/last.pt"),
     ("--resume --out file.txt", "nothing to resume: no folder file.txt"),
     ("--resume --out done", "done/last.pt cannot be read as a training state"),
+    ("--lr-d nan", "a learning rate must be a finite number above 0, got nan"),
+    ("--lr-d inf", "a learning rate must be a finite number above 0, got inf"),
+    ("--lr-d -1e-4", "a learning rate must be a finite number above 0, got -0.0001"),
+    ("--lr-d fast", "Invalid value for '--lr-d'"),
+    ("--lr-d", "Option '--lr-d' requires an argument"),
+    ("--n-critic -5", "n_critic must be at least 1, got -5"),
+    ("--n-critic 2.5", "Invalid value for '--n-critic'"),
+    ("--n-critic five", "Invalid value for '--n-critic'"),
+    ("--n-critic", "Option '--n-critic' requires an argument"),
+    ("--n-critic 5 --preset mlp-mnist", "5 steps of D for one of G need order d_first"),
+    ("--penalty-weight 10 --preset dcgan64", "penalty none with weight 10"),
+    ("--penalty-weight inf --preset wgan-gp", "a penalty's weight must be a finite number from 0, got inf"),
+    ("--penalty-weight 0 --preset wgan-gp", "penalty gp with weight 0"),
+    ("--penalty-weight heavy", "Invalid value for '--penalty-weight'"),
+    ("--penalty-every -1 --preset wgan-gp", "penalty_every must be at least 1, got -1"),
+    ("--penalty-every 1.5 --preset wgan-gp", "Invalid value for '--penalty-every'"),
+    ("--penalty-every 16 --preset dcgan64", "penalty_every without a penalty"),
+    ("--penalty none", "No such option: --penalty"),
+    ("--augment Auto", "no augmentation is called 'Auto'"),
+    ("--augment auto,flip", "no augmentation is called 'auto'"),
+    ("--augment none,flip", "no augmentation is called 'none'"),
+    ("--augment flip,", "no augmentation is called ''"),
+    ("--augment ,", "no augmentation is called ''"),
+    ("--augment flip,flip", "--augment names one twice: flip,flip"),
+    ("--augment color", "no augmentation is called 'color'"),
+    ("--augment flip,colour --channels 1", "the augmentation colour is for RGB, the images are grey"),
+    ("--augment", "Option '--augment' requires an argument"),
+    ("--augment flip cutout", "no such command 'cutout'"),
+    ("--amp", "Option '--amp' requires an argument"),
+    ("--amp bf16,off", "--amp must be one of auto, off, bf16, got 'bf16,off'"),
+    ("--amp 1", "--amp must be one of auto, off, bf16, got '1'"),
+    ("--no-amp", "No such option: --no-amp"),
+    ("--compile ON", "--compile must be one of auto, off, on, got 'ON'"),
+    ("--compile on --device cpu --ngpu 2", "needs CUDA devices"),
+    ("--cuda-graphs on", "no such command 'on'"),
+    ("--tensorboard events", "no such command 'events'"),
+    ("--conditional yes", "no such command 'yes'"),
+    ("--augment auto report done", "--augment before report is an option of training"),
+    ("--resume eval", "--resume before eval is an option of training"),
     ("--colour", "No such option: --colour"),
     ("digits", "no such command 'digits'"),
 ]
@@ -273,8 +312,20 @@ def test_bad_input(args: str, message: str, gan_train: Run, tmp_path: Path) -> N
     assert message.lower() in error.lower()
     assert "Traceback" not in result.err
     assert lines[-1].startswith("hint: "), result.err
-    after = {file for file in tmp_path.rglob("*") if "cache" not in file.parts and file.name != ".lock"}
+    after = {file for file in tmp_path.rglob("*") if "cache" not in file.parts and file != tmp_path / "done/.lock"}
     assert after == before
+
+
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_tensorboard_that_is_not_there(more: tuple[str, ...], gan_train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_trainer.tensorboard.find_spec", lambda _: None)
+    result = gan_train("--tensorboard", "--steps", "1", "--out", "r", *more, *TINY)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines() == [
+        "error: --tensorboard needs tensorboard, which is not installed",
+        "hint: pip install 'ganport[tensorboard]'",
+    ]
+    assert not Path("r").exists()
 
 
 def test_cuda_that_is_not_there(gan_train: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,9 @@ RECIPES = {
 }
 WORLDS = {"joined": 3, "two backward passes": 3, "one of two passes": 2, "average": 3}
 WORLDS |= {"gradient penalty": 2, "penalties, classes, augmentation": 3}
+RESUMED = {(0, 2): "joined", (2, 0): "gradient penalty", (2, 3): "penalties, classes, augmentation"}
+"""Processes before, processes after: what is trained."""
+
 NUMBERS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
 
 
@@ -82,8 +85,8 @@ def jobs() -> dict[str, dict[str, Any]]:
         options = (*TINY, *DATA, *options, "--steps", "10")
         all_jobs[f"{name}, one"] = train(*options, "--out", f"{name}-one", world=0)
         all_jobs[f"{name}, several"] = train(*options, "--out", f"{name}-several", world=WORLDS[name])
-    for before, after in ((0, 2), (2, 0), (2, 3)):
-        start = (*TINY, *DATA, *RECIPES["joined"], "--steps", "5", "--out", f"resume-{before}-{after}")
+    for (before, after), name in RESUMED.items():
+        start = (*TINY, *DATA, *RECIPES[name], "--steps", "5", "--out", f"resume-{before}-{after}")
         all_jobs[f"start on {before} for {after}"] = train(*start, world=before)
         again = ("--resume", "--steps", "10", "--out", f"resume-{before}-{after}")
         all_jobs[f"go on with {after} after {before}"] = train(*again, world=after)
@@ -104,6 +107,11 @@ def jobs() -> dict[str, dict[str, Any]]:
     all_jobs["taken"] = train(*TINY, *DATA, "--out", "minutes")
     all_jobs["nothing to resume"] = train("--resume", "--out", "nowhere")
     all_jobs["other images"] = train(*TINY, *DATA, "--out", "y", cwd=[".", "elsewhere"])
+    all_jobs["bfloat16"] = train(
+        *TINY, *DATA, *RECIPES["gradient penalty"], "--amp", "bf16", "--steps", "5", "--out", "bf16"
+    )
+    all_jobs["eval"] = train("eval", "--ckpt", "minutes/g.pt")
+    all_jobs["report"] = train("report", "minutes", "--out", "x.html")
     all_jobs["half an environment"] = train(*TINY, *DATA, "--out", "x", world=0, env={"RANK": "0"})
     all_jobs["help"] = train("--help")
     return all_jobs
@@ -172,12 +180,12 @@ def test_the_losses_are_those_of_one_process(name: str, done: dict[str, Done], f
             torch.testing.assert_close(value, b[network][tensor], rtol=0.05, atol=5e-3, msg=f"{network} {tensor}")
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("before", "after"), RESUMED)
 def test_resumed_on_another_number_of_processes(before: int, after: int, done: dict[str, Done], folder: Path) -> None:
     for job in (done[f"start on {before} for {after}"], done[f"go on with {after} after {before}"]):
         assert set(job.codes) == {0}, job.err
     assert "from step 5 to 10 steps" in job.err
-    assert_same_curve(folder / "joined-one", folder / f"resume-{before}-{after}")
+    assert_same_curve(folder / f"{RESUMED[before, after]}-one", folder / f"resume-{before}-{after}")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -223,11 +231,27 @@ def test_process_0_says_when_the_time_is_over(done: dict[str, Done], folder: Pat
         ("taken", [2, 1], "minutes already holds a run"),
         ("nothing to resume", [2, 1], "nothing to resume: no folder nowhere"),
         ("other images", [1, 2], "process 1 reads other images from images than process 0"),
+        ("eval", [2, 2], "gan-train eval runs in one process, this is one of torchrun's"),
+        ("report", [2, 2], "gan-train report runs in one process, this is one of torchrun's"),
         ("half an environment", [2], "expected the environment of torchrun: "),
     ],
 )  # fmt: skip
 def test_an_error_is_told_once(name: str, codes: list[int], start: str, done: dict[str, Done]) -> None:
     assert_one_error(done[name], codes, start)
+
+
+def test_bfloat16_goes_with_penalties(done: dict[str, Done], folder: Path) -> None:
+    """The double backward pass under autocast, in DDP: near float32's losses, which differ by more from each other."""
+    job = done["bfloat16"]
+    assert job.codes == [0, 0], job.err
+    assert "2 processes on cpu, bfloat16, channels-last" in job.err
+    for exact, rounded in zip(log(folder / "gradient penalty-one"), log(folder / "bf16"), strict=False):
+        assert [rounded[name] for name in NUMBERS] == pytest.approx([exact[name] for name in NUMBERS], abs=0.02)
+
+
+def test_what_is_refused_leaves_nothing(done: dict[str, Done], folder: Path) -> None:
+    assert done
+    assert not [*folder.glob("x*"), *folder.glob("y*"), *(folder / "elsewhere").glob("[xy]*")]
 
 
 def test_help_is_printed_once(done: dict[str, Done]) -> None:

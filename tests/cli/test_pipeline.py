@@ -78,11 +78,17 @@ def test_classes_from_folders_to_one_class(
     assert "in 2 classes" in capsys.readouterr().err
     code = run(gan_export.cli.app, "gan-export", "onnx", "--ckpt", folder / "g.pt", "--out", model, "--json")
     assert code == 0, capsys.readouterr().err
+    scripted = tmp_path / "g.ts"
+    assert run(gan_export.cli.app, "gan-export", "torchscript", "--ckpt", folder / "g.pt", "--out", scripted) == 0
     images = {}
     for name in ("sneaker", "moon boot"):
-        file = tmp_path / f"{name}.npy"
-        assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--class", name, "--n", 8, "--out", file) == 0
-        images[name] = np.load(file)
+        drawn = []
+        for source in (model, scripted):
+            file = tmp_path / f"{name}{source.suffix}.npy"
+            assert run(gan_serve.cli.app, "gan-gen", "--model", source, "--class", name, "--n", 8, "--out", file) == 0
+            drawn.append(np.load(file))
+        images[name] = drawn[0]
+        assert np.abs(drawn[0].astype(int) - drawn[1]).max() <= 1
     assert (images["sneaker"] != images["moon boot"]).any((1, 2, 3)).all()
     assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--class", "boat", "--out", tmp_path / "b.png") == 2
     assert "classes are 0 moon boot, 1 sneaker" in capsys.readouterr().err
