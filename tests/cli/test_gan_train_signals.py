@@ -61,7 +61,7 @@ def test_kill_9_at_30_moments(tmp_path: Path, environment: dict[str, str]) -> No
     script = shutil.copy(Path(__file__).with_name("kill_moments.py"), tmp_path)
     done = subprocess.run(
         (sys.executable, script, "run", "30", seed),
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"KILL_SEED={seed}\n{done.stderr}"
     steps = json.loads(done.stdout)["steps"]

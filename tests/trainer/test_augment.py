@@ -183,4 +183,4 @@ def test_training_with_augmentation(start_run: StartRun) -> None:
     plain.run()
     augmented = start_run(limit=Limit("steps", 3), name="augmented", augment="auto")
     augmented.run()
-    assert plain.numbers != augmented.numbers
+    assert plain.reporter.numbers != augmented.reporter.numbers
