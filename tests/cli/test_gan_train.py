@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 
 from gan_serve import console
@@ -417,6 +418,14 @@ def test_divergence(gan_train: Run) -> None:
     assert re.search(r"error: the training diverged: loss_\w is nan at step \d+$", result.err, re.M)
     assert "hint: start again with a lower --lr (it was 1e+30)" in result.err
     assert not Path("r2/g.pt").exists()
+
+
+def test_every_option_stands_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text("utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]*", page))
+    options = [option for parameter in typer.main.get_command(app).params for option in parameter.opts]
+    assert len(options) > 30
+    assert not [option for option in options if option not in named and option != "--help"]
 
 
 def test_help_and_presets_need_no_torch() -> None:

@@ -180,7 +180,8 @@ class Training:
         if epoch_ends:
             self.reporter.save_generator(self.run_dir.epoch_checkpoint(step // self.batches.per_epoch))
         if time.monotonic() - self.reporter.saved_at >= SAVE_EVERY_S:
-            self.reporter.save()
+            with self.reporter.aside():
+                self.reporter.save()
         if sample_due and self.gallery.affordable:
             self._draw_pictures()
 
