@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gan_export import cli
 from gan_serve import console
+from gan_trainer.cli import NAME as TRAIN
+from gan_trainer.cli import app as train_app
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,3 +43,44 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return int(done.value.code or 0), printed.out, printed.err
 
     return call
+
+
+TINY = ("--width", "2", "--z-dim", "4", "--batch-size", "8", "--device", "cpu")
+
+
+class Result:
+    """`code`, `out` (stdout) and `err` (stderr) of a command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+GanTrain = Callable[..., Result]
+
+
+@pytest.fixture
+def gan_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> GanTrain:
+    """Runs the command in tmp_path, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
+
+    def run(*args: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            console.run(train_app, TRAIN, args)
+        out, err = capsys.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return Result(exit_.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 12 RGB pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return folder
