@@ -84,7 +84,8 @@ def _whole(out: Path, models: Path, quick: bool) -> dict[str, Step]:
             out / "cold-start-dcgan64.json", (model, checkpoint),
         ),
         "end-to-end": _module(
-            "gan_bench.end_to_end", (*both, "--n", "200" if quick else "10000", "--runs", "1" if quick else "3", *_IN_MEMORY),
+            "gan_bench.end_to_end",
+            (*both, "--n", "200" if quick else "10000", "--runs", "1" if quick else "3", *_IN_MEMORY),
             out / "end-to-end-dcgan64.json", (model, checkpoint),
         ),
         "scaling": _module(

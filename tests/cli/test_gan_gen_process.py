@@ -55,7 +55,8 @@ os._exit = leave
 HEAVY = {
     "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "rich", "PIL", "imageio_ffmpeg",
     "concurrent.futures", "multiprocessing", "asyncio", "urllib.request", "http.client", "statistics", "numpy.random",
-    "numpy.ma", "numpy.testing", "pydantic", "pydantic_core", "logging", "tempfile", "gan_trainer", "gan_export", "gan_bench",
+    "numpy.ma", "numpy.testing", "pydantic", "pydantic_core", "logging", "tempfile", "gan_trainer", "gan_export",
+    "gan_bench",
 }  # fmt: skip
 NOT_FOR_A_GRID = ("animation", "folder", "info", "selftest", "golden", "walk", "latent_file")
 
