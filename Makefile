@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test test-openvino check lint bench docs clean
+.PHONY: demo test test-openvino check lint bench docs clean default-model
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -63,6 +63,12 @@ check: lint test
 # More checkpoints: make bench BENCH_ARGS='--also other.pt'. A first try: BENCH_ARGS='--quick --out /tmp/try'.
 bench: $(INSTALLED)
 	$(BIN)/python -m gan_bench.own --out benchmarks/results $(BENCH_ARGS)
+
+# The generator that comes with ganport, from a run's g.pt: file, record and card (docs/models.md). SHIP_ARGS goes along.
+default-model: $(INSTALLED)
+	@test -n "$(CKPT)" || { echo "error: which checkpoint?"; echo "hint: make default-model CKPT=runs/NAME/g.pt"; exit 2; }
+	$(BIN)/python -m gan_bench.ship --ckpt '$(CKPT)' --out serve_cli/gan_serve/models/fashion-mnist.onnx \
+		--json benchmarks/results/default-model.json --card docs/models.md $(SHIP_ARGS)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py
