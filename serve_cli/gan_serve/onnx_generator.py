@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gan_serve.cuda_engine import CudaEngine
     from gan_serve.cudart import CudaRuntime
 
+_Run = Callable[[list[str], dict[str, Any]], list[Any]]
+
 MAX_THREADS = 1024
 GPU_BATCH_PIXELS, MAX_GPU_BATCH = 8 * BATCH_PIXELS, 512
 """A GPU has thousands of cores to keep busy: 128 images of 64x64 RGB a batch, and more of smaller ones."""
@@ -123,7 +125,7 @@ class OnnxGenerator(Generator):
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
-            image = self._floats(z)
+            image = self._floats(z, self._run)
             return image, to_pixels(image, self.contract.value_range)
         image, pixels = self._run([self.signature.image, self.signature.pixels], self._feeds(z, label))
         return image, pixels
@@ -155,10 +157,12 @@ class OnnxGenerator(Generator):
             labels = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
             yield self.run_pixels(whole, labels)[: len(z)]
 
-    def _pixels(self, feed: Feed) -> U8:
+    def _pixels(self, feed: Feed, run: _Run | None = None) -> U8:
+        """One batch, by `run` in the place of `_run` where it is given."""
+        run = run or self._run
         if self.signature.pixels is None:
-            return self.run(*feed)[1]
-        pixels: U8 = self._run([self.signature.pixels], self._feeds(*feed))[0]
+            return to_pixels(self._floats(feed[0], run), self.contract.value_range)
+        pixels: U8 = run([self.signature.pixels], self._feeds(*feed))[0]
         return pixels
 
     def _make_engine(self, opened: sessions.Opened, runtime: CudaRuntime, model: str | bytes, where: str) -> CudaEngine:
@@ -194,7 +198,7 @@ class OnnxGenerator(Generator):
     def _probe(self, where: str, assumptions: list[str]) -> Contract:
         """The contract of a file without metadata, from its signature and its first images."""
         (depth, *_) = self.signature.z_shape
-        image = self._floats(latents(_PROBE_SEEDS, depth))
+        image = self._floats(latents(_PROBE_SEEDS, depth), self._run)
         if image.ndim != 4 or image.shape[1] not in (1, 3):
             raise ContractError(f"{where} gives arrays of shape {image.shape}, expected (batch, 1 or 3, H, W)")
         low, high = float(image.min()), float(image.max())
@@ -208,20 +212,17 @@ class OnnxGenerator(Generator):
         _, c, h, w = image.shape
         return Contract(z_dim=depth, image=(c, h, w), weights="unknown", assumptions=tuple(notes))
 
-    def _floats(self, z: F32) -> F32:
+    def _floats(self, z: F32, run: _Run) -> F32:
         """The image output of a file without metadata, in as many runs as its fixed batch needs."""
         wanted = self.signature
         size = wanted.fixed_batch
-        fed = self._shaped(z)
+        fed = np.ascontiguousarray(z, wanted.z_dtype).reshape(len(z), *wanted.z_shape)
         if size is None:
-            return np.asarray(self._run([wanted.image], {wanted.z: fed})[0], np.float32)
+            return np.asarray(run([wanted.image], {wanted.z: fed})[0], np.float32)
         whole = -(-len(z) // size) * size
         fed = np.concatenate([fed, np.zeros((whole - len(z), *wanted.z_shape), fed.dtype)])
-        pieces = [self._run([wanted.image], {wanted.z: fed[i : i + size]})[0] for i in range(0, whole, size)]
+        pieces = [run([wanted.image], {wanted.z: fed[i : i + size]})[0] for i in range(0, whole, size)]
         return np.concatenate(pieces).astype(np.float32, copy=False)[: len(z)]
-
-    def _shaped(self, z: F32) -> Any:
-        return np.ascontiguousarray(z, self.signature.z_dtype).reshape(len(z), *self.signature.z_shape)
 
     def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
         feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
@@ -237,15 +238,10 @@ class OnnxGenerator(Generator):
             return
         session = apart.session(single=True)
 
-        def draw(feed: Feed) -> U8:
-            if self.signature.pixels is None:
-                z = self._shaped(feed[0])
-                image = self._run_on(session, [self.signature.image], {self.signature.z: z})[0]
-                return to_pixels(np.asarray(image, np.float32), self.contract.value_range)
-            drawn: U8 = self._run_on(session, [self.signature.pixels], self._feeds(*feed))[0]
-            return drawn
+        def run(outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+            return self._run_on(session, outputs, feeds)
 
-        yield from in_order(draw, chain(first_two, feeds), self.callers)
+        yield from in_order(lambda feed: self._pixels(feed, run), chain(first_two, feeds), self.callers)
 
     def _run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
         if self._apart is None:
