@@ -94,7 +94,7 @@ def parse_batches(text: str) -> list[int]:
 def time_layer(numbers: Sequence[int], batch: int) -> Json:
     """One layer in all its forms: what it is, which form the rule gives it, and milliseconds per batch by form."""
     from gan_export.passes.transposed import Transposed, rewrite
-    from gan_export.passes.transposed.rewrite import fitting
+    from gan_export.passes.transposed.rewrite import always, fitting
     from gan_export.passes.transposed.rules import for_cpu
     from gan_export.passes.transposed.tune import runner, single_layer, times_in_turns
 
@@ -113,7 +113,7 @@ def time_layer(numbers: Sequence[int], batch: int) -> Json:
         extra=(extra, extra),
     )
     names, model = fitting(layer), single_layer(layer)
-    times = times_in_turns([runner(rewrite(model, lambda _layer, n=name: n), batch) for name in names])  # type: ignore[misc]
+    times = times_in_turns([runner(rewrite(model, always(name)), batch) for name in names])
     forms = {}
     for name, seen in zip(names, times, strict=True):
         ms = spread([1e3 * value for value in seen])

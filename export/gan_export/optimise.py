@@ -14,6 +14,7 @@ import onnx
 from gan_export.passes import TIDY, run_passes
 from gan_export.passes.merge_upsampling import merge_upsampling
 from gan_export.passes.transposed import layers, rewrite, to_convs
+from gan_export.passes.transposed.rewrite import by_output
 from gan_export.passes.transposed.rules import for_cpu, for_gpu
 from gan_export.passes.transposed.tune import tuned
 
@@ -34,7 +35,7 @@ def optimise(model: onnx.ModelProto, mode: Mode, precision: str = "fp32") -> tup
         used: tuple[str, ...] = ("to_convs",) if changed != model else ()
     else:
         choice = _choose(model, mode, precision)
-        changed = rewrite(model, lambda layer: choice[layer.output])
+        changed = rewrite(model, by_output(choice))
         used = tuple(dict.fromkeys(f"transposed_{form}" for form in choice.values() if form != "keep"))
     return run_passes(changed, TIDY)[0], (*applied, *used)
 

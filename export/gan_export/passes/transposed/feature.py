@@ -59,9 +59,9 @@ def to_layout(b: Builder, x: Feature, layout: Layout) -> Feature:
     return Feature((b.op("Transpose", x.name, perm=perm),), layout, x.channels, x.height, x.width)
 
 
-def map_each(b: Builder, x: Feature, op_type: str, inputs: tuple[str, ...], **attributes: object) -> Feature:
-    """An elementwise operator on `x`, which is its first input, layout kept."""
-    names = tuple(b.op(op_type, name, *inputs, **attributes) for name in x.names)
+def map_each(b: Builder, x: Feature, op_type: str, **attributes: object) -> Feature:
+    """An elementwise operator of one input on `x`, layout kept."""
+    names = tuple(b.op(op_type, name, **attributes) for name in x.names)
     return Feature(names, x.layout, x.channels, x.height, x.width)
 
 

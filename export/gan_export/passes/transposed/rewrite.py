@@ -6,7 +6,7 @@ Within it values keep whatever layout the forms like; at its ends they are NCHW,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -29,6 +29,17 @@ FORMS: dict[str, ModuleType] = {
 
 Choice = Callable[[Transposed], str]
 """Names the form, one of `FORMS` that fits, that a layer is to have."""
+
+
+def always(form: str) -> Choice:
+    """The choice of one form for every layer."""
+    return lambda _layer: form
+
+
+def by_output(forms: Mapping[str, str]) -> Choice:
+    """The choice that `forms` says, by the name of a layer's output."""
+    return lambda layer: forms[layer.output]
+
 
 ACTIVATIONS = {"Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu", "Selu", "Celu", "Gelu", "Softplus", "Softsign", "Mish"}
 """Operators of one input that work on each value alone, whatever its layout."""
@@ -131,7 +142,7 @@ def _write(b: Builder, chain: _Chain, forms: list[str]) -> None:
             x = FORMS[form].apply(b, x, layer)
         for node in activations:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            x = map_each(b, x, node.op_type, (), **attributes)
+            x = map_each(b, x, node.op_type, **attributes)
     x = to_layout(b, x, Layout.NCHW)
     last = b.nodes[-1]
     assert last.output[0] == x.name  # every form ends with the node that makes its result

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_export.passes.transposed.layer import Transposed, layers
-from gan_export.passes.transposed.rewrite import fitting, rewrite
+from gan_export.passes.transposed.rewrite import always, by_output, fitting, rewrite
 from gan_export.passes.transposed.rules import for_cpu
 from gan_serve.providers import import_onnxruntime
 
@@ -40,7 +40,7 @@ def tuned(model: onnx.ModelProto) -> Choices:
     ruled = {layer.output: for_cpu(layer) for layer in every}
     kept = {layer.output: "keep" for layer in every}
     wholes = [alone, ruled, kept]
-    runs = [runner(rewrite(model, lambda layer, w=whole: w[layer.output])) for whole in wholes]  # type: ignore[misc]
+    runs = [runner(rewrite(model, by_output(whole))) for whole in wholes]
     return wholes[_fastest(runs)]
 
 
@@ -48,7 +48,7 @@ def fastest_form(layer: Transposed) -> str:
     """The form of `layer` that is fastest here alone."""
     names = fitting(layer)
     single = single_layer(layer)
-    return names[_fastest([runner(rewrite(single, lambda _layer, n=name: n)) for name in names])]  # type: ignore[misc]
+    return names[_fastest([runner(rewrite(single, always(name))) for name in names])]
 
 
 def single_layer(layer: Transposed) -> onnx.ModelProto:
