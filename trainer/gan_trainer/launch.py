@@ -79,7 +79,9 @@ def open_store(launch: Launch, timeout: timedelta, *, host: bool) -> TCPStore:
 def run_job(app: typer.Typer, name: str) -> NoReturn:
     """`console.run` for one process of a job: process 0 speaks, but an error is told by the first that meets one.
 
-    A process that fails ends without taking torch's process group down: that may wait for others that are gone.
+    The process ends at once. One that fails leaves torch's process group as it is: taking it down may wait for others
+    that are gone. And gloo's threads may still hold Python objects: letting go of them aborts a process whose
+    interpreter is being taken down.
     """
     out, err = sys.stdout, sys.stderr
     if os.environ.get("RANK", "0") != "0":
@@ -92,11 +94,8 @@ def run_job(app: typer.Typer, name: str) -> NoReturn:
     try:
         console.run(app, name, report=report)
     except SystemExit as done:
-        if done.code in (0, None):
-            raise
-        out.flush()
-        err.flush()
-        os._exit(done.code if isinstance(done.code, int) else 1)
+        sys.stdout, sys.stderr = out, err
+        console.leave(done)
     except BaseException:
         sys.stderr = err
         raise

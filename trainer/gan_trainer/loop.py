@@ -36,9 +36,6 @@ from gan_trainer.steps import train_step
 from gan_trainer.stop import StopRequest
 from gan_trainer.tensorboard import Board
 
-SIGNAL_GRACE_S = 5.0
-"""In a distributed job, further signals within this time count for the first."""
-
 SAVE_EVERY_S = 60.0
 """A kill -9 costs at most this time, on machines where a report takes long to come."""
 
@@ -104,7 +101,7 @@ class Training:
         state = self.state
         self._began = time.monotonic() - state.seconds
         try:
-            with StopRequest(SIGNAL_GRACE_S if self.peers.joined else 0.0) as stop:
+            with StopRequest(job=self.peers.joined) as stop:
                 if self.peers.leads:
                     self._start()
                 while (ends := self.peers.agree(stop.requested, self.reached)) == (False, False):
