@@ -1,4 +1,4 @@
-"""A `Source` as an ONNX graph: torch's dynamo exporter, then ganport's own passes.
+"""A `Source` as an ONNX graph: torch's dynamo exporter and its optimiser, then ganport's own passes.
 
 The result keeps the artefact's signature (`gan_serve.contract`), has its weights inside and says nothing of the
 machine it was made on: the exporter leaves stack traces and module paths in every node's metadata. The same
@@ -13,6 +13,7 @@ import torch
 from gan_export.opsets import DEFAULT_OPSET, check_opset
 from gan_export.passes import PASSES, TIDY, run_passes
 from gan_export.quiet import quiet
+from gan_export.small_constants import optimise_exactly
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
 from gan_serve.errors import JobError
@@ -52,11 +53,12 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.Mode
         input_names=["z", "label"][: len(arguments)],
         output_names=["image", "pixels"],
         opset_version=opset,
-        optimize=True,
+        optimize=False,
         verbose=False,
     )
     if program is None:
         raise RuntimeError("the exporter returned nothing")
+    optimise_exactly(program)
     return program.model_proto
 
 

@@ -132,7 +132,8 @@ class StyleGAN2(nn.Module):
         self.to_rgb = nn.Conv2d(ch, 3, 1)
 
     def forward(self, styles: list[Tensor], return_latents: bool = False, truncation: float = 1.0) -> tuple[Any, ...]:
-        w = self.mapping(F.normalize(styles[0]))
+        z = styles[0]
+        w = self.mapping(z * torch.rsqrt(torch.mean(z**2, dim=1, keepdim=True) + 1e-8))
         w = self.mean_w + truncation * (w - self.mean_w)
         x = self.const.repeat(w.shape[0], 1, 1, 1)
         for conv in self.convs:
