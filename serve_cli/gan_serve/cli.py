@@ -16,7 +16,7 @@ import typer
 from gan_serve import __version__, console
 from gan_serve.quick_command import QuickCommand
 
-app = console.new_app("")
+app = console.new_app()
 
 _TERMINATED = 128 + signal.SIGTERM
 

@@ -23,10 +23,14 @@ Report = Callable[[str, str], None]
 """Takes a message and a hint (or an empty one)."""
 
 
-def new_app(help_text: str, **settings: Any) -> typer.Typer:
-    """A typer application in the house style: plain text help, no rich, no shell-completion options."""
+def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
+    """A typer application in the house style: plain text help, no rich, no shell-completion options.
+
+    Without `help_text` the callback's docstring says what the command does (typer takes an empty text for one).
+    """
+    if help_text:
+        settings["help"] = help_text
     return typer.Typer(
-        help=help_text,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -20,6 +20,20 @@ def test_cli_page_is_what_help_prints() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == printed.removesuffix("\n"), "run `make docs`"
 
 
+def test_every_command_says_what_it_does_and_shows_how() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    pages = re.findall(r"^#+ (gan-[^\n]+)\n\n```text\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+    assert len(pages) >= 10
+    for name, page in pages:
+        assert re.match(rf"Usage: {name} .*\n\n  [A-Z](?!ptions:)", page), name
+        assert re.search(rf"\n  Examples:\n(    .*\n)*    {name}\b", page), name
+
+
+def test_training_in_several_processes_is_in_the_help() -> None:
+    examples = (ROOT / "docs" / "cli.md").read_text("utf-8").split("Options:")[0]
+    assert "    torchrun --nproc-per-node 4 --no-python gan-train --data photos/\n" in examples
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

@@ -139,7 +139,7 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
 
 
 def command(error: BaseException | int) -> typer.Typer:
-    app = console.new_app("")
+    app = console.new_app()
 
     @app.command()
     def work(number: int = 1) -> int:

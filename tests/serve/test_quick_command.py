@@ -122,7 +122,7 @@ Numbers = Annotated[list[int], typer.Option()]
 def test_what_typer_checks_further_is_left_to_typer(
     kind: Any, text: str, value: object, typers_way: list[list[str]]
 ) -> None:
-    app = console.new_app("")
+    app = console.new_app()
 
     def work(option: Any) -> None: ...
 

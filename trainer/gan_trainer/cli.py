@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "gan-train"
 
-app = console.new_app("")
+app = console.new_app()
 
 
 @app.callback(invoke_without_command=True)
@@ -73,7 +73,7 @@ def train(
 
     A preset sets everything; any option beside it overrides its part. Prints the path of g.pt; losses and progress
     go to stderr. The folder also gets the log, sample pictures, loss curves and an animation. Ctrl-C saves, --resume
-    goes on.
+    goes on. Processes that torchrun starts train one GAN together, a GPU each.
 
     \b
     Examples:
@@ -81,6 +81,7 @@ def train(
       gan-train --data fashion-mnist --size 32 --minutes 10
       gan-train --data photos/ --preset dcgan64 --out runs/photos
       gan-train --resume --out runs/photos --epochs 20
+      torchrun --nproc-per-node 4 --no-python gan-train --data photos/
       gan-train eval --ckpt runs/photos/g.pt
       gan-train report runs/photos
     """
