@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +20,11 @@ from gan_export.export import export_onnx
 from gan_serve import console
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
-from gan_trainer.checkpoint import GeneratorCheckpoint, load_generator, save_generator
 from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation
 from gan_trainer.networks import network_spec
 
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 Run = Callable[..., tuple[int, str, str]]
 N = 160
 
@@ -32,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, the pictures it was "trained" on (its own, of other seeds: it is perfect), exports and a damaged copy.
 
     exports   g.onnx as it is; half.onnx and int8.onnx with their weights rounded to what fp16 and int8 can hold
-    damaged   the same network with noise on the weights of one layer
+    damaged   made by the lines in docs/evaluation.md
     """
     folder = tmp_path_factory.mktemp("models")
     spec = spec_of(channels=1)
@@ -46,12 +48,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(image[..., 0]).save(folder / f"data/{number:04d}.png")
     rounded(folder / "g.onnx", folder / "half.onnx", lambda w: w.astype(np.float16))
     rounded(folder / "g.onnx", folder / "int8.onnx", to_int8)
-    checkpoint = load_generator(folder / "g.pt")
-    weights = dict(checkpoint.weights)
-    name = [name for name in weights if name.endswith("weight")][2]
-    noise = torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
-    weights[name] = weights[name] + 2 * noise * weights[name].std()
-    save_generator(GeneratorCheckpoint(checkpoint.spec, weights), folder / "damaged.pt")
+    [lines] = re.findall(r"```python\n([^`]*damaged[^`]*)```", PAGE.read_text(encoding="utf-8"))
+    with contextlib.chdir(folder):
+        exec(lines, {})
     return folder
 
 
