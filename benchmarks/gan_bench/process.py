@@ -122,6 +122,19 @@ class WorkerProcess:
         return f"its process ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
 
 
+def die_with_parent() -> None:
+    """On Linux the kernel kills this process when its parent dies, even by SIGKILL (prctl PR_SET_PDEATHSIG).
+
+    Elsewhere the end of its stdin or stdout does it, after what it is at.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gan_bench.environment import without_folder
 from gan_serve.errors import GanportError
 from gan_trainer.networks import SIZES
 from gan_trainer.presets import preset
@@ -19,7 +20,10 @@ BUDGET_BATCH = 64
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: a name or a folder, at a size (None: its own). `text` is what was typed."""
+    """A data set: a name or a folder, at a size (None: its own).
+
+    `text` is what was typed, and the name in the record: there, of an absolute path, only the last part.
+    """
 
     text: str
     name: str
@@ -38,7 +42,7 @@ def parse_data(text: str) -> Data:
     name = name.removeprefix("folder:")
     if not name:
         raise GanportError(f"--data {text!r} names no data", hint="digits, fashion-mnist@32, folder:PATH@64")
-    return Data(text, name, int(size) if at else None)
+    return Data(without_folder(text), name, int(size) if at else None)
 
 
 @dataclass(frozen=True)

@@ -1,217 +1,183 @@
-"""The table of recipes: each trained on each data set on an equal budget, then measured.
+"""The table of recipes: each trained on each data set on an equal budget, then measured, then timed.
 
     python -m gan_bench.recipes --data digits --data fashion-mnist@32 --data folder:emoji@64 \
-        --preset default --preset default:augment=auto --preset r3gan --steps 3000 --json recipes.json
+        --preset default --preset default:augment=auto --preset r3gan --steps 3000 --seed 0 --seed 1 --json recipes.json
+    python -m gan_bench.recipes --speed --json recipes.json        on an idle machine; nothing is trained again
+    python -m gan_bench.recipes --json recipes.json                the tables, as Markdown
 
-Equal budget: as many images drawn in updates of G (the steps are counted in batches of 64); the time that a recipe
-took for it stands beside. The record is written after each row and rows that it holds are not trained again, so the
-command may be stopped and given again. What failed stays in the record, with its error.
+Equal budget: as many images drawn in updates of G (the steps are counted in batches of 64). The record is written after
+each row and rows that it holds are not trained again, so the command may be stopped and given again. What failed stays
+in the record, with its error. How fast a recipe trains is measured apart from the hours of training (`recipe_speed`).
 """
 
 from __future__ import annotations
 
-import json
 import shlex
-import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gan_bench import environment
-from gan_bench.recipe_variants import BUDGET_BATCH, Data, Variant, parse_data, parse_variant
-from gan_bench.records import dumps
+from gan_bench import environment, recipe_record, recipe_speed
+from gan_bench.recipe_table import tables
+from gan_bench.recipe_training import Bench
+from gan_bench.recipe_variants import BUDGET_BATCH, Data, parse_data, parse_variant
 from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.errors import GanportError, JobError, MissingPackageError
+from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.outputs import check_outputs
 
 NAME = "python -m gan_bench.recipes"
-SCHEMA = 1
+STEPS = 3000
 Json = dict[str, Any]
 
-app = console.new_app("Train recipes on equal budgets and measure what they draw.")
+app = console.new_app("Train recipes on equal budgets, measure what they draw and how fast they train.")
 
 
 @app.command()
 def main_command(
+    json_file: Annotated[
+        list[Path],
+        typer.Option("--json", metavar="FILE", help="The record; it is gone on with. Several times to print several."),
+    ],
     data: Annotated[
-        list[str], typer.Option(metavar="DATA[@SIZE]", help="A data set by name, or folder:PATH. Several times.")
-    ],
+        list[str] | None,
+        typer.Option(metavar="DATA[@SIZE]", help="A data set by name, or folder:PATH. Several times."),
+    ] = None,
     preset: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(metavar="NAME[:FIELD=VALUE]…", help="A preset, fields of its recipe changed. Several times."),
-    ],
-    json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="The record; rows are added to it.")],
+    ] = None,
     steps: Annotated[
-        int, typer.Option(metavar="N", min=1, help=f"Updates of G, of {BUDGET_BATCH} images each.")
-    ] = 3000,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the trainings.")] = 0,
-    n: Annotated[int | None, typer.Option(metavar="N", help="Images to measure. [default: eval's]")] = None,
-    features: Annotated[str, typer.Option(metavar="NAME", help="As gan-train eval takes it.")] = "auto",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.")] = "auto",
+        int | None,
+        typer.Option(metavar="N", min=1, help=f"Updates of G, of {BUDGET_BATCH} images each.", show_default=f"{STEPS}"),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=0, help="Of a training. Several times: each is trained.", show_default="0"),
+    ] = None,
+    n: Annotated[int | None, typer.Option(metavar="N", min=1, help="Images to measure.", show_default="eval's")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="NAME", help="As gan-train eval takes it.", show_default="auto")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.", show_default="auto")
+    ] = None,
     root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the data sets known by name lie.")] = None,
     runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the runs here.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Train again what failed.")] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Then time the recipes that the record holds, on --data or on all.")
+    ] = False,
+    windows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=1000, help="With --speed: windows of each.", show_default=f"{recipe_speed.WINDOWS}"
+        ),
+    ] = None,
+    window_s: Annotated[
+        float | None,
+        typer.Option(
+            "--window",
+            metavar="SECONDS",
+            help="With --speed: length of one.",
+            show_default=f"{recipe_speed.WINDOW_S:g}",
+        ),
+    ] = None,
 ) -> None:
-    """Train recipes on equal budgets and measure what they draw. Prints the table as Markdown.
+    """Train recipes on equal budgets, measure what they draw and how fast they train.
+
+    Prints the record's tables as Markdown; with --json alone, it does nothing else.
 
     \b
-    Example:
+    Examples:
       python -m gan_bench.recipes --data digits --preset default --preset r3gan --steps 500 --json recipes.json
+      python -m gan_bench.recipes --speed --json recipes.json
+      python -m gan_bench.recipes --json recipes.json --json more.json
     """
-    sets, variants = [parse_data(text) for text in data], [parse_variant(text) for text in preset]
-    check_outputs({}, {"--json": json_file})
-    record = _open_record(json_file)
+    trains = bool(preset)
+    if trains and not data:
+        raise GanportError("--preset needs --data: what to train on", hint="for example --data digits")
+    if data and not (trains or speed):
+        raise GanportError(
+            "--data needs --preset, to train, or --speed, to time", hint="--json alone prints the tables"
+        )
+    for_training = {
+        "--steps": steps, "--seed": seed, "--n": n, "--features": features, "--runs": runs, "--retry": retry or None,
+    }  # fmt: skip
+    _refuse(for_training, trains, "--data and --preset")
+    _refuse({"--windows": windows, "--window": window_s}, speed, "--speed")
+    _refuse({"--device": device, "--root": root}, trains or speed, "--preset or --speed")
+    if window_s is not None and not 0 < window_s <= 3600:
+        raise GanportError(f"--window takes seconds up to 3600, got {window_s:g}")
+    sets = list({found.text: found for found in map(parse_data, data or ())}.values())
+    variants = [parse_variant(text) for text in dict.fromkeys(preset or ())]
+    if not (trains or speed):
+        print(tables(recipe_record.join([(file, recipe_record.read(file)) for file in json_file])), end="")
+        return
+    if len(json_file) > 1:
+        raise GanportError(f"one --json is written, got {len(json_file)}", hint="several are for printing alone")
+    [file] = json_file
+    check_outputs({}, {"--json": file})
+    record = recipe_record.read_or_empty(file) if trains else recipe_record.read(file)
+    if speed and not trains:
+        sets = _timed(record, sets)
+    _require_torch()
+    if trains:
+        with tempfile.TemporaryDirectory() as scratch:
+            bench = Bench(
+                file, describe(), steps or STEPS, n, features or "auto", device or "auto", root, runs or Path(scratch),
+                retry,
+            )  # fmt: skip
+            for data_set in sets:
+                bench.run(data_set, variants, list(dict.fromkeys(seed or [0])))
+    for data_set in sets if speed else ():
+        around = describe()
+        if busy := environment.busy_note(around):
+            console.warn(busy)
+        made = recipe_speed.measure(
+            recipe_record.read(file)["rows"], data_set, windows or recipe_speed.WINDOWS,
+            window_s or recipe_speed.WINDOW_S, device or "auto", root, around,
+        )  # fmt: skip
+        recipe_record.add(file, "speeds", made, around)
+    print(tables(recipe_record.read(file)), end="")
+
+
+def describe() -> Json:
+    """This command's environment. Of absolute paths in the command only the last part is kept."""
+    words = map(environment.without_folder, sys.argv[1:])
+    around = environment.describe(shlex.join([*NAME.split(), *words]))
+    import torch
+
+    around["versions"]["torch"] = str(torch.__version__)
+    return around
+
+
+def _timed(record: Json, sets: list[Data]) -> list[Data]:
+    """The data sets to time: those asked for, or all that recipes were trained on."""
+    trained = dict.fromkeys(row["data"] for row in record["rows"] if row["status"] == "ok")
+    chosen = sets or [parse_data(text) for text in trained]
+    if not chosen:
+        raise GanportError("--speed: the record holds no trained recipe", hint="train some: name --data and --preset")
+    for data_set in chosen:
+        recipe_speed.recipes_of(record["rows"], data_set)
+    return chosen
+
+
+def _refuse(options: Mapping[str, object], wanted: bool, what: str) -> None:
+    """Raises `GanportError` for an option that would be ignored."""
+    given = [name for name, value in options.items() if value not in (None, [])]
+    if given and not wanted:
+        raise GanportError(f"{given[0]} needs {what}", hint=f"add {what}, or leave {given[0]} out")
+
+
+def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("torch", "train", "training recipes") from error
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(record, json_file, steps, seed, n, features, device, root, runs or Path(scratch), retry)
-        for data_set in sets:
-            bench.run(data_set, variants)
-    print(table(record["rows"]), end="")
-
-
-def _open_record(file: Path) -> Json:
-    if not file.exists():
-        return {
-            "schema": SCHEMA,
-            "environment": environment.describe(shlex.join([*NAME.split(), *sys.argv[1:]])),
-            "rows": [],
-        }
-    try:
-        record: Json = json.loads(file.read_text("utf-8"))
-        if record["schema"] == SCHEMA and isinstance(record["rows"], list):
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise GanportError(f"{file} is not a record of {NAME}", hint="name another file")
-
-
-class Bench:
-    """Trains and measures row by row, and writes the record after each."""
-
-    def __init__(
-        self,
-        record: Json,
-        file: Path,
-        steps: int,
-        seed: int,
-        n: int | None,
-        features: str,
-        device: str,
-        root: Path | None,
-        runs: Path,
-        retry: bool,
-    ) -> None:
-        self.record, self.file, self.steps, self.seed = record, file, steps, seed
-        self.n, self.features, self.device, self.root, self.runs = n, features, device, root, runs
-        self.retry = retry
-
-    def run(self, data: Data, variants: list[Variant]) -> None:
-        """The rows of one data set that the record lacks."""
-        todo = [variant for variant in variants if not self._holds(data, variant)]
-        if not todo:
-            console.note(f"{data.text}: nothing left to do")
-            return
-        from gan_trainer.data import open_dataset
-        from gan_trainer.evaluation import Evaluator
-
-        channels = todo[0].recipe.channels
-        dataset = open_dataset(data.name, size=data.size, channels=channels, root=self.root)
-        evaluator = Evaluator(dataset, self.features, n=self.n, device=self.device)
-        for variant in todo:
-            console.note(f"{data.text}: {variant.text}")
-            row = self._key(data, variant) | self._row(data, variant, evaluator)
-            self.record["rows"] = [old for old in self.record["rows"] if not _same(old, row)] + [row]
-            write_text(self.file, dumps(self.record))
-
-    def _key(self, data: Data, variant: Variant) -> Json:
-        return {"data": data.text, "variant": variant.text, "budget_steps": self.steps, "seed": self.seed}
-
-    def _holds(self, data: Data, variant: Variant) -> bool:
-        found = [row for row in self.record["rows"] if _same(row, self._key(data, variant))]
-        return bool(found) and not (self.retry and found[0]["status"] == "failed")
-
-    def _row(self, data: Data, variant: Variant, evaluator: Any) -> Json:
-        from gan_trainer.checkpoint import load_generator
-        from gan_trainer.config import Limit
-        from gan_trainer.progress import Progress
-        from gan_trainer.request import Request
-        from gan_trainer.session import train
-
-        class Fixed(Request):
-            """A request for a recipe as it is."""
-
-            def recipe(self) -> Any:
-                return variant.recipe.override(size=data.size)
-
-        steps = variant.steps(self.steps)
-        out = Path(tempfile.mkdtemp(prefix=f"{variant.recipe.name}-", dir=_made(self.runs)))
-        limit = Limit("steps", steps)
-        request = Fixed(data=data.name, seed=self.seed, limit=limit, out=out, root=self.root, device=self.device)
-        common = {"recipe": variant.recipe.to_json(), "steps": steps}
-        try:
-            run, outcome = train(request, Progress())
-        except (GanportError, JobError) as error:
-            console.note(f"failed: {error}")
-            return common | {"status": "failed", "error": str(error)}
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        checkpoint = load_generator(run.generator)
-        log = run.read_log()
-        evaluation = evaluator.evaluate(checkpoint)
-        return common | {
-            "status": "ok",
-            "recipe": checkpoint.training["recipe"],
-            "generator_parameters": checkpoint.spec.parameters,
-            "images_per_s": statistics.median(line["images_per_s"] for line in log),
-            "minutes": round(outcome.minutes, 3),
-            "device": checkpoint.training["device"],
-            "noticed": sorted({key for line in log for key in line.get("noticed", ())}),
-            "distance": round(evaluation.metrics.distance, 4),
-            "floor": round(evaluation.floor.distance, 4),
-            "features": f"{evaluation.features.id} {evaluation.features.hash}",
-            "evaluation": evaluation.to_json(),
-        }
-
-
-def _same(row: Json, key: Json) -> bool:
-    return all(row[name] == key[name] for name in ("data", "variant", "budget_steps", "seed"))
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GanportError(f"cannot make the folder {folder}: {error.strerror}", hint="name another --runs") from error
-    return folder
-
-
-def table(rows: list[Json]) -> str:
-    """Markdown: a table for each data set, budget and kind of features, the best first, what failed last."""
-    groups: dict[tuple[str, int, int, str], list[Json]] = {}
-    kinds = {row["data"]: row["features"] for row in rows if row["status"] == "ok"}
-    for row in rows:
-        features = row.get("features", kinds.get(row["data"], "none"))
-        groups.setdefault((row["data"], row["budget_steps"], row["seed"], features), []).append(row)
-    parts = []
-    for (data, steps, seed, features), members in groups.items():
-        floor = next((f", real images {row['floor']:g}" for row in members if row["status"] == "ok"), "")
-        parts.append(f"### {data}, {steps} updates of G, seed {seed}\n\nDistance on {features}{floor}.\n")
-        parts.append("| recipe | distance | images/s | minutes | noticed |\n|---|---:|---:|---:|---|")
-        for row in sorted(members, key=lambda row: row.get("distance", float("inf"))):
-            if row["status"] == "ok":
-                numbers = f"{row['distance']:g} | {row['images_per_s']:.0f} | {row['minutes']:.1f}"
-                parts.append(f"| `{row['variant']}` | {numbers} | {', '.join(row['noticed'])} |")
-            else:
-                parts.append(f"| `{row['variant']}` | failed | | | {row['error']} |")
-        parts.append("")
-    return "\n".join(parts) + "\n" if parts else ""
 
 
 def main() -> NoReturn:

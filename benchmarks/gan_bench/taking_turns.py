@@ -1,4 +1,4 @@
-"""Two trainings that take turns on one machine: started, stopped, let run for a window, asked for a checkpoint."""
+"""Trainings that take turns on one machine: started, stopped, let run for a window, asked for a checkpoint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Loop:
         self.marks: list[Json] = []
         self.active_s = 0.0
         self.ready: Json = {}
-        request = json.dumps({**asked, "loop": name, "folder": folder})
+        request = json.dumps({"loop": name, **asked, "folder": folder})
         self._command = [*(command or (sys.executable, "-P", "-m", "gan_bench.train_speed_worker")), request]
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
@@ -141,7 +141,7 @@ class Loop:
                 raise JobError(f"the {self.name} loop has said nothing for {SILENCE_S:.0f} s") from None
             if not text:
                 raise JobError(
-                    f"the {self.name} loop ended: {self._last_words()}", hint="is there enough memory for two?"
+                    f"the {self.name} loop ended: {self._last_words()}", hint="is there enough memory for all of them?"
                 )
             line: Json = json.loads(text)
             if key in line:
@@ -161,7 +161,7 @@ class Loop:
 
 
 def take_turns(loops: Sequence[Loop], windows: int, window_s: float, marks: Sequence[float] = ()) -> None:
-    """Warms both up, takes `windows` windows of each in turn (who goes first alternates), then runs both to `marks`."""
+    """Warms all up, takes `windows` windows of each in turn (to and fro), then runs all to `marks`."""
     with console.progress(len(loops) * (1 + windows + len(marks)), "measuring") as bar:
         for loop in loops:
             loop.start()

@@ -1,20 +1,23 @@
-"""One of the two trainings that `gan_bench.train_speed` sets beside each other, in its own process.
+"""One of the trainings that `gan_bench.train_speed` and `gan_bench.recipe_speed` set beside each other: its process.
 
     python -m gan_bench.train_speed_worker '{"loop": "classic", "data": …, "batch_size": 128, …}'
 
 It trains until it is killed, and writes a line of JSON to stdout for every step that is known to be done:
 
     {"ready": seconds}                    it is about to take the first step; what came before took so long
-    {"at": clock, "images": n}            time.monotonic() and the images so far
+    {"at": clock, "images": n}            time.monotonic() and the images that updates of G have drawn so far
     {"saved": path, "images": n}          after SIGUSR1: a generator checkpoint of this moment
 
-A GPU is waited for before a line is written: the classic loop does so every step by itself, gan-train's is asked every
-`SYNC_STEPS` steps, as often as a report at most.
+Where not every step trains G or computes the penalty, a line comes after whole turns of them. A GPU is waited for
+before a line is written: the classic loop does so every step by itself, gan-train's is asked every `SYNC_STEPS` steps,
+as often as a report at most.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -23,14 +26,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_bench.process import die_with_parent
 from gan_serve.cores import rest_idle_threads
 
 if TYPE_CHECKING:
     import torch
 
+    from gan_trainer.data import ImageDataset
     from gan_trainer.loop import Training
+    from gan_trainer.recipes import Recipe
 
 SYNC_STEPS = 20
+NEVER = 10**9
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -90,55 +97,97 @@ def classic(asked: dict[str, Any], marks: Marks, began: float) -> None:
 
 def gan_train(asked: dict[str, Any], marks: Marks, began: float) -> None:
     """The loop of gan-train with the preset dcgan64, its reports, samples and checkpoints included."""
+    from gan_trainer.data import open_dataset
+    from gan_trainer.presets import preset
+
+    dataset = open_dataset(asked["data"], size=64, channels=3)
+    recipe = preset("dcgan64").override(batch_size=asked["batch_size"], width=asked["width"])
+    _train(asked, marks, began, dataset, recipe)
+
+
+def steps_alone(asked: dict[str, Any], marks: Marks, began: float) -> None:
+    """The steps of any recipe in gan-train's loop: nothing is reported, drawn or saved on the way."""
+    from gan_trainer.data import open_dataset
+    from gan_trainer.recipes import Recipe
+
+    recipe = dataclasses.replace(
+        Recipe.from_json(asked["recipe"]),
+        report_every=NEVER, print_every=0, sample_every=NEVER, checkpoint_every_epoch=False,
+    )  # fmt: skip
+    root = None if asked["root"] is None else Path(asked["root"])
+    dataset = open_dataset(asked["data"], size=recipe.size, channels=recipe.channels, root=root)
+    _train(asked, marks, began, dataset, recipe, saves=False)
+
+
+def _train(
+    asked: dict[str, Any], marks: Marks, began: float, dataset: ImageDataset, recipe: Recipe, *, saves: bool = True
+) -> None:
     import torch
 
     from gan_trainer.config import Limit, RunConfig
-    from gan_trainer.data import open_dataset
     from gan_trainer.loop import Training
     from gan_trainer.memory import keep_freed_memory
-    from gan_trainer.presets import preset
+    from gan_trainer.presets import TUTORIALS
     from gan_trainer.rundir import RunDir
     from gan_trainer.speed import choose
     from gan_trainer.state import TrainState
 
     keep_freed_memory()
     device = torch.device(asked["device"])
-    dataset = open_dataset(asked["data"], size=64, channels=3)
-    recipe = preset("dcgan64").override(batch_size=asked["batch_size"], width=asked["width"])
     config = RunConfig(
         data=asked["data"], data_name=dataset.name, fingerprint=dataset.fingerprint, n_images=len(dataset),
-        recipe=recipe, seed=asked["seed"], limit=Limit("steps", 10**9),
+        recipe=recipe, seed=asked["seed"], limit=Limit("steps", NEVER), class_names=dataset.class_names,
     )  # fmt: skip
     speed = choose(
-        device, exact=True, amp=asked["amp"], compiled=asked["compile"], cuda_graphs=bool(asked["cuda_graphs"])
-    )
+        device, exact=recipe.name in TUTORIALS, amp=asked["amp"], compiled=asked["compile"],
+        cuda_graphs=bool(asked["cuda_graphs"]),
+    )  # fmt: skip
     run = RunDir(marks.folder / "run")
     run.start(config.to_json())
     state = TrainState.fresh(config, device)
-    watch = _watching(marks, device)
-    training = Training(state, dataset.pixels_NHWC, run, device, speed=speed, progress=watch)
+    watch = _watching(marks, device, recipe, saves)
+    training = Training(
+        state, dataset.pixels_NHWC, run, device, labels=dataset.labels, speed=speed, progress=watch
+    )  # fmt: skip
     watch.training = training
-    marks.say({"ready": time.monotonic() - began, "speed": speed.describe()})
+    marks.say(
+        {"ready": time.monotonic() - began, "speed": speed.describe(), "threads": torch.get_num_threads()}
+    )  # fmt: skip
     training.run()
 
 
-def _watching(marks: Marks, device: torch.device) -> Any:
-    """A `Progress` that tells of each step instead of drawing a bar."""
+def told_every(recipe: Recipe, on_gpu: bool) -> int:
+    """After how many steps a line is due: whole turns of steps with and without G and the penalty."""
+    turn = math.lcm(recipe.n_critic, recipe.penalty_every)
+    return math.ceil(SYNC_STEPS / turn) * turn if on_gpu else turn
+
+
+def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -> Any:
+    """A `Progress` that tells of the steps instead of drawing a bar."""
     import torch
 
     from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
     from gan_trainer.progress import Progress
 
+    every = told_every(recipe, device.type == "cuda")
+
     class Watching(Progress):
         training: Training
+        seen = 0
+        drawn = 0
 
         def update(self, fraction: float, step: int, images: int) -> None:  # noqa: ARG002
+            if recipe.trains_g(step - 1):
+                self.drawn += images - self.seen
+            self.seen = images
+            if not saves:  # the minute until the next saving goes on while this process stands still
+                self.training.reporter.saved_at = time.monotonic()
+            if step % every:
+                return
             if device.type == "cuda":
-                if step % SYNC_STEPS:
-                    return
                 torch.cuda.synchronize(device)
-            marks.say({"at": time.monotonic(), "images": images})
-            marks.take(images, self.save)
+            marks.say({"at": time.monotonic(), "images": self.drawn})
+            marks.take(self.drawn, self.save)
 
         def save(self, path: Path) -> None:
             state = self.training.state
@@ -157,6 +206,7 @@ def _built(spec: Any) -> Any:
 def main() -> None:
     """The process's life. Everything but the answers goes to stderr."""
     began = time.monotonic()
+    die_with_parent()
     asked = json.loads(sys.argv[1])
     answers, sys.stdout = sys.stdout, sys.stderr
 
@@ -164,10 +214,11 @@ def main() -> None:
         answers.write(json.dumps(line) + "\n")
         answers.flush()
 
-    if asked["loop"] == "gan-train":
+    if asked["loop"] != "classic":
         rest_idle_threads()
     with tempfile.TemporaryDirectory(prefix="gan-bench-", dir=asked["folder"]) as folder:
-        {"classic": classic, "gan-train": gan_train}[asked["loop"]](asked, Marks(Path(folder), say), began)
+        loops = {"classic": classic, "gan-train": gan_train, "steps": steps_alone}
+        loops[asked["loop"]](asked, Marks(Path(folder), say), began)
 
 
 if __name__ == "__main__":

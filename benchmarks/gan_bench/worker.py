@@ -35,6 +35,7 @@ import gan_serve
 from gan_bench import parity
 from gan_bench.memory import peak_rss_bytes
 from gan_bench.peers import PEERS
+from gan_bench.process import die_with_parent
 from gan_bench.tasks import Pixels, PngFolder, Task
 from gan_serve.errors import GanportError
 from gan_serve.generator import Generator
@@ -246,19 +247,6 @@ def private_stdout() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel kills this process when its parent dies, even by SIGKILL (prctl PR_SET_PDEATHSIG).
-
-    Elsewhere the end of stdin does it, after the request in progress.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 if __name__ == "__main__":

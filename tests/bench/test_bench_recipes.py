@@ -1,17 +1,17 @@
-"""The table of recipes: what the command line names, equal budgets, and a record that grows and is gone on with."""
+"""The table of recipes: what the command line names, equal budgets, rows that are trained, gone on with and timed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gan_bench import recipes
+from gan_bench import recipe_record, recipes
 from gan_bench.recipe_variants import parse_data, parse_variant
 from gan_serve import console
 from gan_serve.errors import GanportError
+from gan_trainer.evaluation import sliced
 
 TINY = ":width=2:z_dim=4:batch_size=32:report_every=4"
 
@@ -23,11 +23,18 @@ TINY = ":width=2:z_dim=4:batch_size=32:report_every=4"
         ("fashion-mnist@32", "fashion-mnist", 32),
         ("folder:some/path@64", "some/path", 64),
         ("folder:odd@name@28", "odd@name", 28),
+        ("folder:../up@28", "../up", 28),
     ],
 )
 def test_data(text: str, name: str, size: int | None) -> None:
     data = parse_data(text)
     assert (data.text, data.name, data.size) == (text, name, size)
+
+
+def test_a_record_names_no_folder_of_the_machine() -> None:
+    data = parse_data("folder:/home/somebody/my pictures@64")
+    assert (data.text, data.name, data.size) == ("folder:my pictures@64", "/home/somebody/my pictures", 64)
+    assert parse_data("/home/somebody/faces").text == "faces"
 
 
 @pytest.mark.parametrize("text", ["digits@33", "digits@", "digits@big", "", "folder:", "@32"])
@@ -76,9 +83,11 @@ def test_budgets_are_equal() -> None:
         assert abs(updates * variant.recipe.batch_size - 6400) < variant.recipe.batch_size
 
 
-def run(*arguments: object) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    words = [str(argument) for argument in arguments]
+    monkeypatch.setattr("sys.argv", [recipes.NAME, *words])
     with pytest.raises(SystemExit) as done:
-        console.run(recipes.app, recipes.NAME, [str(argument) for argument in arguments])
+        console.run(recipes.app, recipes.NAME, words)
     return int(done.value.code or 0)
 
 
@@ -86,48 +95,169 @@ def test_a_record_grows_and_is_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sliced, "PATCHES", 1024)
+    monkeypatch.setattr(sliced, "DIRECTIONS", 16)
     file = tmp_path / "recipes.json"
     common = ("--data", "digits", "--steps", 4, "--features", "swd", "--n", 40, "--device", "cpu", "--json", file)
-    good, bad = f"default{TINY}", f"default{TINY}:lr_g=1e30"
-    assert run(*common, "--preset", good, "--preset", bad) == 0, capsys.readouterr().err
-    printed = capsys.readouterr().out
+    good, bad, rgb = f"default{TINY}", f"default{TINY}:lr_g=1e30", f"dcgan64{TINY}"
+    seeds = ("--seed", 3, "--seed", 0, "--seed", 3)
+    assert run(monkeypatch, *common, "--preset", good, "--preset", good, *seeds) == 0, capsys.readouterr().err
     record = json.loads(file.read_text())
     first, second = record["rows"]
-    assert (first["status"], first["steps"], first["variant"]) == ("ok", 8, good)
+    assert [(row["status"], row["steps"], row["seed"]) for row in record["rows"]] == [("ok", 8, 3), ("ok", 8, 0)]
     assert first["distance"] > first["floor"] > 0
-    assert first["images_per_s"] > 0
-    assert second["status"] == "failed"
-    assert "diverged" in second["error"]
-    assert f"| `{good}` | {first['distance']:g} |" in printed
-    assert f"| `{bad}` | failed |" in printed
+    assert first["distance"] != second["distance"]
+    assert first["threads"] > 0
+    low, high = sorted((first["distance"], second["distance"]))
+    median = (low + high) / 2
+    assert f"| `{good}` | {median:.4g} ({low:.4g}–{high:.4g}) | 2 |" in capsys.readouterr().out
     before = file.read_bytes()
-    assert run(*common, "--preset", good, "--preset", bad) == 0
+    assert run(monkeypatch, *common, "--preset", good) == 0
     assert "nothing left to do" in capsys.readouterr().err
-    assert file.read_bytes() == before
-    assert run(*common, "--preset", bad, "--retry", "--preset", f"wgan-gp{TINY}", "--runs", tmp_path / "runs") == 0
+    assert file.read_bytes() == before, "a command that adds nothing leaves no trace"
+    # What failed, images of another kind than a preset's, and a command with its own environment.
+    runs = ("--runs", tmp_path / "runs")
+    assert run(monkeypatch, *common, "--preset", bad, "--preset", rgb, "--preset", f"wgan-gp{TINY}", *runs) == 0
+    assert f"| `{bad}` | failed | 0 of 1 |" in capsys.readouterr().out
+    record = json.loads(file.read_text())
+    third, fourth, fifth = record["rows"][2:]
+    assert third["status"] == "failed"
+    assert "diverged" in third["error"]
+    assert (fourth["status"], fourth["recipe"]["channels"], fourth["recipe"]["size"]) == ("ok", 1, 32)
+    assert fifth["steps"] == 40
+    assert [row["environment"] for row in record["rows"]] == [0, 0, 1, 1, 1]
+    assert [bad in around["command"] for around in record["environments"]] == [False, True]
+    assert len(list((tmp_path / "runs").glob("*/g.pt"))) == 2
+    assert run(monkeypatch, *common, "--preset", bad, "--retry") == 0
     rows = json.loads(file.read_text())["rows"]
-    assert [row["variant"] for row in rows] == [good, bad, f"wgan-gp{TINY}"]
-    assert rows[2]["steps"] == 40
-    assert len(list((tmp_path / "runs").glob("*/g.pt"))) == 1
+    assert [row["variant"] for row in rows] == [good, good, rgb, f"wgan-gp{TINY}", bad]
+    assert rows[-1]["environment"] == 2
+    assert str(tmp_path) not in file.read_text(), "no folder of the machine"
+
+    # Timed by themselves: nothing is trained again, and the rows stay as they are.
+    capsys.readouterr()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    timing = ("--speed", "--windows", 2, "--window", 0.05, "--device", "cpu")
+    assert run(monkeypatch, *timing, "--json", file) == 0, capsys.readouterr().err
+    record = json.loads(file.read_text())
+    assert record["rows"] == rows
+    [speed] = record["speeds"]
+    assert (speed["data"], speed["device"], speed["threads"], speed["environment"]) == ("digits", "cpu", 1, 3)
+    assert "--speed --windows 2" in record["environments"][3]["command"]
+    assert record["environments"][3]["took_s"] > 0
+    assert [row["variant"] for row in speed["rows"]] == [good, rgb, f"wgan-gp{TINY}"], "what failed is left out"
+    for row in speed["rows"]:
+        assert len(row["images_per_s_windows"]) == 2
+        assert 0 < row["images_per_s_low"] <= row["images_per_s"] <= row["images_per_s_high"]
+    by_name = {row["variant"]: row["images_per_s"] for row in speed["rows"]}
+    assert by_name[f"wgan-gp{TINY}"] < by_name[good], "five steps of D for one of G"
+    assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
+    # Again: the newer pass takes the older one's place.
+    monkeypatch.setattr("gan_bench.recipe_speed.Loop", _Fake)
+    monkeypatch.setattr("gan_bench.recipe_speed.take_turns", lambda *_: None)
+    assert run(monkeypatch, *timing, "--data", "digits", "--json", file) == 0
+    [speed] = json.loads(file.read_text())["speeds"]
+    assert [row["images_per_s"] for row in speed["rows"]] == [1.0, 1.0, 1.0]
+    # Images of the same name that are others.
+    record["rows"][0]["evaluation"]["data"]["fingerprint"] = "0" * 64
+    file.write_text(json.dumps(record))
+    for what in (timing, (*common[2:8], "--preset", f"r3gan{TINY}")):
+        assert run(monkeypatch, "--data", "digits", *what, "--json", file) == 2
+        assert "digits holds other images than" in capsys.readouterr().err
 
 
-def test_other_files_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+class _Fake:
+    """A loop that says it drew one image a second."""
+
+    def __init__(self, name: str, asked: dict[str, object], folder: str) -> None:
+        assert asked["loop"] == "steps"
+        assert Path(folder).is_dir()
+        self.name, self.ready = name, {"threads": 1}
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def to_json(self) -> dict[str, object]:
+        return {"images_per_s": 1.0, "images_per_s_windows": [1.0]}
+
+
+def test_other_files_are_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "other.json"
-    for text in ("{}", "[]", "no json", '{"schema": 99, "rows": []}'):
+    for text in ("{}", "[]", "no json", '{"schema": 99, "rows": []}', '{"schema": 2, "rows": [], "tool": "gan-bench"}'):
         file.write_text(text)
-        assert run("--data", "digits", "--preset", "default", "--json", file) == 2
-        assert "is not a record of python -m gan_bench.recipes" in capsys.readouterr().err
+        for rest in (("--data", "digits", "--preset", "default"), ("--speed",), ()):
+            assert run(monkeypatch, *rest, "--json", file) == 2
+            assert "is not a record of gan_bench.recipes" in capsys.readouterr().err
         assert file.read_text() == text
 
 
-def test_tables_never_mix_features() -> None:
-    def row(variant: str, distance: float, features: str) -> dict[str, Any]:
-        return {
-            "data": "d", "variant": variant, "budget_steps": 9, "seed": 0, "status": "ok", "distance": distance,
-            "floor": 0.1, "features": features, "images_per_s": 10.0, "minutes": 1.0, "noticed": [],
-        }  # fmt: skip
+TRAIN = ("--data", "digits", "--preset", "default")
 
-    text = recipes.table([row("a", 2.0, "x 1"), row("b", 1.0, "x 1"), row("c", 5.0, "y 2")])
-    assert text.count("### d") == 2
-    assert text.index("`b`") < text.index("`a`") < text.index("y 2") < text.index("`c`")
-    assert recipes.table([]) == ""
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "digits"), "--data needs --preset, to train, or --speed, to time"),
+        (("--preset", "default"), "--preset needs --data"),
+        (("--preset", "default", "--speed"), "--preset needs --data"),
+        (("--steps", 5), "--steps needs --data and --preset"),
+        (("--speed", "--seed", 0), "--seed needs --data and --preset"),
+        (("--n", 9), "--n needs"),
+        (("--features", "swd"), "--features needs"),
+        (("--speed", "--runs", "r"), "--runs needs"),
+        (("--retry",), "--retry needs"),
+        ((*TRAIN, "--windows", 2), "--windows needs --speed"),
+        ((*TRAIN, "--window", 2), "--window needs --speed"),
+        (("--device", "cpu"), "--device needs --preset or --speed"),
+        (("--root", "."), "--root needs --preset or --speed"),
+        (("--speed", "--window", 0), "--window takes seconds"),
+        (("--speed", "--window", "nan"), "--window takes seconds"),
+        (("--speed", "--windows", 0), "--windows"),
+        ((*TRAIN, "--steps", 0), "--steps"),
+        ((*TRAIN, "--seed", -1), "--seed"),
+        ((*TRAIN, "--seed", 0, "--seed", "x"), "--seed"),
+        ((*TRAIN, "--n", 0), "--n"),
+        ((*TRAIN, "--json", "b.json"), "one --json is written, got 2"),
+        (("--speed", "--json", "b.json"), "one --json is written, got 2"),
+        ((), "no record at"),
+        (("--speed",), "no record at"),
+    ],
+)
+def test_wrong_command_lines(
+    words: tuple[object, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "new.json"
+    assert run(monkeypatch, *words, "--json", file) == 2
+    assert message in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_nothing_to_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "recipes.json"
+    failed = {"data": "digits", "variant": "default", "budget_steps": 9, "seed": 0, "status": "failed", "error": "e",
+              "recipe": {}}  # fmt: skip
+    recipe_record.add(file, "rows", failed, {"date": "2026-01-01"})
+    assert run(monkeypatch, "--speed", "--json", file) == 2
+    assert "the record holds no trained recipe" in capsys.readouterr().err
+    assert run(monkeypatch, "--speed", "--data", "mnist", "--json", file) == 2
+    assert "no trained recipe on mnist" in capsys.readouterr().err
+
+
+def test_a_preset_that_has_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One name is one recipe, in all rows of a data set."""
+    file = tmp_path / "recipes.json"
+    recipe = parse_variant("default").recipe.to_json() | {"lr_d": 0.5, "size": 32, "report_every": 7}
+    row = {"data": "digits", "variant": "default", "budget_steps": 9, "seed": 0, "status": "failed", "error": "e",
+           "recipe": recipe}  # fmt: skip
+    recipe_record.add(file, "rows", row, {"date": "2026-01-01"})
+    assert run(monkeypatch, *TRAIN, "--seed", 1, "--json", file) == 2
+    assert "the record holds default on digits with lr_d 0.5, now it is" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -15,12 +16,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gan_bench import classic_loop, train_speed
+from gan_bench import classic_loop, train_speed, train_speed_worker
 from gan_bench.taking_turns import Loop, quality_at, take_turns
 from gan_serve.errors import GanportError, JobError
 from gan_trainer.build import build
 from gan_trainer.evaluation import sliced
 from gan_trainer.networks import network_spec
+from gan_trainer.presets import preset
+from gan_trainer.recipes import Recipe
 
 TICKING = """
 import json, signal, sys, time
@@ -185,6 +188,48 @@ def test_the_classic_loop_trains(pictures: Path) -> None:
     assert all(0 < number.d_x < 1 and number.loss_d > 0 and number.loss_g > 0 for _, number in taken)
     after = [weight for network in (netG, netD) for weight in network.parameters()]
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_gpu", "steps"),
+    [
+        ({}, False, 1),
+        ({"n_critic": 5}, False, 5),
+        ({"penalty_every": 4}, False, 4),
+        ({"penalty_every": 4, "n_critic": 6}, False, 12),
+        ({}, True, 20),
+        ({"n_critic": 6}, True, 24),
+    ],
+)
+def test_lines_come_after_whole_turns(changes: dict[str, Any], on_gpu: bool, steps: int) -> None:
+    recipe = dataclasses.replace(preset("r3gan"), **changes)
+    assert train_speed_worker.told_every(recipe, on_gpu) == steps
+
+
+def test_images_count_where_g_is_updated() -> None:
+    """Steps of 8 images, the epoch's last of 5: of six steps, two train G."""
+    said: list[dict[str, Any]] = []
+
+    class Marks:
+        say = staticmethod(said.append)
+
+        def take(self, images: int, save: Any) -> None: ...
+
+    watch = train_speed_worker._watching(Marks(), torch.device("cpu"), Recipe(name="", n_critic=3), saves=True)  # type: ignore[arg-type]
+    for step, images in enumerate((8, 16, 24, 32, 40, 45), start=1):
+        watch.update(0.0, step, images)
+    assert [line["images"] for line in said] == [8, 13]
+    assert said[0]["at"] <= said[1]["at"]
+
+
+def test_a_loop_may_be_of_another_kind_than_its_name() -> None:
+    """`gan_bench.recipe_speed` names loops after recipes."""
+    told = "import json, sys; print(json.dumps({'ready': 0, **json.loads(sys.argv[1])}), flush=True); sys.stdin.read()"
+    ticks = "import json, time\nwhile True: print(json.dumps({'at': 0, 'images': 0}), flush=True); time.sleep(0.01)"
+    for asked, kind in (({"loop": "steps"}, "steps"), ({}, "default:lr_d=1")):
+        with Loop("default:lr_d=1", asked, "there", [sys.executable, "-c", f"{told}\n{ticks}"]) as loop:
+            loop.start()
+        assert (loop.ready["loop"], loop.ready["folder"]) == (kind, "there")
 
 
 def test_both_for_a_moment(
