@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from gan_export import cli
+from gan_serve import cli as gen_cli
 from gan_serve import console
 from gan_trainer.cli import NAME as TRAIN
 from gan_trainer.cli import app as train_app
+from serve import onnx_files
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -84,3 +86,31 @@ def photos(tmp_path: Path) -> Path:
     for index in range(12):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{index}.png")
     return folder
+
+
+Gen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnx_files.save(tmp_path_factory.mktemp("gen") / "g.onnx")
+
+
+@pytest.fixture(scope="session")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "T-shirt, red", "7"))
+    return onnx_files.save(tmp_path_factory.mktemp("gen") / "c.onnx", about)
+
+
+@pytest.fixture
+def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Gen:
+    """Runs gan-gen in an empty folder: (exit code, stdout, stderr). Bytes that are no text are surrogates in stdout."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            console.run(gen_cli.app, "gan-gen", [str(argument) for argument in arguments])
+        out, err = capsysbinary.readouterr()
+        return int(str(done.value.code)), out.decode(errors="surrogateescape"), err.decode()
+
+    return run

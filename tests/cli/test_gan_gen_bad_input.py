@@ -5,34 +5,23 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cli.conftest import nobody
+from cli.conftest import Gen, nobody
 from gan_serve import cli, console, targets
 from serve import onnx_files
 
-Gen = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gen:
+def gen(gen: Gen, tmp_path: Path) -> Gen:
     """Runs gan-gen in a folder that holds g.onnx, c.onnx (three classes) and nothing else."""
-    monkeypatch.chdir(tmp_path)
     onnx_files.save(tmp_path / "g.onnx")
     about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "dog", "owl"))
     onnx_files.save(tmp_path / "c.onnx", about)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            console.run(cli.app, "gan-gen", [str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(str(done.value.code)), out, err
-
-    return run
+    return gen
 
 
 def files(folder: Path) -> list[str]:

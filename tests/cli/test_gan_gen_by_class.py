@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from gan_serve import cli, console
+from cli.conftest import Gen
+from cli.drawing import drawn, names, read, text_of
 from gan_serve.by_class import ByClassPlan
 from gan_serve.images import grid
 from gan_serve.onnx_generator import OnnxGenerator
@@ -18,50 +18,29 @@ from gan_serve.plan import SeedPlan
 from gan_serve.seeds import Seeds
 from serve import onnx_files
 
-Gen = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gen:
-    """Runs gan-gen in a folder that holds c.onnx (classes cat, dog, owl)."""
-    monkeypatch.chdir(tmp_path)
+def gen(gen: Gen, tmp_path: Path) -> Gen:
+    """Runs gan-gen --by-class in a folder that holds c.onnx (classes cat, dog, owl)."""
     about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "dog", "owl"))
     onnx_files.save(tmp_path / "c.onnx", about)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            console.run(cli.app, "gan-gen", ["--model", "c.onnx", "--by-class", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(str(done.value.code)), out, err
-
-    return run
-
-
-def drawn(seeds: list[int], labels: list[int], **options: float) -> np.ndarray:
-    return OnnxGenerator("c.onnx", "cpu", 1).generate(seeds, labels, **options)  # type: ignore[arg-type]
-
-
-def read(path: str) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)[..., None]
+    return functools.partial(gen, "--model", "c.onnx", "--by-class")
 
 
 def test_a_row_a_class_a_column_a_seed(gen: Gen) -> None:
     code, out, err = gen()
     assert (code, out) == (0, "c.png\n")
     assert err == "rows: 0 cat, 1 dog, 2 owl\n30 images of 8x8, seeds 0-9 in each class, on cpu (auto)\n"
-    expected = drawn([*range(10)] * 3, [0] * 10 + [1] * 10 + [2] * 10)
+    expected = drawn("c.onnx", [*range(10)] * 3, [0] * 10 + [1] * 10 + [2] * 10)
     np.testing.assert_array_equal(read("c.png"), grid(expected, 10))
     assert not np.array_equal(expected[0], expected[10])
-    with Image.open("c.png") as picture:
-        picture.load()
-        text = picture.text  # type: ignore[attr-defined]
+    text = text_of("c.png")
     assert (text["gan.seeds"], text["gan.classes"], text["gan.rows"]) == ("0-9", "0,1,2", "classes")
 
 
 def test_chosen_classes_in_the_order_given(gen: Gen) -> None:
     assert gen("--class", "owl,cat", "--seeds", "7,3", "--truncation", 0.5)[0] == 0
-    np.testing.assert_array_equal(read("c.png"), grid(drawn([7, 3, 7, 3], [2, 2, 0, 0], truncation=0.5), 2))
+    np.testing.assert_array_equal(read("c.png"), grid(drawn("c.onnx", [7, 3, 7, 3], [2, 2, 0, 0], truncation=0.5), 2))
 
 
 def test_json_says_that_rows_are_classes(gen: Gen) -> None:
@@ -77,17 +56,14 @@ def test_arrays_name_seeds_and_labels(gen: Gen, batch_size: int) -> None:
     with np.load("o.npz") as archive:
         assert archive["seeds"].tolist() == [4, 5, 6] * 3
         assert archive["labels"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        np.testing.assert_array_equal(archive["pixels"], drawn([4, 5, 6] * 3, archive["labels"].tolist()))
+        np.testing.assert_array_equal(archive["pixels"], drawn("c.onnx", [4, 5, 6] * 3, archive["labels"].tolist()))
 
 
 def test_a_folder_names_seed_and_class(gen: Gen, tmp_path: Path) -> None:
     assert gen("--n", 2, "--out", "all/")[0] == 0
-    names = sorted(path.name for path in (tmp_path / "all").iterdir())
-    assert names == [f"seed00000{seed}-class{label}.png" for seed in (0, 1) for label in (0, 1, 2)]
-    with Image.open("all/seed000001-class2.png") as picture:
-        picture.load()
-        text = picture.text  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(np.asarray(picture)[..., None], drawn([1], [2])[0])
+    assert names(tmp_path / "all") == [f"seed00000{seed}-class{label}.png" for seed in (0, 1) for label in (0, 1, 2)]
+    np.testing.assert_array_equal(read("all/seed000001-class2.png"), drawn("c.onnx", [1], [2])[0])
+    text = text_of("all/seed000001-class2.png")
     assert (text["gan.seed"], text["gan.class"]) == ("1", "2 owl")
 
 

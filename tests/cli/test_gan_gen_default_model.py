@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import gan_serve
-from gan_serve import cli, console, default_model
+from cli.conftest import Gen
+from cli.drawing import read
+from gan_serve import default_model
 from gan_serve.images import grid
 from gan_serve.onnx_generator import OnnxGenerator
-
-Gen = Callable[..., tuple[int, str, str]]
 
 NOTE = "no --model: fashion-mnist, which comes with ganport\n"
 GARMENTS = (
@@ -24,28 +22,9 @@ GARMENTS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gen:
-    """Runs gan-gen in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            console.run(cli.app, "gan-gen", [str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(str(done.value.code)), out, err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def shipped() -> OnnxGenerator:
     return OnnxGenerator(default_model.DEFAULT_MODEL, "cpu", 1)
-
-
-def read(path: str) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)[..., None]
 
 
 def test_what_it_says_of_itself(shipped: OnnxGenerator) -> None:

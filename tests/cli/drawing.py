@@ -1,0 +1,30 @@
+"""What the tests of gan-gen read back: images from a session, pictures and their texts from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan_serve.onnx_generator import OnnxGenerator
+
+
+def drawn(model: Path | str, seeds: object, labels: object = None, **options: object) -> np.ndarray:
+    return OnnxGenerator(model, "cpu", 1).generate(seeds, labels, **options)  # type: ignore[arg-type]
+
+
+def read(path: Path | str) -> np.ndarray:
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def text_of(path: Path | str) -> dict[str, str]:
+    with Image.open(path) as picture:
+        picture.load()
+        return dict(picture.text)  # type: ignore[attr-defined]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

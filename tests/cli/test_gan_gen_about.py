@@ -1,0 +1,133 @@
+"""gan-gen --info, --selftest, --json, --version, --help: what it says of a file and of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import gan_serve
+from cli.conftest import Gen
+from cli.drawing import names
+from gan_serve.onnx_generator import OnnxGenerator
+from serve import onnx_files
+
+OPTIONS = (
+    "--model", "--n", "--seed", "--seeds", "--latents", "--class", "--by-class", "--truncation", "--out", "--cols",
+    "--walk", "--frames", "--batch-size", "--threads", "--provider", "--selftest", "--info", "--json", "--version",
+    "--debug",
+)  # fmt: skip
+
+
+def test_json(gen: Gen, classes: Path) -> None:
+    code, out, _ = gen("--model", classes, "--seeds", "1-3", "--class", "0,2", "--out", "o.png", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "out": "o.png",
+        "kind": "picture",
+        "n": 3,
+        "image": {"channels": 1, "height": 8, "width": 8},
+        "model": str(classes),
+        "sha256": OnnxGenerator(classes, "cpu").sha256,
+        "provider": "cpu",
+        "seeds": "1-3",
+        "classes": "0,2",
+    }
+
+
+def test_info(gen: Gen, classes: Path, tmp_path: Path) -> None:
+    code, out, err = gen("--model", classes, "--info")
+    assert (code, err) == (0, "")
+    lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines())
+    assert lines["image"] == "8x8 grey"
+    assert lines["latent"] == "4 components, normal N(0, 1)"
+    assert lines["classes"] == "0 cat, 1 T-shirt, red, 2 7"
+    assert lines["golden set"].startswith("3 images")
+    assert lines["runs on"] == "cpu"
+    assert names(tmp_path) == []
+
+
+def test_info_as_json_is_the_whole_contract(gen: Gen, model: Path) -> None:
+    record = json.loads(gen("--model", model, "--info", "--json")[1])
+    contract = OnnxGenerator(model, "cpu").contract
+    for key, value in contract.to_metadata().items():
+        assert record[key.removeprefix("gan.")] == json.loads(value)
+    assert record["size_bytes"] == model.stat().st_size
+    assert (record["provider"], record["cpu_nodes"]) == ("cpu", [])
+
+
+def test_info_names_the_nodes_that_fell_to_the_cpu(gen: Gen, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = OnnxGenerator.__init__
+
+    def on_cuda(self: OnnxGenerator, *arguments: object, **options: object) -> None:
+        load(self, *arguments, **options)  # type: ignore[arg-type]
+        self.provider = "cuda"
+
+    monkeypatch.setattr(OnnxGenerator, "__init__", on_cuda)
+    monkeypatch.setattr(OnnxGenerator, "cpu_nodes", lambda _: ("shape", "gather"))
+    assert "runs on     cuda, and on the CPU 2 nodes: shape, gather\n" in gen("--model", model, "--info")[1]
+    assert json.loads(gen("--model", model, "--info", "--json")[1])["cpu_nodes"] == ["shape", "gather"]
+    monkeypatch.setattr(OnnxGenerator, "cpu_nodes", lambda _: None)
+    assert "runs on     cuda\n" in gen("--model", model, "--info")[1]
+
+
+def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
+    (tmp_path / "f.onnx").write_bytes(onnx_files.foreign(["batch", 7], ["batch", 3, 6, 6]).SerializeToString())
+    code, out, err = gen("--model", "f.onnx", "--info")
+    assert code == 0
+    assert "assumed     noise is a latent whose components are N(0, 1); black is -1 and white is 1\n" in out
+    assert err.count("note: f.onnx has no gan.* metadata; assumed:") == 1
+    code, out, err = gen("--model", "f.onnx")
+    assert (code, out) == (0, "f.png\n")
+    assert err.count("assumed") == 1
+
+
+def test_selftest(gen: Gen, classes: Path, tmp_path: Path) -> None:
+    code, out, err = gen("--model", classes, "--selftest")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()[2:]] == [
+        ["0", "0", "0", "∞", "ok"],
+        ["1", "1", "0", "∞", "ok"],
+        ["7", "1", "0", "∞", "ok"],
+    ]
+    assert err == "all 3 golden images as expected (at most 1 LSB) on cpu\n"
+    record = json.loads(gen("--model", classes, "--selftest", "--json")[1])
+    assert record["ok"] is True
+    assert record["images"][2] == {"seed": 7, "label": 1, "max_lsb": 0, "psnr_db": None, "ok": True}
+    assert names(tmp_path) == []
+
+
+def test_selftest_of_a_tampered_file(gen: Gen, tmp_path: Path) -> None:
+    about = onnx_files.with_golden(onnx_files.contract())
+    weights = onnx_files.weights(about)
+    weights["W"][:, 3] *= 1.2  # one pixel's weights
+    (tmp_path / "t.onnx").write_bytes(onnx_files.model(about, weights).SerializeToString())
+    code, out, err = gen("--model", "t.onnx", "--selftest")
+    assert code == 1
+    assert "FAILED" in out
+    assert re.match(
+        r"error: \d of 3 golden images differ: seed \d by \d+ LSB, [\d.]+ dB, allowed is at most 1 LSB\n", err
+    )
+    code, out, _ = gen("--model", "t.onnx", "--selftest", "--json")
+    assert code == 1
+    assert json.loads(out)["ok"] is False
+
+
+def test_version(gen: Gen) -> None:
+    assert gen("--version") == (0, f"ganport {gan_serve.__version__}\n", "")
+
+
+def test_help_names_every_option_and_runs_its_examples(gen: Gen, model: Path, classes: Path, tmp_path: Path) -> None:
+    code, out, _ = gen("--help")
+    assert code == 0
+    for option in OPTIONS:
+        assert option in out
+    (tmp_path / "g.onnx").write_bytes(model.read_bytes())
+    (tmp_path / "digits.onnx").write_bytes(classes.read_bytes())
+    examples = re.findall(r"^    gan-gen (.*?)(?:  .*)?$", out, re.MULTILINE)
+    assert len(examples) == 9
+    for example in examples:
+        arguments = example.replace("10000", "30").replace("3,7", "0,2").split()
+        assert gen(*arguments)[0] == 0, example
