@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cli.conftest import Run, nobody
+from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
 from gan_export import cli_parts
 
@@ -23,10 +24,6 @@ from gan_export import cli_parts
 @pytest.fixture
 def ckpt(tmp_path: Path) -> Path:
     return save_checkpoint(tmp_path / "g.pt")
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(("command", "suffix"), [("onnx", ".onnx"), ("torchscript", ".ts")])

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cli.drawing import names
 from serve import onnx_files
 
 START = "import sys; from gan_serve.cli import main; main()"
@@ -36,10 +37,6 @@ def run(cwd: Path, *arguments: object, before: str = "", **options: object) -> t
     with start(cwd, *arguments, before=before, **options) as process:
         out, err = process.communicate(timeout=60)
     return process.returncode, out, err.decode()
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # ── cold start ───────────────────────────────────────────────────────────────────────────────────────────────────────
