@@ -88,12 +88,12 @@ def _notes(record: Json, group: Group, rows: list[Json], speeds: Sequence[Json])
             f"real images are at {_number(spread([row['floor'] for row in good]), 4)}."
         )
     for speed in speeds:
-        environment = record["environments"][speed["environment"]]
-        busy = busy_note(environment)
+        around = record["environments"][speed["environment"]]
+        busy = busy_note(around)
         notes.append(
-            f"images/s are those drawn in updates of G, {speed['windows']} windows of {speed['window_s']:g} s in turn "
-            f"(median, and range), on {_place(speed)}, {environment['hardware']['cpu']}, {environment['date'][:10]}"
-            + (f"; not to be quoted: {busy}." if busy else ".")
+            f"images/s are those drawn in updates of G, {_count(speed['windows'], 'window')} of "
+            f"{speed['window_s']:g} s in turn (median, and range), on {_place(speed)}, {around['hardware']['cpu']}, "
+            f"{around['date'][:10]}" + (f"; not to be quoted: {busy}." if busy else ".")
         )
     if good and not speeds:
         notes.append("The speeds are not measured yet: --speed.")
@@ -103,7 +103,11 @@ def _notes(record: Json, group: Group, rows: list[Json], speeds: Sequence[Json])
 def _place(speed: Json) -> str:
     if speed["device"] != "cpu":
         return str(speed["device"])
-    return f"cpu with {speed['threads']} thread{'s' if speed['threads'] != 1 else ''}"
+    return f"cpu with {_count(speed['threads'], 'thread')}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _median(rows: list[Json]) -> float:

@@ -135,6 +135,7 @@ def main_command(
                 bench.run(data_set, variants, list(dict.fromkeys(seed or [0])))
     for data_set in sets if speed else ():
         around = describe()
+        console.note(f"{data_set.text}: timing")
         if busy := environment.busy_note(around):
             console.warn(busy)
         made = recipe_speed.measure(

@@ -33,7 +33,7 @@ SILENCE_S = 600.0
 
 
 class Loop:
-    """One training in its own process group; a context manager that leaves no process behind.
+    """One training in its own process group, from `start` on; a context manager that leaves no process behind.
 
     It stands still except inside `start`, `window` and `run_to`. `active_s` is how long it has trained, from its first
     step on, without the time it stood still or saved checkpoints.
@@ -53,6 +53,19 @@ class Loop:
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._reader is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._reader.join()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+        self._stderr.close()
+
+    def start(self) -> None:
+        """Starts its process, and runs it until it is warm."""
         # A session of its own: its workers are in its process group, and stop and go on with it.
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._stderr, text=True,
@@ -60,21 +73,6 @@ class Loop:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._signal(signal.SIGSTOP)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        assert self._reader is not None
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._reader.join()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._stderr.close()
-
-    def start(self) -> None:
-        """Runs it until it is warm."""
         with self._going():
             self.ready = self._next("ready")
             began = time.monotonic()

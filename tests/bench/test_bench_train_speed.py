@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from bench.processes import children, needs_proc
 from gan_bench import classic_loop, train_speed, train_speed_worker
 from gan_bench.taking_turns import Loop, quality_at, take_turns
 from gan_serve.errors import GanportError, JobError
@@ -85,6 +86,17 @@ def test_a_loop_stands_still_while_the_other_runs() -> None:
         assert loop.active_s == before
         rate = loop.window(0.1)
     assert 0 < rate < 110, "a pause must not count as a window's"
+
+
+@needs_proc
+def test_loops_leave_no_process_behind() -> None:
+    """Whoever waits for its turn to start has none yet: nothing that stands still outlives a killed parent."""
+    before = children()
+    with ticking("one") as one, ticking("two"):
+        assert children() == before
+        one.start()
+        assert len(children()) == len(before) + 1
+    assert children() == before
 
 
 def test_a_loop_that_dies_is_an_error_with_its_last_words() -> None:
