@@ -125,3 +125,14 @@ def foreign(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def load(proto: onnx.ModelProto) -> OnnxGenerator:
+    """A session of the model, called m.onnx."""
+    return OnnxGenerator(proto.SerializeToString(), "cpu", 1, where="m.onnx")
+
+
+def ours() -> onnx.ModelProto:
+    """The model of `contract()`."""
+    about = contract()
+    return model(about, weights(about))

@@ -1,11 +1,8 @@
-"""What OnnxGenerator makes of files: ours, a stranger's, and files that are no generators."""
+"""What OnnxGenerator makes of files: ours, a stranger's, and graphs that are no generators."""
 
 from __future__ import annotations
 
-import json
 import re
-import struct
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,17 +17,9 @@ from gan_serve.errors import ContractError, GanportError, JobError
 from gan_serve.latents import latents
 from gan_serve.onnx_generator import OnnxGenerator
 from serve import onnx_files
+from serve.onnx_files import load, ours
 
 Change = Callable[[onnx.ModelProto], None]
-
-
-def load(proto: onnx.ModelProto) -> OnnxGenerator:
-    return OnnxGenerator(proto.SerializeToString(), "cpu", 1, where="m.onnx")
-
-
-def ours() -> onnx.ModelProto:
-    about = onnx_files.contract()
-    return onnx_files.model(about, onnx_files.weights(about))
 
 
 def without_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -237,127 +226,6 @@ def test_files_that_are_no_generators(proto: onnx.ModelProto, message: str) -> N
     with pytest.raises(ContractError, match=re.escape(message)) as caught:
         load(proto)
     assert caught.value.hint
-
-
-# ── files that are no models ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def torch_zip(tmp_path: Path) -> bytes:
-    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
-        archive.writestr("archive/data.pkl", b"x")
-    return (tmp_path / "z").read_bytes()
-
-
-MODEL = ours().SerializeToString()
-
-
-@pytest.mark.parametrize(
-    ("content", "message", "hint"),
-    [
-        (b"", "is empty, expected an ONNX model", "download"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
-            "is a Git LFS pointer",
-            "git lfs pull",
-        ),
-        (b"\n<!DOCTYPE html><html>404</html>", "is a web page, expected an ONNX model", "not the page"),
-        (b"<HTML><body>", "is a web page", "not the page"),
-        (json.dumps({"z_dim": 4}).encode(), "is JSON, expected an ONNX model", ".onnx"),
-        (b"[1, 2]", "is JSON", ".onnx"),
-        (b"\x80\x02}q\x00.", "is a checkpoint (pickle or safetensors)", "gan-export onnx --ckpt"),
-        (struct.pack("<Q", 60) + b'{"w":{"dtype":"F32"}}', "is a checkpoint (pickle or safetensors)", "gan-export"),
-        (b"\x00" * 64, "is not an ONNX model", "gan-export onnx"),
-        (b"\x93NUMPY\x01\x00", "is not an ONNX model", "gan-export onnx"),
-        (b"\x08", "is not a whole ONNX model: it was cut short or is damaged", "again"),
-        (b"\x08\x08garbage, garbage", "is not a whole ONNX model", "again"),
-        (MODEL[:100], "is not a whole ONNX model", "again"),
-        (MODEL[: len(MODEL) // 2], "is not a whole ONNX model", "again"),
-        (MODEL[:-1], "is not a whole ONNX model", "again"),
-    ],
-    ids=lambda value: repr(value)[:24],
-)
-def test_files_that_are_no_models(tmp_path: Path, content: bytes, message: str, hint: str) -> None:
-    path = tmp_path / "m.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ContractError, match=re.escape(f"{path} {message}")) as caught:
-        gan_serve.load(path)
-    assert hint in caught.value.hint
-    assert "\n" not in str(caught.value)
-
-
-def test_a_zip_is_taken_for_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(torch_zip(tmp_path))
-    with pytest.raises(ContractError, match="is a zip archive") as caught:
-        gan_serve.load(tmp_path / "m.onnx")
-    assert "gan-export onnx --ckpt" in caught.value.hint
-
-
-def test_weights_in_another_file(tmp_path: Path) -> None:
-    path = tmp_path / "m.onnx"
-    # Over a kilobyte, so that onnx moves it out.
-    proto = onnx_files.foreign(["batch", 64], ["batch", 3, 6, 6])
-    expected = load(proto).generate(range(2))
-    onnx.save(proto, path, save_as_external_data=True, location="m.data")
-    assert (tmp_path / "m.data").exists()
-    np.testing.assert_array_equal(OnnxGenerator(path, "cpu").generate(range(2)), expected)
-    (tmp_path / "m.data").unlink()
-    with pytest.raises(ContractError, match="keeps weights in another file, which is missing"):
-        OnnxGenerator(path, "cpu")
-    (tmp_path / "m.data").write_bytes(b"short")
-    with pytest.raises(ContractError, match="keeps weights in another file"):
-        OnnxGenerator(path, "cpu")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda proto: setattr(proto, "ir_version", 99),
-            "is newer than the installed onnxruntime reads (IR version: 99)",
-        ),
-        (lambda proto: setattr(proto.opset_import[0], "version", 99), "reads (opset 99)"),
-        (lambda proto: setattr(proto.graph.node[0], "op_type", "Foo"), "onnxruntime cannot load m.onnx:"),
-        (lambda proto: setattr(proto.graph.node[0], "domain", "my.ops"), "onnxruntime cannot load m.onnx:"),
-    ],
-)
-def test_graphs_that_onnxruntime_refuses(change: Change, message: str) -> None:
-    proto = ours()
-    change(proto)
-    with pytest.raises(GanportError, match=re.escape(message)) as caught:
-        load(proto)
-    assert "\n" not in str(caught.value)
-    assert "[ONNXRuntimeError]" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "message", "hint"),
-    [
-        ("missing.onnx", "no model at", "check the path"),
-        ("", "is a folder, expected a model file", "g.onnx"),
-        ("g.pth", "is a checkpoint by its name, expected .onnx", "gan-export onnx --ckpt"),
-        ("g.safetensors", "is a checkpoint by its name", "gan-export onnx --ckpt"),
-        ("g.tflite", "a model's name ends in .onnx", "rename"),
-        ("g", "a model's name ends in .onnx", "rename"),
-        ("x" * 300 + ".onnx", "cannot be read: File name too long", "permissions"),
-    ],
-)
-def test_paths_that_are_no_models(tmp_path: Path, name: str, message: str, hint: str) -> None:
-    if name.startswith("g"):
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(GanportError, match=re.escape(message)) as caught:
-        gan_serve.load(tmp_path / name)
-    assert hint in caught.value.hint
-
-
-def test_a_device_is_no_model() -> None:
-    with pytest.raises(GanportError, match="/dev/null is not a regular file"):
-        gan_serve.load("/dev/null")
-
-
-def test_the_suffix_may_be_written_large(tmp_path: Path) -> None:
-    path = tmp_path / "G.ONNX"
-    path.write_bytes(MODEL)
-    assert gan_serve.load(path, "cpu").contract.name == "tiny"
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025])

@@ -15,12 +15,14 @@ import torch
 
 from gan_serve.images import U8
 from gan_trainer.config import Limit, RunConfig
+from gan_trainer.data import builtin
 from gan_trainer.loop import Training
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import RunDir
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
+from trainer.data_files import Opened
 
 CPU = torch.device("cpu")
 CPU_SPEED = choose(CPU, exact=True)
@@ -87,3 +89,16 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         return training
 
     return start
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Opens data sets, with a cache of its own."""
+    return Opened(tmp_path / "cache")
+
+
+@pytest.fixture
+def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No data set lies here."""
+    monkeypatch.delenv("GANPORT_DATA", raising=False)
+    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")

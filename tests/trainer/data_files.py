@@ -7,9 +7,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 from gan_trainer.data import ImageDataset, open_dataset
@@ -98,3 +100,14 @@ class Opened:
     def decoded(self) -> bool:
         """Whether the last call decoded anything (rather than reading the cache)."""
         return any("decoded" in note for note in self.notes)
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every download of torchvision's fails at once, as without a network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError(OSError(-2, "Name or service not known"))
+
+    for module in ("mnist", "cifar"):
+        monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", refuse)
+    monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", refuse)

@@ -20,11 +20,6 @@ from trainer.data_files import Opened, fill, picture, png_claiming, save, save_i
 EMOJI = os.environ.get("GANPORT_EMOJI")
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    return Opened(tmp_path / "cache")
-
-
 def test_a_folder_of_pictures(opened: Opened, tmp_path: Path) -> None:
     folder = fill(tmp_path / "faces", "b.jpg", "a.png", "x/c.gif", "x/d.webp", "e.bmp")
     found = opened(folder)
