@@ -41,8 +41,9 @@ class Bench:
         from gan_trainer.evaluation import Evaluator
 
         # All train on the same images, which the data decide: a preset for RGB takes grey ones as they are.
-        dataset = check_images(recipe_record.read_or_empty(self.file)["rows"], data, self.root)
-        evaluator = Evaluator(dataset, self.features, n=self.n, device=self.device)
+        rows = recipe_record.read_or_empty(self.file)["rows"]
+        evaluator = Evaluator(check_images(rows, data, self.root), self.features, n=self.n, device=self.device)
+        _check_features(rows, data, evaluator.info)
         for variant, seed in planned:
             if self._held(data, variant, seed):
                 continue
@@ -106,6 +107,22 @@ class Bench:
             "features": f"{evaluation.features.id} {evaluation.features.hash}",
             "evaluation": evaluation.to_json(),
         }
+
+
+def _check_features(rows: list[Json], data: Data, info: Any) -> None:
+    """Raises `GanportError` when the same kind of features comes from another network than the rows' of `data`.
+
+    Before the hours of training: their distances could stand in no table with these.
+    """
+    for row in rows:
+        if row["data"] == data.text and row["status"] == "ok":
+            kind, digest = row["features"].split(" ")
+            if kind == info.id and digest != info.hash:
+                raise GanportError(
+                    f"the record measures {data.text} by {row['features']}, here it is {info.id} {info.hash}: no "
+                    "distances to compare",
+                    hint="set GANPORT_CACHE to the folder that keeps that network, or begin another record",
+                )
 
 
 def _made(folder: Path) -> Path:

@@ -158,6 +158,11 @@ def test_a_record_grows_and_is_gone_on_with(
     assert run(monkeypatch, *timing, "--data", "digits", "--json", file) == 0
     [speed] = json.loads(file.read_text())["speeds"]
     assert [row["images_per_s"] for row in speed["rows"]] == [1.0, 1.0, 1.0]
+    # Features of the same kind from another network.
+    record["rows"][0]["features"] = "swd 000000000000"
+    file.write_text(json.dumps(record))
+    assert run(monkeypatch, *common, "--preset", f"r3gan{TINY}") == 2
+    assert "measures digits by swd 000000000000, here it is swd" in capsys.readouterr().err
     # Images of the same name that are others.
     record["rows"][0]["evaluation"]["data"]["fingerprint"] = "0" * 64
     file.write_text(json.dumps(record))
