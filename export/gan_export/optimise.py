@@ -13,6 +13,7 @@ import onnx
 
 from gan_export.passes import TIDY, run_passes
 from gan_export.passes.merge_upsampling import merge_upsampling
+from gan_export.passes.plain_cast import plain_cast
 from gan_export.passes.transposed import layers, rewrite, to_convs
 from gan_export.passes.transposed.rewrite import by_output
 from gan_export.passes.transposed.rules import for_cpu, for_gpu
@@ -37,6 +38,9 @@ def optimise(model: onnx.ModelProto, mode: Mode, precision: str = "fp32") -> tup
         choice = _choose(model, mode, precision)
         changed = rewrite(model, by_output(choice))
         used = tuple(dict.fromkeys(f"transposed_{form}" for form in choice.values() if form != "keep"))
+    if precision == "fp32":
+        changed, shorter = run_passes(changed, {"plain_cast": plain_cast})
+        used += shorter
     return run_passes(changed, TIDY)[0], (*applied, *used)
 
 

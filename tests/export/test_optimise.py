@@ -11,6 +11,7 @@ from onnx import helper
 
 from export.surgery import Array
 from export.test_passes import f32, model_of, run
+from export.test_plain_cast import pixels
 from export.test_transposed_forms import TRANSPOSED, chain, counts, transposed
 from gan_export.optimise import optimise
 from gan_export.passes.merge_upsampling import merge_upsampling
@@ -111,12 +112,15 @@ def test_an_upsampling_that_somebody_else_sees_stays() -> None:
         (512, 256, 4, 4, 2, "phases", "keep"),
         (256, 128, 8, 4, 2, "phases", "keep"),
         (256, 128, 12, 4, 2, "winograd", "keep"),
+        (128, 128, 16, 4, 2, "winograd", "keep"),
+        (128, 64, 32, 4, 2, "phases", "keep"),
         (256, 128, 7, 4, 2, "phases", "keep"),
-        (128, 64, 16, 4, 2, "winograd", "keep"),
+        (128, 64, 16, 4, 2, "phases", "keep"),
         (64, 3, 32, 4, 2, "keep", "keep"),
-        (32, 16, 64, 4, 2, "keep", "keep"),
+        (32, 16, 64, 4, 2, "phases", "keep"),
         (32, 32, 4, 4, 2, "keep", "keep"),
-        (1024, 512, 4, 4, 2, "keep", "keep"),
+        (1024, 512, 4, 4, 2, "phases", "keep"),
+        (256, 128, 8, 3, 2, "phases", "keep"),
         (256, 128, 8, 5, 2, "phases", "keep"),
         (256, 128, 8, 2, 2, "keep", "keep"),
     ],
@@ -150,6 +154,14 @@ def test_what_was_applied_is_named() -> None:
     assert optimise(model, "auto")[1] == ("transposed_gemm",)
     assert optimise(model, "auto", "int8")[1] == ("to_convs",)
     assert optimise(resize_and_conv()[0], "auto", "fp16")[1] == ("merge_upsampling",)
+
+
+@pytest.mark.parametrize(("precision", "applied"), [("fp32", True), ("fp16", False)])
+def test_the_cast_is_plain_where_the_file_is_for_cpus(precision: str, applied: bool) -> None:
+    model, x = pixels("Tanh")
+    changed, names = optimise(model, "auto", precision)
+    assert names == ("plain_cast",) * applied
+    np.testing.assert_array_equal(run(changed, x)[0], run(model, x)[0])
 
 
 def test_tune_times_every_form_that_fits_and_takes_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:

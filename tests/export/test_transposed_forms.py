@@ -110,6 +110,8 @@ def test_every_random_case_is_described_and_some_form_fits_it() -> None:
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu"])
 @pytest.mark.parametrize("forms", [("gemm", "winograd", "winograd"), ("keep", "overlap", "winograd"),
                                    ("gemm", "subpixel", "phases"), ("overlap", "winograd", "keep"),
+                                   ("gemm", "phases", "winograd"), ("gemm", "winograd", "phases"),
+                                   ("gemm", "phases", "phases"), ("keep", "phases", "overlap"),
                                    ("gemm", "overlap", "subpixel")])  # fmt: skip
 def test_chains_hand_their_values_on(forms: tuple[str, ...], activation: str) -> None:
     model, x = chain(activation)
@@ -150,6 +152,34 @@ def test_two_winograd_layers_interleave_nothing_between_them() -> None:
         n for n in rewrite(model, lambda _l: next(names)).graph.node if n.op_type == "Split" and len(n.output) == 2
     ]
     assert len(split) == 3  # one split of the first layer's input: rows, then columns of both
+
+
+def test_phases_are_what_winograd_reads() -> None:
+    model, _ = chain("Relu")
+    names = iter(("gemm", "phases", "winograd"))
+    nodes = rewrite(model, lambda _l: next(names)).graph.node
+    behind = [next(n for n in nodes if conv.output[0] in n.input) for conv in nodes if conv.op_type == "Conv"]
+    assert [n.op_type for n in behind] == ["Relu"] * 4  # on each phase, where a runtime can fuse it
+    assert [next(n for n in nodes if relu.output[0] in n.input).op_type for relu in behind] == ["Transpose"] * 4
+    assert not any(n.op_type == "Split" and len(n.output) == 2 for n in nodes)
+
+
+def test_nothing_moves_single_numbers() -> None:
+    model, _ = chain("Relu")
+    names = iter(("gemm", "phases", "phases"))
+    assert "DepthToSpace" not in counts(rewrite(model, lambda _l: next(names)))
+
+
+def test_nine_phases_are_split_anew_for_winograd() -> None:
+    """Stride 3 writes thirds of rows, Winograd reads halves."""
+    tensors = {"w0": f32(4, 6, 3, 3), "w1": f32(6, 2, 4, 4)}
+    strides = {0: {"strides": [3, 3]}, 1: {"strides": [2, 2], "pads": [1] * 4}}
+    values = ("x", "between", "y")
+    nodes = [helper.make_node(TRANSPOSED, [values[i], f"w{i}"], [values[i + 1]], **strides[i]) for i in (0, 1)]
+    model, x = model_of(nodes, tensors, ("n", 4, 4, 2)), f32(2, 4, 4, 2)
+    names = iter(("phases", "winograd"))
+    changed = rewrite(model, lambda _l: next(names))
+    np.testing.assert_allclose(run(changed, x)[0], run(model, x)[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["winograd", "phases", "overlap"])

@@ -2,7 +2,7 @@
 
     keep       ConvTranspose as it is
     gemm       on a 1x1 input: one matrix product (`forms.gemm`)
-    phases     s x s small convolutions, interleaved (`forms.phases`)
+    phases     s x s small convolutions (`forms.phases`)
     subpixel   one convolution with s x s times the channels, then DepthToSpace (`forms.subpixel`)
     overlap    a matrix product in NHWC and an overlap-add (`forms.overlap`)
     winograd   nine products where sixteen were, for kernel 4, stride 2 (`forms.winograd`)

@@ -1,28 +1,37 @@
-"""A value on its way through a chain, in one of three layouts, and the ways between them.
+"""A value on its way through a chain, in one of four layouts, and the ways between them.
 
 NCHW     (batch, channels, height, width), as the graph around the chain has it
 NHWC     (batch, height, width, channels): a convolution's products are then one large matrix product
 PARITY   four NHWC values (batch, height / 2, width / 2, channels): even and odd rows, even and odd columns.
          `forms.winograd` reads and writes these; between two such layers nothing is interleaved at all.
+PHASES   s x s NCHW values (batch, channels, ceil(height / s), ceil(width / s)), the pixels apart by their place among
+         s x s: what small convolutions write (`forms.phases`). For s = 2 they need no more than NHWC to be PARITY.
+
+Pixels are interleaved in NHWC, where whole rows of channels move. DepthToSpace moves single numbers, on one thread of
+onnxruntime's CPU provider, which takes longer than the way there and back.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from gan_export.passes.transposed.builder import Builder
+
+TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 class Layout(enum.Enum):
     NCHW = "NCHW"
     NHWC = "NHWC"
     PARITY = "parity"
+    PHASES = "phases"
 
 
 @dataclass(frozen=True)
 class Feature:
-    """`names` of the values: one, or for PARITY four, ordered (row parity, column parity) = 00, 01, 10, 11.
+    """`names` of the values: one, or for PARITY and PHASES all phases, ordered (row, column) = 00, 01, … 10, 11, ….
 
     `height` and `width` are those of the whole image, whatever the layout.
     """
@@ -48,14 +57,19 @@ def nhwc(name: str, channels: int, height: int, width: int) -> Feature:
 
 
 def to_layout(b: Builder, x: Feature, layout: Layout) -> Feature:
-    """`x` in `layout`. PARITY needs an even height and width."""
+    """`x` in `layout`, which is any but PHASES. PARITY needs an even height and width."""
     if x.layout is layout:
         return x
     if x.layout is Layout.PARITY:
         return to_layout(b, _merge(b, x), layout)
+    if x.layout is Layout.PHASES:
+        if layout is Layout.PARITY and len(x.names) == 4:
+            names = tuple(b.op("Transpose", name, perm=TO_NHWC) for name in x.names)
+            return Feature(names, layout, x.channels, x.height, x.width)
+        return to_layout(b, _interleave(b, x), layout)
     if layout is Layout.PARITY:
         return _split(b, to_layout(b, x, Layout.NHWC))
-    perm = [0, 2, 3, 1] if layout is Layout.NHWC else [0, 3, 1, 2]
+    perm = TO_NHWC if layout is Layout.NHWC else TO_NCHW
     return Feature((b.op("Transpose", x.name, perm=perm),), layout, x.channels, x.height, x.width)
 
 
@@ -83,3 +97,16 @@ def _merge(b: Builder, x: Feature) -> Feature:
     return nhwc(
         b.reshape(b.op("Concat", *rows, axis=2), -1, x.height, x.width, x.channels), x.channels, x.height, x.width
     )
+
+
+def _interleave(b: Builder, x: Feature) -> Feature:
+    """Phases beside each other as channels, so that each row of s pixels is one run of numbers; then rows change places
+    with columns. A last row or column that is too many is cropped.
+    """
+    s, c = math.isqrt(len(x.names)), x.channels
+    rows, columns = -(-x.height // s), -(-x.width // s)
+    pixels = b.op("Transpose", b.op("Concat", *x.names, axis=1), perm=TO_NHWC)
+    in_place = b.op("Transpose", b.reshape(pixels, -1, rows, columns, s, s * c), perm=[0, 1, 3, 2, 4])
+    whole = b.reshape(in_place, -1, rows * s, columns * s, c)
+    crop = x.height - rows * s, x.width - columns * s
+    return nhwc(b.pad(whole, (0, 0, 0, 0), (0, *crop, 0)), c, x.height, x.width)

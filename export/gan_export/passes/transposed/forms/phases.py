@@ -1,4 +1,4 @@
-"""Each of the s x s phases as a small convolution of its own, interleaved at the end: nothing is multiplied by zero.
+"""Each of the s x s phases as a small convolution of its own: nothing is multiplied by zero.
 
 Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inputs next to i.
 """
@@ -6,7 +6,7 @@ Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inp
 from __future__ import annotations
 
 from gan_export.passes.transposed.builder import Builder
-from gan_export.passes.transposed.feature import Feature, Layout, nchw, to_layout
+from gan_export.passes.transposed.feature import Feature, Layout, to_layout
 from gan_export.passes.transposed.layer import Transposed
 
 Taps = tuple[tuple[int, int], ...]
@@ -17,14 +17,14 @@ def fits(layer: Transposed) -> bool:
 
 
 def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:
+    """The result is in PHASES layout: activations then ride on the convolutions."""
     x = to_layout(b, x, Layout.NCHW)
-    s, c = layer.stride, layer.c_out
+    s = layer.stride
     rows, columns = -(-layer.out_height // s), -(-layer.out_width // s)
-    phases = [_phase(b, x.name, layer, row, column, rows, columns) for row in layer.taps(0) for column in layer.taps(1)]
-    # Concatenated as (phase, channel), which DepthToSpace calls DCR.
-    name = b.op("DepthToSpace", b.op("Concat", *phases, axis=1), blocksize=s, mode="DCR")
-    crop = layer.out_height - rows * s, layer.out_width - columns * s
-    return nchw(b.pad(name, (0, 0, 0, 0), (0, 0, *crop)), c, layer.out_height, layer.out_width)
+    names = tuple(
+        _phase(b, x.name, layer, row, column, rows, columns) for row in layer.taps(0) for column in layer.taps(1)
+    )
+    return Feature(names, Layout.PHASES, layer.c_out, layer.out_height, layer.out_width)
 
 
 def _phase(b: Builder, x: str, layer: Transposed, rows: Taps, columns: Taps, height: int, width: int) -> str:
