@@ -25,7 +25,7 @@ def test_trains_and_prints_the_path(gan_train: GanTrain, tmp_path: Path) -> None
     result = gan_train("--steps", "3", *TINY)
     assert (result.code, result.out) == (0, "runs/digits-dcgan32/g.pt\n")
     assert "digits: 1,797 grey images of 32x32; dcgan-32" in result.err
-    assert "step 3  Loss_D" in result.err
+    assert "step 3  epoch 1  loss D" in result.err
     assert load_generator(tmp_path / "runs/digits-dcgan32/g.pt").training["steps"] == 3
     assert json.loads((tmp_path / "runs/digits-dcgan32/config.json").read_text())["recipe"]["name"] == "default"
 
@@ -138,7 +138,9 @@ def test_resume_goes_on_and_knows_when_it_is_done(gan_train: GanTrain) -> None:
     assert sorted(file.name for file in Path("r/samples").iterdir())[-1] == "step-0000006.png"
     again = gan_train("--resume", "--out", "r")
     assert (again.code, again.out) == (0, "r/g.pt\n")
-    assert "nothing left to do: r has 6 steps" in again.err
+    assert re.fullmatch(r"nothing left to do: r has 6 steps in \S+ minutes, the limit is 6 steps; .*\n", again.err)
+    numbers = json.loads(gan_train("--resume", "--out", "r", "--json").out)
+    assert numbers["loss_d"] == json.loads(Path("r/log.jsonl").read_text().splitlines()[-1])["loss_d"]
     assert json.loads(Path("r/config.json").read_text())["limit"] == {"unit": "steps", "amount": 6}
 
 

@@ -14,7 +14,7 @@ from gan_serve.errors import GanportError
 from gan_serve.images import U8
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
-from gan_trainer.build import build
+from gan_trainer.build import SpecGenerator, build
 from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.discriminators import Discriminator
@@ -109,6 +109,26 @@ def test_the_class_decides_the_image(start_run: StartRun, tmp_path: Path) -> Non
     G, D = load_networks(tmp_path / "run" / "last.pt")
     label = torch.tensor([0, 1])
     assert D(G(torch.randn(2, 4), label), label).shape == (2,)
+
+
+def test_a_fake_of_its_class_stands_beside_each_real(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, labels = two_greys()
+    training = start_run(CONDITIONAL, pixels_NHWC=pixels, labels=labels, class_names=NAMES, pictures=True)
+    drawn: list[list[int]] = []
+    compared: list[U8] = []
+    draw = pictures.draw_seeds
+
+    def note(generator: SpecGenerator, seeds: range, classes: list[int]) -> torch.Tensor:
+        drawn.append(classes)
+        return draw(generator, seeds, classes)
+
+    monkeypatch.setattr(pictures, "draw_seeds", note)
+    monkeypatch.setattr(pictures, "animate", lambda *_: None)
+    monkeypatch.setattr(pictures, "compare", lambda reals, *_: compared.append(reals))
+    training.gallery.redraw()
+    dark = int((compared[0].mean((1, 2, 3)) < 127).sum())
+    assert drawn == [[0] * dark + [1] * (len(compared[0]) - dark)]
+    assert 0 < dark < len(compared[0])
 
 
 def test_fixed_samples_are_one_row_a_class() -> None:

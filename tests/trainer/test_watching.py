@@ -125,13 +125,16 @@ def test_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     progress = Progress(stream)
     progress.update(0.0, 0, 0)
+    assert stream.getvalue().endswith("  0%  step 0"), "neither speed nor time left is known"
     now[0] += 0.01
     progress.update(0.01, 1, 64)
     assert stream.getvalue().count("\r") == 1, "not drawn a hundred times a second"
     now[0] += 9.99
     progress.update(0.1, 10, 640)
     last = stream.getvalue().split("\r\x1b[K")[-1]
-    assert re.fullmatch(r"\[###-{27}\]  10%  step 10  \d+ images/s  1:30 left", last)
+    assert re.fullmatch(r"\[###-{27}\]  10%  step 10  64 images/s  1:30 left", last), (
+        "steps of ten seconds have a speed"
+    )
     now[0] += 2
     progress.update(0.12, 12, 768)
     assert "64 images/s" in stream.getvalue().split("\r\x1b[K")[-1]
@@ -149,8 +152,33 @@ def test_clock(seconds: float, text: str) -> None:
 def test_loss_line() -> None:
     numbers = {"loss_d": 1, "loss_g": 2, "d_x": 0.5, "d_g_z1": 0.25, "d_g_z2": 0.125}
     line = loss_line(51, 25, 5, numbers)
-    assert line == "[3/5][1/25] step 51  Loss_D 1.0000  Loss_G 2.0000  D(x) 0.5000  D(G(z)) 0.2500 / 0.1250"
-    assert loss_line(50, 25, None, numbers).startswith("[2][25/25] step 50")
+    assert line == "step 51  epoch 3/5  loss D 1.000 G 2.000  D(x) 0.50  D(G(z)) 0.25 / 0.12"
+    assert loss_line(50, 25, None, numbers).startswith("step 50  epoch 2  loss D ")
+    assert len(loss_line(99_999, 500, 200, numbers)) < 80
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(80, "x" * 60 + "  64 images/s"), (100, "x" * 60 + "  64 images/s  1:05 left")]
+)
+def test_a_terminal_shows_of_a_line_what_fits(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    Progress(stream).line("x" * 60, "64 images/s", "1:05 left")
+    assert stream.getvalue() == f"\r\x1b[K{shown}\n"
+
+
+def test_time_left_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("gan_trainer.progress.time.monotonic", lambda: now[0])
+    progress = Progress(io.StringIO())
+    assert not progress.left
+    progress.update(0.5, 10, 640)  # a resumed run: the half before was not timed
+    assert not progress.left
+    now[0] += 30
+    progress.update(0.75, 15, 960)
+    assert progress.left == "0:30 left"
+    progress.update(1.0, 20, 1280)
+    assert not progress.left
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -58,10 +58,13 @@ class Gallery:
         if state.step:
             pictures.plot_losses(state.history, run.losses)
         pictures.animate(run.sample_files(), run.progress)
-        n = min(64, len(self.batches.pixels_NHWC))
-        reals_NHWC = self.batches.pixels_NHWC[np.sort(self.batches.order(0)[:n].numpy())]
-        fakes_NHWC = to_pixels(pictures.draw_seeds(state.exported, range(n)).numpy())
-        pictures.compare(reals_NHWC, fakes_NHWC, run.real_vs_fake)
+        shown = np.sort(self.batches.order(0)[:64].numpy())
+        classes = None
+        if (labels := self.batches.all_labels) is not None:  # by class, a fake of its class for each real
+            shown = shown[np.argsort(labels.numpy()[shown], kind="stable")]
+            classes = labels.numpy()[shown].tolist()
+        fakes_NHWC = to_pixels(pictures.draw_seeds(state.exported, range(len(shown)), classes).numpy())
+        pictures.compare(self.batches.pixels_NHWC[shown], fakes_NHWC, run.real_vs_fake)
         self._cost = time.monotonic() - began
         self._seconds += self._cost
 

@@ -42,7 +42,9 @@ SAVE_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. `numbers` are the last step's losses (empty when no step was made)."""
+    """How a training ended. `numbers` are the last step's losses (empty when no step was made, or none since
+    an interruption).
+    """
 
     step: int
     images: int

@@ -24,30 +24,31 @@ class Progress:
         self.live = self.stream.isatty()
         self._drawn = 0.0
         self._start: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
         self._rate: list[tuple[float, int]] = []
 
     def update(self, fraction: float, step: int, images: int) -> None:
         """Redraws the bar: `fraction` of the training done, in [0, 1]; step number and images seen so far."""
-        if not self.live:
-            return
         now = time.monotonic()
+        self._last = (now, fraction)
         if self._start is None:
-            self._start = (now, fraction)
-        if now - self._drawn < REDRAW_S:
+            self._start = self._last
+        if not self.live or now - self._drawn < REDRAW_S:
             return
         self._drawn = now
-        self._rate = [point for point in self._rate if now - point[0] <= RATE_WINDOW_S] + [(now, images)]
+        # Where steps take longer than the window, the rate is that of the last one.
+        self._rate = [point for point in self._rate if now - point[0] <= RATE_WINDOW_S] or self._rate[-1:]
+        self._rate.append((now, images))
         done = round(BAR_WIDTH * fraction)
-        line = (
-            f"[{'#' * done}{'-' * (BAR_WIDTH - done)}] {fraction:4.0%}  step {step}"
-            f"  {self._images_per_s():.0f} images/s  {self._left(now, fraction)} left"
-        )
-        columns = shutil.get_terminal_size().columns
-        self.stream.write(f"\r\x1b[K{line[: columns - 1]}")
+        bar = f"[{'#' * done}{'-' * (BAR_WIDTH - done)}] {fraction:4.0%}  step {step}"
+        self.stream.write(f"\r\x1b[K{'  '.join(filter(None, (bar, self._images_per_s(), self.left)))[: _columns()]}")
         self.stream.flush()
 
-    def line(self, text: str) -> None:
-        """One whole line, above the bar."""
+    def line(self, text: str, *more: str) -> None:
+        """One whole line, above the bar. Of `more` a terminal shows what still fits."""
+        for part in filter(None, more):
+            if not self.live or len(text) + 2 + len(part) <= _columns():
+                text = f"{text}  {part}"
         self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
         self.stream.flush()
         self._drawn = 0.0
@@ -58,16 +59,23 @@ class Progress:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
 
-    def _images_per_s(self) -> float:
-        (first, before), (last, now) = self._rate[0], self._rate[-1]
-        return (now - before) / (last - first) if last > first else 0.0
+    @property
+    def left(self) -> str:
+        """The time left, as at the last update: "1:05 left", or nothing where it is not known yet or all is done."""
+        now, fraction = self._last
+        began, at = self._start or self._last
+        if not at < fraction < 1:
+            return ""
+        return f"{clock((now - began) * (1 - fraction) / (fraction - at))} left"
 
-    def _left(self, now: float, fraction: float) -> str:
-        assert self._start is not None
-        began, at = self._start
-        if fraction <= at:
-            return "--:--"
-        return clock((now - began) * (1 - fraction) / (fraction - at))
+    def _images_per_s(self) -> str:
+        (first, before), (last, now) = self._rate[0], self._rate[-1]
+        return f"{(now - before) / (last - first):.0f} images/s" if last > first else ""
+
+
+def _columns() -> int:
+    """What a line may take without reaching the terminal's edge."""
+    return shutil.get_terminal_size().columns - 1
 
 
 def clock(seconds: float) -> str:
@@ -78,10 +86,10 @@ def clock(seconds: float) -> str:
 
 
 def loss_line(step: int, per_epoch: int, epochs: int | None, numbers: Mapping[str, Any]) -> str:
-    """The tutorials' line: [epoch/epochs][batch/batches] Loss_D … Loss_G … D(x) … D(G(z)) before / after."""
-    epoch, batch = divmod(step - 1, per_epoch)
+    """What the tutorials print, in 80 columns: the losses of D and G, D(x), D(G(z)) before / after D's step."""
+    epoch = (step - 1) // per_epoch + 1
     return (
-        f"[{epoch + 1}{'' if epochs is None else f'/{epochs}'}][{batch + 1}/{per_epoch}]"
-        f" step {step}  Loss_D {numbers['loss_d']:.4f}  Loss_G {numbers['loss_g']:.4f}"
-        f"  D(x) {numbers['d_x']:.4f}  D(G(z)) {numbers['d_g_z1']:.4f} / {numbers['d_g_z2']:.4f}"
+        f"step {step}  epoch {epoch}{'' if epochs is None else f'/{epochs}'}"
+        f"  loss D {numbers['loss_d']:.3f} G {numbers['loss_g']:.3f}"
+        f"  D(x) {numbers['d_x']:.2f}  D(G(z)) {numbers['d_g_z1']:.2f} / {numbers['d_g_z2']:.2f}"
     )

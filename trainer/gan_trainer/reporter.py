@@ -56,8 +56,10 @@ class Reporter:
         self._aside = 0.0
 
     def start(self) -> None:
-        """Starts the clocks."""
+        """Starts the clocks. The numbers of a run that goes on are those of its last report."""
         self.saved_at = time.monotonic()
+        reported = [line for line in self.run_dir.read_log() if line["step"] == self.state.step]
+        self.numbers = {name: line[name] for line in reported for name in STATS if name in line}
         self._last_report = (self.state.images, self.saved_at)
 
     def take(self, stats: Tensor) -> None:
@@ -102,7 +104,7 @@ class Reporter:
         self.run_dir.append_log(line)
         self.save()
         if self._printed != state.step:
-            self.progress.line(f"{self._line()}  {images_per_s:.0f} images/s")
+            self.progress.line(self._line(), f"{images_per_s:.0f} images/s", self.progress.left)
         for text in news:
             self.progress.line(text)
         self.reported = state.step

@@ -19,7 +19,7 @@ from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, JobError, MissingPackageError
 from gan_trainer.config import RunConfig, check_resume, limit_of
-from gan_trainer.data import ImageDataset, open_dataset
+from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve
 from gan_trainer.distributed import Peers
 from gan_trainer.loop import Outcome, Training
@@ -68,7 +68,7 @@ class _Job:
         recipe = request.recipe()
         if request.out is not None:
             self._run_dir(request.out).check_free()
-        data = request.data or DEFAULT_DATA
+        data = DEFAULT_DATA if request.data is None else request.data
         dataset = peers.in_turn(lambda: self._open(data, recipe))
         recipe = recipe.override(size=dataset.size, channels=dataset.channels)
         config = RunConfig(
@@ -101,11 +101,14 @@ class _Job:
             raise GanportError(f"nothing to resume: no {run.last}", hint="start it without --resume")
         with run.lock():
             config, content = peers.said(lambda: read_last(run.last))
-            dataset = peers.in_turn(lambda: self._open(request.data or config.data, config.recipe))
+            if request.data is None:
+                check_still_there(config.data)
+            data = config.data if request.data is None else request.data
+            dataset = peers.in_turn(lambda: self._open(data, config.recipe))
             check_resume(config, dataset.fingerprint, request.kept())
             config = dataclasses.replace(
                 config,
-                data=request.data or config.data,
+                data=data,
                 limit=request.limit or config.limit,
                 recipe=config.recipe.override(report_every=request.report_every, sample_every=request.sample_every),
             )
@@ -116,7 +119,7 @@ class _Job:
             if training.reached:
                 console.note(
                     f"nothing left to do: {run.path} has {state.step} steps in {state.seconds / 60:.1f} minutes, "
-                    f"the limit is {config.limit}"
+                    f"the limit is {config.limit}; a larger --steps, --epochs or --minutes goes on"
                 )
             run.rewind(state.step)
             if peers.leads:
@@ -131,7 +134,8 @@ class _Job:
 
     def _run(self, training: Training) -> tuple[RunDir, Outcome]:
         self.peers.remember(training.run_dir.path)
-        _introduce(training, self.request.ngpu)
+        if not training.reached:
+            _introduce(training, self.request.ngpu)
         if self.request.tensorboard and self.peers.leads:
             training.board = Board(training.run_dir.path, training.state.step)
         return training.run_dir, training.run()
@@ -142,7 +146,7 @@ class _Job:
     def _newest_run(self) -> Path:
         """The run that the same command without --resume made last."""
         recipe = self.request.recipe()
-        dataset = self._open(self.request.data or DEFAULT_DATA, recipe)
+        dataset = self._open(DEFAULT_DATA if self.request.data is None else self.request.data, recipe)
         return newest(RUNS / default_name(dataset.name, recipe.arch, dataset.size))
 
     def _open(self, data: str, recipe: Recipe) -> ImageDataset:

@@ -10,6 +10,6 @@ dataset     `open_dataset` joins them
 """
 
 from gan_trainer.data.builtin import BUILTIN
-from gan_trainer.data.dataset import ImageDataset, open_dataset
+from gan_trainer.data.dataset import ImageDataset, check_still_there, open_dataset
 
-__all__ = ["BUILTIN", "ImageDataset", "open_dataset"]
+__all__ = ["BUILTIN", "ImageDataset", "check_still_there", "open_dataset"]

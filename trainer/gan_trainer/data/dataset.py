@@ -89,6 +89,15 @@ def open_dataset(
     return ImageDataset(entry.pixels_NHWC, details.labels, details.class_names, source.name, details.fingerprint, names)
 
 
+def check_still_there(data: str) -> None:
+    """Raises `GanportError` where the folder that a run's config.json names as its data is not, seen from here."""
+    with contextlib.suppress(OSError, RuntimeError):
+        if data not in BUILTIN and not Path(data).expanduser().exists():
+            raise GanportError(
+                f"the run was trained on {data}, which is not here", hint="say where it lies now: --data"
+            )
+
+
 def _check(data: str, size: int | None, channels: int | None) -> None:
     if not data.strip() or "\0" in data:
         raise GanportError(f"--data must be a name or a folder, got {data!r}", hint=f"names: {', '.join(BUILTIN)}")
