@@ -58,6 +58,8 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--device cpu --ngpu 2", "needs CUDA devices"),
     ("--threads 0", "Invalid value for '--threads'"),
     ("--data idx --conditional", "--conditional needs images with classes, idx has none"),
+    ("--data=", "--data must be a name or a folder, got ''"),
+    ("--resume --data=", "--data must be a name or a folder, got ''"),
     ("--data nowhere", "no data set and no folder is called nowhere"),
     ("--data file.txt", "is a file, expected a folder"),
     ("--data empty", "empty"),

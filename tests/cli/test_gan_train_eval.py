@@ -125,6 +125,19 @@ def test_a_run_is_known_by_its_folder_and_keeps_its_numbers(evaluate: Run, files
     assert (kept.model["file"], kept.model["provider"], kept.n) == ("g.pt", "torch cpu", N)
 
 
+def test_a_run_whose_data_moved_asks_where_they_are(evaluate: Run, files: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "g.pt").write_bytes((files / "g.pt").read_bytes())
+    (run / "config.json").write_text(json.dumps({"data": "elsewhere/photos"}))
+    code, _, err = evaluate("--ckpt", run / "g.pt")
+    assert code == 2
+    assert err.splitlines()[-2:] == [
+        "error: the run was trained on elsewhere/photos, which is not here",
+        "hint: say where it lies now: --data",
+    ]
+
+
 def test_classes(evaluate: Run, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan_trainer.evaluation.classifier.LEAST_STEPS", 30)
     for number, picture in enumerate(sorted((files / "data").iterdir())):

@@ -169,6 +169,7 @@ def test_evaluations_say_whether_they_are_of_this_generator(report: Run, folder:
     assert text.count("Of an earlier g.pt at step 7,000") == 1
     assert "1.250" in text
     assert "3.50" in text
+    assert text.count("50 images against 50 real ones of d.") == 2
 
 
 def test_an_empty_run_has_a_page(report: Run, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def load_generator(path: str | os.PathLike[str]) -> GeneratorCheckpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise GanportError(f"no file at {path}") from error
+        raise GanportError(f"no file at {path}", hint="check the path; a run's generator is its g.pt") from error
     except Exception as error:
         raise GanportError(f"{path} cannot be read as a checkpoint: {type(error).__name__}") from error
     if not is_ours(content):

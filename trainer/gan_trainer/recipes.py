@@ -122,7 +122,7 @@ class Recipe:
             if not (math.isfinite(rate) and rate > 0):
                 raise GanportError(
                     f"a learning rate must be a finite number above 0, got {rate:g}",
-                    hint="Adam's for a GAN is 1e-4 to 2e-4",
+                    hint="for a GAN, Adam's is 1e-4 to 1e-3",
                 )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise GanportError(f"Adam's betas must be two numbers in [0, 1), got {self.betas}")

@@ -10,7 +10,7 @@ from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_trainer.data import ImageDataset, open_dataset
+from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import resolve
 from gan_trainer.evaluation.evaluator import Evaluator
 from gan_trainer.evaluation.results import Evaluation
@@ -83,7 +83,10 @@ def _data(request: Request, contract: Contract) -> ImageDataset:
             f"the model draws {shape(contract)}, data come in squares of {', '.join(map(str, SIZES))}",
             hint="from Python, gan_trainer.evaluation.evaluate takes an ImageDataset of any square size",
         )
-    data = request.data or _trained_on(request.models)
+    data = request.data
+    if data is None:
+        data = _trained_on(request.models)
+        check_still_there(data)
     return open_dataset(data, size=contract.height, channels=contract.channels, root=request.root)
 
 

@@ -62,7 +62,7 @@ def _header(run: Run) -> str:
         ("network", recipe.get("arch")),
         ("recipe", recipe.get("name")),
         ("steps", _grouped(last.get("step"))),
-        ("minutes", last.get("minutes")),
+        ("minutes", f"{last['minutes']:,.1f}" if _is_number(last.get("minutes")) else None),
         ("images/s", _grouped(round(sorted(speeds)[len(speeds) // 2])) if speeds else None),
     ]
     shown = "".join(
@@ -106,12 +106,13 @@ def _image(picture: Picture, alt: str, more: str = "") -> str:
 
 
 def _curves(run: Run) -> str:
-    known = {*(name for name, _ in (*LOSSES, *SCORES)), *PLACE, "images_per_s"}
+    known = {*(name for name, _ in (*LOSSES, *SCORES)), *PLACE, "images_per_s", "diversity"}
     others = sorted({name for line in run.log for name, value in line.items() if _is_number(value)} - known)
     groups: list[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None]] = [
         ("Losses", LOSSES, None),
         ("Probability of real, as D sees it", SCORES, (0.0, 1.0)),
         ("Images per second", (("images_per_s", "images/s"),), None),
+        ("Diversity of the samples", (("diversity", "share of the data's"),), None),
         *((name.replace("_", " "), ((name, name),), None) for name in others),
     ]
     steps = [float(line["step"]) for line in run.log]
@@ -146,7 +147,8 @@ def _evaluations(run: Run) -> str:
         info = evaluation.features
         parts.append(
             f"<p>{escape(info.text)} <code>{escape(info.id)} {escape(info.hash)}</code>; "
-            f"{evaluation.n:,} images against {evaluation.n_real:,} real ones."
+            f"{evaluation.n:,} images against {evaluation.n_real:,} real ones of "
+            f"{escape(str(evaluation.data.get('name', 'the data')))}."
             f"{'' if current else _older(evaluation)}</p>"
             '<div class="wide" tabindex="0" role="region" aria-label="Numbers">'
             f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
