@@ -112,7 +112,19 @@ def explain_os_errors(target: Path) -> Iterator[None]:
             # mkdir says EEXIST of a file that stands where the folder should be.
             reason = os.strerror(errno.ENOTDIR if error.errno == errno.EEXIST else error.errno)
             raise GanportError(f"cannot write {target}: {reason}", hint="choose another path") from error
+        if error.errno == errno.ENOENT and _is_place_of(error.filename, target):
+            raise GanportError(
+                f"cannot write {target}: {os.strerror(error.errno)}", hint="choose another path"
+            ) from error
         raise
+
+
+def _is_place_of(path: object, target: Path) -> bool:
+    """Whether what is missing is a folder of `target` or its hidden neighbour, not some file that was to be read."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    missing = Path(path)
+    return missing in target.parents or (missing.parent == target.parent and missing.name.startswith("."))
 
 
 def _create(path: str | Path) -> int:

@@ -104,7 +104,9 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
     except Exception as error:
         # typer's own usage errors: unknown option, value out of range, missing argument.
         if hasattr(error, "format_message"):
-            say(error.format_message().rstrip("."), f"{name} --help lists what it takes")
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else name
+            say(error.format_message().rstrip("."), f"{command} --help lists what it takes")
             return 2
         if debug:
             raise

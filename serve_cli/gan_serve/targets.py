@@ -53,7 +53,9 @@ def parse_target(out: str | None, model: Path, *, walk: bool = False) -> Target:
         return Target(Kind.FOLDER, path)
     if walk:
         if suffix not in ANIMATIONS:
-            raise GanportError(f"a walk is written as {_any(ANIMATIONS)}, got {path.name}")
+            raise GanportError(
+                f"a walk is written as {_any(ANIMATIONS)}, got {path.name}", hint=f"--out {path.with_suffix('.webp')}"
+            )
         return Target(Kind.ANIMATION, path)
     if suffix in PICTURES:
         return Target(Kind.PICTURE, path)

@@ -47,7 +47,7 @@ class WalkPlan(Plan):
     ) -> None:
         keys = len(seeds)
         if not 2 <= keys <= MAX_KEYS:
-            raise GanportError(f"a walk goes through 2 … {MAX_KEYS} seeds, got {keys}")
+            raise GanportError(f"a walk goes through 2 … {MAX_KEYS} seeds, got {keys}", hint="--walk 8 goes through 8")
         frames = FRAMES_PER_SEED * keys if frames is None else frames
         if not keys <= frames <= MAX_FRAMES:
             raise GanportError(

@@ -105,7 +105,7 @@ def test_a_whole_file_where_a_folder_stands(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(GanportError, match=r"cannot write .*a: Is a directory"):
         WholeFiles(tmp_path).write("a", b"new")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(GanportError, match=r"cannot write .*gone/a: No such file"):
         WholeFiles(tmp_path / "gone").write("a", b"new")
     assert names(tmp_path) == ["a"]
 
@@ -197,6 +197,29 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: ")
     assert second == "hint: cmd --help lists what it takes"
+
+
+def test_usage_errors_of_a_subcommand_name_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    app = command(0)
+    app.command("sub")(lambda: 0)
+    app.command("other")(lambda: 0)
+    with pytest.raises(SystemExit):
+        console.run(app, "cmd", ["sub", "--nothing"])
+    assert capsys.readouterr().err.splitlines()[1] == "hint: cmd sub --help lists what it takes"
+
+
+def test_a_place_that_vanishes_is_bad_input_and_a_file_to_read_is_not(tmp_path: Path) -> None:
+    def write(read: Path) -> None:
+        with atomic_path(tmp_path / "gone" / "g.png") as temporary:
+            temporary.unlink()
+            temporary.parent.rmdir()
+            read.read_bytes()
+            temporary.write_bytes(b"")
+
+    with pytest.raises(GanportError, match=r"^cannot write .*g\.png: No such file"):
+        write(Path(__file__))
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "missing")
 
 
 def test_table() -> None:
