@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench import options
 from gan_bench.commands import (
     Command,
     Json,
@@ -36,11 +37,11 @@ app = console.new_app("Time gan-gen and a bare torch script from process start t
 
 @app.command()
 def main_command(
-    model: Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")],
-    ckpt: Annotated[Path, typer.Option(metavar="FILE", help="The checkpoint it was exported from (gan-train's g.pt).")],
+    model: options.Exported,
+    ckpt: options.Checkpoint,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Images in the picture.")] = 25,
-    runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each, taken in turn.")] = 7,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the record here; - for stdout.")] = None,
+    runs: options.Runs = 7,
+    json: options.RecordFile = None,
 ) -> None:
     """Time gan-gen and a bare torch script from process start to picture.
 

@@ -71,13 +71,18 @@ def check_request(model: Path, ckpt: Path, json: str | None, numbers: Mapping[st
         if not 1 <= value <= most:
             raise GanportError(f"{name} takes 1 to {most}, got {value}")
     check_model_file(model)
-    if not ckpt.is_file():
-        what = "is a folder, expected a checkpoint file" if ckpt.is_dir() else "does not exist"
-        raise GanportError(f"{ckpt} {what}", hint="gan-train writes one, g.pt; --model is its export")
+    check_checkpoint(ckpt)
     target = None if json in (None, "-") else Path(str(json))
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--json": target})
     _require_torch()
     return target
+
+
+def check_checkpoint(ckpt: Path) -> None:
+    """Raises `GanportError` for a path that leads to no file. What is in it, torch says later."""
+    if not ckpt.is_file():
+        what = "is a folder, expected a checkpoint file" if ckpt.is_dir() else "does not exist"
+        raise GanportError(f"{ckpt} {what}", hint="gan-train writes one, g.pt; --model is its export")
 
 
 def new_record(tool: str, model: Path, ckpt: Path) -> Json:

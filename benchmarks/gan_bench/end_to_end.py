@@ -21,6 +21,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gan_bench import options
 from gan_bench.commands import (
     Command,
     Json,
@@ -49,15 +50,15 @@ app = console.new_app("Time a folder of PNG files, beside the model alone and be
 
 @app.command()
 def main_command(
-    model: Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")],
-    ckpt: Annotated[Path, typer.Option(metavar="FILE", help="The checkpoint it was exported from (gan-train's g.pt).")],
+    model: options.Exported,
+    ckpt: options.Checkpoint,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Images, a file each.")] = 10_000,
-    runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each, taken in turn.")] = 3,
+    runs: options.Runs = 3,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write here, and remove it again. [the system's for temporary files]"),
     ] = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the record here; - for stdout.")] = None,
+    json: options.RecordFile = None,
 ) -> None:
     """Time gan-gen to a folder of PNG files, beside the model alone and beside torch with save_image.
 

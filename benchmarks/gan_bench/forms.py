@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
+from gan_bench import options
 from gan_bench.commands import hand_over
 from gan_bench.environment import busy_note, describe
 from gan_bench.stats import spread
@@ -58,7 +59,7 @@ app = console.new_app("Time the forms of transposed convolutions, layer by layer
 @app.command()
 def main_command(
     batch: Annotated[str, typer.Option(metavar="N,N,…", help="Images per run.")] = "1,8",
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the record here; - for stdout.")] = None,
+    json: options.RecordFile = None,
 ) -> None:
     """Time the forms of transposed convolutions, layer by layer.
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
+from gan_bench import options
 from gan_bench.commands import Command, gan_gen, hand_over, take_turns
 from gan_bench.environment import busy_note, describe
 from gan_serve import console
@@ -37,10 +38,10 @@ app = console.new_app("Time gan-gen for several numbers of images.")
 
 @app.command()
 def main_command(
-    model: Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")],
+    model: options.Exported,
     n: Annotated[str, typer.Option("--n", metavar="N,N,…", help="Numbers of images.")] = "25,250,2500,10000",
-    runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each, taken in turn.")] = 3,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the record here; - for stdout.")] = None,
+    runs: options.Runs = 3,
+    json: options.RecordFile = None,
 ) -> None:
     """Time gan-gen for several numbers of images, and see whether its memory grows.
 

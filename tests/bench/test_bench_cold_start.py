@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_bench import commands
+from bench.running import run
 from gan_bench.cold_start import app, compare, render
 from gan_bench.commands import Command, picture_difference, run_once, take_turns
 from gan_bench.memory import peak_rss_bytes
-from gan_serve import console
 from gan_serve.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
@@ -106,13 +105,6 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
     assert "–" in render(made | {"images": 25})
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended_with:
-        console.run(app, "python -m gan_bench.cold_start", arguments)
-    assert isinstance(ended_with.value.code, int)
-    return ended_with.value.code
-
-
 @pytest.mark.slow
 @needs_torch
 def test_both_real_commands_draw_the_same_picture(
@@ -120,7 +112,7 @@ def test_both_real_commands_draw_the_same_picture(
 ) -> None:
     model, target = exported, tmp_path / "cold.json"
     options = ("--model", str(model), "--ckpt", str(checkpoint), "--runs", "1", "--n", "7")
-    assert run(*options, "--json", str(target)) == 0
+    assert run(app, *options, "--json", str(target)) == 0
     assert "gan-gen" in capsys.readouterr().out
     made = json.loads(target.read_text())
     assert made["tool"] == "gan_bench.cold_start"
@@ -129,41 +121,3 @@ def test_both_real_commands_draw_the_same_picture(
     assert made["torch_script"]["peak_rss_bytes"] > 100 * 2**20
     assert made["wall_share"] > 0
     assert made["model"]["sha256"] != made["checkpoint"]["sha256"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "Missing option"),
-        (["--model", "absent.onnx", "--ckpt", "g.pt"], "no model at absent.onnx"),
-        (["--model", "g.onnx", "--ckpt", "absent.pt"], "absent.pt does not exist"),
-        (["--model", "g.onnx", "--ckpt", "."], "is a folder"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--runs", "0"], "--runs takes 1 to 1000, got 0"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--n", "0"], "--n takes 1 to 10000, got 0"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--json", "g.pt"], "--json and --ckpt name the same file"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--json", "g.pt/x"], "cannot write g.pt/x"),
-    ],
-)
-def test_wrong_input(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("g.onnx", "g.pt"):
-        (tmp_path / name).write_bytes(b"x")
-    assert run(*arguments) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("g.onnx", "g.pt"):
-        (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(commands, "_version", lambda package: None if package == "torchvision" else "1")
-    assert run("--model", "g.onnx", "--ckpt", "g.pt") == 2
-    captured = capsys.readouterr()
-    assert "needs torchvision, which is not installed" in captured.err
-    assert "ganport[train]" in captured.err

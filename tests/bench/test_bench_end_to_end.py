@@ -10,20 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.running import run
 from gan_bench import commands
 from gan_bench.commands import Command
 from gan_bench.end_to_end import app, compare, folder_difference, plain_writes_s, render
-from gan_serve import console
 from gan_serve.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended_with:
-        console.run(app, "python -m gan_bench.end_to_end", [str(argument) for argument in arguments])
-    assert isinstance(ended_with.value.code, int)
-    return ended_with.value.code
 
 
 def folder(path: Path, values: list[int]) -> Path:
@@ -85,7 +78,7 @@ def test_all_real_commands(
     target, place = tmp_path / "end.json", tmp_path / "place"
     place.mkdir()
     options = ("--model", exported, "--ckpt", checkpoint, "--runs", 1, "--n", 40, "--folder", place)
-    assert run(*options, "--json", target) == 0
+    assert run(app, *options, "--json", target) == 0
     assert "times as fast as the torch script" in capsys.readouterr().out
     made = json.loads(target.read_text())
     assert (made["tool"], made["images"], made["images_fewer"]) == ("gan_bench.end_to_end", 40, 4)
@@ -96,31 +89,3 @@ def test_all_real_commands(
     assert made["png_bytes_mean"] > 100
     assert made["environment"]["versions"]["torch"]
     assert list(place.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "Missing option"),
-        (["--model", "absent.onnx", "--ckpt", "g.pt"], "no model at absent.onnx"),
-        (["--model", "g.onnx", "--ckpt", "absent.pt"], "absent.pt does not exist"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--n", "9"], "--n takes 10 or more, got 9"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--n", "0"], "--n takes 1 to 1000000, got 0"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--runs", "0"], "--runs takes 1 to 1000, got 0"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--folder", "absent"], "absent is no folder"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--folder", "g.pt"], "g.pt is no folder"),
-        (["--model", "g.onnx", "--ckpt", "g.pt", "--json", "g.onnx"], "--json and --model name the same file"),
-    ],
-)
-def test_wrong_input(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("g.onnx", "g.pt"):
-        (tmp_path / name).write_bytes(b"x")
-    assert run(*arguments) == 2
-    assert message in capsys.readouterr().err

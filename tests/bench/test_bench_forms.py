@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.running import run
 from gan_bench import forms
 from gan_export.passes.transposed import tune
-from gan_serve import console
 
 SMALL = ((4, 3, 1, 4, 1, 0, 0), (3, 2, 4, 4, 2, 1, 0), (3, 2, 3, 5, 2, 2, 1))
 
@@ -20,15 +20,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "WINDOW_S", 1e-4)
 
 
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as done:
-        console.run(forms.app, "forms", [str(argument) for argument in arguments])
-    return int(done.value.code or 0)
-
-
 def test_every_form_that_fits_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "forms.json"
-    assert call("--batch", "1,3", "--json", target) == 0
+    assert run(forms.app, "--batch", "1,3", "--json", target) == 0
     record = json.loads(target.read_text())
     assert [(row["batch"], row["c_in"]) for row in record["layers"]] == [(1, 4), (1, 3), (1, 3), (3, 4), (3, 3), (3, 3)]
     gemm, winograd, five = (row["forms"] for row in record["layers"][:3])
@@ -46,13 +40,13 @@ def test_every_form_that_fits_is_timed(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("batch", ["", "0", "-1", "1,", "one", "1.5", "2000", "1;8", "٣", "99999999"])
 def test_batches_that_are_none(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--batch", batch) == 2
+    assert run(forms.app, "--batch", batch) == 2
     assert capsys.readouterr().err.startswith("error: --batch takes whole numbers")
 
 
 def test_a_record_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert call("--json", tmp_path / "file" / "f.json") == 2
+    assert run(forms.app, "--json", tmp_path / "file" / "f.json") == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 

@@ -11,24 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.running import run
 from gan_bench import own, scaling
 from gan_bench.own_models import CONTRAST, MODELS, lively, write_model
 from gan_bench.own_plan import ALL, PRECISIONS, Step, plan
 from gan_bench.own_plan import MODELS as PLANNED
 from gan_export.source import from_spec
-from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.checkpoint import load_generator
 from gan_trainer.networks import network_spec
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(app: object, name: str, *arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended_with:
-        console.run(app, name, [str(argument) for argument in arguments])  # type: ignore[arg-type]
-    assert isinstance(ended_with.value.code, int)
-    return ended_with.value.code
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -103,7 +96,7 @@ def test_a_step_that_fails_is_said_and_the_others_go_on(tmp_path: Path, capsys: 
 
 
 def test_a_dry_run_prints_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(own.app, "own", "--out", tmp_path / "out", "--dry-run", "--only", "mlp-28") == 0
+    assert run(own.app, "--out", tmp_path / "out", "--dry-run", "--only", "mlp-28") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("gan-export onnx --ckpt ")
     assert lines[2].startswith("gan-bench --model ")
@@ -124,20 +117,20 @@ def test_a_dry_run_prints_the_commands(tmp_path: Path, capsys: pytest.CaptureFix
 def test_wrong_input_of_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert run(own.app, "own", "--out", tmp_path / "out", *arguments) == 2
+    assert run(own.app, "--out", tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_own_without_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(own.app, "own") == 2
+    assert run(own.app) == 2
     assert "Missing option '--out'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_smallest_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--models", tmp_path / "models", "--quick", "--width", "1", "--only", "mlp-28")
-    assert run(own.app, "own", "--out", tmp_path / "out", *arguments) == 0, capsys.readouterr().err[-2000:]
+    assert run(own.app, "--out", tmp_path / "out", *arguments) == 0, capsys.readouterr().err[-2000:]
     made = json.loads((tmp_path / "out" / "cpu-mlp28.json").read_text())
     assert made["environment"]["command"].startswith("gan-bench --model ")
     assert {row["runtime"] for row in made["rows"]} >= {"ganport", "eager", "stock"}
@@ -146,7 +139,7 @@ def test_the_smallest_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_scaling_measures_and_draws_a_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--model", model, "--n", "2,40", "--runs", "1", "--json", tmp_path / "scaling.json")
-    assert run(scaling.app, "scaling", *arguments) == 0
+    assert run(scaling.app, *arguments) == 0
     assert "a start costs" in capsys.readouterr().out
     made = json.loads((tmp_path / "scaling.json").read_text())
     assert [point["images"] for point in made["points"]] == [2, 40]
@@ -182,7 +175,7 @@ def test_wrong_input_of_scaling(
     model: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     given = arguments if "--model" in arguments else ["--model", model, *arguments]
-    assert run(scaling.app, "scaling", *given) == 2
+    assert run(scaling.app, *given) == 2
     assert message in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -12,10 +13,10 @@ from pathlib import Path
 import onnx
 import pytest
 
+from bench import running
 from bench.processes import children, ended, needs_proc, wait_until
 from bench.tiny_models import tiny_model
 from gan_bench.cli import app
-from gan_serve import console
 
 COMMAND = [sys.executable, "-P", "-c", "from gan_bench.cli import main; main()"]
 
@@ -36,13 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended_with:
-        console.run(app, "gan-bench", arguments)
-    assert isinstance(ended_with.value.code, int)
-    return ended_with.value.code
-
-
+run = functools.partial(running.run, app)
 QUICK = ("--quick", "--seconds", "0.01", "--rounds", "3", "--no-roofline")
 
 
