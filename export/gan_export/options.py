@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, TypeVar, get_args
 
 import typer
 
@@ -32,6 +32,8 @@ from gan_export.live_options import (
 )
 from gan_serve.errors import GanportError
 from gan_serve.latents import LATENT_LAWS, LatentLaw
+
+T = TypeVar("T")
 
 Key = Annotated[str | None, typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Take the raw weights where there are averaged (EMA) ones too.")]
@@ -57,6 +59,31 @@ ValueRange = Annotated[
 Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
 
+def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Gives a command the options that `parse` takes in place of its parameter `answers`, and `parse`'s word for it.
+
+    A function that is itself a `parse` adds its options to another's in the same way.
+    """
+    taken = inspect.signature(parse, eval_str=True).parameters
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @functools.wraps(command)
+        def run(**given: object) -> T:
+            said = {name: given.pop(name) for name in taken}
+            return command(**given, answers=parse(**said))
+
+        listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
+        listed = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
+        del run.__wrapped__  # typer would read the signature of the function inside
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
+        return run
+
+    return decorate
+
+
 def checkpoint_answers(
     key: Key = None,
     raw: Raw = False,
@@ -80,15 +107,9 @@ def checkpoint_answers(
     )
 
 
+@answered_by(checkpoint_answers)
 def export_answers(
-    key: Key = None,
-    raw: Raw = False,
-    trust_pickle: TrustPickle = False,
-    spec: SpecFile = None,
-    image: Image = None,
-    latent: Latent = None,
-    output_activation: Output = None,
-    value_range: ValueRange = None,
+    answers: Answers = Answers(),
     accept: Accept = False,
     module: Module = None,
     args: Args = None,
@@ -101,37 +122,14 @@ def export_answers(
     output_key: OutputKey = None,
     noise: Noise = None,
 ) -> Answers:
-    """The same, and those of a generator that comes as code."""
+    """Those of `checkpoint_answers`, and those of a generator that comes as code."""
     live = parse_live(module, args, z_dim, z_shape, inputs, classes, constant, output_index, output_key, noise)
-    for option, given in (("--spec", spec is not None), ("--accept", accept)):
+    for option, given in (("--spec", answers.spec is not None), ("--accept", accept)):
         if live is not None and given:
             raise GanportError(
                 f"{option} has no place beside --module: code needs no draft", hint=f"leave out {option}"
             )
-    said = checkpoint_answers(key, raw, trust_pickle, spec, image, latent, output_activation, value_range)
-    return dataclasses.replace(said, accept=accept, live=live)
-
-
-def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the options that `parse` takes in place of its parameter `answers`, and `parse`'s word for it."""
-    taken = inspect.signature(parse, eval_str=True).parameters
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters
-
-        @functools.wraps(command)
-        def run(**given: object) -> None:
-            said = {name: given.pop(name) for name in taken}
-            command(**given, answers=parse(**said))
-
-        listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
-        listed = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
-        del run.__wrapped__  # typer would read the signature of the function inside
-        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
-        return run
-
-    return decorate
+    return dataclasses.replace(answers, accept=accept, live=live)
 
 
 def parse_image(text: str | None) -> tuple[int, int, int] | None:
