@@ -152,6 +152,18 @@ def test_real_and_generated_are_cut_from_the_figure(report: Run, folder: Path) -
     assert grids == [("real", "130", "130"), ("generated", "130", "130")]
 
 
+def test_rows_of_samples_are_named_where_they_are_classes(report: Run, folder: Path) -> None:
+    report(folder)
+    assert "One row a class" not in page_of(folder)[0]
+    classes = [EVIL, *map(str, range(30))]
+    config = {**CONFIG, "class_names": classes, "recipe": {**CONFIG["recipe"], "conditional": True}}
+    (folder / "config.json").write_text(json.dumps(config))
+    report(folder)
+    text, page = page_of(folder)
+    assert re.search(r"One row a class, from the top: &lt;script&gt;.*, 0, 1, .*, 18\.</p>", text)
+    assert page.tags.count("script") == 2
+
+
 def test_evaluations_say_whether_they_are_of_this_generator(report: Run, folder: Path) -> None:
     def kept(name: str, sha256: str, metrics: Metrics) -> None:
         info = FeaturesInfo(name, "abcdef012345", 64, f"features of {EVIL}")

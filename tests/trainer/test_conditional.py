@@ -19,7 +19,7 @@ from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.networks import ARCHITECTURES, network_spec
-from gan_trainer.recipes import DNorm, Recipe
+from gan_trainer.recipes import MAX_ROWS, DNorm, Recipe
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU, TINY, StartRun
 from trainer.test_resume import assert_same_bits
@@ -139,7 +139,7 @@ def test_fixed_samples_are_one_row_a_class() -> None:
     assert (images[0] - images[5]).abs().max() > 0
     torch.testing.assert_close(pictures.draw_seeds(G, [3, 4]), pictures.draw_seeds(G, [3, 4], [0, 1]))
     many = build(network_spec("dcgan", 28, 1, width=2, z_dim=4, n_classes=50)).eval()
-    assert len(pictures.draw_fixed(many, 64, 2)) == 2 * pictures.MAX_ROWS
+    assert len(pictures.draw_fixed(many, 64, 2)) == 2 * MAX_ROWS
 
 
 def test_conditional_needs_classes() -> None:

@@ -104,6 +104,14 @@ def test_real_beside_fake(channels: int, tmp_path: Path) -> None:
     assert means[0] < means[1] - 20
 
 
+def test_small_pixels_stay_sharp_beside_each_other(tmp_path: Path) -> None:
+    checks = np.tile(np.indices((32, 32)).sum(0) % 2 * 255, (64, 1, 1)).astype(np.uint8)[..., None]
+    pictures.compare(checks, checks, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        values = np.asarray(picture.convert("L"))[60:, 20:-20]
+    assert values.std() > 85, "not smoothed to grey"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -16,9 +16,10 @@ Out = Annotated[
 
 
 def report_command(run: Folder, out: Out = None) -> int:
-    """Write one HTML page about a run: samples, curves, configuration, and the numbers that gan-train eval kept.
+    """Write one HTML page about a run.
 
-    The page holds its pictures and opens from disk, without a network. Its path is printed.
+    It shows samples, curves, configuration, and the numbers that gan-train eval kept. The page
+    holds its pictures and opens from disk, without a network. Its path is printed.
 
     \b
     Examples:

@@ -21,12 +21,12 @@ from gan_serve.images import encode_png, grid, to_pixels
 from gan_serve.latents import latents
 from gan_trainer.build import SpecGenerator
 from gan_trainer.history import History
-from gan_trainer.recipes import Grid
+from gan_trainer.recipes import MAX_ROWS, Grid
 
 U8 = npt.NDArray[np.uint8]
 
-MAX_ROWS = 20
 MAX_FRAMES = 60
+SHARP_SIDE = 1200
 FRAME_MS = 150
 LAST_FRAME_MS = 2000
 DRAW_BATCH = 64
@@ -143,6 +143,9 @@ def compare(real_NHWC: U8, fake_NHWC: U8, target: Path, cols: int = 8) -> None:
         figure.subplots(1, 2), ("Real images", "Fake images"), (real_NHWC, fake_NHWC), strict=True
     ):
         picture = grid(pixels_NHWC, cols)
+        # Small pixels stay squares: matplotlib smooths where it enlarges by less than three.
+        factor = -(-SHARP_SIDE // picture.shape[1])
+        picture = picture.repeat(factor, 0).repeat(factor, 1)
         axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(title)
         axes.set_axis_off()

@@ -22,6 +22,9 @@ DLoss = Literal["sum", "mean", "joined"]
 Init = Literal["dcgan", "torch", "he"]
 Grid = Literal["exact", "save_image"]
 
+MAX_ROWS = 20
+"""A sample of a recipe with classes has a row for each, at most this many."""
+
 
 @dataclass(frozen=True)
 class Recipe:

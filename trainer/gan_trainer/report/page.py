@@ -11,11 +11,13 @@ from typing import Any
 import gan_serve
 from gan_trainer.evaluation import table
 from gan_trainer.evaluation.results import Evaluation
+from gan_trainer.recipes import MAX_ROWS
 from gan_trainer.report.charts import Curve, chart, legend
 from gan_trainer.report.gather import Picture, Run
 
 LOSSES = (("loss_d", "loss of D"), ("loss_g", "loss of G"))
 SCORES = (("d_x", "D(x), real images"), ("d_g_z1", "D(G(z)), before D's step"), ("d_g_z2", "D(G(z)), after it"))
+SAME_LATENTS = "The same latents, drawn again and again while the training went on."
 PLACE = ("step", "epoch", "images", "minutes")
 
 
@@ -24,7 +26,7 @@ def render(run: Run) -> str:
     recipe = run.config["recipe"]
     sections = [
         _header(run),
-        _section("Fixed latents", _history(run), "The same latents, drawn again and again while the training went on."),
+        _section("Fixed latents", _history(run), f"{SAME_LATENTS}{_rows(run)}"),
         _section("Real and generated", _compared(run)),
         _section("Curves", _curves(run)),
         _section("Evaluation", _evaluations(run)),
@@ -69,6 +71,14 @@ def _header(run: Run) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in tiles if value is not None
     )
     return f'<header>\n<h1>{escape(run.name)}</h1>\n<dl class="tiles">{shown}</dl>\n</header>'
+
+
+def _rows(run: Run) -> str:
+    """What the rows of a sample are, where they are classes."""
+    names = run.config.get("class_names")
+    if run.config["recipe"].get("conditional") is not True or not isinstance(names, list) or not names:
+        return ""
+    return f" One row a class, from the top: {', '.join(map(str, names[:MAX_ROWS]))}."
 
 
 def _history(run: Run) -> str:
