@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from gan_serve.errors import GanportError
+from gan_serve import model_file
 from gan_serve.latents import LatentLaw
 from gan_serve.model_file import sha256_of
 from gan_trainer.spec import GeneratorSpec
@@ -76,20 +76,7 @@ def from_spec(
 
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
     """`path` as a readable file. Raises `GanportError` when it is missing, a folder, a pipe or unreadable."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise GanportError(f"{path} is a folder, expected a {what} file", hint=_file_in(path, what))
-        if not path.exists():
-            raise GanportError(f"no {what} at {path}", hint="check the path")
-        if not path.is_file():  # before anything opens it: a pipe would wait for ever
-            raise GanportError(f"{path} is not a plain file, expected a {what}", hint="save the file to a disk first")
-        with path.open("rb"):
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise GanportError(f"{path} cannot be read: {reason}", hint="check its permissions") from error
-    return path
+    return model_file.check_file(path, what, in_folder=lambda folder: _file_in(folder, what))
 
 
 def _file_in(folder: Path, what: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from gan_serve.errors import ContractError, GanportError
@@ -19,14 +20,30 @@ _EXPORT_HINT = "export it first: gan-export onnx --ckpt {}"
 
 def check_model_file(path: str | os.PathLike[str]) -> Path:
     """`path` as a regular, readable file. Raises `GanportError` when it is missing, a folder or unreadable."""
+    return check_file(
+        path, "model", in_folder=lambda folder: f"name the file in it: {folder}/g.onnx",
+        missing="check the path; gan-export onnx makes such a file",
+    )  # fmt: skip
+
+
+def check_file(
+    path: str | os.PathLike[str], what: str, in_folder: Callable[[Path], str], missing: str = "check the path"
+) -> Path:
+    """`path` as a readable file; `what` says of what.
+
+    Raises `GanportError` when it is a folder (hint: `in_folder(path)`), missing (hint: `missing`), no regular file or
+    unreadable.
+    """
     path = Path(path)
     try:
         if path.is_dir():
-            raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {path}/g.onnx")
+            raise GanportError(f"{path} is a folder, expected a {what} file", hint=in_folder(path))
         if not path.exists():
-            raise GanportError(f"no model at {path}", hint="check the path; gan-export onnx makes such a file")
-        if not path.is_file():
-            raise GanportError(f"{path} is not a regular file, expected a model file")
+            raise GanportError(f"no {what} at {path}", hint=missing)
+        if not path.is_file():  # before anything opens it: a pipe would wait for ever
+            raise GanportError(
+                f"{path} is not a regular file, expected a {what} file", hint="save the file to a disk first"
+            )
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path

@@ -53,8 +53,8 @@ def contents(data: bytes) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "pipe": (pipe, "is not a plain file, expected a checkpoint", "save the file to a disk"),
-    "device": (device, "is not a plain file, expected a checkpoint", "save the file to a disk"),
+    "pipe": (pipe, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
+    "device": (device, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
     "folder": (folder, "is a folder, expected a checkpoint file", "netG.pth"),
     "empty folder": (empty_folder, "is a folder, expected a checkpoint file", "name the file itself"),
     "dangling link": (dangling, "no checkpoint at", "check the path"),

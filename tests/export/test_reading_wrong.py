@@ -164,7 +164,7 @@ def test_every_line_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"), [("missing", "no checkpoint at"), ("folder", "is a folder"), ("fifo", "plain file")]
+    ("make", "said"), [("missing", "no checkpoint at"), ("folder", "is a folder"), ("fifo", "regular file")]
 )
 def test_paths_that_are_no_files(tmp_path: Path, make: str, said: str) -> None:
     path = tmp_path / "g.pth"
