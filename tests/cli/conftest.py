@@ -98,8 +98,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "T-shirt, red", "7"))
-    return onnx_files.save(tmp_path_factory.mktemp("gen") / "c.onnx", about)
+    return onnx_files.save(tmp_path_factory.mktemp("gen") / "c.onnx", onnx_files.classes())
 
 
 @pytest.fixture

@@ -13,17 +13,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def build(kind: str, out: Path) -> Path:
+    """The wheel or the sdist, built into an empty folder."""
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", out, ROOT]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    (built,) = out.iterdir()
+    return built
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (built,) = out.glob("*.whl")
-    return built
+    return build("wheel", out)
 
 
 def test_wheel_claims_only_our_names(wheel: Path) -> None:
@@ -66,14 +67,7 @@ def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
 def test_sdist_carries_the_default_model(tmp_path: Path) -> None:
     from gan_serve.default_model import DEFAULT_MODEL
 
-    subprocess.run(
-        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (built,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(built) as archive:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
         (model,) = [name for name in archive.getnames() if name.endswith(".onnx")]
         assert model.split("/", 1)[1] == str(DEFAULT_MODEL.relative_to(ROOT))
         held = archive.extractfile(model)

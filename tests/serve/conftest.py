@@ -19,8 +19,7 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def conditional_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator of three named classes, 8x8 grey images."""
-    about = onnx_files.contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "T-shirt, red", "7"))
-    return onnx_files.save(tmp_path_factory.mktemp("conditional") / "c.onnx", about)
+    return onnx_files.save(tmp_path_factory.mktemp("conditional") / "c.onnx", onnx_files.classes())
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,11 @@ def contract(**changes: Any) -> Contract:
     return dataclasses.replace(Contract(z_dim=4, image=(3, 6, 5), name="tiny"), **changes)
 
 
+def classes() -> Contract:
+    """The contract of an 8x8 grey generator of three classes, whose names are not easy to say."""
+    return contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "T-shirt, red", "7"))
+
+
 def weights(about: Contract, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """W (z_dim, CHW), and E (n_classes, CHW) when conditional."""
     rng = np.random.default_rng(seed)
