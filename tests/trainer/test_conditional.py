@@ -18,11 +18,12 @@ from gan_trainer.build import SpecGenerator, build
 from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.discriminators import Discriminator
+from gan_trainer.loop import Training
 from gan_trainer.networks import ARCHITECTURES, network_spec
 from gan_trainer.recipes import MAX_ROWS, DNorm, Recipe
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU, TINY, StartRun
-from trainer.test_resume import assert_same_bits
+from trainer.same_runs import whole_and_parts
 
 NAMES = ("dark", "bright")
 CONDITIONAL = dataclasses.replace(TINY, conditional=True, d_norm="spectral", d_loss="joined", loss="hinge")
@@ -84,11 +85,11 @@ def test_batches_give_the_classes_of_their_images() -> None:
 )
 def test_parts_equal_the_whole(recipe: Recipe, start_run: StartRun, tmp_path: Path) -> None:
     pixels, labels = two_greys()
-    start_run(recipe, Limit("steps", 20), "whole", pixels, labels=labels, class_names=NAMES).run()
-    for last in (7, 20):
-        start_run(recipe, Limit("steps", last), "parts", pixels, labels=labels, class_names=NAMES).run()
-    for file in ("last.pt", "g.pt"):
-        assert_same_bits(tmp_path / "whole", tmp_path / "parts", file, ("/seconds", "/training", "/config"))
+
+    def start(limit: Limit, name: str) -> Training:
+        return start_run(recipe, limit, name, pixels, labels=labels, class_names=NAMES)
+
+    whole_and_parts(start, 7, 20)
     sample = "samples/step-0000020.png"
     assert (tmp_path / "whole" / sample).read_bytes() == (tmp_path / "parts" / sample).read_bytes()
 

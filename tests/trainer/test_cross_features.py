@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from gan_trainer.config import Limit
+from gan_trainer.loop import Training
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from gan_trainer.report import gather, render
 from gan_trainer.speed import Speed
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU_SPEED, StartRun, blobs
-from trainer.test_resume import assert_same_bits, log_without_timings
+from trainer.same_runs import log_without_timings, whole_and_parts
 
 BF16 = Speed(channels_last=True, bf16=True)
 SMALL = {"size": 28, "channels": 1, "width": 2, "z_dim": 4, "batch_size": 8, "report_every": 5, "sample_every": 10}
@@ -41,13 +42,11 @@ def small(name: str, **changes: object) -> Recipe:
 )
 def test_parts_equal_the_whole(recipe: Recipe, speed: Speed, start_run: StartRun) -> None:
     """Cut at 7, inside n_critic and penalty_every."""
-    whole = start_run(recipe, Limit("steps", 12), "whole", PIXELS, speed=speed, **CLASSES)
-    whole.run()
-    for last in (7, 12):
-        parts = start_run(recipe, Limit("steps", last), "parts", PIXELS, speed=speed, **CLASSES)
-        parts.run()
-    for file in ("last.pt", "g.pt"):
-        assert_same_bits(whole.run_dir.path, parts.run_dir.path, file, ("/seconds", "/training", "/config"))
+
+    def start(limit: Limit, name: str) -> Training:
+        return start_run(recipe, limit, name, PIXELS, speed=speed, **CLASSES)
+
+    whole, parts = whole_and_parts(start, 7, 12)
     kept = [line for line in log_without_timings(parts) if line["step"] != 7]
     assert kept == log_without_timings(whole)
     G, D = load_networks(whole.run_dir.last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -24,7 +25,7 @@ from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from gan_trainer.steps import d_step, g_step, train_step
 from trainer.conftest import TINY, StartRun
-from trainer.test_resume import assert_same_bits
+from trainer.same_runs import whole_and_parts
 
 REAL, FAKE = torch.tensor([-2.0, 0.5, 3.0]), torch.tensor([1.0, -0.5, 2.0])
 
@@ -200,13 +201,7 @@ PENALISED = {
 
 @pytest.mark.parametrize("recipe", PENALISED.values(), ids=PENALISED)
 def test_parts_equal_the_whole(recipe: Recipe, start_run: StartRun) -> None:
-    whole = start_run(recipe, Limit("steps", 20), "whole")
-    whole.run()
-    for last in (7, 20):
-        parts = start_run(recipe, Limit("steps", last), "parts")
-        parts.run()
-    for file in ("last.pt", "g.pt"):
-        assert_same_bits(whole.run_dir.path, parts.run_dir.path, file, ("/seconds", "/training", "/config"))
+    whole_and_parts(functools.partial(start_run, recipe), 7, 20)
 
 
 @pytest.mark.parametrize("arch", ["mlp", "dcgan"])

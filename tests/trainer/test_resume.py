@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
+import functools
 
 import pytest
 import torch
 
 from gan_trainer.config import Limit
-from gan_trainer.loop import Training
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from gan_trainer.stop import StopRequest
 from trainer.conftest import TINY, StartRun
-
-TIMINGS = ("images_per_s", "minutes")
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every tensor, number and text of a nested structure under its path."""
-    if isinstance(value, dict):
-        return {k: v for name, item in value.items() for k, v in leaves(item, f"{path}/{name}").items()}
-    if isinstance(value, (list, tuple)):
-        return {k: v for index, item in enumerate(value) for k, v in leaves(item, f"{path}/{index}").items()}
-    return {path: value}
-
-
-def assert_same_bits(first: Path, second: Path, file: str, ignore: tuple[str, ...] = ()) -> None:
-    a, b = (leaves(torch.load(folder / file, weights_only=True)) for folder in (first, second))
-    assert a.keys() == b.keys()
-    for path, value in a.items():
-        if path not in ignore:
-            same = torch.equal(value, b[path]) if isinstance(value, torch.Tensor) else value == b[path]
-            assert same, path
-
-
-def log_without_timings(training: Training) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in training.run_dir.read_log()]
-
+from trainer.same_runs import assert_same_bits, log_without_timings, whole_and_parts
 
 RECIPES = {
     "default": TINY,
@@ -51,31 +25,16 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("cuts", [(10,), (5, 15), (7,)], ids=str)
 def test_parts_equal_the_whole(recipe: Recipe, cuts: tuple[int, ...], start_run: StartRun) -> None:
-    whole = start_run(recipe, Limit("steps", 20), "whole")
-    whole.run()
-    for last in (*cuts, 20):
-        parts = start_run(recipe, Limit("steps", last), "parts")
-        parts.run()
-    assert parts.state.step == 20
-    timed = ("/seconds", "/training")
-    first, second = whole.run_dir.path, parts.run_dir.path
-    assert_same_bits(first, second, "last.pt", (*timed, "/config"))
-    assert_same_bits(first, second, "g.pt", timed)
+    whole, parts = whole_and_parts(functools.partial(start_run, recipe), *cuts, 20)
     reports = [line for line in log_without_timings(parts) if line["step"] not in set(cuts) - {5, 10, 15}]
     assert reports == log_without_timings(whole)
     for sample in whole.run_dir.sample_files():
-        assert sample.read_bytes() == (second / "samples" / sample.name).read_bytes()
+        assert sample.read_bytes() == (parts.run_dir.path / "samples" / sample.name).read_bytes()
 
 
 def test_two_hundred_steps_are_a_hundred_and_a_hundred(start_run: StartRun) -> None:
     recipe = dataclasses.replace(preset("mlp-mnist"), width=2, batch_size=8, report_every=50, sample_every=100)
-    whole = start_run(recipe, Limit("steps", 200), "whole")
-    whole.run()
-    for last in (100, 200):
-        parts = start_run(recipe, Limit("steps", last), "parts")
-        parts.run()
-    for file in ("last.pt", "g.pt"):
-        assert_same_bits(whole.run_dir.path, parts.run_dir.path, file, ("/seconds", "/training", "/config"))
+    whole, parts = whole_and_parts(functools.partial(start_run, recipe), 100, 200)
     assert log_without_timings(parts) == log_without_timings(whole)
 
 

@@ -15,7 +15,7 @@ from gan_trainer.config import Limit
 from gan_trainer.presets import preset
 from gan_trainer.watch import COLLAPSED, HINTS, MEMORY, PATIENCE, STRONG_STEPS, Watch, diversity
 from trainer.conftest import TINY, StartRun
-from trainer.test_resume import log_without_timings
+from trainer.same_runs import log_without_timings
 
 BCE = preset("dcgan64")
 
