@@ -19,7 +19,7 @@ from gan_serve.contract import Contract
 from gan_serve.errors import GanportError, JobError, MissingPackageError
 from gan_serve.generator import F32, I64, U8, Generator
 from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint
+from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
 from gan_trainer.evaluation.classifier import split
@@ -135,7 +135,7 @@ def test_json_reads_back(evaluator: Evaluator) -> None:
             Evaluation.from_json(wrong)
 
 
-def test_modules_and_checkpoints_are_sources(evaluator: Evaluator) -> None:
+def test_modules_checkpoints_and_files_are_sources(evaluator: Evaluator, tmp_path: Path) -> None:
     spec = network_spec("dcgan", 28, 1, width=2, z_dim=4)
     module = build(spec).train()
     found = evaluator.evaluate(module)
@@ -144,6 +144,13 @@ def test_modules_and_checkpoints_are_sources(evaluator: Evaluator) -> None:
     assert again.metrics == found.metrics
     assert again.model["steps"] == 7
     assert evaluator.distance(module) == found.metrics.frechet
+    save_generator(GeneratorCheckpoint(spec, module.state_dict(), "raw", {"steps": 7}), tmp_path / "g.pt")
+    opened = evaluator.evaluate(str(tmp_path / "g.pt"))
+    assert opened.metrics == found.metrics
+    assert (opened.model["file"], opened.model["steps"]) == ("g.pt", 7)
+    assert evaluator.distance(tmp_path / "g.pt") == found.metrics.frechet
+    with pytest.raises(GanportError, match="no file at"):
+        evaluator.evaluate(tmp_path / "none.pt")
 
 
 def test_nan_is_an_error() -> None:

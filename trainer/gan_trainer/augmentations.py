@@ -13,15 +13,19 @@ NONE, AUTO = "none", "auto"
 def parse_augment(text: str, channels: int | None) -> tuple[str, ...]:
     """The augmentations that `text` names, in the order of `COLUMNS`; () for "none".
 
-    "auto" is translation and cutout, and colour for RGB. Flips are never automatic: a mirrored 7 is no digit.
-    Raises `GanportError` for a name that does not exist, and for colour on grey images (`channels` 1).
+    "auto" is translation and cutout, and colour for RGB. Flips are never automatic (a mirrored 7 is no digit), but
+    "auto,flip" asks for them. Raises `GanportError` for a name that does not exist, and for colour on grey images
+    (`channels` 1).
     """
-    known = f"none, auto, or of {', '.join(COLUMNS)} with commas between"
-    if text == NONE:
-        return ()
-    if text == AUTO:
-        return tuple(name for name in COLUMNS if name != "flip" and (name != "colour" or channels == 3))
+    known = f"none, or of auto, {', '.join(COLUMNS)} with commas between"
     names = [name.strip() for name in text.split(",")]
+    if names == [NONE]:
+        return ()
+    if NONE in names:
+        raise GanportError(f"--augment none stands alone, got {text}", hint=known)
+    if AUTO in names:
+        names.remove(AUTO)
+        names += [name for name in COLUMNS if name != "flip" and (name != "colour" or channels == 3)]
     for name in names:
         if name not in COLUMNS:
             raise GanportError(f"no augmentation is called {name!r}", hint=known)

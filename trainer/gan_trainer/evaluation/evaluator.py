@@ -8,6 +8,7 @@ hold fewer than 2n images, the floor is of their two halves; where they hold few
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from functools import cached_property
@@ -37,7 +38,7 @@ from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
 from gan_trainer.evaluation.sliced import Sliced
 from gan_trainer.evaluation.sources import about, as_generator
 
-Source = Generator | SpecGenerator | GeneratorCheckpoint | U8
+Source = Generator | SpecGenerator | GeneratorCheckpoint | U8 | str | os.PathLike[str]
 BATCH_SIZE = 64
 
 
@@ -88,7 +89,8 @@ class Evaluator:
     def evaluate(self, source: Source, *, seed: int = 0, model: dict[str, Any] | None = None) -> Evaluation:
         """Draws n images with the seeds `seed` … `seed` + n - 1 and measures them.
 
-        source  a generator (gan_serve's, a module of ours, a checkpoint), or uint8 images (n, S, S, C) as they are
+        source  a generator (gan_serve's, a module of ours, a checkpoint, a file of any kind that gan-train eval takes),
+                or uint8 images (n, S, S, C) as they are
         model   what the result shall say of it; None: what it says of itself
         Raises `GanportError` for images of another shape than the data's, and classes that do not fit.
         """
@@ -102,6 +104,8 @@ class Evaluator:
             labels = self.labels_for(generator.contract)
             pixels_NHWC = self.draw(generator, seed, labels)
             said = about(generator)
+            if isinstance(source, str | os.PathLike):
+                said["file"] = Path(source).name
             labels = None if labels is None else self._data_labels()
         dataset = self.dataset
         return Evaluation(

@@ -102,8 +102,12 @@ def _of_checkpoint(checkpoint: GeneratorCheckpoint, device: torch.device) -> Gen
     return ModuleGenerator(checkpoint.module().to(device), checkpoint.spec, training=checkpoint.training)
 
 
-def as_generator(source: Generator | SpecGenerator | GeneratorCheckpoint, device: torch.device) -> Generator:
-    """`source` as a Generator: a module stays on its own device, a checkpoint's goes to `device`."""
+def as_generator(
+    source: Generator | SpecGenerator | GeneratorCheckpoint | str | os.PathLike[str], device: torch.device
+) -> Generator:
+    """`source` as a Generator: a module stays on its own device, a checkpoint's goes to `device`, a file is opened."""
+    if isinstance(source, str | os.PathLike):
+        return open_model(source, device=device)[0]
     if isinstance(source, GeneratorCheckpoint):
         return _of_checkpoint(source, device)
     return source if isinstance(source, Generator) else ModuleGenerator(source)
