@@ -9,10 +9,8 @@ import onnx
 import pytest
 from onnx import helper
 
+from export.small_graphs import TRANSPOSED, chain, counts, f32, model_of, pixels, run, transposed
 from export.surgery import Array
-from export.test_passes import f32, model_of, run
-from export.test_plain_cast import pixels
-from export.test_transposed_forms import TRANSPOSED, chain, counts, transposed
 from gan_export.optimise import optimise
 from gan_export.passes.merge_upsampling import merge_upsampling
 from gan_export.passes.transposed import layers, tune

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from export.small_graphs import f32, model_of, run
 from export.surgery import Array
 from gan_export.passes import PASSES, run_passes
 from gan_export.passes.fold_norms import fold_norms
@@ -17,35 +17,6 @@ from gan_export.passes.tidy import canonical_names, drop_unused, strip_traces
 
 rng = np.random.default_rng(0)
 FLOAT = TensorProto.FLOAT
-
-
-def model_of(
-    nodes: list[onnx.NodeProto],
-    tensors: dict[str, Array],
-    input_shape: tuple[int | str, ...],
-    outputs: tuple[str, ...] = ("y",),
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", FLOAT, input_shape)],
-        [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def run(model: onnx.ModelProto, x: Array) -> list[Array]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    results: list[Array] = session.run(None, {"x": x})
-    return results
-
-
-def f32(*shape: int) -> Array:
-    return rng.normal(size=shape).astype(np.float32)
 
 
 def statistics(features: int) -> dict[str, Array]:

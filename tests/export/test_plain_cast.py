@@ -9,35 +9,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from export.surgery import Array
-from export.test_passes import model_of, run
+from export.small_graphs import pixels, run
 from gan_export.passes.plain_cast import plain_cast
-
-SCALE = {"Tanh": (-1.0, 127.5), "Sigmoid": (0.0, 255.0)}
-"""An activation's black, and what spreads its range over 0 … 255."""
-
-
-def pixels(
-    activation: str, steps: str = "Floor Clip Cast", bounds: tuple[float, float] = (0, 255),
-    to: int = onnx.TensorProto.UINT8, scale: float | None = None,
-) -> tuple[onnx.ModelProto, Array]:  # fmt: skip
-    """A graph from x to uint8 as every export ends, and an input that reaches both ends of the range."""
-    black, usual = SCALE.get(activation, SCALE["Tanh"])
-    numbers = {"black": black, "scale": scale or usual, "half": 0.5, "low": bounds[0], "high": bounds[1]}
-    given: dict[str, list[str]] = {"Clip": ["low", "high"]}
-    chain = [(activation, []), ("Reshape", ["shape"]), ("Sub", ["black"]), ("Mul", ["scale"]), ("Add", ["half"])]
-    chain += [(step, given.get(step, [])) for step in steps.split()]
-    values = ["x", *(f"v{index}" for index in range(len(chain) - 1)), "y"]
-    nodes = []
-    for index, (op_type, more) in enumerate(chain):
-        attributes: dict[str, Any] = {"to": to} if op_type == "Cast" else {}
-        nodes.append(helper.make_node(op_type, [values[index], *more], [values[index + 1]], **attributes))
-    tensors: dict[str, Any] = {name: np.array(number, np.float32) for name, number in numbers.items()}
-    model = model_of(nodes, tensors | {"shape": np.array([-1, 1, 5, 4], np.int64)}, ("n", 20))
-    model.graph.output[0].type.tensor_type.elem_type = to
-    ends = np.array([-np.inf, np.inf, -100, 100, -1, 1, 0, -0.0], np.float32)
-    drawn = np.random.default_rng(0).normal(size=40 * 20 - len(ends)).astype(np.float32) * 3
-    return model, np.concatenate([ends, drawn]).reshape(40, 20)
 
 
 def steps_of(model: onnx.ModelProto) -> list[str]:

@@ -9,36 +9,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from export.surgery import Array
-from export.test_passes import f32, model_of, run
+from export.small_graphs import TRANSPOSED, Case, chain, counts, f32, model_of, run, transposed
 from gan_export.passes.transposed import FORMS, Transposed, layers, rewrite, to_convs
 from gan_export.passes.transposed.rewrite import fitting
 
 rng = np.random.default_rng(7)
-TRANSPOSED = "ConvTranspose"
-
-Case = tuple[onnx.ModelProto, Array]
-
-
-def transposed(
-    c_in: int,
-    c_out: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: int,
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-    extra: tuple[int, int] = (0, 0),
-    groups: int = 1,
-    bias: bool = True,
-    batch: int = 3,
-) -> Case:
-    """A graph of one ConvTranspose, x → y, and an input for it."""
-    tensors = {"w": f32(c_in, c_out // groups, *kernel)} | ({"b": f32(c_out)} if bias else {})
-    node = helper.make_node(
-        TRANSPOSED, ["x", "w", *["b"] * bias], ["y"],
-        kernel_shape=kernel, strides=[stride, stride], pads=pads, output_padding=extra, group=groups,
-    )  # fmt: skip
-    return model_of([node], tensors, ("n", c_in, *size)), f32(batch, c_in, *size)
 
 
 def random_case() -> Case:
@@ -81,11 +56,6 @@ def one_pixel_case() -> Case:
             return model, x
 
 
-def counts(model: onnx.ModelProto) -> dict[str, int]:
-    kinds = [node.op_type for node in model.graph.node]
-    return {kind: kinds.count(kind) for kind in kinds}
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_exact_on_random_shapes(form: str) -> None:
     for model, x in cases_of(form, 40):
@@ -119,30 +89,6 @@ def test_chains_hand_their_values_on(forms: tuple[str, ...], activation: str) ->
     changed = rewrite(model, lambda _layer: next(names))
     np.testing.assert_allclose(run(changed, x)[0], run(model, x)[0], rtol=1e-4, atol=1e-4)
     assert counts(changed)[activation] >= 2
-
-
-def chain(activation: str) -> Case:
-    """1x1 → 4x4 → 8x8 → 16x16 with activations between: a small DCGAN."""
-    tensors, nodes, name = {}, [], "x"
-    for index, (c_in, c_out, stride, pad) in enumerate([(5, 8, 1, 0), (8, 6, 2, 1), (6, 3, 2, 1)]):
-        tensors |= {f"w{index}": f32(c_in, c_out, 4, 4), f"b{index}": f32(c_out)}
-        out = f"a{index}"
-        nodes.append(
-            helper.make_node(
-                TRANSPOSED,
-                [name, f"w{index}", f"b{index}"],
-                [out],
-                kernel_shape=[4, 4],
-                strides=[stride, stride],
-                pads=[pad] * 4,
-            )
-        )
-        name = out
-        if index < 2:
-            name = f"r{index}"
-            nodes.append(helper.make_node(activation, [out], [name]))
-    nodes[-1].output[0] = "y"
-    return model_of(nodes, tensors, ("n", 5, 1, 1)), f32(2, 5, 1, 1)
 
 
 def test_two_winograd_layers_interleave_nothing_between_them() -> None:
