@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gan_bench import options
-from gan_bench.asked import to_request, to_settings
-from gan_bench.compare import check_alike, compare_text
-from gan_bench.environment import busy_note, describe, hardware, load_average
-from gan_bench.reading import read_record
-from gan_bench.records import Settings, dumps
-from gan_bench.report import notes, render
-from gan_bench.rows import Request
-from gan_bench.stages import Bars
+from gan_bench.measuring import options
+from gan_bench.measuring.asked import to_request, to_settings
+from gan_bench.measuring.stages import Bars
+from gan_bench.records.compare import check_alike, compare_text
+from gan_bench.records.reading import read_record
+from gan_bench.records.record import Settings
+from gan_bench.records.report import notes, render
+from gan_bench.records.rows import Request
+from gan_bench.shared.environment import busy_note, describe, hardware, load_average
+from gan_bench.shared.output import dumps
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, JobError
@@ -84,7 +85,7 @@ def bench(
     inputs |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(model or [])}
     check_outputs(inputs, {"--json": target, "--plot": plot})
     if plot is not None:
-        from gan_bench.plot import check_plot
+        from gan_bench.records.plot import check_plot
 
         check_plot(plot)
     old = read_record(compare) if compare is not None else None
@@ -113,7 +114,7 @@ def bench(
 
 
 def _measure(request: Request, settings: Settings, old: Json | None, across: bool) -> Json:
-    from gan_bench.bench import measure
+    from gan_bench.measuring.bench import measure
 
     environment: Json = {}
 
@@ -148,7 +149,7 @@ def _show(made: Json, json: str | None, target: Path | None, plot: Path | None) 
     if target is not None:
         write_text(target, dumps(made))
     if plot is not None:
-        from gan_bench.plot import draw
+        from gan_bench.records.plot import draw
 
         draw(made, plot)
 

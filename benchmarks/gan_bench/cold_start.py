@@ -9,28 +9,26 @@ must be the same within 1 LSB, else there is nothing to compare.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from gan_bench import options
-from gan_bench.commands import (
+from gan_bench.processes.commands import (
     Command,
     Json,
     check_request,
     gan_gen,
-    hand_over,
     new_record,
     picture_difference,
+    script,
     take_turns,
 )
-from gan_bench.stats import Spread
+from gan_bench.shared import options
+from gan_bench.shared.output import hand_over
+from gan_bench.shared.stats import Spread
 from gan_serve import console
-
-TORCH_SCRIPT = Path(__file__).with_name("draw_with_torch.py")
 
 app = console.new_app("Time gan-gen and a bare torch script from process start to picture.")
 
@@ -62,10 +60,9 @@ def main_command(
 def commands(model: Path, ckpt: Path, n: int, folder: Path) -> tuple[Command, Command]:
     """(gan-gen, the torch script), each drawing seeds 0 … n - 1 to a picture of its own in `folder`."""
     ours, theirs = folder / "gan-gen.png", folder / "torch.png"
-    script = [sys.executable, "-P", str(TORCH_SCRIPT), str(ckpt), str(theirs), str(n)]
     return (
         Command("gan-gen", [*gan_gen(), "--model", str(model), "--n", str(n), "--out", str(ours)], ours),
-        Command("torch script", script, theirs),
+        Command("torch script", [*script("draw_with_torch.py"), str(ckpt), str(theirs), str(n)], theirs),
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,24 +20,23 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gan_bench import options
-from gan_bench.commands import (
+from gan_bench.processes.commands import (
     Command,
     Json,
     check_request,
     gan_gen,
-    hand_over,
     new_record,
     picture_difference,
+    script,
     take_turns,
 )
-from gan_bench.stats import spread
+from gan_bench.shared import options
+from gan_bench.shared.output import hand_over
+from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.errors import GanportError, JobError
 from gan_serve.outputs import check_writable
 
-MODEL_ALONE = Path(__file__).with_name("draw_only.py")
-TORCH_SCRIPT = Path(__file__).with_name("write_with_torch.py")
 FEWER = 10
 """gan-gen also draws N / 10, for its memory."""
 _COMPARED = 25
@@ -91,12 +89,11 @@ def commands(model: Path, ckpt: Path, n: int, folder: Path) -> list[Command]:
     """gan-gen, the model alone, gan-gen with fewer images, the torch script: the order of the record's keys."""
     ours, fewer, theirs = folder / "gan-gen", folder / "fewer", folder / "torch"
     draw = [*gan_gen(), "--model", str(model), "--out"]
-    python = [sys.executable, "-P"]
     return [
         Command("gan-gen", [*draw, f"{ours}/", "--n", str(n)], ours),
-        Command("model alone", [*python, str(MODEL_ALONE), str(model), str(n)], folder / "nothing"),
+        Command("model alone", [*script("draw_only.py"), str(model), str(n)], folder / "nothing"),
         Command(f"gan-gen --n {n // FEWER}", [*draw, f"{fewer}/", "--n", str(n // FEWER)], fewer),
-        Command("torch script", [*python, str(TORCH_SCRIPT), str(ckpt), str(theirs), str(n)], theirs),
+        Command("torch script", [*script("write_with_torch.py"), str(ckpt), str(theirs), str(n)], theirs),
     ]
 
 

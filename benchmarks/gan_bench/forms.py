@@ -17,10 +17,10 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
-from gan_bench import options
-from gan_bench.commands import hand_over
-from gan_bench.environment import busy_note, describe
-from gan_bench.stats import spread
+from gan_bench.shared import options
+from gan_bench.shared.environment import busy_note, describe
+from gan_bench.shared.output import hand_over
+from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.outputs import check_outputs

@@ -19,9 +19,10 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
-from gan_bench import options
-from gan_bench.commands import Command, gan_gen, hand_over, take_turns
-from gan_bench.environment import busy_note, describe
+from gan_bench.processes.commands import Command, gan_gen, take_turns
+from gan_bench.shared import options
+from gan_bench.shared.environment import busy_note, describe
+from gan_bench.shared.output import hand_over
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_serve.model_file import check_model_file, sha256_of

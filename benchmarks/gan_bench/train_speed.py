@@ -2,7 +2,7 @@
 
     python -m gan_bench.train_speed --data photos/ --json FILE
 
-Both train DCGAN at 64x64 RGB (the preset dcgan64, and `gan_bench.classic_loop`), each in its own process. They take
+Both train DCGAN at 64x64 RGB (the preset dcgan64, and `loops.classic_loop`), each in its own process. They take
 turns: one is stopped (SIGSTOP, its DataLoader's workers too) while the other runs a window, so that a machine that
 drifts drifts for both. A window's speed is that between the first and the last step that ended inside it. With --marks
 both also train to the same numbers of seconds, and what they have learnt by then is measured.
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from gan_bench.environment import busy_note, describe
-from gan_bench.records import dumps
-from gan_bench.stats import spread
-from gan_bench.taking_turns import Loop, quality_at, take_turns
+from gan_bench.loops.taking_turns import Loop, quality_at, take_turns
+from gan_bench.shared.environment import busy_note, describe
+from gan_bench.shared.output import dumps
+from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, MissingPackageError
@@ -132,7 +132,7 @@ def count_pictures(folder: Path, batch_size: int) -> int:
             f"--data {folder} is not a folder", hint="the classic loop decodes pictures: name their folder"
         )
     _require_torch()
-    from gan_bench.classic_loop import Pictures
+    from gan_bench.loops.classic_loop import Pictures
 
     count = len(Pictures(folder, 64))
     if count < 2 * batch_size:

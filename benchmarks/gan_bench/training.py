@@ -15,8 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gan_bench import environment
-from gan_bench.records import dumps
+from gan_bench.shared import environment
+from gan_bench.shared.output import dumps
 from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, MissingPackageError

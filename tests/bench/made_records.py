@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from gan_bench.parity import Parity
-from gan_bench.records import Measured, Result, Settings
-from gan_bench.roofline import Kind, Limit
-from gan_bench.rows import Row
-from gan_bench.work import Work
+from gan_bench.limits.roofline import Kind, Limit
+from gan_bench.limits.work import Work
+from gan_bench.records.parity import Parity
+from gan_bench.records.record import Measured, Result, Settings
+from gan_bench.records.rows import Row
 
 ENVIRONMENT: dict[str, Any] = {
     "date": "2030-01-02T03:04:05+00:00",

@@ -13,8 +13,8 @@ from PIL import Image
 
 from bench.running import run
 from gan_bench.cold_start import app, compare, render
-from gan_bench.commands import Command, picture_difference, run_once, take_turns
-from gan_bench.memory import peak_rss_bytes
+from gan_bench.processes.commands import Command, picture_difference, run_once, take_turns
+from gan_bench.shared.memory import peak_rss_bytes
 from gan_serve.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.running import run
-from gan_bench import cold_start, commands, end_to_end
+from gan_bench import cold_start, end_to_end
+from gan_bench.processes import commands
 
 TOOLS = {"cold_start": cold_start.app, "end_to_end": end_to_end.app}
 GIVEN = ("--model", "g.onnx", "--ckpt", "g.pt")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bench.made_records import limit, made_of, result
-from gan_bench.compare import check_alike, compare_text
-from gan_bench.reading import read_record
-from gan_bench.records import dumps
-from gan_bench.report import render
+from gan_bench.records.compare import check_alike, compare_text
+from gan_bench.records.reading import read_record
+from gan_bench.records.report import render
+from gan_bench.shared.output import dumps
 from gan_serve.errors import GanportError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from bench.running import run
-from gan_bench import commands
-from gan_bench.commands import Command
 from gan_bench.end_to_end import app, compare, folder_difference, plain_writes_s, render
+from gan_bench.processes import commands
+from gan_bench.processes.commands import Command
 from gan_serve.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench import environment, memory
+from gan_bench.shared import environment, memory
 
 
 def test_block() -> None:

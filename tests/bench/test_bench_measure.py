@@ -11,11 +11,11 @@ import pytest
 
 from bench import processes
 from bench.processes import needs_proc
-from gan_bench.bench import measure
-from gan_bench.process import WorkerError, WorkerProcess
-from gan_bench.records import Result, Settings
-from gan_bench.rows import Request
-from gan_bench.stages import Stages
+from gan_bench.measuring.bench import measure
+from gan_bench.measuring.process import WorkerError, WorkerProcess
+from gan_bench.measuring.stages import Stages
+from gan_bench.records.record import Result, Settings
+from gan_bench.records.rows import Request
 from gan_serve.errors import GanportError, JobError
 
 pytestmark = needs_proc
@@ -28,7 +28,7 @@ SABOTAGE = '''
 """A worker whose provider's name says how it fails."""
 import os, signal, sys, time
 import numpy as np
-from gan_bench import worker
+from gan_bench.measuring import worker
 
 class Sabotaged(worker.Worker):
     def open(self, runtime, path, provider, threads, **more):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from bench.running import run
-from gan_bench import own, scaling
-from gan_bench.own_models import CONTRAST, MODELS, lively, write_model
-from gan_bench.own_plan import ALL, PRECISIONS, Step, plan
-from gan_bench.own_plan import MODELS as PLANNED
+from gan_bench import scaling
+from gan_bench.own import command as own
+from gan_bench.own.models import CONTRAST, MODELS, lively, write_model
+from gan_bench.own.plan import ALL, PRECISIONS, Step, plan
+from gan_bench.own.plan import MODELS as PLANNED
 from gan_export.source import from_spec
 from gan_serve.errors import GanportError
 from gan_trainer.checkpoint import load_generator

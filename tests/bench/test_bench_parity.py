@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gan_bench.parity import REFERENCE_SEEDS, Parity, compare, compare_floats, seed_batches, verdict
+from gan_bench.records.parity import REFERENCE_SEEDS, Parity, compare, compare_floats, seed_batches, verdict
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 7, 8, 9, 25, 64])

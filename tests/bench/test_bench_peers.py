@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from gan_bench.bench import measure
+from gan_bench.measuring.bench import measure
 from gan_bench.peers import PEERS, missing_peers, parse_peers
 from gan_bench.peers.checkpoint import unpack
-from gan_bench.records import Settings
-from gan_bench.rows import Request
+from gan_bench.records.record import Settings
+from gan_bench.records.rows import Request
 from gan_export.export import export_onnx
 from gan_export.source import from_spec
 from gan_serve.errors import GanportError, MissingPackageError

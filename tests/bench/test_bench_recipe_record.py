@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gan_bench import recipe_record
-from gan_bench.recipe_table import tables
+from gan_bench.recipes import record as recipe_record
+from gan_bench.recipes.table import tables
 from gan_serve.errors import GanportError
 
 Json = dict[str, Any]

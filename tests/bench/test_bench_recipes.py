@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench import recipe_record, recipes
-from gan_bench.recipe_variants import parse_data, parse_variant
+from gan_bench.recipes import command as recipes
+from gan_bench.recipes import record as recipe_record
+from gan_bench.recipes.variants import parse_data, parse_variant
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.evaluation import sliced
@@ -153,8 +154,8 @@ def test_a_record_grows_and_is_gone_on_with(
     assert by_name[f"wgan-gp{TINY}"] < by_name[good], "five steps of D for one of G"
     assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
     # Again: the newer pass takes the older one's place.
-    monkeypatch.setattr("gan_bench.recipe_speed.Loop", _Fake)
-    monkeypatch.setattr("gan_bench.recipe_speed.take_turns", lambda *_: None)
+    monkeypatch.setattr("gan_bench.recipes.speed.Loop", _Fake)
+    monkeypatch.setattr("gan_bench.recipes.speed.take_turns", lambda *_: None)
     assert run(monkeypatch, *timing, "--data", "digits", "--json", file) == 0
     [speed] = json.loads(file.read_text())["speeds"]
     assert [row["images_per_s"] for row in speed["rows"]] == [1.0, 1.0, 1.0]

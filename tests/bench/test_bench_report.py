@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from bench.made_records import limit, made_of, result
-from gan_bench import plot
-from gan_bench.parity import Parity
-from gan_bench.records import Result, dumps
-from gan_bench.report import NAME_WIDTH, notes, number, render
-from gan_bench.rows import Row
+from gan_bench.records import plot
+from gan_bench.records.parity import Parity
+from gan_bench.records.record import Result
+from gan_bench.records.report import NAME_WIDTH, notes, number, render
+from gan_bench.records.rows import Row
+from gan_bench.shared.output import dumps
 from gan_serve.errors import GanportError, MissingPackageError
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with matplotlib")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gan_bench.schedule import Track, interleave
+from gan_bench.measuring.schedule import Track, interleave
 
 
 def run(rates: dict[str, Callable[[int], float | None]], rounds: int) -> tuple[list[tuple[int, str]], list[Track[str]]]:

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from export.tiny import lively_generator, spec_of
-from gan_bench import ship, ship_card, ship_variants
-from gan_bench.training_command import training_command
+from gan_bench.shared.training_command import training_command
+from gan_bench.ship import card as ship_card
+from gan_bench.ship import command as ship
+from gan_bench.ship import variants as ship_variants
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_serve.images import to_pixels

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from gan_bench.stats import Spread, percentile, spread, stable
+from gan_bench.shared.stats import Spread, percentile, spread, stable
 
 
 def test_spread_discards_nothing() -> None:

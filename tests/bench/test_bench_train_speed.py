@@ -17,8 +17,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bench.processes import children, needs_proc
-from gan_bench import classic_loop, train_speed, train_speed_worker
-from gan_bench.taking_turns import Loop, quality_at, take_turns
+from gan_bench import train_speed
+from gan_bench.loops import classic_loop
+from gan_bench.loops import worker as train_speed_worker
+from gan_bench.loops.taking_turns import Loop, quality_at, take_turns
 from gan_serve.errors import GanportError, JobError
 from gan_trainer.build import build
 from gan_trainer.evaluation import sliced
@@ -109,7 +111,7 @@ def test_a_loop_that_dies_is_an_error_with_its_last_words() -> None:
 
 
 def test_a_loop_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_bench.taking_turns.SILENCE_S", 0.05)
+    monkeypatch.setattr("gan_bench.loops.taking_turns.SILENCE_S", 0.05)
     mute = Loop("classic", {}, "unused", [sys.executable, "-c", "import time; time.sleep(60)"])
     with mute, pytest.raises(JobError, match="has said nothing for"):
         mute.start()
@@ -235,7 +237,7 @@ def test_images_count_where_g_is_updated() -> None:
 
 
 def test_a_loop_may_be_of_another_kind_than_its_name() -> None:
-    """`gan_bench.recipe_speed` names loops after recipes."""
+    """`gan_bench.recipes.speed` names loops after recipes."""
     told = "import json, sys; print(json.dumps({'ready': 0, **json.loads(sys.argv[1])}), flush=True); sys.stdin.read()"
     ticks = "import json, time\nwhile True: print(json.dumps({'at': 0, 'images': 0}), flush=True); time.sleep(0.01)"
     for asked, kind in (({"loop": "steps"}, "steps"), ({}, "default:lr_d=1")):

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.made_records import WORK, limit
 from bench.tiny_models import SIDE, Z_DIM
-from gan_bench.machine import Machine
-from gan_bench.product import FLOAT, FLOAT16, product_model
-from gan_bench.roofline import Kind, kind_of, kinds_of, limit_of
-from gan_bench.work import Work, work_of, work_of_graph, work_of_spec
+from gan_bench.limits.machine import Machine
+from gan_bench.limits.product import FLOAT, FLOAT16, product_model
+from gan_bench.limits.roofline import Kind, kind_of, kinds_of, limit_of
+from gan_bench.limits.work import Work, work_of, work_of_graph, work_of_spec
 from gan_serve.providers import import_onnxruntime
 from gan_trainer import layers as L
 from gan_trainer.build import build
@@ -97,8 +97,8 @@ def test_the_handwritten_product_is_a_model(element: int) -> None:
 
 @pytest.mark.parametrize("use_torch", [False, True])
 def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_torch: bool) -> None:
-    monkeypatch.setattr("gan_bench.machine.SIZES", {"cpu": (64,)})
-    monkeypatch.setattr("gan_bench.machine.TRIAL_S", 0.01)
+    monkeypatch.setattr("gan_bench.limits.machine.SIZES", {"cpu": (64,)})
+    monkeypatch.setattr("gan_bench.limits.machine.TRIAL_S", 0.01)
     machine = Machine("cpu", "fp32", 2, 100, use_torch)
     product, copy = machine.window(0.03)
     assert product > 0.01
@@ -109,7 +109,7 @@ def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_
 
 
 def test_a_machine_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_bench.machine.SIZES", {"cuda": (64,)})
+    monkeypatch.setattr("gan_bench.limits.machine.SIZES", {"cuda": (64,)})
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(RuntimeError, match="nothing here multiplies fp16 matrices on cuda"):

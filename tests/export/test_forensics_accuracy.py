@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from export import forensics_nets as nets
-from gan_bench import forensics_accuracy as accuracy
-from gan_bench import random_generators
-from gan_bench.forensics_scoring import score, strides, structure, units
-from gan_bench.random_generators import KINDS, random_generator, random_spec
+from gan_bench.forensics_accuracy import command as accuracy
+from gan_bench.forensics_accuracy import random_generators
+from gan_bench.forensics_accuracy.random_generators import KINDS, random_generator, random_spec
+from gan_bench.forensics_accuracy.scoring import score, strides, structure, units
 from gan_export.draft import Draft
 from gan_export.understanding import with_value
 from gan_trainer.build import build

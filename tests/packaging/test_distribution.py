@@ -44,6 +44,14 @@ def test_wheel_carries_no_data_it_should_not(wheel: Path) -> None:
         assert f"{package}/py.typed" in names
 
 
+def test_wheel_carries_every_module(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folders = [ROOT / name for name in ("trainer", "export", "serve_cli", "benchmarks")]
+    modules = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.py")}
+    assert "gan_bench/recipes/__main__.py" in modules
+    assert modules <= names
+
+
 def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
     from gan_serve.default_model import DEFAULT_MODEL, MAX_BYTES
 

@@ -1,0 +1,1 @@
+"""How often `gan_export.forensics` finds what it cannot see, on random generators."""

@@ -1,0 +1,1 @@
+"""The project's own models, and the records of them."""

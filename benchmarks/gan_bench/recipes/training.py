@@ -1,0 +1,133 @@
+"""The rows of `gan_bench.recipes`: recipes trained on equal budgets, and what they draw measured."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_bench.recipes import record as recipe_record
+from gan_bench.recipes.speed import check_images
+from gan_bench.recipes.variants import Data, Variant
+from gan_bench.shared.environment import without_folders
+from gan_serve import console
+from gan_serve.errors import GanportError, JobError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Trains and measures row by row, and adds each to the record in `file`. `environment` is this command's."""
+
+    file: Path
+    environment: Json
+    steps: int
+    n: int | None
+    features: str
+    device: str
+    root: Path | None
+    runs: Path
+    retry: bool
+
+    def run(self, data: Data, variants: list[Variant], seeds: list[int]) -> None:
+        """The rows of one data set that the record lacks, one seed after the other."""
+        planned = [(variant, seed) for seed in seeds for variant in variants]
+        if all(self._held(data, *one) for one in planned):
+            console.note(f"{data.text}: nothing left to do")
+            return
+        from gan_trainer.evaluation import Evaluator
+
+        # All train on the same images, which the data decide: a preset for RGB takes grey ones as they are.
+        rows = recipe_record.read_or_empty(self.file)["rows"]
+        evaluator = Evaluator(check_images(rows, data, self.root), self.features, n=self.n, device=self.device)
+        _check_features(rows, data, evaluator.info)
+        for variant, seed in planned:
+            if self._held(data, variant, seed):
+                continue
+            console.note(f"{data.text}: {variant.text}, seed {seed}")
+            row = self._key(data, variant, seed) | self._row(data, variant, seed, evaluator)
+            recipe_record.add(self.file, "rows", row, self.environment)
+
+    def _key(self, data: Data, variant: Variant, seed: int) -> Json:
+        return {"data": data.text, "variant": variant.text, "budget_steps": self.steps, "seed": seed}
+
+    def _held(self, data: Data, variant: Variant, seed: int) -> bool:
+        """Whether the record has the row. Raises `GanportError` when it has the name for another recipe."""
+        record = recipe_record.read_or_empty(self.file)
+        key = self._key(data, variant, seed)
+        recipe_record.check_recipes([*record["rows"], key | {"recipe": variant.recipe.to_json()}])
+        found = recipe_record.find(record, key)
+        return found is not None and not (self.retry and found["status"] == "failed")
+
+    def _row(self, data: Data, variant: Variant, seed: int, evaluator: Any) -> Json:
+        import torch
+
+        from gan_trainer.checkpoint import load_generator
+        from gan_trainer.config import Limit
+        from gan_trainer.progress import Progress
+        from gan_trainer.request import Request
+        from gan_trainer.session import train
+
+        dataset = evaluator.dataset
+
+        class Fixed(Request):
+            """A request for a recipe as it is."""
+
+            def recipe(self) -> Any:
+                return variant.recipe.override(size=dataset.size, channels=dataset.channels)
+
+        steps = variant.steps(self.steps)
+        common = {"recipe": variant.recipe.to_json(), "steps": steps, "threads": torch.get_num_threads()}
+        out = Path(tempfile.mkdtemp(prefix=f"{variant.recipe.name}-", dir=_made(self.runs)))
+        limit = Limit("steps", steps)
+        request = Fixed(data=data.name, seed=seed, limit=limit, out=out, root=self.root, device=self.device)
+        try:
+            run, outcome = train(request, Progress())
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            checkpoint = load_generator(run.generator)
+            evaluation = evaluator.evaluate(checkpoint)
+        except (GanportError, JobError) as error:
+            console.note(f"failed: {error}")
+            return common | {"status": "failed", "error": without_folders(str(error))}
+        log = run.read_log()
+        return common | {
+            "status": "ok",
+            "recipe": checkpoint.training["recipe"],
+            "generator_parameters": checkpoint.spec.parameters,
+            "images_per_s": statistics.median(line["images_per_s"] for line in log),
+            "minutes": round(outcome.minutes, 3),
+            "device": checkpoint.training["device"],
+            "noticed": sorted({key for line in log for key in line.get("noticed", ())}),
+            "distance": round(evaluation.metrics.distance, 4),
+            "floor": round(evaluation.floor.distance, 4),
+            "features": f"{evaluation.features.id} {evaluation.features.hash}",
+            "evaluation": evaluation.to_json(),
+        }
+
+
+def _check_features(rows: list[Json], data: Data, info: Any) -> None:
+    """Raises `GanportError` when the same kind of features comes from another network than the rows' of `data`.
+
+    Before the hours of training: their distances could stand in no table with these.
+    """
+    for row in rows:
+        if row["data"] == data.text and row["status"] == "ok":
+            kind, digest = row["features"].split(" ")
+            if kind == info.id and digest != info.hash:
+                raise GanportError(
+                    f"the record measures {data.text} by {row['features']}, here it is {info.id} {info.hash}: no "
+                    "distances to compare",
+                    hint="set GANPORT_CACHE to the folder that keeps that network, or begin another record",
+                )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GanportError(f"cannot make the folder {folder}: {error.strerror}", hint="name another --runs") from error
+    return folder

@@ -1,0 +1,96 @@
+"""What `gan_bench.recipes` compares, from its command line: data sets, and presets with changes. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gan_bench.shared.environment import without_folder
+from gan_serve.errors import GanportError
+from gan_trainer.networks import SIZES
+from gan_trainer.presets import preset
+from gan_trainer.recipes import Recipe
+
+BUDGET_BATCH = 64
+"""`--steps` counts updates of G on batches of this many images; a recipe with other batches takes other steps."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: a name or a folder, at a size (None: its own).
+
+    `text` is what was typed, and the name in the record: there, of an absolute path, only the last part.
+    """
+
+    text: str
+    name: str
+    size: int | None
+
+
+def parse_data(text: str) -> Data:
+    """`digits`, `fashion-mnist@32`, `folder:PATH@64`. Raises `GanportError` for a size that does not exist."""
+    name, at, size = text.rpartition("@")
+    if not at:
+        name, size = text, ""
+    if at and not (size.isascii() and size.isdigit() and int(size) in SIZES):
+        raise GanportError(
+            f"--data {text}: after @ comes a size, got {size!r}", hint=f"sizes: {', '.join(map(str, SIZES))}"
+        )
+    name = name.removeprefix("folder:")
+    if not name:
+        raise GanportError(f"--data {text!r} names no data", hint="digits, fashion-mnist@32, folder:PATH@64")
+    return Data(without_folder(text), name, int(size) if at else None)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A preset with some of its fields changed. `text` is what was typed."""
+
+    text: str
+    recipe: Recipe
+
+    def steps(self, budget: int) -> int:
+        """Its steps for as many images drawn in updates of G as `budget` updates of `BUDGET_BATCH` draw."""
+        return math.ceil(budget * BUDGET_BATCH / self.recipe.batch_size) * self.recipe.n_critic
+
+
+def parse_variant(text: str) -> Variant:
+    """`r3gan`, `default:augment=auto`, `default:width=48:lr_d=4e-4`: fields of `gan_trainer.recipes.Recipe`.
+
+    Values are JSON, or text where they are not. Raises `GanportError` for an unknown preset, field or value.
+    """
+    name, *changes = text.split(":")
+    recipe = preset(name)
+    values: dict[str, Any] = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals or field not in _FIELDS:
+            raise GanportError(
+                f"--preset {text}: expected field=value, got {change!r}", hint=f"fields: {', '.join(_FIELDS)}"
+            )
+        values[field] = _value(text, field, value)
+    return Variant(text, dataclasses.replace(recipe, **values))
+
+
+_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if field.name not in ("name", "size", "channels", "epochs", "steps")
+)
+
+
+def _value(text: str, field: str, value: str) -> Any:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    parsed = tuple(parsed) if isinstance(parsed, list) else parsed
+    usual = getattr(Recipe(name=""), field)
+    number = isinstance(usual, float) or field == "ema_beta"
+    fits = type(parsed) is type(usual) or (number and type(parsed) in (int, float, type(None)))
+    if not fits:
+        raise GanportError(f"--preset {text}: {field} must be like {usual!r}, got {value!r}", hint="values are JSON")
+    return parsed

@@ -1,0 +1,1 @@
+"""What the record of any benchmark needs: the environment, the arithmetic of windows, memory, JSON."""
