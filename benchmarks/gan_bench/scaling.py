@@ -25,8 +25,9 @@ from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.output import hand_over
 from gan_serve import console
 from gan_serve.errors import GanportError
-from gan_serve.model_file import check_model_file, sha256_of
+from gan_serve.model_file import sha256_of
 from gan_serve.outputs import check_outputs
+from gan_serve.runtimes import check_runnable
 
 Json = dict[str, Any]
 
@@ -53,7 +54,7 @@ def main_command(
     counts = parse_counts(n)
     if not 1 <= runs <= MAX_RUNS:
         raise GanportError(f"--runs takes 1 to {MAX_RUNS}, got {runs}")
-    check_model_file(model)
+    check_runnable(model)
     target = None if json in (None, "-") else Path(str(json))
     check_outputs({"--model": model}, {"--json": target})
     environment = describe(shlex.join(["python", "-m", "gan_bench.scaling", *sys.argv[1:]]))

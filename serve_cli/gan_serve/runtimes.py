@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.generator import Generator
-from gan_serve.model_file import check_model_file
+from gan_serve.model_file import check_model_file, read_head, refuse_what_is_not_onnx
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "ganport.runtimes"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".pkl", ".tar", ".safetensors", ".bin")
@@ -57,7 +61,32 @@ def load(
     return runtime(path, provider, threads)
 
 
+def check_runnable(path: str | os.PathLike[str]) -> Path:
+    """`path` as a file that a runtime here takes, by its suffix and, for .onnx, its first bytes. Loads nothing.
+
+    Raises `GanportError` for what `load` would refuse at that.
+    """
+    path = check_model_file(path)
+    if path.suffix.lower() == ".onnx":
+        refuse_what_is_not_onnx(path, read_head(path))
+    else:
+        _entry_point(path)
+    return path
+
+
 def _other_runtime(path: Path) -> Callable[[Path, str, int | None], Generator]:
+    entry = _entry_point(path)
+    try:
+        runtime: Callable[[Path, str, int | None], Generator] = entry.load()
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            error.name or "a package", "export", f"running {path.suffix.lower()} models"
+        ) from error
+    return runtime
+
+
+def _entry_point(path: Path) -> EntryPoint:
+    """Who runs a file that is no .onnx. Raises `GanportError` for a suffix that nothing here runs."""
     import importlib.metadata
 
     suffix = path.suffix.lower().removeprefix(".")
@@ -70,8 +99,4 @@ def _other_runtime(path: Path) -> Callable[[Path, str, int | None], Generator]:
                 hint=f"export it first: gan-export onnx --ckpt {path}",
             )
         raise GanportError(f"{path}: a model's name ends in {known}", hint="rename the file if it is one")
-    try:
-        runtime: Callable[[Path, str, int | None], Generator] = found[suffix].load()
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(error.name or "a package", "export", f"running .{suffix} models") from error
-    return runtime
+    return found[suffix]

@@ -11,11 +11,17 @@ from gan_bench import cold_start, end_to_end
 from gan_bench.processes import commands
 
 TOOLS = {"cold_start": cold_start.app, "end_to_end": end_to_end.app}
+HEADS = {"g.onnx": b"\x08", "g.pt": b"PK\x03\x04", "g.txt": b"x", "zip.onnx": b"PK\x03\x04", "empty.onnx": b""}
+"""Files by their first bytes, which is as far as a check goes."""
 GIVEN = ("--model", "g.onnx", "--ckpt", "g.pt")
 
 WRONG_FOR_BOTH = [
     (["--model", "absent.onnx"], "no model at absent.onnx"),
     (["--model", "."], "is a folder, expected a model file"),
+    (["--model", "g.pt"], "g.pt is a checkpoint by its name, expected .onnx, .ts"),
+    (["--model", "g.txt"], "g.txt: a model's name ends in .onnx, .ts"),
+    (["--model", "zip.onnx"], "zip.onnx is a zip archive (a PyTorch checkpoint?), expected an ONNX model"),
+    (["--model", "empty.onnx"], "empty.onnx is empty, expected an ONNX model"),
     (["--ckpt", "absent.pt"], "absent.pt does not exist"),
     (["--ckpt", "."], "is a folder, expected a checkpoint file"),
     (["--runs", "0"], "--runs takes 1 to 1000, got 0"),
@@ -40,14 +46,32 @@ WRONG = [
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("g.onnx", "g.pt"):
-        (tmp_path / name).write_bytes(b"x")
+    for name, head in HEADS.items():
+        (tmp_path / name).write_bytes(head)
+
+
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused is refused before a look at the machine, and before any command."""
+    for name in ("describe", "run_once"):
+        monkeypatch.setattr(commands, name, lambda *_: pytest.fail("something was started"))
 
 
 @pytest.mark.parametrize(("tool", "arguments", "message"), WRONG)
 def test_wrong_input(capsys: pytest.CaptureFixture[str], tool: str, arguments: list[str], message: str) -> None:
     assert run(TOOLS[tool], *GIVEN, *arguments) == 2
-    assert message in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_checkpoint_as_the_model_says_how_to_export_it(capsys: pytest.CaptureFixture[str], tool: str) -> None:
+    assert run(TOOLS[tool], "--model", "g.pt", "--ckpt", "g.pt") == 2
+    assert capsys.readouterr().err == (
+        "error: g.pt is a checkpoint by its name, expected .onnx, .ts\n"
+        "hint: export it first: gan-export onnx --ckpt g.pt\n"
+    )
 
 
 @pytest.mark.parametrize("tool", TOOLS)

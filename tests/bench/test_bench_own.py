@@ -169,6 +169,7 @@ def test_bad_counts(text: str) -> None:
         (["--n", "25"], "--n takes two numbers or more"),
         (["--runs", "0"], "--runs takes 1 to 1000, got 0"),
         (["--model", "nowhere.onnx"], "no model at nowhere.onnx"),
+        (["--model", __file__], "test_bench_own.py: a model's name ends in .onnx"),
         (["--json", "/proc/x.json"], "cannot write /proc/x.json"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 import gan_serve
 from gan_serve.errors import ContractError, GanportError
 from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtimes import check_runnable
 from serve import onnx_files
 from serve.onnx_files import load, ours
 
@@ -124,9 +125,20 @@ def test_graphs_that_onnxruntime_refuses(change: Change, message: str) -> None:
 def test_paths_that_are_no_models(tmp_path: Path, name: str, message: str, hint: str) -> None:
     if name.startswith("g"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(GanportError, match=re.escape(message)) as caught:
-        gan_serve.load(tmp_path / name)
-    assert hint in caught.value.hint
+    for look in (gan_serve.load, check_runnable):
+        with pytest.raises(GanportError, match=re.escape(message)) as caught:
+            look(tmp_path / name)
+        assert hint in caught.value.hint
+
+
+def test_a_file_is_runnable_by_its_suffix_and_its_first_bytes(tmp_path: Path) -> None:
+    """Which is no more than was looked at: the rest of these is missing."""
+    for name, head in (("g.onnx", b"\x08"), ("g.ONNX", b"\x08\x00"), ("g.ts", b"PK"), ("g.TS", b"")):
+        (tmp_path / name).write_bytes(head)
+        assert check_runnable(tmp_path / name) == tmp_path / name
+    (tmp_path / "g.onnx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ContractError, match="is a zip archive"):
+        check_runnable(tmp_path / "g.onnx")
 
 
 def test_a_device_is_no_model() -> None:

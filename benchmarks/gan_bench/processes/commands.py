@@ -25,8 +25,9 @@ from gan_bench.shared.memory import maxrss_bytes
 from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.errors import GanportError, JobError, MissingPackageError
-from gan_serve.model_file import check_model_file, sha256_of
+from gan_serve.model_file import sha256_of
 from gan_serve.outputs import check_outputs
+from gan_serve.runtimes import check_runnable
 
 Json = dict[str, Any]
 
@@ -69,7 +70,7 @@ def check_request(model: Path, ckpt: Path, json: str | None, numbers: Mapping[st
     for name, (value, most) in numbers.items():
         if not 1 <= value <= most:
             raise GanportError(f"{name} takes 1 to {most}, got {value}")
-    check_model_file(model)
+    check_runnable(model)
     check_checkpoint(ckpt)
     target = None if json in (None, "-") else Path(str(json))
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--json": target})
