@@ -249,7 +249,7 @@ def test_a_model_without_a_reference_is_a_failed_job(make_model: Callable[..., P
 
 
 def test_an_answer_that_is_not_json() -> None:
-    script = "import sys; sys.stdin.readline(); print('hello'); sys.stdin.readline()"
+    script = "import sys; sys.stdin.readline(); print('hello', flush=True); sys.stdin.readline()"
     with (
         WorkerProcess([sys.executable, "-c", script]) as worker,
         pytest.raises(WorkerError, match="something that is not JSON"),
