@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.running import run
-from gan_bench.cold_start import app, compare, render
+from bench.running import run_alone
+from gan_bench.cold_start import compare, render
 from gan_bench.processes.commands import Command, picture_difference, run_once, take_turns
 from gan_bench.shared.memory import peak_rss_bytes
 from gan_serve.errors import JobError
@@ -107,13 +107,10 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_torch
-def test_both_real_commands_draw_the_same_picture(
-    tmp_path: Path, checkpoint: Path, exported: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model, target = exported, tmp_path / "cold.json"
-    options = ("--model", str(model), "--ckpt", str(checkpoint), "--runs", "1", "--n", "7")
-    assert run(app, *options, "--json", str(target)) == 0
-    assert "gan-gen" in capsys.readouterr().out
+def test_both_real_commands_draw_the_same_picture(tmp_path: Path, checkpoint: Path, exported: Path) -> None:
+    target = tmp_path / "cold.json"
+    options = ("--model", exported, "--ckpt", checkpoint, "--runs", 1, "--n", 7)
+    assert "gan-gen" in run_alone("cold_start", *options, "--json", target)
     made = json.loads(target.read_text())
     assert made["tool"] == "gan_bench.cold_start"
     assert made["pixels_max_lsb"] <= 1

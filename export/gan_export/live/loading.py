@@ -132,6 +132,8 @@ def _told(error: BaseException, path: Path | None, doing: str) -> GanportError:
         return GanportError(
             f"{doing}: {place}{type(error).__name__}: {error.msg}", hint="it must be Python 3.11 or newer"
         )
+    if isinstance(error, ValueError) and "null bytes" in text:  # a SyntaxError since Python 3.11.4
+        return GanportError(f"{doing}: {text}", hint="it must be Python 3.11 or newer")
     place = _place(error, path)
     if isinstance(error, SystemExit):
         return GanportError(
