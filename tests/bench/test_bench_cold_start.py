@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +98,20 @@ def test_medians_and_shares(tmp_path: Path) -> None:
     shown = render(made | {"images": 25}).splitlines()
     assert shown[2].split() == ["gan-gen", "0.50", "0.40–9.00", "0"]
     assert shown[4].split() == ["share", "0.100", "0.111"]
+
+
+def test_peak_is_of_the_child_whatever_started_the_parent(tmp_path: Path) -> None:
+    """What a process held before it became this program counts as its own in getrusage, not in /proc."""
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from gan_bench.processes.commands import Command, run_once
+        command = Command("big", [sys.executable, "-c", "bytearray(100 * 2**20)"], Path({str(tmp_path)!r}, "b"))
+        print(run_once(command)[1])
+    """
+    large = f"import os, sys; bytearray(400 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {code!r}])"
+    done = subprocess.run((sys.executable, "-c", large), capture_output=True, text=True, check=False, timeout=60)
+    assert 100 * 2**20 < int(done.stdout) < 300 * 2**20, done.stderr
 
 
 def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ def test_schema_1_is_brought_forward_whole(tmp_path: Path) -> None:
     assert again["environments"][1] == OTHER
 
 
-def test_the_record_in_the_repository_reads() -> None:
-    file = Path(__file__).parents[2] / "benchmarks" / "results" / "recipes.json"
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "emoji"])
+def test_the_records_in_the_repository_read(name: str) -> None:
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / f"recipes-{name}.json"
     assert "| `default` |" in tables(recipe_record.join([(file, recipe_record.read(file))]))
 
 

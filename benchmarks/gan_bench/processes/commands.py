@@ -21,7 +21,7 @@ from typing import Any
 
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.inputs import check_checkpoint
-from gan_bench.shared.memory import maxrss_bytes
+from gan_bench.shared.memory import maxrss_bytes, peak_rss_bytes
 from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.errors import GanportError, JobError, MissingPackageError
@@ -121,8 +121,6 @@ def run_once(command: Command) -> tuple[float, int | None]:
     The memory is None when it is no more than this process's own, which the kernel counts into every child's. Raises
     `JobError` when the command fails.
     """
-    import resource
-
     if command.out.is_dir():
         shutil.rmtree(command.out)
     with tempfile.TemporaryFile() as output:
@@ -144,9 +142,8 @@ def run_once(command: Command) -> tuple[float, int | None]:
                 f"{command.name} ended with exit code {process.returncode}: {said}",
                 hint=f"run it alone: {shlex.join(command.arguments)}",
             )
-    own = maxrss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     peak = maxrss_bytes(usage.ru_maxrss)
-    return wall_s, peak if peak > own else None
+    return wall_s, peak if peak > (peak_rss_bytes() or 0) else None
 
 
 def picture_difference(ours: Path, theirs: Path) -> int:
