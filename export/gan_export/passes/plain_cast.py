@@ -6,7 +6,6 @@ tanh or a sigmoid needs no clip. For a small network the two are a few hundredth
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
 from gan_export.passes.graph import GraphView, copy_of, has_subgraphs
@@ -16,7 +15,6 @@ RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
 MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "DepthToSpace", "Identity"})
 ROUNDING = 0.25
 """How far rounding may move a value on the scale of pixels; the real amount is a thousandth of that."""
-DEEPEST = 32
 
 Range = tuple[float, float]
 
@@ -63,27 +61,21 @@ def _within_uint8(view: GraphView, clip: onnx.NodeProto) -> bool:
 
 def _range(view: GraphView, name: str) -> Range | None:
     """What values of `name` reach, where a bounded activation and sums and products with one number make them."""
-    steps: list[tuple[str, float]] = []
-    for _ in range(DEEPEST):
-        node = view.producer.get(name)
-        if node is None:
-            return None
-        if node.op_type in RANGES:
-            return _carried(RANGES[node.op_type], reversed_steps=steps)
+    factor, offset = 1.0, 0.0  # `name` is factor · what this has come back to + offset
+    while (node := view.producer.get(name)) is not None and node.op_type not in RANGES:
         if node.op_type not in MOVES:
             number = _scalar(view, node.input[1]) if node.op_type in ("Add", "Sub", "Mul") else None
             if number is None:
                 return None
-            steps.append((node.op_type, number))
+            if node.op_type == "Mul":
+                factor *= number
+            else:
+                offset += factor * (number if node.op_type == "Add" else -number)
         name = node.input[0]
-    return None
-
-
-def _carried(reached: Range, reversed_steps: list[tuple[str, float]]) -> Range:
-    ends = np.array(reached)
-    for op_type, number in reversed(reversed_steps):
-        ends = ends * number if op_type == "Mul" else ends + number if op_type == "Add" else ends - number
-    return float(ends.min()), float(ends.max())
+    if node is None:
+        return None
+    low, high = sorted(factor * end + offset for end in RANGES[node.op_type])
+    return low, high
 
 
 def _scalar(view: GraphView, name: str) -> float | None:
