@@ -68,7 +68,7 @@ class _Job:
         recipe = request.recipe()
         if request.out is not None:
             self._run_dir(request.out).check_free()
-        data = DEFAULT_DATA if request.data is None else request.data
+        data = self._begun_on()
         dataset = peers.in_turn(lambda: self._open(data, recipe))
         recipe = recipe.override(size=dataset.size, channels=dataset.channels)
         config = RunConfig(
@@ -143,10 +143,14 @@ class _Job:
     def _run_dir(self, path: Path) -> RunDir:
         return RunDir(path) if self.peers.leads else FollowedRun(path)
 
+    def _begun_on(self) -> str:
+        """The data of a run that begins."""
+        return DEFAULT_DATA if self.request.data is None else self.request.data
+
     def _newest_run(self) -> Path:
         """The run that the same command without --resume made last."""
         recipe = self.request.recipe()
-        dataset = self._open(DEFAULT_DATA if self.request.data is None else self.request.data, recipe)
+        dataset = self._open(self._begun_on(), recipe)
         return newest(RUNS / default_name(dataset.name, recipe.arch, dataset.size))
 
     def _open(self, data: str, recipe: Recipe) -> ImageDataset:
