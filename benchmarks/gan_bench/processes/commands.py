@@ -6,14 +6,13 @@ What `gan_bench.cold_start` and `gan_bench.end_to_end` share: gan-gen, whatever 
 from __future__ import annotations
 
 import importlib.metadata
-import os
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.inputs import check_checkpoint
-from gan_bench.shared.memory import maxrss_bytes, peak_rss_bytes
+from gan_bench.shared.memory import maxrss_bytes
 from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.errors import GanportError, JobError, MissingPackageError
@@ -62,8 +61,8 @@ class Command:
         }
 
 
-def check_request(model: Path, ckpt: Path, json: str | None, numbers: Mapping[str, tuple[int, int]]) -> Path | None:
-    """The record's file, or None. `numbers` are options with their value and the most it may be, from 1.
+def check_request(model: Path, ckpt: Path, record: str | None, numbers: Mapping[str, tuple[int, int]]) -> Path | None:
+    """The file of `record` (--json), or None. `numbers` are options with their value and the most it may be, from 1.
 
     Raises `GanportError` for what cannot be measured, or written afterwards.
     """
@@ -72,7 +71,7 @@ def check_request(model: Path, ckpt: Path, json: str | None, numbers: Mapping[st
             raise GanportError(f"{name} takes 1 to {most}, got {value}")
     check_runnable(model)
     check_checkpoint(ckpt)
-    target = None if json in (None, "-") else Path(str(json))
+    target = None if record in (None, "-") else Path(str(record))
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--json": target})
     _require_torch()
     return target
@@ -118,32 +117,31 @@ def take_turns(given: Sequence[Command], runs: int) -> None:
 def run_once(command: Command) -> tuple[float, int | None]:
     """Wall time in seconds and peak resident memory in bytes of one fresh process.
 
-    The memory is None when it is no more than this process's own, which the kernel counts into every child's. Raises
-    `JobError` when the command fails.
+    The memory is None where the system does not tell (Windows). Raises `JobError` when the command fails.
     """
     if command.out.is_dir():
         shutil.rmtree(command.out)
+    starter = [sys.executable, "-I", "-S", str(Path(__file__).with_name("start_one.py"))]
     with tempfile.TemporaryFile() as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(command.arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        wall_s = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        with subprocess.Popen(
+            [*starter, *command.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output
+        ) as process:
+            try:
+                told, _ = process.communicate()
+            except BaseException:
+                process.terminate()
+                raise
+        took: Json = json.loads(told or b"{}")
+        if exit_code := took.get("exit_code", process.returncode):
             output.seek(0)
             lines = output.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
             said = next((line for line in lines if line.startswith("error: ")), lines[-1])
             raise JobError(
-                f"{command.name} ended with exit code {process.returncode}: {said}",
+                f"{command.name} ended with exit code {exit_code}: {said}",
                 hint=f"run it alone: {shlex.join(command.arguments)}",
             )
-    peak = maxrss_bytes(usage.ru_maxrss)
-    return wall_s, peak if peak > (peak_rss_bytes() or 0) else None
+    peak = took["ru_maxrss"]
+    return took["wall_s"], None if peak is None else maxrss_bytes(peak)
 
 
 def picture_difference(ours: Path, theirs: Path) -> int:
@@ -170,8 +168,6 @@ def _require_torch() -> None:
     for package in ("torch", "torchvision"):
         if _version(package) is None:
             raise MissingPackageError(package, "train", "the torch script that gan-gen is compared with")
-    if not hasattr(os, "wait4"):
-        raise GanportError("the memory of a finished process is not to be had on this system (os.wait4)")
 
 
 def _version(package: str) -> str | None:
