@@ -164,6 +164,17 @@ def test_rows_of_samples_are_named_where_they_are_classes(report: Run, folder: P
     assert page.tags.count("script") == 2
 
 
+@pytest.mark.parametrize(("loss", "title"), [("hinge", "Probability of real"), ("wasserstein", "Output of D")])
+def test_a_probability_is_shown_only_where_there_is_one(report: Run, folder: Path, loss: str, title: str) -> None:
+    config = {**CONFIG, "recipe": {**CONFIG["recipe"], "loss": loss}}
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [line(step) | {"d_x": -37.5 if loss == "wasserstein" else 0.5} for step in (1, 2)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    report(folder)
+    text, _ = page_of(folder)
+    assert re.findall(r"<h3>((?:Probability|Output)[\w ]*)", text)[0].startswith(title)
+
+
 def test_evaluations_say_whether_they_are_of_this_generator(report: Run, folder: Path) -> None:
     def kept(name: str, sha256: str, metrics: Metrics) -> None:
         info = FeaturesInfo(name, "abcdef012345", 64, f"features of {EVIL}")

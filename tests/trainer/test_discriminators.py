@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from gan_trainer.build import build
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.losses import LOSSES, fake_loss, real_loss, score
 from gan_trainer.networks import ARCHITECTURES, SIZES, network_spec
+from gan_trainer.recipes import Loss
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -89,7 +92,6 @@ def test_losses_are_sigmoid_and_bce() -> None:
     for ours, tutorials in pairs:
         torch.testing.assert_close(ours, tutorials)
         torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, tutorials)))
-    torch.testing.assert_close(score(logits), logits.sigmoid().mean())
 
 
 def test_losses_stay_finite_and_steep_where_the_sigmoid_is_flat() -> None:
@@ -100,8 +102,19 @@ def test_losses_stay_finite_and_steep_where_the_sigmoid_is_flat() -> None:
     torch.testing.assert_close(gradient, torch.tensor([-0.5, 0.5]))
 
 
-def test_scores_carry_no_gradient() -> None:
-    assert not score(torch.zeros(3, requires_grad=True)).requires_grad
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_a_score_is_a_probability_where_the_loss_fixes_zero(loss: Loss) -> None:
+    logits = torch.linspace(-6, 9, 25)
+    moves = "wasserstein", "relativistic"
+    torch.testing.assert_close(score(logits, loss), (logits if loss in moves else logits.sigmoid()).mean())
+    gan = LOSSES[loss]
+    moved = gan.d_of(logits + 3, logits.flip(0) + 3).allclose(gan.d_of(logits, logits.flip(0)))
+    assert moved == (loss in moves)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "wasserstein"])
+def test_scores_carry_no_gradient(loss: Loss) -> None:
+    assert not score(torch.zeros(3, requires_grad=True), loss).requires_grad
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -21,6 +21,7 @@ from gan_trainer.build import build
 from gan_trainer.history import History
 from gan_trainer.networks import network_spec
 from gan_trainer.progress import Progress, clock, loss_line
+from gan_trainer.recipes import Loss
 from gan_trainer.stop import StopRequest
 
 
@@ -62,10 +63,11 @@ def test_drawing_leaves_the_generator_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3, 700])
-def test_loss_curves_of_any_length(steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["bce", "wasserstein"])
+def test_loss_curves_of_any_length(steps: int, loss: Loss, tmp_path: Path) -> None:
     history = History()
     history.extend(torch.rand(steps, 5))
-    pictures.plot_losses(history, tmp_path / "losses.png")
+    pictures.plot_losses(history, tmp_path / "losses.png", loss)
     with Image.open(tmp_path / "losses.png") as picture:
         colours = {colour[:3] for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
         assert picture.size == (900, 600)

@@ -56,7 +56,7 @@ class Gallery:
         began = time.monotonic()
         run, state = self.run_dir, self.state
         if state.step:
-            pictures.plot_losses(state.history, run.losses)
+            pictures.plot_losses(state.history, run.losses, self.recipe.loss)
         pictures.animate(run.sample_files(), run.progress)
         shown = np.sort(self.batches.order(0)[:64].numpy())
         classes = None

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_trainer.recipes import Loss
+from gan_trainer.recipes import UNSCALED, Loss
 
 Of = Callable[[Tensor], Tensor]
 
@@ -88,6 +88,9 @@ CHANCE: dict[Loss, float] = {"bce": 2 * math.log(2), "hinge": 2.0, "relativistic
 """D's loss (real + fake) when it cannot tell them apart, l = 0. The Wasserstein loss has no scale."""
 
 
-def score(logits: Tensor) -> Tensor:
-    """D(x) as the tutorials print it: the mean of the sigmoid, in [0, 1], without a gradient."""
-    return logits.detach().sigmoid().mean()
+def score(logits: Tensor, loss: Loss) -> Tensor:
+    """D(x) without a gradient: the mean of the sigmoid, in [0, 1], as the tutorials print it.
+
+    With a loss that is `UNSCALED` the mean of the output itself.
+    """
+    return (logits.detach() if loss in UNSCALED else logits.detach().sigmoid()).mean()

@@ -21,7 +21,7 @@ from gan_serve.images import encode_png, grid, to_pixels
 from gan_serve.latents import latents
 from gan_trainer.build import SpecGenerator
 from gan_trainer.history import History
-from gan_trainer.recipes import MAX_ROWS, Grid
+from gan_trainer.recipes import MAX_ROWS, UNSCALED, Grid, Loss
 
 U8 = npt.NDArray[np.uint8]
 
@@ -82,7 +82,7 @@ def save_samples(images_NCHW: Tensor, target: Path, cols: int, style: Grid) -> N
         save_image(images_NCHW, temporary, nrow=cols, normalize=True)
 
 
-def plot_losses(history: History, target: Path) -> None:
+def plot_losses(history: History, target: Path, loss: Loss) -> None:
     """Loss_D, Loss_G, D(x) and D(G(z)) over the steps: every step faint, a moving average bold."""
     from matplotlib.figure import Figure
 
@@ -102,7 +102,11 @@ def plot_losses(history: History, target: Path) -> None:
     upper.set_title("Generator and discriminator during training", loc="left")
     # BCE is never negative; the hinge loss of G is, once D takes fakes for real.
     upper.set(ylabel="loss", ylim=(min(0.0, float(values[:, :2].min())), None))
-    lower.set(xlabel="step", ylabel="probability of real", ylim=(0, 1))
+    lower.set(xlabel="step")
+    if loss in UNSCALED:
+        lower.set(ylabel="output of D")
+    else:
+        lower.set(ylabel="probability of real", ylim=(0, 1))
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)

@@ -22,6 +22,9 @@ DLoss = Literal["sum", "mean", "joined"]
 Init = Literal["dcgan", "torch", "he"]
 Grid = Literal["exact", "save_image"]
 
+UNSCALED = frozenset[Loss](("wasserstein", "relativistic"))
+"""Losses that see only differences of D's outputs: D(x) may drift by any constant, and its sigmoid says nothing."""
+
 MAX_ROWS = 20
 """A sample of a recipe with classes has a row for each, at most this many."""
 

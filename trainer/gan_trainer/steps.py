@@ -19,7 +19,7 @@ from gan_trainer.recipes import Recipe
 STATS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
 """What a step reports: the two losses (D's without its penalty), D(x) on reals, D(G(z)) in D's step and in G's. With D
 first, the second D(G(z)) sees D's update; with G first, both are the same number. A step that does not train G takes
-its loss and D(G(z)) from D's step."""
+its loss and D(G(z)) from D's step. What D(x) is, see `gan_trainer.losses.score`."""
 
 
 def train_step(
@@ -96,8 +96,8 @@ def d_step(
     return (
         loss.detach(),
         of.g_of(fake_logits, real_logits if of.paired else None),
-        score(real_logits),
-        score(fake_logits),
+        score(real_logits, recipe.loss),
+        score(fake_logits, recipe.loss),
     )
 
 
@@ -159,7 +159,7 @@ def g_step(
     finally:
         D.requires_grad_(True)
     opt_G.step()
-    return loss.detach(), score(logits)
+    return loss.detach(), score(logits, recipe.loss)
 
 
 def _seen(images_NCHW: Tensor, recipe: Recipe, u: Tensor | None, sight: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import gan_serve
 from gan_trainer.evaluation import table
 from gan_trainer.evaluation.results import Evaluation
-from gan_trainer.recipes import MAX_ROWS
+from gan_trainer.recipes import MAX_ROWS, UNSCALED
 from gan_trainer.report.charts import Curve, chart, legend
 from gan_trainer.report.gather import Picture, Run
 
@@ -117,10 +117,11 @@ def _image(picture: Picture, alt: str, more: str = "") -> str:
 
 def _curves(run: Run) -> str:
     known = {*(name for name, _ in (*LOSSES, *SCORES)), *PLACE, "images_per_s", "diversity"}
+    unscaled = run.config["recipe"].get("loss") in UNSCALED
     others = sorted({name for line in run.log for name, value in line.items() if _is_number(value)} - known)
     groups: list[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None]] = [
         ("Losses", LOSSES, None),
-        ("Probability of real, as D sees it", SCORES, (0.0, 1.0)),
+        ("Output of D", SCORES, None) if unscaled else ("Probability of real, as D sees it", SCORES, (0.0, 1.0)),
         ("Images per second", (("images_per_s", "images/s"),), None),
         ("Diversity of the samples", (("diversity", "share of the data's"),), None),
         *((name.replace("_", " "), ((name, name),), None) for name in others),
