@@ -114,6 +114,16 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
         return 1
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises `GanportError` for `--out "$UNSET"`: an empty path would be the current folder. Nothing takes one."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not argument or (option.startswith("--") and equals and not value):
+            named = option or before
+            what = f"{named} is empty, expected a value" if named.startswith("-") else "an argument is empty"
+            raise GanportError(what, hint="a variable of the shell that is not set?")
+
+
 def fail(message: str, hint: str = "") -> None:
     """Prints `error: …` and, where there is one, `hint: …`; each is one line."""
     note(f"error: {' '.join(message.split())}")
@@ -139,6 +149,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterab
 
 def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
     """Not through `command.main`, which has exit codes of its own for Ctrl-C and a closed pipe."""
+    _refuse_empty(arguments)
     command = typer.main.get_command(app)
     try:
         with command.make_context(name, arguments) as context:

@@ -39,8 +39,6 @@ def parse_target(out: str | None, model: Path, *, walk: bool = False) -> Target:
     """
     if out is None:
         out = model.stem + (".webp" if walk else ".png")
-    if not out:
-        raise GanportError("--out is empty, expected a file or a folder")
     if out == "-":
         if walk:
             raise GanportError("a walk cannot go to stdout, which takes one PNG", hint="--out walk.webp")

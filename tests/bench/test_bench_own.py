@@ -108,7 +108,8 @@ def test_a_dry_run_prints_the_commands(tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["--only", "dcgan-65"], "--only takes names out of mlp-28, dcgan-64"),
-        (["--only", ""], "got ''"),
+        (["--only", ""], "--only is empty, expected a value"),
+        (["--only", ","], "got ''"),
         (["--width", "0"], "--width takes 1 to 1024, got 0"),
         (["--also", "nowhere.pt"], "nowhere.pt is no file, expected a checkpoint"),
         (["--out", __file__], "is a file, expected a folder"),

@@ -96,7 +96,7 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
     [
         (["--batch", "0"], "--batch takes whole numbers from 1 to 65536, got '0'"),
         (["--batch", "a"], "got 'a'"),
-        (["--batch", ""], "got ''"),
+        (["--batch", ""], "--batch is empty, expected a value"),
         (["--batch", "1,,2"], "got ''"),
         (["--batch", "-8"], "got '-8'"),
         (["--batch", ",".join(map(str, range(1, 200)))], "199 rows asked for"),

@@ -143,8 +143,19 @@ def test_wrong_options(gen: Gen, tmp_path: Path, arguments: str, message: str) -
     assert files(tmp_path) == before
 
 
-def test_an_empty_out(gen: Gen) -> None:
-    assert gen("--model", "g.onnx", "--out", "")[2] == "error: --out is empty, expected a file or a folder\n"
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--model", "g.onnx", "--out", ""], "--out is empty, expected a value"),
+        (["--model", "g.onnx", "--out="], "--out is empty, expected a value"),
+        (["--model", ""], "--model is empty, expected a value"),
+        (["", "--model", "g.onnx"], "an argument is empty"),
+        (["g.onnx", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_argument(gen: Gen, arguments: list[str], what: str) -> None:
+    """An empty path is the current folder."""
+    assert gen(*arguments) == (2, "", f"error: {what}\nhint: a variable of the shell that is not set?\n")
 
 
 def test_the_exact_lines(gen: Gen) -> None:
