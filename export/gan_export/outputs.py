@@ -16,7 +16,8 @@ def resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Pat
     Raises `GanportError` for a name that does not end in `suffix`.
     """
     if out is None:
-        return ckpt.with_suffix(tag + suffix)
+        named = ckpt if ckpt.name else ckpt / "g"  # "." and "/": folders, refused where the checkpoint is read
+        return named.with_suffix(tag + suffix)
     if out.is_dir():
         raise GanportError(f"{out} is a folder, expected a file name", hint=f"--out {out / ckpt.stem}{suffix}")
     if out.suffix.lower() != suffix:

@@ -248,6 +248,8 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["onnx", "--ckpt", "{ckpt}", "--precision", "fp8"], "--precision must be one of fp32, fp16, int8, got 'fp8'"),
     (["onnx", "--ckpt", "{ckpt}", "--precision", "float16"], "hint: --precision fp16"),
     (["onnx", "--ckpt", "{ckpt}", "--precision", ""], "--precision is empty, expected a value"),
+    (["onnx", "--ckpt", "."], ". is a folder, expected a checkpoint file"),
+    (["torchscript", "--ckpt", "/"], "/ is a folder, expected a checkpoint file"),
     (["onnx", "--ckpt", ""], "--ckpt is empty, expected a value"),
     (["onnx", "--ckpt", "{ckpt}", "--precision"], "requires an argument"),
     (["onnx", "--ckpt", "{ckpt}", "--store", "int8"], "--store must be one of fp32, fp16, got 'int8'"),
