@@ -107,7 +107,7 @@ def test_table(evaluate: Run) -> None:
     lines = out.splitlines()
     assert lines[0] == "data, 28x28: 50 images of seeds 5 … 54 against 50 real ones"
     assert lines[1].startswith("features swd ")
-    assert lines[3].split() == ["model", "SWD↓", "28px↓"]
+    assert lines[3].split() == ["SWD↓", "28px↓"]
     assert [line.split("  ")[0] for line in lines[5:8]] == ["g.pt", "damaged.pt", "real images"]
     assert "features: swd" in err
 

@@ -1,12 +1,14 @@
-"""Evaluations as a table: a row for each model, the last for real images. One table holds one kind of features."""
+"""Evaluations as a table of models and, last, real images. One table holds one kind of features."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from gan_serve import console
 from gan_trainer.evaluation.results import Evaluation, Metrics
 
+WIDTH = 80
 RARE = 0.2
 """A class is called rare when it has less than this share of what it has in the data."""
 
@@ -18,20 +20,19 @@ def render(evaluations: Sequence[Evaluation]) -> str:
     forms = columns(first.metrics, labels)
     rows = [[name_of(each), *_cells(each.metrics, forms, labels)] for each in evaluations]
     rows.append(["real images", *_cells(first.floor, forms, labels)])
-    header = ("model", *(name for name, _ in forms))
     lines = [
         f"{first.data['name']}, {first.data['size']}x{first.data['size']}: {first.n:,} images of seeds {first.seed} … "
         f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
-        f"features {first.features.id} {first.features.hash}: {first.features.text}",
+        textwrap.fill(f"features {first.features.id} {first.features.hash}: {first.features.text}", WIDTH),
         "",
-        console.table(header, rows, right=range(1, len(header))),
+        _narrow([["", *(name for name, _ in forms)], *rows]),
     ]
     if first.n_floor != first.n:
-        lines += ["", f"The row of real images is of {first.n_floor:,} against {first.n_floor:,}: its distances are "
-                      "larger than of more images"]  # fmt: skip
-    for each in evaluations:
-        lines += _classes(each)
-    return "\n".join(lines)
+        text = (
+            f"The real images are {first.n_floor:,} against {first.n_floor:,}: their distances are larger than of more"
+        )
+        lines += ["", textwrap.fill(text, WIDTH)]
+    return "\n".join([*lines, *_classes(evaluations)])
 
 
 def name_of(evaluation: Evaluation) -> str:
@@ -69,13 +70,29 @@ def _cells(metrics: Metrics, forms: list[tuple[str, str]], labels: bool) -> list
     return ["" if value is None else format(value, form) for value, (_, form) in pairs]
 
 
-def _classes(evaluation: Evaluation) -> list[str]:
+def _narrow(rows: Sequence[Sequence[str]]) -> str:
+    """The table, its first row a header, or the same with rows and columns exchanged: the one that is less wide."""
+    shown = [
+        console.table(each[0], each[1:], right=range(1, len(each[0]))) for each in (rows, [*zip(*rows, strict=True)])
+    ]
+    return min(shown, key=lambda text: text.index("\n"))
+
+
+def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
     """What the classifier says of the classes: how many are right, or which are hardly drawn."""
-    names, metrics = evaluation.data["class_names"], evaluation.metrics
-    file = name_of(evaluation)
-    if metrics.class_accuracies:
-        each = zip(names, metrics.class_accuracies, strict=True)
-        return ["", f"{file}, drawn as and taken for: " + ", ".join(f"{n} {a:.0%}" for n, a in each if a is not None)]
-    pairs = zip(names, metrics.class_shares, evaluation.floor.class_shares, strict=False)
-    rare = [name for name, share, real in pairs if share < RARE * real]
-    return ["", f"{file}: hardly any {', '.join(rare)}"] if rare else []
+    first = evaluations[0]
+    names = first.data["class_names"]
+    judged = [(name_of(each), each.metrics.class_accuracies) for each in evaluations if each.metrics.class_accuracies]
+    lines = []
+    if judged:
+        judged.append(("real images", first.floor.class_accuracies))
+        header = ["drawn as and taken for", *(name for name, _ in judged)]
+        shares = zip(names, *(shares or [None] * len(names) for _, shares in judged), strict=True)
+        rows = [[name, *("" if share is None else f"{share:.0%}" for share in of)] for name, *of in shares]
+        lines += ["", console.table(header, rows, right=range(1, len(header)))]
+    for each in evaluations:
+        if not each.metrics.class_accuracies:
+            pairs = zip(names, each.metrics.class_shares, each.floor.class_shares, strict=False)
+            rare = [name for name, share, real in pairs if share < RARE * real]
+            lines += ["", f"{name_of(each)}: hardly any {', '.join(rare)}"] if rare else []
+    return lines
