@@ -9,7 +9,7 @@ import pytest
 
 from gan_bench.recipes import command as recipes
 from gan_bench.recipes import record as recipe_record
-from gan_bench.recipes.variants import parse_data, parse_variant
+from gan_bench.recipes.variants import name_of, parse_data, parse_variant
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.evaluation import sliced
@@ -51,6 +51,32 @@ def test_variants() -> None:
     assert recipe.conditional
     assert parse_variant("default:ema_beta=null").recipe.ema_beta is None
     assert parse_variant("default:penalty_weight=1:penalty=r1").recipe.penalty_weight == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("default", "default"),
+        ("default:lr_g=4e-4", "default"),
+        ("default:report_every=7", "default"),
+        ("default:ema_beta=null:lr_d=2e-4", "default:lr_d=0.0002:ema_beta=null"),
+        ("r3gan:augment=translation,cutout:betas=[0,0.9]", "r3gan:augment=translation,cutout:betas=[0,0.9]"),
+        ("wgan-gp:conditional=true:width=48:penalty_weight=5", "wgan-gp:width=48:conditional=true:penalty_weight=5"),
+    ],
+)
+def test_a_recipe_has_one_name(typed: str, name: str) -> None:
+    variant = parse_variant(typed)
+    assert variant.text == name
+    again = parse_variant(name)
+    assert again.text == name
+    assert name_of(again.recipe.to_json() | {"size": 64, "channels": 3}) == name
+
+
+def test_recipes_without_a_name() -> None:
+    recipe = parse_variant("default").recipe.to_json()
+    assert name_of(recipe | {"name": "gone"}) is None
+    assert name_of(recipe | {"field": "gone"}) is None
+    assert name_of({}) is None
 
 
 @pytest.mark.parametrize(
@@ -100,9 +126,10 @@ def test_a_record_grows_and_is_gone_on_with(
     monkeypatch.setattr(sliced, "DIRECTIONS", 16)
     file = tmp_path / "recipes.json"
     common = ("--data", "digits", "--steps", 4, "--features", "swd", "--n", 40, "--device", "cpu", "--json", file)
-    good, bad, rgb = f"default{TINY}", f"default{TINY}:lr_g=1e30", f"dcgan64{TINY}"
+    typed, diverging = f"default{TINY}", f"default{TINY}:lr_g=1e30"
+    good, bad, rgb, wgan = (parse_variant(each).text for each in (typed, diverging, f"dcgan64{TINY}", f"wgan-gp{TINY}"))
     seeds = ("--seed", 3, "--seed", 0, "--seed", 3)
-    assert run(monkeypatch, *common, "--preset", good, "--preset", good, *seeds) == 0, capsys.readouterr().err
+    assert run(monkeypatch, *common, "--preset", typed, "--preset", good, *seeds) == 0, capsys.readouterr().err
     record = json.loads(file.read_text())
     first, second = record["rows"]
     assert [(row["status"], row["steps"], row["seed"]) for row in record["rows"]] == [("ok", 8, 3), ("ok", 8, 0)]
@@ -118,7 +145,7 @@ def test_a_record_grows_and_is_gone_on_with(
     assert file.read_bytes() == before, "a command that adds nothing leaves no trace"
     # What failed, images of another kind than a preset's, and a command with its own environment.
     runs = ("--runs", tmp_path / "runs")
-    assert run(monkeypatch, *common, "--preset", bad, "--preset", rgb, "--preset", f"wgan-gp{TINY}", *runs) == 0
+    assert run(monkeypatch, *common, "--preset", diverging, "--preset", rgb, "--preset", wgan, *runs) == 0
     assert f"| `{bad}` | failed | 0 of 1 |" in capsys.readouterr().out
     record = json.loads(file.read_text())
     third, fourth, fifth = record["rows"][2:]
@@ -127,11 +154,11 @@ def test_a_record_grows_and_is_gone_on_with(
     assert (fourth["status"], fourth["recipe"]["channels"], fourth["recipe"]["size"]) == ("ok", 1, 32)
     assert fifth["steps"] == 40
     assert [row["environment"] for row in record["rows"]] == [0, 0, 1, 1, 1]
-    assert [bad in around["command"] for around in record["environments"]] == [False, True]
+    assert [diverging in around["command"] for around in record["environments"]] == [False, True]
     assert len(list((tmp_path / "runs").glob("*/g.pt"))) == 2
     assert run(monkeypatch, *common, "--preset", bad, "--retry") == 0
     rows = json.loads(file.read_text())["rows"]
-    assert [row["variant"] for row in rows] == [good, good, rgb, f"wgan-gp{TINY}", bad]
+    assert [row["variant"] for row in rows] == [good, good, rgb, wgan, bad]
     assert rows[-1]["environment"] == 2
     assert str(tmp_path) not in file.read_text(), "no folder of the machine"
 
@@ -146,12 +173,12 @@ def test_a_record_grows_and_is_gone_on_with(
     assert (speed["data"], speed["device"], speed["threads"], speed["environment"]) == ("digits", "cpu", 1, 3)
     assert "--speed --windows 2" in record["environments"][3]["command"]
     assert record["environments"][3]["took_s"] > 0
-    assert [row["variant"] for row in speed["rows"]] == [good, rgb, f"wgan-gp{TINY}"], "what failed is left out"
+    assert [row["variant"] for row in speed["rows"]] == [good, rgb, wgan], "what failed is left out"
     for row in speed["rows"]:
         assert len(row["images_per_s_windows"]) == 2
         assert 0 < row["images_per_s_low"] <= row["images_per_s"] <= row["images_per_s_high"]
     by_name = {row["variant"]: row["images_per_s"] for row in speed["rows"]}
-    assert by_name[f"wgan-gp{TINY}"] < by_name[good], "five steps of D for one of G"
+    assert by_name[wgan] < by_name[good], "five steps of D for one of G"
     assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
     # Again: the newer pass takes the older one's place.
     monkeypatch.setattr("gan_bench.recipes.speed.Loop", _Fake)
@@ -259,11 +286,13 @@ def test_nothing_to_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 def test_a_preset_that_has_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One name is one recipe, in all rows of a data set."""
+    """What is held goes on under the name that its recipe has now; where none fits, one name is one recipe."""
     file = tmp_path / "recipes.json"
     recipe = parse_variant("default").recipe.to_json() | {"lr_d": 0.5, "size": 32, "report_every": 7}
     row = {"data": "digits", "variant": "default", "budget_steps": 9, "seed": 0, "status": "failed", "error": "e",
            "recipe": recipe}  # fmt: skip
     recipe_record.add(file, "rows", row, {"date": "2026-01-01"})
+    assert [held["variant"] for held in recipe_record.read(file)["rows"]] == ["default:lr_d=0.5"]
+    recipe_record.add(file, "rows", row | {"recipe": recipe | {"gone": 1}}, {"date": "2026-01-02"})
     assert run(monkeypatch, *TRAIN, "--seed", 1, "--json", file) == 2
-    assert "the record holds default on digits with lr_d 0.5, now it is" in capsys.readouterr().err
+    assert "the record holds default on digits with gone 1, now it is" in capsys.readouterr().err

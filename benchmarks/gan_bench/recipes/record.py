@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from gan_bench.recipes.variants import name_of
 from gan_bench.shared.output import dumps
 from gan_bench.shared.training_command import WATCHING
 from gan_serve.atomic import write_text
@@ -38,7 +39,10 @@ def empty() -> Json:
 
 
 def read(file: Path) -> Json:
-    """The record in `file`, as schema 2. Raises `GanportError` for anything else."""
+    """The record in `file`, as schema 2, every recipe by its name of today: a preset may have changed since.
+
+    Raises `GanportError` for anything else.
+    """
     try:
         made = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -58,6 +62,8 @@ def read(file: Path) -> Json:
             hint="a newer ganport may read it; else name another file",
         )
     _check(made, file)
+    for row in (*made["rows"], *(row for speed in made["speeds"] for row in speed["rows"])):
+        row["variant"] = name_of(row["recipe"]) or row["variant"]
     return made
 
 
@@ -114,7 +120,10 @@ def join(records: Iterable[tuple[Path, Json]]) -> Json:
 
 
 def check_recipes(rows: Iterable[Json]) -> None:
-    """Raises `GanportError` when one name on one data set means two recipes: a preset has changed in between."""
+    """Raises `GanportError` when one name on one data set means two recipes.
+
+    A preset has changed in between, or a recipe has fields that are not today's, so that it keeps its name of then.
+    """
     first: dict[tuple[str, str], Json] = {}
     for row in rows:
         held = first.setdefault((row["data"], row["variant"]), row["recipe"])

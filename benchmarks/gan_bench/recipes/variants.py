@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_bench.shared.environment import without_folder
+from gan_bench.shared.training_command import WATCHING
 from gan_serve.errors import GanportError
 from gan_trainer.networks import SIZES
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
+
+Json = dict[str, Any]
 
 BUDGET_BATCH = 64
 """`--steps` counts updates of G on batches of this many images; a recipe with other batches takes other steps."""
@@ -47,7 +50,7 @@ def parse_data(text: str) -> Data:
 
 @dataclass(frozen=True)
 class Variant:
-    """A preset with some of its fields changed. `text` is what was typed."""
+    """A preset with some of its fields changed. `text` is its `name_of`."""
 
     text: str
     recipe: Recipe
@@ -72,7 +75,29 @@ def parse_variant(text: str) -> Variant:
                 f"--preset {text}: expected field=value, got {change!r}", hint=f"fields: {', '.join(_FIELDS)}"
             )
         values[field] = _value(text, field, value)
-    return Variant(text, dataclasses.replace(recipe, **values))
+    recipe = dataclasses.replace(recipe, **values)
+    return Variant(name_of(recipe.to_json()) or text, recipe)
+
+
+def name_of(recipe: Json) -> str | None:
+    """What today's `parse_variant` takes for `recipe`, the same text for the same recipe; `WATCHING` has no say in it.
+
+    None when nothing does: its preset is gone, or it has other fields.
+    """
+    try:
+        usual = preset(recipe["name"]).to_json()
+    except (KeyError, GanportError):
+        return None
+    if recipe.keys() != usual.keys():
+        return None
+    changed = [name for name in usual if name not in WATCHING and recipe[name] != usual[name]]
+    return ":".join([recipe["name"], *(f"{name}={_text(recipe[name])}" for name in changed)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"))
 
 
 _FIELDS = tuple(
