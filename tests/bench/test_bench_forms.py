@@ -38,7 +38,7 @@ def test_every_form_that_fits_is_timed(tmp_path: Path, capsys: pytest.CaptureFix
     assert "3→2 4² k4 s2" in shown
 
 
-@pytest.mark.parametrize("batch", ["", "0", "-1", "1,", "one", "1.5", "2000", "1;8", "٣", "99999999"])
+@pytest.mark.parametrize("batch", [",", "0", "-1", "1,", "one", "1.5", "2000", "1;8", "٣", "99999999"])
 def test_batches_that_are_none(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(forms.app, "--batch", batch) == 2
     assert capsys.readouterr().err.startswith("error: --batch takes whole numbers")
