@@ -55,7 +55,10 @@ def onnx_command(
     ckpt: MaybeCkpt = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.onnx", help="[default: the checkpoint's name; .fp16.onnx, .int8.onnx below fp32]"),
+        typer.Option(
+            metavar="FILE.onnx",
+            help="[default: the checkpoint's name; .fp16.onnx, .int8.onnx, .w16.onnx by --precision and --store]",
+        ),
     ] = None,
     opset: Opset = DEFAULT_OPSET,
     optimize: Optimize = "auto",

@@ -79,7 +79,7 @@ def eval_command(
     \b
     Examples:
       gan-train eval --ckpt runs/fashion-mnist-dcgan32/g.pt
-      gan-train eval --model g.onnx --model g-int8.onnx --data fashion-mnist
+      gan-train eval --model g.onnx --model g.int8.onnx --data fashion-mnist
       gan-train eval --model g.onnx --data photos/ --features swd --json
     """
     if not 0 <= seed <= SEED_LIMIT - (n or DEFAULT_N):
