@@ -10,7 +10,7 @@
   operators.
 - In fp16 the file is for GPUs, whose libraries have transposed convolutions of their own.
 
-The thresholds come from timing the forms on layers of many sizes, one image on two threads and a batch on one
+The thresholds come from timing the forms on layers of many sizes, alone and in whole networks, a single image and batches
 (docs/optimisation.md).
 """
 
