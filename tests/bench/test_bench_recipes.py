@@ -177,8 +177,6 @@ def test_a_record_grows_and_is_gone_on_with(
     for row in speed["rows"]:
         assert len(row["images_per_s_windows"]) == 2
         assert 0 < row["images_per_s_low"] <= row["images_per_s"] <= row["images_per_s_high"]
-    by_name = {row["variant"]: row["images_per_s"] for row in speed["rows"]}
-    assert by_name[wgan] < by_name[good], "five steps of D for one of G"
     assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
     # Again: the newer pass takes the older one's place.
     monkeypatch.setattr("gan_bench.recipes.speed.Loop", _Fake)
