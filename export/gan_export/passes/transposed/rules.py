@@ -10,8 +10,8 @@
   operators.
 - In fp16 the file is for GPUs, whose libraries have transposed convolutions of their own.
 
-The thresholds come from timing the forms on layers of many sizes, alone and in whole networks, a single image and batches
-(docs/optimisation.md).
+The thresholds come from timing the forms on layers of many sizes, alone and in whole networks, for a single image and
+for batches (docs/optimisation.md).
 """
 
 from __future__ import annotations
