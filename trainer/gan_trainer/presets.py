@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from typing import Any
 
 from gan_serve.errors import GanportError
 from gan_trainer.recipes import Recipe
@@ -125,10 +126,17 @@ TUTORIALS = ("gan-basic", "mlp-mnist", "dcgan64", "dcgan64-facades", "dcgan96")
 """Presets that are somebody's tutorial: what nobody asked for changes none of their numbers."""
 
 
-def preset(name: str) -> Recipe:
-    """The preset called `name`. Raises `GanportError` with the nearest name when there is none."""
+RGB: dict[str, dict[str, Any]] = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}
+"""What these presets do otherwise with RGB images: the tables of benchmarks/results/README.md show it best there."""
+
+
+def preset(name: str, channels: int | None = None) -> Recipe:
+    """The preset called `name`, for images of `channels` where that is known.
+
+    Raises `GanportError` with the nearest name when there is none.
+    """
     if name in PRESETS:
-        return PRESETS[name][0]
+        return dataclasses.replace(PRESETS[name][0], **RGB.get(name, {}) if channels == 3 else {})
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise GanportError(f"unknown preset {name!r}", hint=f"{hint}presets: {', '.join(PRESETS)}")

@@ -49,9 +49,12 @@ class Request:
     compiled: str = "auto"
     cuda_graphs: bool = True
 
-    def recipe(self) -> Recipe:
-        """The preset with everything that was asked for in its place. Raises `GanportError` for values out of range."""
-        recipe = preset(self.preset or DEFAULT_PRESET).override(
+    def recipe(self, channels: int | None = None) -> Recipe:
+        """The preset with everything that was asked for in its place, for images of `channels` where that is known.
+
+        Raises `GanportError` for values out of range.
+        """
+        recipe = preset(self.preset or DEFAULT_PRESET, self.channels or channels).override(
             arch=self.arch, size=self.size, channels=self.channels, width=self.width, z_dim=self.z_dim,
             conditional=self.conditional, batch_size=self.batch_size, lr_g=self.lr,
             lr_d=self.lr if self.lr_d is None else self.lr_d, n_critic=self.n_critic, augment=self.augment,

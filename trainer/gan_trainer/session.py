@@ -70,7 +70,7 @@ class _Job:
             self._run_dir(request.out).check_free()
         data = self._begun_on()
         dataset = peers.in_turn(lambda: self._open(data, recipe))
-        recipe = recipe.override(size=dataset.size, channels=dataset.channels)
+        recipe = request.recipe(dataset.channels).override(size=dataset.size, channels=dataset.channels)
         config = RunConfig(
             data=data,
             data_name=dataset.name,

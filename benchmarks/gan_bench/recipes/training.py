@@ -10,10 +10,11 @@ from typing import Any
 
 from gan_bench.recipes import record as recipe_record
 from gan_bench.recipes.speed import check_images
-from gan_bench.recipes.variants import Data, Variant
+from gan_bench.recipes.variants import Data, Variant, name_of, steps_of
 from gan_bench.shared.environment import without_folders
 from gan_serve import console
 from gan_serve.errors import GanportError, JobError
+from gan_trainer.recipes import Recipe
 
 Json = dict[str, Any]
 
@@ -34,35 +35,36 @@ class Bench:
 
     def run(self, data: Data, variants: list[Variant], seeds: list[int]) -> None:
         """The rows of one data set that the record lacks, one seed after the other."""
-        planned = [(variant, seed) for seed in seeds for variant in variants]
-        if all(self._held(data, *one) for one in planned):
+        # All train on the same images, which the data decide: a preset for RGB takes grey ones as they are.
+        rows = recipe_record.read_or_empty(self.file)["rows"]
+        dataset = check_images(rows, data, self.root)
+        recipes = [variant.recipe(dataset.channels, dataset.size) for variant in variants]
+        planned = [(recipe, self._key(data, recipe, seed)) for seed in seeds for recipe in recipes]
+        if all(self._held(*one) for one in planned):
             console.note(f"{data.text}: nothing left to do")
             return
         from gan_trainer.evaluation import Evaluator
 
-        # All train on the same images, which the data decide: a preset for RGB takes grey ones as they are.
-        rows = recipe_record.read_or_empty(self.file)["rows"]
-        evaluator = Evaluator(check_images(rows, data, self.root), self.features, n=self.n, device=self.device)
+        evaluator = Evaluator(dataset, self.features, n=self.n, device=self.device)
         _check_features(rows, data, evaluator.info)
-        for variant, seed in planned:
-            if self._held(data, variant, seed):
+        for recipe, key in planned:
+            if self._held(recipe, key):
                 continue
-            console.note(f"{data.text}: {variant.text}, seed {seed}")
-            row = self._key(data, variant, seed) | self._row(data, variant, seed, evaluator)
+            console.note(f"{data.text}: {key['variant']}, seed {key['seed']}")
+            row = key | self._row(data, recipe, key["seed"], evaluator)
             recipe_record.add(self.file, "rows", row, self.environment)
 
-    def _key(self, data: Data, variant: Variant, seed: int) -> Json:
-        return {"data": data.text, "variant": variant.text, "budget_steps": self.steps, "seed": seed}
+    def _key(self, data: Data, recipe: Recipe, seed: int) -> Json:
+        return {"data": data.text, "variant": name_of(recipe.to_json()), "budget_steps": self.steps, "seed": seed}
 
-    def _held(self, data: Data, variant: Variant, seed: int) -> bool:
+    def _held(self, recipe: Recipe, key: Json) -> bool:
         """Whether the record has the row. Raises `GanportError` when it has the name for another recipe."""
         record = recipe_record.read_or_empty(self.file)
-        key = self._key(data, variant, seed)
-        recipe_record.check_recipes([*record["rows"], key | {"recipe": variant.recipe.to_json()}])
+        recipe_record.check_recipes([*record["rows"], key | {"recipe": recipe.to_json()}])
         found = recipe_record.find(record, key)
         return found is not None and not (self.retry and found["status"] == "failed")
 
-    def _row(self, data: Data, variant: Variant, seed: int, evaluator: Any) -> Json:
+    def _row(self, data: Data, recipe: Recipe, seed: int, evaluator: Any) -> Json:
         import torch
 
         from gan_trainer.checkpoint import load_generator
@@ -71,17 +73,15 @@ class Bench:
         from gan_trainer.request import Request
         from gan_trainer.session import train
 
-        dataset = evaluator.dataset
-
         class Fixed(Request):
             """A request for a recipe as it is."""
 
-            def recipe(self) -> Any:
-                return variant.recipe.override(size=dataset.size, channels=dataset.channels)
+            def recipe(self, channels: int | None = None) -> Recipe:  # noqa: ARG002
+                return recipe
 
-        steps = variant.steps(self.steps)
-        common = {"recipe": variant.recipe.to_json(), "steps": steps, "threads": torch.get_num_threads()}
-        out = Path(tempfile.mkdtemp(prefix=f"{variant.recipe.name}-", dir=_made(self.runs)))
+        steps = steps_of(recipe, self.steps)
+        common = {"recipe": recipe.to_json(), "steps": steps, "threads": torch.get_num_threads()}
+        out = Path(tempfile.mkdtemp(prefix=f"{recipe.name}-", dir=_made(self.runs)))
         limit = Limit("steps", steps)
         request = Fixed(data=data.name, seed=seed, limit=limit, out=out, root=self.root, device=self.device)
         try:

@@ -50,14 +50,21 @@ def parse_data(text: str) -> Data:
 
 @dataclass(frozen=True)
 class Variant:
-    """A preset with some of its fields changed. `text` is its `name_of`."""
+    """A preset with some of its fields changed. `text` is what was typed."""
 
     text: str
-    recipe: Recipe
+    preset: str
+    changes: dict[str, Any]
 
-    def steps(self, budget: int) -> int:
-        """Its steps for as many images drawn in updates of G as `budget` updates of `BUDGET_BATCH` draw."""
-        return math.ceil(budget * BUDGET_BATCH / self.recipe.batch_size) * self.recipe.n_critic
+    def recipe(self, channels: int | None = None, size: int | None = None) -> Recipe:
+        """For images of this kind, which a preset may depend on."""
+        changed = dataclasses.replace(preset(self.preset, channels), **self.changes)
+        return changed.override(channels=channels, size=size)
+
+
+def steps_of(recipe: Recipe, budget: int) -> int:
+    """Its steps for as many images drawn in updates of G as `budget` updates of `BUDGET_BATCH` draw."""
+    return math.ceil(budget * BUDGET_BATCH / recipe.batch_size) * recipe.n_critic
 
 
 def parse_variant(text: str) -> Variant:
@@ -66,7 +73,7 @@ def parse_variant(text: str) -> Variant:
     Values are JSON, or text where they are not. Raises `GanportError` for an unknown preset, field or value.
     """
     name, *changes = text.split(":")
-    recipe = preset(name)
+    preset(name)
     values: dict[str, Any] = {}
     for change in changes:
         field, equals, value = change.partition("=")
@@ -75,17 +82,18 @@ def parse_variant(text: str) -> Variant:
                 f"--preset {text}: expected field=value, got {change!r}", hint=f"fields: {', '.join(_FIELDS)}"
             )
         values[field] = _value(text, field, value)
-    recipe = dataclasses.replace(recipe, **values)
-    return Variant(name_of(recipe.to_json()) or text, recipe)
+    variant = Variant(text, name, values)
+    variant.recipe()
+    return variant
 
 
 def name_of(recipe: Json) -> str | None:
-    """What today's `parse_variant` takes for `recipe`, the same text for the same recipe; `WATCHING` has no say in it.
+    """What today's `parse_variant` takes for `recipe`, given its kind of images; `WATCHING` has no say in it.
 
     None when nothing does: its preset is gone, or it has other fields.
     """
     try:
-        usual = preset(recipe["name"]).to_json()
+        usual = preset(recipe["name"], recipe.get("channels")).to_json()
     except (KeyError, GanportError):
         return None
     if recipe.keys() != usual.keys():

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from gan_serve.errors import GanportError
-from gan_trainer.presets import PRESETS
+from gan_trainer.presets import PRESETS, preset
 from gan_trainer.recipes import Recipe
 
 OPTIONS = {
@@ -39,9 +39,9 @@ def training_command(training: dict[str, Any]) -> str:
         data, seed, steps = training["data"]["name"], int(training["seed"]), int(training["steps"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unknown(f"the checkpoint does not say how it was trained ({error})") from error
-    preset = PRESETS[recipe.name][0] if recipe.name in PRESETS else None
-    if preset is None:
+    if recipe.name not in PRESETS:
         raise _unknown(f"there is no preset {recipe.name!r}")
+    usual = preset(recipe.name, recipe.channels)
     words = ["gan-train", "--data", str(data)]
     if recipe.name != DEFAULT_PRESET:
         words += ["--preset", recipe.name]
@@ -49,7 +49,7 @@ def training_command(training: dict[str, Any]) -> str:
     differing = [
         field.name
         for field in dataclasses.fields(Recipe)
-        if field.name not in WATCHING and getattr(recipe, field.name) != getattr(preset, field.name)
+        if field.name not in WATCHING and getattr(recipe, field.name) != getattr(usual, field.name)
     ]
     if "lr_g" in differing and "lr_d" not in differing:
         differing.append("lr_d")  # --lr sets both
@@ -62,7 +62,7 @@ def training_command(training: dict[str, Any]) -> str:
         elif name == "ema_beta" and value is None:
             words.append("--no-ema")
         else:
-            raise _unknown(f"the preset {recipe.name} has {name} {getattr(preset, name)!r}, the checkpoint {value!r}")
+            raise _unknown(f"the preset {recipe.name} has {name} {getattr(usual, name)!r}, the checkpoint {value!r}")
     words += ["--seed", str(seed), "--steps", str(steps)]
     if "bfloat16" in str(training.get("speed", "")):
         words += ["--amp", "bf16"]
