@@ -67,6 +67,29 @@ def test_how_it_computes_is_said_and_kept(
     assert load_generator("r/g.pt").training["speed"] == "float32, channels-last"
 
 
+@pytest.mark.parametrize(
+    ("args", "field", "value"),
+    [
+        ((), "augment", "translation"),
+        (("--channels", "1"), "augment", "none"),
+        (("--augment", "none"), "augment", "none"),
+        (("--augment", "auto"), "augment", "auto"),
+        (("--preset", "r3gan"), "penalty_weight", 10.0),
+        (("--preset", "r3gan", "--channels", "1"), "penalty_weight", 1.0),
+        (("--preset", "r3gan", "--penalty-weight", "2"), "penalty_weight", 2.0),
+        (("--preset", "gan-basic"), "augment", "none"),
+    ],
+)
+def test_what_a_preset_does_with_rgb(
+    args: tuple[str, ...], field: str, value: object, gan_train: GanTrain, photos: Path
+) -> None:
+    result = gan_train("--data", str(photos), "--out", "r", "--size", "28", "--steps", "1", *args, *TINY)
+    assert result.code == 0, result.err
+    assert json.loads(Path("r/config.json").read_text())["recipe"][field] == value
+    again = gan_train("--data", str(photos), "--out", "r", "--size", "28", "--resume", "--steps", "2", *args, *TINY)
+    assert again.code == 0, again.err
+
+
 @pytest.mark.parametrize("args", [("--epochs", "1"), ("--minutes", "0.001")])
 def test_other_limits(args: tuple[str, str], gan_train: GanTrain, photos: Path) -> None:
     result = gan_train("--data", str(photos), "--out", "r", "--size", "28", *args, *TINY)

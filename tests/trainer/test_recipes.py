@@ -61,6 +61,14 @@ def test_a_recipe_ends(name: str) -> None:
     assert (recipe.epochs is None) != (recipe.steps is None)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_for_rgb(name: str) -> None:
+    """Two of them differ there; the tutorials never do, and nothing does on grey images."""
+    assert preset(name, 1) == preset(name)
+    changed = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}.get(name, {})
+    assert preset(name, 3) == dataclasses.replace(preset(name), **changed)
+
+
 def test_override_takes_only_what_was_asked_for() -> None:
     recipe = preset("dcgan64").override(size=32, width=None, lr_g=1e-3)
     assert (recipe.size, recipe.width, recipe.lr_g, recipe.lr_d) == (32, 64, 1e-3, 2e-4)
