@@ -33,7 +33,7 @@ DATA_IMAGES = 512
 HINTS = {
     "d_too_strong": (
         f"D has told real from fake without error for {STRONG_STEPS} steps: G learns little from it",
-        "a lower --lr-d, --augment auto (above all with few images), or --preset r3gan",
+        "a lower --lr-d, --augment translation or auto, or --preset r3gan",
     ),
     "collapse": (
         "the samples have become alike: G draws few of the data's kinds of images",
