@@ -85,7 +85,9 @@ def test_what_a_preset_does_with_rgb(
 ) -> None:
     result = gan_train("--data", str(photos), "--out", "r", "--size", "28", "--steps", "1", *args, *TINY)
     assert result.code == 0, result.err
-    assert json.loads(Path("r/config.json").read_text())["recipe"][field] == value
+    recipe = json.loads(Path("r/config.json").read_text())["recipe"]
+    assert recipe[field] == value
+    assert ("an epoch; augmented by translation" in result.err) == (recipe["augment"] == "translation")
     again = gan_train("--data", str(photos), "--out", "r", "--size", "28", "--resume", "--steps", "2", *args, *TINY)
     assert again.code == 0, again.err
 

@@ -199,8 +199,9 @@ def _introduce(training: Training, ngpu: int) -> None:
             f"fewer images than the batch size of {recipe.batch_size}: every step sees all {config.n_images} of them"
         )
     start = f"from step {training.state.step} " if training.state.step else ""
+    seen = f"augmented by {', '.join(recipe.augmentations)}; " if recipe.augmentations else ""
     console.note(
-        f"recipe {recipe.name}: batches of {training.batches.batch_size}, {training.batches.per_epoch} an epoch; "
+        f"recipe {recipe.name}: batches of {training.batches.batch_size}, {training.batches.per_epoch} an epoch; {seen}"
         f"{start}to {config.limit} → {training.run_dir.path}"
     )
 
