@@ -31,6 +31,7 @@ def test_few_models_stand_beside_each_other() -> None:
     right = metrics(right=(0.88, 0.98, None))
     text = table.render([evaluation("g.pt", right), evaluation("fashion-mnist.onnx", metrics(1, (0.5, 0.25, 1.0)))])
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert f"features classifier 51d61d831ed0: {LONG}" in text.replace("\n", " "), "names stay whole"
     lines = [line.split() for line in text.splitlines()]
     assert ["g.pt", "fashion-mnist.onnx", "real", "images"] in lines
     assert ["Fréchet↓", "1.250", "2.250", "0.250"] in lines

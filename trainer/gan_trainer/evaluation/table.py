@@ -23,7 +23,7 @@ def render(evaluations: Sequence[Evaluation]) -> str:
     lines = [
         f"{first.data['name']}, {first.data['size']}x{first.data['size']}: {first.n:,} images of seeds {first.seed} … "
         f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
-        textwrap.fill(f"features {first.features.id} {first.features.hash}: {first.features.text}", WIDTH),
+        _filled(f"features {first.features.id} {first.features.hash}: {first.features.text}"),
         "",
         _narrow([["", *(name for name, _ in forms)], *rows]),
     ]
@@ -31,7 +31,7 @@ def render(evaluations: Sequence[Evaluation]) -> str:
         text = (
             f"The real images are {first.n_floor:,} against {first.n_floor:,}: their distances are larger than of more"
         )
-        lines += ["", textwrap.fill(text, WIDTH)]
+        lines += ["", _filled(text)]
     return "\n".join([*lines, *_classes(evaluations)])
 
 
@@ -68,6 +68,10 @@ def has_labels(evaluation: Evaluation) -> bool:
 def _cells(metrics: Metrics, forms: list[tuple[str, str]], labels: bool) -> list[str]:
     pairs = zip(values(metrics, labels), forms, strict=True)
     return ["" if value is None else format(value, form) for value, (_, form) in pairs]
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _narrow(rows: Sequence[Sequence[str]]) -> str:
