@@ -227,9 +227,7 @@ def test_gpu_sh_on_the_cpu(tmp_path: Path) -> None:
     for number in range(32):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(pictures / f"{number}.png")
-    finished = gpu_sh(
-        str(tmp_path / "out"), str(pictures), PROVIDERS="cpu", SMALL="1", TRAIN_S="1", WIDTH="1", BATCHES="2"
-    )
+    finished = gpu_sh(str(tmp_path / "out"), str(pictures), PROVIDERS="cpu", SMALL="1", TRAIN_S="1", BATCHES="2")
     assert finished.returncode == 0, finished.stderr
     made = json.loads((tmp_path / "out" / "cpu-dcgan64.json").read_text())
     assert [model["precision"] for model in made["models"]] == ["fp32", "fp16"]
