@@ -21,10 +21,11 @@ import typer
 from gan_bench.loops.taking_turns import Loop, quality_at, take_turns
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.output import dumps
+from gan_bench.shared.packages import require_torch, version_of
 from gan_bench.shared.stats import spread
 from gan_serve import console
 from gan_serve.atomic import write_text
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.errors import GanportError
 from gan_serve.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def main_command(
     }  # fmt: skip
     evaluator = _evaluator(data, features) if at else None  # what it lacks is known before the hours of training
     environment = describe(shlex.join([*NAME.split(), *sys.argv[1:]]))
-    environment["versions"] |= {name: _version(name) for name in PACKAGES}
+    environment["versions"] |= {name: version_of(name) for name in PACKAGES}
     if busy := busy_note(environment):
         console.warn(busy)
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder:
@@ -131,7 +132,7 @@ def count_pictures(folder: Path, batch_size: int) -> int:
         raise GanportError(
             f"--data {folder} is not a folder", hint="the classic loop decodes pictures: name their folder"
         )
-    _require_torch()
+    require_torch("the loops that are compared")
     from gan_bench.loops.classic_loop import Pictures
 
     count = len(Pictures(folder, 64))
@@ -205,21 +206,6 @@ def _evaluator(data: Path, features: str) -> Evaluator:
     from gan_trainer.evaluation import Evaluator
 
     return Evaluator(open_dataset(str(data), size=64, channels=3), features)
-
-
-def _require_torch() -> None:
-    for package in ("torch", "torchvision"):
-        if _version(package) is None:
-            raise MissingPackageError(package, "train", "the loops that are compared")
-
-
-def _version(package: str) -> str | None:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main() -> NoReturn:

@@ -9,6 +9,7 @@ import pytest
 from bench.running import run
 from gan_bench import cold_start, end_to_end
 from gan_bench.processes import commands
+from gan_bench.shared import packages
 
 TOOLS = {"cold_start": cold_start.app, "end_to_end": end_to_end.app}
 HEADS = {"g.onnx": b"\x08", "g.pt": b"PK\x03\x04", "g.txt": b"x", "zip.onnx": b"PK\x03\x04", "empty.onnx": b""}
@@ -83,7 +84,7 @@ def test_both_files_are_needed(capsys: pytest.CaptureFixture[str], tool: str, gi
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_without_torch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tool: str) -> None:
-    monkeypatch.setattr(commands, "_version", lambda package: None if package == "torchvision" else "1")
+    monkeypatch.setattr(packages, "version_of", lambda package: None if package == "torchvision" else "1")
     assert run(TOOLS[tool], *GIVEN) == 2
     captured = capsys.readouterr()
     assert "needs torchvision, which is not installed" in captured.err

@@ -5,7 +5,6 @@ What `gan_bench.cold_start` and `gan_bench.end_to_end` share: gan-gen, whatever 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shlex
 import shutil
@@ -21,9 +20,10 @@ from typing import Any
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.inputs import check_checkpoint
 from gan_bench.shared.memory import maxrss_bytes
+from gan_bench.shared.packages import require_torch, version_of
 from gan_bench.shared.stats import spread
 from gan_serve import console
-from gan_serve.errors import GanportError, JobError, MissingPackageError
+from gan_serve.errors import GanportError, JobError
 from gan_serve.model_file import sha256_of
 from gan_serve.outputs import check_outputs
 from gan_serve.runtimes import check_runnable
@@ -73,14 +73,14 @@ def check_request(model: Path, ckpt: Path, record: str | None, numbers: Mapping[
     check_checkpoint(ckpt)
     target = None if record in (None, "-") else Path(str(record))
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--json": target})
-    _require_torch()
+    require_torch("the torch script that gan-gen is compared with")
     return target
 
 
 def new_record(tool: str, model: Path, ckpt: Path) -> Json:
     """What every record of whole processes begins with; takes half a second to look at the machine."""
     environment = describe(shlex.join(["python", "-m", tool, *sys.argv[1:]]))
-    environment["versions"] |= {name: _version(name) for name in PACKAGES}
+    environment["versions"] |= {name: version_of(name) for name in PACKAGES}
     if busy := busy_note(environment):
         console.warn(busy)
     files = {"model": model, "checkpoint": ckpt}
@@ -162,19 +162,6 @@ def picture_difference(ours: Path, theirs: Path) -> int:
             hint="is --model the export of this --ckpt?",
         )
     return difference
-
-
-def _require_torch() -> None:
-    for package in ("torch", "torchvision"):
-        if _version(package) is None:
-            raise MissingPackageError(package, "train", "the torch script that gan-gen is compared with")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _size(pixels: Any) -> str:
