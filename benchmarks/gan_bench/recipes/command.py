@@ -115,7 +115,7 @@ def main_command(
     if window_s is not None and not 0 < window_s <= 3600:
         raise GanportError(f"--window takes seconds up to 3600, got {window_s:g}")
     sets = list({found.text: found for found in map(parse_data, data or ())}.values())
-    variants = list({found.text: found for found in map(parse_variant, preset or ())}.values())
+    variants = [parse_variant(text) for text in dict.fromkeys(preset or ())]
     if not (trains or speed):
         print(tables(recipe_record.join([(file, recipe_record.read(file)) for file in json_file])), end="")
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_bench.shared.environment import without_folder
-from gan_bench.shared.training_command import WATCHING
+from gan_bench.shared.training_command import differing
 from gan_serve.errors import GanportError
 from gan_trainer.networks import SIZES
 from gan_trainer.presets import preset
@@ -50,9 +50,8 @@ def parse_data(text: str) -> Data:
 
 @dataclass(frozen=True)
 class Variant:
-    """A preset with some of its fields changed. `text` is what was typed."""
+    """A preset with some of its fields changed."""
 
-    text: str
     preset: str
     changes: dict[str, Any]
 
@@ -82,23 +81,22 @@ def parse_variant(text: str) -> Variant:
                 f"--preset {text}: expected field=value, got {change!r}", hint=f"fields: {', '.join(_FIELDS)}"
             )
         values[field] = _value(text, field, value)
-    variant = Variant(text, name, values)
+    variant = Variant(name, values)
     variant.recipe()
     return variant
 
 
 def name_of(recipe: Json) -> str | None:
-    """What today's `parse_variant` takes for `recipe`, given its kind of images; `WATCHING` has no say in it.
+    """What today's `parse_variant` takes for `recipe`, given its kind of images; see `differing`.
 
     None when nothing does: its preset is gone, or it has other fields.
     """
+    if recipe.keys() != {field.name for field in dataclasses.fields(Recipe)}:
+        return None
     try:
-        usual = preset(recipe["name"], recipe.get("channels")).to_json()
-    except (KeyError, GanportError):
+        changed = differing(Recipe.from_json(recipe))
+    except GanportError:
         return None
-    if recipe.keys() != usual.keys():
-        return None
-    changed = [name for name in usual if name not in WATCHING and recipe[name] != usual[name]]
     return ":".join([recipe["name"], *(f"{name}={_text(recipe[name])}" for name in changed)])
 
 

@@ -29,6 +29,16 @@ WATCHING = {"size", "channels", "epochs", "steps", "report_every", "print_every"
 """Fields that the data or the length of the run settle, or that decide pictures and not weights."""
 
 
+def differing(recipe: Recipe) -> list[str]:
+    """The fields, `WATCHING` aside, in which it is not its preset for its kind of images.
+
+    Raises `GanportError` when there is no such preset.
+    """
+    usual = preset(recipe.name, recipe.channels)
+    names = (field.name for field in dataclasses.fields(Recipe))
+    return [name for name in names if name not in WATCHING and getattr(recipe, name) != getattr(usual, name)]
+
+
 def training_command(training: dict[str, Any]) -> str:
     """`training` is a checkpoint's. The same data, seed and steps: on one CPU and one version the same bits.
 
@@ -41,19 +51,14 @@ def training_command(training: dict[str, Any]) -> str:
         raise _unknown(f"the checkpoint does not say how it was trained ({error})") from error
     if recipe.name not in PRESETS:
         raise _unknown(f"there is no preset {recipe.name!r}")
-    usual = preset(recipe.name, recipe.channels)
     words = ["gan-train", "--data", str(data)]
     if recipe.name != DEFAULT_PRESET:
         words += ["--preset", recipe.name]
     words += ["--size", str(recipe.size), "--channels", str(recipe.channels)]
-    differing = [
-        field.name
-        for field in dataclasses.fields(Recipe)
-        if field.name not in WATCHING and getattr(recipe, field.name) != getattr(usual, field.name)
-    ]
-    if "lr_g" in differing and "lr_d" not in differing:
-        differing.append("lr_d")  # --lr sets both
-    for name in differing:
+    changed = differing(recipe)
+    if "lr_g" in changed and "lr_d" not in changed:
+        changed.append("lr_d")  # --lr sets both
+    for name in changed:
         value = getattr(recipe, name)
         if name in OPTIONS:
             words += [OPTIONS[name], f"{value:g}" if isinstance(value, float) else str(value)]
@@ -62,7 +67,8 @@ def training_command(training: dict[str, Any]) -> str:
         elif name == "ema_beta" and value is None:
             words.append("--no-ema")
         else:
-            raise _unknown(f"the preset {recipe.name} has {name} {getattr(usual, name)!r}, the checkpoint {value!r}")
+            usual = getattr(preset(recipe.name, recipe.channels), name)
+            raise _unknown(f"the preset {recipe.name} has {name} {usual!r}, the checkpoint {value!r}")
     words += ["--seed", str(seed), "--steps", str(steps)]
     if "bfloat16" in str(training.get("speed", "")):
         words += ["--amp", "bf16"]
