@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
@@ -47,8 +47,13 @@ def describe_classes(contract: Contract) -> str:
     """ "0 … 9", or "0 cat, 1 dog, …" with names."""
     if not contract.class_names:
         return f"0 … {contract.n_classes - 1}"
-    shown = [f"{label} {name}" for label, name in enumerate(contract.class_names[:_SHOWN])]
-    return ", ".join(shown) + (" …" if contract.n_classes > _SHOWN else "")
+    return number_classes(contract.class_names)
+
+
+def number_classes(names: Sequence[str]) -> str:
+    """ "0 cat, 1 dog, …": the names of classes with their numbers, the first dozen of them."""
+    shown = [f"{label} {name}" for label, name in enumerate(names[:_SHOWN])]
+    return ", ".join(shown) + (" …" if len(names) > _SHOWN else "")
 
 
 def _find(text: str, contract: Contract) -> int | None:

@@ -16,7 +16,10 @@ from PIL import Image
 
 from gan_trainer.data import ImageDataset, open_dataset
 
-FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
+FORMAT_OF = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP",
+    ".gif": "GIF", ".tif": "TIFF", ".pgm": "PPM",
+}  # fmt: skip
 
 
 def picture(width: int = 40, height: int = 30, mode: str = "RGB", seed: int = 0) -> Image.Image:

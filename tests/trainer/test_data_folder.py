@@ -24,12 +24,43 @@ def test_any_depth_in_the_order_of_bytes(tmp_path: Path) -> None:
 
 
 def test_suffixes_in_any_case_and_nothing_else(tmp_path: Path) -> None:
-    fill(tmp_path, "a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF")
-    for other in ("g.txt", "h.tiff", "png", "i.png.part", "Thumbs.db"):
+    fill(tmp_path, "a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF", "g.TIF", "h.jfif", "i.jpe", "j.pgm")
+    for other in ("k.txt", "png", "l.png.part", "Thumbs.db"):
         (tmp_path / other).write_text("x")
     found = scan(tmp_path)
-    assert [file.relative for file in found.files] == ["a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF"]
-    assert sum(found.others.values()) == 5
+    assert [file.relative for file in found.files] == [
+        "a.PNG", "b.Jpg", "c.JPEG", "d.webp", "e.bmp", "f.GIF", "g.TIF", "h.jfif", "i.jpe", "j.pgm"
+    ]  # fmt: skip
+    assert sum(found.others.values()) == 4
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".pgm"])
+def test_a_picture_without_a_suffix_is_told_by_its_first_bytes(tmp_path: Path, suffix: str) -> None:
+    saved = save(tmp_path, f"a{suffix}")
+    saved.rename(tmp_path / "0001")
+    save(tmp_path, f"b{suffix}").rename(tmp_path / "b.download")
+    (tmp_path / "empty").touch()
+    (tmp_path / "P").write_text("P")
+    found = scan(tmp_path)
+    assert [file.relative for file in found.files] == ["0001", "b.download"]
+    assert FolderSource(tmp_path).image(0).size == picture().size
+    assert dict(found.others) == {"empty": 1, "P": 1}
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png")
+    for other in ("1.heic", "2.heic", "3.heic", "notes.txt"):
+        (tmp_path / other).write_text("x")
+    assert FolderSource(tmp_path).notes == ("left out 4 files that ganport cannot read as pictures (.heic 3, .txt 1)",)
+    for other in ("a.a", "b.b", "c.c", "d.d", "e.e"):
+        (tmp_path / other).write_text("x")
+    (note,) = FolderSource(tmp_path).notes
+    assert note.startswith("left out 9 files that ganport cannot read as pictures (.heic 3, ")
+    assert note.endswith(", …)")
+
+
+def test_a_folder_of_pictures_alone_has_nothing_to_say(tmp_path: Path) -> None:
+    assert FolderSource(fill(tmp_path, "a/1.png", "b/2.tif")).notes == ()
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
@@ -105,12 +136,30 @@ def test_a_name_that_is_no_unicode_can_be_shown(tmp_path: Path) -> None:
         (["only/a/1.png", "only/b/2.png"], None, ()),
         (["1.png", "2.png"], None, ()),
         (["a/1.png", "b/1.png", ".loose.png", ".hidden/1.png"], [0, 1], ("a", "b")),
+        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], [0, 0, 1], ("a", "b")),
+        (["Training/b/1.png", "Training/a/2.png"], [0, 1], ("a", "b")),
+        (["train/1.png", "test/2.png"], None, ()),
+        (["train/a/1.png", "train/b/2.png", "val/3.png"], None, ()),
+        (["train/1.png", "car/2.png"], [0, 1], ("car", "train")),
     ],
 )
 def test_class_folders(tmp_path: Path, files: list[str], labels: list[int] | None, classes: tuple[str, ...]) -> None:
     found, names = FolderSource(fill(tmp_path, *files)).load()
     assert (None if found is None else found.tolist()) == labels
     assert names == classes
+
+
+@pytest.mark.parametrize(
+    ("files", "notes"),
+    [
+        (["a/1.png", "b/1.png", "z.png"], ["no classes, for want of a folder of its class: z.png"]),
+        (["a/1.png", "b/1.png", "x.png", "y.png"], ["no classes, for want of a folder of its class: x.png and 1 more"]),
+        (["only/1.png", "loose.png"], []),
+        (["train/1.png", "test/2.png"], ["taken for parts of the data, not for classes: test, train"]),
+    ],
+)
+def test_what_becomes_of_classes_is_said(tmp_path: Path, files: list[str], notes: list[str]) -> None:
+    assert list(FolderSource(fill(tmp_path, *files)).notes) == notes
 
 
 def test_an_empty_class_folder_is_no_class(tmp_path: Path) -> None:
@@ -150,17 +199,17 @@ def test_sixteen_bit_grey_is_grey(tmp_path: Path) -> None:
     ("others", "hint"),
     [
         ([], "name a folder of images"),
-        (["a.tiff", "b.tiff", "c.heic"], "3 other files (.tiff, .heic): convert them"),
+        (["a.psd", "b.psd", "c.heic"], "3 other files (.psd 2, .heic 1): convert them"),
         (["faces.zip"], "unpack the .zip file"),
         (["faces.tar.gz", "readme.txt"], "unpack the .gz file"),
         ([".hidden.png"], "name a folder of images"),
-        (["no_suffix"], "1 other files (no_suffix)"),
+        (["no_suffix"], "1 other files (no_suffix 1)"),
     ],
 )
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path, others: list[str], hint: str) -> None:
     for name in others:
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(GanportError, match=r"no images in .*, expected jpg, jpeg, png, webp, bmp or gif") as caught:
+    with pytest.raises(GanportError, match=r"no images in .*, expected jpg, jpeg, .* or avif") as caught:
         FolderSource(tmp_path)
     assert hint in caught.value.hint
 

@@ -99,7 +99,7 @@ class RunConfig:
         if self.recipe.conditional and not self.class_names:
             raise GanportError(
                 f"--conditional needs images with classes, {self.data_name} has none",
-                hint="a folder has classes when its images lie in one subfolder a class; or leave --conditional out",
+                hint="a folder has classes when every image lies in one subfolder a class; or leave --conditional out",
             )
 
     @property

@@ -17,6 +17,7 @@ import torch
 
 from gan_serve import console
 from gan_serve.atomic import write_text
+from gan_serve.classes import number_classes
 from gan_serve.errors import GanportError, JobError, MissingPackageError
 from gan_trainer.config import RunConfig, check_resume, limit_of
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
@@ -194,6 +195,8 @@ def _introduce(training: Training, ngpu: int) -> None:
         f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
         f"{training.speed.describe()}"
     )
+    if config.n_classes:
+        console.note(f"classes: {number_classes(config.class_names)}")
     if training.batches.batch_size < recipe.batch_size:
         console.note(
             f"fewer images than the batch size of {recipe.batch_size}: every step sees all {config.n_images} of them"

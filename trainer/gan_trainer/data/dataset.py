@@ -74,12 +74,15 @@ def open_dataset(
     cache_dir  None for the usual place; decoded images are kept in it, downloads too
     on_note    gets a line about what was found, skipped or could not be kept
 
-    Order is that of the relative paths' bytes, so it is the same on every machine. Pictures that cannot be read
-    are skipped. Raises `GanportError` when there is nothing usable, and for every wrong argument.
+    Pictures are told by their content where their names do not end like a picture's. Order is that of the relative
+    paths' bytes, so it is the same on every machine. Pictures that cannot be read are skipped. Raises `GanportError`
+    when there is nothing usable, and for every wrong argument.
     """
     _check(data, size, channels)
     folder = cache.default_cache_dir() if cache_dir is None else cache_dir
     source = _find_source(data, root, folder, on_note)
+    for text in source.notes:
+        on_note(f"{source.name}: {text}")
     size = source.natural_size if size is None else size
     entry = _read_cached(source, size, channels, folder, on_note) or _build(source, size, channels, folder, on_note)
     details = entry.details

@@ -38,6 +38,8 @@ class Source(Protocol):
     """The size of a data set that was asked for without one."""
     unreadable: tuple[tuple[str, str], ...]
     """(name, reason) of what is known to be lost before any decoding."""
+    notes: tuple[str, ...]
+    """Lines for people about what the source leaves out, and where its classes come from."""
 
     def __len__(self) -> int: ...
     def identity(self) -> str:
@@ -80,6 +82,7 @@ class ArraySource:
     ) -> None:
         self.name, self.place, self.natural_size = name, place, size
         self.unreadable: tuple[tuple[str, str], ...] = ()
+        self.notes: tuple[str, ...] = ()
         self._identity, self._read, self._length, self._channels = identity, read, length, channels
         self._pixels: U8 | None = None
 

@@ -16,10 +16,39 @@ from PIL import Image
 
 from gan_serve.errors import GanportError
 from gan_trainer.data.decode import I64
-from gan_trainer.data.transforms import GREY_MODES, BrokenImageError, quiet_pillow, read_image, read_mode
+from gan_trainer.data.transforms import (
+    GREY_MODES,
+    BrokenImageError,
+    looks_like_image,
+    quiet_pillow,
+    read_image,
+    read_mode,
+)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".jp2",
+    ".avif",
+)
+"""A file whose name ends so is a picture, or a damaged one. Any other is a picture when it begins like one."""
+
+SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
+"""Names of folders that are parts of a data set, and not classes of its pictures."""
+
 FOLDER_SIZE = 64
+NAMED = 4
+"""Suffixes that a line about other files holds."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +63,7 @@ class ImageFile:
 
 @dataclass
 class Scan:
-    """What lies in a folder. `unreadable` are (path, reason); `others` counts the other files by suffix."""
+    """What lies in a folder. `unreadable` are (path, reason); `others` counts what is no picture, by suffix."""
 
     files: list[ImageFile] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -81,19 +110,21 @@ def scan(folder: Path) -> Scan:
 
 def _add_file(result: Scan, entry: os.DirEntry[str], relative: str) -> None:
     suffix = PurePosixPath(entry.name).suffix.lower()
-    if suffix not in SUFFIXES:
-        result.others[suffix or entry.name] += 1
-    elif entry.is_file():  # not a pipe, which would never open
+    known = suffix in SUFFIXES
+    if entry.is_file() and (known or looks_like_image(entry.path)):  # not a pipe, which would never open
         status = entry.stat()
         result.files.append(ImageFile(relative, status.st_size, status.st_mtime_ns, status.st_mode))
-    elif entry.is_symlink():
+    elif known and entry.is_symlink():
         result.unreadable.append((relative, "a link that leads nowhere"))
+    else:
+        result.others[suffix or entry.name] += 1
 
 
 class FolderSource:
     """The pictures below `folder` as a `Source`. Raises `GanportError` when there is none.
 
-    Each folder directly below is a class when every picture lies in one and there are at least two.
+    Each folder directly below is a class when every picture lies in one and there are at least two. Where all folders
+    directly below are `SPLITS`, the classes are the folders in them.
     """
 
     def __init__(self, folder: Path, *, name: str = "", classes: bool = True) -> None:
@@ -108,8 +139,9 @@ class FolderSource:
             )
         self.files = found.files
         self.unreadable = tuple(found.unreadable)
-        self._classes = classes
         self._identity = _identity(found)
+        self._labels, self._class_names, about = _classes(self.files) if classes else (None, (), ())
+        self.notes = (*_left_out(found), *about)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -133,21 +165,51 @@ class FolderSource:
 
     def load(self) -> tuple[I64 | None, tuple[str, ...]]:
         """The class of each picture and the names of the classes, in the order of their bytes."""
-        if not self._classes or any("/" not in file.relative for file in self.files):
-            return None, ()
-        folders = [file.relative.split("/", 1)[0] for file in self.files]
-        names = sorted(set(folders), key=os.fsencode)
-        if len(names) < 2:
-            return None, ()
-        index = {name: number for number, name in enumerate(names)}
-        labels = np.array([index[name] for name in folders], np.int64)
-        return labels, tuple(printable(name) for name in names)
+        return self._labels, self._class_names
 
     def image(self, index: int) -> Image.Image:
         return read_image(self.folder / self.files[index].relative)
 
     def item_name(self, index: int) -> str:
         return printable(self.files[index].relative)
+
+
+def _classes(files: list[ImageFile]) -> tuple[I64 | None, tuple[str, ...], tuple[str, ...]]:
+    """The class of each picture, the classes' names, and lines for people about where they come from."""
+    notes: list[str] = []
+    parts = [file.relative.split("/") for file in files]
+    top = {path[0] for path in parts if len(path) > 1}
+    split = bool(top) and all(name.casefold() in SPLITS for name in top)
+    if split:
+        notes.append(f"taken for parts of the data, not for classes: {', '.join(sorted(top))}")
+    depth = 1 if split else 0
+    loose = [file for file, path in zip(files, parts, strict=True) if len(path) < depth + 2]
+    names = sorted({path[depth] for path in parts if len(path) >= depth + 2}, key=os.fsencode)
+    if loose and len(names) >= 2:
+        more = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
+        notes.append(f"no classes, for want of a folder of its class: {printable(loose[0].relative)}{more}")
+    if loose or len(names) < 2:
+        return None, (), tuple(notes)
+    index = {name: number for number, name in enumerate(names)}
+    labels = np.array([index[path[depth]] for path in parts], np.int64)
+    return labels, tuple(printable(name) for name in names), tuple(notes)
+
+
+def _left_out(found: Scan) -> tuple[str, ...]:
+    """A line about the files that are no pictures, or none."""
+    total = sum(found.others.values())
+    if not total:
+        return ()
+    return (
+        f"left out {total:,} file{'s' if total > 1 else ''} that ganport cannot read as pictures ({_common(found)})",
+    )
+
+
+def _common(found: Scan) -> str:
+    """The commonest suffixes of the files that are no pictures, and how many there are of each."""
+    most = found.others.most_common(NAMED)
+    text = ", ".join(f"{printable(suffix)} {count:,}" for suffix, count in most)
+    return text + (", …" if len(found.others) > NAMED else "")
 
 
 def _identity(found: Scan) -> str:
@@ -176,6 +238,5 @@ def _hint_for_none(folder: Path, found: Scan) -> str:
     if archives:
         return f"unpack the {archives[0]} file in {folder} first"
     if found.others:
-        common = ", ".join(printable(suffix) for suffix, _ in found.others.most_common(3))
-        return f"it holds {sum(found.others.values())} other files ({common}): convert them"
+        return f"it holds {sum(found.others.values()):,} other files ({_common(found)}): convert them to one of these"
     return "name a folder of images, of idx files, or one of the data sets that --help lists"

@@ -11,17 +11,21 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gan_serve.images import U8
 
-VERSION = 1
-"""Raise it when the same picture would give other pixels: every cached data set is then decoded anew."""
+VERSION = 2
+"""Raise it when the same folder would give other pixels or classes: every cached data set is then decoded anew."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """The decoders Pillow may use, whatever a file's name says."""
+
+_HEAD_BYTES = 16
+"""What Pillow looks at to tell a format."""
 
 MAX_PIXELS = 89_478_485
 """Where Pillow begins to suspect a decompression bomb (2^30 / 4 / 3). Anything larger counts as broken."""
@@ -69,6 +73,16 @@ def read_mode(path: str | os.PathLike[str]) -> str:
         raise
     except Exception as error:
         raise BrokenImageError(_reason(error)) from error
+
+
+def looks_like_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a picture in one of `FORMATS` does. Raises `OSError` when it cannot be read."""
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if len(head) < _HEAD_BYTES:
+        return False
+    accepts = (Image.OPEN[name][1] for name in _decoders())
+    return any(accept is not None and accept(head) is True for accept in accepts)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -127,9 +141,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _open(path: str | os.PathLike[str]) -> Image.Image:
-    # Image.init loads all decoders, the first time; a Pillow built without one of them lacks its name.
-    Image.init()
-    image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    image = Image.open(path, formats=_decoders())
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -138,6 +150,12 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
         image.close()
         raise BrokenImageError(f"{width}x{height}, no pixels")
     return image
+
+
+def _decoders() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with. Image.init loads all decoders, the first time."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _reason(error: Exception) -> str:
