@@ -2,6 +2,7 @@
 #   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
+#   make fuzz    broken files for the readers of files, 60 s each: make fuzz FUZZ_ARGS='contract --seconds 3600'
 #   make bench   the project's own CPU records, anew, into benchmarks/results (about 25 minutes on an idle machine)
 #   make docs    write docs/cli.md anew from the commands' --help
 #   make test-openvino   the tests of a second provider, in an environment with OpenVINO (Linux, Windows)
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test test-openvino check lint bench docs clean default-model
+.PHONY: demo test test-openvino check lint fuzz bench docs clean default-model
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -59,6 +60,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint test
+
+# What each target does stands in tests/fuzz; what it finds is left in tests/fuzz/found.
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
 
 # More checkpoints: make bench BENCH_ARGS='--also other.pt'. A first try: BENCH_ARGS='--quick --out /tmp/try'.
 bench: $(INSTALLED)

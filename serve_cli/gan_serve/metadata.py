@@ -24,7 +24,7 @@ def peek(model: str | bytes, key: str) -> Any:
                     pair = dict(_fields(io.BytesIO(content)))
                     if pair.get(1) == key.encode():
                         return json.loads(pair.get(2, b""))
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, OverflowError, RecursionError):
         return None
     return None
 
