@@ -95,6 +95,17 @@ def test_other_files_are_refused_and_run_nothing(
     assert not (tmp_path / "touched").exists()
 
 
+def test_a_flipped_bit_is_noticed(checkpoint: GeneratorCheckpoint, tmp_path: Path) -> None:
+    save_generator(checkpoint, tmp_path / "g.pt")
+    data = (tmp_path / "g.pt").read_bytes()
+    first = next(iter(checkpoint.weights.values())).numpy().tobytes()
+    assert data.count(first) == 1
+    (tmp_path / "g.pt").write_bytes(data.replace(first, bytes([first[0] ^ 1]) + first[1:]))
+    with pytest.raises(GanportError, match=r"g\.pt cannot be read as a checkpoint: it is damaged") as caught:
+        load_generator(tmp_path / "g.pt")
+    assert caught.value.hint.startswith("copy it again")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(GanportError, match="no file at"):
         load_generator(tmp_path / "g.pt")

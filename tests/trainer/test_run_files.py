@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +116,65 @@ def test_last_pt_that_is_not_one(content: Any, message: str, tmp_path: Path) -> 
         read_last(path)
 
 
+def flipped(path: Path, entry: str) -> None:
+    """Flips a bit in the middle of a zip entry's bytes."""
+    with zipfile.ZipFile(path) as archive:
+        found = next(each for each in archive.infolist() if each.filename.endswith(entry))
+    data = bytearray(path.read_bytes())
+    names, extra = struct.unpack("<HH", data[found.header_offset + 26 : found.header_offset + 30])
+    data[found.header_offset + 30 + names + extra + found.file_size // 2] ^= 8
+    path.write_bytes(data)
+
+
 def test_truncated_last_pt(start_run: StartRun) -> None:
     training = start_run(limit=Limit("steps", 1))
     training.run()
     last = training.run_dir.last
     last.write_bytes(last.read_bytes()[:-1000])
-    with pytest.raises(GanportError, match="cannot be read as a training state"):
+    with pytest.raises(GanportError, match=r"last\.pt cannot be read as a training state: it was cut short") as caught:
         load_networks(last)
+    assert (
+        caught.value.hint
+        == f"put a copy of it back, or start a new run; {last.with_name('g.pt')} still holds the generator"
+    )
+
+
+@pytest.mark.parametrize("entry", ["/data/0", "/data/7"])
+def test_a_flipped_bit_is_noticed_and_not_trained_on(entry: str, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    TrainState.fresh(config(), CPU).save(path)
+    read_last(path)
+    flipped(path, entry)
+    torch.load(path, weights_only=True)  # torch itself does not notice
+    with pytest.raises(GanportError, match=f"it is damaged, the checksum of '.*{entry}' does not fit") as caught:
+        read_last(path)
+    assert caught.value.hint == "start a new run"
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    torch.serialization.set_crc32_options(False)
+    try:
+        TrainState.fresh(config(), CPU).save(path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert {entry.CRC for entry in archive.infolist()} == {0}
+    assert read_last(path)[1]["step"] == 0
+
+
+def test_a_last_pt_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last.pt")
+    with pytest.raises(GanportError, match="is not a regular file, expected a training state"):
+        read_last(tmp_path / "last.pt")
+
+
+def test_a_packed_last_pt_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data.pkl", bytes(1 << 20))
+    with pytest.raises(GanportError, match="its entries are compressed"):
+        read_last(path)
 
 
 def test_missing_last_pt(tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_serve.archive import damage_of
 from gan_serve.atomic import write_bytes
 from gan_serve.errors import GanportError
+from gan_serve.model_file import check_file, read_head
 from gan_trainer.build import SpecGenerator, build
 from gan_trainer.spec import GeneratorSpec
 
 FORMAT = 1
+
+_AS_AN_EXPORT = "anybody's checkpoint is evaluated as an export: gan-export onnx --ckpt"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,32 @@ def save_torch(content: dict[str, Any], target: str | os.PathLike[str]) -> None:
     write_bytes(target, buffer.getvalue())
 
 
+def load_torch(path: Path, what: str, hint: str) -> Any:
+    """What `torch.save` wrote to `path`, tensors on the CPU; no code in the file is run. `what` names it in messages.
+
+    Raises `GanportError`, with `hint`, for a file that is no such thing, was cut short, or whose bytes are not those
+    that were written: torch itself would load what is left.
+    """
+    path = check_file(path, what, in_folder=lambda folder: f"name the file in it: {folder}/g.pt")
+    try:
+        if reason := _why_unreadable(path):
+            raise GanportError(f"{path} cannot be read as a {what}: {reason}", hint=hint)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (GanportError, MemoryError):
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise GanportError(
+            f"{path} cannot be read as a {what}: it holds something else than tensors, numbers and text", hint=hint
+        ) from error
+
+
+def _why_unreadable(path: Path) -> str:
+    head = read_head(path)
+    if not head:
+        return "it is empty"
+    return damage_of(path) if head.startswith(b"PK") else "it does not begin as a file of torch.save does"
+
+
 def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
     """Reads the dictionary `save_generator` wrote. Raises `GanportError` when it is of another version or damaged."""
     if content.get("ganport") != FORMAT:
@@ -93,18 +123,18 @@ def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
             training=dict(json.loads(content["training"])),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise GanportError(f"{where} is a damaged ganport checkpoint: {error}") from error
+        raise GanportError(f"{where} is a damaged ganport checkpoint: {error}", hint="copy it again") from error
 
 
 def load_generator(path: str | os.PathLike[str]) -> GeneratorCheckpoint:
     """Reads a `g.pt` of ours from disk, running no code from it. Raises `GanportError` for anything else."""
     path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise GanportError(f"no file at {path}", hint="check the path; a run's generator is its g.pt") from error
-    except Exception as error:
-        raise GanportError(f"{path} cannot be read as a checkpoint: {type(error).__name__}") from error
+    if not path.exists():
+        raise GanportError(f"no file at {path}", hint="check the path; a run's generator is its g.pt")
+    content = load_torch(path, "checkpoint", hint=f"copy it again; {_AS_AN_EXPORT} {path}")
     if not is_ours(content):
-        raise GanportError(f"{path} is not a checkpoint written by gan-train")
+        raise GanportError(
+            f"{path} is not a checkpoint written by gan-train",
+            hint=f"{_AS_AN_EXPORT} {path}",
+        )
     return parse_generator(content, str(path))

@@ -25,7 +25,7 @@ from torch.optim import Adam
 
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import save_torch
+from gan_trainer.checkpoint import load_torch, save_torch
 from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.ema import Ema
@@ -139,14 +139,10 @@ def read_last(path: Path) -> tuple[RunConfig, dict[str, Any]]:
 
     Raises `GanportError` when it is missing, damaged, or not of this format.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise GanportError(f"nothing to resume: no {path}", hint="start it without --resume") from error
-    except Exception as error:
-        raise GanportError(
-            f"{path} cannot be read as a training state: {type(error).__name__}", hint="start a new run"
-        ) from error
+    if not path.exists():
+        raise GanportError(f"nothing to resume: no {path}", hint="start it without --resume")
+    lost = f"put a copy of it back, or start a new run; {path.with_name('g.pt')} still holds the generator"
+    content = load_torch(path, "training state", hint=lost if path.with_name("g.pt").exists() else "start a new run")
     if not isinstance(content, dict) or "ganport_run" not in content:
         raise GanportError(f"{path} is not a training state written by gan-train", hint="start a new run")
     if content["ganport_run"] != FORMAT:

@@ -17,7 +17,7 @@ import torch
 
 from gan_serve import console
 from gan_serve.errors import GanportError
-from gan_trainer.checkpoint import save_torch
+from gan_trainer.checkpoint import load_torch, save_torch
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir
 from gan_trainer.evaluation.classifier import CONFIGURATION, Classifier, Trained, train_classifier
@@ -96,11 +96,12 @@ def _read(path: Path, dataset: ImageDataset, on_note: Callable[[str], None]) -> 
         return None
     network = Classifier(dataset.channels, dataset.size, len(dataset.class_names))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch(path, "classifier", hint="delete it")
         if content["ganport_classifier"] != FORMAT:
             raise ValueError(f"format {content['ganport_classifier']!r}")
         network.load_state_dict(content["weights"])
         return Trained(network.eval(), float(content["accuracy"]))
     except Exception as error:  # torch raises many kinds for a damaged file
-        on_note(f"the kept classifier {path.name} does not read ({type(error).__name__}); training it again")
+        why = error if isinstance(error, GanportError) else type(error).__name__
+        on_note(f"the kept classifier {path.name} does not read ({why}); training it again")
         return None

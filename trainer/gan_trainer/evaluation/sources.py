@@ -88,14 +88,7 @@ def _read_checkpoint(path: Path) -> GeneratorCheckpoint:
         raise GanportError(
             f"{path} is the state of a training, expected its generator", hint=f"name {path.with_name('g.pt')}"
         )
-    try:
-        return load_generator(path)
-    except GanportError as error:
-        if error.hint or not path.exists():
-            raise
-        raise GanportError(
-            str(error), hint=f"anybody's checkpoint is evaluated as an export: gan-export onnx --ckpt {path}"
-        ) from error
+    return load_generator(path)
 
 
 def _of_checkpoint(checkpoint: GeneratorCheckpoint, device: torch.device) -> Generator:
