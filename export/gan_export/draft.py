@@ -43,6 +43,8 @@ class Choice:
     evidence      how that is founded
     reason        one sentence for people, with the number where there is one
     alternatives  the other values that were possible, best first
+    odds          what the statistics say for `value` against the best different one, as a ratio (100.0 is 100 : 1);
+                  None where they say nothing. Below 1 they speak against it
     """
 
     layer: int | None
@@ -51,6 +53,7 @@ class Choice:
     evidence: Evidence
     reason: str
     alternatives: tuple[Any, ...] = ()
+    odds: float | None = None
 
 
 @dataclass(frozen=True)
