@@ -13,12 +13,15 @@ describes every key.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gan_serve import schema
 from gan_serve.errors import ContractError
-from gan_serve.latents import LATENT_LAWS, LatentLaw
+from gan_serve.latents import LATENT_LAWS, SEED_LIMIT, LatentLaw
+from gan_serve.limits import LIMITS
 
 CONTRACT_VERSION = 1
 PREFIX = "gan."
@@ -154,51 +157,100 @@ class Contract:
         """
         if PREFIX + "contract" not in metadata:
             return None
-        values: Json = {}
-        for key, text in metadata.items():
-            if key.startswith(PREFIX):
-                try:
-                    values[key.removeprefix(PREFIX)] = json.loads(text)
-                except ValueError as error:
-                    raise ContractError(f"{where}: metadata {key} is not JSON", hint="export it again") from error
-        version = values["contract"]
+        version = _read(metadata, "contract", schema.whole(0, 1 << 31), where)
         if version != CONTRACT_VERSION:
             raise ContractError(
                 f"{where} has contract version {version}, this ganport reads {CONTRACT_VERSION}",
                 hint="install the ganport that wrote it, or export it again",
             )
+        values = {key: _read(metadata, key, read, where) for key, read in _FIELDS.items()}
+        values |= {
+            key: _read(metadata, key, read, where) for key, read in _LATER_FIELDS.items() if PREFIX + key in metadata
+        }
+        latent, image, classes = values.pop("latent"), values.pop("image"), values.pop("classes")
         try:
-            return cls(
-                z_dim=int(values["latent"]["z_dim"]),
-                latent=values["latent"]["law"],
-                image=(
-                    int(values["image"]["channels"]),
-                    int(values["image"]["height"]),
-                    int(values["image"]["width"]),
-                ),
-                value_range=(float(values["value_range"][0]), float(values["value_range"][1])),
-                n_classes=int(values["classes"]["n"]),
-                class_names=tuple(values["classes"]["names"]),
-                precision=values["precision"],
-                store=values["store"],
-                kept_fp32=tuple(values["kept_fp32"]),
-                weights=values["weights"],
-                name=values["name"],
-                spec=values["spec"],
-                source=values["source"],
-                training=values["training"],
-                exporter=values["exporter"],
-                passes=tuple(values["passes"]),
-                parity=values["parity"],
-                golden=tuple(Golden(**golden) for golden in values["golden"]),
-                assumptions=tuple(values["assumptions"]),
+            made = cls(
+                z_dim=latent["z_dim"],
+                latent=latent["law"],
+                image=(image["channels"], image["height"], image["width"]),
+                n_classes=classes["n"],
+                class_names=classes["names"],
+                golden=tuple(Golden(**golden) for golden in values.pop("golden")),
+                **values,
             )
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ContractError(
-                f"{where}: its gan.* metadata is incomplete ({error})", hint="export it again"
-            ) from error
+            _require(math.prod(made.image) <= MAX_IMAGE_VALUES, f"images of {made.width}x{made.height} are too large")
+            for golden in made.golden:
+                fits = golden.label is None or golden.label < made.n_classes
+                _require(fits, f"golden image {golden.seed} is of class {golden.label} of {made.n_classes}")
+        except ContractError as error:
+            raise ContractError(f"{where}: its gan.* metadata makes no sense: {error}", hint=_REPAIR) from None
+        return made
+
+
+MAX_Z_DIM = 1 << 16
+MAX_CLASSES = 1 << 16
+MAX_SIDE = 1 << 14
+MAX_IMAGE_VALUES = 1 << 27
+"""Bounds of what is read from a file, far above what anybody trained, and low enough to be drawn."""
+
+_REPAIR = "it was changed after its export, or is damaged; export it again"
+_NAMES = schema.list_of(schema.text(4000), 1 << 16)
+
+_FIELDS: dict[str, schema.Read] = {
+    "name": schema.text(1000),
+    "latent": schema.record({"law": schema.one_of(LATENT_LAWS), "z_dim": schema.whole(1, MAX_Z_DIM)}),
+    "image": schema.record(
+        {
+            "channels": schema.whole(1, 3),
+            "height": schema.whole(1, MAX_SIDE),
+            "width": schema.whole(1, MAX_SIDE),
+        }
+    ),
+    "value_range": schema.list_of(schema.number, 2, 2),
+    "classes": schema.record(
+        {"n": schema.whole(0, MAX_CLASSES), "names": schema.list_of(schema.text(1000), MAX_CLASSES)}
+    ),
+    "precision": schema.one_of(tuple(LIMITS)),
+    "store": schema.one_of(STORES),
+    "kept_fp32": _NAMES,
+    "weights": schema.text(100),
+    "spec": schema.maybe(schema.json_object),
+    "source": schema.json_object,
+    "training": schema.json_object,
+    "exporter": schema.json_object,
+    "passes": _NAMES,
+    "parity": schema.json_object,
+    "golden": schema.list_of(
+        schema.record(
+            {
+                "seed": schema.whole(0, SEED_LIMIT - 1),
+                "label": schema.maybe(schema.whole(0, MAX_CLASSES)),
+                "scale": schema.whole(1, MAX_SIDE),
+                "png": schema.text(1 << 20),
+            }
+        ),
+        1000,
+    ),
+    "assumptions": _NAMES,
+}
+"""How each key is read, without its prefix."""
+
+_LATER_FIELDS: dict[str, schema.Read] = {}
+"""Keys that files of this version came to have later: they may be missing."""
+
+
+def _read(metadata: Mapping[str, str], key: str, read: schema.Read, where: str) -> Any:
+    """One field. Raises `ContractError` where it is missing or not what it should be."""
+    if PREFIX + key not in metadata:
+        raise ContractError(f"{where}: its gan.* metadata is incomplete, it has no {PREFIX}{key}", hint=_REPAIR)
+    try:
+        return read(schema.read_json(metadata[PREFIX + key]))
+    except ValueError as error:
+        raise ContractError(f"{where}: its metadata {PREFIX}{key} is {error}", hint=_REPAIR) from None
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ContractError(message)
+        raise ContractError(
+            message, hint="a generator draws images of 1 or 3 channels from latents; see docs/contract.md"
+        )

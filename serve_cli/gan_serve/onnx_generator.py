@@ -200,7 +200,10 @@ class OnnxGenerator(Generator):
         (depth, *_) = self.signature.z_shape
         image = self._floats(latents(_PROBE_SEEDS, depth), self._run)
         if image.ndim != 4 or image.shape[1] not in (1, 3):
-            raise ContractError(f"{where} gives arrays of shape {image.shape}, expected (batch, 1 or 3, H, W)")
+            raise ContractError(
+                f"{where} gives arrays of shape {image.shape}, expected (batch, 1 or 3, H, W)",
+                hint="gan-export onnx makes a file that says what it is",
+            )
         low, high = float(image.min()), float(image.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ContractError(f"{where} draws NaN or infinity", hint="its weights are damaged; export it again")

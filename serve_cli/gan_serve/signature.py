@@ -91,7 +91,7 @@ def _check_ports(wanted: dict[str, tuple[str, Dims]], found: Sequence[Port], whe
         if port is None:
             raise ContractError(f"{where}: its metadata says that it {verb} {want}, its graph does not", hint=_REPAIR)
         fits = len(port.dims) == len(dims) and all(
-            b is None or a is None or a == b for a, b in zip(port.dims, dims, strict=True)
+            asked is None or side == asked for side, asked in zip(port.dims, dims, strict=True)
         )
         if port.type != kind or not fits:
             raise ContractError(

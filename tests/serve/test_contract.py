@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,3 +90,60 @@ def test_the_document_names_no_other_key() -> None:
 def test_contracts_that_make_no_sense(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ContractError, match=re.escape(message)):
         onnx_files.contract(**changes)
+
+
+WRONG: tuple[str, ...] = (
+    "", "{", "null", "true", "-1", "1.5", "1e400", "NaN", "-Infinity", '"x"', '"\\ud800"', "[]", "[[]]", "[null]", "{}",
+    '{"a": {}}', "9" * 5000, "[" * 100_000, "[" * 500 + "]" * 500, '{"a":' * 500 + "1" + "}" * 500, "1" + "0" * 400,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", FULL.to_metadata())
+def test_a_value_of_another_type_is_one_line(key: str) -> None:
+    """What goes through is a whole contract, and can be written again."""
+    for text in WRONG:
+        error = None
+        try:
+            contract = Contract.from_metadata({**FULL.to_metadata(), key: text}, where="g.onnx")
+        except ContractError as refused:
+            error = refused
+        if error is None:
+            assert contract is not None
+            assert Contract.from_metadata(contract.to_metadata()) == contract
+        else:
+            assert str(error).startswith("g.onnx")
+            assert len(str(error)) < 300
+            assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("latent", {"law": "normal", "z_dim": 10**9}, "z_dim is 1000000000, expected a whole number from 1 to 65536"),
+        ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim is 100.0, expected a whole number"),
+        ("latent", {"law": ["normal"], "z_dim": 4}, "law is a list of 1 values, expected one of normal, uniform"),
+        ("classes", {"n": 10**9, "names": []}, "n is 1000000000, expected a whole number from 0 to 65536"),
+        ("classes", {"n": True, "names": ["a"]}, "n is true, expected a whole number"),
+        ("classes", {"n": 2, "names": "ab"}, "names is 'ab', expected a list"),
+        ("classes", {"n": 2, "names": ["a", 1]}, "names is 1, expected a text"),
+        ("image", {"channels": 1, "height": 10**9, "width": 1}, "height is 1000000000, expected a whole number"),
+        ("image", {"channels": 3, "height": 16384, "width": 16384}, "images of 16384x16384 are too large"),
+        ("image", {"channels": "3", "height": 4, "width": 4}, "channels is '3', expected a whole number"),
+        ("value_range", [0, 1, 2], "is a list of 3 values, expected a list of 2 values"),
+        ("value_range", [0, 1e39], "is 1e+39, expected a number"),
+        ("precision", "fp8", "is 'fp8', expected one of fp32, fp16, int8"),
+        ("spec", 7, "is 7, expected a JSON object"),
+        ("training", "x", "expected a JSON object"),
+        ("golden", [{"seed": 2**53, "label": None, "scale": 1, "png": ""}], "seed is 9007199254740992, expected"),
+        ("golden", [{"seed": 0, "label": None, "scale": 0, "png": ""}], "scale is 0, expected"),
+        ("golden", [{"seed": 0, "label": None, "scale": 1, "png": None}], "png is null, expected a text"),
+        ("golden", [{"seed": 0, "label": 2, "scale": 1, "png": ""}], "golden image 0 is of class 2 of 2"),
+        ("contract", 2, "has contract version 2, this ganport reads 1"),
+        ("contract", "1", "gan.contract is '1'"),
+    ],
+)
+def test_fields_are_typed_and_bounded(key: str, value: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=re.escape(message)) as caught:
+        Contract.from_metadata({**FULL.to_metadata(), PREFIX + key: json.dumps(value)}, where="g.onnx")
+    assert str(caught.value).startswith("g.onnx")
+    assert "export it again" in caught.value.hint or "install" in caught.value.hint

@@ -67,19 +67,26 @@ def bake_batch(proto: onnx.ModelProto) -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
 
+def free_latent(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "D"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (set_key("gan.contract", "2"), "m.onnx has contract version 2, this ganport reads 1"),
-        (set_key("gan.contract", '"x"'), "contract version x"),
-        (set_key("gan.image", "{"), "m.onnx: metadata gan.image is not JSON"),
-        (set_key("gan.image", "[3, 6, 5]"), "m.onnx: its gan.* metadata is incomplete"),
+        (set_key("gan.contract", '"x"'), "m.onnx: its metadata gan.contract is 'x', expected a whole number"),
+        (set_key("gan.image", "{"), "m.onnx: its metadata gan.image is not JSON"),
+        (set_key("gan.image", "[3, 6, 5]"), "gan.image is a list of 3 values, expected a JSON object"),
         (set_key("gan.image", '{"channels": 2, "height": 6, "width": 5}'), "images must have 1 or 3 channels, got 2"),
-        (set_key("gan.latent", '{"law": "cauchy", "z_dim": 4}'), "latent must be one of normal, uniform"),
+        (set_key("gan.latent", '{"law": "cauchy", "z_dim": 4}'), "law is 'cauchy', expected one of normal, uniform"),
         (set_key("gan.value_range", "[1, -1]"), "value_range must be (black, white)"),
-        (set_key("gan.golden", '[{"seed": 1}]'), "m.onnx: its gan.* metadata is incomplete"),
-        (set_key("gan.golden", "7"), "m.onnx: its gan.* metadata is incomplete"),
-        (drop_key("gan.spec"), "m.onnx: its gan.* metadata is incomplete ('spec')"),
+        (set_key("gan.golden", '[{"seed": 1}]'), "m.onnx: its metadata gan.golden is without label"),
+        (set_key("gan.golden", "7"), "m.onnx: its metadata gan.golden is 7, expected a list"),
+        (drop_key("gan.spec"), "m.onnx: its gan.* metadata is incomplete, it has no gan.spec"),
+        (set_key("gan.latent", '{"law": "normal", "z_dim": 1000000000}'), "expected a whole number from 1 to 65536"),
+        (set_key("gan.classes", '{"n": 1000000000, "names": []}'), "n is 1000000000, expected a whole number"),
+        (free_latent, "its graph tensor(float) z (?, ?)"),
         (
             set_key("gan.latent", '{"law": "normal", "z_dim": 5}'),
             "m.onnx: its metadata says that it takes tensor(float) z (?, 5), its graph tensor(float) z (?, 4)",
