@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
+import mmap
 from pathlib import Path
 
 from gan_export.torchscript_archive import EXTRA, is_archive
+from gan_serve.archive import read_records
 from gan_serve.contract import PREFIX
 from gan_serve.errors import GanportError
 
@@ -41,13 +42,13 @@ def check_checkpoint(path: Path) -> Path:
 def _refuse_archives(path: Path) -> None:
     """Zip archives that are no generator checkpoint: TorchScript of ours, and gan-train's last.pt."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            exported = any(f"/{EXTRA}/{PREFIX}" in name for name in names)
-            pickles = [name for name in names if name.endswith("data.pkl")]
-            training = bool(pickles) and _TRAINING_STATE in archive.open(pickles[0]).read(1 << 16)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+        with path.open("rb") as handle:
+            records = read_records(handle, memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)))
+    except (GanportError, OSError, ValueError):
         return  # damaged: the reader says so, in its own words
+    exported = any(f"/{EXTRA}/{PREFIX}" in name for name in records)
+    pickles = [record for name, record in records.items() if name.endswith("data.pkl")]
+    training = bool(pickles) and _TRAINING_STATE in bytes(pickles[0].data[: 1 << 16])
     if exported:
         raise GanportError(
             f"{path} is an exported TorchScript model already, expected a checkpoint",

@@ -131,7 +131,9 @@ def test_truncated_last_pt(start_run: StartRun) -> None:
     training.run()
     last = training.run_dir.last
     last.write_bytes(last.read_bytes()[:-1000])
-    with pytest.raises(GanportError, match=r"last\.pt cannot be read as a training state: it was cut short") as caught:
+    with pytest.raises(
+        GanportError, match=r"last\.pt cannot be read as a training state: it is a zip archive cut"
+    ) as caught:
         load_networks(last)
     assert (
         caught.value.hint
@@ -173,7 +175,7 @@ def test_a_packed_last_pt_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("last/data.pkl", bytes(1 << 20))
-    with pytest.raises(GanportError, match="its entries are compressed"):
+    with pytest.raises(GanportError, match="a compressed zip archive"):
         read_last(path)
 
 

@@ -23,11 +23,15 @@ MAX_EXPANDED = 1 << 16
 
 @dataclass(eq=False, slots=True)
 class Blob:
-    """`nbytes` of raw data. `buffer` is None until the reader knows where in the file they lie (legacy format)."""
+    """`nbytes` of raw data. `buffer` is None until the reader knows where in the file they lie (legacy format).
+
+    `check` raises `GanportError` when they are not the bytes that were written; called before they are used.
+    """
 
     nbytes: int
     location: str = "cpu"
     buffer: memoryview | None = None
+    check: Callable[[], object] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -117,6 +121,8 @@ def strided(
             return torch.empty(shape, dtype=dtype)
         if storage.blob.buffer is None:
             raise GanportError("a tensor cannot be read: its storage is missing from the file")
+        if storage.blob.check is not None:
+            storage.blob.check()
         start, end = storage.start, storage.start + held * dtype.itemsize
         flat = frombuffer(storage.blob.buffer[start:end], dtype)
         return flat.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)

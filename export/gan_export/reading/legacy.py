@@ -14,7 +14,8 @@ from typing import Any
 from gan_export.reading import rebuild, unpickler
 from gan_export.reading.budget import Budget
 from gan_export.reading.lazy import Blob, Storage
-from gan_export.reading.stream import HINT, Stream
+from gan_export.reading.stream import Stream
+from gan_serve.archive import HINT
 from gan_serve.errors import GanportError
 
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -10,7 +10,7 @@ import torch
 
 from gan_export.reading import rebuild
 from gan_export.reading.lazy import Blob, LazyTensor, Storage, strided
-from gan_export.reading.stream import HINT
+from gan_serve.archive import HINT
 from gan_serve.errors import GanportError, MissingPackageError
 
 MAX_HEADER = 100_000_000

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 from typing import IO, cast
 
+from gan_serve.archive import HINT
 from gan_serve.errors import GanportError
-
-HINT = "download or copy the file again and compare its size and checksum"
 
 
 class Stream:

@@ -16,7 +16,8 @@ from gan_export.reading import legacy, rebuild, unpickler
 from gan_export.reading.budget import Budget
 from gan_export.reading.inert import GlobalName
 from gan_export.reading.lazy import Blob, LazyTensor, Storage, strided
-from gan_export.reading.stream import HINT, Stream
+from gan_export.reading.stream import Stream
+from gan_serve.archive import HINT
 from gan_serve.errors import GanportError
 
 
