@@ -20,9 +20,8 @@ from gan_bench.records.record import Settings
 from gan_bench.records.report import notes, render
 from gan_bench.records.rows import Request
 from gan_bench.shared.environment import busy_note, describe, hardware, load_average
-from gan_bench.shared.output import dumps
+from gan_bench.shared.output import hand_over
 from gan_serve import console
-from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError, JobError
 from gan_serve.outputs import check_outputs
 
@@ -106,7 +105,7 @@ def bench(
     _show(made, json, target, plot)
     if old is not None:
         text = compare_text(old, made)
-        print(text) if json != "-" else console.note(text)
+        console.show(text, sys.stderr if json == "-" else None)
     for line in notes(made):
         console.warn(line)
     if record is None:
@@ -143,11 +142,9 @@ def _measure(request: Request, settings: Settings, old: Json | None, across: boo
 
 
 def _show(made: Json, json: str | None, target: Path | None, plot: Path | None) -> None:
-    print(dumps(made) if json == "-" else render(made), end="" if json == "-" else "\n", flush=True)
+    hand_over(made, render(made), json, target)
     if json == "-":
-        console.note(render(made))
-    if target is not None:
-        write_text(target, dumps(made))
+        console.show(render(made), sys.stderr)
     if plot is not None:
         from gan_bench.records.plot import draw
 

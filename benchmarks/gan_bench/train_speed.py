@@ -110,7 +110,7 @@ def main_command(
     }  # fmt: skip
     if json_file is not None:
         write_text(json_file, dumps(made))
-    print(render(made))
+    console.show(render(made))
 
 
 def parse_marks(text: str) -> list[float]:

@@ -48,7 +48,7 @@ def main_command(
     made = record(run, command, note)
     write_text(json_file, dumps(made))
     console.note(summary(made))
-    print(json_file)
+    console.show_path(json_file)
 
 
 def record(run: Path, command: str, note: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ Beside the target go `NAME.candidates.png` (one row of images for each thing tha
 from __future__ import annotations
 
 import io
-import textwrap
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ ALTERNATIVES = 4
 MAX_ROWS = 16
 RIVAL_SAMPLES = 256
 """Latents for the choices of another structure: enough to show it, not to rest an export on."""
-WIDTH = 100
 
 
 def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
@@ -41,7 +40,7 @@ def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
     console.note(f"{ckpt}: the file does not settle")
     for choice in asked:
         line = f"{describe(choice)} ({choice.evidence}): {choice.reason}"
-        console.note(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent=" " * 6))
+        console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
     sizes = any(rival.spec.image != draft.spec.image for rival in _rivals(draft))
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -191,13 +190,16 @@ def inspect(
         identified = identify(check_checkpoint(ckpt), answers)
     except NotUnderstoodError as error:
         reading = error.reading
-        print(json.dumps(inspection.reading_json(reading)) if as_json else inspection.render_unknown(reading))
+        if as_json:
+            console.show_json(inspection.reading_json(reading))
+        else:
+            console.show(inspection.render_unknown(reading))
         raise
     command = inspection.next_command(identified, answers)
     if as_json:
-        print(json.dumps(inspection.to_json(identified, command), ensure_ascii=False))
+        console.show_json(inspection.to_json(identified, command))
     else:
-        print(inspection.render(identified, command))
+        console.show(inspection.render(identified, command))
     if out is not None:
         write_text(out, inspection.spec_of(identified).dumps())
         console.note(f"the spec is in {out}")

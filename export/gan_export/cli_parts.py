@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +33,13 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
     for check in report.warnings:
         console.warn(check.detail)
     if as_json:
-        print(json.dumps({"path": written} | report.to_json(), ensure_ascii=False))
+        console.show_json({"path": written} | report.to_json())
     else:
-        print(report.table())
+        console.show(report.table())
     if not report.ok:
         raise report.error("nothing was written" if target is not None else "")
     if written and not as_json:
-        print(written)
+        console.show_path(written)
 
 
 def require_packages(purpose: str) -> None:

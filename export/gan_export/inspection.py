@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +9,8 @@ from gan_export.answers import Answers
 from gan_export.draft import Choice
 from gan_export.identify import Identified, describe
 from gan_export.reading import Reading
-from gan_serve.console import table
+from gan_serve.console import table, wrap
+from gan_serve.printable import shell_line
 from gan_trainer.layers import (
     Activation,
     BatchNorm,
@@ -24,8 +23,6 @@ from gan_trainer.layers import (
     Upsample,
 )
 from gan_trainer.spec import GeneratorSpec
-
-WIDTH = 100
 
 
 def render(identified: Identified, command: str) -> str:
@@ -49,7 +46,7 @@ def render(identified: Identified, command: str) -> str:
     ]
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
-        blocks += [textwrap.fill(note, WIDTH) for note in draft.notes]
+        blocks += [wrap(note) for note in draft.notes]
     blocks.append(f"next: {command}")
     return "\n\n".join(blocks)
 
@@ -82,10 +79,7 @@ def _layers(spec: GeneratorSpec, stems: Sequence[str]) -> str:
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
     """(label, text) pairs in two columns, long texts wrapped."""
-    return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=f"{label:<12}", subsequent_indent=" " * 12, break_long_words=False)
-        for label, text in facts
-    )
+    return "\n".join(wrap(text, first=f"{label:<12}", rest=" " * 12) for label, text in facts)
 
 
 def _tensors_of(identified: Identified) -> list[str]:
@@ -103,11 +97,7 @@ def _tensors_of(identified: Identified) -> list[str]:
 def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
     head = f"{choice.evidence:<8}{describe(choice)}"
-    return (
-        textwrap.fill(head, WIDTH, subsequent_indent=" " * 8)
-        + "\n"
-        + textwrap.fill(choice.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
-    )
+    return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
 
 
 def to_json(identified: Identified, command: str) -> dict[str, Any]:
@@ -161,7 +151,7 @@ def next_command(identified: Identified, answers: Answers) -> str:
     words = ["gan-export", "onnx", "--ckpt", str(identified.reading.path), *answers.as_options()]
     if identified.unanswered:
         words.append("--accept")
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def describe_layer(layer: Layer) -> str:

@@ -36,9 +36,13 @@ def load(
 
     from gan_serve import runtimes
     from gan_serve.default_model import default_model
+    from gan_serve.printable import printable
+
+    def say(text: str) -> None:
+        warnings.warn(printable(text), stacklevel=4)
 
     file = default_model() if path is None else path
-    return runtimes.load(file, provider, threads, tf32=tf32, say=lambda text: warnings.warn(text, stacklevel=4))
+    return runtimes.load(file, provider, threads, tf32=tf32, say=say)
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ _TERMINATED = 128 + signal.SIGTERM
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"ganport {__version__}")
+        console.show(f"ganport {__version__}")
         raise typer.Exit
 
 

@@ -2,22 +2,28 @@
 
 stdout carries data (paths, tables and JSON that were asked for); everything else goes to stderr. `run`
 turns every failure into one line and a hint, with the exit code of its class (see `gan_serve.errors`).
+Nothing reaches the terminal but through here, so that text from files is made harmless here (`gan_serve.printable`).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
 from gan_serve.errors import GanportError
+from gan_serve.printable import json_text, printable
 
 EXIT_INTERRUPTED = 130
+WIDEST = 100
+"""Columns that text is wrapped to where the terminal is wider, or there is none."""
 
 Report = Callable[[str, str], None]
 """Takes a message and a hint (or an empty one)."""
@@ -41,7 +47,40 @@ def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
 
 def note(text: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """What was asked for: a path, a table, a page, on stdout or `stream`. Its line breaks are its own.
+
+    Text from a file that goes into a page is made one line before, by `table`, `wrap` or `printable`.
+    """
+    print(printable(text, keep="\n"), file=stream or sys.stdout)
+
+
+def show_path(path: str | os.PathLike[str]) -> None:
+    """The path of what was written, on one line of stdout."""
+    show(printable(os.fspath(path)))
+
+
+def show_json(value: Any) -> None:
+    """`value` as JSON on one line of stdout."""
+    show(json_text(value))
+
+
+def wrap(text: str, *, first: str = "", rest: str = "") -> str:
+    """`text` in lines as wide as the terminal, at most `WIDEST`: the first begins with `first`, the others with `rest`.
+
+    Words are kept whole: a path, a key or a hash can be copied.
+    """
+    return textwrap.fill(
+        printable(text),
+        min(WIDEST, shutil.get_terminal_size((WIDEST, 0)).columns),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def warn(text: str) -> None:
@@ -132,8 +171,11 @@ def fail(message: str, hint: str = "") -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    """A plain text table; columns in `right` are flushed right. No trailing spaces, no final newline."""
-    cells = [list(header), *[list(row) for row in rows]]
+    """A plain text table; columns in `right` are flushed right. Cells are one line each, whatever is in them.
+
+    No trailing spaces, no final newline.
+    """
+    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     flush_right = set(right)
 

@@ -12,7 +12,6 @@ describes every key.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from gan_serve import schema
 from gan_serve.errors import ContractError
 from gan_serve.latents import LATENT_LAWS, SEED_LIMIT, LatentLaw
 from gan_serve.limits import LIMITS
+from gan_serve.printable import json_text
 
 CONTRACT_VERSION = 1
 PREFIX = "gan."
@@ -147,7 +147,7 @@ class Contract:
             "golden": [vars(golden) for golden in self.golden],
             "assumptions": list(self.assumptions),
         }
-        return {PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+        return {PREFIX + key: json_text(value, utf8=True) for key, value in values.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], *, where: str = "the model") -> Contract | None:

@@ -12,15 +12,17 @@ commands print both, without a traceback (see `gan_serve.console`); a library us
 
 from __future__ import annotations
 
+from gan_serve.printable import printable
+
 
 class GanportError(Exception):
-    """Wrong input. `str(error)` is one line; `hint` is one line, or empty."""
+    """Wrong input. `str(error)` is one line; `hint` is one line, or empty. Control characters are written out."""
 
     exit_code = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(" ".join(message.split()))
-        self.hint = " ".join(hint.split())
+        super().__init__(printable(" ".join(message.split())))
+        self.hint = printable(" ".join(hint.split()))
 
 
 class ContractError(GanportError):

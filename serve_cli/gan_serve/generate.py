@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gan_serve import __version__, console, runtimes
@@ -34,9 +33,9 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
             console.note(f"rows: {shorten(rows)}")
         console.note(f"{plan.n} {_what(plan, target)} on {generator.provider}{chosen}")
         if request.json:
-            print(json.dumps(_record(request, generator, plan, target), ensure_ascii=False))
+            console.show_json(_record(request, generator, plan, target))
         elif target.kind is not Kind.STDOUT:
-            print(target.path)
+            console.show_path(target.path)
 
 
 def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> None:
@@ -66,16 +65,19 @@ def _info(request: Request, generator: Generator) -> None:
     from gan_serve.info import info_json, info_text
 
     if request.json:
-        print(json.dumps(info_json(generator, request.model_file), ensure_ascii=False))
+        console.show_json(info_json(generator, request.model_file))
     else:
-        print(info_text(generator, request.model_file))
+        console.show(info_text(generator, request.model_file))
 
 
 def _selftest(request: Request, generator: Generator) -> None:
     from gan_serve.selftest import run_selftest
 
     table, record, error = run_selftest(generator, str(request.model_file))
-    print(json.dumps(record, ensure_ascii=False) if request.json else table)
+    if request.json:
+        console.show_json(record)
+    else:
+        console.show(table)
     if error is not None:
         raise error
     console.note(f"all {len(record['images'])} golden images as expected ({record['allowed']}) on {generator.provider}")

@@ -10,6 +10,7 @@ from gan_serve.classes import describe_classes
 from gan_serve.contract import PREFIX, Contract
 from gan_serve.generator import Generator
 from gan_serve.plan import shorten
+from gan_serve.printable import json_text, printable
 from gan_serve.targets import size_text
 
 
@@ -49,7 +50,7 @@ def info_text(generator: Generator, path: Path) -> str:
     }
     shown = {name: value for name, value in lines.items() if value}
     width = max(map(len, shown))
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in shown.items())
 
 
 def _cpu_nodes(generator: Generator) -> list[str] | None:
@@ -77,4 +78,4 @@ def _law(contract: Contract) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+    return ", ".join(f"{key} {value if isinstance(value, str) else json_text(value)}" for key, value in values.items())

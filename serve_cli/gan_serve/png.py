@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gan_serve.printable import printable
+
 U8 = npt.NDArray[np.uint8]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -121,6 +123,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _text(key: str, value: str) -> bytes:
+    value = printable(value)
     keyword = key.encode("latin-1")
     if not 1 <= len(keyword) <= 79:
         raise ValueError(f"a PNG keyword has 1 to 79 characters, got {len(keyword)}")

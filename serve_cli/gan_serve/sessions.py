@@ -8,10 +8,12 @@ flushed: onnxruntime would do it to the calling thread too, numpy's arithmetic w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_serve import metadata, model_file, plugins, providers
 from gan_serve.errors import GanportError, JobError
+from gan_serve.printable import is_utf8
 from gan_serve.provider_options import TF32_PROVIDERS, Settings, provider_options
 
 if TYPE_CHECKING:
@@ -149,6 +151,8 @@ def _with_precision(model: str | bytes, settings: Settings) -> Settings:
 
 def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, str] | None = None) -> Any:
     onnxruntime = providers.import_onnxruntime()
+    if isinstance(model, str) and not is_utf8(model):
+        model = Path(model).read_bytes()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1 if settings.single and provider == "cpu" else settings.threads
     options.inter_op_num_threads = 1

@@ -14,6 +14,7 @@ from gan_export import asking, inspection
 from gan_export.answers import Answers
 from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.identify import Identified, NotUnderstoodError, describe, describe_value, identify
+from gan_serve.console import WIDEST
 from gan_serve.errors import GanportError
 
 
@@ -105,7 +106,7 @@ def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
     content["g_ema"] = [parameter.detach() for parameter in net.parameters()]  # type: ignore[assignment]
     found = identified(tmp_path, content)
     page = inspection.render(found, "gan-export onnx --ckpt g.pth")
-    assert max(len(line) for line in page.splitlines()[2:]) <= inspection.WIDTH  # the file's own name may be longer
+    assert max(len(line) for line in page.splitlines()[2:]) <= WIDEST  # the file's own name may be longer
     lines = page.splitlines()
     assert any(line.endswith(" main.0") and "conv_transpose 5 → 8" in line for line in lines)
     assert any(line.endswith(" main.9") for line in lines)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,6 +11,7 @@ from gan_serve.console import EXIT_INTERRUPTED
 from gan_serve.cores import rest_idle_threads
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
+from gan_serve.printable import shell_line
 from gan_trainer import options
 from gan_trainer.cli_eval import eval_command
 from gan_trainer.cli_report import report_command
@@ -89,7 +88,7 @@ def train(
         refuse_options(ctx)
         return 0
     if list_presets:
-        print(presets_table())
+        console.show(presets_table())
         return 0
     limit = chosen_limit(steps, epochs, minutes)
     if seed is not None and not 0 <= seed < SEED_LIMIT:
@@ -124,23 +123,21 @@ def print_outcome(run: RunDir, outcome: Outcome, as_json: bool) -> int:
     """Says how a training ended. Returns the exit code."""
     if outcome.interrupted:
         console.note(f"interrupted at step {outcome.step}, saved")
-        console.note(f"hint: go on with {NAME} --resume --out {shlex.quote(str(run.path))}")
+        console.note(f"hint: go on with {NAME} --resume --out {shell_line([str(run.path)])}")
         return EXIT_INTERRUPTED
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "checkpoint": str(run.generator),
-                    "run": str(run.path),
-                    "step": outcome.step,
-                    "images": outcome.images,
-                    "minutes": round(outcome.minutes, 3),
-                    **outcome.numbers,
-                }
-            )
+        console.show_json(
+            {
+                "checkpoint": str(run.generator),
+                "run": str(run.path),
+                "step": outcome.step,
+                "images": outcome.images,
+                "minutes": round(outcome.minutes, 3),
+                **outcome.numbers,
+            }
         )
     else:
-        print(run.generator)
+        console.show_path(run.generator)
     return 0
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gan_serve import console
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.latents import SEED_LIMIT
 from gan_trainer.evaluation.choices import DEFAULT_N, FEATURES, MIN_N
@@ -100,7 +100,7 @@ def eval_command(
     )  # fmt: skip
     found = command.run(request)
     if as_json:
-        print(json.dumps([each.to_json() for each in found] if len(found) > 1 else found[0].to_json()))
+        console.show_json([each.to_json() for each in found] if len(found) > 1 else found[0].to_json())
     else:
-        print(table.render(found))
+        console.show(table.render(found))
     return 0

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gan_serve import console
 from gan_serve.errors import GanportError
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.")]
@@ -35,5 +36,5 @@ def report_command(run: Folder, out: Out = None) -> int:
         raise GanportError(f"a report's name ends in .html, got {target.name}", hint="--out NAME.html")
     page = render(gather(run))
     write_text(target, page)
-    print(target)
+    console.show_path(target)
     return 0

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from gan_serve.printable import printable
+
 BAR_WIDTH = 30
 REDRAW_S = 0.1
 RATE_WINDOW_S = 5.0
@@ -49,7 +51,7 @@ class Progress:
         for part in filter(None, more):
             if not self.live or len(text) + 2 + len(part) <= _columns():
                 text = f"{text}  {part}"
-        self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
+        self.stream.write(("\r\x1b[K" if self.live else "") + printable(text) + "\n")
         self.stream.flush()
         self._drawn = 0.0
 

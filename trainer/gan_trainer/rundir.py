@@ -24,6 +24,7 @@ from typing import Any
 
 from gan_serve.atomic import explain_os_errors, write_text
 from gan_serve.errors import GanportError
+from gan_serve.printable import json_text
 
 LEFTOVER = re.compile(
     r"\.(g|last|config|log|losses|progress|real_vs_fake|report|eval-\w+|step-\d+|g-epoch-\d+)\.\w+\.\w+"
@@ -56,7 +57,7 @@ class RunDir:
         self.check_free()
         self._make()
         self.rewind(0)
-        write_text(self.config, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.config, json_text(config, indent=2) + "\n")
 
     def check_free(self) -> None:
         """Raises `GanportError` when the path is a file or holds a run. Nothing is written."""
@@ -185,4 +186,4 @@ def _numbered(base: Path, number: int) -> Path:
 
 
 def _dump(line: dict[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json_text(line) + "\n"

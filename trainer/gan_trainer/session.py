@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from gan_serve import console
 from gan_serve.atomic import write_text
 from gan_serve.classes import number_classes
 from gan_serve.errors import GanportError, JobError, MissingPackageError
+from gan_serve.printable import json_text
 from gan_trainer.config import RunConfig, check_resume, limit_of
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve
@@ -124,7 +124,7 @@ class _Job:
                 )
             run.rewind(state.step)
             if peers.leads:
-                write_text(run.config, json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n")
+                write_text(run.config, json_text(config.to_json(), indent=2) + "\n")
             return self._run(training)
 
     def _training(self, state: TrainState, dataset: ImageDataset, run: RunDir, speed: Speed) -> Training:

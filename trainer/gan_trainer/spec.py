@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from gan_serve.latents import LATENT_LAWS, LatentLaw
+from gan_serve.printable import json_text
 from gan_trainer.layers import LabelEmbedding, LabelOneHot, Layer, Shape, SpecError, layer_from_json
 
 __all__ = ["GeneratorSpec", "SpecError"]
@@ -110,7 +111,7 @@ class GeneratorSpec:
         """JSON text with one layer a line, made to be read and edited."""
         values = self.to_json()
         layers = ",\n    ".join(json.dumps(layer) for layer in values.pop("layers"))
-        head = ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+        head = ",\n  ".join(f"{json.dumps(k)}: {json_text(v)}" for k, v in values.items())
         return f'{{\n  {head},\n  "layers": [\n    {layers}\n  ]\n}}\n'
 
     @classmethod

@@ -61,7 +61,7 @@ def main_command(
         record = {"kind": "forensics-accuracy", "environment": describe(f"{command} --json {json_path}")} | record
         atomic.write_text(json_path, _dump(record | {"generators": rows}))
         console.note(f"record: {json_path}")
-    print(table(record))
+    console.show(table(record))
 
 
 def examine(number: int, samples: int) -> Json:

@@ -78,11 +78,11 @@ def main_command(
         raise MissingPackageError("torch", "export", "the models to measure")
     steps = plan(out, models or Path("build/bench-models"), wanted, also or [], quick=quick, width=width)
     if dry_run:
-        print("\n".join(shlex.join(step.shown) for step in steps))
+        console.show("\n".join(shlex.join(step.shown) for step in steps))
         return
     out.mkdir(parents=True, exist_ok=True)
     done = run_all(steps)
-    print(summary(done))
+    console.show(summary(done))
     failed = [item.step.title for item in done if item.code]
     if failed:
         raise JobError(f"{len(failed)} of {len(done)} steps failed: {', '.join(failed)}")

@@ -117,7 +117,9 @@ def main_command(
     sets = list({found.text: found for found in map(parse_data, data or ())}.values())
     variants = [parse_variant(text) for text in dict.fromkeys(preset or ())]
     if not (trains or speed):
-        print(tables(recipe_record.join([(file, recipe_record.read(file)) for file in json_file])), end="")
+        console.show(
+            tables(recipe_record.join([(file, recipe_record.read(file)) for file in json_file])).removesuffix("\n")
+        )
         return
     if len(json_file) > 1:
         raise GanportError(f"one --json is written, got {len(json_file)}", hint="several are for printing alone")
@@ -145,7 +147,7 @@ def main_command(
             window_s or recipe_speed.WINDOW_S, device or "auto", root, around,
         )  # fmt: skip
         recipe_record.add(file, "speeds", made, around)
-    print(tables(recipe_record.read(file)), end="")
+    console.show(tables(recipe_record.read(file)).removesuffix("\n"))
 
 
 def describe() -> Json:

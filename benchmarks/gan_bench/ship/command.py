@@ -114,7 +114,7 @@ def main_command(
         write_card(card_page, out.stem, text)
     write_bytes(out, shipped)
     write_text(json_file, dumps(record))
-    print(out)
+    console.show_path(out)
 
 
 def measure(

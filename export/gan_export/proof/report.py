@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from gan_serve import atomic, console
 from gan_serve.errors import ProofError
+from gan_serve.printable import json_text
 
 REPORT_VERSION = 1
 
@@ -130,7 +130,7 @@ class Report:
 
     def write(self, target: str | os.PathLike[str]) -> None:
         """Writes the report as JSON, whole or not at all. Raises `GanportError` when it cannot be written."""
-        atomic.write_text(target, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+        atomic.write_text(target, json_text(self.to_json(), indent=2) + "\n")
 
     def error(self, outcome: str = "") -> ProofError:
         """The failure as an error: the first failed check, by how much, and where; `outcome` ends the hint."""

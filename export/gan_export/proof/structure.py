@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from gan_export.artefact import image_metadata, model_metadata
 from gan_export.proof.report import Check
 from gan_serve.contract import Contract
+from gan_serve.printable import is_utf8
 
 SECTION = "structure"
 
@@ -71,7 +72,7 @@ def _checker(path: str | os.PathLike[str], model: onnx.ModelProto) -> Check:
     """onnx's own checker, with strict shape inference."""
     versions = ", ".join(f"opset {o.version}" for o in model.opset_import if o.domain in ("", "ai.onnx"))
     try:
-        onnx.checker.check_model(os.fspath(path), full_check=True)
+        onnx.checker.check_model(os.fspath(path) if is_utf8(path) else model, full_check=True)
     except Exception as error:  # the checker and shape inference raise several classes of their own
         first = " ".join(str(error).split())
         return Check(SECTION, "ONNX checker", False, "refuses", "accepts", "", first[:160])

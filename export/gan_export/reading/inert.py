@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gan_serve.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalName:
@@ -19,8 +21,7 @@ class GlobalName:
     name: str
 
     def __str__(self) -> str:
-        text = f"{self.module}.{self.name}"[:200]
-        return text if text.isprintable() else text.encode("unicode_escape").decode()
+        return printable(f"{self.module}.{self.name}"[:200])
 
 
 class Inert:

@@ -17,6 +17,7 @@ from gan_export.reading.lazy import LazyTensor, Storage, strided
 from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.words import words
 from gan_serve.errors import GanportError
+from gan_serve.printable import printable
 
 NestedStorage = Callable[[bytes], Any]
 Handler = Callable[..., Any]
@@ -114,7 +115,7 @@ def safe_key(key: Any) -> Any:
         key = key.decode("latin-1")
     if isinstance(key, str):  # names are shown on terminals
         key = key if len(key) <= MAX_KEY else f"{key[:MAX_KEY]}…{len(key)}"
-        return key if key.isprintable() else key.encode("unicode_escape").decode()
+        return printable(key)
     return f"<{_describe(key)} at {id(key):x}>"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from gan_serve.errors import GanportError
+from gan_serve.printable import json_text
 
 FORMAT = 1
 
@@ -97,7 +97,7 @@ class Evaluation:
         return {"ganport_eval": FORMAT, **dataclasses.asdict(self)}
 
     def dumps(self) -> str:
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        return json_text(self.to_json(), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, values: Any) -> Evaluation:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from gan_serve import console
+from gan_serve.printable import printable
 from gan_trainer.evaluation.results import Evaluation, Metrics
 
 WIDTH = 80
@@ -21,7 +22,8 @@ def render(evaluations: Sequence[Evaluation]) -> str:
     rows = [[name_of(each), *_cells(each.metrics, forms, labels)] for each in evaluations]
     rows.append(["real images", *_cells(first.floor, forms, labels)])
     lines = [
-        f"{first.data['name']}, {first.data['size']}x{first.data['size']}: {first.n:,} images of seeds {first.seed} … "
+        f"{printable(str(first.data['name']))}, {first.data['size']}x{first.data['size']}: "
+        f"{first.n:,} images of seeds {first.seed} … "
         f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
         _filled(f"features {first.features.id} {first.features.hash}: {first.features.text}"),
         "",
@@ -71,7 +73,7 @@ def _cells(metrics: Metrics, forms: list[tuple[str, str]], labels: bool) -> list
 
 
 def _filled(text: str) -> str:
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False)
+    return textwrap.fill(printable(text), WIDTH, break_on_hyphens=False)
 
 
 def _narrow(rows: Sequence[Sequence[str]]) -> str:
@@ -98,5 +100,5 @@ def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
         if not each.metrics.class_accuracies:
             pairs = zip(names, each.metrics.class_shares, each.floor.class_shares, strict=False)
             rare = [name for name, share, real in pairs if share < RARE * real]
-            lines += ["", f"{name_of(each)}: hardly any {', '.join(rare)}"] if rare else []
+            lines += ["", printable(f"{name_of(each)}: hardly any {', '.join(rare)}")] if rare else []
     return lines

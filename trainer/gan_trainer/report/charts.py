@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
+
+from gan_serve.printable import printable
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 32
@@ -23,6 +25,11 @@ class Curve:
 
     label: str
     values: Sequence[float]
+
+
+def escape(text: str) -> str:
+    """`text` for HTML: markup and unsafe characters written out."""
+    return html.escape(printable(text))
 
 
 def chart(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +11,7 @@ import gan_serve
 from gan_trainer.evaluation import table
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.recipes import MAX_ROWS, UNSCALED
-from gan_trainer.report.charts import Curve, chart, legend
+from gan_trainer.report.charts import Curve, chart, escape, legend
 from gan_trainer.report.gather import Picture, Run
 
 LOSSES = (("loss_d", "loss of D"), ("loss_g", "loss of G"))
