@@ -1,6 +1,7 @@
 """Which form each part of a graph is to have: by rule (`auto`), by measuring here (`tune`), or as it came (`none`).
 
-Merging upsampling with the convolution behind it saves work anywhere, as folding norms does, which comes before. How a
+Merging upsampling with the convolution behind it saves work on CPUs in float32; there the kernels that it needs are
+derived at loading, which runtimes do in no other precision, so that files of lower precision keep the two apart. How a
 transposed convolution is written is a matter of the layer and of where the file runs
 (`gan_export.passes.transposed.rules`).
 """
@@ -30,7 +31,7 @@ def optimise(model: onnx.ModelProto, mode: Mode, precision: str = "fp32") -> tup
     """
     if mode == "none":
         return model, ()
-    model, applied = run_passes(model, {"merge_upsampling": merge_upsampling})
+    model, applied = run_passes(model, {"merge_upsampling": merge_upsampling} if precision == "fp32" else {})
     if precision == "int8":
         changed = to_convs(model)
         used: tuple[str, ...] = ("to_convs",) if changed != model else ()

@@ -13,12 +13,14 @@ from export.small_graphs import TRANSPOSED, chain, counts, f32, model_of, pixels
 from export.surgery import Array
 from gan_export.optimise import optimise
 from gan_export.passes.merge_upsampling import merge_upsampling
-from gan_export.passes.transposed import layers, tune
-from gan_export.passes.transposed.rewrite import fitting
+from gan_export.passes.tidy import drop_unused
+from gan_export.passes.transposed import layers, rewrite, tune
+from gan_export.passes.transposed.rewrite import always, fitting
 from gan_export.passes.transposed.rules import for_cpu, for_gpu
 
 rng = np.random.default_rng(3)
 PADS = (1, 1, 1, 1)
+RESIZE: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "mode": "nearest"}
 
 
 def resize_and_conv(
@@ -37,9 +39,8 @@ def resize_and_conv(
         "scales": np.array(scales or (1, 1, factor, factor), np.float32),
     }
     tensors |= {"b": f32(6)} if bias else {}
-    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "antialias": 0} | attributes
     nodes = [
-        helper.make_node("Resize", ["x", "", "scales"], ["up"], mode=mode, **how),
+        helper.make_node("Resize", ["x", "", "scales"], ["up"], **RESIZE | {"mode": mode} | attributes),
         helper.make_node("Conv", ["up", "w", *["b"] * bias], ["y"], pads=[pad] * 4, group=groups),
     ]
     return model_of(nodes, tensors, ("n", 4, 3, 5)), f32(2, 4, 3, 5)
@@ -53,8 +54,62 @@ def test_upsampling_and_its_convolution_are_one_transposed_convolution(
 ) -> None:
     model, x = resize_and_conv(factor, kernel, pad, groups, bias=bool(rng.integers(2)))
     merged = merge_upsampling(model)
-    assert counts(merged) == {TRANSPOSED: 1}
+    assert counts(merged) == {TRANSPOSED: 1, "MatMul": 1, "Reshape": 2, "Transpose": 1}
+    assert [tensor.name for tensor in drop_unused(merged).graph.initializer if len(tensor.dims) == 4] == ["w"]
     np.testing.assert_allclose(run(merged, x)[0], run(model, x)[0], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["keep", "phases", "winograd"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_form_of_a_merged_layer_derives_its_kernels_from_the_file_s_own(form: str, groups: int) -> None:
+    model, x = resize_and_conv(groups=groups)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = x.shape[3] + 1
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = x.shape[3] - 1
+    x = f32(2, 4, 6, 4)
+    merged = merge_upsampling(model)
+    (layer,) = layers(merged)
+    assert fitting(layer) == ("keep", "phases", "winograd")[: 3 if groups == 1 else 2]
+    if form in fitting(layer):
+        changed = drop_unused(rewrite(merged, always(form)))
+        large = [tensor.name for tensor in changed.graph.initializer if len(tensor.dims) == 4]
+        assert large == ["w"]
+        np.testing.assert_allclose(run(changed, x)[0], run(model, x)[0], rtol=1e-5, atol=2e-5)
+
+
+def test_layers_of_one_weight_keep_one_weight() -> None:
+    model, x = resize_and_conv(bias=False)
+    more = [
+        helper.make_node("Slice", ["y", "zero", "four", "one"], ["four channels"]),
+        helper.make_node("Resize", ["four channels", "", "scales"], ["up again"], **RESIZE),
+        helper.make_node("Conv", ["up again", "w"], ["z"], pads=[1] * 4),
+    ]
+    model.graph.node.extend(more)
+    model.graph.output[0].name = "z"
+    for name, value in (("zero", 0), ("one", 1), ("four", 4)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), name))
+    changed, applied = optimise(model, "auto")
+    assert applied == ("merge_upsampling",)
+    assert [list(tensor.dims) for tensor in changed.graph.initializer].count([6, 4, 3, 3]) == 1
+    np.testing.assert_allclose(run(changed, x)[0], run(model, x)[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "given", [{"dilations": [2, 2]}, {"dilations": [1, 2]}, {"strides": [2, 2]}, {"strides": [1, 2]}]
+)
+def test_any_other_convolution_stays(given: dict[str, list[int]]) -> None:
+    model, x = resize_and_conv()
+    for name, value in given.items():
+        model.graph.node[1].attribute.append(helper.make_attribute(name, value))
+    merged = merge_upsampling(model)
+    assert merged == model
+    assert run(merged, x)[0].shape == run(model, x)[0].shape
+
+
+def test_a_padding_that_is_computed_stays() -> None:
+    model, _ = resize_and_conv()
+    model.graph.node[1].ClearField("attribute")
+    model.graph.node[1].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
+    assert merge_upsampling(model) == model
 
 
 @pytest.mark.parametrize(
@@ -151,7 +206,15 @@ def test_what_was_applied_is_named() -> None:
     model, _ = chain("Relu")
     assert optimise(model, "auto")[1] == ("transposed_gemm",)
     assert optimise(model, "auto", "int8")[1] == ("to_convs",)
-    assert optimise(resize_and_conv()[0], "auto", "fp16")[1] == ("merge_upsampling",)
+    assert optimise(resize_and_conv()[0], "auto")[1] == ("merge_upsampling",)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_in_lower_precisions_no_kernel_is_derived(precision: str) -> None:
+    model, _ = resize_and_conv()
+    changed, applied = optimise(model, "auto", precision)
+    assert applied == ()
+    assert counts(changed) == {"Resize": 1, "Conv": 1}
 
 
 @pytest.mark.parametrize(("precision", "applied"), [("fp32", True), ("fp16", False)])

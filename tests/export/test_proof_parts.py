@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.precision_nets import settled_source
 from export.tiny import lively, source_of, spec_of
 from gan_export.export import export_onnx
+from gan_export.proof.agreement import check_spec_weights
 from gan_export.proof.cases import BATCHES, cases
 from gan_export.proof.golden import make_golden
 from gan_export.proof.meaning import check_meaning
@@ -29,6 +31,8 @@ from gan_serve.generator import F32, I64, U8, Generator
 from gan_serve.images import to_pixels
 from gan_serve.latents import latents
 from gan_serve.limits import LIMITS
+from gan_trainer import layers as L
+from gan_trainer.spec import GeneratorSpec
 
 
 class FakeGenerator(Generator):
@@ -115,6 +119,52 @@ def test_lower_precisions_are_held_to_their_psnr(reference: Reference) -> None:
         assert all(check.ok for check in checks) == ok
         assert checks[1].limit == ""
         assert checks[3].limit == ">= 40"
+
+
+def test_the_worst_image_counts_not_the_mean(reference: Reference) -> None:
+    class OneBadImage(FakeGenerator):
+        def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+            image, _ = super().run(z, label)
+            if len(z) == BATCHES[-1]:
+                image[7] += np.float32(0.03)
+            return image, to_pixels(image, self.contract.value_range)
+
+    parity = measure(run_cases(OneBadImage(reference), reference.cases), reference)
+    assert parity.worst_psnr_db < 40 < parity.psnr_db
+    (failed,) = [check for check in check_parity(parity, LIMITS["fp16"], None) if not check.ok]
+    assert (failed.name, failed.detail) == ("worst PSNR", parity.worst_psnr_where)
+    assert "seed 7" in parity.worst_psnr_where
+
+
+BEHIND_UPSAMPLING = (
+    [L.Linear(8, 32 * 4 * 4), L.Reshape((32, 4, 4))]
+    + [layer for _ in range(3) for layer in (L.Upsample(2), L.Conv(32, 32, 3, 1, 1), L.Activation("relu"))]
+    + [L.Conv(32, 32, 3, 1, 1), L.Activation("relu"), L.Conv(32, 3, 3, 1, 1), L.Activation("tanh")]
+)
+
+
+def test_a_weight_that_is_found_by_name_leaves_the_sizes_to_the_others() -> None:
+    """Three of four convolutions of one size were rewritten and are called after their weight; the fourth was not."""
+    spec = GeneratorSpec(8, (3, 32, 32), tuple(BEHIND_UPSAMPLING))
+    contract = Contract(8, (3, 32, 32), spec=spec.to_json())
+    _, *kernels, last = (name for name, shape in spec.tensors().items() if len(shape) > 1)
+    size = 32 * 32 * 9
+    phases = [(f"{name}.c{number}", size // 9 * 4) for name in kernels[:3] for number in range(4)]
+    tensors = [("constant_3", 8 * 512), *phases, ("a new name", size), (last, 3 * 32 * 9)]
+    assert check_spec_weights(contract, tensors).ok
+    for missing in (("constant_3", 8 * 512), ("a new name", size), (last, 3 * 32 * 9)):
+        check = check_spec_weights(contract, [tensor for tensor in tensors if tensor != missing])
+        assert (check.ok, check.value) == (False, "5 of 6")
+    without_first = [tensor for tensor in tensors if not tensor[0].startswith(f"{kernels[0]}.")]
+    assert check_spec_weights(contract, without_first).detail in kernels
+    resized = [tensor if tensor[0] != last else (last, 3 * 32 * 4) for tensor in tensors]
+    assert check_spec_weights(contract, resized).detail == last
+
+
+def test_upsampling_three_times_and_a_plain_convolution_of_the_same_size_export(tmp_path: Path) -> None:
+    spec = GeneratorSpec(8, (3, 32, 32), tuple(BEHIND_UPSAMPLING))
+    report = export_onnx(settled_source(spec), tmp_path / "g.onnx")
+    assert report.ok, report.table()
 
 
 def test_nan_counts_as_infinitely_far(reference: Reference) -> None:

@@ -35,8 +35,9 @@ class _Linear:
 def fold_norms(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with every BatchNormalization that follows a Conv, ConvTranspose, Gemm or MatMul (+ Add) folded into it.
 
-    Left alone: one in training mode, one whose input has another consumer, one with weights that are not constant,
-    and one after anything else. The result draws the same images up to float32 rounding.
+    Left alone: one in training mode, one whose input has another consumer, one with weights that are not constant, or
+    that another node takes too (a copy would make the file larger), and one after anything else. The result draws the
+    same images up to float32 rounding.
     """
     model = copy_of(model)
     while True:
@@ -109,7 +110,11 @@ def _described(
     bias_index: int = 2,
 ) -> _Linear | None:
     weight = view.constant(node.input[1])
-    if weight is None or (node.op_type == "MatMul" and not (weight.ndim == 2 == view.rank(node.output[0]))):
+    if (
+        weight is None
+        or view.uses[node.input[1]] > 1
+        or (node.op_type == "MatMul" and not (weight.ndim == 2 == view.rank(node.output[0])))
+    ):
         return None
     bias: Array | None = np.zeros(())
     if len(bias_owner.input) > bias_index and bias_owner.input[bias_index]:

@@ -3,6 +3,7 @@
 An upsampling by s repeats every value s times, so a k x k convolution of the result meets each input value with sums
 of its taps: the same as a transposed convolution of stride s whose kernel, k + s - 1 wide, is the flipped kernel spread
 by a box of s ones; padding p becomes k - 1 - p. For s = 2, k = 3: 16 products per input pixel where 36 were.
+The file keeps the k x k kernel, and the graph derives the wider one (`passes.transposed.derived`): it does not grow.
 (Odena et al. 2016, "Deconvolution and checkerboard artifacts", set the two side by side.)
 """
 
@@ -13,14 +14,15 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from gan_export.passes.graph import GraphView, copy_of, has_subgraphs, set_initialiser
+from gan_export.passes.graph import GraphView, copy_of, has_subgraphs
+from gan_export.passes.transposed.derived import Derived, derive
 
 
 def merge_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with every Resize (nearest, by one whole factor both ways) + Conv (stride 1) as a ConvTranspose.
 
-    Left alone: another Resize, one whose result somebody else takes, weights that are not constant, dilation, and
-    padding wider than the kernel. The result draws the same images up to float32 rounding.
+    Left alone: another Resize, one whose result somebody else takes, weights that are not constant float32, dilation,
+    and padding wider than the kernel. The result draws the same images up to float32 rounding.
     """
     model = copy_of(model)
     if has_subgraphs(model.graph):
@@ -82,6 +84,7 @@ def _merge(graph: onnx.GraphProto, view: GraphView, resize: onnx.NodeProto, conv
     if (
         weight is None
         or weight.ndim != 4
+        or weight.dtype != np.float32
         or any(v != 1 for v in (*given.get("strides", [1]), *given.get("dilations", [1])))
         or given.get("auto_pad", b"NOTSET") != b"NOTSET"
     ):
@@ -91,29 +94,29 @@ def _merge(graph: onnx.GraphProto, view: GraphView, resize: onnx.NodeProto, conv
     if min(pads) < 0:
         return
     groups = int(given.get("group", 1))
-    name = f"{conv.input[1]}.{conv.output[0]}"  # begins with the name of the weight that it is made of
-    set_initialiser(graph, name, spread(np.asarray(weight), factor, groups).astype(weight.dtype))
+    wide = [k + factor - 1 for k in kernel]
+    mixing = np.kron(spread(kernel[0], factor), spread(kernel[1], factor))
+    made = derive(graph, Derived(conv.input[1], mixing), np.asarray(weight, np.float32), groups, wide)
     merged = helper.make_node(
         "ConvTranspose",
-        [resize.input[0], name, *conv.input[2:]],
+        [resize.input[0], made[-1].output[0], *conv.input[2:]],
         list(conv.output),
         conv.name,
-        kernel_shape=[k + factor - 1 for k in kernel],
+        kernel_shape=wide,
         strides=[factor, factor],
         pads=pads,
         group=groups,
     )
     conv.CopyFrom(merged)
     graph.node.remove(resize)
+    at = next(index for index, node in enumerate(graph.node) if node.output == merged.output)
+    known = {output for node in graph.node for output in node.output}
+    for node in reversed([node for node in made if node.output[0] not in known]):
+        graph.node.insert(at, node)
 
 
-def spread(weight: npt.NDArray[np.generic], factor: int, groups: int = 1) -> npt.NDArray[np.float64]:
-    """A Conv's weight (out, in / groups, kh, kw) as ConvTranspose's (in, out / groups, kh + s - 1, kw + s - 1)."""
-    out, inner, kh, kw = weight.shape
-    flipped = np.asarray(weight, np.float64)[:, :, ::-1, ::-1]
-    wide = np.zeros((out, inner, kh + factor - 1, kw + factor - 1))
-    for row in range(factor):
-        for column in range(factor):
-            wide[:, :, row : row + kh, column : column + kw] += flipped
-    grouped = wide.reshape(groups, out // groups, inner, *wide.shape[2:])
-    return grouped.transpose(0, 2, 1, 3, 4).reshape(groups * inner, out // groups, *wide.shape[2:])
+def spread(kernel: int, factor: int) -> npt.NDArray[np.float32]:
+    """Along one axis, which taps each place of the wide kernel is the sum of: 0 or 1, (kernel, kernel + factor - 1)."""
+    narrow, wide = np.indices((kernel, kernel + factor - 1))
+    start = kernel - 1 - narrow
+    return ((start <= wide) & (wide < start + factor)).astype(np.float32)

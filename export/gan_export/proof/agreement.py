@@ -50,6 +50,7 @@ def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> 
 
     Vectors are left out: folding a BatchNorm removes them. `sizes` are names and element counts of the file's tensors.
     """
+    tensors = list(sizes)
     try:
         spec = _spec(contract)
     except GanportError:
@@ -57,13 +58,13 @@ def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> 
     if spec is None:
         return Check(SECTION, "spec fits weights", True, "no spec", "", "", "a live module")
     wanted = {name: math.prod(shape) for name, shape in spec.tensors().items() if len(shape) >= 2}
-    tensors = list(sizes)
-    available = Counter(size for _, size in tensors)
+    named = {name: [found for found in tensors if found[0].startswith(f"{name}.")] for name in wanted}
+    available = Counter(size for _, size in tensors) - Counter(size for found in named.values() for _, size in found)
     missing = []
     for name, size in wanted.items():
-        if available[size] <= 0 and not any(found.startswith(f"{name}.") for found, _ in tensors):
-            missing.append(name)
-        available[size] -= 1
+        if not named[name]:
+            missing += [name] * (available[size] <= 0)
+            available[size] -= 1
     value = f"{len(wanted) - len(missing)} of {len(wanted)}"
     return Check(SECTION, "spec fits weights", not missing, value, "all", "tensors", ", ".join(missing[:3]))
 

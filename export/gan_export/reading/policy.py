@@ -49,7 +49,7 @@ _TORCH_REFUSED = (
     "torch.multiprocessing", "torch._dynamo", "torch._inductor", "torch.testing", "torch.onnx", "torch.ops",
     "torch._ops", "torch.classes", "torch._classes", "torch.distributed", "torch.library", "torch.export",
     "torch._export", "torch._custom_op", "torch.cuda.jiterator", "torch._appdirs", "torch.profiler",
-    "torch._C._jit", "torch._higher_order_ops", "torch._lobpcg", "torch._namedtensor_internals",
+    "torch._higher_order_ops", "torch._lobpcg", "torch._namedtensor_internals",
 )  # fmt: skip
 _TORCH_ALLOWED = (
     "torch.utils.hooks", "torch.utils.data", "torch.utils._pytree", "torch.jit._pickle",
@@ -108,6 +108,8 @@ def _allowed(name: GlobalName) -> bool:
         if str(name) in _TORCH_ALLOWED_NAMES or _within(name.module, _TORCH_ALLOWED):
             return True
         dotted = f"{name.module}.{attribute}"
+        if dotted.startswith("torch._C._jit"):
+            return False
         return not (_within(dotted, _TORCH_REFUSED) or (name.module == "torch" and attribute in _TORCH_REFUSED_NAMES))
     if top == "numpy":
         if name.module == "numpy":

@@ -9,13 +9,14 @@ import numpy.typing as npt
 import onnx
 
 from gan_export.passes.graph import GraphView
+from gan_export.passes.transposed.derived import Derived, derived_weight
 
 F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """A two-dimensional ConvTranspose with constant weights and a known input size, dilation 1.
+    """A two-dimensional ConvTranspose with constant (or derived) weights and a known input size, dilation 1.
 
     output    name of its result, unique in the graph
     source    name of its input, float32 (batch, c_in, height, width)
@@ -24,6 +25,7 @@ class Transposed:
     stride    the same both ways
     pads      (top, left, bottom, right)
     extra     output_padding (rows, columns)
+    derived   what the graph makes the weight of, where the file does not hold it
     """
 
     output: str
@@ -37,6 +39,7 @@ class Transposed:
     pads: tuple[int, int, int, int]
     extra: tuple[int, int] = (0, 0)
     groups: int = 1
+    derived: Derived | None = None
 
     @property
     def c_in(self) -> int:
@@ -80,8 +83,8 @@ class Transposed:
 def layers(model: onnx.ModelProto) -> list[Transposed]:
     """Every ConvTranspose of `model` that can be rewritten, in graph order.
 
-    Left out: weights that are not constant float32, sizes that are not known, 1-D and 3-D, dilation, unequal strides,
-    output_shape and auto_pad.
+    Left out: weights that are not constant float32, or that another node takes too, sizes that are not known, 1-D and
+    3-D, dilation, unequal strides, output_shape and auto_pad.
     """
     view = GraphView(model)
     found = (describe(view, node) for node in model.graph.node if node.op_type == "ConvTranspose")
@@ -91,9 +94,13 @@ def layers(model: onnx.ModelProto) -> list[Transposed]:
 def describe(view: GraphView, node: onnx.NodeProto) -> Transposed | None:
     """`node` as numbers, None when a form of ours cannot stand for it."""
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    weight = view.constant(node.input[1])
+    weight, derived = view.constant(node.input[1]), None
+    if weight is None and (made := derived_weight(view, node.input[1])) is not None:
+        weight, derived = made
     shape = view.shape(node.input[0])
     if weight is None or weight.dtype != np.float32 or weight.ndim != 4 or shape is None or len(shape) != 4:
+        return None
+    if derived is None and view.uses[node.input[1]] > 1:  # two layers of one weight would each write it down
         return None
     _, channels, height, width = shape
     groups = int(given.get("group", 1))
@@ -128,5 +135,6 @@ def describe(view: GraphView, node: onnx.NodeProto) -> Transposed | None:
         pads=(top, left, bottom, right),
         extra=(rows, columns),
         groups=groups,
+        derived=derived,
     )
     return layer if layer.out_height > 0 and layer.out_width > 0 else None

@@ -13,7 +13,7 @@ from gan_export.passes.transposed.layer import Transposed
 
 
 def fits(layer: Transposed) -> bool:
-    return layer.height == layer.width == 1 and layer.groups == 1
+    return layer.derived is None and layer.height == layer.width == 1 and layer.groups == 1
 
 
 def apply(b: Builder, x: Feature, layer: Transposed, layout: Layout = Layout.NCHW) -> Feature:

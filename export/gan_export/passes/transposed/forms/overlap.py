@@ -14,7 +14,7 @@ from gan_export.passes.transposed.layer import Transposed
 
 
 def fits(layer: Transposed) -> bool:
-    return layer.groups == 1 and all(k % layer.stride == 0 for k in layer.kernel)
+    return layer.derived is None and layer.groups == 1 and all(k % layer.stride == 0 for k in layer.kernel)
 
 
 def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:

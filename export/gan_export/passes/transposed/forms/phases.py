@@ -1,6 +1,7 @@
 """Each of the s x s phases as a small convolution of its own: nothing is multiplied by zero.
 
-Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inputs next to i.
+Output s i + phase needs only the taps of that phase (`Transposed.taps`), on inputs next to i. Of a derived kernel each
+phase takes its own sums of the taps that the file holds (`passes.transposed.derived`).
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ def _phase(b: Builder, x: str, layer: Transposed, rows: Taps, columns: Taps, hei
 
 def _kernel(b: Builder, layer: Transposed, rows: Taps, columns: Taps) -> str:
     """The taps of one phase, as Conv wants them: (c_out, c_in / groups, rows, columns)."""
-    taps = layer.weight[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
     groups, size = layer.groups, (len(rows), len(columns))
-    grouped = taps.reshape(groups, layer.c_in // groups, layer.c_out // groups, *size)
-    kernel = grouped.transpose(0, 2, 1, 3, 4).reshape(layer.c_out, layer.c_in // groups, *size)
-    return b.constant(kernel, layer.weight_name)
+    shape = (layer.c_out, layer.c_in // groups, *size)
+    if layer.derived is not None:
+        places = [row * layer.kernel[1] + column for row, _ in rows for column, _ in columns]
+        taps = b.reshape(layer.derived.name, layer.c_out * shape[1], -1)
+        return b.reshape(b.op("MatMul", taps, b.constant(layer.derived.mixing[:, places])), *shape)
+    taken = layer.weight[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
+    grouped = taken.reshape(groups, layer.c_in // groups, layer.c_out // groups, *size)
+    return b.constant(grouped.transpose(0, 2, 1, 3, 4).reshape(shape), layer.weight_name)

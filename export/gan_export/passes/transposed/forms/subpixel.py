@@ -15,7 +15,7 @@ from gan_export.passes.transposed.layer import Transposed
 
 
 def fits(layer: Transposed) -> bool:
-    return layer.stride > 1
+    return layer.derived is None and layer.stride > 1
 
 
 def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:

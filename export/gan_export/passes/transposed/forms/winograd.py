@@ -107,9 +107,14 @@ def _phase(
 
 
 def _matrices(b: Builder, layer: Transposed) -> dict[Key, str]:
-    """The 36 matrices (c_in, c_out), derived in the graph from the kernel's 16."""
-    kernel = layer.weight.transpose(2, 3, 0, 1).reshape(16, -1)
-    mixed = b.op("MatMul", b.constant(mixing()), b.constant(kernel, layer.weight_name))
+    """The 36 matrices (c_in, c_out), derived in the graph from the kernel's 16, or from what those are derived from."""
+    if layer.derived is not None:
+        taps = b.op("Transpose", b.reshape(layer.derived.name, layer.c_out, layer.c_in, -1), perm=[2, 1, 0])
+        from_taps = mixing() @ layer.derived.mixing.T
+        mixed = b.op("MatMul", b.constant(from_taps), b.reshape(taps, from_taps.shape[1], -1))
+    else:
+        kernel = layer.weight.transpose(2, 3, 0, 1).reshape(16, -1)
+        mixed = b.op("MatMul", b.constant(mixing()), b.constant(kernel, layer.weight_name))
     stacked = b.reshape(mixed, -1, layer.c_out)
     return dict(zip(KEYS, b.ops("Split", len(KEYS), stacked, b.ints(*[layer.c_in] * len(KEYS)), axis=0), strict=True))
 
