@@ -8,8 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from gan_serve.atomic import descriptor_of, explain_os_errors, follow, is_stream
 from gan_serve.errors import GanportError
 
+_STDOUT = 1
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAYS = (".npy", ".npz")
 ANIMATIONS = (".webp", ".gif", ".mp4")
@@ -34,17 +36,23 @@ class Target:
 def parse_target(out: str | None, model: Path, *, walk: bool = False) -> Target:
     """What `--out` means. None: the model's name with .png (.webp for a walk), in the current folder.
 
-    A folder is an existing one, a name that ends in a slash, or a name without a suffix. Raises `GanportError` for a
+    A folder is an existing one, a name that ends in a slash, or a name without a suffix; a pipe or a device without a
+    suffix takes a PNG. Raises `GanportError` for a
     suffix that nothing here writes.
     """
     if out is None:
         out = model.stem + (".webp" if walk else ".png")
-    if out == "-":
-        if walk:
-            raise GanportError("a walk cannot go to stdout, which takes one PNG", hint="--out walk.webp")
-        return Target(Kind.STDOUT, Path(out))
     path = Path(out)
+    with explain_os_errors(path):
+        stream = is_stream(path)
+        if out == "-" or (stream and descriptor_of(path) == _STDOUT):
+            if walk:
+                raise GanportError("a walk cannot go to stdout, which takes one PNG", hint="--out walk.webp")
+            return Target(Kind.STDOUT, Path("-"))
+        follow(path)  # a circle of links, a name that is too long
     suffix = path.suffix.lower()
+    if stream and not suffix and not walk:
+        return Target(Kind.PICTURE, path)
     if out.endswith(("/", os.sep)) or path.is_dir() or not suffix:
         if walk:
             raise GanportError(f"a walk is one file, got the folder {out}", hint=f"its name ends in {_any(ANIMATIONS)}")

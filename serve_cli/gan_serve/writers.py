@@ -43,12 +43,12 @@ def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | Non
         )
     with atomic_path(path) as temporary:
         _fill(canvas, plan, batches)
-        if path.suffix.lower() == ".png":
-            temporary.write_bytes(encode_png(canvas.picture_HWC, text))
-        elif path.suffix.lower() == ".webp":
+        if path.suffix.lower() == ".webp":
             to_pil(canvas.picture_HWC).save(temporary, "WEBP", lossless=True)
-        else:
+        elif path.suffix.lower() in (".jpg", ".jpeg"):
             to_pil(canvas.picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
+        else:  # a pipe or a device may have any name
+            temporary.write_bytes(encode_png(canvas.picture_HWC, text))
 
 
 def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:

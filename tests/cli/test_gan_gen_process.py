@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -219,6 +220,36 @@ def test_a_run_that_is_killed_leaves_no_broken_file_under_a_final_name(model: Pa
         if not name.startswith("."):
             with Image.open(tmp_path / "many" / name) as picture:
                 picture.load()
+    (tmp_path / "many" / ".theirs").touch()
+    assert run(tmp_path, "--model", model, "--n", 1, "--out", "many/")[0] == 0
+    assert [name for name in names(tmp_path / "many") if name.startswith(".")] == [".theirs"], "the next run tidies up"
+
+
+# ── places that are no files ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_device_is_written_to(model: Path, tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "full.png", stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        (tmp_path / "full.png").open("wb").close()
+    except PermissionError:
+        pytest.skip("no device nodes for this user, or on this disk")
+    code, out, err = run(tmp_path, "--model", model, "--out", "full.png")
+    assert (code, out) == (2, b"")
+    assert err.startswith("error: no room to write full.png: No space left on device\nhint: ")
+    assert stat.S_ISCHR((tmp_path / "full.png").lstat().st_mode)
+    assert run(tmp_path, "--model", model, "--out", "/dev/null")[0] == 0
+    assert stat.S_ISCHR(Path("/dev/null").lstat().st_mode)
+
+
+def test_a_pipe_gets_the_png(model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with start(tmp_path, "--model", model, "--out", "pipe") as process:
+        data = (tmp_path / "pipe").read_bytes()
+        assert process.wait(60) == 0
+    assert data == run(tmp_path, "--model", model, "--out", "-")[1]
+    assert data == run(tmp_path, "--model", model, "--out", "/dev/stdout")[1]
+    assert names(tmp_path) == ["pipe"]
 
 
 # ── stdout ───────────────────────────────────────────────────────────────────────────────────────────────────────────

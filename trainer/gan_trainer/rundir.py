@@ -26,10 +26,8 @@ from gan_serve.atomic import explain_os_errors, write_text
 from gan_serve.errors import GanportError
 from gan_serve.printable import json_text
 
-LEFTOVER = re.compile(
-    r"\.(g|last|config|log|losses|progress|real_vs_fake|report|eval-\w+|step-\d+|g-epoch-\d+)\.\w+\.\w+"
-)
-"""What a killed process leaves of `gan_serve.atomic`'s temporary files."""
+LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|step-\d+|g-epoch-\d+)\.ganport-[\w-]+\.\w+")
+"""What a killed training leaves of `gan_serve.atomic`'s temporary files, on whatever machine; the folder is locked."""
 
 
 class RunDir:

@@ -11,8 +11,8 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import numpy as np
 
 from gan_serve.atomic import explain_os_errors
 from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.leftovers import hidden_name, sweep
 from gan_trainer.data.decode import Arrays, ArraySource, Source
 from gan_trainer.data.folder import FolderSource
 from gan_trainer.data.idx import content_hash, find_pair, idx_source
@@ -115,12 +116,15 @@ def _download(wanted: Download, downloads: Path | None, on_note: Callable[[str],
     with explain_os_errors(downloads):
         downloads.mkdir(parents=True, exist_ok=True)
         # Into a folder of its own, renamed when whole: an interrupted download is never taken for the data set.
-        with tempfile.TemporaryDirectory(prefix=f".{wanted.name}.", dir=downloads) as temporary:
-            part = Path(temporary) / wanted.name
+        sweep(downloads)
+        part = downloads / hidden_name(wanted.name)
+        try:
             part.mkdir()
             _fetch(wanted, getattr(datasets, wanted.torchvision), part)
             with contextlib.suppress(FileExistsError):  # another process was faster
                 _rename_new(part, downloads / wanted.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     folder = locate(wanted, None, downloads)
     if folder is None:
         raise _absent(wanted, "the download does not hold it")
