@@ -7,10 +7,12 @@ Beside the target go `NAME.candidates.png` (one row of images for each thing tha
 from __future__ import annotations
 
 import io
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gan_export.answers import OUTPUT_RANGES
@@ -31,6 +33,8 @@ ALTERNATIVES = 4
 MAX_ROWS = 16
 RIVAL_SAMPLES = 256
 """Latents for the choices of another structure: enough to show it, not to rest an export on."""
+ELEMENTS = 1 << 25
+"""Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
 
 
 def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
@@ -118,5 +122,7 @@ def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
     inputs = [torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))]
     if spec.n_classes:
         inputs.append(torch.from_numpy(default_labels(seeds, spec.n_classes)))
+    at_once = max(1, ELEMENTS // max(map(math.prod, spec.shapes)))
+    batches = zip(*(values.split(at_once) for values in inputs), strict=True)
     with torch.inference_mode():
-        return to_pixels(module(*inputs).numpy(), spec.value_range)
+        return np.concatenate([to_pixels(module(*batch).numpy(), spec.value_range) for batch in batches])

@@ -24,8 +24,10 @@ from gan_export.understanding import draft_candidates, draft_with_spec, with_val
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
+from gan_trainer.spec import GeneratorSpec, SpecError
 
 IMAGE_CHANNELS = (1, 3)
+MAX_SPEC_BYTES = 16 << 20
 WHAT_A_SPEC_SAYS = ("--image", "--latent", "--output-activation", "--value-range")
 
 
@@ -167,15 +169,18 @@ def describe_value(value: Any) -> str:
     return " ".join(word for word in words if word) or json.dumps(value)
 
 
-def read_spec(path: Path) -> Any:
-    """The JSON in a --spec file. Raises `GanportError` when there is none."""
+def read_spec(path: Path) -> GeneratorSpec:
+    """The spec in a --spec file. Raises `GanportError` when there is none."""
     path = check_file(path, "spec")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    if path.stat().st_size > MAX_SPEC_BYTES:
         raise GanportError(
-            f"{path} is not JSON: {error}", hint="gan-export inspect writes one to start from"
-        ) from error
+            f"{path} has {path.stat().st_size:,} bytes, expected a spec of at most {MAX_SPEC_BYTES:,}",
+            hint="--spec takes the JSON that gan-export inspect writes; the checkpoint goes to --ckpt",
+        )
+    try:
+        return GeneratorSpec.loads(path.read_bytes())
+    except SpecError as error:
+        raise GanportError(f"{path}: {error}", hint=error.hint) from error
 
 
 def _answered(draft: Draft, answers: Answers) -> Draft:

@@ -173,6 +173,12 @@ def test_specs_that_do_not_read_or_fit(run: Run, unknown: Path, tmp_path: Path) 
     spec = tmp_path / "s.json"
     for text, message in (
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON: it is nested too deeply"),
+        ('{"z_dim": 10000000000, "image": [1, 1, 3], "layers": []}', "z_dim must be a whole number"),
+        (
+            '{"z_dim": 3, "image": [1, 1, 3], "layers": [{"kind": "upsample", "factor": 20000}]}',
+            "layer 0 (upsample) factor",
+        ),
         ("[]", "a spec must be a JSON object"),
         ('{"z_dim": 3, "image": [1, 1, 3], "layers": [{"kind": "reshape", "shape": [1, 1, 3]}]}', "left over"),
     ):
@@ -180,6 +186,7 @@ def test_specs_that_do_not_read_or_fit(run: Run, unknown: Path, tmp_path: Path) 
         code, _, err = run("onnx", "--ckpt", unknown, "--spec", spec)
         assert code == 2
         assert message in err
+        assert "hint: " in err
 
 
 def test_answers_have_no_place_for_our_own(run: Run, tmp_path: Path) -> None:

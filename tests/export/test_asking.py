@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from gan_export import asking, inspection
 from gan_export.answers import Answers
 from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.identify import Identified, NotUnderstoodError, describe, describe_value, identify
+from gan_export.understanding import draft_candidates
 from gan_serve.console import WIDEST
 from gan_serve.errors import GanportError
+from gan_trainer.build import SpecGenerator
 
 
 def without_norms() -> nn.Module:
@@ -139,3 +142,14 @@ def test_what_is_not_understood_names_the_file(make: object, message: str, tmp_p
     for name, shape in inspection.reading_json(error.reading)["tensors"].items():
         assert any(line.split()[:1] == [name] for line in page.splitlines()[4:]), name
         assert "x".join(map(str, shape)) in page
+
+
+def test_large_images_are_drawn_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = draft_candidates(examples_dcgan(32, prefix="net").state_dict())[0]
+    whole = asking.draw(draft, 5)
+    sizes: list[int] = []
+    forward = SpecGenerator.forward
+    monkeypatch.setattr(SpecGenerator, "forward", lambda self, z: (sizes.append(len(z)), forward(self, z))[1])
+    monkeypatch.setattr(asking, "ELEMENTS", 2 * max(map(math.prod, draft.spec.shapes)))
+    assert (asking.draw(draft, 5) == whole).all()
+    assert sizes == [2, 2, 1]

@@ -91,11 +91,19 @@ def test_labels_come_equally_often() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "rows"), [((64,), 2048), ((512, 4, 4), 512), ((64, 32, 32), MIN_SAMPLES), ((64, 128, 128), MIN_SAMPLES)]
+    ("shape", "rows"),
+    [
+        ((64,), 2048),
+        ((512, 4, 4), 512),
+        ((64, 32, 32), MIN_SAMPLES),
+        ((64, 128, 128), MIN_SAMPLES),
+        ((64, 256, 256), 32),
+        ((64, 1024, 1024), 8),
+    ],
 )
 def test_fewer_rows_for_larger_images(shape: tuple[int, ...], rows: int) -> None:
     assert rows_for(shape, 2048) == rows
-    assert rows_for(shape, 32) == 32
+    assert rows_for(shape, 8) == 8
 
 
 def test_a_new_batch_norm_is_no_witness() -> None:

@@ -157,7 +157,7 @@ def _without(spec: dict[str, Any], *indices: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ([], "a spec must be a JSON object, got list"),
+        ([], "a spec must be a JSON object, got a list of 0"),
         ({}, "the spec lacks 'image'"),
         (_spec() | {"strides": 2}, "unknown spec field 'strides'"),
         (_spec() | {"image": [3, 64, 64]}, r"the layers make \(3, 32, 32\), image is \(3, 64, 64\)"),

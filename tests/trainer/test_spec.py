@@ -13,9 +13,12 @@ from gan_trainer.build import build, build_layer
 from gan_trainer.layers import (
     ACTIVATIONS,
     Activation,
+    AdaptivePool,
     BatchNorm,
+    ChannelShuffle,
     Conv,
     ConvTranspose,
+    Glu,
     GroupNorm,
     InstanceNorm,
     LabelEmbedding,
@@ -23,9 +26,14 @@ from gan_trainer.layers import (
     Layer,
     LayerNorm,
     Linear,
+    LocalResponseNorm,
+    Pad,
     PixelNorm,
     PixelShuffle,
+    PixelUnshuffle,
+    Pool,
     Reshape,
+    RmsNorm,
     Shape,
     Upsample,
     layer_from_json,
@@ -52,10 +60,34 @@ IMAGE_LAYERS: list[tuple[Layer, Shape]] = [
     (GroupNorm(2, 6), (6, 5, 5)),
     (LayerNorm((5, 5)), (6, 5, 5)),
     (PixelNorm(), (6, 5, 5)),
+    (LayerNorm((5, 5), bias=False), (6, 5, 5)),
+    (RmsNorm((6, 5, 5)), (6, 5, 5)),
+    (RmsNorm((6,), affine=False), (6,)),
+    (LocalResponseNorm(3, alpha=0.5, k=0.7), (6, 5, 5)),
+    (Upsample(2, "bicubic", align_corners=True), (6, 5, 5)),
+    (Upsample(mode="nearest-exact", size=(8, 7)), (6, 5, 5)),
+    (PixelUnshuffle(3), (2, 6, 9)),
+    (ChannelShuffle(3), (6, 5, 5)),
+    (Glu(), (6, 5, 5)),
+    (Glu(), (6,)),
+    *[
+        (Pool("max", (kernel, 2), (stride, 1), (padding, 1), (dilation, 1), ceil=ceil), (6, 9, 7))
+        for kernel, stride, padding, dilation in [(2, 2, 0, 1), (3, 2, 1, 1), (2, 3, 1, 2), (3, 4, 1, 2), (2, 3, 1, 1)]
+        for ceil in (False, True)
+    ],
+    (Pool("avg", (3, 3), (2, 2), (1, 1), ceil=True, count_padding=False), (6, 8, 8)),
+    (AdaptivePool("avg", (2, 3)), (6, 4, 9)),
+    (AdaptivePool("max", (1, 1)), (6, 4, 9)),
+    (Pad((1, 2, 3, 4)), (6, 5, 5)),
+    (Pad((-1, 0, -2, 1), value=0.5), (6, 5, 5)),
+    (Pad((1, 0, 4, 4), "reflect"), (6, 5, 5)),
+    (Pad((1, 0, 7, 4), "replicate"), (6, 5, 5)),
+    (Pad((5, 0, 4, 4), "circular"), (6, 5, 5)),
     (Reshape((3, 2, 1)), (6,)),
     (Reshape((6,)), (6, 1, 1)),
     *[(Activation(name), (6, 5, 5)) for name in ACTIVATIONS],
     (Activation("prelu", features=6), (6, 5, 5)),
+    (Activation("hardtanh", limits=(0.0, 6.0)), (6, 5, 5)),
 ]
 
 
@@ -147,13 +179,13 @@ GOOD = {
     ("change", "message"),
     [
         ({"z_dim": 3}, r"layer 0 \(linear\) takes a vector of 4, gets \(3,\)"),
-        ({"z_dim": 0}, "z_dim must be at least 1"),
-        ({"z_dim": "many"}, "does not read"),
+        ({"z_dim": 0}, "z_dim must be a whole number from 1 to 16,777,216, got 0"),
+        ({"z_dim": "many"}, "z_dim must be a whole number .* got 'many'"),
         ({"image": [3, 2, 2]}, "the layers make"),
         ({"image": [2, 2]}, "image must be"),
         ({"latent": "gamma"}, "latent must be one of"),
         ({"value_range": [1, -1]}, "value_range"),
-        ({"value_range": 3}, "does not read"),
+        ({"value_range": 3}, "value_range must be a list of 2, each a number .* got 3"),
         ({"n_classes": 3}, "n_classes is 3"),
         ({"class_names": ["a"]}, "1 class names for 0 classes"),
         ({"colour": 1}, "unknown spec field 'colour'"),
@@ -178,5 +210,5 @@ def test_specs_that_lack_a_field(field: str) -> None:
 
 
 def test_a_list_is_no_spec() -> None:
-    with pytest.raises(SpecError, match="must be a JSON object, got list"):
+    with pytest.raises(SpecError, match="must be a JSON object, got a list of 1"):
         GeneratorSpec.from_json([GOOD])

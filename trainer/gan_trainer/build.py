@@ -5,6 +5,8 @@ The module's state_dict keys are `layers.<index>.<name>`, index and names as in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,10 +54,25 @@ def build_layer(layer: L.Layer, in_shape: L.Shape) -> nn.Module:
                 layer.groups, layer.bias, layer.dilation,
             )  # fmt: skip
         case L.Upsample():
-            corners = layer.align_corners if layer.mode == "bilinear" else None
-            return nn.Upsample(scale_factor=float(layer.factor), mode=layer.mode, align_corners=corners)
+            corners = layer.align_corners if layer.mode in ("bilinear", "bicubic") else None
+            factor = None if layer.size else float(layer.factor)
+            return nn.Upsample(layer.size, factor, layer.mode, corners)
         case L.PixelShuffle():
             return nn.PixelShuffle(layer.factor)
+        case L.PixelUnshuffle():
+            return nn.PixelUnshuffle(layer.factor)
+        case L.ChannelShuffle():
+            return _ChannelShuffle(layer.groups)
+        case L.Glu():
+            return nn.GLU(dim=1)
+        case L.Pool() if layer.mode == "max":
+            return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode=layer.ceil)
+        case L.Pool():
+            return nn.AvgPool2d(layer.kernel, layer.stride, layer.padding, layer.ceil, layer.count_padding)
+        case L.AdaptivePool():
+            return nn.AdaptiveMaxPool2d(layer.size) if layer.mode == "max" else nn.AdaptiveAvgPool2d(layer.size)
+        case L.Pad():
+            return _Pad(layer)
         case L.BatchNorm():
             norm = nn.BatchNorm1d if len(in_shape) == 1 else nn.BatchNorm2d
             return norm(layer.features, eps=layer.eps, affine=layer.affine)
@@ -64,7 +81,11 @@ def build_layer(layer: L.Layer, in_shape: L.Shape) -> nn.Module:
         case L.GroupNorm():
             return nn.GroupNorm(layer.groups, layer.features, eps=layer.eps, affine=layer.affine)
         case L.LayerNorm():
-            return nn.LayerNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine)
+            return nn.LayerNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine, bias=layer.bias)
+        case L.RmsNorm():
+            return nn.RMSNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine)
+        case L.LocalResponseNorm():
+            return nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
         case L.PixelNorm():
             return _PixelNorm(layer.eps)
         case L.Activation():
@@ -79,38 +100,66 @@ def build_layer(layer: L.Layer, in_shape: L.Shape) -> nn.Module:
 
 
 def build_activation(layer: L.Activation) -> nn.Module:
-    """The torch module of an activation; `slope` falls back to torch's default."""
-    slope = layer.slope
-    match layer.name:
-        case "relu":
-            return nn.ReLU()
-        case "leaky_relu":
-            return nn.LeakyReLU(0.01 if slope is None else slope)
-        case "prelu":
-            return nn.PReLU(layer.features)
-        case "elu":
-            return nn.ELU(1.0 if slope is None else slope)
-        case "selu":
-            return nn.SELU()
-        case "celu":
-            return nn.CELU(1.0 if slope is None else slope)
-        case "gelu":
-            return nn.GELU()
-        case "silu":
-            return nn.SiLU()
-        case "mish":
-            return nn.Mish()
-        case "softplus":
-            return nn.Softplus()
-        case "tanh":
-            return nn.Tanh()
-        case "sigmoid":
-            return nn.Sigmoid()
-        case "hardtanh":
-            return nn.Hardtanh()
-        case "identity":
-            return nn.Identity()
-    raise SpecError(f"no module for activation {layer.name!r}")
+    """The torch module of an activation; `slope` and `limits` fall back to torch's defaults."""
+    if layer.name in L.SLOPED:
+        return _SLOPED[layer.name](L.SLOPED[layer.name] if layer.slope is None else layer.slope)
+    if layer.name in L.LIMITED:
+        return _LIMITED[layer.name](*(L.LIMITED[layer.name] if layer.limits is None else layer.limits))
+    return nn.PReLU(layer.features) if layer.name == "prelu" else _PLAIN[layer.name]()
+
+
+_SLOPED: dict[str, Callable[[float], nn.Module]] = {
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "celu": nn.CELU,
+    "hardshrink": nn.Hardshrink,
+    "softshrink": nn.Softshrink,
+}
+_LIMITED: dict[str, Callable[[float, float], nn.Module]] = {
+    "hardtanh": nn.Hardtanh,
+    "softplus": nn.Softplus,
+    "threshold": nn.Threshold,
+}
+_PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+    "hardsigmoid": nn.Hardsigmoid,
+    "hardswish": nn.Hardswish,
+    "softsign": nn.Softsign,
+    "log_sigmoid": nn.LogSigmoid,
+    "tanhshrink": nn.Tanhshrink,
+    "softmax": lambda: nn.Softmax(dim=1),
+    "log_softmax": lambda: nn.LogSoftmax(dim=1),
+}
+
+
+class _ChannelShuffle(nn.Module):
+    """torch.nn.ChannelShuffle, in operations that ONNX has."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class _Pad(nn.Module):
+    def __init__(self, layer: L.Pad) -> None:
+        super().__init__()
+        self.borders, self.value = layer.borders, layer.value
+        self.mode = "constant" if layer.mode == "zeros" else layer.mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.borders, self.mode, self.value if self.mode == "constant" else None)
 
 
 class _PixelNorm(nn.Module):

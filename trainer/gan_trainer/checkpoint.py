@@ -21,7 +21,7 @@ from gan_serve.atomic import write_bytes
 from gan_serve.errors import GanportError
 from gan_serve.model_file import check_file, read_head
 from gan_trainer.build import SpecGenerator, build
-from gan_trainer.spec import GeneratorSpec
+from gan_trainer.spec import GeneratorSpec, SpecError
 
 FORMAT = 1
 
@@ -117,12 +117,12 @@ def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
         )
     try:
         return GeneratorCheckpoint(
-            spec=GeneratorSpec.from_json(json.loads(content["spec"])),
+            spec=GeneratorSpec.loads(content["spec"]),
             weights=dict(content["weights"]),
             which=str(content["which"]),
             training=dict(json.loads(content["training"])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, SpecError) as error:
         raise GanportError(f"{where} is a damaged ganport checkpoint: {error}", hint="copy it again") from error
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
-from gan_serve.latents import LATENT_LAWS, LatentLaw
+from gan_serve.latents import LatentLaw
 from gan_serve.printable import json_text
-from gan_trainer.layers import LabelEmbedding, LabelOneHot, Layer, Shape, SpecError, layer_from_json
+from gan_trainer.budget import check_image, check_layers, check_shape
+from gan_trainer.fields import MAX_CLASSES, Features, Name, Number, Range, Shape, Side, SpecError, check_fields, shown
+from gan_trainer.layers import LAYER_KINDS, LabelEmbedding, LabelOneHot, Layer, layer_from_json
 
 __all__ = ["GeneratorSpec", "SpecError"]
 
@@ -33,47 +35,69 @@ class GeneratorSpec:
     value_range  the output values of (black, white)
     name         a short name for people: "dcgan-64", "mlp-28"
 
-    Raises `SpecError` on construction when the shapes do not chain from (z_dim,) to `image`.
+    Raises `SpecError` on construction for a field of another type or out of its range, when the shapes do not chain
+    from (z_dim,) to `image`, and when an image would take more than `gan_trainer.budget` allows.
     """
 
-    z_dim: int
-    image: tuple[int, int, int]
+    z_dim: Features
+    image: tuple[Side, Side, Side]
     layers: tuple[Layer, ...]
     latent: LatentLaw = "normal"
-    n_classes: int = 0
-    class_names: tuple[str, ...] = ()
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    name: str = "generator"
+    n_classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
+    class_names: tuple[Name, ...] = ()
+    value_range: tuple[Number, Number] = (-1.0, 1.0)
+    name: Name = "generator"
 
     def __post_init__(self) -> None:
-        if self.latent not in LATENT_LAWS:
-            raise SpecError(f"latent must be one of {', '.join(LATENT_LAWS)}, got {self.latent!r}")
-        if self.z_dim < 1:
-            raise SpecError(f"z_dim must be at least 1, got {self.z_dim}")
-        if len(self.image) != 3:
-            raise SpecError(f"image must be (C, H, W), got {self.image}")
+        check_fields(self)
         if not self.value_range[0] < self.value_range[1]:
-            raise SpecError(f"value_range must be (black, white) with black < white, got {self.value_range}")
+            raise SpecError(
+                f"value_range must be (black, white) with black < white, got {self.value_range}",
+                hint="as in [-1, 1] or [0, 1]",
+            )
+        check_layers(self.layers)
         labels = [layer for layer in self.layers if isinstance(layer, (LabelEmbedding, LabelOneHot))]
         if len(labels) > 1:
-            raise SpecError("a spec holds at most one label layer")
+            raise SpecError("a spec holds at most one label layer", hint="take out the others")
         if (labels[0].n_classes if labels else 0) != self.n_classes:
-            raise SpecError(f"n_classes is {self.n_classes}, the layers take {labels[0].n_classes if labels else 0}")
+            raise SpecError(
+                f"n_classes is {self.n_classes}, the layers take {labels[0].n_classes if labels else 0}",
+                hint="n_classes is the label layer's, or 0 without one",
+            )
         if len(self.class_names) not in (0, self.n_classes):
-            raise SpecError(f"{len(self.class_names)} class names for {self.n_classes} classes")
+            raise SpecError(
+                f"{len(self.class_names)} class names for {self.n_classes} classes",
+                hint="class_names has one name a class, or none",
+            )
+        check_image(self.shapes, self._shapes_and_products[1])
         if self.shapes[-1] != self.image:
-            raise SpecError(f"the layers make {self.shapes[-1]}, image is {self.image}")
+            raise SpecError(
+                f"the layers make {self.shapes[-1]}, image is {self.image}",
+                hint="correct image, or the layers that make it",
+            )
 
-    @cached_property
+    @property
     def shapes(self) -> tuple[Shape, ...]:
         """Per-sample shapes: the input's, then one after each layer (len(layers) + 1)."""
+        return self._shapes_and_products[0]
+
+    @property
+    def products(self) -> int:
+        """Multiplications with an addition that one image takes."""
+        return self._shapes_and_products[1]
+
+    @cached_property
+    def _shapes_and_products(self) -> tuple[tuple[Shape, ...], int]:
+        products = 0
         shapes: list[Shape] = [(self.z_dim,)]
         for index, layer in enumerate(self.layers):
             try:
-                shapes.append(layer.out_shape(shapes[-1]))
+                after = layer.out_shape(shapes[-1])
             except SpecError as error:
                 raise SpecError(f"layer {index} ({layer.kind}) {error}", hint=error.hint) from error
-        return tuple(shapes)
+            products += check_shape(index, layer, shapes[-1], after)
+            shapes.append(after)
+        return tuple(shapes), products
 
     def tensors(self) -> dict[str, Shape]:
         """Every tensor the built module loads: "layers.3.weight" → shape."""
@@ -118,24 +142,40 @@ class GeneratorSpec:
     def from_json(cls, values: Any) -> GeneratorSpec:
         """Reads what `to_json` wrote. Raises `SpecError` naming the field that is missing, unknown or wrong."""
         if not isinstance(values, dict):
-            raise SpecError(f"a spec must be a JSON object, got {type(values).__name__}")
+            raise SpecError(
+                f"a spec must be a JSON object, got {shown(values)}", hint=f"its fields: {', '.join(SPEC_FIELDS)}"
+            )
         unknown = set(values) - set(SPEC_FIELDS)
         if unknown:
-            raise SpecError(f"unknown spec field {sorted(unknown)[0]!r}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
+            raise SpecError(f"unknown spec field {shown(min(unknown))}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
         missing = {"z_dim", "image", "layers"} - set(values)
         if missing:
-            raise SpecError(f"the spec lacks {sorted(missing)[0]!r}")
+            raise SpecError(f"the spec lacks {sorted(missing)[0]!r}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        if not isinstance(fields["layers"], tuple):
+            raise SpecError(f"layers must be a list of layers, got {shown(fields['layers'])}", hint="see --spec")
+        fields["layers"] = tuple(map(_layer, range(len(fields["layers"])), fields["layers"]))
+        return cls(**fields)
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> GeneratorSpec:
+        """Reads what `dumps` wrote. Raises `SpecError` for text that is no JSON, and as `from_json` does."""
         try:
-            black, white = values.get("value_range", (-1.0, 1.0))
-            return cls(
-                z_dim=int(values["z_dim"]),
-                image=tuple(int(side) for side in values["image"]),  # type: ignore[arg-type]
-                layers=tuple(layer_from_json(layer) for layer in values["layers"]),
-                latent=values.get("latent", "normal"),
-                n_classes=int(values.get("n_classes", 0)),
-                class_names=tuple(str(name) for name in values.get("class_names", ())),
-                value_range=(float(black), float(white)),
-                name=str(values.get("name", "generator")),
-            )
-        except (TypeError, ValueError) as error:
-            raise SpecError(f"the spec does not read: {error}") from error
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise SpecError(
+                f"the spec is not JSON: {said}", hint="gan-export inspect writes one to start from"
+            ) from error
+        return cls.from_json(values)
+
+
+def _layer(index: int, values: Any) -> Layer:
+    try:
+        return layer_from_json(values)
+    except SpecError as error:
+        kind = values.get("kind") if isinstance(values, dict) else None
+        where = f"layer {index} ({kind})" if isinstance(kind, str) and kind in LAYER_KINDS else f"layer {index}:"
+        raise SpecError(f"{where} {str(error).removeprefix(f'{kind}: ')}", hint=error.hint) from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_trainer.layers import Conv, ConvTranspose, LabelEmbedding, Linear
+from gan_trainer.layers import LabelEmbedding
 from gan_trainer.spec import GeneratorSpec, SpecError
 
 Json = dict[str, Any]
@@ -48,15 +48,8 @@ class Work:
 def work_of_spec(values: Json) -> Work:
     """The work of a `GeneratorSpec` given as JSON. Raises `SpecError` when it is none."""
     spec = GeneratorSpec.from_json(values)
-    flops = 0
-    for layer, before, after in zip(spec.layers, spec.shapes, spec.shapes[1:], strict=False):
-        if isinstance(layer, Linear):
-            flops += 2 * layer.in_features * layer.out_features
-        elif isinstance(layer, (Conv, ConvTranspose)):
-            positions = math.prod(after[1:] if isinstance(layer, Conv) else before[1:])
-            flops += 2 * positions * layer.kernel**2 * layer.in_channels * layer.out_channels // layer.groups
     embedded = sum(layer.n_classes * layer.dim for layer in spec.layers if isinstance(layer, LabelEmbedding))
-    return Work(flops, spec.parameters - embedded, spec.z_dim, math.prod(spec.image), "spec")
+    return Work(2 * spec.products, spec.parameters - embedded, spec.z_dim, math.prod(spec.image), "spec")
 
 
 def work_of_graph(model: Path, z_dim: int, image: tuple[int, int, int]) -> Work | None:

@@ -26,6 +26,9 @@ from gan_trainer.layers import BatchNorm, LabelEmbedding, LabelOneHot, Layer, Sh
 ELEMENTS = 4 << 20
 """Numbers an activation may hold (16 MiB of float32): the sample shrinks as the images grow."""
 MIN_SAMPLES = 128
+MOST_ELEMENTS = 32 * ELEMENTS
+"""Where `MIN_SAMPLES` would hold more numbers than this, fewer are run, but at least `LEAST_SAMPLES`."""
+LEAST_SAMPLES = 8
 
 
 def moments(x: Tensor, correction: int = 1) -> Moments:
@@ -72,7 +75,9 @@ def label_batch(n_classes: int, n: int) -> Tensor | None:
 
 def rows_for(shape: Shape, samples: int) -> int:
     """How many of `samples` rows to run where the per-sample shape is `shape`: images average over space too."""
-    return min(samples, max(MIN_SAMPLES, ELEMENTS // math.prod(shape)))
+    numbers = math.prod(shape)
+    least = max(LEAST_SAMPLES, min(MIN_SAMPLES, MOST_ELEMENTS // numbers))
+    return min(samples, max(least, ELEMENTS // numbers))
 
 
 def apply_layer(
