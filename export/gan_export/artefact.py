@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 from typing import Any
@@ -12,6 +13,7 @@ import gan_serve
 from gan_export.source import Source
 from gan_serve.contract import Contract, Golden
 from gan_serve.errors import ContractError
+from gan_serve.metadata import graph_sha256
 from gan_serve.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 
 DENOTATION_RANGES = {(-1.0, 1.0): "Normalized_1_1", (0.0, 1.0): "Normalized_0_1", (0.0, 255.0): "NominalRange_0_255"}
@@ -70,17 +72,18 @@ def image_metadata(contract: Contract) -> dict[str, str]:
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """A copy of `model` that carries `contract` and the image denotation, in place of any it had."""
+    """A copy of `model` that carries `contract`, with the graph's digest, and the image denotation, for any it had."""
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
     del stamped.metadata_props[:]
-    onnx.helper.set_model_props(stamped, contract.to_metadata() | image_metadata(contract))
     dimensions = ("DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE")
     for output in stamped.graph.output:
         if output.name == "image":
             output.type.denotation = "IMAGE"
             for dimension, denotation in zip(output.type.tensor_type.shape.dim, dimensions, strict=True):
                 dimension.denotation = denotation
+    contract = dataclasses.replace(contract, graph_sha256=graph_sha256(to_bytes(stamped)))
+    onnx.helper.set_model_props(stamped, contract.to_metadata() | image_metadata(contract))
     return stamped
 
 

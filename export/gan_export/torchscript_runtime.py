@@ -12,7 +12,7 @@ import torch
 from gan_export import jit
 from gan_export.torchscript_archive import read_contract
 from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.generator import F32, I64, U8, Generator, check_drawn
 from gan_serve.model_file import sha256_of
 
 PROVIDERS = ("auto", "cpu", "cuda")
@@ -62,7 +62,9 @@ class TorchScriptGenerator(Generator):
                 f"{self.provider} failed on a batch of {len(z)}: {last[:300]}",
                 hint="try a smaller --batch-size, or --provider cpu",
             ) from error
-        return image.cpu().numpy(), pixels.cpu().numpy()
+        image_NCHW, pixels_NHWC = image.cpu().numpy(), pixels.cpu().numpy()
+        check_drawn(self.contract, len(z), image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
+        return image_NCHW, pixels_NHWC
 
 
 def resolve_provider(provider: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from gan_serve.ahead import in_order
 from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
+from gan_serve.errors import ContractError, GanportError
 from gan_serve.latents import latents
 from gan_serve.seeds import Seeds
 
@@ -43,6 +44,15 @@ class Generator(abc.ABC):
     provider: str
     sha256: str
     callers: int = 1
+
+    @property
+    def held_to(self) -> str:
+        """The precision whose limits the golden set is held to: what the file really is, whatever its contract says."""
+        return self.contract.held_to
+
+    def graph_sha256(self) -> str:
+        """What `contract.graph_sha256` has to be; empty where the runtime cannot tell."""
+        return ""
 
     @abc.abstractmethod
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
@@ -141,7 +151,29 @@ class Generator(abc.ABC):
             part = given[start:stop] if isinstance(given, np.ndarray) else given
             return self.check_labels(part, every.array(start, stop))
 
-        return self.run_stream(feeds(len(every), size, latents_of, labels_of))
+        return self.draw(len(every), size, latents_of, labels_of)
+
+    def draw(
+        self, n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], I64 | None]
+    ) -> Iterator[U8]:
+        """`run_stream` of `n` images in batches of `size`, each held against what was asked (`check_drawn`).
+
+        Raises `ContractError` where the runtime gives other images than that, or not as many.
+        """
+        asked: deque[int] = deque()
+
+        def counted() -> Iterator[Feed]:
+            for feed in feeds(n, size, latents_of, labels_of):
+                asked.append(len(feed[0]))
+                yield feed
+
+        done = 0
+        for pixels_NHWC in self.run_stream(counted()):
+            check_drawn(self.contract, asked.popleft() if asked else 0, pixels_NHWC=pixels_NHWC)
+            done += len(pixels_NHWC)
+            yield pixels_NHWC
+        if done != n:
+            raise ContractError(f"the model gave {done} images, expected {n}", hint=_OTHER_IMAGES)
 
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
@@ -164,6 +196,33 @@ class Generator(abc.ABC):
             wrong = array.min() if array.min() < 0 else array.max()
             raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")
         return array.astype(np.int64)
+
+
+_OTHER_IMAGES = "the file is damaged or was changed after its export; export it again"
+
+
+def check_drawn(
+    contract: Contract,
+    n: int,
+    *,
+    image_NCHW: npt.NDArray[Any] | None = None,
+    pixels_NHWC: npt.NDArray[Any] | None = None,
+) -> None:
+    """Holds what a runtime gave for `n` latents against the contract: count, sizes, channels and element type.
+
+    Raises `ContractError`, with what was expected and what was found.
+    """
+    c, h, w = contract.image
+    wanted: dict[str, tuple[Any, tuple[int, ...], type[np.generic]]] = {
+        "image": (image_NCHW, (n, c, h, w), np.float32),
+        "pixels": (pixels_NHWC, (n, h, w, c), np.uint8),
+    }
+    for name, (given, shape, kind) in wanted.items():
+        if given is not None and (np.shape(given) != shape or getattr(given, "dtype", None) != kind):
+            found = f"{getattr(given, 'dtype', type(given).__name__)} {np.shape(given)}"
+            raise ContractError(
+                f"the model gave {name} {found} for {n} latents, expected {np.dtype(kind)} {shape}", hint=_OTHER_IMAGES
+            )
 
 
 def default_labels(seeds: I64, n_classes: int) -> I64:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gan_serve import limits
 from gan_serve.contract import Golden
 from gan_serve.errors import ContractError, GanportError
-from gan_serve.generator import Generator
+from gan_serve.generator import Generator, check_drawn
 from gan_serve.images import encode_png
 from gan_serve.latents import latents
 
@@ -65,20 +65,29 @@ def reduce(pixels_HWC: U8, scale: int) -> U8:
     return means
 
 
-def decode(golden: Golden) -> U8:
-    """The expected image of an entry, uint8 (H, W, C). Raises `ContractError` when it is damaged."""
+def decode(golden: Golden, shape_HWC: tuple[int, int, int]) -> U8:
+    """The expected image of an entry, uint8, of `shape_HWC`: its header is looked at before it is unpacked.
+
+    Raises `ContractError` when it is damaged, or of another size.
+    """
     from PIL import Image
 
+    which = f"the golden image of seed {golden.seed}"
     try:
         with Image.open(io.BytesIO(base64.b64decode(golden.png, validate=True)), formats=["PNG"]) as picture:
-            pixels: U8 = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ContractError(f"the golden image of seed {golden.seed} is damaged", hint="export it again") from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+            found = (picture.height, picture.width, {"L": 1, "RGB": 3}.get(picture.mode, 0))
+            if found == shape_HWC:
+                pixels: U8 = np.asarray(picture)
+    except Exception as error:  # Pillow raises a dozen classes, some of its own
+        raise ContractError(f"{which} is damaged", hint="export it again") from error
+    if found != shape_HWC:
+        kind = f"{found[:2]} in Pillow's mode {picture.mode}"
+        raise ContractError(f"{which} is {kind}, expected {shape_HWC}", hint="export it again")
+    return pixels.reshape(shape_HWC)
 
 
 def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) -> Sequence[GoldenResult]:
-    """Draws the golden set again and compares, within the limits of `contract.held_to`.
+    """Draws the golden set again and compares, within the limits of `generator.held_to`.
 
     entries   what to compare with; None: the file's own set, and a `GanportError` when it carries none.
     Raises `ContractError` for an entry that is damaged or of another size. A difference is no error but a result
@@ -90,7 +99,7 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
             "the file carries no golden set, so there is nothing to compare with",
             hint="export it with gan-export, which keeps a few expected images",
         )
-    allowed = limits.limits_for(generator.contract.held_to)
+    allowed = limits.limits_for(generator.held_to)
     return [_check(generator, entry, allowed) for entry in wanted]
 
 
@@ -99,17 +108,20 @@ def _check(generator: Generator, entry: Golden, allowed: limits.Limits) -> Golde
     z = latents([entry.seed], contract.z_dim, contract.latent)
     label = None
     if contract.conditional:
+        if entry.label is not None and not 0 <= entry.label < contract.n_classes:
+            raise ContractError(
+                f"the golden image of seed {entry.seed} is of class {entry.label}, classes are 0 … "
+                f"{contract.n_classes - 1}",
+                hint="export it again",
+            )
         label = np.array([0 if entry.label is None else entry.label], np.int64)
-    image_NCHW, pixels_NHWC = generator.run(z, label)
-    expected = decode(entry)
+    c, h, w = contract.image
     if entry.scale < 1:
         raise ContractError(f"the golden image of seed {entry.seed} has scale {entry.scale}", hint="export it again")
+    expected = decode(entry, (h // entry.scale, w // entry.scale, c))
+    image_NCHW, pixels_NHWC = generator.run(z, label)
+    check_drawn(contract, 1, image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
     drawn = reduce(pixels_NHWC[0], entry.scale)
-    if drawn.shape != expected.shape:
-        raise ContractError(
-            f"the golden image of seed {entry.seed} is {expected.shape}, the generator draws {drawn.shape}",
-            hint="export it again",
-        )
     finite = bool(np.isfinite(image_NCHW).all())
     lsb, psnr = limits.max_lsb(drawn, expected), limits.psnr_db(drawn, expected)
     return GoldenResult(entry.seed, entry.label, lsb, psnr, finite and allowed.allows(max_lsb=lsb, psnr_db=psnr))

@@ -50,10 +50,16 @@ LIMITS: dict[str, Limits] = {
 }
 
 
+def stricter(precision: str, other: str) -> str:
+    """Of two precisions the one that is held to narrower limits."""
+    order = list(LIMITS)
+    return min(precision, other, key=order.index)
+
+
 def limits_for(precision: str) -> Limits:
     """The limits of a precision. Raises `ContractError` for one that has none."""
     if precision not in LIMITS:
-        raise ContractError(f"precision must be one of {', '.join(LIMITS)}, got {precision!r}")
+        raise ContractError(f"precision must be one of {', '.join(LIMITS)}, got {precision!r}", hint="export it again")
     return LIMITS[precision]
 
 

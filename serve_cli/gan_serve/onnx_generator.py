@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_serve import model_file, providers, sessions, side_by_side
+from gan_serve import metadata, model_file, providers, sessions, side_by_side
 from gan_serve.ahead import Job, in_order
 from gan_serve.contract import Contract
 from gan_serve.cores import usable_cores
-from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator
+from gan_serve.errors import GanportError, JobError
+from gan_serve.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn
 from gan_serve.images import to_pixels
-from gan_serve.latents import latents
+from gan_serve.limits import stricter
+from gan_serve.metadata import Port
 from gan_serve.provider_options import Settings
 from gan_serve.side_by_side import SideBySide
-from gan_serve.signature import Port, Signature, check_ours, understand
+from gan_serve.signature import Signature, check_ours, understand
 
 if TYPE_CHECKING:
     from gan_serve.cuda_engine import CudaEngine
     from gan_serve.cudart import CudaRuntime
+    from gan_serve.probe import Probed
 
 _Run = Callable[[list[str], dict[str, Any]], list[Any]]
 
 MAX_THREADS = 1024
 GPU_BATCH_PIXELS, MAX_GPU_BATCH = 8 * BATCH_PIXELS, 512
 """A GPU has thousands of cores to keep busy: 128 images of 64x64 RGB a batch, and more of smaller ones."""
-
-_PROBE_SEEDS = range(4)
 
 
 class OnnxGenerator(Generator):
@@ -83,6 +83,11 @@ class OnnxGenerator(Generator):
             file = model_file.check_model_file(path)
             where, model, head = str(file), str(file), model_file.read_head(file)
         model_file.refuse_what_is_not_onnx(where, head)
+        self._model, self._text = model, metadata.read_onnx_text(model, where)
+        metadata.check_external(self._text.external, where)
+        contract = Contract.from_metadata(self._text.metadata, where=where)
+        self.ours = contract is not None
+        probed = None if self.ours else _probe(model, where)
         self.threads = threads if threads is not None else usable_cores()
         apart = self.threads > 1 and side_by_side.suits(model)
         self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
@@ -102,16 +107,15 @@ class OnnxGenerator(Generator):
         self._engine: CudaEngine | None = None
         inputs = [Port.of(argument) for argument in self.session.get_inputs()]
         outputs = [Port.of(argument) for argument in self.session.get_outputs()]
-        contract = Contract.from_metadata(self.session.get_modelmeta().custom_metadata_map, where=where)
-        self.ours = contract is not None
         if contract is not None:
             self.signature: Signature = check_ours(contract, inputs, outputs, where)
             self.contract = contract
             if opened.runtime is not None:
                 self._engine = self._make_engine(opened, opened.runtime, model, where)
         else:
+            assert probed is not None
             self.signature, assumptions = understand(inputs, outputs, where)
-            self.contract = self._probe(where, assumptions)
+            self.contract = probed.contract(self.signature, assumptions, where)
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads
             self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
@@ -122,6 +126,13 @@ class OnnxGenerator(Generator):
         None: the installed onnxruntime (before 1.24) does not say.
         """
         return sessions.cpu_nodes(self.session)
+
+    @property
+    def held_to(self) -> str:
+        return stricter(self.contract.held_to, self._text.precision)
+
+    def graph_sha256(self) -> str:
+        return metadata.graph_sha256(self._model)
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
@@ -195,26 +206,6 @@ class OnnxGenerator(Generator):
         )
         return engine
 
-    def _probe(self, where: str, assumptions: list[str]) -> Contract:
-        """The contract of a file without metadata, from its signature and its first images."""
-        (depth, *_) = self.signature.z_shape
-        image = self._floats(latents(_PROBE_SEEDS, depth), self._run)
-        if image.ndim != 4 or image.shape[1] not in (1, 3):
-            raise ContractError(
-                f"{where} gives arrays of shape {image.shape}, expected (batch, 1 or 3, H, W)",
-                hint="gan-export onnx makes a file that says what it is",
-            )
-        low, high = float(image.min()), float(image.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ContractError(f"{where} draws NaN or infinity", hint="its weights are damaged; export it again")
-        notes = [*assumptions, "black is -1 and white is 1"]
-        if low < -1.05 or high > 1.05:
-            notes.append(f"its values reach {low:.2f} … {high:.2f}: what is beyond -1 … 1 is clamped")
-        elif low >= 0:
-            notes.append("no value is below 0: if black is 0, the images will look pale")
-        _, c, h, w = image.shape
-        return Contract(z_dim=depth, image=(c, h, w), weights="unknown", assumptions=tuple(notes))
-
     def _floats(self, z: F32, run: _Run) -> F32:
         """The image output of a file without metadata, in as many runs as its fixed batch needs."""
         wanted = self.signature
@@ -252,7 +243,7 @@ class OnnxGenerator(Generator):
         return self._apart.run(self._run_on, outputs, feeds, self.most_at_once)
 
     def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        engine = self._engine
+        engine, batch = self._engine, len(next(iter(feeds.values())))
         try:
             if engine is None:
                 results: list[Any] = session.run(outputs, feeds, self._run_options)
@@ -260,12 +251,22 @@ class OnnxGenerator(Generator):
                 with engine.lock:
                     results = session.run(outputs, feeds, self._run_options)
         except Exception as error:
-            batch = len(next(iter(feeds.values())))
             raise JobError(
                 f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
                 hint="try a smaller --batch-size, or --provider cpu",
             ) from error
+        self._hold(outputs, results, batch)
         return results
+
+    def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: int) -> None:
+        """Whether a run gave what it was asked for; a file without metadata may give floats of any precision."""
+        for name, given in zip(outputs, results, strict=True):
+            if name == self.signature.pixels:
+                check_drawn(self.contract, batch, pixels_NHWC=given)
+            elif self.ours:
+                check_drawn(self.contract, batch, image_NCHW=given)
+            elif given.dtype.kind == "f":
+                check_drawn(self.contract, batch, image_NCHW=given.astype(np.float32, copy=False))
 
     def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
         """Opens the same model for one thread or for all; None when the file has changed since."""
@@ -280,6 +281,12 @@ class OnnxGenerator(Generator):
             return sessions.open_session(model, where, "cpu", replace(self._settings, single=single)).session
 
         return open_another
+
+
+def _probe(model: str | bytes, where: str) -> Probed:
+    from gan_serve.probe import probe  # which a file of ours never needs
+
+    return probe(model, where)
 
 
 def _without_graph() -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
-from gan_serve.generator import F32, I64, U8, Generator, default_labels, feeds
+from gan_serve.generator import F32, I64, U8, Generator, default_labels
 from gan_serve.latents import latents
 from gan_serve.seeds import Seeds
 
@@ -118,7 +118,7 @@ class LatentPlan(Plan):
         z: F32 = np.ascontiguousarray(self._z[start:stop], np.float32)
         if not np.isfinite(z).all():
             row = start + int(np.flatnonzero(~np.isfinite(z).all(axis=1))[0])
-            raise GanportError(f"{self._source}: latent {row} holds NaN or infinity")
+            raise GanportError(f"{self._source}: latent {row} holds NaN or infinity", hint="save finite numbers")
         return z
 
     def default_labels(self, start: int, stop: int) -> I64:
@@ -141,8 +141,8 @@ def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Ite
     """
     size = generator.batch_size(plan.n) if batch_size is None else batch_size
     if size < 1:
-        raise GanportError(f"batch size must be at least 1, got {size}")
-    return generator.run_stream(feeds(plan.n, size, plan.latents, plan.labels))
+        raise GanportError(f"batch size must be at least 1, got {size}", hint="leave it out for a good one")
+    return generator.draw(plan.n, size, plan.latents, plan.labels)
 
 
 def class_label(contract: Contract, label: int) -> str:

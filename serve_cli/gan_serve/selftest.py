@@ -14,14 +14,21 @@ from gan_serve.limits import limits_for
 
 
 def run_selftest(generator: Generator, where: str) -> tuple[str, dict[str, Any], ProofError | None]:
-    """The table to show, the same as JSON, and the error to end with when an image differs.
+    """The table to show, the same as JSON, and the error to end with when an image or the graph's digest differs.
 
     Raises `GanportError` when the file carries no golden set, `ContractError` when that is damaged.
     """
     results = check_golden(generator)
-    allowed = str(limits_for(generator.contract.held_to))
+    allowed = str(limits_for(generator.held_to))
     failed = [result for result in results if not result.ok]
+    expected, found = generator.contract.graph_sha256, generator.graph_sha256()
+    changed = bool(expected and found and expected != found)
     error = None
+    if changed:
+        error = ProofError(
+            f"the graph is not the one that was exported: its sha256 is {found}, the contract's is {expected}",
+            hint="the file was changed after its export; export it again",
+        )
     if failed:
         worst = max(failed, key=lambda result: (result.max_lsb, -result.psnr_db))
         error = ProofError(
@@ -35,7 +42,8 @@ def run_selftest(generator: Generator, where: str) -> tuple[str, dict[str, Any],
         "provider": generator.provider,
         "precision": generator.contract.precision,
         "allowed": allowed,
-        "ok": not failed,
+        "graph": "changed" if changed else "as exported" if expected and found else "no digest",
+        "ok": not failed and not changed,
         "images": [_as_json(result) for result in results],
     }
     return _table(results), record, error

@@ -15,6 +15,7 @@ import numpy as np
 
 from gan_serve.contract import Contract
 from gan_serve.errors import ContractError
+from gan_serve.metadata import Dims, Port
 
 _FLOATS: dict[str, type[np.floating[Any]]] = {
     "tensor(float)": np.float32,
@@ -23,26 +24,6 @@ _FLOATS: dict[str, type[np.floating[Any]]] = {
 }
 _MAX_CHANNELS = 4
 _HINT = "gan-export onnx makes a file that says what it is"
-
-Dims = tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output: its name, its element type as onnxruntime writes it, its shape (None: dynamic)."""
-
-    name: str
-    type: str
-    dims: Dims
-
-    @classmethod
-    def of(cls, argument: Any) -> Port:
-        """From onnxruntime's NodeArg."""
-        dims = tuple(side if isinstance(side, int) and side > 0 else None for side in argument.shape or ())
-        return cls(argument.name, argument.type, dims)
-
-    def __str__(self) -> str:
-        return f"{self.name} ({', '.join('?' if side is None else str(side) for side in self.dims)})"
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import io
 import math
 import re
+import struct
+import zlib
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 from gan_serve.errors import ContractError, GanportError
 from gan_serve.golden import check_golden, decode, golden_entry, reduce, scale_for
+from gan_serve.images import encode_png
 from gan_serve.latents import latents
 from gan_serve.limits import LIMITS, Limits, limits_for, max_lsb, psnr_db
 from gan_serve.onnx_generator import OnnxGenerator
@@ -27,7 +34,7 @@ def test_small_images_are_kept_exactly(shape: tuple[int, int, int]) -> None:
     pixels = picture(*shape)
     entry = golden_entry(9, 2, pixels)
     assert (entry.seed, entry.label, entry.scale) == (9, 2, 1)
-    np.testing.assert_array_equal(decode(entry), pixels)
+    np.testing.assert_array_equal(decode(entry, shape), pixels)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_large_images_are_kept_as_means(shape: tuple[int, int, int], scale: int,
     pixels = picture(*shape)
     entry = golden_entry(0, None, pixels)
     assert scale_for(shape[0], shape[1]) == entry.scale == scale
-    small = decode(entry)
+    small = decode(entry, kept)
     assert small.shape == kept
     first = pixels[:scale, :scale].reshape(-1, shape[2]).mean(axis=0)
     np.testing.assert_array_equal(small[0, 0], np.floor(first + 0.5))
@@ -66,11 +73,14 @@ def test_the_files_own_golden_set(generator: OnnxGenerator, conditional: OnnxGen
     ]
 
 
-def tampered(change: float) -> OnnxGenerator:
+def tampered(change: float, precision: str = "fp32", quantised: bool = False) -> OnnxGenerator:
     """Weights that are off by a factor, under the golden set of the right ones."""
-    about = onnx_files.with_golden(onnx_files.contract())
+    about = dataclasses.replace(onnx_files.with_golden(onnx_files.contract()), precision=precision)
     weights = {name: tensor * np.float32(change) for name, tensor in onnx_files.weights(about).items()}
-    return OnnxGenerator(onnx_files.model(about, weights).SerializeToString(), "cpu", 1)
+    proto = onnx_files.model(about, weights)
+    if quantised:
+        proto.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["half_range", "most"], ["rounded"]))
+    return OnnxGenerator(proto.SerializeToString(), "cpu", 1)
 
 
 def test_changed_weights_show() -> None:
@@ -81,11 +91,55 @@ def test_changed_weights_show() -> None:
 
 
 def test_a_lower_precision_is_held_to_its_own_limits() -> None:
-    generator = tampered(1.05)
-    assert not all(result.ok for result in check_golden(generator))
-    generator.contract = dataclasses.replace(generator.contract, precision="int8")
+    generator = tampered(1.05, "int8", quantised=True)
+    assert generator.held_to == "int8"
     assert all(result.ok for result in check_golden(generator))
     assert all(30 < result.psnr_db < 50 for result in check_golden(generator))
+
+
+@pytest.mark.parametrize(
+    ("precision", "quantised"), [("fp32", False), ("int8", False), ("fp16", False), ("fp32", True)]
+)
+def test_a_wider_limit_is_the_graphs_to_give(precision: str, quantised: bool) -> None:
+    """Metadata that says int8 over a float32 graph, or the other way round: the narrower limit holds."""
+    generator = tampered(1.05, precision, quantised)
+    assert generator.held_to == "fp32"
+    assert not any(result.ok for result in check_golden(generator))
+
+
+def test_a_golden_image_of_a_class_that_is_not_there(conditional: OnnxGenerator) -> None:
+    entry = dataclasses.replace(conditional.contract.golden[0], label=3)
+    with pytest.raises(ContractError, match="the golden image of seed 0 is of class 3, classes are 0 … 2"):
+        check_golden(conditional, [entry])
+
+
+def test_a_golden_image_that_is_a_bomb(generator: OnnxGenerator) -> None:
+    """A PNG of 3 kB that unpacks to 3.6 GB: its header alone is read."""
+    png = bytearray(encode_png(picture(6, 5, 3)))
+    png[16:24] = struct.pack(">II", 60_000, 60_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    entry = dataclasses.replace(generator.contract.golden[0], png=base64.b64encode(png).decode())
+    with pytest.raises(ContractError, match="the golden image of seed 0 is"):
+        check_golden(generator, [entry])
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "1", "I;16", "L"])
+def test_a_golden_image_of_another_kind(generator: OnnxGenerator, mode: str) -> None:
+    data = io.BytesIO()
+    Image.new(mode, (5, 6)).save(data, "PNG")
+    entry = dataclasses.replace(generator.contract.golden[0], png=base64.b64encode(data.getvalue()).decode())
+    with pytest.raises(ContractError, match=r"mode .*, expected \(6, 5, 3\)"):
+        check_golden(generator, [entry])
+
+
+def test_every_bit_of_a_golden_image(generator: OnnxGenerator) -> None:
+    entry = generator.contract.golden[0]
+    png = base64.b64decode(entry.png)
+    for bit in range(0, 8 * len(png), 3):
+        broken = bytearray(png)
+        broken[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ContractError):
+            decode(dataclasses.replace(entry, png=base64.b64encode(broken).decode()), (6, 5, 3))
 
 
 def test_swapped_classes_show() -> None:
@@ -125,7 +179,7 @@ def test_nothing_to_compare_with() -> None:
         ({"png": ""}, "the golden image of seed 0 is damaged"),
         ({"png": base64.b64encode(b"GIF89a").decode()}, "the golden image of seed 0 is damaged"),
         ({"scale": 0}, "the golden image of seed 0 has scale 0"),
-        ({"scale": 2}, "the golden image of seed 0 is (6, 5, 3), the generator draws (3, 2, 3)"),
+        ({"scale": 2}, "the golden image of seed 0 is (6, 5) in Pillow's mode RGB, expected (3, 2, 3)"),
     ],
 )
 def test_damaged_entries(generator: OnnxGenerator, changes: dict[str, object], message: str) -> None:

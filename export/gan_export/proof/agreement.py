@@ -19,9 +19,14 @@ OVERHEAD_BYTES = 1 << 20
 """What graph, contract and golden set may add to the weights."""
 
 
-def check_contract(contract: Contract, source: Source | None) -> Check:
-    """The contract says what the source is, or without one at least what its own spec says."""
+def check_contract(contract: Contract, source: Source | None, graph_sha256: str = "") -> Check:
+    """The contract says what the source is, or without one at least what its own spec says.
+
+    graph_sha256  the digest of the file's graph, which the contract has to name where it names one
+    """
     wrong = []
+    if contract.graph_sha256 not in ("", graph_sha256):
+        wrong.append("its graph was changed after the export (sha256)")
     if source is not None:
         for name in FIELDS:
             found, expected = getattr(contract, name), getattr(source, name)

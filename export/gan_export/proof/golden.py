@@ -32,7 +32,7 @@ def check_golden_set(generator: Generator) -> list[Check]:
     present = Check(SECTION, "golden set", bool(entries), len(entries), ">= 1", "images")
     if not entries:
         return [present]
-    limit = str(limits_for(generator.contract.held_to))
+    limit = str(limits_for(generator.held_to))
     try:
         results = check_golden(generator)
     except GanportError as error:

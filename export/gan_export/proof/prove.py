@@ -30,6 +30,7 @@ from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
 from gan_serve.generator import Generator
 from gan_serve.limits import Limits, limits_for
+from gan_serve.metadata import graph_sha256
 from gan_serve.model_file import check_model_file
 from gan_serve.onnx_generator import OnnxGenerator
 
@@ -43,6 +44,7 @@ class _Artefact:
     tensor_sizes: tuple[tuple[str, int], ...]
     weight_bytes: int
     load: Callable[[], Generator]
+    graph_sha256: str
     model: onnx.ModelProto | None = None
 
 
@@ -68,7 +70,7 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
         image_limit = None if image_limit is None else tolerance
     checks += artefact.checks
     checks += check_precision(contract, artefact.model)
-    checks.append(agreement.check_contract(contract, reference.source if reference else None))
+    checks.append(agreement.check_contract(contract, reference.source if reference else None, artefact.graph_sha256))
     weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
     checks.append(agreement.check_spec_weights(contract, artefact.tensor_sizes))
     checks.append(agreement.check_size(Path(path).stat().st_size, weight_bytes))
@@ -129,6 +131,7 @@ def _open_onnx(path: Path) -> _Artefact:
         weight_bytes=sum(tensor.ByteSize() for tensor in tensors),
         model=model,
         load=lambda: OnnxGenerator(path, "cpu"),
+        graph_sha256=graph_sha256(path),
     )
 
 
@@ -142,4 +145,5 @@ def _open_torchscript(path: Path) -> _Artefact:
         tensor_sizes=tuple(("", tensor.numel()) for tensor in tensors),
         weight_bytes=sum(tensor.nbytes for tensor in tensors),
         load=lambda: generator,
+        graph_sha256=generator.graph_sha256(),
     )

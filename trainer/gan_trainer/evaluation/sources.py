@@ -13,7 +13,7 @@ from torch import nn
 from gan_serve import console, runtimes
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError, JobError
-from gan_serve.generator import F32, I64, U8, Generator
+from gan_serve.generator import F32, I64, U8, Generator, check_drawn
 from gan_serve.images import to_pixels
 from gan_serve.model_file import sha256_of
 from gan_trainer.build import SpecGenerator
@@ -57,6 +57,7 @@ class ModuleGenerator(Generator):
                 part.training = mode
         if not np.isfinite(image).all():
             raise JobError("the generator draws NaN or infinity", hint="its weights are damaged or it diverged")
+        check_drawn(self.contract, len(z), image_NCHW=image)
         return image, to_pixels(image, self.contract.value_range)
 
 
