@@ -52,6 +52,8 @@ def contract_of(
         parity=parity or {},
         golden=golden,
         assumptions=source.assumptions,
+        answers=source.answers,
+        doubts=source.doubts,
     )
 
 

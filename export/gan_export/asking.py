@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gan_export.advice import CODE, Kind, advise
 from gan_export.answers import OUTPUT_RANGES
+from gan_export.assumptions import describe, describe_value, size_text, unanswered
 from gan_export.contact_sheet import U8, contact_sheet
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
-from gan_export.identify import describe, describe_value, module_of, unanswered
+from gan_export.identify import Identified, module_of
 from gan_export.understanding import with_value
 from gan_serve import console
 from gan_serve.atomic import write_bytes, write_text
@@ -37,19 +39,28 @@ ELEMENTS = 1 << 25
 """Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
 
 
-def ask(draft: Draft, ckpt: Path, target: Path) -> GanportError:
+def ask(identified: Identified, target: Path) -> GanportError:
     """Writes the sheet and the spec beside `target`; the error that asks the user to look at them and decide."""
+    draft, ckpt = identified.draft, identified.reading.path
+    assert draft is not None
     sheet, spec = write_sheet(draft, target), write_spec(draft, target)
     asked = unanswered(draft)
     console.note(f"{ckpt}: the file does not settle")
-    for choice in asked:
+    for choice in asked or draft.open_choices:
         line = f"{describe(choice)} ({choice.evidence}): {choice.reason}"
         console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
-    sizes = any(rival.spec.image != draft.spec.image for rival in _rivals(draft))
+    advice = advise(identified)
+    if advice.kind is Kind.NOT:
+        return GanportError(
+            f"{ckpt}: {'; '.join(identified.doubts)}, expected a draft that fits: its images are likely wrong",
+            hint=f"give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec; "
+            f"{sheet} shows what the draft draws, --accept exports it all the same",
+        )
+    said = f"give {' '.join(advice.options)} if you know it, {advice.why}; else " if advice.kind is Kind.SAY else ""
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
-        hint=f"look at {sheet}; if the first row is right, add --accept, else edit {spec} and pass it with --spec"
-        + "; for another size: --image CxHxW" * sizes,
+        hint=f"{said}look at {sheet}; if the first row is right, add --accept, "
+        f"else edit {spec} and pass it with --spec",
     )
 
 
@@ -87,7 +98,7 @@ def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
     rows = [("as drafted: " + ", ".join(describe(choice) for choice in asked or draft.open_choices), drafted)]
     for rival in _rivals(draft):
         fitted = investigate([rival], samples=RIVAL_SAMPLES)
-        size = "" if rival.spec.image == draft.spec.image else f" (--image {'x'.join(map(str, rival.spec.image))})"
+        size = "" if rival.spec.image == draft.spec.image else f" (--image {size_text(rival.spec.image)})"
         rows += [(f"{describe(c)}{size}", draw(fitted)) for c in fitted.choices if c.field == "structure"]
     for choice in sorted(draft.open_choices, key=lambda choice: choice not in asked):
         for value in choice.alternatives[:ALTERNATIVES]:

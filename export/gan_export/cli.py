@@ -183,6 +183,7 @@ def inspect(
     check_outputs({"--ckpt": ckpt}, {"--out": out})
     require_packages("inspecting a checkpoint")
     from gan_export import inspection
+    from gan_export.advice import advise
     from gan_export.identify import NotUnderstoodError, identify
     from gan_serve.atomic import write_text
 
@@ -195,11 +196,11 @@ def inspect(
         else:
             console.show(inspection.render_unknown(reading))
         raise
-    command = inspection.next_command(identified, answers)
+    advice = advise(identified)
     if as_json:
-        console.show_json(inspection.to_json(identified, command))
+        console.show_json(inspection.to_json(identified, advice))
     else:
-        console.show(inspection.render(identified, command))
+        console.show(inspection.render(identified, advice))
     if out is not None:
         write_text(out, inspection.spec_of(identified).dumps())
         console.note(f"the spec is in {out}")
@@ -247,9 +248,8 @@ def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
     from gan_export.identify import identify, source_of
 
     identified = identify(ckpt, answers)
-    if identified.unanswered and not answers.accept:
-        assert identified.draft is not None
-        raise ask(identified.draft, ckpt, target)
+    if (identified.unanswered or identified.doubts) and not answers.accept:
+        raise ask(identified, target)
     return source_of(identified)
 
 

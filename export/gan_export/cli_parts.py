@@ -40,6 +40,8 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
         raise report.error("nothing was written" if target is not None else "")
     if written and not as_json:
         console.show_path(written)
+    for doubt in report.doubts:
+        console.warn(f"the images are likely wrong: {doubt}")
 
 
 def require_packages(purpose: str) -> None:

@@ -62,6 +62,7 @@ class Draft:
 
     family   the name of a known family ("pytorch-examples-dcgan", "pytorch-gan-cgan" …) or "chain"
     fit      forensics' misfit (mean over BatchNorms of the median symmetric KL), None before forensics or without BNs
+    fits     the misfit of each BatchNorm that remembers anything, in order; empty before forensics
     notes    sentences for people that are not about one choice
     rivals   the other structures that shapes allow, likeliest first: drafts of their own, not investigated
     """
@@ -73,6 +74,7 @@ class Draft:
     fit: float | None = None
     notes: tuple[str, ...] = field(default=())
     rivals: tuple[Draft, ...] = ()
+    fits: tuple[float, ...] = ()
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

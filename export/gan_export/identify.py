@@ -3,19 +3,20 @@
     identify(path, answers) → Identified: what was read, the draft, and which of its choices still want an answer
     source_of(identified)   → the `Source` the exporters take
 
-A draft is exported unasked when nothing in it is a mere assumption that could change the images: see `unanswered`.
+A draft is exported unasked when nothing in it is a mere assumption that could change the images:
+see `gan_export.assumptions`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gan_export.answers import OUTPUT_RANGES, Answers
+from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.reading import Reading, read_checkpoint
@@ -33,14 +34,24 @@ WHAT_A_SPEC_SAYS = ("--image", "--latent", "--output-activation", "--value-range
 
 @dataclass(frozen=True)
 class Identified:
-    """A checkpoint and what it was found to be. `draft` is None for a checkpoint that gan-train wrote."""
+    """A checkpoint and what it was found to be, with `answers` to what it does not say itself.
+
+    `draft` is None for a checkpoint that gan-train wrote.
+    """
 
     reading: Reading
     draft: Draft | None
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def unanswered(self) -> tuple[Choice, ...]:
+        """What an export has to ask about."""
         return () if self.draft is None else unanswered(self.draft)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why its images are likely wrong; empty where nothing speaks against it."""
+        return () if self.draft is None else doubts_of(self.draft)
 
 
 class NotUnderstoodError(GanportError):
@@ -51,20 +62,6 @@ class NotUnderstoodError(GanportError):
         self.reading = reading
 
 
-def unanswered(draft: Draft) -> tuple[Choice, ...]:
-    """The open choices that an export must ask about.
-
-    Not asked about: a choice whose value the file was shown to have elsewhere (the eps of the last BatchNorm, where
-    all others have it), and the output activation, which is tanh in all but a few generators and is said aloud.
-    """
-    shown = {(c.field, _text(c.value)) for c in draft.choices if c.evidence.settled and c.field != "structure"}
-    return tuple(
-        choice
-        for choice in draft.open_choices
-        if choice.field != "output" and (choice.field, _text(choice.value)) not in shown
-    )
-
-
 def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = console.note) -> Identified:
     """Finds out what the checkpoint at `path` is.
 
@@ -73,13 +70,13 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = cons
     reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
     if reading.ours is not None:
         _refuse_answers(str(path), answers, ("--spec", *WHAT_A_SPEC_SAYS))
-        return Identified(reading, None)
+        return Identified(reading, None, answers)
     if answers.spec is not None:
         _refuse_answers(str(answers.spec), answers, WHAT_A_SPEC_SAYS)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
     else:
         draft = _drafted(reading, answers, on_note)
-    return Identified(reading, draft)
+    return Identified(reading, draft, answers)
 
 
 def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
@@ -133,7 +130,9 @@ def source_of(identified: Identified) -> Source:
         module_of(draft),
         weights=reading.which,
         provenance=provenance | {"family": draft.family},
-        assumptions=tuple(f"{describe(choice)}: {choice.reason}" for choice in draft.open_choices),
+        assumptions=assumptions_of(draft),
+        answers=answers_of(draft, identified.answers),
+        doubts=doubts_of(draft),
     )
 
 
@@ -143,30 +142,6 @@ def module_of(draft: Draft) -> SpecGenerator:
     missing = module.load_state_dict(draft.weights, strict=False).missing_keys
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
     return module.eval()
-
-
-def describe(choice: Choice) -> str:
-    """A choice for people: "layer 3 eps 0.8", "latent law normal", "layer 7 activation leaky_relu 0.2"."""
-    where = "" if choice.layer is None else f"layer {choice.layer} "
-    field = {"latent": "latent law"}.get(choice.field, choice.field)
-    return f"{where}{field} {describe_value(choice.value)}"
-
-
-def describe_value(value: Any) -> str:
-    """A choice's value for people."""
-    if not isinstance(value, dict):
-        return str(value)
-    words = [str(value.get("name", value.get("mode", value.get("kind", ""))))]
-    if "groups" in value:
-        words.append(f"of {value['groups']} groups")
-    if value.get("slope") is not None:
-        words.append(f"{value['slope']:g}")
-    if value.get("align_corners"):
-        words.append("(align_corners)")
-    if "value_range" in value:
-        black, white = value["value_range"]
-        words.append(f"in [{black:g}, {white:g}]")
-    return " ".join(word for word in words if word) or json.dumps(value)
 
 
 def read_spec(path: Path) -> GeneratorSpec:
@@ -194,7 +169,7 @@ def _answered(draft: Draft, answers: Answers) -> Draft:
             value_range = answers.value_range or OUTPUT_RANGES[name]
             value = {"name": name, "slope": None, "value_range": list(value_range)}
         if value is not None:
-            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason="as you said")
+            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
     return draft
 
 
@@ -210,7 +185,3 @@ def _refuse_answers(said_by: str, answers: Answers, options: tuple[str, ...]) ->
     for option in options:
         if given[option] is not None:
             raise GanportError(f"{said_by} says all of this itself, {option} has no place", hint=f"leave out {option}")
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gan_export.answers import Answers
+from gan_export.advice import Advice, next_command
+from gan_export.assumptions import answers_of, assumptions_of, describe, odds_text
 from gan_export.draft import Choice
-from gan_export.identify import Identified, describe
+from gan_export.identify import Identified
 from gan_export.reading import Reading
 from gan_serve.console import table, wrap
-from gan_serve.printable import shell_line
 from gan_trainer.layers import (
     Activation,
     BatchNorm,
@@ -25,7 +25,7 @@ from gan_trainer.layers import (
 from gan_trainer.spec import GeneratorSpec
 
 
-def render(identified: Identified, command: str) -> str:
+def render(identified: Identified, advice: Advice) -> str:
     """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
     draft = identified.draft
     spec = spec_of(identified)
@@ -47,7 +47,7 @@ def render(identified: Identified, command: str) -> str:
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
         blocks += [wrap(note) for note in draft.notes]
-    blocks.append(f"next: {command}")
+    blocks.append(f"next: {next_command(identified, advice)}" + (f"  # {advice.why}" if advice.why else ""))
     return "\n\n".join(blocks)
 
 
@@ -96,11 +96,11 @@ def _tensors_of(identified: Identified) -> list[str]:
 
 def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
-    head = f"{choice.evidence:<8}{describe(choice)}"
+    head = f"{choice.evidence:<8}{describe(choice)}" + (f", {odds_text(choice)}" if choice.odds is not None else "")
     return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
 
 
-def to_json(identified: Identified, command: str) -> dict[str, Any]:
+def to_json(identified: Identified, advice: Advice) -> dict[str, Any]:
     """The same as JSON."""
     draft = identified.draft
     return reading_json(identified.reading) | {
@@ -112,6 +112,7 @@ def to_json(identified: Identified, command: str) -> dict[str, Any]:
                 "field": choice.field,
                 "value": choice.value,
                 "evidence": str(choice.evidence),
+                "odds": choice.odds,
                 "reason": choice.reason,
                 "alternatives": list(choice.alternatives),
             }
@@ -119,7 +120,12 @@ def to_json(identified: Identified, command: str) -> dict[str, Any]:
         ],
         "unanswered": [describe(choice) for choice in identified.unanswered],
         "spec": spec_of(identified).to_json(),
-        "next": command,
+        "assumptions": list(assumptions_of(draft)) if draft else [],
+        "answers": list(answers_of(draft, identified.answers)) if draft else [],
+        "doubts": list(identified.doubts),
+        "advice": str(advice.kind),
+        "why": advice.why,
+        "next": next_command(identified, advice),
     }
 
 
@@ -144,14 +150,6 @@ def spec_of(identified: Identified) -> GeneratorSpec:
         return identified.draft.spec
     assert identified.reading.ours is not None
     return identified.reading.ours.spec
-
-
-def next_command(identified: Identified, answers: Answers) -> str:
-    """The command that exports it, with the options that were needed to get here."""
-    words = ["gan-export", "onnx", "--ckpt", str(identified.reading.path), *answers.as_options()]
-    if identified.unanswered:
-        words.append("--accept")
-    return shell_line(words)
 
 
 def describe_layer(layer: Layer) -> str:

@@ -30,6 +30,8 @@ class Source:
     provenance   {"file": name, "sha256": hex, …} of the checkpoint
     training     what the trainer said of the run
     assumptions  choices that nothing in the file showed, one sentence each
+    answers      what the user said in the place of assumptions
+    doubts       why its images are likely wrong, one sentence each
     """
 
     module: nn.Module
@@ -45,6 +47,8 @@ class Source:
     provenance: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def from_spec(
@@ -55,6 +59,8 @@ def from_spec(
     provenance: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     assumptions: tuple[str, ...] = (),
+    answers: tuple[str, ...] = (),
+    doubts: tuple[str, ...] = (),
 ) -> Source:
     """A `Source` for a module built from `spec`."""
     return Source(
@@ -71,6 +77,8 @@ def from_spec(
         provenance=provenance or {},
         training=training or {},
         assumptions=assumptions,
+        answers=answers,
+        doubts=doubts,
     )
 
 

@@ -66,6 +66,8 @@ class Contract:
     parity       summary of the proof: {"image_max_abs", "pixels_max_lsb", "psnr_db", …}
     golden       the golden set
     assumptions  what was not in the file and had to be assumed; empty for a file of ours
+    answers      what the user said in the place of assumptions
+    doubts       why the images are likely wrong, as its exporter was told; empty where nothing spoke against it
     graph_sha256 the hex SHA-256 of all that the file holds but its contract (`gan_serve.metadata.graph_sha256`), or
                  empty for a file that does not say
     """
@@ -89,6 +91,8 @@ class Contract:
     parity: Json = field(default_factory=dict)
     golden: tuple[Golden, ...] = ()
     assumptions: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     graph_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -149,6 +153,8 @@ class Contract:
             "parity": self.parity,
             "golden": [vars(golden) for golden in self.golden],
             "assumptions": list(self.assumptions),
+            "answers": list(self.answers),
+            "doubts": list(self.doubts),
             "graph_sha256": self.graph_sha256,
         }
         return {PREFIX + key: json_text(value, utf8=True) for key, value in values.items()}
@@ -236,7 +242,7 @@ _FIELDS: dict[str, schema.Read] = {
 }
 """How each key is read, without its prefix."""
 
-_LATER_FIELDS: dict[str, schema.Read] = {"graph_sha256": schema.text(64)}
+_LATER_FIELDS: dict[str, schema.Read] = {"graph_sha256": schema.text(64), "answers": _NAMES, "doubts": _NAMES}
 """Keys that files of this version came to have later: they may be missing."""
 
 

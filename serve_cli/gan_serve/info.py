@@ -45,12 +45,19 @@ def info_text(generator: Generator, path: Path) -> str:
         "passes": ", ".join(contract.passes),
         "proof": _pairs(contract.parity),
         "golden set": f"{len(contract.golden)} images (check them with --selftest)" if contract.golden else "none",
-        "assumed": "; ".join(contract.assumptions),
+        "assumed": contract.assumptions,
+        "answered": contract.answers,
+        "doubted": contract.doubts,
         "runs on": _runs_on(generator),
     }
     shown = {name: value for name, value in lines.items() if value}
     width = max(map(len, shown))
-    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in shown.items())
+    listed = {name: [value] if isinstance(value, str) else value for name, value in shown.items()}
+    return "\n".join(
+        f"{'' if number else name:{width}}  {printable(value)}"
+        for name, values in listed.items()
+        for number, value in enumerate(values)
+    )
 
 
 def _cpu_nodes(generator: Generator) -> list[str] | None:

@@ -109,11 +109,16 @@ def test_an_edited_spec_settles_everything(run: Run, unknown: Path) -> None:
 
 
 def test_accept_takes_the_draft_and_stamps_what_it_assumed(run: Run, unknown: Path) -> None:
-    code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform")
+    code, out, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform")
     assert code == 0, err
     assert "assumed: layer 1 activation" in err
+    assert out.splitlines()[-2].endswith(
+        " checks hold; the reading assumes 3 things: layer 1 activation leaky_relu 0.2, "
+        "layer 3 activation leaky_relu 0.2, layer 5 output tanh in [-1, 1]; as you said: latent law uniform"
+    )
     contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
     assert contract.latent == "uniform"
+    assert contract.answers == ("latent law uniform",)
     assert not any("latent" in assumption for assumption in contract.assumptions)
     assert sum("activation" in assumption for assumption in contract.assumptions) == 2
     assert contract.source["key"] == "netG"
@@ -128,13 +133,18 @@ def test_output_answers_reach_the_file(run: Run, unknown: Path) -> None:
     assert {"sigmoid"} == {layer.get("name") for layer in contract.spec["layers"]} & {"sigmoid", "tanh"}
 
 
-def test_inspect_says_the_next_command_and_it_works(run: Run, unknown: Path) -> None:
+def test_inspect_says_to_look_first_and_its_command_asks(run: Run, unknown: Path) -> None:
     draft = unknown.with_name("draft.spec.json")
     code, out, _ = run("inspect", "--ckpt", unknown, "--latent", "normal", "--out", draft)
     assert code == 0
-    command = out.splitlines()[-1].removeprefix("next: gan-export ").split()
-    assert command == ["onnx", "--ckpt", str(unknown), "--latent", "normal", "--accept"]
-    assert run(*command)[0] == 0
+    command, _, why = out.splitlines()[-1].removeprefix("next: gan-export ").partition("  # ")
+    assert command.split() == ["onnx", "--ckpt", str(unknown), "--latent", "normal"]
+    assert why == "2 choices are not settled: it draws the candidates, look at them before you --accept"
+    code, _, err = run(*command.split())
+    assert code == 2
+    assert "look at " in err
+    assert unknown.with_suffix(".candidates.png").is_file()
+    assert run(*command.split(), "--accept")[0] == 0
     assert json.loads(draft.read_text())["z_dim"] == 12
 
 

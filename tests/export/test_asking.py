@@ -12,9 +12,11 @@ from torch import nn
 
 from export.foreign_networks import examples_dcgan, sequential, settled
 from gan_export import asking, inspection
+from gan_export.advice import advise
 from gan_export.answers import Answers
+from gan_export.assumptions import describe, describe_value
 from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
-from gan_export.identify import Identified, NotUnderstoodError, describe, describe_value, identify
+from gan_export.identify import Identified, NotUnderstoodError, identify
 from gan_export.understanding import draft_candidates
 from gan_serve.console import WIDEST
 from gan_serve.errors import GanportError
@@ -39,7 +41,8 @@ def identified(tmp_path: Path, content: object, **answers: object) -> Identified
 
 
 def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Path) -> None:
-    draft = identified(tmp_path, without_norms().state_dict()).draft
+    found = identified(tmp_path, without_norms().state_dict())
+    draft = found.draft
     assert draft is not None
     sizes = [rival.spec.image for rival in draft.rivals]
     other = next(size for size in sizes if size != draft.spec.image)
@@ -49,8 +52,9 @@ def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Pa
     shown = [pixels.shape for label, pixels in rows if label.endswith(f"({option})")]
     assert shown
     assert set(shown) == {(10, other[1], other[2], 3)}
-    error = asking.ask(draft, tmp_path / "g.pth", tmp_path / "g.onnx")
-    assert "for another size: --image CxHxW" in error.hint
+    error = asking.ask(found, tmp_path / "g.onnx")
+    size = "x".join(map(str, draft.spec.image))
+    assert error.hint.startswith(f"give --image CxHxW if you know it, the weights allow images of {size}, ")
     picked = identified(tmp_path, without_norms().state_dict(), image=other).draft
     assert picked is not None
     assert picked.spec.image == other
@@ -108,7 +112,7 @@ def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
     content = {"netG": {f"module.{name}": tensor for name, tensor in net.state_dict().items()}, "netD": {}}
     content["g_ema"] = [parameter.detach() for parameter in net.parameters()]  # type: ignore[assignment]
     found = identified(tmp_path, content)
-    page = inspection.render(found, "gan-export onnx --ckpt g.pth")
+    page = inspection.render(found, advise(found))
     assert max(len(line) for line in page.splitlines()[2:]) <= WIDEST  # the file's own name may be longer
     lines = page.splitlines()
     assert any(line.endswith(" main.0") and "conv_transpose 5 → 8" in line for line in lines)

@@ -79,7 +79,7 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
         best = outcome.states[0]
         number, draft = best.drafts[0]
         draft = _judge_structure(settle(draft, best, outcome), number, outcome)
-        draft = replace(draft, fit=best.total / count)
+        draft = replace(draft, fit=best.total / count, fits=tuple(best.fits))
         for note in _notes(draft, best.fits, samples, seed):
             draft = _noted(draft, note)
         return judge_output(draft, seed)

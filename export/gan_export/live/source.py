@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_export.answers import Answers, LiveAnswers
+from gan_export.assumptions import size_text
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.constants import Constant
 from gan_export.live.law import latent_evidence
@@ -72,6 +73,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers),
         assumptions=_assumptions(live, values.assumption, law_known=answers.latent is not None or evidence is not None),
+        answers=_answers(live, answers),
     )
 
 
@@ -189,6 +191,16 @@ def _assumptions(live: LiveAnswers, value_range: str, *, law_known: bool) -> tup
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
-    said = [f"constant {name}={text}: as you said" for name, text in live.constants]
     latent = [] if law_known else ["latent law normal: nothing in the module shows it; --latent says otherwise"]
-    return tuple(filter(None, (*latent, value_range, noise.get(live.noise or ""), *said)))
+    return tuple(filter(None, (*latent, value_range, noise.get(live.noise or ""))))
+
+
+def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:
+    said = [
+        ("latent law", answers.latent),
+        ("output", answers.output),
+        ("values in", answers.value_range and "[{:g}, {:g}]".format(*answers.value_range)),
+        ("images of", answers.image and size_text(answers.image)),
+    ]
+    constants = [f"constant {name}={text}" for name, text in live.constants]
+    return (*constants, *(f"{what} {value}" for what, value in said if value))

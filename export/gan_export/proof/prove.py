@@ -80,7 +80,7 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
     except GanportError as error:
         reason = str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
         checks.append(Check("structure", "runtime loads it", False, "refuses", "loads", "", reason))
-        return Report(Path(path).name, tuple(checks), against)
+        return _report(path, checks, against, contract)
     checks.append(Check("structure", "runtime loads it", True, "loads", "loads", "", type(generator).__name__))
     all_cases = reference.cases if reference else cases(contract.z_dim, contract.latent, contract.n_classes)
     runs = run_cases(generator, all_cases)
@@ -92,7 +92,17 @@ def prove(path: str | os.PathLike[str], source: Source | None = None, *, referen
         facts["parity"] = parity.summary()
     checks += check_meaning(generator, runs, tolerance)
     checks += check_golden_set(generator)
-    return Report(Path(path).name, tuple(checks), against, facts)
+    return _report(path, checks, against, contract, facts)
+
+
+def _report(
+    path: str | os.PathLike[str],
+    checks: list[Check],
+    against: str,
+    about: Contract,
+    facts: dict[str, object] | None = None,
+) -> Report:
+    return Report(Path(path).name, tuple(checks), against, facts or {}, about.assumptions, about.answers, about.doubts)
 
 
 def measure_parity(path: str | os.PathLike[str], reference: Reference) -> Parity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ from gan_serve.errors import ProofError
 from gan_serve.printable import json_text
 
 REPORT_VERSION = 1
+SHOWN = 6
+"""Assumptions that the line naming them has room for; `gan-gen --info` prints all."""
 
 Value = float | int | str
 
@@ -67,12 +70,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of one proof. `file` is the model's name; `against` names what it was compared with, or is empty."""
+    """All checks of one proof.
+
+    file                          the model's name
+    against                       what it was compared with, or empty
+    assumptions, answers, doubts  what the reading rests on, as in `gan_serve.contract.Contract`: no check can show it
+    """
 
     file: str
     checks: tuple[Check, ...]
     against: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -109,14 +120,26 @@ class Report:
         return f"{console.table(header, rows)}\n{self.verdict()}"
 
     def verdict(self) -> str:
-        """One line: proved, or how many checks failed and which."""
+        """One line: proved, and what the reading rests on; or how many checks failed and which."""
         total = len(self.checks)
         if self.ok:
             compared = f" against {self.against}" if self.against else ""
             names = ", ".join(check.name for check in self.warnings)
-            return f"proved{compared}: {total} of {total} checks hold" + (f"; look at: {names}" if names else "")
+            return f"proved{compared}: {total} of {total} checks hold" + "".join(
+                filter(None, (self._doubted(), self._rests_on(), f"; look at: {names}" if names else ""))
+            )
         names = ", ".join(check.name for check in self.failed)
         return f"not proved: {len(self.failed)} of {total} checks fail ({names})"
+
+    def _doubted(self) -> str:
+        return f", but the images are likely wrong: {'; '.join(self.doubts)}" if self.doubts else ""
+
+    def _rests_on(self) -> str:
+        """ "; the reading assumes 2 things: output tanh in [-1, 1], layer 3 eps 0.8; as you said: images of 3x9x9"."""
+        heads = [assumption.partition(":")[0].partition(" (")[0] for assumption in self.assumptions]
+        things = f"{len(heads)} thing{'s' if len(heads) > 1 else ''}"
+        assumed = f"; the reading assumes {things}: {_some(heads)}" if heads else ""
+        return assumed + (f"; as you said: {_some(self.answers)}" if self.answers else "")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -126,6 +149,9 @@ class Report:
             "ok": self.ok,
             "checks": [check.to_json() for check in self.checks],
             "facts": self.facts,
+            "assumptions": list(self.assumptions),
+            "answers": list(self.answers),
+            "doubts": list(self.doubts),
         }
 
     def write(self, target: str | os.PathLike[str]) -> None:
@@ -143,6 +169,11 @@ class Report:
             f"{self.file} is not proved: {first.section}: {first.name}: {first.value_text}{limit}{where}{more}",
             hint="; ".join(["the table lists every check", outcome]) if outcome else "the table lists every check",
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names; of many the first ones, and how many more."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def format_number(value: float) -> str:

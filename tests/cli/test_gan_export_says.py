@@ -1,0 +1,95 @@
+"""What an export, `inspect` and `--info` say of what a file rests on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import gan_serve
+from cli.conftest import Run
+from export.foreign_networks import examples_dcgan, settled
+from gan_serve.info import info_json, info_text
+
+
+def without_norms() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh())
+
+
+def misfitting() -> dict[str, torch.Tensor]:
+    """A DCGAN whose first BatchNorm remembers what no network of these weights makes."""
+    weights = settled(examples_dcgan(32)).state_dict()
+    name = next(name for name in weights if name.endswith("running_mean"))
+    weights[name] = weights[name] + torch.linspace(-8, 8, len(weights[name]))
+    return weights
+
+
+def test_a_misfit_is_not_recommended_refused_and_told_where_it_is_exported(run: Run, tmp_path: Path) -> None:
+    ckpt = tmp_path / "misfit.pth"
+    torch.save({name.replace("main", "net"): value for name, value in misfitting().items()}, ckpt)
+    code, out, _ = run("inspect", "--ckpt", ckpt)
+    assert code == 0
+    last = out.splitlines()[-1]
+    assert last.startswith(f"next: gan-export onnx --ckpt {ckpt} --module FILE.py:CLASS  # the draft is likely wrong: ")
+    assert "--accept" not in last
+    about = json.loads(run("inspect", "--ckpt", ckpt, "--json")[1])
+    assert about["advice"] == "do not export"
+    assert about["doubts"]
+    code, out, err = run("onnx", "--ckpt", ckpt)
+    assert (code, out) == (2, "")
+    assert "nothing that was tried fits BatchNorm 1 by " in err
+    assert "hint: give the network's own code, --module FILE.py:CLASS, or edit " in err
+    assert not ckpt.with_suffix(".onnx").exists()
+    for command, suffix in (("onnx", ".onnx"), ("torchscript", ".ts")):
+        code, out, err = run(command, "--ckpt", ckpt, "--accept")
+        assert code == 0, err
+        verdict, path = out.splitlines()[-2:]
+        assert " checks hold, but the images are likely wrong: nothing that was tried fits BatchNorm 1 by " in verdict
+        assert path == str(ckpt.with_suffix(suffix))
+        assert err.splitlines()[-1].startswith("warning: the images are likely wrong: nothing that was tried fits")
+        code, out, _ = run("verify", "--model", ckpt.with_suffix(suffix))
+        assert "but the images are likely wrong: nothing that was tried fits BatchNorm 1 by " in out
+    model = ckpt.with_suffix(".onnx")
+    assert "\ndoubted     nothing that was tried fits BatchNorm 1 by " in info_text(gan_serve.load(model), model)
+
+
+def test_assumptions_and_answers_are_in_every_file_and_listed(run: Run, tmp_path: Path) -> None:
+    ckpt = tmp_path / "g.pth"
+    torch.save(without_norms().state_dict(), ckpt)
+    options = ("--accept", "--latent", "uniform", "--image", "1x28x28")
+    about = json.loads(run("inspect", "--ckpt", ckpt, *options[1:], "--json")[1])
+    for command in ("torchscript", "onnx"):
+        code, out, err = run(command, "--ckpt", ckpt, *options)
+        assert code == 0, err
+        things = "2 things: layer 1 activation leaky_relu 0.2, layer 3 output tanh in [-1, 1]"
+        assert out.splitlines()[-2].endswith(
+            f" checks hold; the reading assumes {things}; as you said: images of 1x28x28, latent law uniform"
+        )
+        report = json.loads(run(command, "--ckpt", ckpt, *options, "--json")[1])
+        assert report["assumptions"] == about["assumptions"]
+        assert report["answers"] == about["answers"] == ["images of 1x28x28", "latent law uniform"]
+        assert [each.partition(" (")[0] for each in report["assumptions"]] == things.partition(": ")[2].split(", ", 1)
+    model = ckpt.with_suffix(".onnx")
+    generator = gan_serve.load(model)
+    assert info_json(generator, model)["assumptions"] == report["assumptions"]
+    lines = info_text(generator, model).splitlines()
+    first = lines.index(f"assumed     {report['assumptions'][0]}")
+    assert lines[first + 1 : first + 4] == [
+        f"{' ' * 12}{report['assumptions'][1]}", "answered    images of 1x28x28", f"{' ' * 12}latent law uniform",
+    ]  # fmt: skip
+    spec = tmp_path / "g.spec.json"
+    run("inspect", "--ckpt", ckpt, "--out", spec)
+    code, out, err = run("onnx", "--ckpt", ckpt, "--spec", spec)
+    assert code == 0, err
+    assert out.splitlines()[-2].endswith(" checks hold; as you said: the whole network, as a spec")
+
+
+def test_our_own_checkpoint_rests_on_nothing(run: Run, tmp_path: Path) -> None:
+    from export.tiny import save_checkpoint
+
+    code, out, _ = run("onnx", "--ckpt", save_checkpoint(tmp_path / "g.pt"))
+    assert code == 0
+    assert out.splitlines()[-2].endswith(" checks hold")
