@@ -37,8 +37,10 @@ FULL = Contract(
     golden=(Golden(0, None, 1, "png"), Golden(1, 1, 2, "png")),
     assumptions=("tanh",),
     graph_sha256="0f",
+    answers=("latent law uniform",),
+    doubts=("nothing fits",),
 )
-LATER = ("gan.graph_sha256",)
+LATER = ("gan.graph_sha256", "gan.answers", "gan.doubts")
 
 
 @pytest.mark.parametrize("contract", [FULL, Contract(z_dim=1, image=(3, 1, 1))])
