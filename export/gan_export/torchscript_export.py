@@ -11,6 +11,9 @@ import re
 import zipfile
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gan_export import jit
 from gan_export.fold_modules import fold_modules
 from gan_export.source import Source
@@ -37,13 +40,26 @@ def to_torchscript(source: Source) -> tuple[Any, tuple[str, ...]]:
     if source.spec is not None and fold_modules(module.generator):
         passes = ("fold_norms", "freeze")
     try:
-        return jit.trace_frozen(module, example_inputs(source)), passes
+        traced = jit.trace_frozen(module, example_inputs(source))
+        if hasattr(module.generator, "symbolic") and not _draws(traced, example_inputs(source, 2)):
+            setattr(module.generator, "symbolic", True)  # noqa: B010 (a plain attribute, which mypy takes for a part)
+            traced = jit.trace_frozen(module, example_inputs(source))
+        return traced, passes
     except Exception as error:
         lines = str(error).strip().splitlines() or ["no message"]
         raise JobError(
             f"torch.jit cannot trace this generator: {type(error).__name__}: {lines[0][:200]}",
             hint="run again with --debug for torch's own report",
         ) from error
+
+
+def _draws(traced: Any, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a traced module draws as many images as it is given latents, whatever it was traced with."""
+    try:
+        with jit.plain_execution(), torch.no_grad():
+            return len(traced(*inputs)[0]) == len(inputs[0])
+    except Exception:  # a shape that does not fit
+        return False
 
 
 def to_archive(module: Any, contract: Contract) -> bytes:

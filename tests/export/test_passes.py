@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from export.small_graphs import f32, model_of, run
 from export.surgery import Array
 from gan_export.passes import PASSES, run_passes
+from gan_export.passes.fold_constants import fold_constants
 from gan_export.passes.fold_norms import fold_norms
 from gan_export.passes.tidy import canonical_names, drop_unused, strip_traces
 
@@ -150,6 +151,46 @@ def test_a_norm_in_training_mode_is_left_alone() -> None:
     )
     model = model_of([gemm_node, training], {"w": f32(4, 4)} | statistics(4), ("n", 4))
     assert fold_norms(model).SerializeToString() == model.SerializeToString()
+
+
+def made_weight(*operators: str) -> onnx.ModelProto:
+    """x times what the operators, one behind another, make of a weight."""
+    nodes, name = [], "layer.weight"
+    for index, operator in enumerate(operators):
+        nodes.append(helper.make_node(operator, [name] + ["scale"] * (operator == "Mul"), [f"made{index}"]))
+        name = f"made{index}"
+    nodes.append(helper.make_node("MatMul", ["x", name], ["y"]))
+    return model_of(nodes, {"layer.weight": f32(4, 4), "scale": np.array(0.5, np.float32)}, ("n", 4))
+
+
+def test_what_is_made_of_weights_alone_becomes_a_weight() -> None:
+    model = made_weight("Mul", "Tanh")
+    folded = fold_constants(model)
+    assert [node.op_type for node in folded.graph.node] == ["MatMul"]
+    (weight,) = folded.graph.initializer
+    assert weight.name.startswith("layer.weight.")
+    x = f32(3, 4)
+    np.testing.assert_allclose(run(folded, x)[0], run(model, x)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["RandomNormalLike", "RandomUniformLike", "Bernoulli", "Dropout"])
+def test_what_is_drawn_at_each_run_is_no_weight(operator: str) -> None:
+    model = made_weight(operator, "Mul")
+    assert fold_constants(model) == model
+
+
+@pytest.mark.parametrize("operator", ["Log", "Reciprocal"])
+def test_a_weight_that_would_not_be_finite_stays_computed(operator: str) -> None:
+    model = made_weight(operator)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.zeros((4, 4), np.float32), "layer.weight"))
+    assert fold_constants(model) == model
+
+
+def test_what_would_make_the_file_larger_stays_computed() -> None:
+    shape = np.array([64, 64], np.int64)
+    nodes = [helper.make_node("Expand", ["row", "shape"], ["wide"]), helper.make_node("MatMul", ["x", "wide"], ["y"])]
+    model = model_of(nodes, {"row": f32(1, 64), "shape": shape}, ("n", 64))
+    assert fold_constants(model) == model
 
 
 def test_dropping_what_no_output_needs() -> None:

@@ -14,6 +14,7 @@ from gan_export.live.call import Call, Picked, pick
 from gan_export.live.constants import Constant
 from gan_export.live.grouped import UngroupBatch
 from gan_export.live.noise import Still
+from gan_export.live.symbolic import symbolic_batch
 
 _ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -28,7 +29,8 @@ class LiveGenerator(nn.Module):
 
     Reshapes the latent, makes the label what the module wants, passes the constants, picks the image out of what comes
     back, brings it to NCHW and applies `activation`. `noise` is None, or what replaces the draws of the forward
-    (`gan_export.live.noise`); `fixed` are the tensors of "fixed" noise. Constants and noise are buffers of the
+    (`gan_export.live.noise`); `fixed` are the tensors of "fixed" noise. `symbolic`, set by an exporter that met a fixed
+    batch, traces with `gan_export.live.symbolic`. Constants and noise are buffers of the
     adapter's, so that they move and change precision with it.
     """
 
@@ -57,6 +59,7 @@ class LiveGenerator(nn.Module):
         for index, tensor in enumerate(fixed):
             self.register_buffer(f"noise_{index}", tensor, persistent=False)
         self.training = module.training
+        self.symbolic = False
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         assert self.picked is not None
@@ -81,6 +84,8 @@ class LiveGenerator(nn.Module):
                 modes.enter_context(Still(fixed if self.noise == "fixed" else None))
             if not isinstance(z.shape[0], int) or torch._C._get_tracing_state() is not None:
                 modes.enter_context(UngroupBatch())
+                if self.symbolic:
+                    modes.enter_context(symbolic_batch(self.module))
             return self.module(*arguments, **keywords)
 
     def _latent(self, z: Tensor) -> Any:

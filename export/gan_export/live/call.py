@@ -16,6 +16,7 @@ Layout = Literal["NCHW", "NHWC", "flat"]
 
 LABEL_FORMS: tuple[LabelForm, ...] = ("index", "one-hot", "column", "one-hot map")
 """A label as int64 (N,), float32 (N, classes), int64 (N, 1), float32 (N, classes, 1, 1)."""
+ONE_HOT_FORMS: tuple[LabelForm, ...] = ("one-hot", "one-hot map")
 LABEL_SHAPES: dict[LabelForm, str] = {
     "index": "(N,)",
     "one-hot": "one-hot (N, classes)",

@@ -6,6 +6,7 @@ alone is the same as among the others. (A batch of 2 can be taken for a pair of 
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 
 from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import LiveGenerator
-from gan_export.live.call import LABEL_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
+from gan_export.live.call import LABEL_FORMS, ONE_HOT_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
 from gan_export.live.constants import Constant
 from gan_export.live.loading import HINT_CUDA, Code, asks_for_cuda, forward_error
-from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs
-from gan_export.live.sizes import class_counts, counts_beside, latent_widths
+from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs, says_label
+from gan_export.live.sizes import class_counts, counts_beside, counts_taken, latent_widths
 from gan_export.quiet import quiet
 from gan_serve.errors import GanportError
 from gan_serve.latents import latents
@@ -43,11 +44,15 @@ class _Tries:
 
 @dataclass(frozen=True)
 class Found:
-    """The way to call a module, where its images are, and what was noticed on the way (one sentence each)."""
+    """The way to call a module, where its images are, and what was noticed on the way (one sentence each).
+
+    assumption  what nothing in the code says, "" for nothing
+    """
 
     call: Call
     picked: Picked
     notes: tuple[str, ...]
+    assumption: str = ""
 
 
 def probe(
@@ -65,8 +70,15 @@ def probe(
             break
         found = _try(module, call, constants, live, image, tries, code)
         if found is not None:
-            return found
+            return dataclasses.replace(found, assumption=_counted(module, call, live))
     raise _explain(forward, live, tries, image, code)
+
+
+def _counted(module: nn.Module, call: Call, live: LiveAnswers) -> str:
+    """The assumption behind a number of classes that only the width of a layer shows."""
+    if not call.n_classes or live.n_classes is not None or class_counts(module) or counts_beside(module, live.z_dim):
+        return ""
+    return f"{call.n_classes} classes: as many numbers as the label's own layer takes; --classes says otherwise"
 
 
 def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[Call]:
@@ -87,16 +99,17 @@ def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[C
             for z_dim, shape in _latents(module, live, 0):
                 yield Call(inputs, z_dim, shape)
             continue
-        counts = counts or counts_beside(module, live.z_dim)
-        if not counts:
+        known = counts or counts_beside(module, live.z_dim)
+        own_layer = not known and forward.label is not None and says_label(forward.label.name)
+        for n_classes in known or (counts_taken(module) if own_layer else []):
+            for z_dim, shape in _latents(module, live, n_classes):
+                for form in LABEL_FORMS if known else ONE_HOT_FORMS:
+                    yield Call(inputs, z_dim, shape, n_classes, form)
+        if not known:
             raise GanportError(
                 f"{forward.text} takes a label, and nothing says of how many classes",
                 hint="--classes N; or --constant NAME=VALUE when it is no label",
             )
-        for n_classes in counts:
-            for z_dim, shape in _latents(module, live, n_classes):
-                for form in LABEL_FORMS:
-                    yield Call(inputs, z_dim, shape, n_classes, form)
 
 
 def possible_inputs_quietly(forward: Forward) -> list[Inputs]:

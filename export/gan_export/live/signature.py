@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from gan_export.reading.naming import tokens
 from gan_export.reading.words import words
 from gan_serve.errors import GanportError
 
@@ -17,6 +18,8 @@ LABEL_NAMES = words(
     "label labels y c cls class_ class_id class_ids classes class_label class_labels class_idx target targets "
     "gen_labels one_hot onehot y_onehot cond condition conditions category categories digit digits"
 )
+LABEL_WORDS = words("label labels class classes onehot hot category categories digit digits y")
+"""Words that name a class and nothing else: a condition may be any vector."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -41,9 +44,15 @@ class Forward:
     def label(self) -> inspect.Parameter | None:
         """The parameter that is a label by its name, or by being the second one required."""
         named = [p for p in self.free if p.name.lower() in LABEL_NAMES]
+        named = named or [p for p in self.free if says_label(p.name)]
         if named:
             return named[0]
         return self.required[1] if len(self.required) == 2 else None
+
+
+def says_label(name: str) -> bool:
+    """Whether a parameter's or a layer's name has a word for a class in it: "onehot_label", "y"."""
+    return bool(LABEL_WORDS & set(tokens(name.replace(".", "_"))))
 
 
 def forward_of(module: nn.Module, constants: Collection[str]) -> Forward:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from gan_export.live.signature import says_label
 from gan_export.reading.words import words
 
 Z_NAMES = words(
@@ -20,14 +21,36 @@ MOST_WIDE = 1 << 20
 
 
 def latent_widths(module: nn.Module, n_classes: int) -> list[int]:
-    """Candidates for z_dim, the likelier first: attributes, then what the first layers take, less room for a label."""
+    """Candidates for z_dim, the likelier first: attributes, then what the first layers take, less room for a label.
+
+    A label may have a layer of its own: its width comes last, and what it makes is room in the layers behind it.
+    """
     embedded = [part.embedding_dim for part in module.modules() if isinstance(part, nn.Embedding)]
     found = list(_attributes(module, Z_NAMES))
     layers = list(_layer_inputs(module))[:MOST_LAYERS]
+    own = [
+        part.out_features for part in module.modules() if isinstance(part, nn.Linear) and part.in_features == n_classes
+    ]
     for width in layers:
-        found += [width - taken for taken in (n_classes, *embedded) if n_classes and taken]
+        found += [width - taken for taken in (n_classes, *embedded, *own) if n_classes and taken]
         found.append(width)
-    return _distinct(found)
+    return sorted(_distinct(found), key=lambda width: n_classes > 0 and width == n_classes)  # stable: only that moves
+
+
+def counts_taken(module: nn.Module) -> list[int]:
+    """What the first layers take, as numbers of classes of a one-hot label that has a layer of its own; at least two.
+
+    Layers that a label's name stands for come first.
+    """
+    first = [
+        (name, part.in_features if isinstance(part, nn.Linear) else part.in_channels)
+        for name, part in module.named_modules()
+        if isinstance(part, (nn.Linear, nn.ConvTranspose2d))
+    ][:MOST_LAYERS]
+    if len(first) < 2:
+        return []
+    named = [width for name, width in first if says_label(name)]
+    return [n for n in _distinct([*named, *(width for _, width in first)]) if n > 1]
 
 
 def class_counts(module: nn.Module) -> list[int]:

@@ -57,7 +57,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         law = answers.latent or (evidence.law if evidence else "normal")
         values = find_range(adapter, law, answers.output, answers.value_range)
     console.note(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
-    for note in found.notes:
+    for note in filter(None, (*found.notes, found.assumption)):
         console.note(f"{code.label}: {note}")
     if evidence is not None:
         console.note(f"{code.label}: latent law {law}: {evidence}")
@@ -72,7 +72,9 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         weights=reading.which if reading else "unknown",
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers),
-        assumptions=_assumptions(live, values.assumption, law_known=answers.latent is not None or evidence is not None),
+        assumptions=_assumptions(
+            live, values.assumption, found.assumption, law_known=answers.latent is not None or evidence is not None
+        ),
         answers=_answers(live, answers),
     )
 
@@ -87,7 +89,7 @@ def prepare(module: nn.Module, code: Code) -> None:
 
 
 def _read(ckpt: Path, answers: Answers) -> Reading:
-    reading = read_checkpoint(ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+    reading = read_checkpoint(ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=True)
     if reading.ours is not None:
         raise GanportError(
             f"{ckpt} says itself what its generator is, --module has no place", hint="leave out --module"
@@ -186,13 +188,13 @@ def _provenance(
     return file | {KEY: code.provenance() | called}
 
 
-def _assumptions(live: LiveAnswers, value_range: str, *, law_known: bool) -> tuple[str, ...]:
+def _assumptions(live: LiveAnswers, value_range: str, classes: str, *, law_known: bool) -> tuple[str, ...]:
     noise = {
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
     latent = [] if law_known else ["latent law normal: nothing in the module shows it; --latent says otherwise"]
-    return tuple(filter(None, (*latent, value_range, noise.get(live.noise or ""))))
+    return tuple(filter(None, (*latent, value_range, classes, noise.get(live.noise or ""))))
 
 
 def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:

@@ -106,11 +106,27 @@ def _namings(
                     )
                 )
                 yield {add + name[len(strip) :]: tensor for name, tensor in tensors.items()}, note
+    parts = [head for head in _parts(tensors, expected) if head]
+    if len(parts) == 1:
+        part = {name.removeprefix(parts[0]): one for name, one in tensors.items() if name.startswith(parts[0])}
+        yield part, f"its part {parts[0]!r} taken, which has these names; {len(tensors) - len(part)} other tensors left"
     if reading.positional:
         parameters = [name for name in expected if not name.endswith(COUNTER)]
         if [expected[name].shape for name in parameters] == [tensor.shape for tensor in tensors.values()]:
             note = f"a list without names, its {len(tensors)} tensors taken in the module's order"
             yield dict(zip(parameters, tensors.values(), strict=True)), note
+
+
+def _parts(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    """The prefixes under which `tensors` hold every name and shape of `expected`."""
+    wanted = {name: tensor.shape for name, tensor in expected.items() if not name.endswith(COUNTER)}
+    first = next(iter(wanted), None)
+    heads = [name.removesuffix(first) for name in tensors if first and name.endswith(f".{first}")]
+    return [
+        head
+        for head in heads
+        if all(head + name in tensors and tensors[head + name].shape == shape for name, shape in wanted.items())
+    ]
 
 
 def _heads(prefix: str) -> list[str]:

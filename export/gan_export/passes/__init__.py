@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import onnx
 
+from gan_export.passes.fold_constants import fold_constants
 from gan_export.passes.fold_norms import fold_norms
 from gan_export.passes.tidy import canonical_names, drop_unused, strip_traces
 
@@ -22,7 +23,10 @@ TIDY: dict[str, Pass] = {
 }
 """Change no number: the stock graph, readable and free of the machine it was made on."""
 
-PASSES: dict[str, Pass] = {"fold_norms": fold_norms} | TIDY
+STOCK: dict[str, Pass] = {"fold_constants": fold_constants} | TIDY
+"""What the stock graph gets: no weights are left that it computes of others at every run."""
+
+PASSES: dict[str, Pass] = {"fold_constants": fold_constants, "fold_norms": fold_norms} | TIDY
 """What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.optimise`."""
 
 

@@ -54,7 +54,8 @@ class _Rated:
 
 
 def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
-    """The generator among `founds`. `by_key`: the user named the place, so shapes no longer have a veto.
+    """The generator among `founds`. `by_key`: the user named the place, or the network's code, so that shapes have no
+    veto where there is one network only.
 
     Raises `GanportError` when there is none, or several that nothing tells apart.
     """

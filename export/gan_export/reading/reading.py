@@ -67,13 +67,19 @@ class Reading:
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], *, key: str | None = None, raw: bool = False, trust_pickle: bool = False
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    raw: bool = False,
+    trust_pickle: bool = False,
+    for_code: bool = False,
 ) -> Reading:
     """Reads the generator in the checkpoint at `path`, running no code from it.
 
     key           the path of keys to the generator, "a.b.c" ("." for the whole file); None: found by names and shapes
     raw           take the raw weights where there is an EMA too
     trust_pickle  load the file for real, running the code in it, after a warning on stderr
+    for_code      code says what the network is: the shapes of a file's only network have no veto
 
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
     kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there.
@@ -84,16 +90,16 @@ def read_checkpoint(
         container = _told(path, lambda: _open_trusted(path, notes))
     else:
         container = _told(path, lambda: open_container(path))
-    return _told(path, lambda: _read(path, container, key, raw, notes))
+    return _told(path, lambda: _read(path, container, key, raw, notes, by_key=key is not None or for_code))
 
 
-def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str]) -> Reading:
+def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str], *, by_key: bool) -> Reading:
     tree = container.tree
     if key is None and is_ours(tree):
         return _read_ours(path, container, raw, notes)
     if key is None:
         _check_holds_tensors(tree)
-    choice = choose(find(tree) if key is None else at_key(tree, key), raw=raw, by_key=key is not None)
+    choice = choose(find(tree) if key is None else at_key(tree, key), raw=raw, by_key=by_key)
     found = choice.found
     lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}
     prefix = wrapper_prefix(lazy)
