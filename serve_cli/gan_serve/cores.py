@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
+_UNLIMITED = 1 << 16
 
 
 def usable_cores() -> int:
@@ -32,14 +34,69 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota() -> int:
-    """Whole CPUs' worth of time that the container may use, rounded up (cgroup v2's cpu.max: "max 100000")."""
-    for file in _QUOTAS:
-        with contextlib.suppress(OSError, ValueError):
-            quota, period = Path(file).read_text().split()
-            if quota != "max":
-                return max(1, -(-int(quota) // int(period)))
-    return 1 << 16
+def _quota(root: Path = Path("/")) -> int:
+    """Whole CPUs' worth of time, rounded up, that the tightest of this process's control groups allows.
+
+    Of both versions of cgroups, and of every group that contains the process's own: the kernel holds it to all. `root`
+    is the folder that holds proc and the mounts. https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    tightest = _UNLIMITED
+    with contextlib.suppress(ValueError):  # lines of another form than is known
+        for folder in _cpu_groups(root):
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = _limit(folder)
+                if quota > 0 and period > 0:
+                    tightest = min(tightest, -(-quota // period))
+    return tightest
+
+
+def _limit(folder: Path) -> tuple[int, int]:
+    """Microseconds of CPU time in each period of so many; a quota of -1 is none."""
+    if (folder / "cpu.max").exists():  # version 2: "max 100000"
+        quota, period = (folder / "cpu.max").read_text().split()
+        return (-1 if quota == "max" else int(quota)), int(period)
+    return int((folder / "cpu.cfs_quota_us").read_text()), int((folder / "cpu.cfs_period_us").read_text())
+
+
+def _cpu_groups(root: Path) -> Iterator[Path]:
+    """The folders of the control groups that share out CPU time to this process, from the outermost seen to its own."""
+    groups = {}
+    for line in _lines(root / "proc/self/cgroup"):  # 4:cpu,cpuacct:/a/b, and for version 2: 0::/a/b
+        _, controllers, group = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), group))
+    for line in _lines(root / "proc/self/mountinfo"):  # see proc_pid_mountinfo(5)
+        mount, _, filesystem = line.partition(" - ")
+        (_, _, _, top, point, *_), (kind, _, options) = mount.split(" "), filesystem.split(" ", 2)
+        name = {"cgroup2": "", "cgroup": "cpu"}.get(kind)
+        if name not in groups or (name == "cpu" and "cpu" not in options.split(",")):
+            continue
+        folder = root / _plain(point).lstrip("/")
+        yield folder
+        inside = _inside(groups[name], _plain(top))
+        for part in inside:
+            folder /= part
+            yield folder
+
+
+def _inside(group: str, top: str) -> list[str]:
+    """The path of a group below a mount that shows the groups from `top` on; [] where it lies elsewhere, as it may for
+    a container.
+    """
+    parts, above = ([part for part in path.split("/") if part] for path in (group, top))
+    below = parts[: len(above)] == above and ".." not in parts
+    return parts[len(above) :] if below else []
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(errors="surrogateescape").splitlines()
+    except OSError:  # no Linux
+        return []
+
+
+def _plain(path: str) -> str:
+    r"""A path of mountinfo, which writes a space as \040."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def rest_idle_threads() -> None:
