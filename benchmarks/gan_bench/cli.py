@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,8 +97,7 @@ def bench(
     else:
         settings = to_settings(seconds, rounds, quick, timeout, roofline, share_process)
         request = to_request(model or [], ckpt, peers, provider, batch, threads, tf32, end_to_end)
-        with _terminable():
-            made = _measure(request, settings, old, across)
+        made = _measure(request, settings, old, across)
     _show(made, json, target, plot)
     if old is not None:
         text = compare_text(old, made)
@@ -161,20 +157,6 @@ def _judge(made: Json) -> None:
         )
     if set(statuses) == {"failed"}:
         raise JobError("no row could be measured", hint="the reasons are above, one a row")
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Within, SIGTERM ends a benchmark as Ctrl-C does: workers killed, nothing written, exit code 130."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> NoReturn:

@@ -20,6 +20,7 @@ from gan_export.source import Source
 from gan_export.torchscript_export import to_archive, to_torchscript
 from gan_serve.atomic import atomic_path
 from gan_serve.contract import Contract
+from gan_serve.interrupts import kept
 from gan_serve.limits import limits_for
 
 
@@ -89,7 +90,7 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
     if not faults.ok:
         return faults
     try:
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, kept():
             to_file = make(reference)
             temporary.write_bytes(to_file({}))
             temporary.write_bytes(to_file(measure_parity(temporary, reference).summary()))

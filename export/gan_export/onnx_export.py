@@ -18,6 +18,7 @@ from gan_export.small_constants import optimise_exactly
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
 from gan_serve.errors import JobError
+from gan_serve.interrupts import causes
 
 BATCH = "batch"
 
@@ -84,16 +85,16 @@ def _check_types(model: onnx.ModelProto) -> None:
 
 def _explain(error: Exception) -> JobError:
     """One line for the failures that have a known cause; the exporter's own messages run to pages."""
-    text = "\n".join(str(cause) for cause in _causes(error))
+    text = "\n".join(str(cause) for cause in causes(error))
     if "data-dependent" in text or "GuardOnDataDependent" in text:
         return JobError(
             "the generator's forward branches on values, which a graph cannot",
             hint="write the branch with torch.where, or fix the choice before the export",
         )
-    causes = list(_causes(error))
-    lines = str(causes[-1]).strip().splitlines() or ["no message"]
+    first = causes(error)[-1]
+    lines = str(first).strip().splitlines() or ["no message"]
     return JobError(
-        f"torch.onnx cannot export this generator: {type(causes[-1]).__name__}: {lines[0][:200]}",
+        f"torch.onnx cannot export this generator: {type(first).__name__}: {lines[0][:200]}",
         hint="run again with --debug for the exporter's own report",
     )
 
@@ -104,12 +105,3 @@ def _baked() -> JobError:
         hint="reshape with -1 or z.shape[0] for the batch, write a loop over the images for all of them at once, "
         "and let nothing else depend on it; then export again",
     )
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return chain

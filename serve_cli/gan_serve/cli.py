@@ -6,8 +6,6 @@ and errors are quick and a cold start pays for nothing that it does not use.
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,8 +15,6 @@ from gan_serve import __version__, console
 from gan_serve.quick_command import QuickCommand
 
 app = console.new_app()
-
-_TERMINATED = 128 + signal.SIGTERM
 
 
 def _print_version(asked: bool) -> None:
@@ -148,8 +144,6 @@ def generate(
 
 def main() -> NoReturn:
     """The command `gan-gen`."""
-    # As Ctrl-C, a kill leaves no half file behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         console.run(app, "gan-gen")
     except SystemExit as done:

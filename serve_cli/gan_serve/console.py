@@ -7,7 +7,9 @@ Nothing reaches the terminal but through here, so that text from files is made h
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,8 +20,10 @@ from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
+from gan_serve import interrupts, streams
 from gan_serve.errors import GanportError
 from gan_serve.printable import json_text, printable
+from gan_serve.streams import explain_stdout
 
 EXIT_INTERRUPTED = 130
 WIDEST = 100
@@ -47,7 +51,8 @@ def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
 
 def note(text: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
@@ -55,7 +60,8 @@ def show(text: str, stream: TextIO | None = None) -> None:
 
     Text from a file that goes into a page is made one line before, by `table`, `wrap` or `printable`.
     """
-    print(printable(text, keep="\n"), file=stream or sys.stdout)
+    with explain_stdout():
+        print(printable(text, keep="\n"), file=stream or sys.stdout)
 
 
 def show_path(path: str | os.PathLike[str]) -> None:
@@ -94,18 +100,30 @@ def progress(length: int, label: str) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", bar)
 
 
-def run(app: typer.Typer, name: str, args: Sequence[str] | None = None, *, report: Report | None = None) -> NoReturn:
+def run(
+    app: typer.Typer,
+    name: str,
+    args: Sequence[str] | None = None,
+    *,
+    report: Report | None = None,
+    takes_signals: bool = True,
+) -> NoReturn:
     """Runs `app` as the command `name` and exits: 0 done, 1 job failed, 2 wrong input, 130 interrupted.
 
+    SIGTERM and SIGHUP end it as Ctrl-C does, temporary files deleted, but for that the process then dies of the signal;
+    not without `takes_signals`, nor where they are ignored.
     `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
     and its hint in the place of `fail`.
     """
+    streams.mend()
     arguments = list(sys.argv[1:] if args is None else args)
     debug = bool(os.environ.get("GANPORT_DEBUG"))
     if "--debug" in arguments:
         arguments.remove("--debug")
         debug = True
-    sys.exit(exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report))
+    with interrupts.handled(ending=takes_signals):
+        code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
+    sys.exit(code)
 
 
 def leave(done: SystemExit) -> NoReturn:
@@ -129,28 +147,64 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
     say = report or fail
     try:
         return work()
-    except GanportError as error:
-        if debug:
+    except BaseException as error:
+        if isinstance(error, typer.Abort) or interrupts.is_interruption(error):
+            if not interrupts.by_signal():
+                say("interrupted", "")
+            return EXIT_INTERRUPTED
+        if isinstance(error, BrokenPipeError):
+            streams.silence(sys.stdout)
+            return 128 + signal.SIGPIPE
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            error = _explained(error)
+        if debug or not isinstance(error, Exception):
             raise
-        say(str(error), error.hint)
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        say("interrupted", "")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except Exception as error:
+        if isinstance(error, GanportError):
+            say(str(error), error.hint)
+            return error.exit_code
         # typer's own usage errors: unknown option, value out of range, missing argument.
         if hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             command = context.command_path if context is not None else name
             say(error.format_message().rstrip("."), f"{command} --help lists what it takes")
             return 2
-        if debug:
-            raise
         say(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
         return 1
+
+
+def _explained(error: OSError) -> OSError | GanportError:
+    """The system's refusal to read or write some place, as far as it says which; what else it means is a bug."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return GanportError(
+            f"cannot use {os.fsdecode(error.filename)}: {reason}", hint="check the path, and its permissions"
+        )
+    if streams.is_stream_error(error):
+        return streams.refused(error)
+    return error
+
+
+def _with_home(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `~` as the home folder where a shell leaves it: `--out=~/g.png`, `-o~/g.png`, `'~/g.png'`.
+
+    Raises `GanportError` for the home of nobody: a folder called `~name` would be made.
+    """
+    expanded = []
+    for argument in arguments:
+        option, value = cast("re.Match[str]", _VALUE.fullmatch(argument)).groups()
+        if value.startswith("~"):
+            home = os.path.expanduser(value)  # noqa: PTH111 (a Path would lose a final slash)
+            if home == value and ("/" in value or value == "~"):
+                raise GanportError(
+                    f"{value}: there is no home folder {value.split('/')[0]}",
+                    hint=f"a name that begins so is ./{value}",
+                )
+            argument = (option or "") + home
+        expanded.append(argument)
+    return expanded
+
+
+_VALUE = re.compile(r"(--[\w-]+=|-[A-Za-z](?=~))?(.*)", re.DOTALL)
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
@@ -194,9 +248,10 @@ def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
     _refuse_empty(arguments)
     command = typer.main.get_command(app)
     try:
-        with command.make_context(name, arguments) as context:
+        with command.make_context(name, _with_home(arguments)) as context:
             result = command.invoke(context)
     except typer.Exit as done:
-        return done.exit_code
-    sys.stdout.flush()  # here, so that a closed pipe is met by `exit_code`
+        result = done.exit_code
+    with explain_stdout():
+        sys.stdout.flush()  # here, so that a closed pipe is met by `exit_code`
     return result if isinstance(result, int) else 0

@@ -19,6 +19,7 @@ from gan_serve.errors import GanportError
 from gan_serve.images import Canvas, encode_png, to_pil
 from gan_serve.plan import Plan
 from gan_serve.progress import Progress
+from gan_serve.streams import explain_stdout, refuse_closed_stdout
 from gan_serve.targets import require_room
 
 U8 = npt.NDArray[np.uint8]
@@ -53,12 +54,14 @@ def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | Non
 
 def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
     """One grid of all images as PNG on stdout, and nothing else. Raises `GanportError` when that is a terminal."""
+    refuse_closed_stdout()
     if sys.stdout.isatty():
         raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
     canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
     _fill(canvas, plan, batches)
-    sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
-    sys.stdout.buffer.flush()
+    with explain_stdout():
+        sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
+        sys.stdout.buffer.flush()
 
 
 def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:

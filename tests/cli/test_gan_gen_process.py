@@ -202,7 +202,12 @@ def stop_half_way(model: Path, folder: Path, how: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "err"), [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, "")]
+    ("how", "code", "err"),
+    [
+        (signal.SIGINT, 130, "error: interrupted\n"),
+        (signal.SIGTERM, -signal.SIGTERM, ""),
+        (signal.SIGHUP, -signal.SIGHUP, ""),
+    ],
 )
 def test_a_run_that_is_stopped_leaves_whole_files(model: Path, tmp_path: Path, how: int, code: int, err: str) -> None:
     assert stop_half_way(model, tmp_path, how) == (code, err)

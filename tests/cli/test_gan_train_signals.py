@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and kill -9: what they leave can always be gone on with."""
+"""Ctrl-C, SIGTERM, SIGHUP and kill -9: what they leave can always be gone on with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "GANPORT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_save_and_exit_130(number: signal.Signals, tmp_path: Path, environment: dict[str, str]) -> None:
     command = (*GAN_TRAIN, *OPTIONS, "--sample-every", "20", "--out", "my run")
     with subprocess.Popen(

@@ -21,6 +21,20 @@ def test_a_second_signal_interrupts() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
+def test_an_ignored_signal_stays_ignored(name: str) -> None:
+    """SIGHUP is under nohup, SIGINT in the background of a script."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopRequest() as request:
+            os.kill(os.getpid(), number)
+            assert not request.requested
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_an_echo_of_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(stop.time, "monotonic", lambda: now)

@@ -81,7 +81,7 @@ def run_job(app: typer.Typer, name: str) -> NoReturn:
 
     The process ends at once. One that fails leaves torch's process group as it is: taking it down may wait for others
     that are gone. And gloo's threads may still hold Python objects: letting go of them aborts a process whose
-    interpreter is being taken down.
+    interpreter is being taken down. SIGTERM, which torchrun sends to the others, ends a process as it is, too.
     """
     out, err = sys.stdout, sys.stderr
     if os.environ.get("RANK", "0") != "0":
@@ -92,7 +92,7 @@ def run_job(app: typer.Typer, name: str) -> NoReturn:
         tell(message, hint)
 
     try:
-        console.run(app, name, report=report)
+        console.run(app, name, report=report, takes_signals=False)
     except SystemExit as done:
         sys.stdout, sys.stderr = out, err
         console.leave(done)

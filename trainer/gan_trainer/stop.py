@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step in progress is finished and saved before the process ends."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request: the step in progress is finished and saved before the process ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 GRACE_S = 5.0
 """In a job of several processes, further signals within this time count for the first."""
@@ -22,7 +22,8 @@ class StopRequest:
     ignored from there on: torchrun sends it as soon as another process has ended, and would silence what this one is
     about to say of it.
 
-    Outside the main thread, where Python takes no signals, it only carries the flag, to be set by hand.
+    A signal that is ignored stays so: SIGHUP under nohup. Outside the main thread, where Python takes no signals, it
+    only carries the flag, to be set by hand.
     """
 
     def __init__(self, *, job: bool = False) -> None:
@@ -34,6 +35,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

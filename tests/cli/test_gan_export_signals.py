@@ -1,0 +1,122 @@
+"""Ctrl-C, SIGTERM and SIGHUP while torch.onnx works: an interruption, whatever torch makes of it; nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cli.conftest import Run
+from cli.drawing import names
+from export.tiny import save_checkpoint
+from gan_export.quiet import quiet
+
+
+def interrupt(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # Python takes the signal between two instructions
+        pass
+
+
+def as_another_error(*_: object, **__: object) -> None:
+    """As a library in C++ does that knows no Python exceptions: only the text is left."""
+    lost = False
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        lost = True
+    if lost:
+        raise RuntimeError("KeyboardInterrupt: at export.cpp:77")
+
+
+def as_a_cause(*_: object, **__: object) -> None:
+    try:
+        interrupt()
+    except KeyboardInterrupt as error:
+        raise SystemError("<built-in function export> returned a result with an exception set") from error
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize("broken", [interrupt, as_another_error, as_a_cause])
+def test_ctrl_c_in_torch_onnx(
+    broken: Callable[..., None], run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.onnx, "export", broken)
+    code, out, err = run("onnx", "--ckpt", ckpt)
+    assert (code, out, err.splitlines()[-1]) == (130, "", "error: interrupted")
+    assert "hint" not in err
+    assert names(ckpt.parent) == ["g.pt"]
+
+
+def test_ctrl_c_that_torch_onnx_loses(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = torch.onnx.export
+
+    def lose(*arguments: Any, **options: Any) -> Any:
+        try:
+            interrupt()
+        except KeyboardInterrupt:
+            return really(*arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", lose)
+    code, out, err = run("onnx", "--ckpt", ckpt)
+    assert (code, out, err.splitlines()[-1]) == (130, "", "error: interrupted")
+    assert names(ckpt.parent) == ["g.pt"]
+
+
+def test_a_later_command_does_not_remember(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.onnx, "export", interrupt)
+        assert run("onnx", "--ckpt", ckpt)[0] == 130
+    assert run("onnx", "--ckpt", ckpt)[0] == 0
+
+
+def test_a_library_call_is_interrupted_too() -> None:
+    with pytest.raises(KeyboardInterrupt), quiet():
+        as_a_cause()
+
+
+PROCESS = """
+import os, signal, sys, time
+import torch
+from gan_export.cli import main
+def export(*_, **__):
+    open("seen", "w").write(str([name for name in os.listdir() if ".ganport-" in name]))
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+    raise RuntimeError("went on")
+torch.onnx.export, number = export, int(sys.argv.pop())
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored"), [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)]
+)
+def test_a_signal_leaves_nothing_and_ends_the_process(number: int, ignored: bool, ckpt: Path) -> None:
+    def nohup() -> None:
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    command = [sys.executable, "-c", PROCESS, "onnx", "--ckpt", "g.pt", str(int(number))]
+    done = subprocess.run(
+        command, cwd=ckpt.parent, capture_output=True, text=True, timeout=120, check=False, preexec_fn=nohup
+    )
+    assert "g.ganport-" in (ckpt.parent / "seen").read_text(), "the temporary file was there"
+    assert names(ckpt.parent) == ["g.pt", "seen"]
+    assert done.stdout == ""
+    if ignored:
+        assert done.returncode == 1
+        assert "went on" in done.stderr
+    else:
+        assert done.returncode == -number
+        assert "error" not in done.stderr
