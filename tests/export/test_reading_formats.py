@@ -7,9 +7,6 @@ import io
 import os
 import pickle
 import struct
-import tarfile
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from export.reading_nets import generator, same
+from export.reading_saves import save_arrays, save_legacy, save_pickle, save_safetensors, save_tar, save_zip
 from gan_export.reading import read_checkpoint
 from gan_serve.errors import GanportError
 from gan_trainer.build import build
@@ -26,63 +24,6 @@ from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.networks import network_spec
 
 CHECKPOINTS = Path(os.environ.get("GANPORT_CHECKPOINTS") or Path(__file__).parents[3] / "shared" / "checkpoints")
-
-
-def save_zip(state: Any, path: Path) -> None:
-    torch.save(state, path)
-
-
-def save_legacy(state: Any, path: Path) -> None:
-    torch.save(state, path, _use_new_zipfile_serialization=False)
-
-
-def save_safetensors(state: dict[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(dict(state), path)
-
-
-def save_pickle(protocol: int) -> Callable[[Any, Path], None]:
-    def save(state: Any, path: Path) -> None:
-        path.write_bytes(pickle.dumps(state, protocol=protocol))
-
-    return save
-
-
-def save_arrays(protocol: int) -> Callable[[Any, Path], None]:
-    def save(state: dict[str, Tensor], path: Path) -> None:
-        arrays = {name: tensor.numpy() for name, tensor in state.items()}
-        path.write_bytes(pickle.dumps(arrays, protocol=protocol))
-
-    return save
-
-
-def save_tar(state: dict[str, Tensor], path: Path) -> None:
-    """The format of torch before 0.1.10, as its `torch.save` wrote it."""
-    parts = {"storages": io.BytesIO(), "tensors": io.BytesIO()}
-    dump = lambda value, part: pickle.dump(value, parts[part], protocol=2)  # noqa: E731
-    dump(len(state), "storages")
-    dump(len(state), "tensors")
-    for key, tensor in enumerate(state.values()):
-        kind = torch.LongStorage if tensor.dtype == torch.int64 else torch.FloatStorage
-        dump((key, "cuda:0", kind), "storages")
-        flat = tensor.contiguous().flatten().numpy()
-        parts["storages"].write(struct.pack("<q", flat.size) + flat.tobytes())
-        dump((1000 + key, key, torch.FloatTensor), "tensors")
-        shape, stride = tensor.shape, tensor.contiguous().stride()
-        parts["tensors"].write(struct.pack("<ii", len(shape), 0) + struct.pack(f"<{2 * len(shape)}q", *shape, *stride))
-        parts["tensors"].write(struct.pack("<q", 0))
-    dump([], "storages")
-    main = io.BytesIO()
-    pickler = pickle._Pickler(main, protocol=2)  # type: ignore[attr-defined]
-    keys = {id(tensor): 1000 + key for key, tensor in enumerate(state.values())}
-    pickler.persistent_id = lambda value: keys.get(id(value))
-    pickler.dump(OrderedDict(state))
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, part in {**parts, "pickle": main}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(part.getvalue())
-            archive.addfile(member, io.BytesIO(part.getvalue()))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".pkl", ".tar", ".bin", ""])

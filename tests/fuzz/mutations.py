@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -69,7 +70,8 @@ def of_zip(data: bytes, draw: random.Random, change: Callable[[str, bytes, rando
         lambda: [(name, content + bytes(1 << 20), zipfile.ZIP_DEFLATED)],
     ))()  # fmt: skip
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
+        warnings.simplefilter("ignore")  # of two entries of one name
         for entry, bytes_, method in [*entries[:at], *made, *entries[at + 1 :]]:
             info = zipfile.ZipInfo(entry or "empty")
             info.compress_type = method

@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FOUND = HERE / "found"
-TARGETS = ("contract",)
+TARGETS = ("contract", "reader")
 """Names of the modules beside this one that have a `TARGET`."""
 
 MAX_BYTES = 1 << 30
