@@ -1,12 +1,18 @@
-"""Small files that claim much: `BOMBS` maps a name to (the file's bytes, what the reader's refusal must say)."""
+"""Small files that claim much: `BOMBS` maps a name to (the file's bytes, what the reader's refusal must say).
+
+Run as a program, it reads every file of a folder, each in a process of its own with limits of time and memory.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import struct
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -76,8 +82,8 @@ def long_contents() -> bytes:
     return archive(GOOD)[:-10] + struct.pack("<LLH", 0xFFFFFFF0, 0, 0)
 
 
-def safetensors(size: int) -> bytes:
-    entry = {"dtype": "F32", "shape": GIB_40, "data_offsets": [0, size]}
+def safetensors(size: int, shape: tuple[int, ...] = GIB_40) -> bytes:
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
     header = json.dumps({"a.weight": entry}).encode()
     return struct.pack("<Q", len(header)) + header + bytes(1024)
 
@@ -116,6 +122,179 @@ def calls(function: str, argument: bytes) -> bytes:
     return b"\x80\x02cbuiltins\n" + function.encode() + b"\n(" + argument + b"tR."
 
 
+def put(payload: bytes, index: int = 1) -> bytes:
+    """The value that `payload` makes, remembered and taken from the stack again."""
+    return payload + b"q" + bytes([index]) + b"0"
+
+
+def often(payload: bytes, count: int) -> bytes:
+    """A list of what `payload` makes, `count` times."""
+    return b"](" + payload * count + b"e."
+
+
+def endless() -> bytes:
+    """A list in whose text every level stands ten times, sixty levels deep; and it holds itself."""
+    return laughs(60)[2:-1] + b"h\x3ca"
+
+
+def name(module: str, attribute: str) -> bytes:
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def module(parts: dict[str, bytes], cls: str = "Box") -> bytes:
+    """An nn.Module's record; `parts` are the pickles of its attributes."""
+    held = {"_parameters": b"}", "_buffers": b"}", "_modules": b"}"} | parts
+    return name("mine", cls) + b")\x81}(" + b"".join(text(key) + value for key, value in held.items()) + b"ub"
+
+
+def tower(width: int, levels: int) -> bytes:
+    """Dictionaries in whose tree every level stands `width` times."""
+    level = lambda n: b"}(" + b"".join(text(f"{i}") + b"h" + bytes([n]) for i in range(width)) + b"uq" + bytes([n + 1])  # noqa: E731
+    return b"}q\x00" + b"".join(map(level, range(levels)))
+
+
+def modules_within(levels: int) -> bytes:
+    """Modules that hold the one before twice, under long names."""
+    made = module({"_parameters": b"}" + text("weight") + TENSOR + b"s"}) + b"q\x00"
+    for n in range(levels):
+        below = b"}(" + text("a" * 250) + b"h" + bytes([n]) + text("b" * 250) + b"h" + bytes([n]) + b"u"
+        made += module({"_modules": below}) + b"q" + bytes([n + 1])
+    return made
+
+
+TENSOR = tensor(256, (16, 16), (16, 1))[3 + len(text("a.weight")) : -2]
+"""What makes a tensor of 16×16."""
+STRANGE = {
+    "a device": name("torch", "device"),
+    "a layout": name("torch.serialization", "_get_layout"),
+    "a numpy dtype": name("numpy", "dtype"),
+    "an encoding": name("_codecs", "encode") + b"(" + text("x"),
+    "an attribute": name("builtins", "getattr") + b"(" + name("mine", "Box"),
+    "an XLA tensor's device": (
+        name("torch._utils", "_rebuild_device_tensor_from_numpy") + b"(" + TENSOR + name("torch", "float32")
+    ),
+}
+"""Calls of which an argument is shown, stored or compared as text."""
+
+
+def told(call: bytes) -> bytes:
+    return b"\x80\x02" + put(endless()) + (call if b"(" in call else call + b"(") + b"h\x01tR."
+
+
+def located() -> bytes:
+    good = storage(256)
+    return b"\x80\x02" + put(endless()) + good.replace(text("cpu"), b"h\x01") + b"."
+
+
+def keyed() -> bytes:
+    return b"\x80\x02" + put(endless()) + storage(256).replace(text("0"), b"h\x01") + b"."
+
+
+def stylegan() -> bytes:
+    meta = b"}" + text("class_name") + b"h\x01s"
+    return (
+        b"\x80\x02" + put(endless()) + name("torch_utils.persistence", "_reconstruct_persistent_obj") + meta + b"\x85R."
+    )
+
+
+def ours(field: str) -> bytes:
+    """A checkpoint of gan-train's with one field without an end."""
+    fields = {"ganport": b"K\x01", "spec": text("{}"), "weights": b"}", "which": text("ema"), "training": text("{}")}
+    entries = b"".join(text(key) + (b"h\x01" if key == field else value) for key, value in fields.items())
+    return b"\x80\x02" + put(endless()) + b"}(" + entries + b"u."
+
+
+def legacy_keys() -> bytes:
+    good = as_legacy(b"\x80\x02}.")
+    return good[: good.rindex(b"\x80\x02")] + b"\x80\x02" + put(endless()) + b"](h\x01e."
+
+
+def entries(count: int) -> bytes:
+    return b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(count)) + b"u"
+
+
+def keywords() -> bytes:
+    call = name("mine", "Box") + b")h\x01\x92"
+    return b"\x80\x04" + put(entries(50_000)) + often(call, 20_000)
+
+
+def buffers() -> bytes:
+    call = put(name("builtins", "bytes"), 2) + b"](" + b"h\x02h\x01\x85R" * 100_000 + b"e."
+    return b"\x80\x05" + put(b"\x96" + struct.pack("<Q", 1 << 20) + bytes(1 << 20)) + call
+
+
+def shared_arguments() -> bytes:
+    """Objects made with one tuple of 50,000 values, each of which is looked through."""
+    arguments = b"(" + b"]" * 50_000 + b"t"
+    return b"\x80\x02" + put(arguments) + put(name("mine", "Box"), 2) + often(b"h\x02h\x01\x81", 100_000)
+
+
+def long_keys() -> bytes:
+    """One megabyte of bytes as the key of every entry."""
+    return b"\x80\x03" + put(b"B" + struct.pack("<I", 1 << 20) + bytes(1 << 20)) + b"}(" + b"h\x01N" * 900_000 + b"u."
+
+
+def many_tensors() -> bytes:
+    rebuild, arguments = TENSOR[: TENSOR.index(b"(")], TENSOR[TENSOR.index(b"(") : -1]
+    head = b"\x80\x02" + put(rebuild) + put(arguments, 2)
+    return head + b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"h\x01h\x02R" for n in range(400_000)) + b"u."
+
+
+def state_of(names: list[str]) -> bytes:
+    return b"\x80\x02" + put(TENSOR) + b"}(" + b"".join(text(key) + b"h\x01" for key in names) + b"u."
+
+
+def averages() -> bytes:
+    """Dictionaries of many shapes, half of them averages, which are compared with each other."""
+    one = b"}(" + b"".join(text(f"{n}.weight") + b"h\x01" for n in range(50)) + b"u"
+    parts = b"".join(text(f"{'ema' if n % 2 else 'model'}{n}") + one for n in range(3000))
+    return b"\x80\x02" + put(TENSOR) + b"}(" + parts + b"u."
+
+
+def tar_of_names() -> bytes:
+    """A tar whose long names announce long names, six thousand times."""
+    header = bytearray(512)
+    header[:13], header[124:136], header[156:157], header[257:265] = (
+        b"././@LongLink", b"00000000001\0", b"L", b"ustar  \0",
+    )  # fmt: skip
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    return (bytes(header) + b"x" + bytes(511)) * 6000 + bytes(1024)
+
+
+def many_entries() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr("a/data.pkl", GOOD)
+        entry = opened.filelist[0]
+        opened.filelist += [entry] * 60_000
+    return buffer.getvalue()
+
+
+def from_types() -> bytes:
+    """A rebuilding function that is asked to call itself, thirty thousand deep."""
+    head = b"\x80\x02" + put(name("torch._tensor", "_rebuild_from_type_v2"))
+    return head + b"h\x01" + b"(h\x01N" * 30_000 + b")" + b"Nt" * 30_000 + b"R."
+
+
+def floats() -> bytes:
+    """Numbers whose hashes are one: 2⁶¹ⁿ."""
+    numbers = b"".join(b"G" + struct.pack(">d", 2.0 ** (61 * n)) + b"N" for n in range(-17, 17))
+    return b"\x80\x02}(" + numbers * 6000 + b"u."
+
+
+def chained_devices() -> bytes:
+    """A tensor of a tensor of a tensor …, which loads by way of all of them."""
+    rebuild = name("torch._utils", "_rebuild_device_tensor_from_numpy")
+    first = put(rebuild) + put(name("torch", "float32"), 2) + TENSOR
+    head = b"\x80\x02}" + text("0.weight") + b"h\x01" * 20_000
+    return head.replace(b"\x80\x02", b"\x80\x02" + put(rebuild), 1) + first + b"h\x02N\x87R" * 20_000 + b"s."
+
+
+def no_module(attribute: bytes, part: str) -> bytes:
+    return b"\x80\x02" + module({part: attribute}) + b"."
+
+
 BOMBS: dict[str, tuple[bytes, str]] = {
     "40 GiB in a zip": (archive(tensor(256, GIB_40, (SIDE, 1))), "claims shape 100000×100000"),
     "40 GiB of storage": (archive(tensor(SIDE**2, GIB_40, (SIDE, 1))), "claims 40,000,000,000 bytes"),
@@ -148,4 +327,109 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "a million laughs": (laughs(60), NO_TENSORS),
     "copies of a long list": (copies(), STEPS),
     "states of a long dictionary": (states(), STEPS),
+    **{f"endless text as {what}": (archive(told(call)), "") for what, call in STRANGE.items()},
+    "endless text as a storage's place": (archive(located()), NO_TENSORS),
+    "endless text as a storage's key": (archive(keyed()), "named by something else"),
+    "endless text as a legacy storage's key": (legacy_keys(), "named by something else"),
+    "endless text as a StyleGAN class": (stylegan(), NO_TENSORS),
+    **{
+        f"endless text as {field} of a checkpoint of ours": (ours(field), said)
+        for field, said in (
+            ("ganport", "(a list)"),
+            ("spec", "damaged ganport checkpoint"),
+            ("weights", "lacks its weights"),
+            ("which", "neither ema nor raw"),
+            ("training", "its training is no JSON object"),
+        )
+    },
+    "endless text as a norm's name": (
+        b"\x80\x02"
+        + put(endless(), 100)
+        + module(
+            {
+                "_forward_pre_hooks": b"}K\x00"
+                + name("mine", "SpectralNorm")
+                + b")\x81}("
+                + text("dim")
+                + b"K\x00"
+                + text("name")
+                + b"h\x64ubs"
+            }
+        )
+        + b".",
+        NO_TENSORS,
+    ),
+    "endless text among transient buffers": (
+        b"\x80\x02" + put(endless(), 100) + module({"_non_persistent_buffers_set": b"](h\x64e"}) + b".",
+        NO_TENSORS,
+    ),
+    "keywords of 50,000": (keywords(), STEPS),
+    "copies of a megabyte": (buffers(), STEPS),
+    "one tuple of arguments for all": (shared_arguments(), STEPS),
+    "a megabyte as a key": (long_keys(), ""),
+    "an optimizer's towers": (
+        b"\x80\x02}(" + text("param_groups") + b"]" + text("state") + tower(200, 4) + b"u.",
+        STEPS,
+    ),
+    "towers of dictionaries": (b"\x80\x02" + tower(200, 50) + b".", NO_TENSORS),
+    "modules within modules": (archive(b"\x80\x02" + modules_within(50) + b"."), STEPS),
+    "modules of long names": (archive(b"\x80\x02" + modules_within(13) + b"."), "10,000"),
+    "400,000 tensors": (archive(many_tensors()), STEPS),
+    "names of 150 parts": (archive(state_of([("g." * 140) + f"{n}.weight" for n in range(9000)])), ""),
+    "too many tensors": (archive(state_of([f"{n}.weight" for n in range(20_000)])), "20,000 tensors in one network"),
+    "weight norms without end": (
+        archive(state_of([f"{n}.{part}" for n in range(4900) for part in ("weight_g", "weight_v")])),
+        "",
+    ),
+    "parts without end": (
+        archive(state_of(["netG.0.weight", "netD.0.weight", *(f"vgg{n}.0.weight" for n in range(9000))])),
+        "",
+    ),
+    "3,000 dictionaries": (archive(averages()), "dictionaries of tensors"),
+    "two million opcodes": (b"\x80\x02" + b"N0" * 2_000_000 + b"N.", STEPS),
+    "a million names": (b"\x80\x04\x8c\x04mineq\x010\x8c\x03Boxq\x020" + b"h\x01h\x02\x930" * 500_000 + b"N.", STEPS),
+    "a million empty dictionaries": (b"\x80\x02" + often(b"}", 3_000_000), STEPS),
+    "hashes that are one": (floats(), NO_TENSORS),
+    "a tar of names of names": (tar_of_names(), ""),
+    "60,000 entries that are one": (many_entries(), ""),
+    "a function within itself": (from_types(), ""),
+    "a tensor of a tensor of a tensor": (archive(chained_devices()), ""),
+    "an empty tensor with endless sides": (archive(tensor(256, (0, 1 << 62, 1 << 62), (1, 1, 1))), "beyond all memory"),
+    "a header of brackets": (struct.pack("<Q", 200_001) + b'{"a":' + b"[" * 199_996, "damaged .safetensors"),
+    "a header that says 2⁶³ sides": (safetensors(0, (0, 2**63, 99)), "damaged .safetensors"),
 }
+
+READABLE = {"names of 150 parts", "weight norms without end", "parts without end"}
+"""Bombs that are checkpoints all the same: they may be read, within the limits."""
+
+MAX_SECONDS, MAX_BYTES = 10, 1 << 30
+
+
+def explode(path: Path) -> None:
+    """Reads the file at `path`, as the commands do, in this process, within the limits; prints what it took."""
+    import resource
+
+    from gan_export.reading import read_checkpoint
+    from gan_serve.errors import GanportError
+
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MAX_BYTES, mapped + MAX_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    told = {"code": 0, "text": "", "hint": ""}
+    try:
+        read_checkpoint(path)
+    except GanportError as error:
+        told = {"code": error.exit_code, "text": str(error), "hint": error.hint}
+    sys.stdout.write(json.dumps({"file": path.name, **told}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":  # each bomb in a fork of a process that has imported what it needs
+    import gan_export.reading  # noqa: F401
+
+    for bomb in sorted(Path(sys.argv[1]).iterdir()):
+        child = os.fork()
+        if child == 0:
+            explode(bomb)
+            os._exit(0)
+        os.waitpid(child, 0)

@@ -112,18 +112,37 @@ def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
     """Reads the dictionary `save_generator` wrote. Raises `GanportError` when it is of another version or damaged."""
     if content.get("ganport") != FORMAT:
         raise GanportError(
-            f"{where} is a ganport checkpoint of format {content.get('ganport')!r}, this ganport reads {FORMAT}",
+            f"{where} is a ganport checkpoint of format {version_name(content.get('ganport'))}, "
+            f"this ganport reads {FORMAT}",
             hint="install the ganport that wrote it",
         )
+    weights, which = content.get("weights"), content.get("which")
     try:
-        return GeneratorCheckpoint(
-            spec=GeneratorSpec.loads(content["spec"]),
-            weights=dict(content["weights"]),
-            which=str(content["which"]),
-            training=dict(json.loads(content["training"])),
-        )
+        if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise ValueError("its weights are no tensors by name")
+        if which not in ("ema", "raw"):
+            raise ValueError("its weights are neither ema nor raw")
+        training = _object(content.get("training"))
+        spec = GeneratorSpec.loads(content["spec"])
+        return GeneratorCheckpoint(spec, {str(name): weights[name] for name in weights}, which, training)
     except (KeyError, TypeError, ValueError, RecursionError, SpecError) as error:
         raise GanportError(f"{where} is a damaged ganport checkpoint: {error}", hint="copy it again") from error
+
+
+def version_name(value: object) -> str:
+    """The format that a file claims, for a message; what is no number is anything, and may be endless as text."""
+    return str(value)[:20] if isinstance(value, int) else f"(a {type(value).__name__})"
+
+
+def _object(text: object) -> dict[str, Any]:
+    """The JSON object that `training` is, as text. Raises `ValueError` for anything else."""
+    try:
+        made = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        made = None
+    if not isinstance(made, dict):
+        raise ValueError("its training is no JSON object")
+    return made
 
 
 def load_generator(path: str | os.PathLike[str]) -> GeneratorCheckpoint:

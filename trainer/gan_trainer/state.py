@@ -25,7 +25,7 @@ from torch.optim import Adam
 
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import load_torch, save_torch
+from gan_trainer.checkpoint import load_torch, save_torch, version_name
 from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.ema import Ema
@@ -147,7 +147,7 @@ def read_last(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise GanportError(f"{path} is not a training state written by gan-train", hint="start a new run")
     if content["ganport_run"] != FORMAT:
         raise GanportError(
-            f"{path} has format {content['ganport_run']!r}, this ganport reads {FORMAT}",
+            f"{path} has format {version_name(content['ganport_run'])}, this ganport reads {FORMAT}",
             hint="resume it with the ganport that wrote it",
         )
     try:

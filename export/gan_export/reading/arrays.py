@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_export.reading.budget import brief
 from gan_export.reading.inert import GlobalName, Inert
-from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.lazy import LazyTensor, is_shape
 from gan_export.reading.words import words
 from gan_serve.errors import GanportError
 
@@ -72,8 +73,7 @@ def array(shape: Any, dtype: Any, fortran: bool, data: Any) -> LazyTensor | None
         return None
     if isinstance(data, str):
         data = data.encode("latin-1")
-    plain = isinstance(shape, tuple) and len(shape) <= 16 and all(type(side) is int and side >= 0 for side in shape)
-    if not plain or not isinstance(data, (bytes, bytearray)):
+    if not isinstance(shape, tuple) or not is_shape(shape) or not isinstance(data, (bytes, bytearray)):
         raise GanportError("a numpy array's shape or data is not numpy's", hint=_DAMAGED)
     if math.prod(shape) * dtype.numpy().itemsize != len(data):
         raise GanportError(
@@ -85,7 +85,7 @@ def array(shape: Any, dtype: Any, fortran: bool, data: Any) -> LazyTensor | None
         flat = np.frombuffer(data, dtype.numpy()).astype(np.dtype(dtype.code))
         return torch.from_numpy(flat.reshape(shape, order="F" if fortran else "C").copy(order="C"))
 
-    return LazyTensor(shape, dtype.torch(), load)
+    return LazyTensor(tuple(shape), dtype.torch(), load)
 
 
 def _reconstruct(*_: Any) -> NumpyArray:
@@ -96,7 +96,7 @@ def _dtype(code: Any, *_: Any) -> NumpyDtype:
     """numpy.dtype("f4", False, True), or numpy.dtype(numpy.float32)."""
     if isinstance(code, GlobalName):
         code = np.dtype(code.name).str[1:] if code.name in np.sctypeDict else "O8"
-    text = str(code)[:8].lstrip("<>=|")
+    text = brief(code, 8).lstrip("<>=|")
     return NumpyDtype("b1" if text == "?" else text)
 
 

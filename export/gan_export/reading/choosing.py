@@ -45,12 +45,13 @@ class Choice:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rated:
     found: Found
     role: naming.NameRole
     ema: bool
     report: RoleReport
+    shapes: frozenset[tuple[int, ...]]
 
 
 def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
@@ -120,7 +121,7 @@ def _rate(found: Found) -> _Rated:
     if found.kind == "optimizer":
         report = RoleReport("optimizer", "holds param_groups and state")
     ema = naming.is_ema(found.path) or "n_averaged" in found.tensors
-    return _Rated(found, role, ema, report)
+    return _Rated(found, role, ema, report, frozenset(tensor.shape for tensor in found.tensors.values()))
 
 
 def _out_of_question(one: _Rated) -> str:
@@ -145,8 +146,7 @@ def _by_name(pool: list[_Rated]) -> list[Found]:
 
 def _same_network(one: _Rated, other: _Rated) -> bool:
     """Whether the shapes of the one are among the other's; an EMA may lack buffers, and its tensors their names."""
-    first, second = ({tensor.shape for tensor in rated.found.tensors.values()} for rated in (one, other))
-    return first <= second or second <= first
+    return one.shapes <= other.shapes or other.shapes <= one.shapes
 
 
 def _narrow(pool: list[_Rated], test: object, why: str, passed: list[tuple[_Rated, str]]) -> list[_Rated]:

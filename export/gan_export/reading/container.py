@@ -7,16 +7,17 @@ give the checksums listed for them (`gan_serve.archive`).
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from gan_export.reading import legacy, rebuild, safetensors_file, tar, unpickler
-from gan_export.reading.budget import Budget
+from gan_export.reading.budget import Budget, brief
 from gan_export.reading.foreign import check_foreign
 from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
@@ -26,37 +27,36 @@ from gan_serve.errors import GanportError
 
 @dataclass(frozen=True)
 class Container:
-    """A file's format and the tree of plain containers, `Inert` records and `LazyTensor`s in it."""
+    """A file's format, the tree of plain containers, `Inert` records and `LazyTensor`s in it, what is left to spend."""
 
     format: str
     tree: Any
     size: int
+    budget: Budget
 
 
 def open_container(path: Path) -> Container:
     """Reads the structure of the file at `path`. Raises `GanportError`, whose message begins with "it …"."""
-    size = path.stat().st_size
-    kind = sniff(path)
     with path.open("rb") as handle:
+        kind = sniff(handle)
         # Copy-on-write: torch wants writable memory, the file stays as it is.
         data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY))
-        budget = Budget()
+        budget = Budget.of_file(len(data))
         if kind == "torch-zip":
             return _open_zip(read_records(handle, data), len(data), budget)
     loaders: dict[str, Callable[[], Any]] = {
-        "safetensors": lambda: safetensors_file.load_safetensors(path, data),
+        "safetensors": lambda: safetensors_file.load_safetensors(data),
         "torch-legacy": lambda: legacy.load_legacy(data, budget),
         "torch-tar": lambda: tar.load_tar(data, budget),
         "pickle": lambda: _open_pickle(data, budget),
     }
-    return Container(kind, loaders[kind](), size)
+    return Container(kind, loaders[kind](), len(data), budget)
 
 
-def sniff(path: Path) -> str:
-    """The format of the file by its first bytes. Raises `GanportError` for what is no checkpoint at all."""
-    size = path.stat().st_size
-    with path.open("rb") as handle:
-        head = handle.read(512)
+def sniff(handle: BinaryIO) -> str:
+    """The format of an open file by its first bytes. Raises `GanportError` for what is no checkpoint at all."""
+    size = os.fstat(handle.fileno()).st_size
+    head = handle.read(512)
     if head[:4] == b"PK\x03\x04":
         return "torch-zip"
     if safetensors_file.starts_safetensors(head, size):
@@ -92,6 +92,8 @@ def _open_zip(records: dict[str, Record], size: int, budget: Budget) -> Containe
     order = records.get(f"{prefix}byteorder")
     if order is not None and bytes(order.checked()) != b"little":
         raise GanportError("it was saved on a big-endian machine", hint="load and save it again on a little-endian one")
+    stem = f"{prefix}data/"
+    numbers = {name[len(stem) :]: record for name, record in records.items() if name.startswith(stem)}
     blobs: dict[str, Blob] = {}
 
     def persistent_load(saved: Any) -> Storage:
@@ -100,22 +102,23 @@ def _open_zip(records: dict[str, Record], size: int, budget: Budget) -> Containe
             raise legacy.bad_persistent_id(saved)
         _, storage_class, key, location, numel = saved
         dtype, problem = rebuild.storage_type(storage_class)
-        if not isinstance(key, (str, int)) or type(numel) is not int or numel < 0:
+        if type(numel) is not int or numel < 0:
             raise legacy.bad_persistent_id(saved)
+        key = legacy.storage_key(key)
         nbytes = numel * (dtype or torch.uint8).itemsize
-        record = records.get(f"{prefix}data/{key}")
+        record = numbers.get(key)
         if record is None:
             raise GanportError("a tensor's numbers are missing from the archive", hint=HINT)
         held = len(record.data)
         if nbytes > held:
             raise GanportError(f"a tensor claims {nbytes:,} bytes, the archive holds {held:,} for it", hint=FORGED)
-        blob = blobs.setdefault(str(key), Blob(held, str(location)[:40], record.data, record.checked))
+        blob = blobs.setdefault(key, Blob(held, brief(location), record.data, record.checked))
         return Storage(blob, dtype, 0, nbytes, problem)
 
     stream = Stream(records[pickles[0]].checked())
     tree = unpickler.load(stream, persistent_load, budget, legacy.nested_storage)
     script = any(name.startswith(f"{prefix}code/") for name in records)
-    return Container("torchscript" if script else "torch-zip", tree, size)
+    return Container("torchscript" if script else "torch-zip", tree, size, budget)
 
 
 def _explain_other_zip(records: Iterable[str]) -> None:

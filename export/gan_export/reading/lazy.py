@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
+from gan_serve.archive import FORGED
 from gan_serve.errors import GanportError
 
 MAX_DIMS = 16
@@ -50,7 +52,7 @@ class Storage:
     def view(self, offset_bytes: int, nbytes: int) -> Storage:
         """A part of this storage. Raises `GanportError` when it reaches beyond."""
         if not 0 <= offset_bytes <= offset_bytes + nbytes <= self.nbytes:
-            raise GanportError(f"a storage view of {nbytes} bytes at {offset_bytes} reaches beyond {self.nbytes} bytes")
+            raise GanportError(f"a storage's view reaches beyond its {self.nbytes:,} bytes", hint=FORGED)
         return Storage(self.blob, self.dtype, self.start + offset_bytes, nbytes, self.problem)
 
 
@@ -105,15 +107,18 @@ def strided(
     (offset,) = _numbers((offset,), "offset")
     if len(shape) != len(stride):
         raise GanportError(
-            f"a tensor has shape {_short(shape)} and strides {_short(stride)}, which do not belong together"
+            f"a tensor has shape {_short(shape)} and strides {_short(stride)}, which do not belong together",
+            hint=FORGED,
         )
+    if not is_shape(shape):
+        raise GanportError(f"a tensor claims shape {_short(shape)}, beyond all memory", hint=FORGED)
     numel, held = math.prod(shape), storage.nbytes // dtype.itemsize
     reach = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True)) + 1 if numel else 0
     if reach > held or numel > max(held, MAX_EXPANDED):
         raise GanportError(
             f"a tensor claims shape {_short(shape)} ({numel * dtype.itemsize / 2**30:.3g} GiB), "
             f"the file holds {storage.nbytes:,} bytes for it",
-            hint="the file is damaged or made to exhaust memory; get it again from its author",
+            hint=FORGED,
         )
 
     def load() -> Tensor:
@@ -127,7 +132,7 @@ def strided(
         flat = frombuffer(storage.blob.buffer[start:end], dtype)
         return flat.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
 
-    return LazyTensor(shape, dtype, load, location=storage.blob.location, problem=storage.problem)
+    return LazyTensor(tuple(shape), dtype, load, location=storage.blob.location, problem=storage.problem)
 
 
 def frombuffer(buffer: memoryview, dtype: torch.dtype) -> Tensor:
@@ -139,6 +144,13 @@ def frombuffer(buffer: memoryview, dtype: torch.dtype) -> Tensor:
     if buffer.readonly or misaligned:
         flat = torch.frombuffer(bytearray(buffer), dtype=torch.uint8)
     return flat.view(dtype)
+
+
+def is_shape(values: object) -> TypeGuard[Sequence[int]]:
+    """Whether `values` is a shape that torch could make, be the tensor empty or expanded."""
+    if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMS:
+        return False
+    return all(type(v) is int and v >= 0 for v in values) and math.prod(v or 1 for v in values) < 1 << 60
 
 
 def _numbers(values: Sequence[int], what: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import struct
 from typing import Any
 
 from gan_export.reading import rebuild, unpickler
-from gan_export.reading.budget import Budget
+from gan_export.reading.budget import Budget, brief
 from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
 from gan_serve.archive import HINT
@@ -20,9 +20,10 @@ from gan_serve.errors import GanportError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
+MAX_STORAGE_KEY = 100
 
 
-def starts_legacy(head: bytes) -> bool:
+def starts_legacy(head: bytes | bytearray) -> bool:
     """Whether a file that begins with `head` (64 bytes) begins with legacy torch's magic number."""
     return MAGIC.to_bytes(10, "little") in head[:40] or str(MAGIC).encode() in head[:40]
 
@@ -33,7 +34,7 @@ def load_legacy(data: memoryview, budget: Budget) -> Any:
     magic = unpickler.load(stream, no_persistent, budget)
     protocol = unpickler.load(stream, no_persistent, budget)
     if magic != MAGIC or protocol != PROTOCOL:
-        raise GanportError(f"it begins like a legacy torch file, but its protocol is {str(protocol)[:20]}", hint=HINT)
+        raise GanportError(f"it begins like a legacy torch file, but its protocol is {brief(protocol, 20)}", hint=HINT)
     system = unpickler.load(stream, no_persistent, budget)
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise GanportError("it was saved on a big-endian machine", hint="load and save it again on a little-endian one")
@@ -47,7 +48,7 @@ def load_legacy(data: memoryview, budget: Budget) -> Any:
     return content
 
 
-def nested_storage(data: bytes, budget: Budget) -> Any:
+def nested_storage(data: bytes | bytearray, budget: Budget) -> Any:
     """`torch.storage._load_from_bytes`: a storage saved in legacy format, within a pickle."""
     if not starts_legacy(data[:64]):
         raise GanportError("a pickled storage is not in torch's format", hint="the file is damaged or forged")
@@ -70,13 +71,14 @@ class _Storages:
             raise bad_persistent_id(saved)
         _, storage_class, key, location, numel, view = saved
         dtype, problem = rebuild.storage_type(storage_class)
-        if not isinstance(key, (str, int)) or type(numel) is not int or numel < 0:
+        if type(numel) is not int or numel < 0:
             raise bad_persistent_id(saved)
+        key = storage_key(key)
         itemsize = dtype.itemsize if dtype else 1
         nbytes = numel * itemsize
         if nbytes > self._limit:
             raise GanportError(f"it claims a storage of {nbytes:,} bytes, the file has {self._limit:,}", hint=HINT)
-        blob, _ = self._blobs.setdefault(str(key), (Blob(nbytes, str(location)[:40]), itemsize))
+        blob, _ = self._blobs.setdefault(key, (Blob(nbytes, brief(location)), itemsize))
         storage = Storage(blob, dtype, 0, min(nbytes, blob.nbytes), problem)
         if view is None:
             return storage
@@ -86,13 +88,23 @@ class _Storages:
 
     def place(self, key: Any, stream: Stream) -> None:
         """Notes where the next storage's bytes lie."""
-        if str(key) not in self._blobs:
+        key = storage_key(key)
+        if key not in self._blobs:
             raise GanportError("a legacy torch file lists a storage that nothing uses", hint=HINT)
-        blob, itemsize = self._blobs[str(key)]
+        blob, itemsize = self._blobs[key]
         (numel,) = struct.unpack("<q", stream.take(8))
         if numel * itemsize != blob.nbytes:
             raise GanportError(f"a storage of {blob.nbytes:,} bytes comes with {numel * itemsize:,}", hint=HINT)
         blob.buffer = stream.take(blob.nbytes)
+
+
+def storage_key(key: Any) -> str:
+    """The name that a file gives a storage. Raises `GanportError` when it is no short text or number."""
+    if not isinstance(key, (str, int)) or (isinstance(key, str) and len(key) > MAX_STORAGE_KEY):
+        raise GanportError(
+            f"a storage is named by something else than a number ({type(key).__name__})", hint="the file is forged"
+        )
+    return str(key)
 
 
 def bad_persistent_id(saved: Any) -> GanportError:

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gan_export.reading.budget import Budget, brief
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor
+from gan_serve.errors import GanportError
 
 MAX_DEPTH = 64
-MAX_MODULES = 20_000
+MAX_MODULES = 10_000
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,29 @@ def is_module(value: Any) -> bool:
     return value.cls.module.startswith("__torch__") and bool(value.state)
 
 
-def flatten(module: Inert) -> Flat:
-    """The state_dict and the modules of a pickled network; the root's name is ""."""
+def flatten(module: Inert, budget: Budget) -> Flat:
+    """The state_dict and the modules of a pickled network; the root's name is "".
+
+    Raises `GanportError` when it holds more than any network does, modules within themselves among them.
+    """
     flat = Flat({}, {})
     pending: list[tuple[str, Inert, frozenset[int]]] = [("", module, frozenset())]
-    while pending and len(flat.modules) < MAX_MODULES:
+    while pending:
         name, current, above = pending.pop()
+        if len(flat.modules) >= MAX_MODULES or len(above) >= MAX_DEPTH:
+            raise GanportError(
+                f"it holds a module of over {MAX_MODULES:,} modules, or {MAX_DEPTH} within each other",
+                hint="save the generator's state_dict alone",
+            )
+        budget.spend(len(current.state) + len(above))
         flat.modules[name] = _info(current)
         dot = f"{name}." if name else ""
         for key, tensor in _own_tensors(current):
+            budget.spend(1 + (len(dot) + len(key)) // 64)
             flat.tensors[dot + key] = tensor
         below = above | {id(current)}
-        children = [
-            (dot + key, child, below)
-            for key, child in _children(current)
-            if id(child) not in below and len(below) < MAX_DEPTH
-        ]
+        children = [(dot + key, child, below) for key, child in _children(current) if id(child) not in below]
+        budget.spend(len(children) * (1 + len(dot) // 64))
         pending.extend(reversed(children))
     return flat
 
@@ -85,9 +94,10 @@ def _own_tensors(module: Inert) -> Iterator[tuple[str, LazyTensor]]:
         yield from ((str(key), value) for key, value in state.items() if isinstance(value, LazyTensor))
         return
     transient = state.get("_non_persistent_buffers_set")
-    hidden = set(map(str, transient)) if isinstance(transient, (list, tuple)) else set()
+    hidden = {key for key in transient if isinstance(key, str)} if isinstance(transient, (list, tuple)) else set()
     for part in ("_parameters", "_buffers"):
-        for key, value in (state.get(part) or {}).items():
+        held = state.get(part)
+        for key, value in held.items() if isinstance(held, dict) else ():
             if isinstance(value, LazyTensor) and not (part == "_buffers" and str(key) in hidden):
                 yield str(key), value
 
@@ -114,7 +124,7 @@ def _info(module: Inert) -> ModuleInfo:
             and hook.cls.name in ("SpectralNorm", "WeightNorm")
             and type(hook.state.get("dim")) is int
         ):
-            settings[f"{hook.cls.name}.{hook.state.get('name', 'weight')}.dim"] = hook.state["dim"]
+            settings[f"{hook.cls.name}.{brief(hook.state.get('name', 'weight'))}.dim"] = hook.state["dim"]
     return ModuleInfo(str(module.cls), settings, training if isinstance(training, bool) else None)
 
 

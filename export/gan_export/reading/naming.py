@@ -95,16 +95,17 @@ def wrapper_prefix(names: Iterable[str]) -> str:
     generator's own name for its layers, as `main` is, and stays.
     """
     listed = list(names)
+    segments = [name.split(".") for name in listed]
     parts = common_prefix(listed).split(".")[:-1]
     end = 0
     for index, part in enumerate(parts):
-        if part in WRAPPERS or (_names_a_network(part) and not _numbered(listed, index + 1)):
+        if part in WRAPPERS or (_names_a_network(part) and not _numbered(segments, index + 1)):
             end = index + 1
     return "".join(f"{part}." for part in parts[:end])
 
 
-def _numbered(names: list[str], at: int) -> bool:
-    return any(name.split(".")[at].isdigit() for name in names)
+def _numbered(names: list[list[str]], at: int) -> bool:
+    return any(segments[at].isdigit() for segments in names)
 
 
 def _names_a_network(segment: str) -> bool:

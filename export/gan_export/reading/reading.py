@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from gan_export.reading.budget import TENSOR_STEPS, Budget, brief
 from gan_export.reading.choosing import Candidate, choose
 from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import Inert
@@ -28,6 +29,9 @@ from gan_export.source import check_file, file_provenance
 from gan_serve import console
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_trainer.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
+
+MAX_TENSORS = 10_000
+"""In one network; the largest generators have a thousand."""
 
 T = TypeVar("T")
 
@@ -86,7 +90,7 @@ def read_checkpoint(
     """
     path = check_file(path, "checkpoint")
     notes: list[str] = []
-    if trust_pickle and _told(path, lambda: sniff(path)) != "safetensors":
+    if trust_pickle and _told(path, lambda: _format_of(path)) != "safetensors":
         container = _told(path, lambda: _open_trusted(path, notes))
     else:
         container = _told(path, lambda: open_container(path))
@@ -99,9 +103,16 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         return _read_ours(path, container, raw, notes)
     if key is None:
         _check_holds_tensors(tree)
-    choice = choose(find(tree) if key is None else at_key(tree, key), raw=raw, by_key=by_key)
+    budget = container.budget
+    choice = choose(find(tree, budget) if key is None else at_key(tree, key, budget), raw=raw, by_key=by_key)
     found = choice.found
     lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}
+    if len(lazy) > MAX_TENSORS:
+        raise GanportError(
+            f"it holds {len(lazy):,} tensors in one network, expected at most {MAX_TENSORS:,}",
+            hint="save the generator's state_dict alone, and name it",
+        )
+    budget.spend(TENSOR_STEPS * len(lazy))
     prefix = wrapper_prefix(lazy)
     if prefix:
         notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
@@ -162,7 +173,13 @@ def _open_trusted(path: Path, notes: list[str]) -> Container:
 
     console.warn(MEANING)
     notes.append("loaded with --trust-pickle: the code in the file was run")
-    return Container("trusted", load_trusted(path), path.stat().st_size)
+    size = path.stat().st_size
+    return Container("trusted", load_trusted(path), size, Budget.of_file(size))
+
+
+def _format_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        return sniff(handle)
 
 
 def _without_prefix(modules: dict[str, ModuleInfo], prefix: str) -> dict[str, ModuleInfo]:
@@ -182,7 +199,7 @@ def _check_holds_tensors(tree: Any) -> None:
     if isinstance(tree, LazyTensor):
         raise GanportError(f"it holds one tensor of shape {tree.shape}, not a network's weights", hint=hint)
     if not isinstance(tree, (dict, list, tuple, Inert)):
-        raise GanportError(f"it holds {type(tree).__name__} {str(tree)[:40]!r}, no tensors", hint=hint)
+        raise GanportError(f"it holds {type(tree).__name__} {brief(tree)!r}, no tensors", hint=hint)
 
 
 def _told(path: Path, work: Callable[[], T]) -> T:
@@ -197,7 +214,13 @@ def _told(path: Path, work: Callable[[], T]) -> T:
         raise GanportError(
             f"{subject} {rest}", hint=error.hint or "the file is damaged or forged: get it again"
         ) from error
-    except (MemoryError, RecursionError) as error:
+    except RecursionError as error:
+        raise GanportError(f"{path} is nested deeper than any checkpoint", hint="is it a checkpoint at all?") from error
+    except MemoryError as error:
         raise GanportError(
             f"{path} takes more memory to read than there is", hint="is it a checkpoint at all?"
+        ) from error
+    except OSError as error:  # moved away or cut while it is read
+        raise GanportError(
+            f"{path} cannot be read: {error.strerror or error}", hint="was it moved? Check the path and the disk"
         ) from error

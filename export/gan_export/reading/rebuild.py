@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from gan_export.reading import arrays
+from gan_export.reading.budget import brief
 from gan_export.reading.inert import GlobalName, Inert
-from gan_export.reading.lazy import LazyTensor, Storage, strided
+from gan_export.reading.lazy import LazyTensor, Storage, is_shape, strided
 from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.words import words
 from gan_serve.errors import GanportError
 from gan_serve.printable import printable
 
-NestedStorage = Callable[[bytes], Any]
+NestedStorage = Callable[[bytes | bytearray], Any]
 Handler = Callable[..., Any]
 
 STORAGE_DTYPES: dict[str, torch.dtype | None] = {
@@ -31,7 +32,8 @@ STORAGE_DTYPES: dict[str, torch.dtype | None] = {
     "QUInt4x2Storage": torch.uint8, "QUInt2x4Storage": torch.uint8,
 }  # fmt: skip
 
-MAX_KEY = 1000
+MAX_KEY = 300
+DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 QUANTISED = "its weights are quantised"
 
 _CONTAINERS = words("list tuple set frozenset dict OrderedDict Counter defaultdict deque")
@@ -48,11 +50,7 @@ def storage_type(value: Any) -> tuple[torch.dtype | None, str]:
 
 def dtype_of(value: Any) -> torch.dtype | None:
     """The dtype that `torch.float32`, written as a name, stands for; None for anything else."""
-    if isinstance(value, GlobalName) and value.module == "torch":
-        found = getattr(torch, value.name, None)
-        if isinstance(found, torch.dtype):
-            return found
-    return None
+    return DTYPES.get(value.name) if isinstance(value, GlobalName) and value.module == "torch" else None
 
 
 def call(function: Any, args: Any, nested: NestedStorage) -> Any:
@@ -68,7 +66,7 @@ def call(function: Any, args: Any, nested: NestedStorage) -> Any:
     if (module, name) == ("torch.storage", "_load_from_bytes"):
         if len(args) != 1 or not isinstance(args[0], (bytes, bytearray)):
             raise refuse_argument(str(function), "on something that is not bytes")
-        return nested(bytes(args[0]))
+        return nested(args[0])
     handler = HANDLED.get((module, name))
     if handler is not None:
         try:
@@ -111,10 +109,10 @@ def safe_key(key: Any) -> Any:
     """`key` if hashing it is cheap and safe, or a text that stands for it."""
     if key is None or isinstance(key, (float, bool, GlobalName)) or (type(key) is int and -(2**63) <= key < 2**64):
         return key
-    if isinstance(key, bytes):
-        key = key.decode("latin-1")
-    if isinstance(key, str):  # names are shown on terminals
-        key = key if len(key) <= MAX_KEY else f"{key[:MAX_KEY]}…{len(key)}"
+    if isinstance(key, (bytes, str)):  # names are shown on terminals
+        length = len(key)
+        key = key[:MAX_KEY] if isinstance(key, str) else key[:MAX_KEY].decode("latin-1")
+        key = key if length <= MAX_KEY else f"{key}…{length}"
         return printable(key)
     return f"<{_describe(key)} at {id(key):x}>"
 
@@ -154,8 +152,7 @@ def _quantised(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> La
 def _without_data(problem: str, shape_at: int) -> Handler:
     def handler(*args: Any) -> LazyTensor:
         shape = args[shape_at] if 0 <= shape_at < len(args) else ()
-        plain = isinstance(shape, (tuple, list)) and all(type(side) is int for side in shape)
-        return LazyTensor(tuple(shape) if plain else (), problem=problem)
+        return LazyTensor(tuple(shape) if is_shape(shape) else (), problem=problem)
 
     return handler
 
@@ -171,7 +168,7 @@ def _from_device(data: Any, dtype: Any, device: Any, *_: Any) -> Any:
         raise GanportError(
             "a device tensor is built on something that is not a tensor and a dtype", hint="the file is damaged"
         )
-    return LazyTensor(data.shape, found, lambda: data.load().to(found), location=str(device)[:40], problem=data.problem)
+    return LazyTensor(data.shape, found, lambda: data.load().to(found), location=brief(device), problem=data.problem)
 
 
 def _from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
@@ -190,7 +187,7 @@ def _size(values: Any = ()) -> Any:
 
 
 def _device(*parts: Any) -> str:
-    return ":".join(str(part) for part in parts if isinstance(part, (str, int)))[:40]
+    return ":".join(brief(part) for part in parts if isinstance(part, (str, int)))[:40]
 
 
 def new_object(cls: Any, *args: Any) -> Any:
@@ -209,19 +206,19 @@ def _attribute(owner: Any, attribute: Any, *_: Any) -> Any:
     """A bound method, an Enum's member, or a function of torch's (torch.tanh as somebody's activation)."""
     if isinstance(owner, GlobalName):
         if owner.module == "torch._C" and owner.name in ("_VariableFunctionsClass", "_VariableFunctions"):
-            function = GlobalName("torch", str(attribute))
+            function = GlobalName("torch", brief(attribute))
             check_name(function)
             return function
-        check_attribute(owner, str(attribute))
-    elif str(attribute).startswith("__") or not isinstance(owner, (Inert, LazyTensor, dict, list)):
-        raise refuse_argument("getattr", f"for {str(attribute)[:40]!r} of {_describe(owner)}")
+        check_attribute(owner, brief(attribute, 200))
+    elif brief(attribute).startswith("__") or not isinstance(owner, (Inert, LazyTensor, dict, list)):
+        raise refuse_argument("getattr", f"for {brief(attribute)!r} of {_describe(owner)}")
     return Inert(GlobalName("builtins", "getattr"), (owner, attribute))
 
 
 def _encode(text: Any, encoding: Any = "utf-8", *_: Any) -> bytes:
     """How protocol 2 writes bytes: a string and "latin1"."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
-        raise refuse_argument("_codecs.encode", f"with {str(encoding)[:40]!r}")
+        raise refuse_argument("_codecs.encode", f"with {brief(encoding)!r}")
     return text.encode(encoding)
 
 
@@ -241,8 +238,12 @@ def _persistent_object(meta: Any, *_: Any) -> Any:
     held = meta.items if isinstance(meta, Inert) else meta
     if not isinstance(held, dict):
         raise GanportError("a StyleGAN object is pickled without its description", hint="the file is damaged")
-    made = Inert(GlobalName("torch_utils.persistence", str(held.get("class_name", "object"))[:80]))
-    made.build(held.get("state"))
+    made = Inert(GlobalName("torch_utils.persistence", brief(held.get("class_name", "object"), 80)))
+    state = held.get("state")
+    if isinstance(state, dict):
+        made.state = state
+    else:
+        made.build(state)
     return made
 
 
@@ -274,7 +275,7 @@ _HANDLERS: dict[tuple[str, str], Handler] = {
     ("torch.nn.parameter", "Parameter"): _parameter,
     ("torch", "Size"): _size,
     ("torch", "device"): _device,
-    ("torch.serialization", "_get_layout"): lambda name="": str(name)[:40],
+    ("torch.serialization", "_get_layout"): lambda name="": brief(name),
     ("torch.jit._pickle", "restore_type_tag"): _tagged,
     ("torch.jit._pickle", "build_tensorlist"): _tagged,
     ("torch.jit._pickle", "build_intlist"): _tagged,

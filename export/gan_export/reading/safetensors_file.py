@@ -1,17 +1,18 @@
-"""A .safetensors file as lazy tensors: the package validates the header, the numbers stay in the mapped file."""
+"""A .safetensors file as lazy tensors: a length, a JSON header, and the numbers, which stay in the mapped file."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from gan_export.reading import rebuild
-from gan_export.reading.lazy import Blob, LazyTensor, Storage, strided
+from gan_export.reading.lazy import Blob, LazyTensor, Storage, is_shape, strided
 from gan_serve.archive import HINT
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_serve.errors import GanportError
 
 MAX_HEADER = 100_000_000
 
@@ -31,34 +32,70 @@ _SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 
 
-def load_safetensors(path: Path, data: memoryview) -> dict[str, LazyTensor]:
-    """Name → tensor. The package validates the header (offsets, sizes, overlaps), the bytes stay in the mapped file."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise MissingPackageError("safetensors", "export", "reading a .safetensors file") from error
-    try:
-        with safe_open(path, framework="pt") as opened:
-            names = list(opened.keys())
-    except SafetensorError as error:
-        raise GanportError(f"it is a damaged .safetensors file ({str(error)[:120]})", hint=HINT) from error
+def load_safetensors(data: memoryview) -> dict[str, LazyTensor]:
+    """Name → tensor, the numbers left in the mapped file.
+
+    Raises `GanportError` when the header is not the format's, or does not describe the bytes behind it, each once.
+    """
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length].tobytes())
     body = data[8 + length :]
+    header = _header(data[8 : 8 + length])
+    header.pop("__metadata__", None)
     tensors: dict[str, LazyTensor] = {}
-    for name in sorted(names, key=_natural):  # the format keeps no order: its writer sorts "10" before "2"
-        entry = header[name]
-        dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise GanportError(
-                f"{name[:80]} has the dtype {entry['dtype']}, which ganport does not read", hint="save it as float32"
-            )
-        first, last = entry["data_offsets"]
-        storage = Storage(Blob(last - first, "cpu", body[first:last]), dtype, 0, last - first)
-        shape = tuple(entry["shape"])
-        strides = tuple(torch.Size(shape[index + 1 :]).numel() for index in range(len(shape)))
-        tensors[str(rebuild.safe_key(name))] = strided(storage, 0, shape, strides)
+    spans = []
+    for name in sorted(header, key=_natural):  # the format keeps no order: its writer sorts "10" before "2"
+        tensor, span = _tensor(str(rebuild.safe_key(name)), header[name], body)
+        tensors[str(rebuild.safe_key(name))] = tensor
+        spans.append(span)
+    end = 0
+    for first, last in sorted(spans):
+        if first != end:
+            raise _damaged("its tensors overlap, or leave bytes between them")
+        end = last
+    if end != len(body):
+        raise _damaged(f"its header describes {end:,} bytes of numbers, the file holds {len(body):,}")
     return tensors
+
+
+def _header(text: memoryview) -> dict[str, Any]:
+    try:
+        header = json.loads(text.tobytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _damaged("its header is no JSON, or says one thing twice") from error
+    if not isinstance(header, dict):
+        raise _damaged("its header is no JSON object")
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name twice")
+    return made
+
+
+def _tensor(name: str, entry: Any, body: memoryview) -> tuple[LazyTensor, tuple[int, int]]:
+    """The tensor that a header's `entry` describes, and where its bytes lie."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        raise _damaged(f"{name[:80]} has no dtype")
+    dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise GanportError(
+            f"{name[:80]} has the dtype {entry['dtype'][:20]!r}, which ganport does not read", hint="save it as float32"
+        )
+    shape, span = entry.get("shape"), entry.get("data_offsets")
+    if not is_shape(shape) or not is_shape(span) or len(span) != 2 or not span[0] <= span[1] <= len(body):
+        raise _damaged(f"{name[:80]} has no shape, or lies beyond the file's end")
+    first, last = span
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise _damaged(f"{name[:80]} has a shape that its {last - first:,} bytes do not fit")
+    storage = Storage(Blob(last - first, "cpu", body[first:last]), dtype, 0, last - first)
+    strides = [math.prod(shape[index + 1 :]) for index in range(len(shape))]
+    return strided(storage, 0, shape, strides), (first, last)
+
+
+def _damaged(why: str) -> GanportError:
+    return GanportError(f"it is a damaged .safetensors file: {why}", hint=HINT)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from gan_export.reading import legacy, rebuild, unpickler
-from gan_export.reading.budget import Budget
+from gan_export.reading.budget import Budget, brief
 from gan_export.reading.inert import GlobalName
-from gan_export.reading.lazy import Blob, LazyTensor, Storage, strided
+from gan_export.reading.lazy import MAX_DIMS, Blob, LazyTensor, Storage, strided
 from gan_export.reading.stream import Stream
 from gan_serve.archive import HINT
 from gan_serve.errors import GanportError
@@ -36,7 +36,7 @@ def load_tar(data: memoryview, budget: Budget) -> Any:
     def persistent_load(saved: Any) -> Any:
         if isinstance(saved, tuple) and saved and isinstance(saved[0], GlobalName):
             return saved[0]
-        key = str(saved)
+        key = legacy.storage_key(saved)
         if key in tensors:
             return tensors[key]
         if key in storages:
@@ -66,14 +66,16 @@ def _tar_storages(stream: Stream, budget: Budget) -> dict[str, Storage]:
         dtype, problem = rebuild.storage_type(storage_class)
         (numel,) = struct.unpack("<q", stream.take(8))
         nbytes = numel * (dtype or torch.uint8).itemsize
-        storages[str(key)] = Storage(Blob(nbytes, str(location)[:40], stream.take(nbytes)), dtype, 0, nbytes, problem)
+        storages[legacy.storage_key(key)] = Storage(
+            Blob(nbytes, brief(location), stream.take(nbytes)), dtype, 0, nbytes, problem
+        )
     views = unpickler.load(stream, legacy.no_persistent, budget)
     for view in views if isinstance(views, list) else ():
-        if not isinstance(view, tuple) or len(view) != 4 or str(view[1]) not in storages or type(view[2]) is not int:
+        if not isinstance(view, tuple) or len(view) != 4 or not all(type(number) is int for number in view[2:]):
             raise GanportError("a tar checkpoint's storage views are damaged", hint=HINT)
-        root = storages[str(view[1])]
+        root = _held(storages, view[1])
         itemsize = (root.dtype or torch.uint8).itemsize
-        storages[str(view[0])] = root.view(view[2] * itemsize, view[3] * itemsize)
+        storages[legacy.storage_key(view[0])] = root.view(view[2] * itemsize, view[3] * itemsize)
     return storages
 
 
@@ -81,12 +83,20 @@ def _tar_tensors(stream: Stream, storages: dict[str, Storage], budget: Budget) -
     tensors: dict[str, LazyTensor] = {}
     for _ in range(_count(stream, budget)):
         key, storage, _kind = _fields(stream, budget, 3)
-        if str(storage) not in storages:
-            raise GanportError("a tar checkpoint's tensor has no storage", hint=HINT)
+        root = _held(storages, storage)
         (dims,) = struct.unpack("<i4x", stream.take(8))
-        numbers = struct.unpack(f"<{2 * max(dims, 0) + 1}q", stream.take(8 * (2 * max(dims, 0) + 1)))
-        tensors[str(key)] = strided(storages[str(storage)], numbers[-1], numbers[:dims], numbers[dims : 2 * dims])
+        if not 0 <= dims <= MAX_DIMS:
+            raise GanportError(f"a tar checkpoint's tensor has {dims:,} dimensions", hint=HINT)
+        numbers = struct.unpack(f"<{2 * dims + 1}q", stream.take(8 * (2 * dims + 1)))
+        tensors[legacy.storage_key(key)] = strided(root, numbers[-1], numbers[:dims], numbers[dims : 2 * dims])
     return tensors
+
+
+def _held(storages: dict[str, Storage], key: Any) -> Storage:
+    held = storages.get(legacy.storage_key(key))
+    if held is None:
+        raise GanportError("a tar checkpoint's tensor has no storage", hint=HINT)
+    return held
 
 
 def _count(stream: Stream, budget: Budget) -> int:

@@ -9,13 +9,14 @@ object from the file is called. What honest files don't contain is refused with 
 from __future__ import annotations
 
 import pickletools
+import struct
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from gan_export.reading import rebuild
 from gan_export.reading.arrays import NumpyArray, NumpyDtype
-from gan_export.reading.budget import Budget, copy_cost
+from gan_export.reading.budget import CALL_STEPS, NAME_STEPS, Budget
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.policy import check_name
 from gan_export.reading.stream import Stream
@@ -25,7 +26,7 @@ from gan_serve.errors import GanportError
 MAX_INT_BITS = 1024
 
 PersistentLoad = Callable[[Any], Any]
-NestedReader = Callable[[bytes, Budget], Any]
+NestedReader = Callable[[bytes | bytearray, Budget], Any]
 
 _LITERALS = words(
     "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
@@ -73,6 +74,7 @@ def load(stream: Stream, persistent_load: PersistentLoad, budget: Budget, nested
         OverflowError,
         AttributeError,
         EOFError,
+        struct.error,
     ) as error:
         raise GanportError(
             "the pickle in it is damaged or cut short",
@@ -188,6 +190,7 @@ class _Machine:
         if type(target) is not dict or len(values) % 2:
             raise TypeError("sets items of something that is not a dictionary")
         for index in range(0, len(values), 2):
+            self._budget.spend_copy(values[index])
             target[rebuild.safe_key(values[index])] = values[index + 1]
 
     # -------------------------------------------------------------------------------------------- names and objects
@@ -205,6 +208,7 @@ class _Machine:
     def _name(self, module: str, name: str) -> None:
         if len(module) + len(name) > 500:
             raise ValueError("a name of over 500 characters")
+        self._budget.spend(NAME_STEPS)
         named = GlobalName(module, name)
         if (module, name) not in rebuild.HANDLED:
             check_name(named)
@@ -222,6 +226,7 @@ class _Machine:
         keywords, args, cls = self.pop(), self.pop(), self.pop()
         made = self._make(cls, args)
         if isinstance(made, Inert) and isinstance(keywords, dict):
+            self._budget.spend_copy(keywords)
             made.state.update(keywords)
         self._push(made)
 
@@ -236,7 +241,7 @@ class _Machine:
 
     def _build(self, _: Any) -> None:
         state, target = self.pop(), self._stack[-1]
-        self._budget.spend(copy_cost(state))
+        self._budget.spend_copy(state)
         if isinstance(target, (Inert, NumpyArray, NumpyDtype)):
             target.build(state)
 
@@ -253,14 +258,19 @@ class _Machine:
             and (cls.module, cls.name) not in rebuild.HANDLED
             and not rebuild.is_container(cls)
         ):
+            self._pay(args)
             return rebuild.new_object(cls, *args) if isinstance(args, tuple) else Inert(cls)
         return self._call(cls, args)
 
     def _call(self, function: Any, args: Any) -> Any:
-        self._budget.spend(copy_cost(args))
+        self._pay(args)
         return rebuild.call(function, args, self._read_nested)
 
-    def _read_nested(self, data: bytes) -> Any:
+    def _pay(self, args: Any) -> None:
+        self._budget.spend(CALL_STEPS + (len(args) if isinstance(args, tuple) else 0))
+        self._budget.spend_copy(args)
+
+    def _read_nested(self, data: bytes | bytearray) -> Any:
         if self._nested is None or self._budget.nesting <= 0:
             raise GanportError(
                 "the pickle in it holds pickles in pickles, deeper than any checkpoint", hint="it is no checkpoint"

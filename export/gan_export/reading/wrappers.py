@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gan_export.reading import naming
+from gan_export.reading.budget import Budget
 from gan_export.reading.inert import Inert
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, flatten, is_module
 from gan_export.reading.roles import describe_role
 from gan_serve.errors import GanportError
 
-MAX_VISITS = 300_000
-MAX_FOUND = 1000
+MAX_FOUND = 200
 MAX_DEPTH = 64
 
 _CONTAINERS = (dict, list, tuple, Inert)
@@ -46,25 +46,27 @@ class Found:
         return ".".join(self.path)
 
 
-def find(tree: Any, path: tuple[str, ...] = ()) -> list[Found]:
-    """Every set of tensors under `tree`, in the order of the file; combined dictionaries come in their parts."""
+def find(tree: Any, budget: Budget, path: tuple[str, ...] = ()) -> list[Found]:
+    """Every set of tensors under `tree`, in the order of the file; combined dictionaries come in their parts.
+
+    Raises `GanportError` when looking costs more than `budget` holds, or when there are too many.
+    """
     founds: list[Found] = []
     pending: list[tuple[tuple[str, ...], Any]] = [(path, tree)]
     seen: set[int] = set()
-    visits = 0
-    while pending and visits < MAX_VISITS:
+    while pending:
         here, node = pending.pop()
         if not isinstance(node, _CONTAINERS) or id(node) in seen:
             continue
         seen.add(id(node))
-        visits += 1
-        found = _as_found(node, here)
+        budget.spend(2 + len(here) + _length(node))
+        found = _as_found(node, here, budget)
         if len(founds) > MAX_FOUND:
             raise GanportError(
                 f"it holds over {MAX_FOUND:,} dictionaries of tensors", hint="name the generator's: --key A.B.C"
             )
         if found is not None:
-            founds.extend(split(found) if found.kind in ("state_dict", "module") else [found])
+            founds.extend(split(found, budget) if found.kind in ("state_dict", "module") else [found])
         closed = found is not None and found.kind in ("module", "optimizer", "list")
         if not closed and len(here) < MAX_DEPTH:
             inner = [((*here, key), child) for key, child in children(node) if isinstance(child, _CONTAINERS)]
@@ -82,9 +84,16 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
         yield from node.children()
 
 
-def _as_found(node: Any, path: tuple[str, ...]) -> Found | None:
+def _length(node: Any) -> int:
+    """How many children a container has."""
+    if isinstance(node, Inert):
+        return sum(len(part or ()) for part in (node.items, node.state, node.elements, node.args))
+    return len(node)
+
+
+def _as_found(node: Any, path: tuple[str, ...], budget: Budget) -> Found | None:
     if isinstance(node, Inert) and is_module(node):
-        flat = flatten(node)
+        flat = flatten(node, budget)
         return Found(path, flat.tensors, "module", flat.modules) if flat.tensors else None
     if isinstance(node, (list, tuple)):
         network = len(node) > 1 and all(isinstance(value, LazyTensor) for value in node)
@@ -92,7 +101,7 @@ def _as_found(node: Any, path: tuple[str, ...]) -> Found | None:
         return Found(path, {str(index): value for index, value in enumerate(node)}, "list") if network else None
     entries = dict(children(node))
     if "param_groups" in entries and "state" in entries:
-        return Found(path, dict(_tensors_below(node)), "optimizer")
+        return Found(path, dict(_tensors_below(node, budget)), "optimizer")
     tensors = {key: value for key, value in entries.items() if isinstance(value, LazyTensor)}
     if not tensors:
         return None
@@ -100,18 +109,19 @@ def _as_found(node: Any, path: tuple[str, ...]) -> Found | None:
     return Found(path, tensors, "state_dict" if dotted or 2 * len(tensors) > len(entries) else "stray")
 
 
-def _tensors_below(node: Any, depth: int = 4) -> Iterator[tuple[str, LazyTensor]]:
+def _tensors_below(node: Any, budget: Budget, depth: int = 4) -> Iterator[tuple[str, LazyTensor]]:
     for key, value in children(node) if depth else ():
+        budget.spend()
         if isinstance(value, LazyTensor):
             yield key, value
         else:
-            yield from ((f"{key}.{name}", tensor) for name, tensor in _tensors_below(value, depth - 1))
+            yield from ((f"{key}.{name}", tensor) for name, tensor in _tensors_below(value, budget, depth - 1))
 
 
 # ---------------------------------------------------------------------------------------- several networks in one
 
 
-def split(found: Found, depth: int = 4) -> list[Found]:
+def split(found: Found, budget: Budget, depth: int = 4) -> list[Found]:
     """The parts of a dictionary that holds several networks (`netG.…` beside `netD.…`), or [found] for one."""
     prefix = naming.common_prefix(name for name in found.tensors if "." in name)
     groups: dict[str, list[str]] = {}
@@ -122,7 +132,8 @@ def split(found: Found, depth: int = 4) -> list[Found]:
         return [found]
     parts = []
     for group, names in groups.items():
-        parts.extend(split(part(found, f"{prefix}{group}.", names), depth - 1))
+        budget.spend(len(found.modules))
+        parts.extend(split(part(found, f"{prefix}{group}.", names), budget, depth - 1))
     return parts
 
 
@@ -164,7 +175,7 @@ def _several(found: Found, prefix: str, groups: dict[str, list[str]]) -> bool:
 # ------------------------------------------------------------------------------------------------- a path by hand
 
 
-def at_key(tree: Any, key: str) -> list[Found]:
+def at_key(tree: Any, key: str, budget: Budget) -> list[Found]:
     """What lies at the path `key` ("a.b.c"; "." is the whole file). Keys may hold dots themselves.
 
     Raises `GanportError` that lists the keys there are, where the path ends.
@@ -174,19 +185,24 @@ def at_key(tree: Any, key: str) -> list[Found]:
     rest = "" if key == "." else key.strip(".")
     while rest:
         if is_module(node) or _is_flat(node):
-            found = _as_found(node, taken)
-            assert found is not None
-            names = [name for name in found.tensors if name.startswith(f"{rest}.")]
-            if names:
+            found = _as_found(node, taken, budget)
+            names = [name for name in found.tensors if name.startswith(f"{rest}.")] if found else []
+            if found and names:
                 return [part(found, f"{rest}.", names)]
         step = _step(node, rest)
         if step is None:
-            raise _no_key(node, taken, rest, key)
+            raise _no_key(node, taken, rest, key, budget)
         name, node = step
         taken, rest = (*taken, *name.split(".")), rest[len(name) :].lstrip(".")
     if isinstance(node, LazyTensor):
-        raise GanportError(f"key {key!r} leads to one tensor, expected the dictionary that holds all of them")
-    return find(node, taken) if key != "." else ([whole] if (whole := _as_found(node, ())) else find(node))
+        raise GanportError(
+            f"key {key!r} leads to one tensor, expected the dictionary that holds all of them",
+            hint=f"leave out its last part: --key {key.rpartition('.')[0] or '.'}",
+        )
+    if key != ".":
+        return find(node, budget, taken)
+    whole = _as_found(node, (), budget) if isinstance(node, _CONTAINERS) else None
+    return [whole] if whole else find(node, budget)
 
 
 def _is_flat(node: Any) -> bool:
@@ -201,9 +217,9 @@ def _step(node: Any, rest: str) -> tuple[str, Any] | None:
     return max(matching, key=lambda item: len(item[0]), default=None)
 
 
-def _no_key(node: Any, taken: tuple[str, ...], rest: str, key: str) -> GanportError:
+def _no_key(node: Any, taken: tuple[str, ...], rest: str, key: str, budget: Budget) -> GanportError:
     if is_module(node) or _is_flat(node):
-        found = _as_found(node, taken)
+        found = _as_found(node, taken, budget)
         names = list(dict.fromkeys(name.partition(".")[0] for name in found.tensors)) if found else []
     else:
         names = [name for name, child in children(node) if isinstance(child, (dict, list, tuple, Inert, LazyTensor))]
