@@ -65,7 +65,10 @@ def main_command(
       python -m gan_bench.end_to_end --model g.onnx --ckpt g.pt --n 10000 --json end-to-end.json
     """
     if 0 < n < FEWER:
-        raise GanportError(f"--n takes {FEWER} or more, got {n}")
+        raise GanportError(
+            f"--n takes {FEWER} or more, got {n}",
+            hint="the time of one image is a difference between two counts, so it needs enough of them",
+        )
     target = check_request(model, ckpt, json, {"--n": (n, 1_000_000), "--runs": (runs, 1000)})
     if folder is not None:
         if not folder.is_dir():
@@ -101,7 +104,10 @@ def folder_difference(ours: Path, theirs: Path, n: int) -> int:
     """The largest difference in LSB of some files, first to last. Raises `JobError` for other images or files."""
     names = [sorted(file.name for file in folder.iterdir()) for folder in (ours, theirs)]
     if names[0] != names[1] or len(names[0]) != n:
-        raise JobError(f"expected the same {n} files, gan-gen wrote {len(names[0])}, the torch script {len(names[1])}")
+        raise JobError(
+            f"expected the same {n} files, gan-gen wrote {len(names[0])}, the torch script {len(names[1])}",
+            hint="run both by hand and compare what they write",
+        )
     step = max(1, n // _COMPARED)
     return max(picture_difference(ours / name, theirs / name) for name in [*names[0][::step], names[0][-1]])
 

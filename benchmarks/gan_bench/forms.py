@@ -88,7 +88,9 @@ def parse_batches(text: str) -> list[int]:
     """ "1,8" as [1, 8]. Raises `GanportError` for anything else than whole numbers from 1 on."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and 1 <= int(word[:5]) <= MAX_BATCH for word in words):
-        raise GanportError(f"--batch takes whole numbers from 1 to {MAX_BATCH}, separated by commas, got {text!r}")
+        raise GanportError(
+            f"--batch takes whole numbers from 1 to {MAX_BATCH}, separated by commas, got {text!r}", hint="such as 1,25"
+        )
     return [int(word) for word in words]
 
 

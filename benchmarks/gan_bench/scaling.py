@@ -53,7 +53,7 @@ def main_command(
     """
     counts = parse_counts(n)
     if not 1 <= runs <= MAX_RUNS:
-        raise GanportError(f"--runs takes 1 to {MAX_RUNS}, got {runs}")
+        raise GanportError(f"--runs takes 1 to {MAX_RUNS}, got {runs}", hint="leave it out for the usual number")
     check_runnable(model)
     target = None if json in (None, "-") else Path(str(json))
     check_outputs({"--model": model}, {"--json": target})
@@ -78,7 +78,9 @@ def parse_counts(text: str) -> list[int]:
     """ "25,250" as [25, 250]. Raises `GanportError` unless they are at least two, and rising."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= MAX_N for word in words):
-        raise GanportError(f"--n takes whole numbers from 1 to {MAX_N}, separated by commas, got {text!r}")
+        raise GanportError(
+            f"--n takes whole numbers from 1 to {MAX_N}, separated by commas, got {text!r}", hint="such as 1,100,10000"
+        )
     counts = [int(word) for word in words]
     if len(counts) < 2 or counts != sorted(set(counts)):
         raise GanportError(f"--n takes two numbers or more, rising, got {text!r}", hint="--n 25,250,2500")

@@ -74,9 +74,11 @@ def main_command(
         ("--workers", workers, 0, 256),
     ):  # fmt: skip
         if not least <= value <= most:
-            raise GanportError(f"{name} takes {least} to {most}, got {value}")
+            raise GanportError(f"{name} takes {least} to {most}, got {value}", hint="leave it out for the usual number")
     if not 0 < window_s <= 3600:
-        raise GanportError(f"--window takes seconds up to 3600, got {window_s:g}")
+        raise GanportError(
+            f"--window takes seconds up to 3600, got {window_s:g}", hint="leave it out for the usual window"
+        )
     at = parse_marks(marks)
     if distance is not None and not (distance > 0 and at):
         raise GanportError(

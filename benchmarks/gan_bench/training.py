@@ -59,7 +59,10 @@ def record(run: Path, command: str, note: str = "") -> dict[str, Any]:
         raise MissingPackageError("torch", "train", "reading a training run") from error
     log_file = run / "log.jsonl"
     if not log_file.is_file():
-        raise GanportError(f"{run} holds no log.jsonl, expected the folder of a gan-train run")
+        raise GanportError(
+            f"{run} holds no log.jsonl, expected the folder of a gan-train run",
+            hint="name the folder that gan-train printed, such as runs/digits",
+        )
     lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
     if not lines:
         raise GanportError(f"{log_file} is empty: the run made no report yet", hint="train it further")

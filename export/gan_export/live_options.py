@@ -81,7 +81,10 @@ def parse_live(
             "--output-index and --output-key name two outputs, expected one", hint="leave out one of them"
         )
     if noise is not None and noise not in NOISES:
-        raise GanportError(f"--noise must be one of {', '.join(NOISES)}, got {noise!r}")
+        raise GanportError(
+            f"--noise must be one of {', '.join(NOISES)}, got {noise!r}",
+            hint="zero puts the mean there, fixed one draw for every image",
+        )
     return LiveAnswers(
         module=module,
         args=parse_args(args),

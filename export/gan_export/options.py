@@ -154,13 +154,19 @@ def parse_latent(text: str | None) -> LatentLaw | None:
             return law
     if text is None:
         return None
-    raise GanportError(f"--latent must be one of {', '.join(get_args(LatentLaw))}, got {text!r}")
+    raise GanportError(
+        f"--latent must be one of {', '.join(get_args(LatentLaw))}, got {text!r}",
+        hint="normal is N(0, 1), uniform is U(-1, 1)",
+    )
 
 
 def parse_output(text: str | None) -> str | None:
     """The name of an output activation; None stays. Raises `GanportError`."""
     if text is not None and text not in OUTPUT_RANGES:
-        raise GanportError(f"--output-activation must be one of {', '.join(OUTPUT_RANGES)}, got {text!r}")
+        raise GanportError(
+            f"--output-activation must be one of {', '.join(OUTPUT_RANGES)}, got {text!r}",
+            hint="identity for none; --value-range says which values are black and white",
+        )
     return text
 
 

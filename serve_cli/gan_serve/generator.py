@@ -135,7 +135,7 @@ class Generator(abc.ABC):
         every = Seeds.of(seeds)
         size = self.batch_size(len(every)) if batch_size is None else batch_size
         if size < 1:
-            raise GanportError(f"batch size must be at least 1, got {size}")
+            raise GanportError(f"batch size must be at least 1, got {size}", hint="leave it out for a good one")
         label_array = None
         if labels is None or np.ndim(labels) == 0:
             self.check_labels(labels, every.array(0, 1))
@@ -191,7 +191,10 @@ class Generator(abc.ABC):
         if array.dtype.kind not in "iu" and array.size:
             raise GanportError("labels must be integers", hint=f"classes are 0 … {n_classes - 1}")
         if array.shape != (count,):
-            raise GanportError(f"expected one label, or one per seed ({count}), got {array.size}")
+            raise GanportError(
+                f"expected one label, or one per seed ({count}), got {array.size}",
+                hint="give one class for all images, or a list as long as the seeds",
+            )
         if array.size and not (array.min() >= 0 and array.max() < n_classes):
             wrong = array.min() if array.min() < 0 else array.max()
             raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")

@@ -75,9 +75,9 @@ class Canvas:
 def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding: int = 2) -> tuple[int, int]:
     """(rows, cols) of a grid of `n` images; the checks of `grid`, before anything is computed."""
     if n < 1:
-        raise GanportError(f"a grid needs at least 1 image, got {n}")
+        raise GanportError(f"a grid needs at least 1 image, got {n}", hint="draw some images first")
     if cols is not None and cols < 1:
-        raise GanportError(f"cols must be at least 1, got {cols}")
+        raise GanportError(f"cols must be at least 1, got {cols}", hint="leave it out for a nearly square grid")
     columns = min(n, cols if cols is not None else math.isqrt(n - 1) + 1)
     rows = -(-n // columns)
     total = (rows * (height + padding) + padding) * (columns * (width + padding) + padding)

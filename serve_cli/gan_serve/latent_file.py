@@ -25,7 +25,9 @@ def read_latents(path: str | os.PathLike[str], z_dim: int) -> npt.NDArray[Any]:
     except FileNotFoundError as error:
         raise GanportError(f"no latents at {path}", hint="check the path; numpy.save writes such a file") from error
     except IsADirectoryError as error:
-        raise GanportError(f"{path} is a folder, expected a .npy file") from error
+        raise GanportError(
+            f"{path} is a folder, expected a .npy file", hint="name the file in it that numpy.save wrote"
+        ) from error
     except PermissionError as error:
         raise GanportError(f"{path} cannot be read", hint="check its permissions") from error
     except (ValueError, OSError, EOFError) as error:
@@ -33,15 +35,20 @@ def read_latents(path: str | os.PathLike[str], z_dim: int) -> npt.NDArray[Any]:
     if not isinstance(z, np.ndarray):
         raise GanportError(f"{path} is an archive of arrays, expected one array (.npy)", hint="numpy.save writes one")
     if z.dtype.kind not in "fiu":
-        raise GanportError(f"{path} holds {z.dtype}, {expected}")
+        raise GanportError(
+            f"{path} holds {z.dtype}, {expected}", hint="save it as floats: numpy.save(file, z.astype('float32'))"
+        )
     shape = z.shape
     if z.ndim == 1 and len(z) == z_dim:
         z = z[None]
     if z.ndim == 4 and z.shape[2:] == (1, 1):
         z = z[:, :, 0, 0]
     if z.ndim != 2 or z.shape[1] != z_dim:
-        raise GanportError(f"{path} holds latents of shape {shape}, {expected}")
+        raise GanportError(
+            f"{path} holds latents of shape {shape}, {expected}",
+            hint="gan-gen --model FILE --info says how many components a latent of this generator has",
+        )
     if not len(z):
-        raise GanportError(f"{path} holds no latents, {expected} with n at least 1")
+        raise GanportError(f"{path} holds no latents, {expected} with n at least 1", hint="save one row a latent")
     latents: npt.NDArray[Any] = z
     return latents

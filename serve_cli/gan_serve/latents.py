@@ -80,9 +80,15 @@ def latents(
     """
     seed_array = check_seeds(seeds)
     if law not in LATENT_LAWS:
-        raise GanportError(f"latent law must be one of {', '.join(LATENT_LAWS)}, got {law!r}")
+        raise GanportError(
+            f"latent law must be one of {', '.join(LATENT_LAWS)}, got {law!r}",
+            hint="normal is N(0, 1), uniform is U(-1, 1)",
+        )
     if z_dim < 1:
-        raise GanportError(f"z_dim must be at least 1, got {z_dim}")
+        raise GanportError(
+            f"z_dim must be at least 1, got {z_dim}",
+            hint="it is the number of a latent's components, contract.z_dim of a loaded generator",
+        )
     if truncation is None:
         return np.ascontiguousarray(_draw(seed_array, z_dim, law, round_index=0), dtype=np.float32)
     if not (np.isfinite(truncation) and truncation >= MIN_TRUNCATION):
@@ -122,7 +128,10 @@ def check_seeds(seeds: Iterable[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise GanportError("seeds must be a one-dimensional sequence of integers")
+        raise GanportError(
+            "seeds must be a one-dimensional sequence of integers",
+            hint="give a list, a range or an array of whole numbers",
+        )
     _check_bounds(int(array.min()), int(array.max()))
     return array.astype(np.int64)
 

@@ -73,7 +73,9 @@ class OnnxGenerator(Generator):
         where: str = "the model",
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise GanportError(f"threads must be 1 … {MAX_THREADS}, got {threads}")
+            raise GanportError(
+                f"threads must be 1 … {MAX_THREADS}, got {threads}", hint="leave it out to use every core"
+            )
         providers.check_name(provider)
         model: str | bytes
         if isinstance(path, bytes):

@@ -111,7 +111,10 @@ class Request:
             return count_from(self.seed or 0, self.walk or self.n or default_n)
         seeds = parse_seeds(self.seeds)
         if self.walk is not None and len(seeds) != self.walk:
-            raise GanportError(f"--walk {self.walk} goes through {self.walk} seeds, --seeds names {len(seeds)}")
+            raise GanportError(
+                f"--walk {self.walk} goes through {self.walk} seeds, --seeds names {len(seeds)}",
+                hint=f"--walk {len(seeds)}, or list {self.walk} seeds",
+            )
         return seeds
 
     def _drawing(self) -> dict[str, object]:

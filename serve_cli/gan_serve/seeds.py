@@ -103,7 +103,7 @@ def _number(digits: str) -> int:
 def count_from(seed: int, n: int) -> Seeds:
     """`n` seeds from `seed` on. Raises `GanportError` for n < 1, or when they run past 2**53 - 1."""
     if n < 1:
-        raise GanportError(f"n must be at least 1, got {n}")
+        raise GanportError(f"n must be at least 1, got {n}", hint="ask for one image or more")
     if seed >= 0 and seed + n > SEED_LIMIT:
         raise GanportError(
             f"{n} seeds from {seed} run past the last one, 2**53 - 1", hint="use a smaller --seed or --n"

@@ -96,7 +96,9 @@ def build_layer(layer: L.Layer, in_shape: L.Shape) -> nn.Module:
             return _LabelEmbedding(layer)
         case L.LabelOneHot():
             return _LabelOneHot(layer)
-    raise SpecError(f"no module for layer kind {layer.kind!r}")
+    raise SpecError(
+        f"no module for layer kind {layer.kind!r}", hint="the spec may be of a newer ganport: install that one"
+    )
 
 
 def build_activation(layer: L.Activation) -> nn.Module:

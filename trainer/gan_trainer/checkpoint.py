@@ -45,12 +45,21 @@ class GeneratorCheckpoint:
             if name not in found:
                 if name.endswith("num_batches_tracked"):
                     continue
-                raise GanportError(f"the checkpoint lacks {name}, which its spec names")
+                raise GanportError(
+                    f"the checkpoint lacks {name}, which its spec names",
+                    hint="it was edited or is damaged: copy it again, or train again",
+                )
             if found[name].shape != tensor.shape:
-                raise GanportError(f"{name} has shape {tuple(found[name].shape)}, its spec says {tuple(tensor.shape)}")
+                raise GanportError(
+                    f"{name} has shape {tuple(found[name].shape)}, its spec says {tuple(tensor.shape)}",
+                    hint="it was edited or is damaged: copy it again, or train again",
+                )
         extra = sorted(set(found) - set(expected))
         if extra:
-            raise GanportError(f"the checkpoint holds {extra[0]}, which its spec does not name")
+            raise GanportError(
+                f"the checkpoint holds {extra[0]}, which its spec does not name",
+                hint="it was edited or is damaged: copy it again, or train again",
+            )
         generator.load_state_dict(found, strict=False)
         return generator.eval()
 

@@ -24,7 +24,9 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
-            raise GanportError(f"a limit counts {', '.join(get_args(Unit))}, got {self.unit!r}")
+            raise GanportError(
+                f"a limit counts {', '.join(get_args(Unit))}, got {self.unit!r}", hint="choose one of these units"
+            )
         if not (math.isfinite(self.amount) and self.amount > 0):
             raise GanportError(
                 f"--{self.unit} must be a number above 0, got {self.amount:g}",
@@ -111,7 +113,7 @@ class RunConfig:
         """The generator to train. Raises `GanportError` for a network that does not exist."""
         recipe = self.recipe
         if recipe.size is None or recipe.channels is None:
-            raise GanportError("the recipe leaves size or channels open")
+            raise GanportError("the recipe leaves size or channels open", hint="choose them: --size and --channels")
         return network_spec(
             recipe.arch, recipe.size, recipe.channels, width=recipe.width, z_dim=recipe.z_dim,
             n_classes=self.n_classes, class_names=self.class_names if self.n_classes else (),
@@ -134,7 +136,10 @@ class RunConfig:
                 },
             )
         except (KeyError, TypeError) as error:
-            raise GanportError(f"the run's configuration does not read: {error}") from error
+            raise GanportError(
+                f"the run's configuration does not read: {error}",
+                hint="config.json or last.pt was edited or is of another ganport; start a new run with --out",
+            ) from error
 
 
 def check_resume(config: RunConfig, fingerprint: str, asked: dict[str, Any]) -> None:

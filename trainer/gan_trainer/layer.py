@@ -42,7 +42,10 @@ class Layer:
 def expect(condition: bool, message: str) -> None:
     """Raises `SpecError(message)` unless `condition` holds."""
     if not condition:
-        raise SpecError(message)
+        raise SpecError(
+            message,
+            hint="correct the layer in the spec; gan-export inspect --out FILE.spec.json writes one to start from",
+        )
 
 
 def expect_image(shape: Shape) -> tuple[int, int, int]:

@@ -52,9 +52,12 @@ def network_spec(
     if size not in SIZES:
         raise GanportError(f"no network for size {size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
     if channels not in (1, 3):
-        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}", hint="--channels 1 or --channels 3")
     if width < 1 or z_dim < 1:
-        raise GanportError(f"width and z_dim must be at least 1, got {width} and {z_dim}")
+        raise GanportError(
+            f"width and z_dim must be at least 1, got {width} and {z_dim}",
+            hint="leave them out for the network's usual ones",
+        )
     image = (channels, size, size)
     head: tuple[Layer, ...] = ()
     joined = z_dim

@@ -131,9 +131,13 @@ class Recipe:
                     hint="for a GAN, Adam's is 1e-4 to 1e-3",
                 )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise GanportError(f"Adam's betas must be two numbers in [0, 1), got {self.betas}")
+            raise GanportError(
+                f"Adam's betas must be two numbers in [0, 1), got {self.betas}", hint="such as (0.5, 0.999)"
+            )
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
-            raise GanportError(f"EMA's decay must lie in [0, 1), got {self.ema_beta:g}")
+            raise GanportError(
+                f"EMA's decay must lie in [0, 1), got {self.ema_beta:g}", hint="such as 0.999; 0 keeps no average"
+            )
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 _at_least(1, name, getattr(self, name))

@@ -131,7 +131,10 @@ class TrainState:
             self.step, self.images = int(content["step"]), int(content["images"])
             self.seconds = float(content["seconds"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise GanportError(f"{where} does not fit its own configuration: {str(error).splitlines()[0]}") from error
+            raise GanportError(
+                f"{where} does not fit its own configuration: {str(error).splitlines()[0]}",
+                hint="it is damaged or of another ganport; start a new run with --out",
+            ) from error
 
 
 def read_last(path: Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -136,7 +136,10 @@ class Loop:
             try:
                 text = self._lines.get(timeout=SILENCE_S)
             except queue.Empty:
-                raise JobError(f"the {self.name} loop has said nothing for {SILENCE_S:.0f} s") from None
+                raise JobError(
+                    f"the {self.name} loop has said nothing for {SILENCE_S:.0f} s",
+                    hint="the machine is too busy or the loop hangs: run it alone",
+                ) from None
             if not text:
                 raise JobError(
                     f"the {self.name} loop ended: {self._last_words()}", hint="is there enough memory for all of them?"

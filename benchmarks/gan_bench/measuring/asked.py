@@ -38,7 +38,7 @@ def to_request(
             "--peers needs --ckpt, which they draw", hint="the checkpoint that --model was exported from"
         )
     if end_to_end and not models:
-        raise GanportError("--end-to-end needs --model, which it draws")
+        raise GanportError("--end-to-end needs --model, which it draws", hint="--model FILE.onnx")
     chosen: tuple[str, ...] = ()
     if ckpt is not None:
         check_checkpoint(ckpt)
@@ -76,7 +76,7 @@ def to_settings(
             hint="three windows must agree for a row to be stable",
         )
     if not 1 <= timeout <= 86_400:
-        raise GanportError(f"--timeout takes 1 to 86400 seconds, got {timeout}")
+        raise GanportError(f"--timeout takes 1 to 86400 seconds, got {timeout}", hint="leave it out for 300")
     return Settings(window_s, max_rounds, quick, timeout, MIN_CALLS_PER_WINDOW, roofline, share_process)
 
 

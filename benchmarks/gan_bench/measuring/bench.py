@@ -82,7 +82,10 @@ def unpack(request: Request, folder: Path, timeout_s: float, command: Sequence[s
         try:
             return worker.ask("unpack", timeout_s, ckpt=str(request.ckpt), folder=str(folder), model=model, stock=stock)
         except WorkerError as error:
-            raise JobError(f"{request.ckpt} cannot be made ready for the other runtimes: {error}") from None
+            raise JobError(
+                f"{request.ckpt} cannot be made ready for the other runtimes: {error}",
+                hint="leave out --ckpt to measure --model alone, or name fewer --peers",
+            ) from None
 
 
 def draw_reference(
@@ -109,7 +112,9 @@ def draw_reference(
         except WorkerError as error:
             raise JobError(
                 f"{what} does not run on the CPU provider, which is the reference for the pixels: {error}",
-                hint=f"gan-gen --model {what} --selftest looks closer" if request.ckpt is None else "",
+                hint=f"gan-gen --model {what} --selftest looks closer"
+                if request.ckpt is None
+                else f"gan-export onnx --ckpt {request.ckpt} says more",
             ) from None
     return described | {"file": str(target)}
 

@@ -27,7 +27,10 @@ def describe_models(paths: Sequence[Path], timeout_s: float, command: Sequence[s
             try:
                 opened = worker.ask("open", timeout_s, runtime="ganport", path=str(path), provider="cpu", threads=None)
             except WorkerError as error:
-                raise JobError(f"{path} does not run on the CPU provider: {error}") from None
+                raise JobError(
+                    f"{path} does not run on the CPU provider: {error}",
+                    hint="gan-gen --model FILE --provider cpu shows whether the file itself is at fault",
+                ) from None
         about = {"file": path.name, "size_bytes": path.stat().st_size} | opened["model"]
         described.append(about | {"runtime": opened["runtime"]})
     return described

@@ -64,12 +64,17 @@ def main_command(
     wanted = [name.strip() for name in only.split(",")]
     for name in wanted:
         if name not in ALL:
-            raise GanportError(f"--only takes names out of {', '.join(ALL)}, got {name!r}")
+            raise GanportError(
+                f"--only takes names out of {', '.join(ALL)}, got {name!r}", hint="--dry-run lists the steps"
+            )
     if not 1 <= width <= 1024:
-        raise GanportError(f"--width takes 1 to 1024, got {width}")
+        raise GanportError(f"--width takes 1 to 1024, got {width}", hint="leave it out for the records' own width")
     for path in also or []:
         if not path.is_file():
-            raise GanportError(f"{path} is no file, expected a checkpoint")
+            raise GanportError(
+                f"{path} is no file, expected a checkpoint",
+                hint="name a checkpoint that gan-train wrote, such as runs/NAME/g.pt",
+            )
     if out.exists() and not out.is_dir():
         raise GanportError(f"{out} is a file, expected a folder", hint="--out benchmarks/results")
     import importlib.util
@@ -85,7 +90,10 @@ def main_command(
     console.show(summary(done))
     failed = [item.step.title for item in done if item.code]
     if failed:
-        raise JobError(f"{len(failed)} of {len(done)} steps failed: {', '.join(failed)}")
+        raise JobError(
+            f"{len(failed)} of {len(done)} steps failed: {', '.join(failed)}",
+            hint="their own errors stand above; --only NAME runs one again",
+        )
 
 
 def run_all(steps: Sequence[Step]) -> list[Done]:

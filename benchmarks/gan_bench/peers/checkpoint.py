@@ -57,7 +57,10 @@ def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) 
 def module_checkpoint(source: Source) -> GeneratorCheckpoint:
     """The source as a checkpoint of ours. Raises `GanportError` for a generator that no spec can say."""
     if source.spec is None:
-        raise GanportError("this generator is no chain of layers, so there is no module to compare with")
+        raise GanportError(
+            "this generator is no chain of layers, so there is no module to compare with",
+            hint="leave out the peers that need PyTorch's module",
+        )
     return GeneratorCheckpoint(source.spec, dict(source.module.state_dict()), source.weights, source.training)
 
 

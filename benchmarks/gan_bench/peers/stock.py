@@ -81,7 +81,10 @@ class StockOnnx(Generator):
         ours = {theirs: name for name, theirs in PROVIDERS.items()}
         self.provider = ours[self.session.get_providers()[0]]
         if self.provider != device:
-            raise GanportError(f"onnxruntime runs the stock export on {self.provider}, {device} was asked for")
+            raise GanportError(
+                f"onnxruntime runs the stock export on {self.provider}, {device} was asked for",
+                hint="measure the stock export on the CPU, or install what the provider needs",
+            )
         self.threads = threads
         self.sha256 = sha256_of(path)
         metadata = self.session.get_modelmeta().custom_metadata_map

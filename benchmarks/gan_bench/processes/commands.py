@@ -68,7 +68,7 @@ def check_request(model: Path, ckpt: Path, record: str | None, numbers: Mapping[
     """
     for name, (value, most) in numbers.items():
         if not 1 <= value <= most:
-            raise GanportError(f"{name} takes 1 to {most}, got {value}")
+            raise GanportError(f"{name} takes 1 to {most}, got {value}", hint="leave it out for the usual number")
     check_runnable(model)
     check_checkpoint(ckpt)
     target = None if record in (None, "-") else Path(str(record))
@@ -154,7 +154,10 @@ def picture_difference(ours: Path, theirs: Path) -> int:
     with Image.open(ours) as a, Image.open(theirs) as b:
         pixels = [np.asarray(image.convert("RGB")) for image in (a, b)]
     if pixels[0].shape != pixels[1].shape:
-        raise JobError(f"gan-gen drew a picture of {_size(pixels[0])}, the torch script one of {_size(pixels[1])}")
+        raise JobError(
+            f"gan-gen drew a picture of {_size(pixels[0])}, the torch script one of {_size(pixels[1])}",
+            hint="the two do not draw the same: export the model again and prove it with gan-export verify",
+        )
     difference = max_lsb(*pixels)
     if difference > MAX_LSB:
         raise JobError(

@@ -113,7 +113,9 @@ def main_command(
     _refuse({"--windows": windows, "--window": window_s}, speed, "--speed")
     _refuse({"--device": device, "--root": root}, trains or speed, "--preset or --speed")
     if window_s is not None and not 0 < window_s <= 3600:
-        raise GanportError(f"--window takes seconds up to 3600, got {window_s:g}")
+        raise GanportError(
+            f"--window takes seconds up to 3600, got {window_s:g}", hint="leave it out for the usual window"
+        )
     sets = list({found.text: found for found in map(parse_data, data or ())}.values())
     variants = [parse_variant(text) for text in dict.fromkeys(preset or ())]
     if not (trains or speed):

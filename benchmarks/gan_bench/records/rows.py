@@ -136,7 +136,7 @@ def parse_tf32(text: str, providers: Sequence[str]) -> tuple[bool, ...]:
     words = [word.strip() for word in text.split(",")]
     for word in words:
         if word not in ("on", "off"):
-            raise GanportError(f"--tf32 takes off, on, or off,on, got {word!r}")
+            raise GanportError(f"--tf32 takes off, on, or off,on, got {word!r}", hint="off,on measures both")
     if "on" in words and not set(providers) & set(TF32_PROVIDERS):
         raise GanportError(
             "--tf32 on needs a provider that has TF32", hint=f"name one: --provider {' or '.join(TF32_PROVIDERS)}"

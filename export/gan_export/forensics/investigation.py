@@ -67,9 +67,11 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
     Raises `GanportError` when `drafts` is empty or none of them can be run.
     """
     if not drafts:
-        raise GanportError("expected at least one drafted generator, got none")
+        raise GanportError(
+            "expected at least one drafted generator, got none", hint="draft_candidates makes them from a state_dict"
+        )
     if samples < 2:
-        raise GanportError(f"samples must be at least 2, got {samples}")
+        raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
     with torch.inference_mode():
         count = len(witnesses(drafts[0]))
         if not count:

@@ -90,7 +90,10 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
             following for state in beam for group in _groups(state, k) for following in _extend(group, k, samples, seed)
         ]
         if not reached:
-            raise GanportError("no candidate network can be run as far as its BatchNorms")
+            raise GanportError(
+                "no candidate network can be run as far as its BatchNorms",
+                hint="give the network's own code: --module file.py:Class",
+            )
         merged = sorted(_merge(reached, k), key=lambda state: state.total)
         for state in reversed(merged):
             margins |= {number: state.total / max(merged[0].total, FLOOR) for number, _ in state.drafts}

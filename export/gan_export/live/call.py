@@ -77,13 +77,16 @@ def parse_z_shape(text: str, z_dim: int | None) -> tuple[ZShape | None, int | No
     """ "D", "Dx1x1", "[D]", "14x512" → (the shape or None while D is not known, z_dim). Raises `GanportError`."""
     match = re.fullmatch(r"(\[?)((?:\d+|D)(?:x(?:\d+|D))*)(\]?)", text.strip().replace("×", "x"))
     if match is None or bool(match[1]) != bool(match[3]) or match[2].count("D") > 1:
-        raise GanportError(f"--z-shape must be such as D, Dx1x1, [D] or 14x512, got {text!r}")
+        raise GanportError(
+            f"--z-shape must be such as D, Dx1x1, [D] or 14x512, got {text!r}",
+            hint="D stands for what is left of z's numbers",
+        )
     sides = match[2].split("x")
     fixed = 1
     for side in sides:
         fixed *= int(side) if side != "D" else 1
     if fixed < 1:
-        raise GanportError(f"--z-shape has a side of 0: {text!r}")
+        raise GanportError(f"--z-shape has a side of 0: {text!r}", hint="every side is 1 or more")
     if "D" not in sides:
         if z_dim is not None and z_dim != fixed:
             raise GanportError(
@@ -93,7 +96,10 @@ def parse_z_shape(text: str, z_dim: int | None) -> tuple[ZShape | None, int | No
     if z_dim is None:
         return None, None
     if z_dim % fixed:
-        raise GanportError(f"--z-shape {text} cannot hold {z_dim} numbers")
+        raise GanportError(
+            f"--z-shape {text} cannot hold {z_dim} numbers",
+            hint="z's numbers must be a multiple of the sides that are given",
+        )
     shape = tuple(z_dim // fixed if side == "D" else int(side) for side in sides)
     return ZShape(shape, bool(match[1])), z_dim
 

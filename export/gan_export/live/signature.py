@@ -80,7 +80,10 @@ def given_inputs(forward: Forward, inputs: Inputs) -> Inputs:
     names = {p.name for p in forward.free}
     for _, name in inputs:
         if name is not None and names and name not in names:
-            raise GanportError(f"--inputs names {name!r}, {forward.text} has no such parameter")
+            raise GanportError(
+                f"--inputs names {name!r}, {forward.text} has no such parameter",
+                hint=f"parameters that can be fed: {', '.join(sorted(names))}",
+            )
     return inputs
 
 

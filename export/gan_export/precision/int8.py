@@ -126,7 +126,8 @@ class _Trial:
         runs = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases)
         if runs.failures:
             raise JobError(
-                f"int8: the quantised graph does not run on a {runs.failures[0][0].name}: {runs.failures[0][1]}"
+                f"int8: the quantised graph does not run on a {runs.failures[0][0].name}: {runs.failures[0][1]}",
+                hint="export with --precision fp32 or fp16",
             )
         found = measure(runs, self.reference).worst_psnr_db
         self.best_db = max(self.best_db, found)

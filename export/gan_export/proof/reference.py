@@ -89,7 +89,10 @@ class Reference:
             ) from error
         expected = (len(case.z), *self.source.image)
         if image.shape != expected:
-            raise JobError(f"the PyTorch generator makes {image.shape} of a {case.name}, expected {expected}")
+            raise JobError(
+                f"the PyTorch generator makes {image.shape} of a {case.name}, expected {expected}",
+                hint="a generator must make one image a latent, of one size; --image says another size",
+            )
         return image
 
 

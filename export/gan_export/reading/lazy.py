@@ -86,7 +86,10 @@ class LazyTensor:
     def load(self) -> Tensor:
         """The numbers, contiguous, in memory of their own. Raises `GanportError` when they cannot be had."""
         if self.problem or self._load is None:
-            raise GanportError(f"a tensor cannot be read: {self.problem or 'it has no data'}")
+            raise GanportError(
+                f"a tensor cannot be read: {self.problem or 'it has no data'}",
+                hint="the file is damaged: copy or download it again",
+            )
         return self._load()
 
     def become(self, other: LazyTensor) -> None:
@@ -125,7 +128,10 @@ def strided(
         if numel == 0:
             return torch.empty(shape, dtype=dtype)
         if storage.blob.buffer is None:
-            raise GanportError("a tensor cannot be read: its storage is missing from the file")
+            raise GanportError(
+                "a tensor cannot be read: its storage is missing from the file",
+                hint="the file is damaged: copy or download it again",
+            )
         if storage.blob.check is not None:
             storage.blob.check()
         start, end = storage.start, storage.start + held * dtype.itemsize

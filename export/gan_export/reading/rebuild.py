@@ -45,7 +45,10 @@ def storage_type(value: Any) -> tuple[torch.dtype | None, str]:
     known = isinstance(value, GlobalName) and value.module in ("torch", "torch.cuda", "torch.storage")
     if known and value.name in STORAGE_DTYPES:
         return STORAGE_DTYPES[value.name], QUANTISED if value.name.startswith("Q") else ""
-    raise GanportError(f"a storage has the type {_describe(value)}, which torch does not know")
+    raise GanportError(
+        f"a storage has the type {_describe(value)}, which torch does not know",
+        hint="the file is damaged: copy or download it again",
+    )
 
 
 def dtype_of(value: Any) -> torch.dtype | None:

@@ -43,7 +43,10 @@ def with_value(
     current = find_choice(draft, choice.layer, choice.field)
     spec = _edited(draft.spec, current, value)
     if spec.tensors() != draft.spec.tensors():
-        raise GanportError(f"{_where(current)} cannot become {value!r}: the weights would no longer fit")
+        raise GanportError(
+            f"{_where(current)} cannot become {value!r}: the weights would no longer fit",
+            hint="choose one of its alternatives, or edit the whole spec and pass it with --spec",
+        )
     others = [other for other in (current.value, *current.alternatives) if other != value]
     unique = tuple(other for i, other in enumerate(others) if other not in others[:i])
     edited = replace(

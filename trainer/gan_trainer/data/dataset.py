@@ -107,7 +107,7 @@ def _check(data: str, size: int | None, channels: int | None) -> None:
     if size is not None and size not in SIZES:
         raise GanportError(f"no network for size {size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
     if channels not in (None, 1, 3):
-        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}", hint="--channels 1 or --channels 3")
 
 
 def _find_source(data: str, root: Path | None, folder: Path | None, on_note: Callable[[str], None]) -> Source:
@@ -117,7 +117,9 @@ def _find_source(data: str, root: Path | None, folder: Path | None, on_note: Cal
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
-        raise GanportError(f"cannot read {data}: {error.strerror}") from error
+        raise GanportError(
+            f"cannot read {data}: {error.strerror}", hint="check that the path exists and that you may read it"
+        ) from error
     if data in BUILTIN:
         if is_folder:
             on_note(f"{data} is the data set of that name; write ./{data} for the folder")

@@ -90,7 +90,10 @@ def scan(folder: Path) -> Scan:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             if not prefix:
-                raise GanportError(f"cannot read the folder {folder}: {error.strerror}") from error
+                raise GanportError(
+                    f"cannot read the folder {folder}: {error.strerror}",
+                    hint="check that the folder exists and that you may read it",
+                ) from error
             result.unreadable.append((prefix, error.strerror or type(error).__name__))
             continue
         for entry in entries:

@@ -51,7 +51,10 @@ def find_pair(folder: Path) -> IdxPair | None:
     try:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except OSError as error:
-        raise GanportError(f"cannot read the folder {folder}: {error.strerror}") from error
+        raise GanportError(
+            f"cannot read the folder {folder}: {error.strerror}",
+            hint="check that the folder exists and that you may read it",
+        ) from error
     names = {path.name.lower(): path for path in files}
     splits: dict[str, IdxPair] = {}
     for path in files:
@@ -88,7 +91,10 @@ def read_idx(path: Path) -> U8:
                 hint="copy or download the file again",
             )
         if file.read(1):
-            raise GanportError(f"{path} is damaged: more than the {_product(dims)} values that it announces")
+            raise GanportError(
+                f"{path} is damaged: more than the {_product(dims)} values that it announces",
+                hint="copy or download the file again",
+            )
     return np.frombuffer(values, np.uint8).reshape(dims)
 
 
@@ -102,7 +108,8 @@ def read_pair(pair: IdxPair) -> tuple[U8, I64 | None]:
     if labels.shape != (len(pixels),):
         raise GanportError(
             f"{pair.labels.name} holds {_product(labels.shape)} labels, "
-            f"{pair.images.name} beside it {len(pixels)} images"
+            f"{pair.images.name} beside it {len(pixels)} images",
+            hint="the two files are of different splits: keep only the pair that belongs together",
         )
     return pixels, labels.astype(np.int64)
 
@@ -111,10 +118,15 @@ def image_header(path: Path) -> tuple[int, int, int]:
     """(N, H, W) of an idx file of images. Raises `GanportError` when it holds none."""
     dims = read_header(path)
     if len(dims) != 3:
-        raise GanportError(f"{path} has {len(dims)} dimensions, images have 3 (images, rows, columns)")
+        raise GanportError(
+            f"{path} has {len(dims)} dimensions, images have 3 (images, rows, columns)",
+            hint="name the file of images, such as train-images-idx3-ubyte",
+        )
     n, height, width = dims
     if not 0 < height * width <= MAX_PIXELS or n == 0:
-        raise GanportError(f"{path} holds {n} images of {width}x{height}: nothing to train on")
+        raise GanportError(
+            f"{path} holds {n} images of {width}x{height}: nothing to train on", hint="name a file with images in it"
+        )
     return n, height, width
 
 
@@ -133,7 +145,10 @@ def idx_source(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> A
             return pixels, None, ()
         highest = int(labels.max())
         if class_names and highest >= len(class_names):
-            raise GanportError(f"{pair.labels} holds the label {highest}, {name} has {len(class_names)} classes")
+            raise GanportError(
+                f"{pair.labels} holds the label {highest}, {name} has {len(class_names)} classes",
+                hint="the labels are another data set's; rename or remove the file to train without classes",
+            )
         return pixels, labels, class_names or tuple(map(str, range(highest + 1)))
 
     # The same files under another name have other classes, so they are another source.
@@ -166,7 +181,10 @@ class _explained:  # noqa: N801 (reads as a verb in a with statement)
                 f"{self.path} is not a whole gzip file: {error}", hint="copy or download the file again"
             ) from error
         if isinstance(error, OSError):
-            raise GanportError(f"cannot read {self.path}: {error.strerror or error}") from error
+            raise GanportError(
+                f"cannot read {self.path}: {error.strerror or error}",
+                hint="check that you may read the file, or copy it again",
+            ) from error
 
 
 def _open(path: Path) -> BinaryIO:
@@ -179,15 +197,21 @@ def _open(path: Path) -> BinaryIO:
 def _read_dims(path: Path, file: BinaryIO) -> tuple[int, ...]:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
-        raise GanportError(f"{path} is not an idx file: it starts with {head.hex() or 'nothing'}, expected 0000")
+        raise GanportError(
+            f"{path} is not an idx file: it starts with {head.hex() or 'nothing'}, expected 0000",
+            hint="give a folder of pictures, or an idx file such as train-images-idx3-ubyte.gz",
+        )
     kind, count = head[2], head[3]
     if kind != UNSIGNED_BYTE:
-        raise GanportError(f"{path} holds values of idx type {kind:#04x}, images are unsigned bytes (0x08)")
+        raise GanportError(
+            f"{path} holds values of idx type {kind:#04x}, images are unsigned bytes (0x08)",
+            hint="convert the images to 8 bits a channel, or give a folder of pictures",
+        )
     if not 1 <= count <= 4:
-        raise GanportError(f"{path} has {count} dimensions, expected 1 to 4")
+        raise GanportError(f"{path} has {count} dimensions, expected 1 to 4", hint="copy or download the file again")
     dims = file.read(4 * count)
     if len(dims) < 4 * count:
-        raise GanportError(f"{path} is truncated: it ends in its header")
+        raise GanportError(f"{path} is truncated: it ends in its header", hint="copy or download the file again")
     return struct.unpack(f">{count}I", dims)
 
 

@@ -274,7 +274,7 @@ def _check_numbers(n: int, n_data: int, batch_size: int) -> None:
     if n < MIN_N:
         raise GanportError(f"an evaluation needs at least {MIN_N} images, got {n}", hint="10,000 are usual")
     if batch_size < 1:
-        raise GanportError(f"batch size must be at least 1, got {batch_size}")
+        raise GanportError(f"batch size must be at least 1, got {batch_size}", hint="leave it out for a good one")
 
 
 def _accuracies(classes: I64, labels: I64, n_classes: int) -> tuple[float, tuple[float | None, ...]]:

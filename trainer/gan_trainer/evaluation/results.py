@@ -104,7 +104,10 @@ class Evaluation:
         """Reads what `to_json` wrote. Raises `GanportError` for anything else."""
         try:
             if values["ganport_eval"] != FORMAT:
-                raise GanportError(f"the evaluation has format {values['ganport_eval']!r}, this ganport reads {FORMAT}")
+                raise GanportError(
+                    f"the evaluation has format {values['ganport_eval']!r}, this ganport reads {FORMAT}",
+                    hint="evaluate again: gan-train eval",
+                )
             fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
             fields["features"] = FeaturesInfo(**fields["features"])
             for name in ("metrics", "floor"):

@@ -67,7 +67,10 @@ def gather(folder: Path, on_note: Callable[[str], None] = console.note) -> Run:
     except FileNotFoundError as error:
         raise GanportError(f"{folder} holds no run: no config.json", hint=_runs_below(folder)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GanportError(f"{run.config} does not read as a run's configuration: {error}") from error
+        raise GanportError(
+            f"{run.config} does not read as a run's configuration: {error}",
+            hint="name the folder of a run that gan-train wrote",
+        ) from error
     digest = sha256_of(run.generator) if run.generator.is_file() else None
     return Run(
         name=folder.resolve().name,
