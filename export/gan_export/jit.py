@@ -42,10 +42,13 @@ def save_bytes(module: Any) -> bytes:
     return buffer.getvalue()
 
 
-def load_file(path: str, device: str = "cpu") -> Any:
-    """The scripted module in a file, on `device`. Raises what torch raises (RuntimeError, ValueError)."""
+def load_bytes(data: bytes, device: str = "cpu") -> Any:
+    """The scripted module in a file's bytes, on `device`. Raises what torch raises (RuntimeError, ValueError).
+
+    Loading runs what the file says: `gan_export.script_check` looks at it before.
+    """
     with _accepted():
-        return torch.jit.load(path, map_location=device)
+        return torch.jit.load(io.BytesIO(data), map_location=device)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ count the exports of this process. What is left depends on the checkpoint alone.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import zipfile
@@ -17,10 +18,10 @@ from torch import Tensor
 from gan_export import jit
 from gan_export.fold_modules import fold_modules
 from gan_export.source import Source
-from gan_export.torchscript_archive import EXTRA
 from gan_export.wrapper import example_inputs, export_module
 from gan_serve.contract import Contract
 from gan_serve.errors import JobError
+from gan_serve.script_archive import EXTRA, entries_sha256
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 _PLAIN = b"generator"
@@ -74,12 +75,13 @@ def to_archive(module: Any, contract: Contract) -> bytes:
                 data = _MANGLED.sub(_PLAIN, data)
             parts[_MANGLED.sub(_PLAIN, name.encode()).decode()] = data
     root = next(iter(parts)).split("/")[0]
+    contract = dataclasses.replace(contract, graph_sha256=entries_sha256(parts))
     for key, text in contract.to_metadata().items():
         parts[f"{root}/{EXTRA}/{key}"] = text.encode("utf-8")
-    return _stored_zip(parts)
+    return stored_zip(parts)
 
 
-def _stored_zip(parts: dict[str, bytes]) -> bytes:
+def stored_zip(parts: dict[str, bytes]) -> bytes:
     """An uncompressed zip with fixed dates, each entry's data aligned as torch does it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_export import jit
-from gan_export.torchscript_archive import read_contract
+from gan_export import jit, script_check
+from gan_export.torchscript_export import stored_zip
+from gan_serve import console
 from gan_serve.errors import ContractError, GanportError, JobError
 from gan_serve.generator import F32, I64, U8, Generator, check_drawn
 from gan_serve.model_file import sha256_of
+from gan_serve.script_archive import contract_of, entries_sha256, read_entries
 
 PROVIDERS = ("auto", "cpu", "cuda")
 
 
-def load(path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Generator:
+def load(
+    path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None, *, trust_script: bool = False
+) -> Generator:
     """The generator in a TorchScript file; the entry point `ts` of `ganport.runtimes`. See `TorchScriptGenerator`."""
-    return TorchScriptGenerator(path, provider, threads)
+    return TorchScriptGenerator(path, provider, threads, trust_script=trust_script)
 
 
 class TorchScriptGenerator(Generator):
@@ -28,19 +32,41 @@ class TorchScriptGenerator(Generator):
 
     provider  "cpu", "cuda", or "auto": cuda where torch has one, else the CPU
     threads   torch's threads, for the whole process (torch has no others); None leaves them
+    trust_script  whether the program in the file is run whatever it does. Else it is looked at before anything of it is
+                  loaded, and refused where it may do more than compute (`script_check`)
     Raises `GanportError` for a file that is missing or a provider that cannot run here, `ContractError` for a
     file that is no TorchScript, is damaged, or carries no contract.
     """
 
-    def __init__(self, path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        provider: str = "auto",
+        threads: int | None = None,
+        *,
+        trust_script: bool = False,
+    ) -> None:
         self.provider = resolve_provider(provider)
         if threads is not None and threads < 1:
             raise GanportError(f"threads must be at least 1, got {threads}", hint="leave it out for torch's choice")
-        self.contract = read_contract(path)
+        entries = script_check.needed(read_entries(path))
+        self.contract = contract_of(entries, path)
         if threads is not None:
             torch.set_num_threads(threads)
+        if trust_script:
+            console.warn(script_check.MEANING)
+        else:
+            script_check.check_entries(entries, str(path))
         try:
-            self.module: Any = jit.load_file(os.fspath(path), self.provider)
+            # As it was looked at: torch reads an archive of its own kind in other ways than Python.
+            archive = stored_zip(entries)
+            self.module: Any = jit.load_bytes(archive)
+            if not trust_script:
+                script_check.check_graph(jit.all_nodes(self.module), str(path))
+            if self.provider != "cpu":
+                self.module = jit.load_bytes(archive, self.provider)
+        except GanportError:
+            raise
         except Exception as error:  # torch raises RuntimeError, ValueError and its own classes for damaged archives
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ContractError(
@@ -48,6 +74,10 @@ class TorchScriptGenerator(Generator):
                 hint="export it again, or use the torch that wrote it",
             ) from error
         self.sha256 = sha256_of(Path(path))
+        self._graph_sha256 = entries_sha256(entries)
+
+    def graph_sha256(self) -> str:
+        return self._graph_sha256
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         arguments = [torch.from_numpy(np.array(z, np.float32))]

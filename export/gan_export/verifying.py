@@ -14,9 +14,9 @@ from gan_export.identify import Identified, identify, source_of
 from gan_export.live.again import is_live, source_again
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source
-from gan_export.torchscript_archive import is_archive, read_contract
 from gan_export.understanding import draft_with_spec
 from gan_serve.errors import GanportError
+from gan_serve.script_archive import is_archive, read_contract
 
 
 def source_for(model: Path, ckpt: Path | None, module: str | None = None) -> Source:

@@ -23,11 +23,15 @@ def load(
     threads: int | None = None,
     *,
     tf32: bool = False,
+    trust_script: bool = False,
 ) -> Generator:
     """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
     path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md).
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity.
+
+    trust_script  whether a .ts file, which is a program, is run whatever it does. Else it is looked at before it is
+          loaded, and refused where it may do more than compute (SECURITY.md).
 
     What a file without metadata does not say is assumed, with a Python warning for each file. Raises
     `gan_serve.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
@@ -42,7 +46,7 @@ def load(
         warnings.warn(printable(text), stacklevel=4)
 
     file = default_model() if path is None else path
-    return runtimes.load(file, provider, threads, tf32=tf32, say=say)
+    return runtimes.load(file, provider, threads, tf32=tf32, trust_script=trust_script, say=say)
 
 
 def __getattr__(name: str) -> Any:

@@ -97,6 +97,9 @@ def generate(
     ] = False,
     info: Annotated[bool, typer.Option("--info", help="Print what the file says of itself.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    trust_script: Annotated[
+        bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
@@ -138,6 +141,7 @@ def generate(
         selftest=selftest,
         info=info,
         json=json,
+        trust_script=trust_script,
     )
     run_request(request, provider, threads, tf32)
 

@@ -17,8 +17,17 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
     target = None if request.info or request.selftest else request.target()
     if request.model is None:
         console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
+    if request.info and provider == "auto" and not tf32:
+        _info(request, None)
+        return
     generator = runtimes.load(
-        request.model_file, provider, threads, many=True, tf32=tf32, say=lambda text: console.note(f"note: {text}")
+        request.model_file,
+        provider,
+        threads,
+        many=True,
+        tf32=tf32,
+        trust_script=request.trust_script,
+        say=lambda text: console.note(f"note: {text}"),
     )
     if request.info:
         _info(request, generator)
@@ -61,13 +70,14 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
             writers.write_picture(target.path, plan, batches, request.cols, text | plan.describe())
 
 
-def _info(request: Request, generator: Generator) -> None:
-    from gan_serve.info import info_json, info_text
+def _info(request: Request, generator: Generator | None) -> None:
+    from gan_serve.info import describe, info_json, info_text
 
+    about = describe(request.model_file) if generator is None else generator
     if request.json:
-        console.show_json(info_json(generator, request.model_file))
+        console.show_json(info_json(about, request.model_file))
     else:
-        console.show(info_text(generator, request.model_file))
+        console.show(info_text(about, request.model_file))
 
 
 def _selftest(request: Request, generator: Generator) -> None:

@@ -30,7 +30,7 @@ def read_latents(path: str | os.PathLike[str], z_dim: int) -> npt.NDArray[Any]:
         ) from error
     except PermissionError as error:
         raise GanportError(f"{path} cannot be read", hint="check its permissions") from error
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy reads the header as Python's literals, and raises whatever that does
         raise GanportError(f"{path} is not a .npy file of numbers", hint="numpy.save writes one") from error
     if not isinstance(z, np.ndarray):
         raise GanportError(f"{path} is an archive of arrays, expected one array (.npy)", hint="numpy.save writes one")

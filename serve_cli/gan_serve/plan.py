@@ -115,7 +115,8 @@ class LatentPlan(Plan):
         self._source = source
 
     def latents(self, start: int, stop: int) -> F32:
-        z: F32 = np.ascontiguousarray(self._z[start:stop], np.float32)
+        with np.errstate(over="ignore"):
+            z: F32 = np.ascontiguousarray(self._z[start:stop], np.float32)
         if not np.isfinite(z).all():
             row = start + int(np.flatnonzero(~np.isfinite(z).all(axis=1))[0])
             raise GanportError(f"{self._source}: latent {row} holds NaN or infinity", hint="save finite numbers")

@@ -37,6 +37,7 @@ class Request:
     selftest: bool = False
     info: bool = False
     json: bool = False
+    trust_script: bool = False
 
     def check(self) -> None:
         """Raises `GanportError` for options that exclude each other and for numbers out of range."""

@@ -1,8 +1,8 @@
 """Which runtime loads a model file: its suffix says.
 
 `.onnx` is onnxruntime's. Any other suffix is looked up among the entry points of the group `ganport.runtimes`
-(suffix → a callable (path, provider, threads) -> Generator), so that a runtime that needs torch can live in a package
-that does; they are only scanned when such a file is asked for.
+(suffix → a callable (path, provider, threads) -> Generator; for .ts it takes trust_script as well), so that a runtime
+that needs torch can live in a package that does; they are only scanned when such a file is asked for.
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ def load(
     *,
     many: bool = False,
     tf32: bool = False,
+    trust_script: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Generator:
     """Loads a generator file with the runtime of its suffix.
 
     many  whether many images are to come, not one (see `OnnxGenerator`)
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
+    trust_script  whether a .ts file is run whatever the program in it does; else it is looked at before it is loaded
     say   takes each sentence about what the file does not say and was assumed, about a provider that "auto" had to
           pass over, and about what a provider could not do, also while it draws; None: silence (the assumptions are
           in `contract.assumptions` all the same).
     Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator.
     """
     path = check_model_file(path)
+    if trust_script and path.suffix.lower() != ".ts":
+        raise GanportError(f"--trust-script is for .ts models, got {path}", hint="leave --trust-script out")
     if path.suffix.lower() == ".onnx":
         from gan_serve.onnx_generator import OnnxGenerator
 
@@ -58,7 +62,7 @@ def load(
     runtime = _other_runtime(path)
     if tf32:
         raise GanportError(f"TF32 is for .onnx models, got {path}", hint="leave --tf32 out")
-    return runtime(path, provider, threads)
+    return runtime(path, provider, threads, trust_script=True) if trust_script else runtime(path, provider, threads)
 
 
 def check_runnable(path: str | os.PathLike[str]) -> Path:
@@ -74,10 +78,10 @@ def check_runnable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _other_runtime(path: Path) -> Callable[[Path, str, int | None], Generator]:
+def _other_runtime(path: Path) -> Callable[..., Generator]:
     entry = _entry_point(path)
     try:
-        runtime: Callable[[Path, str, int | None], Generator] = entry.load()
+        runtime: Callable[..., Generator] = entry.load()
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             error.name or "a package", "export", f"running {path.suffix.lower()} models"

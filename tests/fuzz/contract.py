@@ -1,35 +1,112 @@
-"""What a model file says of itself: the contract in an ONNX file and in a TorchScript archive."""
+"""What a model file says of itself: an ONNX file's text, a TorchScript archive's code and contract; and latents."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import random
 import tempfile
+import warnings
 from pathlib import Path
 
+import numpy as np
+import onnx
+import torch
+
+from export.test_script_check import CONTRACT, Plain
 from fuzz import mutations
 from fuzz.runner import Target
-from gan_export.torchscript_archive import read_contract
-from gan_serve.default_model import DEFAULT_MODEL
-from gan_serve.metadata import peek
+from gan_export.script_check import check_entries
+from gan_export.torchscript_export import to_archive
+from gan_serve.console import table
+from gan_serve.golden import decode
+from gan_serve.info import describe, info_json, info_text
+from gan_serve.latent_file import read_latents
+from gan_serve.metadata import graph_sha256, peek
+from gan_serve.model_file import read_head, refuse_what_is_not_onnx
+from gan_serve.plan import LatentPlan
+from gan_serve.printable import json_text
+from gan_serve.script_archive import read_entries
+from serve import onnx_files
 
 
 def seeds() -> list[bytes]:
-    """The model that comes with ganport, without its weights, and an archive with the same contract."""
-    return [DEFAULT_MODEL.read_bytes()[:1000]]
+    """Models with and without classes and metadata, archives, and latents."""
+    models = [
+        onnx_files.model(about, onnx_files.weights(about)).SerializeToString()
+        for about in (onnx_files.with_golden(onnx_files.contract()), onnx_files.with_golden(onnx_files.classes()))
+    ]
+    models.append(onnx_files.foreign(["batch", 7], ["batch", 3, 6, 6]).SerializeToString())
+    about = dataclasses.replace(CONTRACT, spec={"layers": [{"kind": "linear"}]}, golden=())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        modules = (Plain(), torch.nn.Sequential(Plain()))
+        archives = [to_archive(torch.jit.script(module.eval()), about) for module in modules]
+    arrays = []
+    for array in (np.zeros((3, 8), np.float32), np.zeros((2, 8, 1, 1)), np.zeros(8, np.float16)):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        arrays.append(buffer.getvalue())
+    return [*models, *archives, *arrays]
 
 
 def read(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        if data.startswith(b"PK"):
-            path = Path(folder, "g.ts")
+        if data.startswith(b"\x93NUMPY"):
+            path = Path(folder, "z.npy")
             path.write_bytes(data)
-            read_contract(path)
+            plan = LatentPlan(CONTRACT, read_latents(path, CONTRACT.z_dim), "z.npy")
+            plan.latents(0, min(plan.n, 4))
+            return
+        path = Path(folder, "g.ts" if data.startswith(b"PK") else "g.onnx")
+        path.write_bytes(data)
+        if path.suffix == ".ts":
+            check_entries(read_entries(path), "g.ts")
         else:
-            peek(data, "gan.precision")
+            refuse_what_is_not_onnx(path, read_head(path))
+            graph_sha256(data)
+            peek(data, "gan.spec")
+        about = describe(path)
+        for text in (info_text(about, path), json_text(info_json(about, path)), table(["x"], [[str(about.contract)]])):
+            text.encode()
+        contract = about.contract
+        for golden in contract.golden if contract is not None else ():
+            assert contract is not None
+            decode(golden, (contract.height // golden.scale, contract.width // golden.scale, contract.channels))
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:
+    if data.startswith(b"PK"):
+        return mutations.of_zip(data, draw, _entry)
+    if data.startswith(b"\x93NUMPY") or draw.random() < 0.3:
+        return mutations.of_bytes(data, draw)
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:
+        return mutations.of_bytes(data, draw)
+    ports = [*model.graph.input, *model.graph.output]
+    if model.metadata_props and draw.random() < 0.8:
+        pair = draw.choice(model.metadata_props)
+        pair.value = _unicode(mutations.of_json(pair.value, draw))
+    elif ports:
+        port = draw.choice(ports)
+        dims = port.type.tensor_type.shape.dim
+        if dims and draw.random() < 0.7:
+            draw.choice(dims).dim_value = draw.choice((-1, 0, 1, 2**31, 2**62))
+        else:
+            port.name = _unicode(mutations.of_text(port.name, draw))
+    mutated: bytes = model.SerializeToString()
+    return mutated
+
+
+def _entry(name: str, data: bytes, draw: random.Random) -> bytes:
+    if "/gan." in name:
+        return mutations.of_json(data.decode("utf-8", "ignore"), draw).encode("utf-8", "surrogatepass")
     return mutations.of_bytes(data, draw)
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "ignore").decode()
 
 
 TARGET = Target(read, seeds, mutate)

@@ -24,7 +24,6 @@ from gan_export.proof.runs import run_cases
 from gan_export.proof.structure import check_structure
 from gan_export.proof.structure_torchscript import check_torchscript
 from gan_export.source import Source
-from gan_export.torchscript_archive import is_archive, read_contract
 from gan_export.torchscript_runtime import TorchScriptGenerator
 from gan_serve.contract import Contract
 from gan_serve.errors import GanportError
@@ -33,6 +32,7 @@ from gan_serve.limits import Limits, limits_for
 from gan_serve.metadata import graph_sha256
 from gan_serve.model_file import check_model_file
 from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.script_archive import is_archive, read_contract
 
 
 @dataclass(frozen=True)

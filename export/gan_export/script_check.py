@@ -1,0 +1,293 @@
+"""Whether a TorchScript file does nothing but compute, found out before torch loads it.
+
+A TorchScript file is a program: loading it runs its `__setstate__` and the defaults of its functions, drawing runs the
+rest, and torch has operators that write files (`torch.from_file`) or reach beyond a tensor's memory (`as_strided`).
+So the text of its code is held against a list of what a generator needs; what is not on the list is refused. So are
+pickles that name anything but tensors and the archive's own classes, and tensors that reach beyond their storage.
+"""
+
+from __future__ import annotations
+
+import ast
+import pickletools
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from gan_export.reading import rebuild, unpickler
+from gan_export.reading.budget import Budget
+from gan_export.reading.lazy import Blob, Storage
+from gan_export.reading.stream import Stream
+from gan_export.script_words import BUILTINS, OPERATORS, PRIMITIVES, TYPES
+from gan_serve.errors import ContractError, GanportError
+
+MEANING = "--trust-script: loading the file runs the program in it with your rights; do this only with a file you trust"
+_HINT = "if you trust whoever made it: --trust-script; a file without code: gan-export onnx --ckpt FILE"
+
+_GLOBALS = re.compile(
+    r"__torch__(\.\w+)+ \w+|__torch__ \w+|collections OrderedDict|torch \w+Storage|torch device"
+    r"|torch\._utils (_rebuild_tensor_v2|_rebuild_parameter)"
+    r"|torch\.jit\._pickle (build_(int|double|bool|tensor)list|restore_type_tag)"
+)
+_NEEDED = re.compile(r"code/.*\.py|(data|constants)(\.pkl|/.*)|(\.data/)?(version|byteorder)|extra/gan\..*")
+_CLASSES = "__torch__.torch.classes"
+_WITH_TYPE = {"annotate": 0, "unchecked_cast": 0, "uninitialized": 0, "isinstance": 1}
+"""Builtin functions, and which of their arguments is a type."""
+_ALLOWED_NODES = (
+    ast.Assign, ast.AnnAssign, ast.Return, ast.If, ast.For, ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.Assert,
+    ast.Name, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Subscript, ast.Slice, ast.Attribute, ast.Call,
+    ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.expr_context, ast.operator, ast.unaryop,
+    ast.boolop, ast.cmpop, ast.arguments, ast.arg, ast.keyword,
+)  # fmt: skip
+
+
+def needed(entries: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The entries that torch loads a module from, and the contract; not what a trace kept of its inputs."""
+    return {name: data for name, data in entries.items() if _NEEDED.fullmatch(name.partition("/")[2])}
+
+
+def check_entries(entries: Mapping[str, bytes], where: str) -> None:
+    """Raises `ContractError`, with what was found and in which entry, for an archive that may do more than compute."""
+    code = {name: _parsed(data, where, name) for name, data in entries.items() if "/code/" in name}
+    functions = {
+        part.name for tree in code.values() for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)
+    } | {"forward"}
+    for name, tree in code.items():
+        _check_code(tree, functions, where, name)
+    for name, data in entries.items():
+        if name.endswith(".pkl"):
+            _check_pickle(entries, name, data, where)
+
+
+def check_graph(nodes: Iterable[Any], where: str) -> None:
+    """The same of the nodes of a loaded module, before it draws. Raises `ContractError`."""
+    for node in nodes:
+        space, _, operator = node.kind().partition("::")
+        known = {"aten": OPERATORS, "prim": PRIMITIVES}.get(space, frozenset())
+        if operator not in known:
+            raise _refused(where, node.kind(), "its graph")
+
+
+def _parsed(data: bytes, where: str, name: str) -> ast.Module:
+    if b"__setstate__" in data or b"__getstate__" in data or not data.isascii():
+        raise _refused(where, "__setstate__" if data.isascii() else "text that is not ASCII", name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(data)
+            ast.unparse(tree)  # here, where too deep a nesting shows
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ContractError(
+            f"{where} is TorchScript whose code cannot be read ({name[:100]})", hint="download or export it again"
+        ) from error
+    return tree
+
+
+def _check_code(tree: ast.Module, functions: set[str], where: str, name: str) -> None:
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef):
+            _check_function(statement, functions, where, name)
+        elif isinstance(statement, ast.ClassDef):
+            _check_class(statement, functions, where, name)
+        elif not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "op_version_set"):
+            raise _refused(where, _what(statement), name)
+
+
+def _check_class(made: ast.ClassDef, functions: set[str], where: str, name: str) -> None:
+    plain = [base.id for base in made.bases if isinstance(base, ast.Name)] == ["Module"]
+    if not plain or made.keywords or made.decorator_list:
+        raise _refused(where, f"class {made.name} that is no Module", name)
+    for statement in made.body:
+        if isinstance(statement, ast.FunctionDef):
+            _check_function(statement, functions, where, name)
+        elif isinstance(statement, ast.AnnAssign):
+            _check_type(statement.annotation, where, name)
+            _check_literal(statement.value, where, name)
+        elif isinstance(statement, ast.Assign):
+            target = ast.unparse(statement.targets[0])
+            if target.startswith("__annotations__["):
+                _check_type(statement.value, where, name)
+            else:
+                _check_literal(statement.value, where, name)
+        elif not isinstance(statement, ast.Pass):
+            raise _refused(where, _what(statement), name)
+
+
+def _check_function(function: ast.FunctionDef, functions: set[str], where: str, name: str) -> None:
+    if function.decorator_list or (function.name.startswith("__") and function.name != "__len__"):
+        raise _refused(where, f"the function {function.name}", name)
+    arguments = function.args
+    for default in [*arguments.defaults, *arguments.kw_defaults]:
+        _check_literal(default, where, name)
+    for annotation in [each.annotation for each in arguments.args] + [function.returns]:
+        if annotation is not None:
+            _check_type(annotation, where, name)
+    local = {each.arg for each in arguments.args}
+    for part in (part for statement in function.body for part in ast.walk(statement)):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            local.add(part.id)
+    for statement in function.body:
+        _Body(local, functions, where, name).visit(statement)
+
+
+class _Body(ast.NodeVisitor):
+    """What stands in a function. Types are looked at as types, dotted names as a whole."""
+
+    def __init__(self, local: set[str], functions: set[str], where: str, name: str) -> None:
+        self._local, self._functions, self._where, self._name = local, functions, where, name
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if not isinstance(node, _ALLOWED_NODES):
+            raise _refused(self._where, _what(node), self._name)
+        super().generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        _check_type(node.annotation, self._where, self._name)
+        for part in (node.target, node.value):
+            if part is not None:
+                self.visit(part)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            for part in ast.walk(target):
+                if not isinstance(part, (ast.Name, ast.Tuple, ast.List, ast.expr_context)):
+                    raise _refused(self._where, f"a value set in {ast.unparse(target)[:80]}", self._name)
+        self.visit(node.value)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id not in self._local and node.id not in BUILTINS and not node.id.startswith("CONSTANTS"):
+            raise _refused(self._where, node.id, self._name)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        dotted = _dotted(node)
+        root = dotted.partition(".")[0]
+        if node.attr.startswith("__") and node.attr not in ("__len__",) and root != "torch":
+            raise _refused(self._where, dotted or node.attr, self._name)
+        if root in self._local or not dotted:
+            self.visit(node.value)
+        elif root in ("torch", "ops"):
+            if not _is_operator(dotted):
+                raise _refused(self._where, dotted, self._name)
+        elif root not in ("__torch__", "CONSTANTS") or dotted.startswith(_CLASSES):
+            raise _refused(self._where, dotted, self._name)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = node.func
+        if isinstance(called, ast.Name) and called.id in _WITH_TYPE:
+            place = _WITH_TYPE[called.id]
+            for index, each in enumerate(node.args):
+                if index == place:
+                    _check_type(each, self._where, self._name)
+                else:
+                    self.visit(each)
+            return
+        if isinstance(called, ast.Name) and called.id == "getattr":
+            named = node.args[1] if len(node.args) == 2 else None
+            if not isinstance(named, ast.Constant) or str(named.value).startswith("__"):
+                raise _refused(self._where, ast.unparse(node)[:80], self._name)
+        if isinstance(called, ast.Attribute) and _dotted(called).partition(".")[0] not in ("torch", "ops", "__torch__"):
+            # A method: of the archive's own classes, never a tensor's that no operator of the list is.
+            own = called.attr in self._functions and not hasattr(torch.Tensor, called.attr)
+            if not own and called.attr not in OPERATORS:
+                raise _refused(self._where, f"the method {called.attr}", self._name)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if not isinstance(node.value, (int, float, str, bool, type(None))):
+            raise _refused(self._where, f"a value of type {type(node.value).__name__}", self._name)
+
+
+def _is_operator(dotted: str) -> bool:
+    parts = dotted.split(".")
+    if parts[0] == "torch":
+        return len(parts) == 2 and parts[1] in OPERATORS
+    if len(parts) != 3:
+        return False
+    return parts[2] in {"aten": OPERATORS, "prim": PRIMITIVES}.get(parts[1], frozenset())
+
+
+def _check_type(annotation: ast.expr, where: str, name: str) -> None:
+    for part in ast.walk(annotation):
+        if isinstance(part, ast.Name):
+            if part.id not in TYPES | {"__torch__"}:
+                raise _refused(where, f"the type {part.id}", name)
+        elif isinstance(part, ast.Attribute):
+            dotted = _dotted(part)
+            if not dotted.startswith("__torch__.") or dotted.startswith(_CLASSES):
+                raise _refused(where, f"the type {dotted or ast.unparse(part)[:80]}", name)
+        elif isinstance(part, ast.Constant):
+            if part.value is not None:
+                raise _refused(where, f"the type {part.value!r}"[:100], name)
+        elif not isinstance(part, (ast.Subscript, ast.Tuple, ast.List, ast.expr_context)):
+            raise _refused(where, f"the type {ast.unparse(annotation)[:80]}", name)
+
+
+def _check_literal(value: ast.expr | None, where: str, name: str) -> None:
+    """Defaults and class attributes are computed while the file is loaded: they have to be values as they stand."""
+    for part in ast.walk(value) if value is not None else ():
+        constant = isinstance(part, ast.Attribute) and _dotted(part).startswith("CONSTANTS.")
+        plain = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.UnaryOp, ast.unaryop, ast.expr_context)
+        named = isinstance(part, ast.Name) and part.id in ("CONSTANTS", "inf", "nan")
+        if not (constant or named or isinstance(part, plain)):
+            raise _refused(where, f"a default that is computed: {ast.unparse(part)[:80]}", name)
+
+
+def _dotted(node: ast.expr) -> str:
+    """ "torch.nn.x" for a chain of names; empty for what begins with anything else."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _check_pickle(entries: Mapping[str, bytes], name: str, data: bytes, where: str) -> None:
+    """Only tensors that lie within their storages, containers, and the archive's own classes."""
+    folder = name.removesuffix(".pkl")
+    try:
+        strings: list[str] = []
+        for opcode, argument, _ in pickletools.genops(data):
+            if isinstance(argument, str):
+                strings.append(argument)
+            if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST"):
+                named = " ".join(strings[-2:]) if opcode.name == "STACK_GLOBAL" else str(argument)
+                if not _GLOBALS.fullmatch(named) or named.startswith(_CLASSES):
+                    raise _refused(where, named[:100].replace(" ", "."), name)
+        unpickler.load(Stream(memoryview(data)), lambda saved: _storage(entries, folder, saved), Budget())
+    except ContractError:
+        raise
+    except GanportError as error:
+        raise ContractError(f"{where}: {name}: {error}", hint="download or export it again") from error
+    except Exception as error:  # whatever pickletools raises for what is no pickle
+        raise ContractError(f"{where}: {name} is damaged", hint="download or export it again") from error
+
+
+def _storage(entries: Mapping[str, bytes], folder: str, saved: Any) -> Storage:
+    if not isinstance(saved, tuple) or len(saved) != 5 or saved[0] != "storage":
+        raise GanportError("a storage that is not one", hint="download or export it again")
+    _, storage_class, key, _, count = saved
+    dtype, problem = rebuild.storage_type(storage_class)
+    record = entries.get(f"{folder}/{key}")
+    if record is None or type(count) is not int or not 0 <= count * (dtype or torch.uint8).itemsize <= len(record):
+        raise GanportError("a tensor claims more than the file holds for it", hint="download or export it again")
+    return Storage(Blob(len(record), "cpu", memoryview(record)), dtype, 0, len(record), problem)
+
+
+def _what(node: ast.AST) -> str:
+    return (
+        f"a {type(node).__name__} ({ast.unparse(node)[:60]})"
+        if isinstance(node, (ast.stmt, ast.expr))
+        else (f"a {type(node).__name__}")
+    )
+
+
+def _refused(where: str, what: str, entry: str) -> ContractError:
+    inside = f" in {entry[:100]}" if entry else ""
+    return ContractError(
+        f"{where} is a program that does more than a generator needs: {' '.join(what.split())}{inside}; "
+        "nothing of it was run",
+        hint=_HINT,
+    )
