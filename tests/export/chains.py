@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,25 @@ def like_mixed_faces() -> nn.Module:
     )
 
 
+class BehindLinear(nn.Module):
+    """All convolutions, then all norms: the first norm is the linear's, and its number another convolution's."""
+
+    def __init__(self, widths: tuple[int, ...] = (8, 6, 4, 3)) -> None:
+        super().__init__()
+        self.width = widths[0]
+        self.fc = nn.Linear(7, widths[0] * 16)
+        for number, (takes, makes) in enumerate(itertools.pairwise(widths), 1):
+            self.add_module(f"conv{number}", nn.ConvTranspose2d(takes, makes, 4, 2, 1))
+        for number, width in enumerate(widths[:-1], 1):
+            self.add_module(f"bn{number}", nn.BatchNorm2d(width))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.fc(z).view(-1, self.width, 4, 4)
+        for number in (1, 2, 3):
+            x = self.get_submodule(f"conv{number}")(torch.relu(self.get_submodule(f"bn{number}")(x)))
+        return torch.tanh(x)
+
+
 @dataclass(frozen=True)
 class Case:
     """What a stranger's network is, and what a draft must be told of it."""
@@ -112,6 +132,10 @@ CASES = {
     "nested blocks": Case(nested_blocks, (3, 32, 32), (RELU,) * 3, z_shape=(7, 1, 1)),
     "an activation missing": Case(like_mixed_faces, (3, 32, 32), (IDENTITY, *(LEAKY,) * 3), z_shape=(7, 1, 1)),
     "norms registered last": Case(Separate, (3, 32, 32), (RELU,) * 3),
+    "norms registered last, behind a linear": Case(BehindLinear, (3, 32, 32), (RELU,) * 3),
+    "norms registered last, behind a linear, of one width": Case(
+        lambda: BehindLinear((8, 8, 8, 3)), (3, 32, 32), (RELU,) * 3
+    ),
     "embedding last": Case(Conditional, (1, 32, 32), (RELU, RELU), merge="z_label"),
     "embedding before z": Case(lambda: Conditional("label_z"), (1, 32, 32), (RELU, RELU), merge="label_z"),
     "mlp without norms": Case(

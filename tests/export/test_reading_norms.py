@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from gan_export.reading import read_checkpoint
 from gan_export.reading.norms import fold
@@ -72,6 +72,34 @@ def test_folding_equals_torch_in_eval_mode(tmp_path: Path, kind: str, norm: str)
     assert torch.equal(plain[1](x), layer(x))
     assert any("folded into 1 plain weight" in note for note in reading.notes)
     assert set(reading.saved) == set(net.state_dict())
+
+
+def pruned(layer: nn.Module) -> nn.Module:
+    prune.l1_unstructured(layer, "weight", 0.4)
+    if getattr(layer, "bias", None) is not None:
+        prune.random_unstructured(layer, "bias", 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_pruned_weights_are_masked(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer = pruned(make())
+    x = torch.randn(shape) if shape else torch.arange(7)
+    net = nn.Sequential(nn.Linear(3, 3), layer, nn.Linear(3, 784))
+    torch.save({"netG": net.state_dict()}, tmp_path / "g.pt")
+    reading = read_checkpoint(tmp_path / "g.pt")
+    plain = nn.Sequential(nn.Linear(3, 3), make(), nn.Linear(3, 784))
+    plain.load_state_dict(reading.tensors)
+    assert torch.equal(plain[1](x), layer(x))
+    assert int((plain[1].weight == 0).sum()) > 0
+    assert any("pruning masks folded into 1 plain weight" in note for note in reading.notes)
+
+
+def test_a_mask_of_another_shape_is_left_alone() -> None:
+    state = {"a.weight_orig": torch.ones(3, 3), "a.weight_mask": torch.ones(3, 2)}
+    assert set(fold(state).tensors) == set(state)
 
 
 def test_the_weight_stands_where_its_first_part_stood() -> None:

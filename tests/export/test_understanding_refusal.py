@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from export.foreign_networks import sequential
 from gan_export.understanding import draft_candidates
@@ -93,7 +94,31 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     ),
     "three dimensions": (
         lambda: named(net__0__weight=(8, 4, 4, 4, 4), net__1__weight=(8, 3, 4, 4)),
-        r"net.0 is no layer that a spec knows: it has weight \[8, 4, 4, 4, 4\]",
+        r"net.0.weight \[8, 4, 4, 4, 4\] is a convolution of three dimensions: the network makes a volume or a video",
+    ),
+    "volumes behind a linear": (
+        lambda: state(nn.Linear(4, 64), nn.ConvTranspose3d(8, 1, 4)),
+        r"main.1.weight \[8, 1, 4, 4, 4\] is a convolution of three",
+    ),
+    "sequences": (
+        lambda: state(nn.ConvTranspose1d(9, 8, 4), nn.BatchNorm1d(8), nn.ConvTranspose1d(8, 1, 4)),
+        r"main.0.weight \[9, 8, 4\] is a convolution of one dimension: the network makes a sequence",
+    ),
+    "rows of a table": (
+        lambda: state(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Linear(32, 37)),
+        "main.2.weight gives 37 numbers: a classifier or an encoder, or a generator of rows of a table",
+    ),
+    "an orthogonal map": (
+        lambda: state(nn.Linear(4, 8), parametrizations.orthogonal(nn.Linear(8, 784))),
+        "main.1.weight is made of main.1.parametrizations.weight.original by .*: an orthogonal map",
+    ),
+    "a map of the author's": (
+        lambda: state(nn.Linear(4, 8), parametrize.register_parametrization(nn.Linear(8, 784), "weight", nn.Tanh())),
+        "main.1.weight is made of main.1.parametrizations.weight.original by .* a function of the author's",
+    ),
+    "equalised rates": (
+        lambda: named(a__weight_orig=(8, 4), a__bias=(8,), b__weight_orig=(784, 8)),
+        "a.weight is made of a.weight_orig by code that no file holds: an equalised learning rate",
     ),
     "oblong kernel": (
         lambda: named(net__0__weight=(9, 8, 4, 3), net__1__weight=(8, 3, 4, 4)), r"net.0 is no layer .* \[9, 8, 4, 3\]"

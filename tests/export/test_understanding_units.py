@@ -68,7 +68,7 @@ def test_names_sort_by_number() -> None:
 
 def test_orders_begin_with_the_file_and_do_not_repeat() -> None:
     tensors = {f"{name}.weight": torch.zeros(4, 4) for name in ("b.2", "b.10", "a.0")}
-    found = [tuple(unit.name for unit in order) for order in orders(units_of(tensors))]
+    found = [tuple(unit.name for unit in order) for together in orders(units_of(tensors)) for order in together]
     assert found[0] == ("b.2", "b.10", "a.0")
     assert ("a.0", "b.2", "b.10") in found
     assert len(found) == len(set(found))

@@ -1,5 +1,6 @@
-"""Weight and spectral normalisation, folded into plain weights as the networks compute them in eval mode.
+"""Weights that a file keeps in parts, folded into plain ones as the networks compute them in eval mode.
 
+    pruning        w = w0 · mask        weight_orig, weight_mask; biases likewise (torch.nn.utils.prune)
     weight_norm    w = g v / |v|        weight_g, weight_v; parametrizations.weight.original0 (g), original1 (v)
     spectral_norm  w = w0 / (uᵀ W v)    weight_orig, weight_u, weight_v; parametrizations.weight.original, 0._u, 0._v
     own classes    the same, after one  weight_bar, weight_u, weight_v (christiancosgrove's, SAGAN's);
@@ -108,6 +109,13 @@ def _weight_norm(parts: list[Tensor], _info: ModuleInfo | None) -> Tensor:
     return torch._weight_norm(v, g, kept[0])
 
 
+def _pruned(parts: list[Tensor], _info: ModuleInfo | None) -> Tensor:
+    weight, mask = parts
+    if weight.shape != mask.shape:
+        raise RuntimeError("the mask does not fit")
+    return weight * mask
+
+
 def _spectral_norm(parts: list[Tensor], info: ModuleInfo | None) -> Tensor:
     weight, u, v = parts
     matrix = _matrix(weight, _out_dim(weight, u, v, info))
@@ -152,6 +160,8 @@ def _out_dim(weight: Tensor, u: Tensor, v: Tensor, info: ModuleInfo | None) -> i
 
 
 _SCHEMES = (
+    _Scheme("pruning masks", ("weight_orig", "weight_mask"), "weight", _pruned),
+    _Scheme("pruning masks of biases", ("bias_orig", "bias_mask"), "bias", _pruned),
     _Scheme("spectral_norm", ("weight_orig", "weight_u", "weight_v"), "weight", _spectral_norm),
     _Scheme("weight_norm", ("weight_g", "weight_v"), "weight", _weight_norm),
     _Scheme(

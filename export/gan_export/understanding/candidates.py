@@ -58,12 +58,12 @@ def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Ch
     if any(unit.kind == "unknown" for unit in body):
         return [], Break(-1, None, "nothing")
     first: Break | None = None
-    for order in orders(body):
-        chainer = Chainer(order, channels)
-        chains = chainer.chains()
+    for together in orders(body):
+        chainers = [Chainer(order, channels) for order in together]
+        chains = [chain for chainer in chainers for chain in chainer.chains()]
+        first = first or chainers[0].broke
         if chains:
-            return chains, chainer.broke
-        first = first or chainer.broke
+            return chains, first
     return [], first or Break(0, None, "nothing")
 
 

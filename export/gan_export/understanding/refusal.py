@@ -29,11 +29,55 @@ SIGNS: tuple[tuple[str, str], ...] = (
 """(pattern of keys, what they are a sign of): networks whose forward is no plain sequence."""
 
 
+REMOVED = "torch.nn.utils.parametrize.remove_parametrizations on each layer, then save again; or "
+
+
 def check_units(units: list[Unit]) -> None:
-    """Raises `GanportError` when the file holds no weights."""
+    """Raises `GanportError` when the file holds no weights, weights in parts that only code joins, or no images."""
+    _check_parts(units)
+    _check_dimensions(units)
     if not any(unit.kind in ("linear", "conv") for unit in units):
         raise GanportError(
             f"no layer with weights among {len(units)} entries, expected a generator's state_dict", hint=PICK
+        )
+
+
+def _check_parts(units: list[Unit]) -> None:
+    """Weights that are made of others by code that no file holds; what is arithmetic was folded before."""
+    mapped = {unit.name.removesuffix(".0") for unit in units if unit.name.endswith(".0") and "base" in unit.tensors}
+    for unit in units:
+        owner, _, parametrised = unit.name.rpartition(".")
+        holder, _, parent = owner.rpartition(".")
+        if parent == "parametrizations" or owner == "parametrizations":
+            how = "an orthogonal map" if unit.name in mapped else "a function of the author's, or several in a row"
+            name = ".".join(filter(None, (holder, parametrised.removesuffix(".0"))))
+            raise GanportError(
+                f"{name} is made of {unit.first_key} by torch.nn.utils.parametrize: {how}, which no file holds",
+                hint=f"{REMOVED}{OWN_CODE}",
+            )
+        if "weight_orig" in unit.tensors:
+            raise GanportError(
+                f"{unit.name}.weight is made of {unit.name}.weight_orig by code that no file holds: an equalised "
+                "learning rate?",
+                hint=OWN_CODE,
+            )
+
+
+def _check_dimensions(units: list[Unit]) -> None:
+    """Convolutions of one and of three dimensions, which draw no images."""
+    what = {3: ("one", "a sequence, such as sound"), 5: ("three", "a volume or a video")}
+    keys = [f"{unit.name}.{local}" for unit in units for local in unit.tensors]
+    if any(re.search(pattern, key, re.IGNORECASE) for pattern, _ in SIGNS for key in keys):
+        return  # StyleGAN2 keeps an image's kernels in five dimensions
+    for unit in units:
+        weight = unit.tensors.get("weight")
+        if weight is None or weight.dim() not in what or unit.kind == "layer_norm":
+            continue
+        count, drawn = what[weight.dim()]
+        raise GanportError(
+            f"{unit} is a convolution of {count} dimension{'s' * (count != 'one')}: the network makes {drawn}, "
+            "no images",
+            hint="ganport exports generators of images; pick another part of the file with --key a.b.c",
         )
 
 
@@ -42,7 +86,8 @@ def check_ends(chain: Chain) -> None:
     first, last = chain.steps[0].unit, chain.steps[-1].unit
     if chain.flat and not _image_side(chain.flat) and chain.flat < chain.latent:
         raise GanportError(
-            f"expected a generator, which ends in an image; {last.first_key} gives {_role(chain.flat)}", hint=PICK
+            f"expected a generator, which ends in an image; {last.first_key} gives {_role(chain.flat, False)}",
+            hint=PICK,
         )
     side = _image_side(chain.latent)
     if side and first.kind == "linear" and chain.flat == chain.latent:
@@ -137,8 +182,10 @@ def _ends_like_it_begins(first: Unit, last: Unit) -> bool:
     return first.shape[0] == last.shape[1] and first.shape[1] == last.shape[0]
 
 
-def _role(out: int) -> str:
-    return "1 number: a discriminator" if out == 1 else f"{out} numbers: a classifier or an encoder"
+def _role(out: int, takes_image: bool = True) -> str:
+    if out == 1:
+        return "1 number: a discriminator"
+    return f"{out} numbers: a classifier or an encoder{'' if takes_image else ', or a generator of rows of a table'}"
 
 
 def _not_latent(first: Unit, image_in: str, what: str) -> GanportError:
