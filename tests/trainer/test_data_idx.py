@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,26 @@ def test_a_wrong_image_file_is_one_line(tmp_path: Path, case: str) -> None:
     assert message in str(caught.value)
     assert IMAGES in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_a_gzip_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
+    """Gigabytes out of megabytes: told from the header, before any memory is taken for them."""
+    head = b"\0\0\x08\x03" + struct.pack(">3I", 128 << 10, 28, 28)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(head)
+        for _ in range(98):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(GanportError, match="announces 102,760,448 values in") as caught:
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "gunzip" in caught.value.hint
+    assert peak < 4 << 20
+    small = gzip.compress(head[:4] + struct.pack(">3I", 1000, 28, 28) + bytes(784_000))
+    path.write_bytes(small)
+    assert read_idx(path).shape == (1000, 28, 28)
 
 
 WRONG_LABELS: dict[str, tuple[Callable[[], bytes], str]] = {
