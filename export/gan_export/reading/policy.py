@@ -18,7 +18,7 @@ _BUILTIN_FUNCTIONS = words("getattr print len min max sum abs round type")
 """Harmless as names (defaults of pickled configurations), never to be called; `getattr` is the way a bound method is
 pickled, and `rebuild` looks at what it is given."""
 _BUILTINS = _BUILTIN_FUNCTIONS | words(
-    "set frozenset list dict tuple int float bool str bytes bytearray complex object slice range long unicode "
+    "set frozenset list dict tuple int float bool str bytes bytearray complex object slice range xrange long unicode "
     "Exception ValueError RuntimeError KeyError TypeError NotImplementedError"
 )
 
