@@ -24,7 +24,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         request.model_file,
         provider,
         threads,
-        many=True,
+        many=request.several,
         tf32=tf32,
         trust_script=request.trust_script,
         say=lambda text: console.note(f"note: {text}"),

@@ -1,8 +1,8 @@
-"""Latents from a file: `--latents z.npy`."""
+"""Latents from a file: `--latents z.npy`, or from a pipe: `… | gan-gen --latents /dev/stdin`."""
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +10,47 @@ import numpy as np
 import numpy.typing as npt
 
 from gan_serve.errors import GanportError
+from gan_serve.model_file import check_file, read_pipe
 
 
-def read_latents(path: str | os.PathLike[str], z_dim: int) -> npt.NDArray[Any]:
-    """The latents of a .npy file: floats (n, z_dim), mapped and not read, so that n may be large.
+def open_latents(path: Path) -> npt.NDArray[Any]:
+    """The numbers of a .npy file, of any shape; mapped and not read, so that there may be many, but for a pipe's.
 
-    (n, z_dim, 1, 1), as the DCGAN tutorial has them, and (z_dim,) for one are taken too. Raises `GanportError` for a
-    file that is missing, no .npy of numbers, or of another shape.
+    Raises `GanportError` for a file that is missing, or no .npy of numbers.
     """
-    path = Path(path)
-    expected = f"expected numbers of shape (n, {z_dim})"
+    piped = read_pipe(path)
+    if piped is None:
+        check_file(
+            path,
+            "latents",
+            lambda folder: f"name the file in it: {folder}/z.npy",
+            missing="check the path; numpy.save writes such a file",
+        )
     try:
-        z = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise GanportError(f"no latents at {path}", hint="check the path; numpy.save writes such a file") from error
-    except IsADirectoryError as error:
-        raise GanportError(
-            f"{path} is a folder, expected a .npy file", hint="name the file in it that numpy.save wrote"
-        ) from error
-    except PermissionError as error:
-        raise GanportError(f"{path} cannot be read", hint="check its permissions") from error
+        z = np.load(path, mmap_mode="r", allow_pickle=False) if piped is None else np.load(io.BytesIO(piped))
     except Exception as error:  # NumPy reads the header as Python's literals, and raises whatever that does
         raise GanportError(f"{path} is not a .npy file of numbers", hint="numpy.save writes one") from error
     if not isinstance(z, np.ndarray):
         raise GanportError(f"{path} is an archive of arrays, expected one array (.npy)", hint="numpy.save writes one")
     if z.dtype.kind not in "fiu":
         raise GanportError(
-            f"{path} holds {z.dtype}, {expected}", hint="save it as floats: numpy.save(file, z.astype('float32'))"
+            f"{path} holds {z.dtype}, expected numbers", hint="save it as floats: numpy.save(file, z.astype('float32'))"
         )
+    if z.ndim == 0:
+        raise GanportError(
+            f"{path} holds latents of shape (), expected numbers of shape (n, z_dim)", hint="save one row a latent"
+        )
+    latents: npt.NDArray[Any] = z
+    return latents
+
+
+def fit_latents(z: npt.NDArray[Any], path: Path, z_dim: int) -> npt.NDArray[Any]:
+    """The latents of `path` as (n, z_dim).
+
+    (n, z_dim, 1, 1), as the DCGAN tutorial has them, and (z_dim,) for one are taken too. Raises `GanportError` for
+    another shape.
+    """
+    expected = f"expected numbers of shape (n, {z_dim})"
     shape = z.shape
     if z.ndim == 1 and len(z) == z_dim:
         z = z[None]
@@ -50,5 +63,4 @@ def read_latents(path: str | os.PathLike[str], z_dim: int) -> npt.NDArray[Any]:
         )
     if not len(z):
         raise GanportError(f"{path} holds no latents, {expected} with n at least 1", hint="save one row a latent")
-    latents: npt.NDArray[Any] = z
-    return latents
+    return z

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from gan_serve.atomic import descriptor_of
 from gan_serve.errors import ContractError, GanportError
 
 HEAD_BYTES = 512
+MAX_PIPED_BYTES = 1 << 28
 _EXPORT_HINT = "export it first: gan-export onnx --ckpt {}"
 
 
@@ -50,6 +53,28 @@ def check_file(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise GanportError(f"{path} cannot be read: {reason}", hint="check its permissions") from error
     return path
+
+
+def read_pipe(path: Path) -> bytes | None:
+    """All that comes through `path` where it names a pipe that this process was given: /dev/stdin, `<(command)`.
+
+    None for anything else: a named pipe on the disk may never have a writer, and `check_file` refuses it.
+    Raises `GanportError` when more than `MAX_PIPED_BYTES` come.
+    """
+    try:
+        descriptor = descriptor_of(path)
+        if descriptor is None or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return None
+        with os.fdopen(os.dup(descriptor), "rb") as pipe:
+            data = pipe.read(MAX_PIPED_BYTES + 1)
+    except (OSError, ValueError):
+        return None
+    if len(data) > MAX_PIPED_BYTES:
+        raise GanportError(
+            f"{path} sends more than {MAX_PIPED_BYTES >> 20} MiB, which have to fit into memory",
+            hint="save it to a file first, which is read as it is needed",
+        )
+    return data
 
 
 def read_head(path: Path) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gan_serve.classes import parse_classes
 from gan_serve.contract import Contract
@@ -12,6 +14,9 @@ from gan_serve.errors import GanportError
 from gan_serve.plan import LatentPlan, Plan, SeedPlan
 from gan_serve.seeds import Seeds, count_from, parse_seeds
 from gan_serve.targets import Kind, Target, parse_target
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 DEFAULT_N = 25
 DEFAULT_N_BY_CLASS = 10
@@ -72,6 +77,25 @@ class Request:
         """The generator to draw with. Raises `GanportError` when the default is not there."""
         return default_model() if self.model is None else self.model
 
+    @property
+    def several(self) -> bool:
+        """Whether several images are drawn at a time. A self-test draws its own one by one, `--info` none.
+
+        Raises `GanportError` for latents that cannot be read.
+        """
+        if self.selftest or self.info:
+            return False
+        if self.latents is not None:
+            return self.by_class or (self._opened_latents.ndim != 1 and len(self._opened_latents) != 1)
+        return self.by_class or self.walk is not None or len(self._every_seed()) != 1
+
+    @cached_property
+    def _opened_latents(self) -> npt.NDArray[Any]:
+        from gan_serve.latent_file import open_latents
+
+        assert self.latents is not None
+        return open_latents(self.latents)
+
     def target(self) -> Target:
         """Where the images go. Raises `GanportError` for a place that does not fit the other options."""
         target = parse_target(self.out, self.model_file, walk=self.walk is not None)
@@ -85,9 +109,9 @@ class Request:
         """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
         classes = parse_classes(self.classes, contract)
         if self.latents is not None:
-            from gan_serve.latent_file import read_latents
+            from gan_serve.latent_file import fit_latents
 
-            z = read_latents(self.latents, contract.z_dim)
+            z = fit_latents(self._opened_latents, self.latents, contract.z_dim)
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
         seeds = self._every_seed()
         if self.walk is not None:

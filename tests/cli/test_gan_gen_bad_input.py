@@ -117,7 +117,7 @@ WRONG_OPTIONS = [
     ("--model g.onnx --latents z.npy --seed 3", "--latents and --seed exclude each other"),
     ("--model g.onnx --latents z.npy --truncation 1", "--latents and --truncation exclude each other"),
     ("--model g.onnx --latents z.npy --walk 3", "--latents and --walk exclude each other"),
-    ("--model g.onnx --latents .", "is a folder, expected a .npy file"),
+    ("--model g.onnx --latents .", "is a folder, expected a latents file"),
     ("--model g.onnx --latents g.onnx", "g.onnx is not a .npy file of numbers"),
     ("--model no.onnx", "no model at no.onnx"),
     ("--model .", ". is a folder, expected a model file"),

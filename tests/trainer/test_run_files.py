@@ -15,6 +15,7 @@ import torch
 
 from gan_serve.errors import GanportError
 from gan_trainer.config import Limit, RunConfig, check_resume
+from gan_trainer.report import gather
 from gan_trainer.rundir import RunDir, default_name, newest, next_free
 from gan_trainer.state import TrainState, load_networks, read_last
 from trainer.conftest import CPU, TINY, StartRun
@@ -256,3 +257,16 @@ def test_names(tmp_path: Path) -> None:
     assert (next_free(base).name, newest(base).name) == ("digits-dcgan32-2", "digits-dcgan32")
     next_free(base).mkdir()
     assert (next_free(base).name, newest(base).name) == ("digits-dcgan32-3", "digits-dcgan32-2")
+
+
+def test_pipes_in_a_runs_folder_are_not_waited_for(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.start({"a": 1})
+    run.samples.mkdir()
+    for pipe in (run.log, run.sample(3), run.evaluation("swd")):
+        os.mkfifo(pipe)
+    assert (run.read_log(), run.sample_files(), run.evaluation_files()) == ([], [], [])
+    run.config.unlink()
+    os.mkfifo(run.config)
+    with pytest.raises(GanportError, match=r"config\.json is not a regular file, expected a configuration file"):
+        gather(run.path)

@@ -89,7 +89,7 @@ class RunDir:
     def read_log(self) -> list[dict[str, Any]]:
         """The whole lines of log.jsonl; a line that a kill or a full disk cut short ends it."""
         lines: list[dict[str, Any]] = []
-        if self.log.exists():
+        if self.log.is_file():
             for text in self.log.read_text("utf-8", errors="replace").splitlines():
                 try:
                     line = json.loads(text)
@@ -105,14 +105,14 @@ class RunDir:
 
     def sample_files(self) -> list[Path]:
         """The sample pictures, in the order of their steps."""
-        return sorted(self.samples.glob("step-[0-9]*.png"))
+        return sorted(file for file in self.samples.glob("step-[0-9]*.png") if file.is_file())
 
     def evaluation(self, features: str) -> Path:
         return self.path / f"eval-{features}.json"
 
     def evaluation_files(self) -> list[Path]:
         """What `gan-train eval` kept, one file for each kind of features."""
-        return sorted(self.path.glob("eval-*.json"))
+        return sorted(file for file in self.path.glob("eval-*.json") if file.is_file())
 
     def epoch_checkpoint(self, epoch: int) -> Path:
         return self.checkpoints / f"g-epoch-{epoch:04d}.pt"

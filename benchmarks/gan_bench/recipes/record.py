@@ -19,6 +19,7 @@ from gan_bench.shared.output import dumps
 from gan_bench.shared.training_command import WATCHING
 from gan_serve.atomic import write_text
 from gan_serve.errors import GanportError
+from gan_serve.model_file import check_file
 
 Json = dict[str, Any]
 
@@ -43,6 +44,8 @@ def read(file: Path) -> Json:
 
     Raises `GanportError` for anything else.
     """
+    if file.exists():
+        check_file(file, "record", in_folder=lambda folder: f"name the file in it: {folder}/record.json")
     try:
         made = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:

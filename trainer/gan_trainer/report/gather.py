@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from gan_serve import console
 from gan_serve.errors import GanportError
-from gan_serve.model_file import sha256_of
+from gan_serve.model_file import check_file, sha256_of
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.rundir import RunDir
 
@@ -61,6 +61,8 @@ def gather(folder: Path, on_note: Callable[[str], None] = console.note) -> Run:
         what = "a file" if folder.exists() else "no folder"
         raise GanportError(f"{folder} is {what}, expected the folder of a run", hint="gan-train makes one in runs/")
     run = RunDir(folder)
+    if run.config.exists():
+        check_file(run.config, "configuration", in_folder=_runs_below)
     try:
         config = json.loads(run.config.read_text("utf-8"))
         recipe = dict(config["recipe"])
