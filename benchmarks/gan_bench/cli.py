@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gan_bench.measuring import options
+from gan_bench.measuring import TRUST_SCRIPT, options
 from gan_bench.measuring.asked import to_request, to_settings
 from gan_bench.measuring.stages import Bars
 from gan_bench.records.compare import check_alike, compare_text
@@ -74,6 +75,7 @@ def bench(
     rounds: options.Rounds = None,
     quick: options.Quick = False,
     timeout: options.Timeout = 300,
+    trust_script: options.TrustScript = False,
 ) -> None:
     """Parses, checks everything that can be checked, measures, and writes what was asked for."""
     target = None if json in (None, "-") else Path(str(json))
@@ -97,6 +99,8 @@ def bench(
     else:
         settings = to_settings(seconds, rounds, quick, timeout, roofline, share_process)
         request = to_request(model or [], ckpt, peers, provider, batch, threads, tf32, end_to_end)
+        if trust_script:
+            os.environ[TRUST_SCRIPT] = "1"
         made = _measure(request, settings, old, across)
     _show(made, json, target, plot)
     if old is not None:

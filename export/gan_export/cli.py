@@ -132,6 +132,9 @@ def verify(
     ] = None,
     report: ReportFile = None,
     as_json: AsJson = False,
+    trust_script: Annotated[
+        bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
+    ] = False,
 ) -> None:
     """Prove an exported file again.
 
@@ -154,7 +157,7 @@ def verify(
 
     source = None if ckpt is None and module is None else _source_for(model, ckpt, module)
     with redirect_stdout(sys.stderr):
-        proved = prove(model, source)
+        proved = prove(model, source, trust_script=trust_script)
     finish(proved, None, report, as_json)
 
 

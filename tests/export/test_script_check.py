@@ -342,3 +342,55 @@ def test_every_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert console.exit_code(work, name="gan-gen") == 2
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["error", "hint"]
+
+
+def test_every_command_that_takes_scripts_can_trust_them() -> None:
+    """Without --trust-script each refuses the file, and writes nothing; with it each says what that means."""
+    from typer.testing import CliRunner
+
+    from gan_export.cli import app as gan_export
+    from gan_serve.cli import app as gan_gen
+    from gan_trainer.cli import app as gan_train
+
+    save(scripted(Writes()))
+    commands = {
+        "draw": (gan_gen, ["--model", "m.ts", "--n", "2", "--out", "o.png"]),
+        "verify": (gan_export, ["verify", "--model", "m.ts"]),
+        "eval": (gan_train, ["eval", "--model", "m.ts", "--data", "digits", "--n", "500"]),
+    }
+    for app, arguments in commands.values():
+        done = CliRunner().invoke(app, arguments)
+        assert isinstance(done.exception, ContractError), arguments
+        assert "--trust-script" in done.exception.hint
+        assert not Path(WRITTEN).exists()
+        done = CliRunner().invoke(app, [*arguments, "--trust-script"])
+        assert "--trust-script: loading the file runs the program in it" in done.stderr, arguments
+        Path(WRITTEN).unlink(missing_ok=True)
+
+
+def test_gan_bench_refuses_a_program() -> None:
+    import os
+    import subprocess
+    import sys
+
+    save(scripted(Writes()))
+    command = [
+        sys.executable,
+        "-c",
+        "from gan_bench.cli import main; main()",
+        "--model",
+        "m.ts",
+        "--quick",
+        "--batch",
+        "1",
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "does more than a generator needs: torch.from_file" in done.stderr
+    assert "--trust-script" in done.stderr
+    assert not Path(WRITTEN).exists()
+    trusting = [*command, "--trust-script", "--no-roofline", "--rounds", "4"]
+    done = subprocess.run(trusting, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert "does more than a generator needs" not in done.stderr
+    assert Path(WRITTEN).exists()

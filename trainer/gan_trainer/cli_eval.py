@@ -49,6 +49,9 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to
 Provider = Annotated[str, typer.Option(metavar="NAME", help="Where an export runs, as for gan-gen.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: every core]")]
 Root = Annotated[Path | None, typer.Option(metavar="FOLDER", help="As for gan-train.")]
+TrustScript = Annotated[
+    bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
+]
 Keep = Annotated[
     bool, typer.Option("--keep/--no-keep", help="Keep the numbers of a run's g.pt in its folder, for its report.")
 ]
@@ -67,6 +70,7 @@ def eval_command(
     threads: Threads = None,
     root: Root = None,
     keep: Keep = True,
+    trust_script: TrustScript = False,
     as_json: AsJson = False,
 ) -> int:
     """Measure how close a generator's images are to the data's.
@@ -97,6 +101,7 @@ def eval_command(
     request = command.Request(
         models=tuple(ckpt), data=data, features=features, n=n, seed=seed, batch_size=batch_size, device=device,
         provider=provider, threads=threads, root=root, keep=keep,
+        trust_script=trust_script,
     )  # fmt: skip
     found = command.run(request)
     if as_json:

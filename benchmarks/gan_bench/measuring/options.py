@@ -61,6 +61,9 @@ Quick = Annotated[
     bool,
     typer.Option("--quick", help=f"Windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}: a first look."),
 ]
+TrustScript = Annotated[
+    bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
+]
 Timeout = Annotated[
     int,
     typer.Option(metavar="S", help="Seconds a row's process may take to load, or to answer, before it is given up."),

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 import gan_serve
+from gan_bench.measuring import TRUST_SCRIPT
 from gan_bench.measuring.tasks import Pixels, PngFolder, Task
 from gan_bench.peers import PEERS
 from gan_bench.records import parity
@@ -66,7 +67,7 @@ class Worker:
 
         contract = None
         if model is not None:
-            generator = gan_serve.load(model, "cpu")
+            generator = self._load(model, "cpu", None, False)
             contract = generator.contract if getattr(generator, "ours", True) else None
         return unpack(Path(ckpt), Path(folder), contract, stock=stock)
 
@@ -181,7 +182,8 @@ class Worker:
             from gan_serve.onnx_generator import OnnxGenerator
 
             return OnnxGenerator(path, provider, threads, tf32=True)
-        return gan_serve.load(path, provider, threads)
+        trust = bool(os.environ.get(TRUST_SCRIPT)) and path.lower().endswith(".ts")
+        return gan_serve.load(path, provider, threads, trust_script=trust)
 
     def _package(self, runtime: str, path: str) -> str:
         if runtime in PEERS:

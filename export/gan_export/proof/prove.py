@@ -32,7 +32,7 @@ from gan_serve.limits import Limits, limits_for
 from gan_serve.metadata import graph_sha256
 from gan_serve.model_file import check_model_file
 from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.script_archive import is_archive, read_contract
+from gan_serve.script_archive import is_archive
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,22 @@ class _Artefact:
     model: onnx.ModelProto | None = None
 
 
-def prove(path: str | os.PathLike[str], source: Source | None = None, *, reference: Reference | None = None) -> Report:
+def prove(
+    path: str | os.PathLike[str],
+    source: Source | None = None,
+    *,
+    reference: Reference | None = None,
+    trust_script: bool = False,
+) -> Report:
     """Proves an exported file (ONNX or TorchScript), against `source` where there is one.
 
     Without a source: structure, meaning and the golden set. With one, also whether it can serve as a reference, and
-    parity. `reference` keeps the images of a source that several proofs share.
+    parity. `reference` keeps the images of a source that several proofs share; `trust_script` is for a TorchScript file
+    whose program does more than compute.
     A file that fails is a report whose `ok` is False; raises `GanportError` only for a file that is missing or
     unreadable as a model, or carries no contract, and `JobError` when the source's own module cannot draw.
     """
-    artefact = _open(path)
+    artefact = _open(path, trust_script)
     contract = artefact.contract
     limits = limits_for(contract.held_to)
     tolerance = tolerance_of(limits, contract.value_range)
@@ -126,9 +133,9 @@ def scaled_limit(limits: Limits, value_range: tuple[float, float]) -> float | No
     return limits.max_abs * (value_range[1] - value_range[0]) / 2.0
 
 
-def _open(path: str | os.PathLike[str]) -> _Artefact:
+def _open(path: str | os.PathLike[str], trust_script: bool = False) -> _Artefact:
     path = check_model_file(path)
-    return _open_torchscript(path) if is_archive(path) else _open_onnx(path)
+    return _open_torchscript(path, trust_script) if is_archive(path) else _open_onnx(path)
 
 
 def _open_onnx(path: Path) -> _Artefact:
@@ -145,9 +152,9 @@ def _open_onnx(path: Path) -> _Artefact:
     )
 
 
-def _open_torchscript(path: Path) -> _Artefact:
-    contract = read_contract(path)
-    generator = TorchScriptGenerator(path, "cpu")
+def _open_torchscript(path: Path, trust_script: bool) -> _Artefact:
+    generator = TorchScriptGenerator(path, "cpu", trust_script=trust_script)
+    contract = generator.contract
     tensors = jit.constants(generator.module)
     return _Artefact(
         contract=contract,

@@ -34,13 +34,21 @@ class Request:
     threads: int | None = None
     root: Path | None = None
     keep: bool = True
+    trust_script: bool = False
 
 
 def run(request: Request) -> list[Evaluation]:
     """One evaluation for each model, against the same reference. Raises `GanportError` before anything is drawn."""
     device = resolve(request.device)
     opened = [
-        open_model(path, device=device, provider=request.provider, threads=request.threads) for path in request.models
+        open_model(
+            path,
+            device=device,
+            provider=request.provider,
+            threads=request.threads,
+            trust_script=request.trust_script and path.suffix.lower() == ".ts",
+        )
+        for path in request.models
     ]
     first = opened[0][0].contract
     for path, (generator, _) in zip(request.models, opened, strict=True):

@@ -62,7 +62,12 @@ class ModuleGenerator(Generator):
 
 
 def open_model(
-    path: str | os.PathLike[str], *, device: torch.device, provider: str = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device,
+    provider: str = "auto",
+    threads: int | None = None,
+    trust_script: bool = False,
 ) -> tuple[Generator, dict[str, Any]]:
     """A g.pt of ours (on `device`), or an exported .onnx or .ts (on `provider`), and what an evaluation says of it.
 
@@ -73,7 +78,7 @@ def open_model(
         inside = f"{path}/g.pt" if (path / "g.pt").exists() else f"{path}/g.onnx"
         raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {inside}")
     if path.suffix.lower() in EXPORTED:
-        generator = runtimes.load(path, provider, threads, say=console.note)
+        generator = runtimes.load(path, provider, threads, trust_script=trust_script, say=console.note)
     else:
         if provider != "auto":
             raise GanportError(
