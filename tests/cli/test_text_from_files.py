@@ -79,7 +79,7 @@ def test_a_strangers_graph(gen: Gen, tmp_path: Path) -> None:
         code, out, err = gen("--model", "f.onnx", *options)
         assert code == 0
         check_plain(out, err)
-        assert r"\x1b[2Jx is a latent" in err
+        assert r"\x1b[2Jx is a latent" in out + err
 
 
 @pytest.mark.parametrize("name", NAMES)
