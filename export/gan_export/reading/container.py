@@ -1,6 +1,6 @@
 """From a file to its tree of objects: which format it is (by content, never by suffix), tensors lazy, nothing run.
 
-The file is mapped, not read. A zip's entries must be stored, as torch stores them, and
+A large file is mapped, not read. A zip's entries must be stored, as torch stores them, and
 give the checksums listed for them (`gan_serve.archive`).
 """
 
@@ -24,6 +24,9 @@ from gan_export.reading.stream import Stream
 from gan_serve.archive import FORGED, HINT, Record, read_records
 from gan_serve.errors import GanportError
 
+MAX_HELD_BYTES = 1 << 29
+"""See `bytes_of`."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -39,8 +42,7 @@ def open_container(path: Path) -> Container:
     """Reads the structure of the file at `path`. Raises `GanportError`, whose message begins with "it …"."""
     with path.open("rb") as handle:
         kind = sniff(handle)
-        # Copy-on-write: torch wants writable memory, the file stays as it is.
-        data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY))
+        data = bytes_of(handle)
         budget = Budget.of_file(len(data))
         if kind == "torch-zip":
             return _open_zip(read_records(handle, data), len(data), budget)
@@ -51,6 +53,20 @@ def open_container(path: Path) -> Container:
         "pickle": lambda: _open_pickle(data, budget),
     }
     return Container(kind, loaders[kind](), len(data), budget)
+
+
+def bytes_of(handle: BinaryIO) -> memoryview:
+    """The bytes of an open file, writable as torch wants them; the file stays as it is.
+
+    Read, up to `MAX_HELD_BYTES`: where another process cuts a mapped file short, the system ends this one without a
+    word (SIGBUS). A larger file is mapped.
+    """
+    size = os.fstat(handle.fileno()).st_size
+    if not 0 < size <= MAX_HELD_BYTES:
+        return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY))
+    held = mmap.mmap(-1, size)
+    handle.seek(0)
+    return memoryview(held)[: handle.readinto(held)]  # type: ignore[attr-defined]
 
 
 def sniff(handle: BinaryIO) -> str:

@@ -7,8 +7,9 @@ materialise  only those tensors, as float32      norms      weight and spectral 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,15 +87,45 @@ def read_checkpoint(
     for_code      code says what the network is: the shapes of a file's only network have no veto
 
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
-    kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there.
+    kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there; and for a
+    file that is written to meanwhile.
     """
     path = check_file(path, "checkpoint")
     notes: list[str] = []
-    if trust_pickle and _told(path, lambda: _format_of(path)) != "safetensors":
-        container = _told(path, lambda: _open_trusted(path, notes))
-    else:
-        container = _told(path, lambda: open_container(path))
-    return _told(path, lambda: _read(path, container, key, raw, notes, by_key=key is not None or for_code))
+    with _unchanged(path):
+        if trust_pickle and _told(path, lambda: _format_of(path)) != "safetensors":
+            container = _told(path, lambda: _open_trusted(path, notes))
+        else:
+            container = _told(path, lambda: open_container(path))
+        return _told(path, lambda: _read(path, container, key, raw, notes, by_key=key is not None or for_code))
+
+
+@contextlib.contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Raises `GanportError` at the end when the file has become another meanwhile, whatever was made of it.
+
+    So the digest that is taken of it is of the bytes that were read.
+    """
+
+    def state() -> tuple[int, ...] | None:
+        try:
+            about = path.stat()
+        except OSError:  # it is gone, which the reader tells
+            return None
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+    before = state()
+    changed = GanportError(
+        f"{path} was written to while it was read", hint="wait until what writes it has ended, or export a copy"
+    )
+    try:
+        yield
+    except GanportError as error:
+        if state() in (before, None):
+            raise
+        raise changed from error
+    if state() not in (before, None):
+        raise changed
 
 
 def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str], *, by_key: bool) -> Reading:
