@@ -193,6 +193,18 @@ def test_what_would_make_the_file_larger_stays_computed() -> None:
     assert fold_constants(model) == model
 
 
+def test_what_would_grow_stays_beside_what_does_not() -> None:
+    nodes = [
+        helper.make_node("Expand", ["row", "shape"], ["wide"]),
+        helper.make_node("Tanh", ["layer.weight"], ["bent"]),
+        helper.make_node("MatMul", ["x", "wide"], ["first"]),
+        helper.make_node("MatMul", ["first", "bent"], ["y"]),
+    ]
+    tensors = {"row": f32(1, 64), "shape": np.array([64, 64], np.int64), "layer.weight": f32(64, 64)}
+    folded = fold_constants(model_of(nodes, tensors, ("n", 64)))
+    assert [node.op_type for node in folded.graph.node] == ["Expand", "MatMul", "MatMul"]
+
+
 def test_dropping_what_no_output_needs() -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["y"]),

@@ -136,6 +136,16 @@ def test_no_form_makes_the_file_larger(form: str) -> None:
     assert all(t.name.startswith("w.") for t in changed.graph.initializer if len(t.dims) > 1 and t.dims[0] != 36)
 
 
+def test_layers_of_one_weight_are_left_alone() -> None:
+    """Each form would write the weight down once a layer."""
+    nodes = [
+        helper.make_node(TRANSPOSED, [before, "w"], [after], strides=[2, 2], pads=[1] * 4, kernel_shape=[4, 4])
+        for before, after in (("x", "a"), ("a", "y"))
+    ]
+    model = model_of(nodes, {"w": f32(4, 4, 4, 4)}, ("n", 4, 4, 4))
+    assert layers(model) == []
+
+
 def test_to_convs_leaves_no_transposed_convolution() -> None:
     model, x = chain("LeakyRelu")
     changed = to_convs(model)
