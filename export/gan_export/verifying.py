@@ -32,7 +32,7 @@ def source_for(model: Path, ckpt: Path | None, module: str | None = None) -> Sou
     assert ckpt is not None
     if contract.spec is None or "family" not in contract.source:
         return source_of(identify(ckpt, Answers()))
-    reading = read_checkpoint(ckpt, key=contract.source["key"] or None, raw=contract.weights == "raw")
+    reading = read_checkpoint(ckpt, key=contract.source.get("key") or None, raw=contract.weights == "raw")
     if reading.ours is not None:
         return source_of(Identified(reading, None))
     return source_of(Identified(reading, draft_with_spec(reading.tensors, contract.spec)))

@@ -222,7 +222,15 @@ _FIELDS: dict[str, schema.Read] = {
     "kept_fp32": _NAMES,
     "weights": schema.text(100),
     "spec": schema.maybe(schema.json_object),
-    "source": schema.json_object,
+    "source": schema.known(
+        {
+            "file": schema.maybe(schema.text(4000)),
+            "sha256": schema.maybe(schema.text(64)),
+            "key": schema.maybe(schema.text(4000)),
+            "format": schema.maybe(schema.text(100)),
+            "live": schema.json_object,
+        }
+    ),
     "training": schema.json_object,
     "exporter": schema.json_object,
     "passes": _NAMES,

@@ -102,6 +102,17 @@ def json_object(value: Any) -> dict[str, Any]:
     return value
 
 
+def known(fields: Mapping[str, Read]) -> Read:
+    """A JSON object whose keys of these names are so, where they are there; whatever else is in it stays."""
+
+    def read(value: Any) -> dict[str, Any]:
+        found = json_object(value)
+        present = {key: inner for key, inner in fields.items() if key in found}
+        return {**found, **record(present)(found)}
+
+    return read
+
+
 def record(fields: Mapping[str, Read]) -> Read:
     """A JSON object with at least these keys; others are for a later version, and left out."""
 

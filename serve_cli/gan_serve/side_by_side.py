@@ -69,6 +69,7 @@ def share(n: int, threads: int, most: int) -> int:
 def suits(model: str | bytes) -> bool:
     """Whether a model file's images are best computed side by side: unless its spec says that it has no convolution."""
     spec = metadata.peek(model, "gan.spec")
-    if not isinstance(spec, dict):
+    layers = spec.get("layers") if isinstance(spec, dict) else None
+    if not isinstance(layers, list):
         return True
-    return any(layer.get("kind") in _CONVOLUTIONS for layer in spec.get("layers", ()))
+    return any(isinstance(layer, dict) and str(layer.get("kind")) in _CONVOLUTIONS for layer in layers)

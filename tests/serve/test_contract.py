@@ -147,6 +147,8 @@ def test_a_value_of_another_type_is_one_line(key: str) -> None:
         ("precision", "fp8", "is 'fp8', expected one of fp32, fp16, int8"),
         ("spec", 7, "is 7, expected a JSON object"),
         ("training", "x", "expected a JSON object"),
+        ("source", {"key": 7}, "key is 7, expected a text"),
+        ("source", {"live": []}, "live is a list of 0 values, expected a JSON object"),
         ("golden", [{"seed": 2**53, "label": None, "scale": 1, "png": ""}], "seed is 9007199254740992, expected"),
         ("golden", [{"seed": 0, "label": None, "scale": 0, "png": ""}], "scale is 0, expected"),
         ("golden", [{"seed": 0, "label": None, "scale": 1, "png": None}], "png is null, expected a text"),

@@ -126,6 +126,13 @@ def test_only_matrix_products_stay_together(
     assert opened == [1 if apart else 2]
 
 
+@pytest.mark.parametrize("spec", [{}, {"layers": 7}, {"layers": {"a": 1}}, {"layers": [7, None, {"kind": ["conv"]}]}])
+def test_a_spec_that_is_none_says_nothing(spec: Any, tmp_path: Path) -> None:
+    path = onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(spec=spec))
+    assert suits(str(path)) == (not isinstance(spec.get("layers"), list))
+    assert OnnxGenerator(path, "cpu", 2, many=True).generate(range(3)).shape == (3, 6, 5, 3)
+
+
 def test_one_thread_has_nothing_to_share(model_path: Path, opened: list[int]) -> None:
     generator = OnnxGenerator(model_path, "cpu", 1)
     generator.generate(range(40))
