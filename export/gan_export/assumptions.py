@@ -84,6 +84,8 @@ def describe_value(value: Any) -> str:
         words.append(f"of {value['groups']} groups")
     if value.get("slope") is not None:
         words.append(f"{value['slope']:g}")
+    if value.get("limits") is not None:
+        words.append("({:g}, {:g})".format(*value["limits"]))
     if value.get("align_corners"):
         words.append("(align_corners)")
     if "value_range" in value:

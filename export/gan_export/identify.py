@@ -22,6 +22,9 @@ from gan_export.forensics import investigate
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.source import Source, check_file, from_spec
 from gan_export.understanding import draft_candidates, draft_with_spec, with_value
+from gan_export.understanding.listed import LISTED
+from gan_export.understanding.listed_check import check_listed
+from gan_export.understanding.module_tree import Tree
 from gan_serve import console
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
@@ -103,6 +106,12 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
             ),
         )
     draft = investigate(drafts, on_note=on_note)
+    tree = Tree(reading.tensors, reading.modules)
+    if tree and draft.family != LISTED and answers.output is None:
+        try:
+            check_listed(draft, tree)
+        except GanportError as error:
+            raise NotUnderstoodError(reading, error) from error
     rivals = tuple(other for other in drafts if _structure(other) != _structure(draft))
     return dataclasses.replace(draft, rivals=rivals)
 
@@ -164,10 +173,12 @@ def _answered(draft: Draft, answers: Answers) -> Draft:
         value: Any = None
         if choice.field == "latent" and answers.latent is not None:
             value = answers.latent
+        elif choice.field == "value_range" and (answers.value_range or answers.output):
+            value = list(answers.value_range or OUTPUT_RANGES[answers.output or "identity"])
         elif choice.field == "output" and (answers.output is not None or answers.value_range is not None):
-            name = answers.output or choice.value["name"]
-            value_range = answers.value_range or OUTPUT_RANGES[name]
-            value = {"name": name, "slope": None, "value_range": list(value_range)}
+            value_range = answers.value_range or OUTPUT_RANGES[answers.output or "identity"]
+            shape = choice.value if answers.output is None else {"name": answers.output, "slope": None}
+            value = shape | {"value_range": list(value_range)}
         if value is not None:
             draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
     return draft

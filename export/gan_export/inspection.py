@@ -13,12 +13,15 @@ from gan_export.reading import Reading
 from gan_serve.console import table, wrap
 from gan_trainer.layers import (
     Activation,
+    AdaptivePool,
     BatchNorm,
     Conv,
     ConvTranspose,
     LabelEmbedding,
     Layer,
     Linear,
+    Pad,
+    Pool,
     Reshape,
     Upsample,
 )
@@ -166,9 +169,15 @@ def describe_layer(layer: Layer) -> str:
         case BatchNorm():
             return f"batch_norm eps {layer.eps:g}"
         case Activation():
-            return layer.name + (f" {layer.slope:g}" if layer.slope is not None else "")
+            limits = "" if layer.limits is None else " ({:g}, {:g})".format(*layer.limits)
+            return layer.name + (f" {layer.slope:g}" if layer.slope is not None else "") + limits
         case Upsample():
-            return f"upsample x{layer.factor} {layer.mode}"
+            return f"upsample {'to its size' if layer.size else f'x{layer.factor}'} {layer.mode}"
+        case Pool() | AdaptivePool():
+            sizes = "" if isinstance(layer, AdaptivePool) else ", k{}x{} s{}x{}".format(*layer.kernel, *layer.stride)
+            return f"{layer.kind} {layer.mode}{sizes}"
+        case Pad():
+            return f"pad {layer.mode} {' '.join(map(str, layer.borders))}"
         case LabelEmbedding():
             return f"label_embedding {layer.n_classes} x {layer.dim}, {layer.merge}"
         case Reshape():

@@ -66,8 +66,7 @@ def test_no_module_between_is_proof_too() -> None:
         sequential(nn.ConvTranspose2d(5, 8, 4), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 3, 8, 4, 2), nn.Tanh())
     )
     draft = drafted(module, image=(3, 16, 16))[0]
-    slot = next(choice for choice in draft.choices if choice.field == "activation")
-    assert (slot.value["name"], slot.evidence) == ("identity", Evidence.PROVED)
+    assert "activation" not in [choice.field for choice in draft.choices]
     assert difference(draft, module, (5, 1, 1)) <= 1e-5
 
 
@@ -136,8 +135,8 @@ def test_only_torch_is_believed() -> None:
         name: ModuleInfo(info.cls.replace("torch.nn", "evil.nn"), info.settings | {"eps": 0.5, "stride": (3, 3)})
         for name, info in infos(module).items()
     }
-    told = draft_candidates(module.state_dict(), modules=lying)
-    assert [draft.spec for draft in told] == [draft.spec for draft in draft_candidates(module.state_dict())]
+    with pytest.raises(GanportError, match=r"lists ConvTranspose2d at net\.0, a class of the author's own"):
+        draft_candidates(module.state_dict(), modules=lying)
 
 
 def test_a_known_family_with_modules_rests_on_its_modules() -> None:
@@ -151,27 +150,25 @@ def test_a_known_family_with_modules_rests_on_its_modules() -> None:
     assert difference(draft, module) <= 1e-5
 
 
-def test_a_module_that_a_draft_does_not_have_is_noted() -> None:
-    module = sequential(
-        nn.ConvTranspose2d(5, 8, 4),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 1, 1),
-        nn.ConvTranspose2d(8, 3, 8, 4, 2),
-    )
-    draft = drafted(module, image=(3, 16, 16))[0]
-    assert any("MaxPool2d between main.1 and main.4" in note for note in draft.notes)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("stride", (2, 1)), ("padding", "same"), ("dilation", (1, 2)), ("stride", 1.5), ("padding", None), ("stride", ())],
+    [
+        ("stride", (2, 1)),
+        ("padding", "same"),
+        ("groups", "x"),
+        ("dilation", (1, 2)),
+        ("stride", 1.5),
+        ("padding", None),
+        ("stride", ()),
+    ],
 )
 def test_numbers_that_a_spec_cannot_say(field: str, value: Any) -> None:
     module = examples_dcgan(32, prefix="net")
     modules = infos(module)
     modules["net.3"] = ModuleInfo(modules["net.3"].cls, modules["net.3"].settings | {field: value})
-    with pytest.raises(GanportError, match=rf"net.3 has {field} .*expected one whole number") as caught:
+    with pytest.raises(
+        GanportError, match=rf"ConvTranspose2d at net.3, .* has {field} .*expected (one|a)? ?whole number"
+    ) as caught:
         draft_candidates(module.state_dict(), modules=modules)
     assert "--module" in caught.value.hint
 

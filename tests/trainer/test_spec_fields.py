@@ -69,7 +69,7 @@ def test_every_field_of_every_layer_refuses_what_it_is_not(good: dict[str, Any])
             with pytest.raises(SpecError) as caught:
                 layer_from_json(good | {field.name: value})
             assert str(caught.value).startswith(field.name) or field.name in str(caught.value)
-            assert len(str(caught.value)) < 400
+            assert len(str(caught.value)) < 1200
             assert caught.value.hint
             tried += 1
     assert tried or good["kind"] == "glu"
@@ -90,7 +90,7 @@ def test_the_table_has_every_layer() -> None:
         ({"kind": "conv", "bias": 1}, r"layer 1 \(conv\) bias must be true or false, got 1"),
         ({"kind": "conv", "padding_mode": "reflect", "padding": 9}, r"padding 9 is wider than 1x1 with reflect"),
         ({"kind": "conv_transpose", "output_padding": 2}, r"output_padding 2 must be below 2"),
-        ({"kind": "conv", "stride": [2, 2]}, r"stride must be a whole number .*, got a list of 2"),
+        ({"kind": "conv", "stride": [2, 2]}, r"stride must be a whole number .*, got \[2, 2\]"),
         ({"kind": "batch_norm", "eps": "x"}, r"layer 1 \(batch_norm\) eps must be a number from 0 to 1,000, got 'x'"),
         ({"kind": "batch_norm", "eps": float("nan")}, r"layer 1 \(batch_norm\) eps must be .* got nan"),
         ({"kind": "reshape", "shape": [1, "2", 2]}, r"layer 1 \(reshape\) shape must be 1 to 4 of: a whole number"),
@@ -103,7 +103,7 @@ def test_the_table_has_every_layer() -> None:
         ),
         ({"kind": "pad", "mode": "reflect", "borders": [-1, 0, 0, 0]}, r"borders must be 0 or more with reflect"),
         ({"kind": "pool", "padding": [2, 0]}, r"padding \(2, 0\) is over half of kernel \(2, 2\)"),
-        ({"kind": ["conv"]}, r"layer 1: unknown layer kind a list of 1"),
+        ({"kind": ["conv"]}, r"layer 1: unknown layer kind \['conv'\]"),
         ("conv", r"layer 1: a layer must be an object with a 'kind'"),
     ],
 )
@@ -127,7 +127,7 @@ def test_every_field_of_a_spec_refuses_what_it_is_not(field: str, value: Any) ->
         return
     with pytest.raises(SpecError) as caught:
         GeneratorSpec.from_json(good | {field: value})
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 1200
     assert caught.value.hint
 
 

@@ -22,6 +22,7 @@ MAX_SIDE = 1 << 14
 MAX_CLASSES = 1 << 20
 MAX_NAME = 200
 MAX_SHOWN = 60
+MAX_LISTED = 8
 
 Shape = tuple[int, ...]
 
@@ -72,12 +73,18 @@ def check_fields(owner: Any) -> None:
 
 def shown(value: Any) -> str:
     """`value` as JSON's reader gave it, cut to a length that fits a line."""
+    if isinstance(value, (list, tuple)) and 0 < len(value) <= MAX_LISTED and not any(map(_nests, value)):
+        return f"[{', '.join(map(shown, value))}]"
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"a number of {int(value.bit_length() * 0.30103) + 1} digits"
     if isinstance(value, (list, tuple, dict)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     text = repr(value[: MAX_SHOWN + 1] if isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _nests(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict))
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.statistics import witnesses
+from gan_trainer.layers import LIMITED, SLOPED
 
 SLOPES = (0.2, 0.1, 0.01, 0.3)
 ACTIVATIONS: tuple[dict[str, Any], ...] = (
@@ -85,11 +86,11 @@ def segment_of(draft: Draft, choice: Choice) -> int:
 def _canonical(field: str, value: Any) -> Any:
     if field == "activation":
         name, slope = value["name"], value.get("slope")
-        default = {"leaky_relu": 0.01, "elu": 1.0, "celu": 1.0}.get(name)
-        return name, default if slope is None else slope
+        limits = value.get("limits") or LIMITED.get(name)
+        return name, SLOPED.get(name) if slope is None else slope, None if limits is None else tuple(limits)
     return value
 
 
 def _kind(activation: dict[str, Any]) -> Any:
     canonical = _canonical("activation", activation)
-    return ("relu", None) if canonical == ("leaky_relu", 0.01) else canonical
+    return ("relu", None, None) if canonical == ("leaky_relu", 0.01, None) else canonical

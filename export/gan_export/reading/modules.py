@@ -27,11 +27,13 @@ class ModuleInfo:
     cls       the class as written in the file, "torch.nn.modules.conv.ConvTranspose2d" or "__main__.Generator"
     settings  its public attributes that are numbers, texts, booleans, None or tuples of these: eps, stride, slope …
     training  whether it was in train mode when it was saved, None when the file does not say
+    changed   what makes it compute something else than its class does ("a forward hook"), or empty
     """
 
     cls: str
     settings: dict[str, Any] = field(default_factory=dict)
     training: bool | None = None
+    changed: str = ""
 
     @property
     def kind(self) -> str:
@@ -41,7 +43,7 @@ class ModuleInfo:
     @property
     def from_torch(self) -> bool:
         """Whether torch itself defines the class, so that `settings` mean what torch says they mean."""
-        return self.cls.startswith("torch.nn.")
+        return self.cls.startswith(("torch.nn.modules.", "torch.nn.parallel."))
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,17 @@ def _info(module: Inert) -> ModuleInfo:
             and type(hook.state.get("dim")) is int
         ):
             settings[f"{hook.cls.name}.{brief(hook.state.get('name', 'weight'))}.dim"] = hook.state["dim"]
-    return ModuleInfo(str(module.cls), settings, training if isinstance(training, bool) else None)
+    return ModuleInfo(str(module.cls), settings, training if isinstance(training, bool) else None, _changed(module))
+
+
+def _changed(module: Inert) -> str:
+    """Hooks but torch's own weight norms and prunings, whose tensors tell them, and a forward that was replaced."""
+    for kind in ("_forward_hooks", "_forward_pre_hooks"):
+        hooks = module.state.get(kind)
+        for hook in hooks.values() if isinstance(hooks, dict) else ():
+            if not (isinstance(hook, Inert) and hook.cls.module.startswith("torch.nn.utils.")):
+                return "a forward hook"
+    return "a forward of its own" if {"forward", "__call__"} & set(module.state) else ""
 
 
 def _functions(module: Inert) -> dict[str, str]:

@@ -145,6 +145,8 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         )
     budget.spend(TENSOR_STEPS * len(lazy))
     prefix = wrapper_prefix(lazy)
+    if _beside(found.modules, prefix):
+        prefix = ""
     if prefix:
         notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
         lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
@@ -220,6 +222,13 @@ def _without_prefix(modules: dict[str, ModuleInfo], prefix: str) -> dict[str, Mo
         for name, info in modules.items()
         if not stem or name == stem or name.startswith(prefix)
     }
+
+
+def _beside(modules: dict[str, ModuleInfo], prefix: str) -> bool:
+    """Whether modules stand beside the one that `prefix` names: what they compute belongs to the network."""
+    parts = prefix.split(".")[:-1]
+    within = [".".join(parts[:n]) for n in range(len(parts) + 1)]
+    return bool(prefix) and any(name not in within and not name.startswith(prefix) for name in modules)
 
 
 def _check_holds_tensors(tree: Any) -> None:

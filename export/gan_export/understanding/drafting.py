@@ -11,7 +11,7 @@ from gan_export.understanding import slots
 from gan_export.understanding.chaining import Chain, Step
 from gan_export.understanding.geometry import Geometry
 from gan_export.understanding.heads import Head
-from gan_export.understanding.proof import ACTIVATION_CLASSES, INERT_CLASSES, PADDING_CLASSES, UPSAMPLE_CLASSES, Proof
+from gan_export.understanding.proof import Proof
 from gan_export.understanding.rules import Rule
 from gan_export.understanding.units import Gap, gap_between
 from gan_trainer import layers as L
@@ -19,7 +19,6 @@ from gan_trainer.spec import GeneratorSpec
 
 NORM_KINDS = ("batch_norm", "norm", "layer_norm")
 GROUPS = (32, 16, 8, 4, 2)
-LISTED_CLASSES = (*ACTIVATION_CLASSES, *INERT_CLASSES, *PADDING_CLASSES, *UPSAMPLE_CLASSES)
 
 
 def draft_chain(
@@ -157,8 +156,8 @@ class _Builder:
         if step.unit.kind == "slope" or following.unit.kind == "slope":
             return
         gap, between = self._gap(index), self.proof.between(where, following.unit.name)
-        self._note_unknown(index)
-        default = default_activation(self.chain)
+        habit = self.proof.habit()
+        default = slots.value_of(habit) if habit else default_activation(self.chain)
         if following.unit.kind in NORM_KINDS:
             listed = between is not None and between.activation() is not None
             self.ahead = listed or (gap.least > 0 and not (between and between.certain))
@@ -178,13 +177,6 @@ class _Builder:
         upsampled = rule is not None and rule.upsample > 1
         unflattened = step.reshape is not None and gap.most is not None
         return gap.room(upsampled + unflattened + (step.shuffle > 1))
-
-    def _note_unknown(self, index: int) -> None:
-        between = self.proof.between(self.chain.steps[index].unit.name, self.chain.steps[index + 1].unit.name)
-        for name, _ in between.modules if between is not None else ():
-            if name not in LISTED_CLASSES:
-                where = f"{self.chain.steps[index].unit.name} and {self.chain.steps[index + 1].unit.name}"
-                self.notes.append(f"the file lists a {name} between {where}, which the draft does not have")
 
     def _slot(self, choice: Choice) -> None:
         self._add(slots.activation(choice.value))

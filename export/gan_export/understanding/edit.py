@@ -3,7 +3,8 @@
 The fields a choice can have, and what their values look like:
 
     field         layer   value
-    activation    index   {"name": "leaky_relu", "slope": 0.2}; no activation is {"name": "identity", "slope": null}
+    activation    index   {"name": "leaky_relu", "slope": 0.2}; no activation is {"name": "identity", "slope": null};
+                          some have "limits" too: {"name": "hardtanh", "slope": null, "limits": [0.0, 6.0]}
     output        index   {"name": "tanh", "slope": null, "value_range": [-1.0, 1.0]}: the last activation and the range
     eps           index   0.8
     upsample      index   {"mode": "bilinear", "align_corners": false}
@@ -84,8 +85,9 @@ def _edited(spec: GeneratorSpec, choice: Choice, value: Any) -> GeneratorSpec:
         return replace(spec, layers=layers)
     fields = dict(value) if isinstance(value, dict) else {choice.field: value}
     value_range = fields.pop("value_range", None)
-    if isinstance(layer, Activation) and "features" not in fields:
-        fields["features"] = 1
+    if isinstance(layer, Activation):
+        limits = fields.get("limits")
+        fields = {"features": 1} | fields | {"limits": None if limits is None else tuple(limits)}
     edited = _replaced(layer, choice, fields)
     changed: dict[str, Any] = {"layers": (*spec.layers[: choice.layer], edited, *spec.layers[choice.layer + 1 :])}
     if value_range is not None:

@@ -8,37 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.chaining import ConvKind, Step
-from gan_export.understanding.rules import PaddingMode, Rule
+from gan_export.understanding.module_part import Part, UnsaidError
+from gan_export.understanding.rules import Rule
+from gan_export.understanding.torch_modules import ACTIVATION_ROWS, PADS, UPSAMPLES, bounds_of
 from gan_serve.errors import GanportError
-from gan_trainer.layers import Activation, ActivationName, UpsampleMode
+from gan_trainer.layers import Activation, SpecError, UpsampleMode
 
-ACTIVATION_CLASSES: dict[str, tuple[ActivationName, str | None]] = {
-    "ReLU": ("relu", None),
-    "LeakyReLU": ("leaky_relu", "negative_slope"),
-    "ELU": ("elu", "alpha"),
-    "SELU": ("selu", None),
-    "CELU": ("celu", "alpha"),
-    "GELU": ("gelu", None),
-    "SiLU": ("silu", None),
-    "Mish": ("mish", None),
-    "Softplus": ("softplus", None),
-    "Tanh": ("tanh", None),
-    "Sigmoid": ("sigmoid", None),
-    "Hardtanh": ("hardtanh", None),
-}
 CONV_CLASSES: dict[str, ConvKind] = {"Conv2d": "conv", "ConvTranspose2d": "conv_transpose"}
-UPSAMPLE_CLASSES = ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d")
-PADDING_CLASSES: dict[str, PaddingMode] = {
-    "ReflectionPad2d": "reflect",
-    "ReplicationPad2d": "replicate",
-    "ZeroPad2d": "zeros",
-    "CircularPad2d": "circular",
-}
-INERT_CLASSES = ("Dropout", "Dropout2d", "AlphaDropout", "Identity", "Flatten", "Unflatten", "PixelShuffle")
 
 
 @dataclass(frozen=True)
@@ -53,12 +33,18 @@ class Between:
 
     def activation(self) -> Activation | None:
         """The last activation among them; None when there is none."""
-        for name, hyper in reversed(self.modules):
-            if name in ACTIVATION_CLASSES:
-                function, slope = ACTIVATION_CLASSES[name]
-                value = hyper.get(slope) if slope else None
-                return Activation(function, slope=None if value is None else float(value))
+        return next((layer for name, hyper in reversed(self.modules) if (layer := _activation(name, hyper))), None)
+
+
+def _activation(kind: str, hyper: Mapping[str, Any]) -> Activation | None:
+    """What an elementwise module of torch computes; None for other modules, and for numbers that are none."""
+    if kind not in ACTIVATION_ROWS:
         return None
+    try:
+        layer = ACTIVATION_ROWS[kind](Part("", ModuleInfo(kind, dict(hyper)), {}))[0]
+    except (UnsaidError, SpecError):
+        return None
+    return layer if isinstance(layer, Activation) else None
 
 
 class Proof:
@@ -83,6 +69,17 @@ class Proof:
         info = self.modules.get(name)
         return info.kind if info is not None and info.from_torch else ""
 
+    def habit(self) -> Activation | None:
+        """The one activation that the author's own class holds apart, to use it in many places (`self.relu`); None
+        when it holds none or several. Those that end a network are not counted."""
+        found = []
+        for name in self._leaves:
+            layer = _activation(self.class_name(name), self.hyper(name))
+            parent = name.rpartition(".")[0]
+            if layer and self.class_name(parent) != "Sequential" and not bounds_of(layer) and layer not in found:
+                found.append(layer)
+        return found[0] if len(found) == 1 else None
+
     def eps(self, name: str) -> float | None:
         """A norm's eps."""
         value = self.hyper(name).get("eps")
@@ -101,9 +98,9 @@ class Proof:
         padding, mode = _square(hyper["padding"], name, "padding"), hyper.get("padding_mode", "zeros")
         between = self.between(before, name)
         for class_name, padder in between.modules if between else ():
-            if class_name in PADDING_CLASSES and padding == 0:
+            if class_name in PADS and padding == 0:
                 padding = _square(padder.get("padding", 0), name, "padding")
-                mode = PADDING_CLASSES[class_name]
+                mode = PADS[class_name]
         return Rule(
             kind,
             _square(hyper["stride"], name, "stride"),
@@ -134,7 +131,7 @@ class Proof:
             return None
         factor = 1
         for name, hyper in between.modules:
-            if name in UPSAMPLE_CLASSES:
+            if name in UPSAMPLES:
                 factor *= _square(hyper.get("scale_factor", 2), after, "scale_factor")
         return factor if between.certain else None
 
@@ -142,10 +139,11 @@ class Proof:
         """(mode, align_corners) of the upsampling between two units."""
         between = self.between(before, after)
         for name, hyper in between.modules if between else ():
-            if name in UPSAMPLE_CLASSES:
-                bilinear = name == "UpsamplingBilinear2d" or hyper.get("mode", "nearest") == "bilinear"
-                corners = name == "UpsamplingBilinear2d" or bool(hyper.get("align_corners"))
-                return ("bilinear", corners) if bilinear else ("nearest", False)
+            if name in UPSAMPLES:
+                default = "bilinear" if name == "UpsamplingBilinear2d" else "nearest"
+                mode = hyper.get("mode", default)
+                if mode in get_args(UpsampleMode):
+                    return mode, bool(hyper.get("align_corners", default == "bilinear"))
         return None
 
     def _sequential(self, before: str | None, after: str | None, inside: list[str]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gan_export.draft import Choice, Evidence
 from gan_export.understanding.proof import Between
+from gan_export.understanding.torch_modules import bounds_of
 from gan_export.understanding.units import Gap
 from gan_trainer.layers import Activation
 
@@ -48,13 +49,15 @@ OUTPUT_VALUES: tuple[Value, ...] = (
 
 def activation(value: Value) -> Activation:
     """The layer of an activation's or output's value."""
-    return Activation(value["name"], slope=value["slope"])
+    limits = value.get("limits")
+    return Activation(value["name"], slope=value["slope"], limits=None if limits is None else tuple(limits))
 
 
 def value_of(layer: Activation) -> Value:
     """An activation layer as a choice's value, a LeakyReLU's slope written out."""
     slope = 0.01 if layer.name == "leaky_relu" and layer.slope is None else layer.slope
-    return {"name": layer.name, "slope": slope}
+    value = {"name": layer.name, "slope": slope}
+    return value if layer.limits is None else value | {"limits": list(layer.limits)}
 
 
 def activation_choice(layer: int, default: Value, gap: Gap, between: Between | None, where: str) -> Choice:
@@ -79,7 +82,7 @@ def activation_choice(layer: int, default: Value, gap: Gap, between: Between | N
 def output_choice(layer: int, between: Between | None) -> Choice:
     """The last activation and the range of values."""
     listed = between.activation() if between is not None else None
-    if between is not None and listed is not None:
+    if between is not None and listed is not None and (between.certain or bounds_of(listed)):
         value = _output_value(listed)
         evidence = Evidence.PROVED if between.certain else Evidence.WEAK
         alternatives = () if between.certain else others(value, OUTPUT_VALUES)
@@ -89,7 +92,7 @@ def output_choice(layer: int, between: Between | None) -> Choice:
 
 
 def _output_value(listed: Activation) -> Value:
-    value_range = [0.0, 1.0] if listed.name == "sigmoid" else [-1.0, 1.0]
+    value_range = [0.0, 1.0] if bounds_of(listed) == (0.0, 1.0) else [-1.0, 1.0]
     return value_of(listed) | {"value_range": value_range}
 
 

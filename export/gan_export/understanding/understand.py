@@ -10,6 +10,9 @@ from gan_export.draft import Draft
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.catalogue import family_drafts
+from gan_export.understanding.listed import listed_drafts
+from gan_export.understanding.listed_check import check_containers, keep_listed
+from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.proof import Proof
 from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
 from gan_export.understanding.units import units_of
@@ -27,11 +30,20 @@ def draft_candidates(
     a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known.
 
     A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
-    `gan_export.understanding.edit` lists them. Raises `GanportError` when the file holds no chain of layers from a
-    latent to an image, saying what was seen.
+    `gan_export.understanding.edit` lists them. A whole module that lists everything in the order in which it runs is
+    read as listed; of others, each draft has what the file lists.
+
+    Raises `GanportError` when the file holds no chain of layers from a latent to an image, saying what was seen, and
+    when it lists a module that a spec cannot say.
     """
     units = units_of(tensors)
     check_units(units)
+    tree = Tree(tensors, modules or {})
+    if tree:
+        check_containers(tree)
+        listed = listed_drafts(tree, image)
+        if listed:
+            return listed
     known = [draft for draft in family_drafts(tensors) if image in (None, draft.spec.image)] if not modules else []
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
@@ -45,4 +57,5 @@ def draft_candidates(
         check_ends(chains[0])
     drafts = chain_drafts(units, chains, Proof(modules), image)
     shapes = [draft.spec.shapes for draft in known]
-    return known + [draft for draft in drafts if draft.spec.shapes not in shapes]
+    found = known + [draft for draft in drafts if draft.spec.shapes not in shapes]
+    return keep_listed(found, tree) if tree else found

@@ -1,0 +1,521 @@
+"""Whole modules on disk: each class of torch.nn that a file lists is drawn as PyTorch draws it, or refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.foreign_networks import difference, settled
+from gan_export.answers import Answers
+from gan_export.draft import Draft, Evidence
+from gan_export.export import export_torchscript
+from gan_export.identify import identify, source_of
+from gan_export.onnx_export import to_onnx
+from gan_export.understanding.torch_modules import INERT, ROWS
+from gan_serve.errors import GanportError
+from gan_serve.latents import latents
+
+CHANNELS, SIDE = 8, 4
+EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "AdaptiveAvgPool1d": (2,), "AdaptiveAvgPool2d": (2,), "AdaptiveAvgPool3d": (2,),
+    "AdaptiveLogSoftmaxWithLoss": (8, 8, [2]), "AdaptiveMaxPool1d": (2,), "AdaptiveMaxPool2d": (2,),
+    "AdaptiveMaxPool3d": (2,), "AvgPool1d": (2,), "AvgPool2d": (2,), "AvgPool3d": (2,), "BatchNorm1d": (8,),
+    "BatchNorm2d": (8,), "BatchNorm3d": (8,), "Bilinear": (8, 8, 8), "ChannelShuffle": (2,), "CircularPad1d": (1,),
+    "CircularPad2d": (1,), "CircularPad3d": (1,), "ConstantPad1d": (1, 0.3), "ConstantPad2d": (1, 0.3),
+    "ConstantPad3d": (1, 0.3), "Conv1d": (8, 8, 1), "Conv2d": (8, 8, 3), "Conv3d": (8, 8, 1),
+    "ConvTranspose1d": (8, 8, 1), "ConvTranspose2d": (8, 8, 3), "ConvTranspose3d": (8, 8, 1), "CrossMapLRN2d": (3,),
+    "Embedding": (8, 8), "EmbeddingBag": (8, 8), "Fold": ((4, 4), 2), "FractionalMaxPool2d": (2, 2),
+    "FractionalMaxPool3d": (2, 2), "GLU": (1,), "GRU": (8, 8), "GRUCell": (8, 8), "GroupNorm": (2, 8),
+    "InstanceNorm1d": (8,), "InstanceNorm2d": (8,), "InstanceNorm3d": (8,), "LPPool1d": (2, 2), "LPPool2d": (2, 2),
+    "LPPool3d": (2, 2), "LSTM": (8, 8), "LSTMCell": (8, 8), "LayerNorm": ((4, 4),), "LazyConv1d": (8, 1),
+    "LazyConv2d": (8, 1), "LazyConv3d": (8, 1), "LazyConvTranspose1d": (8, 1), "LazyConvTranspose2d": (8, 1),
+    "LazyConvTranspose3d": (8, 1), "LazyLinear": (8,), "Linear": (8, 8), "LinearCrossEntropyLoss": (8, 8),
+    "LocalResponseNorm": (3,), "LogSoftmax": (1,), "MaxPool1d": (2,), "MaxPool2d": (2,), "MaxPool3d": (2,),
+    "MaxUnpool1d": (2,), "MaxUnpool2d": (2,), "MaxUnpool3d": (2,), "MultiheadAttention": (8, 2), "NLLLoss2d": (),
+    "PixelShuffle": (2,), "PixelUnshuffle": (2,), "RMSNorm": ((4, 4),), "RNN": (8, 8), "RNNBase": ("GRU", 8, 8),
+    "RNNCell": (8, 8), "RNNCellBase": (8, 8, True, 1), "ReflectionPad1d": (1,), "ReflectionPad2d": (1,),
+    "ReflectionPad3d": (1,), "ReplicationPad1d": (1,), "ReplicationPad2d": (1,), "ReplicationPad3d": (1,),
+    "Softmax": (1,), "Softmin": (1,), "SyncBatchNorm": (8,), "Threshold": (0.1, 0.3), "Transformer": (8, 2, 1, 1, 8),
+    "TransformerDecoder": (nn.Identity(), 1), "TransformerDecoderLayer": (8, 2, 8),
+    "TransformerEncoder": (nn.TransformerEncoderLayer(8, 2, 8), 1), "TransformerEncoderLayer": (8, 2, 8),
+    "Unflatten": (1, (2, 4)), "Unfold": (2,), "Upsample": (None, 2), "UpsamplingBilinear2d": (None, 2),
+    "UpsamplingNearest2d": (None, 2), "ZeroPad1d": (1,), "ZeroPad2d": (1,), "ZeroPad3d": (1,),
+}  # fmt: skip
+"""Arguments of the classes that need some; a class that is not here is made without any."""
+
+OTHERWISE: list[Callable[[], nn.Module]] = [
+    lambda: nn.LeakyReLU(0.37), lambda: nn.RReLU(0.2, 0.6), lambda: nn.ELU(0.7), lambda: nn.CELU(0.3),
+    lambda: nn.GELU("tanh"), lambda: nn.Softplus(3.0, 0.5), lambda: nn.Hardtanh(0, 1), lambda: nn.Hardtanh(-0.2, 0.3),
+    lambda: nn.Hardshrink(0.2), lambda: nn.Softshrink(0.1), lambda: nn.Threshold(-0.3, 2.0), lambda: nn.PReLU(8),
+    lambda: nn.PReLU(1, 0.6), lambda: nn.BatchNorm2d(8, 0.8), lambda: nn.BatchNorm2d(8, affine=False),
+    lambda: nn.BatchNorm1d(8, affine=False), lambda: nn.BatchNorm2d(8, track_running_stats=False),
+    lambda: nn.BatchNorm1d(8, track_running_stats=False),
+    lambda: nn.BatchNorm2d(8, affine=False, track_running_stats=False),
+    lambda: nn.InstanceNorm2d(8, 0.1, affine=True), lambda: nn.InstanceNorm2d(8, track_running_stats=True),
+    lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+    lambda: nn.InstanceNorm1d(8, track_running_stats=True), lambda: nn.GroupNorm(4, 8, 0.5, affine=False),
+    lambda: nn.LayerNorm((8, 4, 4), 0.3), lambda: nn.LayerNorm(8),
+    lambda: nn.LayerNorm((8, 4, 4), elementwise_affine=False), lambda: nn.LayerNorm((8, 4, 4), bias=False),
+    lambda: nn.RMSNorm((8, 4, 4), 0.3), lambda: nn.RMSNorm(8), lambda: nn.RMSNorm((4,), elementwise_affine=False),
+    lambda: nn.LocalResponseNorm(2, 0.5, 0.6, 0.7), lambda: nn.Softmax(), lambda: nn.Softmax(-1),
+    lambda: nn.Softmax(0), lambda: nn.LogSoftmax(-3), lambda: nn.Softmax(2), lambda: nn.GLU(), lambda: nn.GLU(-3),
+    lambda: nn.GLU(2), lambda: nn.AvgPool2d(3, 1, 1), lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+    lambda: nn.AvgPool2d((2, 1)), lambda: nn.AvgPool2d(3, 2, ceil_mode=True),
+    lambda: nn.AvgPool2d(2, divisor_override=3), lambda: nn.MaxPool2d(2, 1, 1, 2),
+    lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), lambda: nn.MaxPool2d(2, return_indices=True),
+    lambda: nn.AdaptiveAvgPool2d((None, 1)), lambda: nn.AdaptiveAvgPool2d(3), lambda: nn.AdaptiveMaxPool2d(1),
+    lambda: nn.LPPool2d(2, 2), lambda: nn.ZeroPad2d((1, 0, 2, 3)), lambda: nn.ZeroPad2d((-1, 0, 0, -2)),
+    lambda: nn.ReflectionPad2d((3, 0, 1, 2)), lambda: nn.ReplicationPad2d((5, 0, 1, 2)),
+    lambda: nn.CircularPad2d((4, 0, 1, 2)), lambda: nn.ConstantPad2d(2, -1.5),
+    lambda: nn.Upsample(scale_factor=3, mode="bicubic"),
+    lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True),
+    lambda: nn.Upsample((7, 5), mode="nearest-exact"), lambda: nn.Upsample((7, 5)),
+    lambda: nn.Upsample(6, mode="bilinear"), lambda: nn.Upsample(scale_factor=1.5, mode="bilinear"),
+    lambda: nn.Upsample(scale_factor=1.5), lambda: nn.Upsample(scale_factor=0.5),
+    lambda: nn.Upsample(scale_factor=(2, 3)), lambda: nn.Upsample(scale_factor=1.3, mode="bilinear"),
+    lambda: nn.Upsample(scale_factor=2, mode="area"),
+    lambda: nn.Upsample(scale_factor=1.5, mode="bicubic", recompute_scale_factor=True),
+    lambda: nn.UpsamplingBilinear2d(5), lambda: nn.UpsamplingNearest2d((3, 9)), lambda: nn.PixelUnshuffle(4),
+    lambda: nn.ChannelShuffle(4), lambda: nn.Flatten(2), lambda: nn.Flatten(0), lambda: nn.Flatten(1, 2),
+    lambda: nn.Flatten(-2), lambda: nn.Unflatten(1, (-1, 2)), lambda: nn.Unflatten(1, (2, 2, 2)),
+    lambda: nn.Unflatten(-1, (2, 2)), lambda: nn.Conv2d(8, 8, 3, padding="same"),
+    lambda: nn.Conv2d(8, 8, 4, padding="same", padding_mode="reflect"), lambda: nn.Conv2d(8, 8, 3, padding="valid"),
+    lambda: nn.Conv2d(8, 8, 3, 2, (1, 2)), lambda: nn.Conv2d(8, 8, (3, 1)), lambda: nn.Conv2d(8, 8, 3, (1, 2)),
+    lambda: nn.Conv2d(8, 16, 3, dilation=1, groups=4, padding=1, bias=False),
+    lambda: nn.Conv2d(8, 8, 3, padding=2, padding_mode="circular"), lambda: nn.Conv2d(8, 8, 3, padding=1, dilation=2),
+    lambda: nn.ConvTranspose2d(8, 4, 3, 2, 1, 1, dilation=2, groups=2), lambda: nn.ConvTranspose2d(8, 8, 3, (2, 1)),
+    lambda: nn.ConvTranspose2d(8, 8, (3, 4)), lambda: nn.Dropout2d(0.9), lambda: nn.Sequential(),
+    lambda: nn.Dropout(1.0),
+]  # fmt: skip
+"""The same classes with other numbers."""
+
+
+def classes() -> dict[str, type[nn.Module]]:
+    """Every module class of torch.nn, containers apart."""
+    found = {name: cls for name, cls in vars(nn).items() if inspect.isclass(cls) and issubclass(cls, nn.Module)}
+    apart = (
+        "Module",
+        "Sequential",
+        "ModuleList",
+        "ModuleDict",
+        "ParameterList",
+        "ParameterDict",
+        "Container",
+        "DataParallel",
+    )
+    return {name: cls for name, cls in found.items() if name not in apart}
+
+
+def made(name: str) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return classes()[name](*EXAMPLES.get(name, ()))
+
+
+def around(module: nn.Module, place: str) -> tuple[nn.Sequential | None, tuple[int, ...]]:
+    """A small generator with `module` in it, and the shape of its z, () where torch itself cannot run it; None where it
+    would not end in an image."""
+    torch.manual_seed(0)
+    if place == "image":
+        head: list[nn.Module] = [nn.ConvTranspose2d(6, CHANNELS, SIDE), nn.BatchNorm2d(CHANNELS)]
+    elif place == "vector":
+        head = [nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Linear(16, CHANNELS)]
+    else:
+        head = [nn.ConvTranspose2d(6, CHANNELS, SIDE), nn.ReLU(), nn.Conv2d(CHANNELS, 3, 1)]
+    z_shape = (6,) if place == "vector" else (6, 1, 1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            out = nn.Sequential(*head, module).eval()(torch.randn(3, *z_shape))
+            shape = tuple(out.shape[1:]) if isinstance(out, Tensor) and len(out) == 3 else ()
+        except Exception:
+            shape = ()
+    if not shape:
+        return nn.Sequential(*head, module, nn.Flatten(), nn.Linear(8, 192), nn.Unflatten(1, (3, 8, 8))), ()
+    numbers = int(torch.Size(shape).numel())
+    tail = [nn.Flatten(), nn.Linear(numbers, 192), nn.Tanh(), nn.Unflatten(1, (3, 8, 8))]
+    if place == "end":
+        if shape[0] != 3 or len(shape) != 3:
+            return None, z_shape
+        tail = []
+    network = nn.Sequential(*head, module, *tail)
+    settled(network)
+    for parameter in module.parameters():
+        if parameter.dim() == 1:
+            with torch.no_grad():
+                parameter.uniform_(0.2, 0.9)
+    return network.eval(), z_shape
+
+
+class Author(nn.Module):
+    """An author's class around one Sequential."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.main = network
+
+    def forward(self, z: Tensor) -> Any:
+        return self.main(z)
+
+
+class Halves(nn.Module):
+    """An author's class around two: what happens between them is the author's code."""
+
+    def __init__(self, network: nn.Sequential, at: int) -> None:
+        super().__init__()
+        self.first, self.second = network[:at], network[at:]
+
+    def forward(self, z: Tensor) -> Any:
+        return self.second(self.first(z))
+
+
+def outcome(network: nn.Module, z_shape: tuple[int, ...], path: Path) -> str:
+    """ "equal", or the refusal; fails for a draft that draws something else."""
+    torch.save(network, path)
+    try:
+        draft = drafted(path)
+    except GanportError as error:
+        return str(error) if error.hint else "a refusal without a hint"
+    if not z_shape:
+        return "drafted"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n in (1, 4):
+            worst = difference(draft, network, z_shape, n)
+            assert worst <= 2e-5, (
+                f"drawn otherwise, by {worst:.2g}, as {[layer.to_json() for layer in draft.spec.layers]}"
+            )
+    return "equal"
+
+
+def drafted(path: Path, **answers: Any) -> Draft:
+    draft = identify(path, Answers(**answers), lambda _: None).draft
+    assert draft is not None
+    return draft
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", ["image", "vector", "end"])
+@pytest.mark.parametrize("name", sorted(classes()))
+def test_every_class_of_torch_is_equal_or_refused_by_name(name: str, place: str, tmp_path: Path) -> None:
+    network, z_shape = around(made(name), place)
+    if network is None:
+        pytest.skip("makes no image here")
+    found = outcome(network, z_shape, tmp_path / "G.pth")
+    plain = name.removeprefix("Lazy")
+    if z_shape or plain not in INERT:
+        assert found == "equal" or plain in found, found
+    assert plain in ROWS or plain in found, "a class without a row must be refused"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("index", range(len(OTHERWISE)))
+def test_other_numbers_are_equal_or_refused_by_name(index: int, tmp_path: Path) -> None:
+    for place in ("image", "vector"):
+        module = OTHERWISE[index]()
+        network, z_shape = around(module, place)
+        assert network is not None
+        found = outcome(network, z_shape, tmp_path / "G.pth")
+        assert found in ("equal", "drafted") or type(module).__name__ in found, found
+        halved = outcome(Halves(network, 3 if place == "image" else 4), z_shape, tmp_path / "H.pth")
+        assert halved in ("equal", "drafted") or halved.startswith(str(tmp_path / "H.pth")), halved
+
+
+MODELLED = {
+    "image":
+    "AdaptiveAvgPool2d AdaptiveMaxPool2d AvgPool2d MaxPool2d BatchNorm2d InstanceNorm2d GroupNorm LayerNorm "
+    "RMSNorm LocalResponseNorm ChannelShuffle PixelShuffle PixelUnshuffle GLU Upsample UpsamplingBilinear2d "
+    "UpsamplingNearest2d ZeroPad2d ConstantPad2d ReflectionPad2d ReplicationPad2d CircularPad2d Softmax Softmax2d "
+    "LogSoftmax ReLU6 Hardswish Hardsigmoid Softsign Threshold RReLU LogSigmoid Hardshrink Softshrink Tanhshrink "
+    "Softplus CELU ELU SELU GELU Mish SiLU PReLU Hardtanh Dropout Dropout2d AlphaDropout "
+    "FeatureAlphaDropout Identity Flatten Conv2d ConvTranspose2d",
+    "vector": "BatchNorm1d GLU GroupNorm LogSoftmax Softmax Linear Unflatten Hardswish Dropout Dropout1d PReLU",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("place", "name"), [(place, name) for place, names in MODELLED.items() for name in names.split()]
+)
+def test_what_is_modelled_is_not_refused(place: str, name: str, tmp_path: Path) -> None:
+    network, z_shape = around(made(name), place)
+    assert network is not None
+    assert outcome(network, z_shape, tmp_path / "G.pth") == "equal"
+    found = outcome(Author(network), z_shape, tmp_path / "A.pth")
+    assert found == "equal"
+
+
+REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
+    (lambda: nn.BatchNorm2d(8, track_running_stats=False), "normalises with those of its batch, even in eval mode"),
+    (lambda: nn.AvgPool2d(2, divisor_override=3), "has a divisor_override"),
+    (lambda: nn.MaxPool2d(2, return_indices=True), "returns indices too"),
+    (lambda: nn.Conv2d(8, 8, (3, 1)), "a kernel of 3x1, expected a square one"),
+    (lambda: nn.Conv2d(8, 8, 3, (1, 2)), r"stride \(1, 2\), expected one whole number"),
+    (lambda: nn.Softmax(2), "runs over dimension 2"),
+    (lambda: nn.Upsample(scale_factor=1.5), "scale_factor 1.5, which makes no whole size of 4x4"),
+    (lambda: nn.Upsample(scale_factor=2, mode="area"), "mode must be one of nearest"),
+    (lambda: nn.AdaptiveAvgPool2d(3), "pools to 3x3, which does not divide 4x4"),
+    (lambda: nn.Flatten(0), "start_dim 0, expected a dimension behind the batch"),
+    (lambda: nn.Softmin(1), "lists Softmin between 1 and 4, which a spec cannot say"),
+    (lambda: nn.LPPool2d(2, 2), "lists LPPool2d between 1 and 4, which a spec cannot say"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_refusals_say_why(make: Callable[[], nn.Module], message: str, tmp_path: Path) -> None:
+    network, _ = around(make(), "image")
+    torch.save(network, tmp_path / "G.pth")
+    with pytest.raises(GanportError, match=message) as caught:
+        drafted(tmp_path / "G.pth")
+    assert "--module file.py:Class" in caught.value.hint
+
+
+class Swish(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+class MyReLU(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
+class EqualLinear(nn.Module):
+    """Looks like a Linear by its tensors."""
+
+    def __init__(self, takes: int, makes: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(makes, takes)), nn.Parameter(torch.randn(makes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight / 3, self.bias)
+
+
+def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+    return 2 * out
+
+
+def own_forward(x: Tensor) -> Tensor:
+    return x.sin()
+
+
+def dcgan(*between: nn.Module) -> nn.Sequential:
+    layers = nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), *between, nn.ConvTranspose2d(8, 3, 8, 8), nn.Tanh()
+    return settled(nn.Sequential(*layers))  # type: ignore[return-value]
+
+
+def with_hook(pre: bool) -> nn.Module:
+    network = dcgan(nn.ReLU())
+    (network[2].register_forward_pre_hook if pre else network[2].register_forward_hook)(hook)  # type: ignore[arg-type]
+    return network
+
+
+def with_forward() -> nn.Module:
+    network = dcgan(nn.ReLU())
+    network[2].forward = own_forward  # type: ignore[method-assign]
+    return network
+
+
+def hooked_root() -> nn.Module:
+    network = dcgan(nn.ReLU())
+    network.register_forward_hook(hook)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dcgan(Swish()), "lists Swish between 1 and 3, a class of the author's own"),
+        (lambda: dcgan(MyReLU()), "lists MyReLU between 1 and 3, a class of the author's own"),
+        (lambda: Author(dcgan(Swish())), "lists Swish between (main.)?1 and (main.)?3, a class of the author's own"),
+        (
+            lambda: Halves(dcgan(Swish()), 3),
+            "lists Swish between first.1 and second.3, a class of the author's own",
+        ),
+        (
+            lambda: nn.Sequential(EqualLinear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh()),
+            "lists EqualLinear at 0, a class of the author's own",
+        ),
+        (
+            lambda: Halves(nn.Sequential(EqualLinear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh()), 2),
+            "lists EqualLinear at first.0, a class of the author's own",
+        ),
+        (lambda: with_hook(pre=False), "lists ReLU between 1 and 3 with a forward hook"),
+        (lambda: with_hook(pre=True), "lists ReLU between 1 and 3 with a forward hook"),
+        (with_forward, "lists ReLU between 1 and 3 with a forward of its own"),
+        (hooked_root, "lists Sequential at the root with a forward hook"),
+        (lambda: nn.Sequential(dcgan(nn.ReLU()), Swish()), "lists Swish after 0.3, a class of the author's own"),
+    ],
+)  # fmt: skip
+def test_code_that_the_file_does_not_hold_is_refused(
+    make: Callable[[], nn.Module], message: str, tmp_path: Path
+) -> None:
+    torch.save(make(), tmp_path / "G.pth")
+    with pytest.raises(GanportError, match=message) as caught:
+        drafted(tmp_path / "G.pth")
+    assert "--module file.py:Class" in caught.value.hint
+
+
+def test_two_activations_in_one_place_both_count(tmp_path: Path) -> None:
+    network = dcgan(nn.Hardtanh(-0.5, 0.5), nn.Dropout(), nn.LeakyReLU(0.3), nn.Identity(), nn.Softsign())
+    for wrapped in (network, Author(network), nn.Sequential(nn.Sequential(network))):
+        assert outcome(wrapped, (6, 1, 1), tmp_path / "G.pth") == "equal"
+
+
+def test_the_order_of_bilinear_and_activation_counts(tmp_path: Path) -> None:
+    up = nn.Upsample(scale_factor=2, mode="bilinear")
+    for between in ([up, nn.ReLU()], [nn.ReLU(), up], [nn.ReLU(), up, nn.SiLU()], [up, nn.Upsample(scale_factor=2)]):
+        layers = [nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), *between, nn.Conv2d(8, 8, 3, padding=1)]
+        network = settled(nn.Sequential(*layers, nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=8), nn.Tanh()))
+        assert outcome(network, (6, 1, 1), tmp_path / "G.pth") == "equal"
+        halves = Halves(network, len(layers) + 1)  # type: ignore[arg-type]
+        found = outcome(halves, (6, 1, 1), tmp_path / "H.pth")
+        assert found == "equal" or "the file lists" in found or "no usual strides" in found
+
+
+def test_a_module_that_is_used_twice(tmp_path: Path) -> None:
+    act, conv = nn.ELU(0.4), nn.Conv2d(8, 8, 3, padding=1)
+    assert outcome(dcgan(act, conv, act, conv, act), (6, 1, 1), tmp_path / "G.pth") == "equal"
+
+
+def test_containers_inside_containers_keep_their_order(tmp_path: Path) -> None:
+    inner = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sequential(), nn.Tanhshrink()), nn.ELU())
+    assert outcome(nn.DataParallel(dcgan(inner)), (6, 1, 1), tmp_path / "G.pth") == "equal"
+
+
+def test_the_flag_of_training_changes_nothing(tmp_path: Path) -> None:
+    network = dcgan(nn.Dropout(0.7), nn.RReLU())
+    network.train()
+    torch.save(network, tmp_path / "G.pth")
+    assert difference(drafted(tmp_path / "G.pth"), network.eval(), (6, 1, 1)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("last", "value_range", "asked"),
+    [
+        (nn.Tanh(), (-1.0, 1.0), False), (nn.Sigmoid(), (0.0, 1.0), False), (nn.Hardsigmoid(), (0.0, 1.0), False),
+        (nn.Softsign(), (-1.0, 1.0), False), (nn.Hardtanh(0, 1), (0.0, 1.0), False), (nn.ReLU6(), (-1.0, 1.0), True),
+        (nn.Identity(), (-1.0, 1.0), True), (nn.LeakyReLU(0.1), (-1.0, 1.0), True),
+    ],
+)  # fmt: skip
+def test_the_last_activation_is_the_files(
+    last: nn.Module, value_range: tuple[float, float], asked: bool, tmp_path: Path
+) -> None:
+    """No activation is added behind the last module; the range of values is asked for where nothing shows it."""
+    network = nn.Sequential(nn.ConvTranspose2d(6, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 8, 8), last)
+    torch.save(settled(network), tmp_path / "G.pth")
+    draft = drafted(tmp_path / "G.pth")
+    assert difference(draft, network, (6, 1, 1)) <= 1e-5
+    assert draft.spec.value_range == value_range
+    assert ("value_range" in [choice.field for choice in draft.open_choices]) == asked
+    told = drafted(tmp_path / "G.pth", value_range=(0.0, 1.0))
+    assert told.spec.value_range == (0.0, 1.0)
+    assert difference(told, network, (6, 1, 1)) <= 1e-5
+    assert "value_range" not in [choice.field for choice in told.open_choices]
+
+
+class Toolbox(nn.Module):
+    """One activation, used everywhere: the list does not say where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.squash = nn.Hardswish(), nn.Tanh()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 16), nn.Linear(16, 32), nn.Linear(32, 784)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.act(self.fc2(self.act(self.fc1(z))))
+        return self.squash(self.fc3(x))  # type: ignore[no-any-return]
+
+
+def test_an_activation_held_apart_is_tried_everywhere_and_asked_about(tmp_path: Path) -> None:
+    network = settled(Toolbox())
+    torch.save(network, tmp_path / "G.pth")
+    draft = drafted(tmp_path / "G.pth")
+    slots = [choice for choice in draft.choices if choice.field == "activation"]
+    assert [slot.value["name"] for slot in slots] == ["hardswish", "hardswish"]
+    assert all(slot.evidence is Evidence.NONE for slot in slots)
+    assert difference(draft, network) <= 1e-5
+
+
+def test_a_module_beside_the_generator_counts(tmp_path: Path) -> None:
+    """The tensors' common prefix is a wrapper's name, but what stands beside it is no wrapper."""
+    inner = nn.Sequential(
+        OrderedDict([("first", nn.ConvTranspose2d(6, 8, 4)), ("last", nn.ConvTranspose2d(8, 3, 8, 8))])
+    )
+    network = nn.Sequential(OrderedDict([("generator", settled(inner)), ("squash", nn.Hardtanh(0, 1))]))
+    assert outcome(network, (6, 1, 1), tmp_path / "G.pth") == "equal"
+    assert drafted(tmp_path / "G.pth").spec.value_range == (0.0, 1.0)
+    only = nn.Sequential(OrderedDict([("generator", inner)]))
+    assert outcome(only, (6, 1, 1), tmp_path / "G.pth") == "equal"
+
+
+ELEMENTWISE = (
+    nn.ReLU6(), nn.Hardswish(), nn.Softplus(2.0, 3.0), nn.GELU("tanh"), nn.Hardsigmoid(), nn.Softsign(), nn.RReLU(),
+    nn.Threshold(-0.2, -0.2), nn.Tanhshrink(), nn.Softshrink(0.01), nn.LogSigmoid(), nn.Softmax(1), nn.LogSoftmax(1),
+    nn.CELU(0.3), nn.Hardtanh(-4, 2),
+)  # fmt: skip
+SHAPES = (
+    nn.Upsample((12, 10), mode="bicubic"), nn.AvgPool2d(3, 2, 1), nn.ChannelShuffle(2),
+    nn.ReflectionPad2d((1, 1, 0, 1)),
+    nn.PixelShuffle(2), nn.PixelUnshuffle(2), nn.MaxPool2d(2, 1, ceil_mode=True), nn.CircularPad2d(1),
+    nn.ConstantPad2d(-1, 0.5), nn.Upsample(8, mode="nearest-exact"), nn.AdaptiveAvgPool2d(4), nn.LocalResponseNorm(3),
+    nn.GroupNorm(2, 8, affine=False), nn.InstanceNorm2d(8), nn.RMSNorm((4,)), nn.ReplicationPad2d(2),
+    nn.Upsample((6, 9), mode="bilinear"), nn.GLU(1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [*ELEMENTWISE, *SHAPES], ids=lambda module: type(module).__name__)
+def test_every_layer_survives_onnx(module: nn.Module, tmp_path: Path) -> None:
+    """From the pickle on disk to a graph that draws what the author's own network draws."""
+    torch.manual_seed(3)
+    head = nn.Sequential(nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), module, nn.Flatten()).eval()
+    with torch.no_grad():
+        numbers = head(torch.zeros(1, 6, 1, 1)).shape[1]
+    network = settled(nn.Sequential(*head, nn.Linear(numbers, 48), nn.Unflatten(1, (3, 4, 4)), nn.Tanh()))
+    torch.save(network, tmp_path / "G.pth")
+    model, _ = to_onnx(source_of(identify(tmp_path / "G.pth", Answers(), lambda _: None)))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    z = latents(range(3), 6)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(z).reshape(3, 6, 1, 1))
+    assert float((torch.from_numpy(session.run(["image"], {"z": z})[0]) - expected).abs().max()) <= 2e-5
+
+
+def test_a_chain_of_all_layers_is_proved_as_torchscript(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    parts: list[nn.Module] = [nn.ConvTranspose2d(6, 8, 4)]
+    for module in ELEMENTWISE:
+        parts += [nn.BatchNorm2d(8), module]
+    network = nn.Sequential(*parts, *SHAPES, nn.Flatten(), nn.Linear(216, 48), nn.Unflatten(1, (3, 4, 4)), nn.Tanh())
+    with torch.no_grad():
+        for _ in range(50):  # the BatchNorms learn what reaches them, so that no rounding error grows
+            network(torch.randn(64, 6, 1, 1))
+    torch.save(network.eval(), tmp_path / "G.pth")
+    source = source_of(identify(tmp_path / "G.pth", Answers(), lambda _: None))
+    report = export_torchscript(source, tmp_path / "g.ts")
+    assert report.ok, report.verdict()
+
+
+def test_too_many_modules(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(*[nn.ReLU()] * 1500, nn.Linear(6, 784)), tmp_path / "G.pth")
+    with pytest.raises(GanportError, match="lists 1,501 modules, at most 1,000 are read"):
+        drafted(tmp_path / "G.pth")
+
+
+@pytest.mark.parametrize(("doublings", "factor"), [(12, 2), (1, 20_000), (3, 1000)])
+def test_networks_as_bombs(doublings: int, factor: int, tmp_path: Path) -> None:
+    ups = [nn.Upsample(scale_factor=factor) for _ in range(doublings)]
+    torch.save(nn.Sequential(nn.ConvTranspose2d(6, 3, 4), *ups, nn.Tanh()), tmp_path / "G.pth")
+    with pytest.raises(GanportError, match=r"at most|factor must be|which a spec cannot say") as caught:
+        drafted(tmp_path / "G.pth")
+    assert caught.value.hint
