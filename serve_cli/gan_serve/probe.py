@@ -30,6 +30,10 @@ MAX_GROWTH_BYTES = 768 << 20
 MAX_CPU_S = 8
 MAX_WAIT_S = 60
 SEEDS = range(4)
+SLACK = 0.05
+"""By which share of white values may lie beyond it; below black, a tenth of that."""
+BYTES = 16.0
+"""Values above this, and none below 0, are the numbers of bytes."""
 NO_NUMBER = 1e38
 """What `Probed` has for NaN and infinity."""
 
@@ -54,13 +58,25 @@ class Probed:
             )
         if max(abs(self.low), abs(self.high)) >= NO_NUMBER:
             raise ContractError(f"{where} draws NaN or infinity", hint="its weights are damaged; export it again")
-        notes = [*assumptions, "black is -1 and white is 1"]
-        if self.low < -1.05 or self.high > 1.05:
-            notes.append(f"its values reach {self.low:.2f} … {self.high:.2f}: what is beyond -1 … 1 is clamped")
-        elif self.low >= 0:
-            notes.append("no value is below 0: if black is 0, the images will look pale")
+        (black, white), note = self._range()
         _, c, h, w = self.shape
-        return Contract(z_dim=signature.z_shape[0], image=(c, h, w), weights="unknown", assumptions=tuple(notes))
+        return Contract(
+            z_dim=signature.z_shape[0],
+            image=(c, h, w),
+            weights="unknown",
+            value_range=(black, white),
+            assumptions=(*assumptions, note),
+        )
+
+    def _range(self) -> tuple[tuple[float, float], str]:
+        """((black, white), the assumption in words): of what people use, the range that the first values speak for."""
+        reach = f"the first images' values reach {self.low:.2f} … {self.high:.2f}"
+        white = 255.0 if self.high > BYTES else 1.0
+        if self.low >= -SLACK / 10 * white and 0 < self.high <= (1 + SLACK) * white:
+            return (0.0, white), f"black is 0 and white is {white:g}, as no value is below 0: {reach}"
+        if self.low < -1 - SLACK or self.high > 1 + SLACK:
+            return (-1.0, 1.0), f"black is -1 and white is 1, and what is beyond -1 … 1 is clamped: {reach}"
+        return (-1.0, 1.0), "black is -1 and white is 1"
 
 
 def probe(model: str | bytes, where: str) -> Probed:

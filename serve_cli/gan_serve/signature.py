@@ -107,7 +107,10 @@ def understand(inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> t
 def _latent_input(inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> Port:
     takes, gives = " and ".join(map(str, inputs)) or "nothing", " and ".join(map(str, outputs))
     if len(inputs) != 1:
-        raise ContractError(f"{where} takes {takes}; without gan.* metadata, only one latent can be fed", hint=_HINT)
+        raise ContractError(
+            f"{where} takes {takes}; without gan.* metadata, only one latent can be fed",
+            hint="feed it with code of your own, or make a file that says all of this: gan-export onnx --ckpt FILE",
+        )
     (port,) = inputs
     images_out = any(len(output.dims) == 4 for output in outputs)
     if port.type not in _FLOATS:

@@ -16,6 +16,8 @@ from gan_serve import runtimes
 from gan_serve.errors import ContractError, GanportError, JobError
 from gan_serve.latents import latents
 from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.probe import Probed
+from gan_serve.signature import Signature
 from serve import onnx_files
 from serve.onnx_files import load, ours
 
@@ -165,15 +167,37 @@ def test_sizes_that_only_the_first_image_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "scale", "note"),
+    ("activation", "scale", "value_range", "note"),
     [
-        ("Sigmoid", 1.0, "no value is below 0: if black is 0, the images will look pale"),
-        ("Identity", 3.0, "what is beyond -1 … 1 is clamped"),
+        ("Sigmoid", 1.0, (0.0, 1.0), "black is 0 and white is 1, as no value is below 0"),
+        ("Tanh", 1.0, (-1.0, 1.0), "black is -1 and white is 1"),
+        ("Identity", 3.0, (-1.0, 1.0), "what is beyond -1 … 1 is clamped"),
     ],
 )
-def test_odd_values_are_pointed_out(activation: str, scale: float, note: str) -> None:
+def test_the_value_range_is_that_of_the_first_values_and_said(
+    activation: str, scale: float, value_range: tuple[float, float], note: str
+) -> None:
     proto = onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6], activation=activation, scale=scale)
-    assert note in load(proto).contract.assumptions[-1]
+    generator = load(proto)
+    assert generator.contract.value_range == value_range
+    assert note in generator.contract.assumptions[-1]
+    image_NCHW, pixels_NHWC = generator.run(latents(range(5), 7))
+    black, white = value_range
+    share = np.clip((image_NCHW - black) / (white - black), 0, 1)
+    assert np.abs(pixels_NHWC.transpose(0, 3, 1, 2) - 255 * share).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value_range"),
+    [
+        (0.0, 0.99, (0.0, 1.0)), (0.0, 0.01, (0.0, 1.0)), (-0.001, 1.02, (0.0, 1.0)), (0.0, 254.0, (0.0, 255.0)),
+        (-0.02, 0.9, (-1.0, 1.0)), (0.0, 3.0, (-1.0, 1.0)), (-1.0, 0.0, (-1.0, 1.0)), (0.0, 0.0, (-1.0, 1.0)),
+        (0.0, 1000.0, (-1.0, 1.0)), (-100.0, 100.0, (-1.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_ranges_by_the_extremes(low: float, high: float, value_range: tuple[float, float]) -> None:
+    contract = Probed((4, 1, 6, 6), low, high).contract(Signature("z", (7,), "image", np.float32), [], "the model")
+    assert contract.value_range == value_range
 
 
 def test_assumptions_are_said_once(tmp_path: Path) -> None:
