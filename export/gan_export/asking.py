@@ -49,6 +49,8 @@ def ask(identified: Identified, target: Path) -> GanportError:
     for choice in asked or draft.open_choices:
         line = f"{describe(choice)} ({choice.evidence}): {choice.reason}"
         console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
+    for note in draft.notes:
+        console.show(console.wrap(note, first="  ", rest=" " * 6), sys.stderr)
     advice = advise(identified)
     if advice.kind is Kind.NOT:
         return GanportError(

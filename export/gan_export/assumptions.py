@@ -7,11 +7,14 @@ from typing import Any
 
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import GOOD
+from gan_export.forensics.evidence import GOOD, IDENTITY
+from gan_trainer.layers import Conv, ConvTranspose, Linear
 
 AS_YOU_SAID = "as you said"
 EVEN = 2.0
 """Odds below which nothing is decided."""
+CUSTOM = 20.0
+"""How much likelier an activation or eps is where the author has it everywhere else that shows it."""
 SURE = 100.0
 """Odds from which a choice is shown by the statistics: what is called strong."""
 
@@ -19,15 +22,37 @@ SURE = 100.0
 def unanswered(draft: Draft) -> tuple[Choice, ...]:
     """The open choices that an export must ask about.
 
-    Not asked about: a choice whose value the file was shown to have elsewhere (the eps of the last BatchNorm, where
-    all others have it), and the output activation, which is tanh in all but a few generators and is said aloud.
+    Not asked about, but said: an activation or eps that nothing can show, or that the statistics favour by less than
+    they should, where the author did the same wherever it shows (see `_customary`); and the output activation, which is
+    tanh in all but a few generators, unless the values before it speak against what is assumed.
     """
-    shown = {(c.field, _text(c.value)) for c in draft.choices if c.evidence.settled and c.field != "structure"}
-    return tuple(
-        choice
-        for choice in draft.open_choices
-        if choice.field != "output" and (choice.field, _text(choice.value)) not in shown
-    )
+    return tuple(choice for choice in draft.open_choices if not _said_only(draft, choice))
+
+
+def _said_only(draft: Draft, choice: Choice) -> bool:
+    if choice.field == "output":
+        return choice.odds is None or choice.odds >= SURE
+    if choice.field not in ("activation", "eps") or not _customary(draft, choice):
+        return False
+    return choice.evidence is Evidence.NONE or (choice.odds is not None and choice.odds * CUSTOM >= SURE)
+
+
+def _customary(draft: Draft, choice: Choice) -> bool:
+    """Whether the file shows this value elsewhere, and no other (no activation at all apart). For an eps, one of those
+    has to stand behind the same kind of layer: BatchNorm2d(n) behind the first Linear and BatchNorm2d(n, 0.8) behind
+    the convolutions is one author's habit that many have copied."""
+    shown = [c for c in draft.choices if c.field == choice.field and c.evidence.settled and c.value != IDENTITY]
+    if choice.field == "eps":
+        kind = _behind(draft, choice)
+        if not any(_behind(draft, other) == kind for other in shown):
+            return False
+    return bool(shown) and all(_text(other.value) == _text(choice.value) for other in shown)
+
+
+def _behind(draft: Draft, choice: Choice) -> str | None:
+    """The kind of the last Linear or convolution in front of a choice's layer."""
+    layers = draft.spec.layers[: choice.layer]
+    return next((layer.kind for layer in reversed(layers) if isinstance(layer, (Linear, Conv, ConvTranspose))), None)
 
 
 def assumptions_of(draft: Draft) -> tuple[str, ...]:
@@ -53,9 +78,9 @@ def doubts_of(draft: Draft) -> tuple[str, ...]:
 
 
 def misfit_of(draft: Draft) -> str:
-    """The BatchNorms that nothing fits, while something in the draft is open; empty where all fit."""
+    """The BatchNorms that nothing fits, while something in the draft is asked about; empty where all fit."""
     bad = [f"{number} by {fit:.2g}" for number, fit in enumerate(draft.fits, 1) if fit > GOOD]
-    if not bad or not draft.open_choices:
+    if not bad or not unanswered(draft):
         return ""
     return f"nothing that was tried fits BatchNorm {', '.join(bad)} (a good misfit is under {GOOD:g})"
 

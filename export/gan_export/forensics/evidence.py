@@ -62,7 +62,7 @@ def settle(draft: Draft, state: State, outcome: Outcome) -> Draft:
     for k, step in enumerate(state.steps):
         for i, choice in enumerate(step.choices):
             draft = _update(draft, _judged(draft, choice, step, i, k, norms[k], outcome.states))
-    return _follow_habit(draft, len(norms))
+    return follow_habit(draft)
 
 
 def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int, states: Sequence[State]) -> Choice:
@@ -80,7 +80,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
     if others:
         rival = others[0]
         ratio = max(rival.fit / max(first.fit, FLOOR), _later_ratio(states, k, i, step, rival.value))
-        reason += f"; with {_text(rival.value)} by {rival.fit:.2g}"
+        reason += f"; with {value_text(rival.value)} by {rival.fit:.2g}"
         if not _clear(ratio, rival.paired - first.paired):
             evidence = Evidence.WEAK
             reason += ", which is too close to tell"
@@ -91,12 +91,12 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
         leaning = min(near, key=lambda rival: rival.paired)
         if against_habit and not _clear(near[0].fit / max(first.fit, FLOOR), near[0].paired - first.paired):
             evidence = Evidence.WEAK
-            reason += f"; {_text(near[0].value)} nearly ties ({near[0].fit:.2g})"
+            reason += f"; {value_text(near[0].value)} nearly ties ({near[0].fit:.2g})"
         elif choice.field == "activation" and leaning.paired - first.paired <= -LEANS:
             evidence = Evidence.WEAK
-            reason += f"; {_text(leaning.value)}, almost the same network but rarer, may be the truth"
+            reason += f"; {value_text(leaning.value)}, almost the same network but rarer, may be the truth"
         else:
-            reason += f"; {' and '.join(_text(r.value) for r in near[:2])} would be almost the same network"
+            reason += f"; {' and '.join(value_text(r.value) for r in near[:2])} would be almost the same network"
     alternatives = _ranked(choice, first.value, [rival.value for rival in rivals])
     found = replace(choice, value=first.value, evidence=evidence, reason=reason, alternatives=alternatives)
     return _with_family(choice, found) if choice.evidence is Evidence.STRONG else found
@@ -126,7 +126,7 @@ def _with_family(family: Choice, found: Choice) -> Choice:
         return replace(found, evidence=Evidence.STRONG, reason=f"{found.reason}; {family.reason}")
     if found.evidence is Evidence.WEAK:
         return replace(family, reason=f"{family.reason}; the statistics do not tell: {found.reason}")
-    return replace(found, reason=f"{found.reason}; this overrules {_text(family.value)}, {family.reason}")
+    return replace(found, reason=f"{found.reason}; this overrules {value_text(family.value)}, {family.reason}")
 
 
 def _later_ratio(states: Sequence[State], k: int, i: int, step: Step, value: Any) -> float:
@@ -143,14 +143,19 @@ def _later_ratio(states: Sequence[State], k: int, i: int, step: Step, value: Any
     return 0.0
 
 
-def _follow_habit(draft: Draft, count: int) -> Draft:
-    """Choices that leave no trace: where nothing else speaks, as the author did in the nearest layer that shows it."""
+def follow_habit(draft: Draft) -> Draft:
+    """Choices that leave no trace: where nothing else speaks, as the author did in the nearest layer that shows it.
+
+    A habit is no evidence: `gan_export.identify` says which of these are asked about.
+    """
+    count = len(witnesses(draft))
     for choice in draft.choices:
         if choice.field not in ("activation", "eps") or segment_of(draft, choice) < count or choice.evidence.settled:
             continue
         reason = "no BatchNorm stands after it that could remember it"
         if choice.evidence is Evidence.WEAK:
-            draft = _update(draft, replace(choice, reason=f"{choice.reason}; {reason}"))
+            if reason not in choice.reason:
+                draft = _update(draft, replace(choice, reason=f"{choice.reason}; {reason}"))
             continue
         shown = [
             other
@@ -160,7 +165,7 @@ def _follow_habit(draft: Draft, count: int) -> Draft:
         value = choice.value
         if shown and any(same(choice.field, shown[-1].value, known) for known in values_to_try(choice)):
             value = shown[-1].value
-            reason += f"; assumed as in layer {shown[-1].layer}: {_text(value)}"
+            reason += f"; assumed as in layer {shown[-1].layer}: {value_text(value)}"
         alternatives = _ranked(choice, value, ())
         draft = _update(draft, replace(choice, value=value, reason=reason, alternatives=alternatives))
     return draft
@@ -190,7 +195,8 @@ def _ranked(choice: Choice, taken: Any, best_first: Sequence[Any]) -> tuple[Any,
     return tuple(values[1:])
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A choice's value in a word or two."""
     if not isinstance(value, dict):
         return f"{value:g}" if isinstance(value, float) else str(value)
     if "mode" in value:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.distrust import distrusted
 from gan_export.forensics.divergence import median_misfit
-from gan_export.forensics.evidence import CLEAR, GOOD, settle
-from gan_export.forensics.latent import latent_moments
-from gan_export.forensics.output import judge_output
+from gan_export.forensics.evidence import CLEAR, GOOD, follow_habit, settle
+from gan_export.forensics.output import doubted, judge_output
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import Note, Outcome, search
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.forensics.weighing import reweigh
 from gan_serve.errors import GanportError
 from gan_trainer.layers import BatchNorm
 
@@ -75,16 +76,19 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
     with torch.inference_mode():
         count = len(witnesses(drafts[0]))
         if not count:
-            return judge_output(_noted(_without_trace(drafts[0]), _why_no_witness(drafts[0])), seed)
+            return judge_output(doubted(_noted(_without_trace(drafts[0]), _why_no_witness(drafts[0]))), seed)
         rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
         outcome = search(rivals, samples, seed, on_note)
         best = outcome.states[0]
         number, draft = best.drafts[0]
         draft = _judge_structure(settle(draft, best, outcome), number, outcome)
-        draft = replace(draft, fit=best.total / count, fits=tuple(best.fits))
-        for note in _notes(draft, best.fits, samples, seed):
-            draft = _noted(draft, note)
-        return judge_output(draft, seed)
+        asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
+        draft = follow_habit(reweigh(draft, asked, samples, seed + samples))
+        draft = distrusted(replace(draft, fit=best.total / count, fits=best.fits), best.fits, samples, seed)
+        silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - count
+        if silent:
+            draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
+        return judge_output(doubted(draft), seed)
 
 
 def _judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
@@ -105,30 +109,6 @@ def _judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
         evidence = choice.evidence if choice.evidence is Evidence.STRONG and number == 0 else Evidence.WEAK
         updated = replace(choice, evidence=evidence, reason=f"{choice.reason}; {said}")
     return replace(draft, choices=tuple(updated if c is choice else c for c in draft.choices))
-
-
-def _notes(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> list[str]:
-    """What the fits say of the file as a whole."""
-    notes: list[str] = []
-    norms = witnesses(draft)
-    bad = [k for k, fit in enumerate(fits) if fit > GOOD]
-    if bad and bad[0] == 0:
-        solved = latent_moments(draft, samples, seed)
-        if solved is not None:
-            notes.append(
-                "neither N(0, 1) nor U(-1, 1) fits: the first BatchNorm speaks of latents with mean "
-                f"{solved[0]:.3g} and variance {solved[1]:.3g}"
-            )
-    if bad:
-        listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fits[k]:.2g}" for k in bad)
-        notes.append(
-            f"nothing that was tried fits BatchNorm {listed}; either the right candidate is missing, or the file was "
-            "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
-        )
-    silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - len(norms)
-    if silent:
-        notes.append(f"{silent} BatchNorm{'s' if silent > 1 else ''} never saw training and cannot be asked")
-    return notes
 
 
 def _why_no_witness(draft: Draft) -> str:

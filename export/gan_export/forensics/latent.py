@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_export.draft import Draft
+from gan_export.forensics.divergence import Moments, median_misfit
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import apply_layer, layer_weights, moments, remembered, witnesses
 from gan_trainer.layers import Activation, Conv, ConvTranspose, Linear, PixelShuffle, Reshape, Upsample
@@ -18,9 +19,10 @@ from gan_trainer.layers import Activation, Conv, ConvTranspose, Linear, PixelShu
 _LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)
 
 
-def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float] | None:
-    """(mean, variance) of a component of z by least squares over channels and the median over channels; None where the
-    first witness does not show them: an activation, a norm or a label stands before it."""
+def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float, float] | None:
+    """(mean, variance, misfit) of a component of z by least squares over channels and the median over channels, and how
+    the first witness fits latents of these moments; None where it does not show them: an activation, a norm or a label
+    stands before it."""
     spec, stop = draft.spec, witnesses(draft)[0]
     for layer in spec.layers[:stop]:
         if not isinstance(layer, _LINEAR) and not (isinstance(layer, Activation) and layer.name == "identity"):
@@ -47,4 +49,6 @@ def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float]
     arrived = moments(Runner(None, 0, samples, seed).run(draft, stop))
     unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.latent]
     ratio = (memory.var.double() - between_places(mean)) / (arrived.var - between_places(0.0))
-    return mean, unit * float(ratio.median())
+    times = float(ratio.median())
+    var = between_places(mean) + times * (arrived.var - between_places(0.0))
+    return mean, unit * times, median_misfit(Moments(constant.mean(dim=1) + mean * means, var), memory)

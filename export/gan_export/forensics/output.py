@@ -62,14 +62,31 @@ def before_output(draft: Draft, layer: int, seed: int) -> Tensor:
 
 
 def judge_output(draft: Draft, seed: int = 0) -> Draft:
-    """`draft` with its "output" choice updated, unless that was proved or strong or there is none."""
+    """`draft` with its "output" choice updated, unless that was proved or strong or there is none.
+
+    Values that fill [-1, 1] as they are speak for no activation and against whatever was assumed: even odds."""
     choice = next((c for c in draft.choices if c.field == "output"), None)
     if choice is None or choice.layer is None or choice.evidence.settled:
         return draft
     seen = extremes(before_output(draft, choice.layer, seed))
     value, evidence, reason = verdict(seen, choice)
     edited = with_value(draft, choice, value, evidence=evidence, reason=reason)
+    if FILLS[0] <= seen.size <= FILLS[1]:
+        even = tuple(replace(c, odds=1.0) if c.field == "output" else c for c in edited.choices)
+        edited = replace(edited, choices=even)
     return replace(edited, fit=draft.fit)
+
+
+def doubted(draft: Draft) -> Draft:
+    """`draft` with an output that a known family has as weak evidence: people edit the end of a network most, and
+    neither shapes nor BatchNorms show it."""
+
+    def judged(choice: Choice) -> Choice:
+        if choice.field != "output" or choice.evidence is not Evidence.STRONG:
+            return choice
+        return replace(choice, evidence=Evidence.WEAK, reason=f"{choice.reason}; nothing in the file shows it")
+
+    return replace(draft, choices=tuple(judged(choice) for choice in draft.choices))
 
 
 def verdict(seen: Extremes, choice: Choice) -> tuple[dict[str, Any], Evidence, str]:

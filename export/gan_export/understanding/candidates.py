@@ -39,7 +39,7 @@ class Candidate:
 
     @property
     def usual(self) -> bool:
-        return self.geometry.usual and not self.head.cost
+        return self.geometry.usual  # a one-hot label is usual too, and no shape tells it from a longer z
 
     def describe(self) -> str:
         """One line for people."""

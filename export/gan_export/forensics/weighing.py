@@ -1,0 +1,215 @@
+"""How sure one candidate is against another: odds, with the noise of the evidence in them.
+
+A misfit that is smaller need not mean anything: the running statistics average over some 1,200 training samples, and
+what is run here is a sample too. Both err, and channels err together, since the same latents reach them all. So the
+noise is measured and not assumed. What arrives is split into `GROUPS` groups of rows: how their moments differ is what
+sampling does to all channels of all BatchNorms at once. Each group's difference, scaled to the misfit that is observed,
+makes a memory that a BatchNorm might have had if the candidate were true, and one if its rival were. By how much the
+candidate fits these memories better than its rival is one number; where the file's own memory falls among these numbers
+gives the odds.
+
+Every BatchNorm behind the first difference takes part, and the latents are others than the search ran on.
+
+`reweigh` does so for every choice that the search settled. It makes nothing surer: it takes back what was called strong
+and is not, and what overruled a known family without the odds for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.candidates import alike, same, segment_of, values_to_try
+from gan_export.forensics.divergence import VAR_FLOOR, Moments, symmetric_kl
+from gan_export.forensics.evidence import value_text
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.understanding.edit import with_value
+
+STRONG = 100.0
+"""Odds over which evidence is called strong."""
+FAMILY = 100.0
+"""What a known family's keys are worth, as odds: statistics that overrule it are strong from STRONG times this on."""
+HABIT = 100.0
+"""How much more usual ReLU is than LeakyReLU 0.01, which makes almost the same network."""
+OBVIOUS = 1e6
+"""Odds at which no further BatchNorm is asked."""
+GROUPS = 17
+"""A prime: labels run through the classes in turn, and each group shall see all of them."""
+REMEMBERED = 1216
+"""Samples that running statistics average over: momentum 0.1 is worth 19 batches, here of 64."""
+TRUSTED = 0.75
+"""Share of the channels that is compared: those that fit best. Some are dead, or moved since."""
+MOST = 1e9
+"""Odds beyond this are this: no model of the noise is as good as that."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What arrives at one BatchNorm: moments of all rows, of each group, and the rows themselves."""
+
+    whole: Moments
+    groups: tuple[Moments, ...]
+    rows: Tensor
+
+    def imagined(self, scale: float) -> list[Moments]:
+        """Memories with the noise of each group, `scale` times as large."""
+        spread = self.whole.var.clamp_min(VAR_FLOOR).sqrt()
+        found = []
+        for group in self.groups:
+            shift = (group.mean - self.whole.mean) / spread
+            growth = (group.var.clamp_min(VAR_FLOOR) / self.whole.var.clamp_min(VAR_FLOOR)).log()
+            found.append(Moments(self.whole.mean + scale * shift * spread, self.whole.var * (scale * growth).exp()))
+        return found
+
+
+def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], samples: int, seed: int) -> Draft:
+    """`draft` with the odds of each choice in `asked`, and with evidence and value as they allow.
+
+    asked  (layer, field) → the choice as it was before the search; strong ones are a known family's
+    """
+    weigher = Weigher(draft, samples, seed)
+    for place, before in asked.items():
+        choice = next(c for c in draft.choices if (c.layer, c.field) == place)
+        if choice.evidence is Evidence.PROVED or segment_of(draft, choice) >= len(witnesses(draft)):
+            continue
+        judged = _judged(weigher, draft, choice, before if before.evidence is Evidence.STRONG else None)
+        changed = with_value(draft, choice, judged.value)
+        choices = tuple(judged if c is choice else c for c in draft.choices)
+        if changed.spec != draft.spec:
+            weigher = Weigher(changed, samples, seed)
+        draft = replace(draft, spec=changed.spec, choices=choices)
+    return draft
+
+
+def _judged(weigher: Weigher, draft: Draft, choice: Choice, family: Choice | None) -> Choice:
+    """`choice` as its odds allow. With a `family`, its value speaks for itself, and is left for good reasons only."""
+    first = segment_of(draft, choice)
+
+    def odds(value: Any) -> float:
+        return weigher.odds(with_value(draft, choice, value), first)
+
+    rival = next((v for v in choice.alternatives if not alike(draft, choice, v, choice.value)), None)
+    least = None if rival is None else odds(rival)
+    choice = replace(choice, odds=least)
+    if family is not None and same(choice.field, choice.value, family.value):
+        return choice
+    if family is not None:
+        against = odds(family.value)
+        if against < STRONG * FAMILY:
+            evidence = Evidence.STRONG if against * STRONG <= FAMILY else Evidence.WEAK
+            said = f"{value_text(choice.value)} fits with odds of {_said(against)}, too little to overrule it"
+            return _exchanged(choice, family.value, evidence, f"{family.reason}; {said}", 1 / against)
+    if least is not None and least * STRONG < 1:
+        reason = (
+            f"it fits all BatchNorms together better than {value_text(choice.value)}, which fits the next one better"
+        )
+        return _exchanged(choice, rival, Evidence.WEAK, reason, 1 / least)
+    if choice.evidence is Evidence.STRONG and least is not None and least < STRONG:
+        reason = f"{choice.reason}; by sampling noise alone the odds are no better than {_said(least)}"
+        choice = replace(choice, evidence=Evidence.WEAK, reason=reason)
+    if choice.field == "activation" and choice.evidence is Evidence.STRONG:
+        near = [v for v in choice.alternatives if alike(draft, choice, v, choice.value)]
+        usual = HABIT if choice.value in values_to_try(choice)[:1] else 1.0
+        closest = min((odds(value) for value in near), default=math.inf)
+        if closest * usual < STRONG:
+            reason = f"{choice.reason}; the odds over {near[0]['name']}, almost the same network, are {_said(closest)}"
+            choice = replace(choice, evidence=Evidence.WEAK, reason=reason, odds=closest)
+    return choice
+
+
+def _exchanged(choice: Choice, value: Any, evidence: Evidence, reason: str, odds: float) -> Choice:
+    others = tuple(v for v in (choice.value, *choice.alternatives) if not same(choice.field, v, value))
+    return replace(choice, value=value, evidence=evidence, reason=reason, alternatives=others, odds=odds)
+
+
+def _said(odds: float) -> str:
+    return f"{odds:.2g} : 1" if odds >= 1 else f"1 : {1 / odds:.2g}"
+
+
+class Weigher:
+    """Weighs rivals against one candidate. `seed` is the first latent's; `samples` as in `investigate`."""
+
+    def __init__(self, draft: Draft, samples: int, seed: int) -> None:
+        self._draft, self._samples, self._seed = draft, samples, seed
+        self._norms = witnesses(draft)
+        self._own: list[Arrival] = []
+
+    def odds(self, rival: Draft, first: int) -> float:
+        """The odds of the candidate over `rival`, which has the same BatchNorms and differs before BatchNorm `first`.
+
+        1 is even; below 1 the rival is likelier. From 1 / MOST to MOST.
+        """
+        observed: list[float] = []
+        if_own: list[Tensor] = []
+        if_rival: list[Tensor] = []
+        found, b = 1.0, self._own_arrival(first - 1) if first else None
+        for k in range(first, len(self._norms)):
+            a, b = self._own_arrival(k), self._arrival(rival, k, b)
+            memory = remembered(self._draft, self._norms[k])
+            misfits = [float(symmetric_kl(arrival.whole, memory).median()) for arrival in (a, b)]
+            scale = _scale(a, min(misfits))
+            observed.append(_better(a.whole, b.whole, memory))
+            if_own.append(torch.tensor([_better(a.whole, b.whole, m) for m in a.imagined(scale)]))
+            if_rival.append(torch.tensor([_better(a.whole, b.whole, m) for m in b.imagined(scale)]))
+            found = _odds(torch.tensor(observed), torch.stack(if_own), torch.stack(if_rival))
+            if found > OBVIOUS:
+                break
+        return found
+
+    def _own_arrival(self, k: int) -> Arrival:
+        """What arrives at BatchNorm `k` of the candidate; kept."""
+        while len(self._own) <= k:
+            self._own.append(self._arrival(self._draft, len(self._own), self._own[-1] if self._own else None))
+        return self._own[k]
+
+    def _arrival(self, draft: Draft, k: int, before: Arrival | None) -> Arrival:
+        """What arrives at BatchNorm `k` of `draft` when `before` arrived at the one in front of it."""
+        stop, start = self._norms[k], self._norms[k - 1] if k else 0
+        rows = rows_for(draft.spec.shapes[stop], self._samples if before is None else len(before.rows))
+        x = Runner(None if before is None else before.rows, start, rows, self._seed).run(draft, stop)
+        return Arrival(moments(x), tuple(moments(x[j::GROUPS]) for j in range(GROUPS)), x)
+
+
+def _scale(arrival: Arrival, misfit: float) -> float:
+    """How many times a group's noise that of the comparison is: from the misfit, and no less than a good memory has."""
+    imagined = [float(symmetric_kl(arrival.whole, m).median()) for m in arrival.imagined(1.0)]
+    typical = max(sum(imagined) / len(imagined), 1e-12)
+    least = len(arrival.rows) / GROUPS / REMEMBERED
+    return math.sqrt(max(misfit / typical, least))
+
+
+def _better(own: Moments, rival: Moments, memory: Moments) -> float:
+    """How much better the candidate fits `memory` than its rival does: nats per channel, over the better channels."""
+    a, b = symmetric_kl(own, memory).nan_to_num(nan=math.inf), symmetric_kl(rival, memory).nan_to_num(nan=math.inf)
+    nearest = torch.minimum(a, b)
+    kept = nearest <= nearest.quantile(TRUSTED)
+    return float((b[kept].clamp(max=100.0) - a[kept].clamp(max=100.0)).mean())
+
+
+def _odds(observed: Tensor, if_own: Tensor, if_rival: Tensor) -> float:
+    """Odds from one number per BatchNorm: what was observed, (K,), and what either hypothesis brings, (K, groups).
+
+    The BatchNorms are weighed as a linear discriminant does; Student's distribution allows for so few groups.
+    """
+    gap = if_own.mean(dim=1) - if_rival.mean(dim=1)
+    noise = 0.5 * (if_own.var(dim=1) + if_rival.var(dim=1)) + 1e-30
+    weights = gap / noise
+    value = float((weights * observed).sum())
+    own, rival = weights @ if_own, weights @ if_rival
+    log_odds = _log_density(value, own) - _log_density(value, rival)
+    return math.exp(min(max(log_odds, -math.log(MOST)), math.log(MOST)))
+
+
+def _log_density(value: float, sample: Tensor) -> float:
+    """Of Student's distribution with the mean, the spread and the freedom of `sample`, up to a constant."""
+    freedom = len(sample) - 1
+    spread = max(float(sample.std()), 1e-15)
+    away = (value - float(sample.mean())) / spread
+    return -math.log(spread) - 0.5 * (freedom + 1) * math.log1p(away**2 / freedom)

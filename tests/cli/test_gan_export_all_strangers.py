@@ -1,0 +1,72 @@
+"""Nothing of all the strangers' files that have a reference is exported unasked and wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gan_serve
+from cli.conftest import Run
+from gan_serve.errors import GanportError
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
+SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl")
+REFERENCES = sorted(SHARED.rglob("*.reference.npz"))
+MISSING = f"the strangers' checkpoints are not in {SHARED}; $GANPORT_CHECKPOINTS names their folder"
+
+
+def name_of(reference: Path) -> str:
+    return reference.name.removesuffix(".reference.npz")
+
+
+def checkpoint_of(reference: Path) -> Path:
+    beside = reference.parent.glob(f"{name_of(reference)}.*")
+    (checkpoint,) = (path for path in beside if path.suffix in SUFFIXES and "discriminator" not in path.name)
+    return checkpoint
+
+
+@pytest.mark.skipif(not REFERENCES, reason=MISSING)
+@pytest.mark.parametrize("reference", REFERENCES, ids=name_of)
+def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "g.onnx"
+    code, out, err = run("onnx", "--ckpt", checkpoint_of(reference), "--out", model)
+    if code:
+        assert (code, out) == (2, "")
+        assert "error: " in err
+        assert "hint: " in err
+        assert not model.exists()
+        return
+    known = np.load(reference)
+    generator = gan_serve.load(model)
+    z = known["z"].reshape(len(known["z"]), -1).astype(np.float32)
+    label = known["label"].astype(np.int64) if "label" in known else None
+    assert generator.contract.z_dim == z.shape[1]
+    assert generator.contract.conditional == (label is not None)
+    image_NCHW, _ = generator.run(z, label)
+    black, white = generator.contract.value_range
+    difference = np.abs(image_NCHW - known["image"].reshape(image_NCHW.shape)).max()
+    assert difference / (white - black) <= 1 / 255
+
+
+def test_a_strangers_model_is_drawn_in_its_own_range() -> None:
+    path = SHARED / "second" / "stranger_vae.onnx"
+    if not path.exists():
+        pytest.skip(MISSING)
+    with pytest.warns(UserWarning, match="black is 0 and white is 1"):
+        generator = gan_serve.load(path)
+    pixels_NHWC = generator.generate(range(4))
+    assert pixels_NHWC.min() < 16
+    assert generator.contract.value_range == (0.0, 1.0)
+
+
+def test_a_strangers_model_with_a_label_is_refused_with_a_way_out() -> None:
+    path = SHARED / "second" / "stranger_cvae.onnx"
+    if not path.exists():
+        pytest.skip(MISSING)
+    with pytest.raises(GanportError, match="only one latent can be fed") as caught:
+        gan_serve.load(path)
+    assert "code of your own" in caught.value.hint

@@ -1,0 +1,176 @@
+"""Odds with the noise of the evidence in them: what overrules a known family, what is strong, what nothing shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export import forensics_nets as nets
+from export.foreign_networks import GanConv
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics import investigate
+from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
+from gan_export.understanding import with_value
+from gan_export.understanding.catalogue import family_drafts
+from gan_trainer.layers import Activation
+
+LEAKY = nets.leaky(0.2)
+FRESH = 100_000
+"""The first seed of latents that nothing else runs on."""
+
+
+def remembering(module: nn.Module, z_dim: int, batches: int, seed: int, batch: int = 64) -> dict[str, Tensor]:
+    """The state_dict of `module` after `batches` of N(0, 1) in train mode."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.normal_(part.weight, 1.0, 0.02)
+            elif isinstance(part, nn.Conv2d):
+                nn.init.normal_(part.weight, 0.0, 0.02)
+        module.train()
+        for _ in range(batches):
+            module(torch.randn(batch, z_dim))
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def pytorch_gan(seed: int, batches: int = 150, batch: int = 64, first_eps: float = 1e-5) -> Draft:
+    """The draft of PyTorch-GAN's dcgan, whose file is of a network with `first_eps` in its first BatchNorm."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = GanConv(z_dim=100, side=2)
+    body: Any = net.conv_blocks
+    body[0].eps = first_eps
+    (draft,) = family_drafts(remembering(net, 100, batches, seed, batch))
+    return draft
+
+
+def first_eps(draft: Draft) -> Choice:
+    return next(choice for choice in draft.choices if choice.field == "eps")
+
+
+def overruled(draft: Draft, value: float) -> Draft:
+    """`draft` as the search leaves it that found `value` to fit better than the family's eps."""
+    family = first_eps(draft)
+    return with_value(draft, family, value, evidence=Evidence.STRONG, reason=f"overrules {family.value}")
+
+
+@pytest.mark.parametrize(
+    ("seed", "batches", "batch"), [(0, 150, 64), (1, 150, 64), (2, 150, 128), (3, 150, 32), (4, 2000, 16), (5, 400, 64)]
+)
+@torch.inference_mode()
+def test_noise_does_not_overrule_a_family(seed: int, batches: int, batch: int) -> None:
+    draft = pytorch_gan(seed, batches, batch)
+    family = first_eps(draft)
+    found = reweigh(overruled(draft, 0.01), {(family.layer, "eps"): family}, 2048, FRESH)
+    judged = first_eps(found)
+    assert (judged.value, judged.evidence) == (1e-5, Evidence.STRONG)
+    assert judged.odds is not None
+    assert judged.odds > 1
+    assert judged.alternatives[0] == 0.01
+    assert found.spec == draft.spec
+    assert "too little to overrule it" in judged.reason
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@torch.inference_mode()
+def test_a_family_whose_eps_was_edited_is_overruled(seed: int) -> None:
+    draft = pytorch_gan(seed, first_eps=0.1)
+    family = first_eps(draft)
+    found = reweigh(overruled(draft, 0.1), {(family.layer, "eps"): family}, 2048, FRESH)
+    judged = first_eps(found)
+    assert (judged.value, judged.evidence) == (0.1, Evidence.STRONG)
+    assert "overrules" in judged.reason
+
+
+def variants(truth: Any, rival: Any, seed: int, batches: int) -> tuple[Draft, Draft, int]:
+    """A DCGAN with `truth` behind its first BatchNorm, the same with `rival` there, and where they first differ."""
+    spec = nets.dcgan(truth, LEAKY)
+    right = replace(nets.blank(spec, nets.trained(spec, batches=batches, seed=seed)), spec=spec)
+    choice = next(c for c in right.choices if c.field == "activation")
+    right = with_value(right, choice, truth)
+    return right, with_value(right, choice, rival), 1
+
+
+@torch.inference_mode()
+def odds(right: Draft, wrong: Draft, first: int, seed: int = FRESH) -> tuple[float, float]:
+    return Weigher(right, 1024, seed).odds(wrong, first), Weigher(wrong, 1024, seed).odds(right, first)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_close_rivals_are_never_called_strong_when_they_are_wrong(seed: int) -> None:
+    right, wrong, first = variants(nets.RELU, nets.leaky(0.01), seed, 150)
+    of_truth, of_rival = odds(right, wrong, first)
+    assert of_rival < STRONG
+    assert of_truth * of_rival == pytest.approx(1, rel=0.9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("truth", "rival"), [(LEAKY, nets.leaky(0.3)), (LEAKY, nets.RELU), (nets.RELU, {"name": "gelu", "slope": None})]
+)
+def test_what_is_clear_is_strong_on_any_latents(truth: Any, rival: Any, seed: int) -> None:
+    right, wrong, first = variants(truth, rival, seed, 150)
+    for latents_from in (FRESH, 2 * FRESH):
+        of_truth, of_rival = odds(right, wrong, first, latents_from)
+        assert of_truth > STRONG
+        assert of_rival < 1 / STRONG
+    assert of_truth <= MOST
+
+
+def settled(draft: Draft) -> list[Choice]:
+    return [choice for choice in draft.choices if choice.evidence is Evidence.STRONG]
+
+
+def scattered(weights: dict[str, Tensor], names: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
+    """`weights` with running variances as train mode leaves them that nobody ever read: off by up to hundreds."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor * torch.randn(tensor.shape, generator=generator).mul(2).exp() if name in names else tensor
+        for name, tensor in weights.items()
+    }
+
+
+def test_variances_that_fit_nobody_are_said_and_nothing_is_strong() -> None:
+    spec = nets.dcgan(LEAKY, LEAKY)
+    right = nets.trained(spec)
+    norms = [name for name in right if name.endswith("running_var")]
+    found = investigate([nets.blank(spec, scattered(right, norms))], samples=256)
+    assert settled(found) == []
+    assert "the running statistics are of no use" in found.notes[0]
+    assert "never called eval()" in found.notes[0]
+    latent = next(c for c in found.choices if c.field == "latent")
+    assert latent.odds is None
+
+
+def test_not_even_a_family_is_believed_where_the_statistics_are_of_no_use() -> None:
+    spec = nets.dcgan(LEAKY, LEAKY)
+    right = nets.trained(spec)
+    family = replace(nets.blank(spec, scattered(right, ["layers.2.running_var"]), Evidence.STRONG), family="known")
+    found = investigate([family], samples=256)
+    assert settled(found) == []
+    assert any("contradict every candidate at BatchNorm 1" in choice.reason for choice in found.choices)
+
+
+def test_what_stands_behind_a_batch_norm_that_nothing_fits_is_not_strong() -> None:
+    spec = nets.mlp(LEAKY, LEAKY, LEAKY)
+    weights = nets.trained(spec)
+    weights["layers.4.running_var"] = weights["layers.4.running_var"] * 3
+    found = investigate([nets.blank(spec, weights)], samples=1024)
+    by_place = {(c.layer, c.field): c.evidence for c in found.choices}
+    assert by_place[None, "latent"] is Evidence.STRONG
+    assert not any(e.settled for (layer, field), e in by_place.items() if layer is not None and field != "structure")
+
+
+def test_a_family_has_its_output_activation_as_an_assumption() -> None:
+    spec = nets.mlp(nets.RELU)
+    draft = replace(nets.blank(spec, nets.trained(spec, gain=3.0), Evidence.STRONG), family="known")
+    last = max(i for i, layer in enumerate(spec.layers) if isinstance(layer, Activation))
+    output = next(c for c in investigate([draft], samples=256).choices if c.layer == last)
+    assert output.evidence is Evidence.WEAK
+    assert "nothing in the file shows it" in output.reason
