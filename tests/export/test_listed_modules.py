@@ -488,7 +488,7 @@ def test_every_layer_survives_onnx(module: nn.Module, tmp_path: Path) -> None:
     z = latents(range(3), 6)
     with torch.no_grad():
         expected = network(torch.from_numpy(z).reshape(3, 6, 1, 1))
-    assert float((torch.from_numpy(session.run(["image"], {"z": z})[0]) - expected).abs().max()) <= 2e-5
+    assert float((torch.from_numpy(session.run(["image"], {"z": z})[0]) - expected).abs().max()) <= 1e-4
 
 
 def test_a_chain_of_all_layers_is_proved_as_torchscript(tmp_path: Path) -> None:
