@@ -82,6 +82,28 @@ def test_every_checksum_right_and_read(tmp_path: Path) -> None:
     assert same(read_checkpoint(tmp_path / "g.pt").tensors, NET)
 
 
+class Pipe(io.BytesIO):
+    """A file that cannot be sought, so that sizes and checksums come after the bytes."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("file", [io.BytesIO, Pipe])
+def test_zip64_and_descriptors_are_read(tmp_path: Path, large: bool, file: type[io.BytesIO]) -> None:
+    source, buffer = zipfile.ZipFile(io.BytesIO(saved(NET))), file()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry in source.infolist():
+            with archive.open(entry.filename, "w", force_zip64=large) as member:
+                member.write(source.read(entry))
+    (tmp_path / "g.pt").write_bytes(buffer.getvalue())
+    assert same(read_checkpoint(tmp_path / "g.pt").tensors, NET)
+
+
 def _twice() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

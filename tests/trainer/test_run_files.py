@@ -270,3 +270,21 @@ def test_pipes_in_a_runs_folder_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(run.config)
     with pytest.raises(GanportError, match=r"config\.json is not a regular file, expected a configuration file"):
         gather(run.path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ganport_run", torch.ones(2)), ("config", "[" * 100_000), ("step", float("inf")), ("step", -1), ("step", "x"),
+        ("seconds", float("nan")), ("history", torch.ones(2)), ("history", {"stride": float("inf")}),
+        ("optimizer_g", {"state": {}, "param_groups": torch.ones(1)}), ("generator", [1]), ("z_rng", None),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_one_line(field: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    TrainState.fresh(config(), CPU).save(path)
+    torch.save(torch.load(path, weights_only=True) | {field: value}, path)
+    with pytest.raises(GanportError) as caught:
+        TrainState.fresh(config(), CPU).restore(read_last(path)[1], str(path))
+    assert str(path) in str(caught.value)
+    assert caught.value.hint

@@ -119,7 +119,7 @@ def _why_unreadable(path: Path) -> str:
 
 def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
     """Reads the dictionary `save_generator` wrote. Raises `GanportError` when it is of another version or damaged."""
-    if content.get("ganport") != FORMAT:
+    if not is_format(content.get("ganport"), FORMAT):
         raise GanportError(
             f"{where} is a ganport checkpoint of format {version_name(content.get('ganport'))}, "
             f"this ganport reads {FORMAT}",
@@ -136,6 +136,11 @@ def parse_generator(content: Any, where: str) -> GeneratorCheckpoint:
         return GeneratorCheckpoint(spec, {str(name): weights[name] for name in weights}, which, training)
     except (KeyError, TypeError, ValueError, RecursionError, SpecError) as error:
         raise GanportError(f"{where} is a damaged ganport checkpoint: {error}", hint="copy it again") from error
+
+
+def is_format(value: object, expected: int) -> bool:
+    """Whether a file's `value` is the format `expected`; a tensor there has no truth of its own."""
+    return type(value) is int and value == expected
 
 
 def version_name(value: object) -> str:

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from torch.optim import Adam
 
 from gan_serve.errors import GanportError
 from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import load_torch, save_torch, version_name
+from gan_trainer.checkpoint import is_format, load_torch, save_torch, version_name
 from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.ema import Ema
@@ -130,11 +131,18 @@ class TrainState:
             self.watch.load_state_dict(content.get("watch", {}))
             self.step, self.images = int(content["step"]), int(content["images"])
             self.seconds = float(content["seconds"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise GanportError(
-                f"{where} does not fit its own configuration: {str(error).splitlines()[0]}",
+                f"{where} does not fit its own configuration: {str(error).partition(chr(10))[0]}",
                 hint="it is damaged or of another ganport; start a new run with --out",
             ) from error
+
+
+_KINDS: dict[str, type] = {
+    "generator": dict, "discriminator": dict, "optimizer_g": dict, "optimizer_d": dict, "history": dict,
+    "z_rng": torch.Tensor, "torch_rng": torch.Tensor, "step": int, "images": int, "seconds": float,
+}  # fmt: skip
+"""What `last.pt` holds, by type."""
 
 
 def read_last(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -148,14 +156,20 @@ def read_last(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     content = load_torch(path, "training state", hint=lost if path.with_name("g.pt").exists() else "start a new run")
     if not isinstance(content, dict) or "ganport_run" not in content:
         raise GanportError(f"{path} is not a training state written by gan-train", hint="start a new run")
-    if content["ganport_run"] != FORMAT:
+    if not is_format(content["ganport_run"], FORMAT):
         raise GanportError(
             f"{path} has format {version_name(content['ganport_run'])}, this ganport reads {FORMAT}",
             hint="resume it with the ganport that wrote it",
         )
     try:
-        return RunConfig.from_json(json.loads(content["config"])), content
-    except (KeyError, TypeError, ValueError) as error:
+        config = RunConfig.from_json(json.loads(content["config"]))
+        for field, kind in _KINDS.items():
+            if not isinstance(content[field], kind):
+                raise TypeError(f"its {field} is of type {type(content[field]).__name__}, expected {kind.__name__}")
+        if min(content["step"], content["images"], content["seconds"]) < 0 or not math.isfinite(content["seconds"]):
+            raise ValueError("it counts steps, images or seconds below zero, or without end")
+        return config, content
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise GanportError(f"{path} is damaged: {error}", hint="start a new run") from error
 
 
