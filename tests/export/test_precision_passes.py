@@ -180,6 +180,23 @@ def test_a_tiny_eps_is_not_lost() -> None:
     assert [node.op_type for node in made.graph.node] == ["Cast", "Gemm", "Cast", "Add"]
 
 
+def test_two_ranges_together_hold_both() -> None:
+    assert Range(-1, 1) | Range(-3, 0.5) == Range(-3, 0.5) | Range(-1, 1) == Range(-3, 1)
+
+
+def test_what_is_made_of_the_image_stays_in_float32() -> None:
+    """`pixels` is the image that the file gives, rounded, and not the one before it became float32."""
+    nodes = [
+        helper.make_node("Gemm", ["z", "w"], ["image"]),
+        helper.make_node("Mul", ["image", "scale"], ["scaled"]),
+    ]
+    model = model_of(nodes, {"w": f32(4, 4), "scale": np.float32(127.5).reshape(())}, 4)
+    model.graph.output.append(helper.make_tensor_value_info("scaled", TensorProto.FLOAT, ("n", 4)))
+    made, _ = to_float16(model, {"image": Range(-9, 9), "scaled": Range(-999, 999)})
+    (scaling,) = [node for node in made.graph.node if node.op_type == "Mul"]
+    assert list(scaling.input) == ["image", "scale"]
+
+
 def test_storing_halves_matrices_and_nothing_else() -> None:
     model, z = chain(8, 4, 3, 1, True)
     made = store_float16(model)
