@@ -129,7 +129,7 @@ def test_a_familys_output_is_an_assumption_in_the_file(tmp_path: Path) -> None:
     assert "output" not in [choice.field for choice in found.unanswered]
 
 
-@pytest.mark.parametrize("latent", [110, 12, 42, 138])
+@pytest.mark.parametrize("latent", [110, 42, 138])
 def test_a_z_that_may_hold_a_one_hot_label_is_asked_about(tmp_path: Path, latent: int) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(latent, 32), nn.ReLU(), nn.Linear(32, 784), nn.Tanh())
