@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def open_latents(path: Path) -> npt.NDArray[Any]:
             missing="check the path; numpy.save writes such a file",
         )
     try:
-        z = np.load(path, mmap_mode="r", allow_pickle=False) if piped is None else np.load(io.BytesIO(piped))
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # NumPy's, of a shape beyond what a number holds
+            z = np.load(path, mmap_mode="r", allow_pickle=False) if piped is None else np.load(io.BytesIO(piped))
     except Exception as error:  # NumPy reads the header as Python's literals, and raises whatever that does
         raise GanportError(f"{path} is not a .npy file of numbers", hint="numpy.save writes one") from error
     if not isinstance(z, np.ndarray):

@@ -22,7 +22,7 @@ from gan_serve.model_file import check_model_file
 
 EXTRA = "extra"
 """torch.jit keeps `_extra_files` in this folder of the archive."""
-MAX_CODE = 4 << 20
+MAX_CODE = 1 << 20
 """The most bytes of all code; the largest generators, scripted, have some 100,000."""
 MAX_CONTRACT = 32 << 20
 _MARKER = f"/{EXTRA}/{PREFIX}"
