@@ -21,7 +21,7 @@ from gan_export.torchscript_export import to_archive
 from gan_serve.console import table
 from gan_serve.golden import decode
 from gan_serve.info import describe, info_json, info_text
-from gan_serve.latent_file import read_latents
+from gan_serve.latent_file import fit_latents, open_latents
 from gan_serve.metadata import graph_sha256, peek
 from gan_serve.model_file import read_head, refuse_what_is_not_onnx
 from gan_serve.plan import LatentPlan
@@ -55,7 +55,7 @@ def read(data: bytes) -> None:
         if data.startswith(b"\x93NUMPY"):
             path = Path(folder, "z.npy")
             path.write_bytes(data)
-            plan = LatentPlan(CONTRACT, read_latents(path, CONTRACT.z_dim), "z.npy")
+            plan = LatentPlan(CONTRACT, fit_latents(open_latents(path), path, CONTRACT.z_dim), "z.npy")
             plan.latents(0, min(plan.n, 4))
             return
         path = Path(folder, "g.ts" if data.startswith(b"PK") else "g.onnx")
