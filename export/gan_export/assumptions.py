@@ -78,9 +78,11 @@ def doubts_of(draft: Draft) -> tuple[str, ...]:
 
 
 def misfit_of(draft: Draft) -> str:
-    """The BatchNorms that nothing fits, while something in the draft is asked about; empty where all fit."""
+    """The BatchNorms that nothing fits, while something in the draft is asked about, or in one of no known family is
+    open; empty where all fit."""
     bad = [f"{number} by {fit:.2g}" for number, fit in enumerate(draft.fits, 1) if fit > GOOD]
-    if not bad or not unanswered(draft):
+    in_doubt = unanswered(draft) if draft.family != "chain" else draft.open_choices
+    if not bad or not in_doubt:
         return ""
     return f"nothing that was tried fits BatchNorm {', '.join(bad)} (a good misfit is under {GOOD:g})"
 
