@@ -47,7 +47,7 @@ def advise(identified: Identified) -> Advice:
     draft, answers, weights = identified.draft, identified.answers, identified.reading.which
     if draft is None:
         return Advice(Kind.EXPORT)
-    asked, misfit, tie = unanswered(draft), misfit_of(draft), tie_of(draft)
+    asked, misfit, tie = unanswered(draft), draft.contradiction or misfit_of(draft), tie_of(draft)
     if misfit:
         other = "; or --raw, if the statistics are the raw weights'" if weights == "ema" and not answers.raw else ""
         return Advice(Kind.NOT, f"the draft is likely wrong: {misfit}; {SETTLES}{other}", ("--module", CODE))

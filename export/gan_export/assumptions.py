@@ -74,7 +74,7 @@ def answers_of(draft: Draft, answers: Answers) -> tuple[str, ...]:
 
 def doubts_of(draft: Draft) -> tuple[str, ...]:
     """Why the images of `draft` are likely wrong, one sentence each; empty where nothing speaks against it."""
-    return tuple(filter(None, (misfit_of(draft), tie_of(draft))))
+    return tuple(filter(None, (draft.contradiction or misfit_of(draft), tie_of(draft))))
 
 
 def misfit_of(draft: Draft) -> str:

@@ -248,9 +248,10 @@ def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answer
 def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
     """The generator in `ckpt`, by reading and forensics. Raises `GanportError` when it rests on assumptions."""
     from gan_export.asking import ask
-    from gan_export.identify import identify, source_of
+    from gan_export.identify import check_possible, identify, source_of
 
     identified = identify(ckpt, answers)
+    check_possible(identified)
     if (identified.unanswered or identified.doubts) and not answers.accept:
         raise ask(identified, target)
     return source_of(identified)

@@ -7,8 +7,9 @@ against the statistics that the BatchNorms remember, the command line shows and 
 from __future__ import annotations
 
 import enum
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -56,6 +57,49 @@ class Choice:
     odds: float | None = None
 
 
+class Variants(Protocol):
+    """The structures that agree with a draft's up to one BatchNorm and differ before the next."""
+
+    def shared(self, k: int) -> Hashable:
+        """What the variants at BatchNorm `k` have in common: drafts that share it have the same ones."""
+
+    def drafts(self, k: int) -> list[Draft]:
+        """Every structure that agrees with the draft's up to the BatchNorm before `k` (of those that saw training) and
+        differs up to `k`, likeliest first; where `k` is their number, in what comes after the last."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why a draft may be no chain.
+
+    reason   one sentence for people
+    told     whether names say so; else it is shapes alone
+    witness  the number of the first BatchNorm (of those that saw training) that would show it
+    """
+
+    reason: str
+    told: bool
+    witness: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How a draft's strides, paddings and upsamplings compare with what people write.
+
+    cost      how unusual they are; 0 is what nearly everybody writes
+    usual     whether the part of them in which it differs from its variants is what many generators have
+    listed    whether somebody is known to have written each of them
+    cut       whether the list that it comes from was cut
+    variants  the other structures, a stretch at a time
+    """
+
+    cost: float
+    usual: bool
+    listed: bool
+    cut: bool
+    variants: Variants
+
+
 @dataclass(frozen=True)
 class Draft:
     """A complete candidate: `weights` load strictly into `build(spec)` (keys as in `spec.tensors()`).
@@ -65,6 +109,9 @@ class Draft:
     fits     the misfit of each BatchNorm that remembers anything, in order; empty before forensics
     notes    sentences for people that are not about one choice
     rivals   the other structures that shapes allow, likeliest first: drafts of their own, not investigated
+    contradiction  why the file cannot be this network, in words; None where nothing speaks against it
+    skip     why it may be no chain, until a BatchNorm settles that
+    structure  how its sizes were found, None where a family or the user says them
     """
 
     spec: GeneratorSpec
@@ -75,6 +122,9 @@ class Draft:
     notes: tuple[str, ...] = field(default=())
     rivals: tuple[Draft, ...] = ()
     fits: tuple[float, ...] = ()
+    contradiction: str | None = None
+    skip: Skip | None = None
+    structure: Structure | None = field(default=None, compare=False, repr=False)
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

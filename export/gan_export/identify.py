@@ -65,6 +65,16 @@ class NotUnderstoodError(GanportError):
         self.reading = reading
 
 
+def check_possible(identified: Identified) -> None:
+    """Raises `GanportError` when the file contradicts every chain: no answer and no --accept makes one right."""
+    draft = identified.draft
+    if draft is not None and draft.contradiction is not None:
+        raise GanportError(
+            f"{identified.reading.path}: {draft.contradiction}",
+            hint="give the network's own code: --module file.py:Class; a chain that you know to be right: --spec",
+        )
+
+
 def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = console.note) -> Identified:
     """Finds out what the checkpoint at `path` is.
 
@@ -112,8 +122,8 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
             check_listed(draft, tree)
         except GanportError as error:
             raise NotUnderstoodError(reading, error) from error
-    rivals = tuple(other for other in drafts if _structure(other) != _structure(draft))
-    return dataclasses.replace(draft, rivals=rivals)
+    others = draft.rivals or tuple(dataclasses.replace(other, structure=None) for other in drafts)
+    return dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
 
 
 def _structure(draft: Draft) -> Any:

@@ -219,3 +219,43 @@ def test_answers_have_no_place_beside_a_spec(options: list[str], run: Run, unkno
     assert code == 2
     assert f"says all of this itself, {options[0]} has no place" in err
     assert not unknown.with_suffix(".onnx").exists()
+
+
+def residual() -> nn.Module:
+    """One block with a skip, and behind it no BatchNorm that would show it; its name tells."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.bn0 = nn.ConvTranspose2d(12, 16, 8), nn.BatchNorm2d(16)
+            block = OrderedDict(conv1=nn.Conv2d(16, 16, 3, padding=1), bn1=nn.BatchNorm2d(16), relu=nn.ReLU())
+            block |= OrderedDict(conv2=nn.Conv2d(16, 16, 3, padding=1), bn2=nn.BatchNorm2d(16))
+            self.resblock = nn.Sequential(block)
+            self.end = nn.ConvTranspose2d(16, 1, 8, 4, 2)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.bn0(self.fc(z)))
+            image: torch.Tensor = torch.tanh(self.end(x + self.resblock(x)))
+            return image
+
+    torch.manual_seed(4)
+    net = Net().train()
+    for _ in range(60):
+        net(torch.randn(32, 12, 1, 1))
+    return net
+
+
+def test_no_answer_makes_a_residual_network_a_chain(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "residual.pth"
+    torch.save(residual().state_dict(), path)
+    for options in ([], ["--accept"]):
+        code, _, err = run("onnx", "--ckpt", path, *options)
+        assert code == 2
+        assert "no plain sequence of layers but a residual network: it has resblock.conv1.weight" in err
+        assert "--module" in err.splitlines()[-1]
+        assert "--accept" not in err
+    assert [other.name for other in tmp_path.iterdir()] == ["residual.pth"]
+    code, out, _ = run("inspect", "--ckpt", path)
+    assert code == 0
+    assert "--accept" not in out
+    assert "--module" in out.splitlines()[-1]

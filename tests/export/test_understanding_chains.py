@@ -119,8 +119,8 @@ def test_the_image_can_be_given() -> None:
     tensors = examples_dcgan(64, prefix="net").state_dict()
     assert draft_candidates(tensors)[0].spec.image == (3, 64, 64)
     assert {draft.spec.image for draft in draft_candidates(tensors, image=(3, 68, 68))} == {(3, 68, 68)}
-    with pytest.raises(GanportError, match="no usual strides and paddings make an image of 3x61x61") as caught:
-        draft_candidates(tensors, image=(3, 61, 61))
+    with pytest.raises(GanportError, match="no strides and paddings make an image of 3x1030x1030") as caught:
+        draft_candidates(tensors, image=(3, 1030, 1030))
     assert "--image" in caught.value.hint
     with pytest.raises(GanportError, match="gives 3 channels, expected an image of 1 channels"):
         draft_candidates(tensors, image=(1, 64, 64))

@@ -13,7 +13,8 @@ from typing import Any
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import alike, same, segment_of, values_to_try
 from gan_export.forensics.narrowing import Trial
-from gan_export.forensics.search import FLOOR, Outcome, State, Step
+from gan_export.forensics.screening import FLOOR
+from gan_export.forensics.search import Outcome, State, Step
 from gan_export.forensics.statistics import witnesses
 from gan_export.understanding.edit import with_value
 

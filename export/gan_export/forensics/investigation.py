@@ -10,11 +10,12 @@ import torch
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.distrust import distrusted
 from gan_export.forensics.divergence import median_misfit
-from gan_export.forensics.evidence import CLEAR, GOOD, follow_habit, settle
+from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.output import doubted, judge_output
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.search import Note, Outcome, search
+from gan_export.forensics.search import Note, search
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.forensics.structure import contradiction, judge_structure, unwitnessed
 from gan_export.forensics.weighing import reweigh
 from gan_serve.errors import GanportError
 from gan_trainer.layers import BatchNorm
@@ -76,39 +77,26 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
     with torch.inference_mode():
         count = len(witnesses(drafts[0]))
         if not count:
-            return judge_output(doubted(_noted(_without_trace(drafts[0]), _why_no_witness(drafts[0]))), seed)
+            return judge_output(
+                doubted(_noted(_without_trace(unwitnessed(drafts[0])), _why_no_witness(drafts[0]))), seed
+            )
         rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
         outcome = search(rivals, samples, seed, on_note)
         best = outcome.states[0]
         number, draft = best.drafts[0]
-        draft = _judge_structure(settle(draft, best, outcome), number, outcome)
+        draft = judge_structure(settle(draft, best, outcome), number, outcome)
         asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
         draft = follow_habit(reweigh(draft, asked, samples, seed + samples))
-        draft = distrusted(replace(draft, fit=best.total / count, fits=best.fits), best.fits, samples, seed)
+        draft = distrusted(
+            replace(draft, fit=best.total / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
+            best.fits,
+            samples,
+            seed,
+        )
         silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - count
         if silent:
             draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
         return judge_output(doubted(draft), seed)
-
-
-def _judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
-    """`draft` with its "structure" choice judged against the other drafts."""
-    choice = next((c for c in draft.choices if c.field == "structure"), None)
-    if choice is None or choice.evidence is Evidence.PROVED or len(outcome.margins) < 2:
-        return draft
-    same_trace = [n for n, _ in outcome.states[0].drafts if n != number]
-    others = [margin for n, margin in outcome.margins.items() if n != number and n not in same_trace]
-    closest = min(others, default=None)
-    said = "" if closest is None else f"the next other structure fits the statistics {closest:.3g} times worse"
-    if same_trace:
-        said += f"{'; ' if said else ''}{len(same_trace)} more differ only where no BatchNorm remembers"
-        updated = replace(choice, reason=f"{choice.reason}; {said}")
-    elif closest is not None and closest >= CLEAR and outcome.states[0].fits[-1] <= GOOD:
-        updated = replace(choice, evidence=Evidence.STRONG, reason=said)
-    else:
-        evidence = choice.evidence if choice.evidence is Evidence.STRONG and number == 0 else Evidence.WEAK
-        updated = replace(choice, evidence=evidence, reason=f"{choice.reason}; {said}")
-    return replace(draft, choices=tuple(updated if c is choice else c for c in draft.choices))
 
 
 def _why_no_witness(draft: Draft) -> str:

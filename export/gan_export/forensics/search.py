@@ -9,25 +9,25 @@ Candidates of different structure run in the same beam and share the work on wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from gan_export.draft import Choice, Draft
+from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import segment_of, values_to_try
 from gan_export.forensics.combinations import Combination, neighbours, with_values
 from gan_export.forensics.divergence import symmetric_kl
 from gan_export.forensics.narrowing import TIE, Scored, Trial, narrow
 from gan_export.forensics.runner import Runner
+from gan_export.forensics.screening import Entrant, screen, worse
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.understanding.edit import with_value
 from gan_serve.errors import GanportError
 
 BEAM = 4
 SLACK = 0.002
 """Fits up to TIE times the best plus SLACK are carried on side by side."""
-FLOOR = 1e-5
-"""Misfits below this count as this: two of them differ by chance only."""
 
 Note = Callable[[str], None]
 
@@ -72,10 +72,12 @@ class Outcome:
     """The states that reached the last witness, best first, and how far each given draft fell behind.
 
     margins  number of a draft → how many times worse than the best it was where it was last seen (1: never left it)
+    cut      whether structures were left out of the lists unseen
     """
 
     states: tuple[State, ...]
     margins: dict[int, float]
+    cut: bool = False
 
 
 def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> Outcome:
@@ -83,12 +85,14 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
 
     Raises `GanportError` when no candidate can be run.
     """
+    pool = _Pool(list(drafts))
     beam = [State(tuple(enumerate(drafts)))]
-    margins: dict[int, float] = {}
-    for k in range(len(witnesses(drafts[0]))):
-        reached = [
-            following for state in beam for group in _groups(state, k) for following in _extend(group, k, samples, seed)
-        ]
+    count = len(witnesses(drafts[0]))
+    for k in range(count):
+        groups = _screened(
+            [group for state in pool.varied(beam, k) for group in _groups(state, k)], k, samples, seed, pool
+        )
+        reached = [following for group in groups for following in _extend(group, k, samples, seed)]
         if not reached:
             raise GanportError(
                 "no candidate network can be run as far as its BatchNorms",
@@ -96,11 +100,75 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
             )
         merged = sorted(_merge(reached, k), key=lambda state: state.total)
         for state in reversed(merged):
-            margins |= {number: state.total / max(merged[0].total, FLOOR) for number, _ in state.drafts}
+            pool.margins |= {number: worse(state.fits, merged[0].fits) for number, _ in state.drafts}
         best = [state for state in merged[:BEAM] if state.total <= TIE * merged[0].total + SLACK]
         beam = [_advance(state, k, samples, seed) for state in best]
         on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.2g}")
-    return Outcome(tuple(beam), margins)
+    beam = pool.varied(beam, count)
+    return Outcome(tuple(beam), pool.margins, pool.cut)
+
+
+class _Pool:
+    """The drafts by number, and what became of them; more come in as the search goes on."""
+
+    def __init__(self, drafts: list[Draft]) -> None:
+        self.count = len(drafts)
+        self.margins: dict[int, float] = {}
+        self.cut = False
+
+    def varied(self, beam: list[State], k: int) -> list[State]:
+        """`beam` with each draft replaced by its variants up to BatchNorm `k`, which take over what was chosen."""
+        return [self._varied(state, k) for state in beam]
+
+    def _varied(self, state: State, k: int) -> State:
+        drafts: dict[object, tuple[int, Draft]] = {}
+        seen: set[Hashable] = set()
+        for number, draft in state.drafts:
+            if draft.structure is None:
+                drafts[number] = number, draft
+                continue
+            shared = draft.structure.variants.shared(k)
+            if shared in seen:
+                self.margins.pop(number, None)
+                continue
+            seen.add(shared)
+            found = draft.structure.variants.drafts(k)
+            if not found:
+                drafts[number] = number, draft
+                continue
+            self.margins.pop(number, None)
+            for variant in found:
+                chosen: Draft | None = _as_said(draft, variant)
+                for step in state.steps:
+                    chosen = with_values(chosen, step.choices, step.chosen.values) if chosen else None
+                if chosen is not None and chosen.structure is not None:
+                    self.cut |= chosen.structure.cut
+                    drafts[variant.spec.layers, variant.spec.n_classes] = self.count, chosen
+                    self.count += 1
+        return replace(state, drafts=tuple(sorted(drafts.values(), key=_rank)))
+
+
+def _as_said(draft: Draft, variant: Draft) -> Draft:
+    """`variant` with what the user said of `draft`."""
+    for said in draft.choices:
+        if said.field in ("latent", "output") and said.evidence is Evidence.PROVED:
+            choice = next(c for c in variant.choices if c.field == said.field)
+            variant = with_value(variant, choice, said.value, evidence=said.evidence, reason=said.reason)
+    return variant
+
+
+def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool) -> list[State]:
+    """The groups worth a full search; the margins of the others go to `pool`."""
+    entrants = {
+        id(entrant): (entrant, group)
+        for group in groups
+        if (entrant := Entrant(group.drafts[0][1], _open_choices(group.drafts[0][1], k), group.fits, group.arrived))
+    }
+    left = screen([entrant for entrant, _ in entrants.values()], k, samples, seed)
+    for entrant, group in entrants.values():
+        if entrant not in left:
+            pool.margins |= {number: worse(entrant.all_fits, left[0].all_fits) for number, _ in group.drafts}
+    return [entrants[id(entrant)][1] for entrant in left]
 
 
 def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
@@ -171,12 +239,11 @@ def _merge(states: list[State], k: int) -> list[State]:
         key = (draft.spec.latent, draft.spec.layers[:stop], used)
         known = merged.get(key)
         merged[key] = (
-            state
-            if known is None
-            else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_number)))
+            state if known is None else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_rank)))
         )
     return list(merged.values())
 
 
-def _number(numbered: tuple[int, Draft]) -> int:
-    return numbered[0]
+def _rank(numbered: tuple[int, Draft]) -> tuple[float, int]:
+    number, draft = numbered
+    return draft.structure.cost if draft.structure else -1.0, number

@@ -11,6 +11,7 @@ behind it, nor do running statistics that lag behind the last weights.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -91,13 +92,19 @@ def apply_layer(
         arrived = arrived or moments(x, correction=0)
         scale = weights.get("weight"), weights.get("bias")
         return F.batch_norm(x, arrived.mean.to(x), arrived.var.to(x), *scale, eps=layer.eps)
-    with torch.device("meta"):  # no time lost on initial weights
-        module: nn.Module = build_layer(layer, in_shape)
+    module = _module(layer, in_shape)
     if weights:
         module.load_state_dict(weights, assign=True)
     if isinstance(layer, (LabelEmbedding, LabelOneHot)):
         return module(x, labels)  # type: ignore[no-any-return]
     return module(x)  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(512)
+def _module(layer: Layer, in_shape: Shape) -> nn.Module:
+    """The module of a layer, its weights still to be assigned; kept, as a search runs the same layer many times."""
+    with torch.device("meta"):  # no time lost on initial weights
+        return build_layer(layer, in_shape)
 
 
 def layer_weights(draft: Draft, index: int) -> dict[str, Tensor]:

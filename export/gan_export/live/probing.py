@@ -19,6 +19,7 @@ from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import LABEL_FORMS, ONE_HOT_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
 from gan_export.live.constants import Constant
+from gan_export.live.image_input import check_first_layer, check_latent
 from gan_export.live.loading import HINT_CUDA, Code, asks_for_cuda, forward_error
 from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs, says_label
 from gan_export.live.sizes import class_counts, counts_beside, counts_taken, latent_widths
@@ -70,7 +71,11 @@ def probe(
             break
         found = _try(module, call, constants, live, image, tries, code)
         if found is not None:
+            if live.z_dim is None and live.z_shape is None:
+                check_latent(module, call, constants, code.label)
             return dataclasses.replace(found, assumption=_counted(module, call, live))
+    if not tries.choices and not tries.outputs and live.z_dim is None and live.z_shape is None:
+        check_first_layer(module, code.label)
     raise _explain(forward, live, tries, image, code)
 
 

@@ -175,6 +175,8 @@ def _nothing(rated: list[_Rated]) -> GanportError:
                     force = ""
                 elif decoder:
                     force = f"; its decoder alone may be one: --key {decoder}"
+                elif role == "image-to-image":
+                    force = ""
                 else:
                     force = f"; if it is a generator all the same: --key {one.found.key or '.'}"
                 return GanportError(

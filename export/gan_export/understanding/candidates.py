@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
-from gan_export.draft import Choice, Draft, Evidence
+from gan_export.draft import Choice, Draft, Evidence, Structure
 from gan_export.understanding.chaining import Break, Chain, Chainer
 from gan_export.understanding.drafting import draft_chain
-from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries
+from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries, invents
 from gan_export.understanding.heads import Head, heads
 from gan_export.understanding.order import orders
 from gan_export.understanding.proof import Proof
 from gan_export.understanding.units import Unit
+from gan_export.understanding.ways import Ways
 from gan_serve.errors import GanportError
 from gan_trainer.spec import SpecError
 
@@ -78,23 +80,32 @@ def chain_drafts(
             f"this is no chain that a spec can say: {names} are two embeddings, at most one label is supported",
             hint="give the network's own code: --module file.py:Class",
         )
+    size = image[1] if image else None
+    ways = {id(chain): Ways(chain, proof, size) for chain in chains}
     found = [
         Candidate(chain, geometry, head, shape)
         for chain in chains
-        for geometry in geometries(chain, proof, image[1] if image else None)
+        for geometry in geometries(chain, proof, size) or ways[id(chain)].likeliest()
         for shape in _images(chain, geometry, image)
         for head in heads(chain.latent, embeddings[0] if embeddings else None)
     ]
     if not found:
         raise _sizeless(chains, embeddings, image)
+    alone = len(found) == 1 and (not found[0].geometry.size or ways[id(found[0].chain)].only())
     found.sort(key=lambda candidate: candidate.cost)
     found = [candidate for candidate in found if candidate.cost <= found[0].cost + MARGIN][:MOST]
     drafts = []
     for candidate in found:
         try:
-            drafts.append(_draft(candidate, found, proof))
+            draft = _draft(candidate, found, proof, alone=alone)
         except SpecError:
             continue
+        others = _Others(candidate, ways[id(candidate.chain)], proof)
+        drafts.append(
+            replace(
+                draft, structure=Structure(candidate.cost, candidate.usual, candidate.geometry.listed, False, others)
+            )
+        )
     if not drafts:
         raise _sizeless(chains, embeddings, image)
     return drafts
@@ -114,17 +125,57 @@ def _images(chain: Chain, geometry: Geometry, image: tuple[int, int, int] | None
     return shapes
 
 
-def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof) -> Draft:
+@dataclass(frozen=True)
+class _Others:
+    """The variants of one candidate, as `gan_export.draft.Variants`."""
+
+    candidate: Candidate
+    ways: Ways
+    proof: Proof
+
+    def shared(self, k: int) -> Hashable:
+        here = self.candidate
+        return id(self.ways), here.head.z_dim, here.head.n_classes, here.geometry.rules[: self._stops(k)[0]]
+
+    def drafts(self, k: int) -> list[Draft]:
+        here, (start, stop) = self.candidate, self._stops(k)
+        if not here.geometry.size:
+            return []
+        listed, cut = self.ways.through(here.geometry.rules[:start], stop)
+        found = []
+        for geometry in listed:
+            other = replace(here, geometry=geometry, image=(here.chain.channels, geometry.size, geometry.size))
+            choice = Choice(None, "structure", other.describe(), Evidence.WEAK, "")
+            try:
+                draft = draft_chain(here.chain, geometry, here.head, other.image, self.proof, choice)
+            except SpecError:
+                continue
+            stretch = Geometry(geometry.rules[start:stop], geometry.size, 0.0)
+            others = replace(self, candidate=other)
+            usual = stretch.usual and not invents(here.chain, geometry, start)
+            found.append(replace(draft, structure=Structure(other.cost, usual, geometry.listed, cut, others)))
+        return found
+
+    def _stops(self, k: int) -> tuple[int, int]:
+        """The steps from behind the BatchNorm before `k` to behind BatchNorm `k`, of those that saw training."""
+        steps = self.candidate.chain.steps
+        trained = [i + 1 for i, step in enumerate(steps) if step.unit.kind == "batch_norm" and step.unit.trained]
+        return trained[k - 1] if k else 0, trained[k] if k < len(trained) else len(steps)
+
+
+def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof, *, alone: bool) -> Draft:
     value, alternatives = candidate.describe(), [rival.describe() for rival in rivals if rival is not candidate]
-    if not alternatives:
+    if alone:
         evidence, reason = Evidence.PROVED, "shapes allow no other order, strides and paddings that end at a usual size"
     elif candidate.usual and not any(rival.usual for rival in rivals if rival is not candidate):
         evidence = Evidence.STRONG
-        reason = (
-            f"the only usual strides and paddings that end at a usual size; less usual: {'; '.join(alternatives[:2])}"
-        )
+        reason = "the only usual strides and paddings that end at a usual size"
+        if alternatives:
+            reason += f"; less usual: {'; '.join(alternatives[:2])}"
     else:
-        evidence, reason = Evidence.WEAK, f"shapes also allow: {'; '.join(alternatives[:2])}"
+        evidence, reason = Evidence.WEAK, "shapes also allow other strides and paddings"
+        if alternatives:
+            reason = f"shapes also allow: {'; '.join(alternatives[:2])}"
     structure = Choice(None, "structure", value, evidence, reason)
     return draft_chain(candidate.chain, candidate.geometry, candidate.head, candidate.image, proof, structure)
 
@@ -145,7 +196,7 @@ def _sizeless(chains: list[Chain], embeddings: list[Unit], image: tuple[int, int
     if image:
         wanted = "x".join(map(str, image))
         return GanportError(
-            f"no usual strides and paddings make an image of {wanted} of these convolutions",
+            f"no strides and paddings make an image of {wanted} of these convolutions",
             hint="check --image, or give the network's own code: --module file.py:Class",
         )
     return GanportError(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import slots
+from gan_export.understanding.branches import skip_of
 from gan_export.understanding.chaining import Chain, Step
 from gan_export.understanding.geometry import Geometry
 from gan_export.understanding.heads import Head
@@ -39,7 +40,8 @@ def draft_chain(
         name=f"chain-{image[1]}",
     )
     choices = (structure, slots.latent_choice(), *head.choices, *builder.choices)
-    return Draft(spec, builder.weights, choices, notes=(*head.notes, *builder.notes))
+    notes = (*head.notes, *builder.notes)
+    return Draft(spec, builder.weights, choices, notes=notes, skip=skip_of(chain, proof))
 
 
 def default_activation(chain: Chain) -> slots.Value:

@@ -6,12 +6,13 @@ to every plausible image size are kept (a k-best Viterbi search), so that the wo
 
 from __future__ import annotations
 
+import functools
 import heapq
 from dataclasses import dataclass, replace
 
-from gan_export.understanding.chaining import Chain, Step
+from gan_export.understanding.chaining import Chain
 from gan_export.understanding.proof import Proof
-from gan_export.understanding.rules import RARE, Rule, rules
+from gan_export.understanding.rules import RARE, UNLISTED, Rule, every_rule, rules
 from gan_export.understanding.units import Gap, gap_between
 
 SIZE_COSTS = {
@@ -24,6 +25,8 @@ LARGEST = max(SIZE_COSTS)
 KEPT = 12
 SIZES_KEPT = 48
 """Sizes kept after each step, and paths to each."""
+BARE = 0.5
+"""What it costs at most to leave out the padding where the layers before have none."""
 BAND = 7.0
 """Paths costlier than the cheapest by more than this are not followed."""
 
@@ -40,6 +43,11 @@ class Geometry:
     def usual(self) -> bool:
         """Whether every rule in it, and the size, is one that many generators use."""
         return SIZE_COSTS.get(self.size, 0.0) < RARE and all(rule is None or rule.cost < RARE for rule in self.rules)
+
+    @property
+    def listed(self) -> bool:
+        """Whether somebody is known to have written every rule in it."""
+        return all(rule is None or rule.cost < UNLISTED for rule in self.rules)
 
     def describe(self, chain: Chain) -> str:
         """One line for people: `256 k4 s1 p0, 128 k4 s2 p1, 3 k4 s2 p1 → 32x32`."""
@@ -60,22 +68,42 @@ def geometries(chain: Chain, proof: Proof, size: int | None = None) -> list[Geom
     if not any(step.unit.kind == "conv" for step in chain.steps):
         return [Geometry((None,) * len(chain.steps), 0, 0.0)]
     paths: Paths = {1: [(0.0, ())]}
-    for index, step in enumerate(chain.steps):
-        paths = _narrowed(_advance(paths, chain, index, step, proof))
-    found = []
-    for end, ways in paths.items():
-        final = end * chain.shuffle
-        if final == size or (size is None and final in SIZE_COSTS):
-            extra = 0.0 if size else SIZE_COSTS[final] + _habit(final, chain.channels)
-            found += [Geometry(way, final, cost + extra) for cost, way in ways]
+    for index in range(len(chain.steps)):
+        paths = _narrowed(advance(paths, chain, index, proof, every=False))
+    found = [
+        Geometry(way, end.size, cost + end.cost)
+        for here, ways in paths.items()
+        for end in endings(here, chain, size)
+        for cost, way in ways
+    ]
     return sorted(found, key=lambda geometry: geometry.cost)
 
 
-def _advance(paths: Paths, chain: Chain, index: int, step: Step, proof: Proof) -> Paths:
+@dataclass(frozen=True)
+class Ending:
+    """An image size that a chain may end at, and what that costs."""
+
+    size: int
+    cost: float
+
+
+def endings(here: int, chain: Chain, size: int | None) -> list[Ending]:
+    """How a chain whose last step makes `here` x `here` may end: at `size` or, when None, at a plausible one."""
+    final = here * chain.shuffle
+    if final == size:
+        return [Ending(final, 0.0)]
+    if size is None and final in SIZE_COSTS:
+        return [Ending(final, SIZE_COSTS[final] + _habit(final, chain.channels))]
+    return []
+
+
+def advance(paths: Paths, chain: Chain, index: int, proof: Proof, *, every: bool) -> Paths:
+    """`paths`, taken through the step at `index` by the rules that people write or, with `every`, by all."""
     onward: Paths = {}
+    step = chain.steps[index]
     kernel = step.unit.shape[-1]
     options: dict[tuple[bool, bool], list[Rule]] = {}
-    before = _like_before(chain, index)
+    before, may_pad = _like_before(chain, index), _may_pad(chain, index)
     for size, ways in paths.items():
         here = (step.reshape[-1] if step.reshape else size) * step.shuffle
         if step.unit.kind != "conv":
@@ -83,13 +111,13 @@ def _advance(paths: Paths, chain: Chain, index: int, step: Step, proof: Proof) -
                 onward.setdefault(here, []).extend((cost, (*way, None)) for cost, way in ways)
             continue
         if (here > 4, here == 1) not in options:
-            options[here > 4, here == 1] = _options(chain, index, here, proof)
+            options[here > 4, here == 1] = _options(chain, index, here, proof, every=every)
         for rule in options[here > 4, here == 1]:
             grown = rule.grow(here, kernel)
             if 1 <= grown <= LARGEST:
-                onward.setdefault(grown, []).extend(
-                    (cost + rule.cost + _change(way, before, rule), (*way, rule)) for cost, way in ways
-                )
+                for cost, way in ways:
+                    taken = _dearer(rule, _change(way, before, may_pad, rule))
+                    onward.setdefault(grown, []).append((cost + taken.cost, (*way, taken)))
     return onward
 
 
@@ -102,7 +130,7 @@ def _narrowed(paths: Paths) -> Paths:
     return {size: ways for size, ways in within.items() if ways}
 
 
-def _options(chain: Chain, index: int, size: int, proof: Proof) -> list[Rule]:
+def _options(chain: Chain, index: int, size: int, proof: Proof, *, every: bool) -> list[Rule]:
     step = chain.steps[index]
     last = index == max(i for i, other in enumerate(chain.steps) if other.unit.kind == "conv")
     before = next((other.unit.name for other in reversed(chain.steps[:index])), None)
@@ -114,7 +142,7 @@ def _options(chain: Chain, index: int, size: int, proof: Proof) -> list[Rule]:
         found = [
             replace(rule, cost=rule.cost + _orientation(chain, index, rule))
             for kind in step.kinds
-            for rule in rules(kind, kernel, size, last=last)
+            for rule in (every_rule if every else rules)(kind, kernel, size, last=last)
         ]
     known = proof.upsampling(before, step.unit.name)
     if known is not None:
@@ -128,9 +156,12 @@ def _options(chain: Chain, index: int, size: int, proof: Proof) -> list[Rule]:
         spared, spent = _upsample_costs(gap, rule, last=last, index=index)
         spent += 0.0 if gap.most is not None and gap.least >= 2 else mixed
         doubled.append(replace(rule, cost=rule.cost + spared))
-        if rule.stride == 1:
+        if rule.stride == 1 and (rule.kind == "conv" or rule.cost + spent < 2 * UNLISTED):
             doubled.append(replace(rule, cost=rule.cost + spent, upsample=2))
-            doubled.append(replace(rule, cost=rule.cost + spent + 3.0, upsample=4))
+            if rule.kind == "conv" or not every:
+                doubled.append(replace(rule, cost=rule.cost + spent + 3.0, upsample=4))
+            if rule.kind == "conv" and every:
+                doubled.append(replace(rule, cost=rule.cost + spent + UNLISTED, upsample=3))
     return doubled
 
 
@@ -161,6 +192,18 @@ def _orientation(chain: Chain, index: int, rule: Rule) -> float:
     return 0.0 if rule.kind == usual else 1.5
 
 
+def invents(chain: Chain, geometry: Geometry, start: int) -> bool:
+    """Whether a step from `start` on has another padding than the last one before of its kernel and stride: one that
+    only the size at the end asks for."""
+    for index in range(start, len(chain.steps)):
+        rule = geometry.rules[index]
+        earlier = (geometry.rules[i] for i in _like_before(chain, index)) if rule else ()
+        like = next((r for r in earlier if r and rule and (r.kind, r.stride) == (rule.kind, rule.stride)), None)
+        if rule and like and (like.padding, like.output_padding) != (rule.padding, rule.output_padding):
+            return True
+    return False
+
+
 def _like_before(chain: Chain, index: int) -> list[int]:
     """Earlier steps with the same kernel, the nearest first; the first convolution, on 1x1, is no example."""
     kernel = chain.steps[index].unit.shape[-1]
@@ -168,12 +211,32 @@ def _like_before(chain: Chain, index: int) -> list[int]:
     return [i for i in earlier if chain.steps[i].unit.kind == "conv" and chain.steps[i].unit.shape[-1] == kernel]
 
 
-def _change(way: tuple[Rule | None, ...], before: list[int], rule: Rule) -> float:
-    """Networks are regular: another stride or padding than the last step of the same kernel had costs a little."""
+@functools.lru_cache(4096)
+def _dearer(rule: Rule, extra: float) -> Rule:
+    return replace(rule, cost=max(0.0, rule.cost + extra)) if extra else rule
+
+
+def _may_pad(chain: Chain, index: int) -> list[int]:
+    """Earlier transposed convolutions that a padding would be usual for: not the first on 1x1, nor k2 s2."""
+    convs = [i for i, step in enumerate(chain.steps[:index]) if step.unit.kind == "conv"]
+    on_pixel = convs[:1] if convs and chain.steps[convs[0]].reshape is None else []
+    return [i for i in convs if i not in on_pixel and chain.steps[i].unit.shape[-1] > 2]
+
+
+def _change(way: tuple[Rule | None, ...], before: list[int], may_pad: list[int], rule: Rule) -> float:
+    """Networks are regular: another stride or padding than the last step of the same kernel had costs a little.
+
+    Who leaves out the padding of one transposed convolution leaves it out throughout, whatever the kernel.
+    """
+    if rule.kind == "conv_transpose":
+        earlier = [other for i in may_pad if (other := way[i]) is not None]
+        if earlier and all(other.kind == rule.kind and not other.padding for other in earlier):
+            bare = not rule.padding and not rule.output_padding
+            return BARE - rule.cost if bare and BARE < rule.cost < UNLISTED else 0.0 if bare else 1.0
     for i in before:
-        earlier = way[i]
-        if earlier is not None and earlier.kind == rule.kind:
-            return 0.0 if (earlier.stride, earlier.padding) == (rule.stride, rule.padding) else 0.5
+        other = way[i]
+        if other is not None and other.kind == rule.kind:
+            return 0.0 if (other.stride, other.padding) == (rule.stride, rule.padding) else 0.5
     return 0.0
 
 

@@ -12,6 +12,8 @@ from gan_serve.errors import GanportError
 
 OWN_CODE = "give the network's own code: --module file.py:Class"
 PICK = "gan-export inspect --ckpt FILE lists what the file holds; --key a.b.c picks the generator"
+TAKES_IMAGE = "gan-export takes generators that draw from a latent, not super-resolvers or image-to-image networks"
+PARTS = "gan-export inspect --ckpt FILE lists what else the file holds"
 
 SIGNS: tuple[tuple[str, str], ...] = (
     (
@@ -111,7 +113,9 @@ def check_role(units: list[Unit]) -> None:
         raise _not_latent(first, image_in, f"{last.first_key} gives {_role(last.shape[0])}")
     if last.kind == "conv" and last.shape[0] == 1 < last.shape[1] and not _ends_like_it_begins(first, last):
         raise _not_latent(first, image_in, f"{last.first_key} gives 1 channel: a discriminator")
-    raise _not_latent(first, image_in, f"{last.first_key} ends it: an image-to-image network")
+    raise _not_latent(
+        first, image_in, f"{last.first_key} ends it: an image-to-image network", f"{TAKES_IMAGE}; {PARTS}"
+    )
 
 
 def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) -> GanportError:
@@ -188,10 +192,10 @@ def _role(out: int, takes_image: bool = True) -> str:
     return f"{out} numbers: a classifier or an encoder{'' if takes_image else ', or a generator of rows of a table'}"
 
 
-def _not_latent(first: Unit, image_in: str, what: str) -> GanportError:
+def _not_latent(first: Unit, image_in: str, what: str, hint: str = PICK) -> GanportError:
     return GanportError(
         f"expected a generator, whose input is a latent; {first.first_key} takes {image_in}, {what}",
-        hint=PICK,
+        hint=hint,
     )
 
 

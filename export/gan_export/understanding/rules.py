@@ -15,6 +15,8 @@ from gan_export.understanding.chaining import ConvKind
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 RARE = 2.0
+UNLISTED = 5.0
+"""What a rule costs that nobody is known to have written."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,18 @@ def rules(kind: ConvKind, kernel: int, size: int, *, last: bool) -> list[Rule]:
     if kernel == 1 and last and size > 4:
         found.append(Rule(kind, 1, 2, 0, 2.5))
     return found
+
+
+def every_rule(kind: ConvKind, kernel: int, size: int, *, last: bool) -> list[Rule]:
+    """`rules`, and every other: strides up to the kernel, paddings below it, output paddings below the stride."""
+    listed = rules(kind, kernel, size, last=last)
+    known = {(rule.stride, rule.padding, rule.output_padding) for rule in listed}
+    found = []
+    for stride in range(1, kernel + 1):
+        for padding in range(kernel):
+            for extra in range(stride if kind == "conv_transpose" else 1):
+                if size == 1 and kind == "conv_transpose" and stride != extra + 1:
+                    continue  # only an output padding shows there, which the stride must exceed
+                if (stride, padding, extra) not in known:
+                    found.append(Rule(kind, stride, padding, extra, UNLISTED + 0.5 * extra))
+    return listed + found

@@ -46,6 +46,11 @@ class Unit:
         return "bias" in self.tensors
 
     @property
+    def trained(self) -> bool:
+        """Whether a BatchNorm's statistics are other than those that it starts with: mean 0 and variance 1."""
+        return bool((self.tensors["running_mean"] != 0).any() or (self.tensors["running_var"] != 1).any())
+
+    @property
     def first_key(self) -> str:
         local = next(iter(self.tensors))
         return f"{self.name}.{local}" if self.name else local

@@ -1,0 +1,118 @@
+"""Networks that take an image are refused by name, with and without their code: none is proved as a latent of 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cli.conftest import Run
+
+CODE = '''
+import torch
+from torch import nn
+
+
+class Dense(nn.Module):
+    def __init__(self, width, growth=4):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, growth, 3, padding=1)
+        self.conv2 = nn.Conv2d(width + growth, width, 3, padding=1)
+
+    def forward(self, x):
+        return x + 0.2 * self.conv2(torch.cat((x, torch.relu(self.conv1(x))), 1))
+
+
+class Enlarge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv_first = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(Dense(8), Dense(8))
+        self.conv_up = nn.Conv2d(8, 8, 3, padding=1)
+        self.conv_last = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.body(self.conv_first(x))
+        x = nn.functional.interpolate(x, scale_factor=4)
+        return self.conv_last(torch.relu(self.conv_up(x)))
+
+
+class Compact(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.PReLU(8), nn.Conv2d(8, 48, 3, 1, 1), nn.PixelShuffle(4))
+
+    def forward(self, x):
+        return self.body(x) + nn.functional.interpolate(x, scale_factor=4)
+
+
+class Translate(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.ReflectionPad2d(3), nn.Conv2d(3, 8, 7), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 1), nn.ReLU(),
+                         nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh())
+
+
+class OfNoise(nn.Module):
+    """One pixel of noise in 3 channels, made wide by a transposed convolution: a generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.ConvTranspose2d(3, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh())
+
+    def forward(self, x):
+        return self.net(x)
+'''
+NAMES = ("Enlarge", "Compact", "Translate")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
+    def save(name: str) -> tuple[Path, Path]:
+        code = tmp_path / "archs.py"
+        code.write_text(CODE)
+        space: dict[str, type[nn.Module]] = {}
+        exec(CODE, space)
+        torch.manual_seed(0)
+        torch.save({"params_ema": space[name]().state_dict()}, tmp_path / "x4.pth")
+        return tmp_path / "x4.pth", code
+
+    return save
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", [[], ["--key", "params_ema"]])
+def test_weights_alone(name: str, key: list[str], saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
+    ckpt, _ = saved(name)
+    code, _, err = run("onnx", "--ckpt", ckpt, *key, "--accept")
+    assert code == 2
+    assert "image-to-image network" in err
+    assert "latent" in err.splitlines()[-1]
+    assert "--key" not in err.splitlines()[-1]
+    assert not ckpt.with_suffix(".onnx").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_its_code(name: str, saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
+    ckpt, code_file = saved(name)
+    code, _, err = run("onnx", "--ckpt", ckpt, "--key", "params_ema", "--module", f"{code_file}:{name}")
+    assert code == 2
+    assert "expected a generator, whose input is a latent;" in err
+    assert "takes an image of 3 channels" in err
+    assert "not super-resolvers or image-to-image networks" in err.splitlines()[-1]
+    assert not ckpt.with_suffix(".onnx").exists()
+
+
+def test_a_latent_of_three_numbers_is_one(saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
+    ckpt, code_file = saved("OfNoise")
+    code, _, err = run("onnx", "--ckpt", ckpt, "--key", "params_ema", "--module", f"{code_file}:OfNoise")
+    assert code == 0, err
+
+
+def test_noise_of_an_images_shape_can_be_said(saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
+    ckpt, code_file = saved("Translate")
+    options = ["--key", "params_ema", "--module", f"{code_file}:Translate", "--z-shape", "3x8x8"]
+    code, _, err = run("onnx", "--ckpt", ckpt, *options)
+    assert code == 0, err
