@@ -106,7 +106,7 @@ def test_damaged_records(damage: Any, message: str, tmp_path: Path) -> None:
 def test_no_record(tmp_path: Path) -> None:
     with pytest.raises(GanportError, match="no record at"):
         recipe_record.read(tmp_path / "absent.json")
-    with pytest.raises(GanportError, match="cannot read"):
+    with pytest.raises(GanportError, match="is a folder, expected a record"):
         recipe_record.read(tmp_path)
     assert recipe_record.read_or_empty(tmp_path / "absent.json") == recipe_record.empty()
 

@@ -24,7 +24,7 @@ from gan_export.reading.stream import Stream
 from gan_serve.archive import FORGED, HINT, Record, read_records
 from gan_serve.errors import GanportError
 
-MAX_HELD_BYTES = 1 << 29
+MAX_HELD_BYTES = 1 << 32
 """See `bytes_of`."""
 
 
