@@ -37,13 +37,13 @@ def draft_candidates(
     when it lists a module that a spec cannot say.
     """
     units = units_of(tensors)
-    check_units(units)
     tree = Tree(tensors, modules or {})
     if tree:
         check_containers(tree)
         listed = listed_drafts(tree, image)
         if listed:
             return listed
+    check_units(units)
     known = [draft for draft in family_drafts(tensors) if image in (None, draft.spec.image)] if not modules else []
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
