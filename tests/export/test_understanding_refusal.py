@@ -141,7 +141,7 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     ),
     "an odd vector": (lambda: mlp(16, 32, 1000), "the last layer gives 1000 numbers, which is not a square image"),
     "no usual size": (
-        lambda: state(*(nn.ConvTranspose2d(8 if i else 9, 8, 1) for i in range(3)), nn.ConvTranspose2d(8, 3, 1)),
+        lambda: state(nn.ConvTranspose2d(9, 8, 1), nn.ConvTranspose2d(8, 3, 2)),
         "no usual strides and paddings",
     ),
     "two embeddings": (

@@ -19,7 +19,7 @@ from gan_export.forensics.combinations import Combination, with_values
 from gan_export.forensics.divergence import median_misfit
 from gan_export.forensics.narrowing import TIE
 from gan_export.forensics.runner import Runner, widest
-from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.forensics.statistics import ELEMENTS, moments, remembered, witnesses
 
 ENOUGH = 3
 """So few structures are not screened."""
@@ -28,6 +28,7 @@ ROUNDS = ((32, 64, 0.05), (128, 24, 0.01), (ALL, 5, 0.002))
 """(rows, structures that go on, what they may misfit by beyond `TIE` times the best)."""
 PLACES = 64
 """Rows shrink, to a quarter at least, as images grow beyond so many places: they average over those, too."""
+LEAST_ROWS = 8
 TRIED = {"eps": 2, "latent": 2, "merge": 2, "upsample": 3, "norm": 2}
 """How many values of a choice are tried; of activations all, while there are no more than `MOST` combinations."""
 MOST = 80
@@ -120,10 +121,9 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         shape = group[0].draft.spec.shapes[start]
         places = math.prod(shape[1:])
         fewer = rows if rows == ALL else max(rows // 4, rows * PLACES // max(places, PLACES))
-        stop = witnesses(group[0].draft)[k]
-        most_rows = (
-            rows_for(group[0].draft.spec.shapes[stop], samples) if group[0].arrived is None else len(group[0].arrived)
-        )
+        shapes = [entrant.draft.spec.shapes[start : witnesses(entrant.draft)[k] + 1] for entrant in group]
+        room = max(LEAST_ROWS, ELEMENTS // max(math.prod(shape) for each in shapes for shape in each))
+        most_rows = min(room, samples if group[0].arrived is None else len(group[0].arrived))
         runner = Runner(group[0].arrived, start, min(fewer, most_rows), seed, widest=rows != ALL)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.latent, pair[1][1].spec.layers[start:])))
