@@ -87,6 +87,7 @@ class Structure:
     """How a draft's strides, paddings and upsamplings compare with what people write.
 
     cost      how unusual they are; 0 is what nearly everybody writes
+    stretch   the part of `cost` in which it differs from its variants, as a factor: how many times better it must fit
     usual     whether the part of them in which it differs from its variants is what many generators have
     listed    whether somebody is known to have written each of them
     cut       whether the list that it comes from was cut
@@ -94,6 +95,7 @@ class Structure:
     """
 
     cost: float
+    stretch: float
     usual: bool
     listed: bool
     cut: bool

@@ -41,6 +41,7 @@ def without_habit(draft: Draft, module: nn.Module, *z_shape: int) -> float:
         ((10, 32, 24, 16, 1), COURSE, 28, False, True),
         ((16, 32, 24, 16, 3), COURSE, 28, False, False),
         ((16, 32, 24, 16, 3), COURSE, 28, True, True),
+        ((16, 32, 24, 16, 12, 3), ((3, 2), (3, 2), (3, 2), (3, 2), (4, 2)), 64, True, False),
     ],
 )
 def test_unpadded_networks_end_at_their_own_size(

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -23,15 +24,16 @@ from gan_export.forensics.statistics import ELEMENTS, moments, remembered, witne
 
 ENOUGH = 3
 """So few structures are not screened."""
-ALL = 1 << 30
-ROUNDS = ((32, 64, 0.05), (128, 24, 0.01), (ALL, 5, 0.002))
+ROUNDS = ((32, 64, 0.05), (128, 16, 0.01), (512, 5, 0.002))
 """(rows, structures that go on, what they may misfit by beyond `TIE` times the best)."""
 PLACES = 64
 """Rows shrink, to a quarter at least, as images grow beyond so many places: they average over those, too."""
 LEAST_ROWS = 8
 TRIED = {"eps": 2, "latent": 2, "merge": 2, "upsample": 3, "norm": 2}
 """How many values of a choice are tried; of activations all, while there are no more than `MOST` combinations."""
-MOST = 80
+DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
+"""The activations that are tried where all would be more than `MOST` combinations."""
+MOST = 40
 AT_FIRST, AGAIN = 6, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
 FLOOR = 1e-5
@@ -44,15 +46,23 @@ class Entrant:
 
     choices  those that show at the BatchNorm at hand
     fits     the misfits at the BatchNorms before
+    total    what they come to, each counted as often as its structure is unusual
+    factor   how often the next one counts
     arrived  what arrived at the last of those (rows, …), None at the first
     """
 
     draft: Draft
     choices: tuple[Choice, ...]
     fits: tuple[float, ...]
+    total: float
+    factor: float
     arrived: Tensor | None
     contenders: list[Combination] = field(default_factory=list)
     fit: float = math.inf
+
+    @property
+    def score(self) -> float:
+        return self.total + self.factor * self.fit
 
     @property
     def all_fits(self) -> tuple[float, ...]:
@@ -69,9 +79,9 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
         if len(left) <= ENOUGH:
             break
         _rate(left, k, rows, samples, seed)
-        left = sorted(left, key=lambda entrant: sum(entrant.all_fits))
-        limit = TIE * sum(left[0].all_fits) + slack
-        left = [entrant for entrant in left[:most] if sum(entrant.all_fits) <= limit]
+        left = sorted(left, key=lambda entrant: entrant.score)
+        limit = TIE * left[0].score + slack
+        left = [entrant for entrant in left[:most] if entrant.score <= limit]
     return left
 
 
@@ -103,10 +113,16 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
 def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> list[Combination]:
     options = [values_to_try(choice)[: TRIED.get(choice.field)] for choice in choices]
     if math.prod(map(len, options)) > MOST:
-        options = [o[:3] if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
+        options = [_diverse(o) if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
     tried = list(itertools.islice(itertools.product(*options), MOST))
     found = ((values, with_values(draft, choices, values)) for values in tried)
     return [(values, candidate) for values, candidate in found if candidate is not None]
+
+
+def _diverse(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The first of each kind in `DIVERSE`."""
+    named = {value["name"]: value for value in reversed(values) if value["name"] in DIVERSE}
+    return tuple(value for value in values if value in named.values()) or values[:1]
 
 
 def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
@@ -120,11 +136,11 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         start = norms[k - 1] if k else 0
         shape = group[0].draft.spec.shapes[start]
         places = math.prod(shape[1:])
-        fewer = rows if rows == ALL else max(rows // 4, rows * PLACES // max(places, PLACES))
+        fewer = max(rows // 4, rows * PLACES // max(places, PLACES))
         shapes = [entrant.draft.spec.shapes[start : witnesses(entrant.draft)[k] + 1] for entrant in group]
         room = max(LEAST_ROWS, ELEMENTS // max(math.prod(shape) for each in shapes for shape in each))
         most_rows = min(room, samples if group[0].arrived is None else len(group[0].arrived))
-        runner = Runner(group[0].arrived, start, min(fewer, most_rows), seed, widest=rows != ALL)
+        runner = Runner(group[0].arrived, start, min(fewer, most_rows), seed, widest=True)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:

@@ -51,11 +51,13 @@ class Step:
 class State:
     """Candidates that agree up to a witness: what arrives there, the misfits so far, and what was tried on the way.
 
-    drafts  (number among the drafts that were given, draft with what was chosen so far), best first
+    drafts   (number among the drafts that were given, draft with what was chosen so far), best first
+    factors  how many times each misfit counts: more where few people size a network so
     """
 
     drafts: tuple[tuple[int, Draft], ...]
     steps: tuple[Step, ...] = ()
+    factors: tuple[float, ...] = ()
     arrived: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -64,7 +66,14 @@ class State:
 
     @property
     def total(self) -> float:
-        return sum(self.fits)
+        """The misfits, each counted as often as its structure is unusual."""
+        return sum(fit * factor for fit, factor in zip(self.fits, self.factors, strict=True))
+
+    @property
+    def factor(self) -> float:
+        """How many times the next misfit counts."""
+        structure = self.drafts[0][1].structure
+        return structure.stretch if structure else 1.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,16 @@ def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool)
     entrants = {
         id(entrant): (entrant, group)
         for group in groups
-        if (entrant := Entrant(group.drafts[0][1], _open_choices(group.drafts[0][1], k), group.fits, group.arrived))
+        if (
+            entrant := Entrant(
+                group.drafts[0][1],
+                _open_choices(group.drafts[0][1], k),
+                group.fits,
+                group.total,
+                group.factor,
+                group.arrived,
+            )
+        )
     }
     left = screen([entrant for entrant, _ in entrants.values()], k, samples, seed)
     for entrant, group in entrants.values():
@@ -194,7 +212,9 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
         near = rank(neighbours(candidate, choices, trial.values), rows) if not following else []
         step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
         drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
-        following.append(replace(state, drafts=drafts, steps=(*state.steps, step)))
+        following.append(
+            replace(state, drafts=drafts, steps=(*state.steps, step), factors=(*state.factors, state.factor))
+        )
     return following
 
 

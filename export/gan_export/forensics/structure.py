@@ -58,9 +58,10 @@ def judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
     if out_of_line(fits):
         evidence = Evidence.WEAK
         k = out_of_line(fits)[0]
-        said.append(
-            f"BatchNorm {k + 1} fits far worse ({fits[k]:.2g}) than those before it ({min(fits[:k] or fits):.2g})"
+        worse = (
+            f"far worse ({fits[k]:.2g}) than those before it ({min(fits[:k]):.2g})" if k else f"nothing ({fits[k]:.2g})"
         )
+        said.append(f"BatchNorm {k + 1} fits {worse}")
     reason = "; ".join(part for part in (choice.reason, *said) if part)
     updated = replace(choice, evidence=evidence, reason=reason or "shapes allow no other")
     return replace(

@@ -13,6 +13,7 @@ from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries, 
 from gan_export.understanding.heads import Head, heads
 from gan_export.understanding.order import orders
 from gan_export.understanding.proof import Proof
+from gan_export.understanding.rules import UNLISTED
 from gan_export.understanding.units import Unit
 from gan_export.understanding.ways import Ways
 from gan_serve.errors import GanportError
@@ -103,7 +104,8 @@ def chain_drafts(
         others = _Others(candidate, ways[id(candidate.chain)], proof)
         drafts.append(
             replace(
-                draft, structure=Structure(candidate.cost, candidate.usual, candidate.geometry.listed, False, others)
+                draft,
+                structure=Structure(candidate.cost, 1.0, candidate.usual, candidate.geometry.listed, False, others),
             )
         )
     if not drafts:
@@ -153,7 +155,9 @@ class _Others:
             stretch = Geometry(geometry.rules[start:stop], geometry.size, 0.0)
             others = replace(self, candidate=other)
             usual = stretch.usual and not invents(here.chain, geometry, start)
-            found.append(replace(draft, structure=Structure(other.cost, usual, geometry.listed, cut, others)))
+            found.append(
+                replace(draft, structure=Structure(other.cost, _factor(stretch), usual, geometry.listed, cut, others))
+            )
         return found
 
     def _stops(self, k: int) -> tuple[int, int]:
@@ -161,6 +165,11 @@ class _Others:
         steps = self.candidate.chain.steps
         trained = [i + 1 for i, step in enumerate(steps) if step.unit.kind == "batch_norm" and step.unit.trained]
         return trained[k - 1] if k else 0, trained[k] if k < len(trained) else len(steps)
+
+
+def _factor(stretch: Geometry) -> float:
+    """How many times better a stretch must fit than one that everybody writes: three times where nobody is known to."""
+    return float(3.0 ** (sum(rule.cost for rule in stretch.rules if rule) / UNLISTED))
 
 
 def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof, *, alone: bool) -> Draft:
