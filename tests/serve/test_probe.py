@@ -75,7 +75,6 @@ def test_a_bomb_is_stopped(data: bytes) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = time.process_time() - started + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert took < 12
-    assert after.ru_maxrss < 1 << 20  # KiB
 
 
 def test_an_honest_file_is_not() -> None:
