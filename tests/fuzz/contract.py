@@ -87,14 +87,14 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
     ports = [*model.graph.input, *model.graph.output]
     if model.metadata_props and draw.random() < 0.8:
         pair = draw.choice(model.metadata_props)
-        pair.value = _unicode(mutations.of_json(pair.value, draw))
+        pair.value = _unicode(mutations.of_json(_unicode(pair.value), draw))
     elif ports:
         port = draw.choice(ports)
         dims = port.type.tensor_type.shape.dim
         if dims and draw.random() < 0.7:
             draw.choice(dims).dim_value = draw.choice((-1, 0, 1, 2**31, 2**62))
         else:
-            port.name = _unicode(mutations.of_text(port.name, draw))
+            port.name = _unicode(mutations.of_text(_unicode(port.name), draw))
     mutated: bytes = model.SerializeToString()
     return mutated
 
@@ -105,8 +105,9 @@ def _entry(name: str, data: bytes, draw: random.Random) -> bytes:
     return mutations.of_bytes(data, draw)
 
 
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "ignore").decode()
+def _unicode(text: str | bytes) -> str:
+    """What a protobuf string can hold; protobuf gives a broken one as bytes."""
+    return (text.encode("utf-8", "ignore") if isinstance(text, str) else text).decode("utf-8", "ignore")
 
 
 TARGET = Target(read, seeds, mutate)
