@@ -10,7 +10,7 @@ from torch import Tensor
 
 from export import live_networks as networks
 from gan_export.answers import Answers, LiveAnswers
-from gan_export.live.noise import Listener, Still, draw_once
+from gan_export.live.noise import Cleared, Listener, Still, draw_once
 from gan_export.live.source import live_source
 from gan_export.source import Source
 
@@ -102,3 +102,11 @@ def test_zero_and_fixed_differ_and_runs_agree(tmp_path: Path) -> None:
         zero, fixed, again = (source(n, tmp_path).module(z) for n in ("zero", "fixed", "fixed"))
     assert not torch.allclose(zero, fixed, atol=1e-3)
     assert torch.equal(fixed, again)
+
+
+def test_memory_that_was_never_written_is_cleared() -> None:
+    like = torch.full((3, 2), torch.nan)
+    with Cleared():
+        made = [torch.empty(3, 2), torch.empty_like(like), like.new_empty(3, 2), like.new_empty(3, 2).fill_(0.0)]
+    for tensor in made:
+        torch.testing.assert_close(tensor, torch.zeros(3, 2), rtol=0, atol=0)

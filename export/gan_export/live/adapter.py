@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gan_export.live.call import Call, Picked, pick
 from gan_export.live.constants import Constant
 from gan_export.live.grouped import UngroupBatch
-from gan_export.live.noise import Still
+from gan_export.live.noise import Cleared, Still
 from gan_export.live.symbolic import symbolic_batch
 
 _ACTIVATIONS = {
@@ -79,6 +79,7 @@ class LiveGenerator(nn.Module):
         for index, constant in enumerate(self.constants):
             keywords[constant.name] = constant.at(z.shape[0], getattr(self, f"constant_{index}", None))
         with contextlib.ExitStack() as modes:
+            modes.enter_context(Cleared())
             if self.noise is not None:
                 fixed = [getattr(self, f"noise_{index}") for index in range(self.fixed)]
                 modes.enter_context(Still(fixed if self.noise == "fixed" else None))

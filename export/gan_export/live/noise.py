@@ -3,6 +3,8 @@
 `zero` puts the mean of the law in their place: 0 for normal numbers, ½ for uniform ones. `fixed` draws them once, from
 a seed, and gives every image of every batch the same; they become part of the file.
 
+Memory that a forward takes unwritten (`torch.empty`) is cleared, whatever is done to it afterwards.
+
 It works on torch.randn, rand, normal and their _like forms, and on Tensor.normal_ and uniform_. Numbers drawn in
 other ways (torch.randint, dropout that is always on, Python's random) are left, and the proof refuses the module.
 """
@@ -20,6 +22,11 @@ _NORMAL = {torch.randn, torch.randn_like}
 _UNIFORM = {torch.rand, torch.rand_like}
 _LIKE = {torch.randn_like, torch.rand_like}
 _KEPT = ("dtype", "device")
+_CLEARED: dict[Any, Any] = {
+    torch.empty: torch.zeros,
+    torch.empty_like: torch.zeros_like,
+    Tensor.new_empty: Tensor.new_zeros,
+}
 
 Shape = tuple[Any, ...]
 
@@ -36,6 +43,14 @@ class Listener(TorchFunctionMode):
         if drawn is not None:
             self.draws.append((drawn[0], drawn[1]))
         return func(*args, **(kwargs or {}))
+
+
+class Cleared(TorchFunctionMode):
+    """Memory that torch.empty and its kin leave as it was starts as zeros: an image must not depend on what was there,
+    and a file that asks for such memory is one that others refuse."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _CLEARED.get(func, func)(*args, **(kwargs or {}))
 
 
 class Still(TorchFunctionMode):
