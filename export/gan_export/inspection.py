@@ -50,7 +50,8 @@ def render(identified: Identified, advice: Advice) -> str:
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
         blocks += [wrap(note) for note in draft.notes]
-    blocks.append(f"next: {next_command(identified, advice)}" + (f"  # {advice.why}" if advice.why else ""))
+    blocks += [wrap(advice.why)] if advice.why else []
+    blocks.append(f"next: {next_command(identified, advice)}")
     return "\n\n".join(blocks)
 
 

@@ -137,7 +137,8 @@ def test_inspect_says_to_look_first_and_its_command_asks(run: Run, unknown: Path
     draft = unknown.with_name("draft.spec.json")
     code, out, _ = run("inspect", "--ckpt", unknown, "--latent", "normal", "--out", draft)
     assert code == 0
-    command, _, why = out.splitlines()[-1].removeprefix("next: gan-export ").partition("  # ")
+    *_, why, _, last = out.splitlines()
+    command = last.removeprefix("next: gan-export ")
     assert command.split() == ["onnx", "--ckpt", str(unknown), "--latent", "normal"]
     assert why == "2 choices are not settled: it draws the candidates, look at them before you --accept"
     code, _, err = run(*command.split())

@@ -32,6 +32,16 @@ def settled(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+def fed(module: nn.Module, *z_shape: int, batches: int = 100, batch: int = 64, seed: int = 0) -> nn.Module:
+    """`module` after `batches` of N(0, 1) latents in train mode: its BatchNorms remember what its own weights make."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        module.train()
+        for _ in range(batches):
+            module(torch.randn(batch, *z_shape))
+    return module.eval()
+
+
 def difference(draft: Draft, module: nn.Module, z_shape: tuple[int, ...] = (), n: int = 3) -> float:
     """max |Δ| between a draft and the module it was drafted from, on the same latents (and all labels)."""
     spec = draft.spec

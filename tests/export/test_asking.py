@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.foreign_networks import examples_dcgan, sequential, settled
+from export.foreign_networks import examples_dcgan, fed, sequential, settled
 from gan_export import asking, inspection
 from gan_export.advice import advise
 from gan_export.answers import Answers
@@ -61,7 +61,7 @@ def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Pa
 
 
 def test_a_settled_structure_brings_no_other_rows(tmp_path: Path) -> None:
-    draft = identified(tmp_path, settled(examples_dcgan(32)).state_dict()).draft
+    draft = identified(tmp_path, fed(settled(examples_dcgan(32)), 5, 1, 1).state_dict()).draft
     assert draft is not None
     assert not any(label.startswith("structure") for label, _ in asking.candidate_rows(draft))
 
@@ -108,7 +108,7 @@ def test_values_in_words(value: object, text: str) -> None:
 
 
 def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
-    net = settled(examples_dcgan(32))
+    net = fed(settled(examples_dcgan(32)), 5, 1, 1)
     content = {"netG": {f"module.{name}": tensor for name, tensor in net.state_dict().items()}, "netD": {}}
     content["g_ema"] = [parameter.detach() for parameter in net.parameters()]  # type: ignore[assignment]
     found = identified(tmp_path, content)

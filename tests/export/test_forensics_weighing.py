@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from export import forensics_nets as nets
-from export.foreign_networks import GanConv
+from export.foreign_networks import GanConv, fed
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
@@ -33,9 +33,7 @@ def remembering(module: nn.Module, z_dim: int, batches: int, seed: int, batch: i
                 nn.init.normal_(part.weight, 1.0, 0.02)
             elif isinstance(part, nn.Conv2d):
                 nn.init.normal_(part.weight, 0.0, 0.02)
-        module.train()
-        for _ in range(batches):
-            module(torch.randn(batch, z_dim))
+    fed(module, z_dim, batches=batches, batch=batch, seed=seed)
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 

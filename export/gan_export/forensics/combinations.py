@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import INVISIBLE, alike, eps_effect, same, values_to_try
-from gan_export.understanding.edit import with_value
+from gan_export.understanding import edit
 from gan_serve.errors import GanportError
 
 MOST = 600
@@ -102,8 +102,6 @@ def _kinds(draft: Draft, choice: Choice) -> list[Any]:
 def with_values(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> Draft | None:
     """`draft` with these values, or None when no network comes of them."""
     try:
-        for choice, value in zip(choices, values, strict=True):
-            draft = with_value(draft, choice, value)
+        return edit.with_values(draft, choices, values)
     except GanportError:
         return None
-    return draft

@@ -181,7 +181,8 @@ def _update(draft: Draft, choice: Choice) -> Draft:
 
 
 def _rival(chosen: Trial, trial: Trial, i: int) -> Rival:
-    difference = trial.kl.clamp(max=MOST_KL) - chosen.kl.clamp(max=MOST_KL)
+    both = chosen.kl[:: len(chosen.kl) // len(trial.kl)]  # a trial on few rows is of some channels
+    difference = trial.kl.clamp(max=MOST_KL) - both.clamp(max=MOST_KL)
     spread = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
     paired = float(difference.mean()) / spread if spread > 0 else 0.0
     return Rival(trial.values[i], trial.fit, trial.fit / max(chosen.fit, FLOOR), paired)

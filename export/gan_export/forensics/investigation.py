@@ -88,7 +88,7 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
         asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
         draft = follow_habit(reweigh(draft, asked, samples, seed + samples))
         draft = distrusted(
-            replace(draft, fit=best.total / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
+            replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
             best.fits,
             samples,
             seed,

@@ -30,7 +30,7 @@ class Trial:
     """One combination of values (aligned with the segment's choices) and how it fits.
 
     fit   median over channels of the symmetric KL, measured on `rows` samples
-    kl    float64 (C,), the symmetric KL of every channel
+    kl    float64 (C,), the symmetric KL of every channel; on few rows of every so manieth
     """
 
     values: tuple[Any, ...]

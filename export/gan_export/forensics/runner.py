@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from gan_export.draft import Draft
-from gan_export.forensics.divergence import Moments
-from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, moments
-from gan_trainer.layers import Conv, ConvTranspose, Layer, Shape
+from gan_export.forensics.divergence import Moments, symmetric_kl
+from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, moments, remembered
+from gan_trainer.layers import Activation, Conv, ConvTranspose, Layer, Shape, Upsample
+
+SOME_CHANNELS = 64
+"""Channels of a BatchNorm that a rough run computes where there are more: the median over them is about the same."""
 
 
 class Runner:
@@ -20,26 +23,43 @@ class Runner:
     rows     how many of those (or of the latents from `seed` on) to run
 
     The path of the last candidate is kept; the next one starts where its layers first differ. So run them in an
-    order in which neighbours share their first layers. With `widest`, convolutions that differ in their padding alone
-    are run once, with all there is, and cut: right for many candidates on few rows.
+    order in which neighbours share their first layers. With `rough`, the last convolution computes some of its
+    channels only, and convolutions that differ in their padding alone are run once, with all there is, and cut: right
+    for many candidates on few rows.
     """
 
-    def __init__(self, arrived: Tensor | None, start: int, rows: int, seed: int, *, widest: bool = False) -> None:
-        self._widest = widest
+    def __init__(self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False) -> None:
+        self._rough = rough
         self._arrived = None if arrived is None else arrived[:rows]
         self._moments: Moments | None = None if arrived is None else moments(arrived, correction=0)
         self._start, self._rows, self._seed = start, rows, seed
         self._path: list[tuple[object, Tensor]] = []
 
+    def misfits(self, draft: Draft, stop: int) -> Tensor:
+        """How far what arrives at the BatchNorm at layer `stop` lies from what it remembers: float64 (channels run,),
+        in nats, infinite where a number is not finite."""
+        arrived, memory = moments(self.run(draft, stop)), remembered(draft, stop)
+        every = len(memory.mean) // len(arrived.mean)
+        memory = Moments(memory.mean[::every], memory.var[::every])
+        return symmetric_kl(arrived, memory).nan_to_num(nan=float("inf"))
+
     def run(self, draft: Draft, stop: int) -> Tensor:
-        """What arrives at layer `stop` in `draft`: float32 (rows, *shape)."""
+        """What arrives at layer `stop` in `draft`: float32 (rows, *shape), with `rough` every so manieth channel."""
         spec = draft.spec
         parts: list[_Part] = []
+        thin = _last_convolution(spec.layers, self._start, stop) if self._rough else None
+        every = 1
         for i in range(self._start, stop):
-            cut = widest(spec.layers[i]) if self._widest else None
-            parts.append(_Part(i, spec.shapes[i], cut[0] if cut else spec.layers[i]))
+            layer, shape = spec.layers[i], spec.shapes[i]
+            if i == thin:
+                every = _every(layer)
+                layer = _thinned(layer, every)
+            elif every > 1:
+                shape = (shape[0] // every, *shape[1:])
+            cut = widest(layer) if self._rough else None
+            parts.append(_Part(i, shape, cut[0] if cut else layer, every=every if i == thin else 1))
             if cut:
-                parts.append(_Part(i, spec.shapes[i], spec.layers[i], cut[1]))
+                parts.append(_Part(i, shape, layer, cut[1], every if i == thin else 1))
         keys: list[object] = [(spec.latent, spec.z_dim), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
@@ -53,23 +73,61 @@ class Runner:
         labels = label_batch(spec.n_classes, self._rows)
         for part in parts[len(self._path) - 1 :]:
             x = self._path[-1][1]
+            weights = _thinned_weights(part.layer, layer_weights(draft, part.index), part.every)
             if part.cut is not None:
-                x = cut_out(x, part.cut, layer_weights(draft, part.index).get("bias"))
+                x = cut_out(x, part.cut, weights.get("bias"))
             else:
                 arrived = self._moments if part.index == self._start else None
-                x = apply_layer(part.layer, part.shape, layer_weights(draft, part.index), x, labels, arrived)
+                x = apply_layer(part.layer, part.shape, weights, x, labels, arrived)
             self._path.append((part, x))
         return self._path[-1][1]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One layer, or what is cut off (places at the start, at the end) of a convolution run with more padding."""
+    """One layer, or what is cut off (places at the start, at the end) of a convolution run with more padding; of the
+    layer's channels each `every`th."""
 
     index: int
     shape: Shape
     layer: Layer
     cut: tuple[int, int] | None = None
+    every: int = 1
+
+
+def _last_convolution(layers: tuple[Layer, ...], start: int, stop: int) -> int | None:
+    """The last convolution before layer `stop`, where only what keeps channels apart follows it; None where not."""
+    for i in reversed(range(start, stop)):
+        layer = layers[i]
+        if isinstance(layer, (Conv, ConvTranspose)):
+            return i if layer.groups == 1 else None
+        apart = isinstance(layer, Activation) and layer.features == 1 and "softmax" not in layer.name
+        if not (apart or isinstance(layer, Upsample)):
+            return None
+    return None
+
+
+def _every(layer: Layer) -> int:
+    """Each how manieth channel of a convolution a rough run computes."""
+    assert isinstance(layer, (Conv, ConvTranspose))
+    least = max(1, layer.out_channels // SOME_CHANNELS)
+    return next(n for n in range(least, 0, -1) if layer.out_channels % n == 0)
+
+
+def _thinned(layer: Layer, every: int) -> Layer:
+    assert isinstance(layer, (Conv, ConvTranspose))
+    return layer if every == 1 else replace(layer, out_channels=layer.out_channels // every)
+
+
+def _thinned_weights(layer: Layer, weights: dict[str, Tensor], every: int) -> dict[str, Tensor]:
+    """Each `every`th output channel of a convolution's tensors."""
+    if every == 1:
+        return weights
+    transposed = isinstance(layer, ConvTranspose)
+    return {
+        name: tensor[:, ::every] if transposed and name == "weight" else tensor[::every]
+        for name, tensor in weights.items()
+    }
 
 
 def widest(layer: Layer) -> tuple[Layer, tuple[int, int]] | None:

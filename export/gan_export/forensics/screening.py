@@ -17,10 +17,9 @@ from torch import Tensor
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import values_to_try
 from gan_export.forensics.combinations import Combination, with_values
-from gan_export.forensics.divergence import median_misfit
 from gan_export.forensics.narrowing import TIE
 from gan_export.forensics.runner import Runner, widest
-from gan_export.forensics.statistics import ELEMENTS, moments, remembered, witnesses
+from gan_export.forensics.statistics import ELEMENTS, witnesses
 
 ENOUGH = 3
 """So few structures are not screened."""
@@ -36,6 +35,8 @@ DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
 MOST = 40
 AT_FIRST, AGAIN = 6, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
+FITTING = 0.01
+"""A structure that misfits by no more on the fewest rows is likely the right one."""
 FLOOR = 1e-5
 """Misfits below this count as this: two of them differ by chance only."""
 
@@ -45,28 +46,22 @@ class Entrant:
     """A structure to screen.
 
     choices  those that show at the BatchNorm at hand
-    fits     the misfits at the BatchNorms before
-    total    what they come to, each counted as often as its structure is unusual
+    counted  the misfits at the BatchNorms before, each as often as its structure is unusual
     factor   how often the next one counts
     arrived  what arrived at the last of those (rows, …), None at the first
     """
 
     draft: Draft
     choices: tuple[Choice, ...]
-    fits: tuple[float, ...]
-    total: float
+    counted: tuple[float, ...]
     factor: float
     arrived: Tensor | None
     contenders: list[Combination] = field(default_factory=list)
     fit: float = math.inf
 
     @property
-    def score(self) -> float:
-        return self.total + self.factor * self.fit
-
-    @property
-    def all_fits(self) -> tuple[float, ...]:
-        return (*self.fits, self.fit)
+    def all_counted(self) -> tuple[float, ...]:
+        return (*self.counted, self.factor * self.fit)
 
 
 def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Entrant]:
@@ -79,20 +74,33 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
         if len(left) <= ENOUGH:
             break
         _rate(left, k, rows, samples, seed)
-        left = sorted(left, key=lambda entrant: entrant.score)
-        limit = TIE * left[0].score + slack
-        left = [entrant for entrant in left[:most] if entrant.score <= limit]
+        left = sorted(left, key=lambda entrant: sum(entrant.all_counted))
+        best = left[0].all_counted
+        left = [entrant for entrant in left[:most] if ties(entrant.all_counted, best, slack)]
     return left
 
 
 def worse(fits: Sequence[float], best: Sequence[float]) -> float:
     """How many times worse `fits` are than `best`, from the first BatchNorm on where they differ."""
-    first = next((i for i, (a, b) in enumerate(zip(fits, best, strict=True)) if a != b), None)
-    return 1.0 if first is None else sum(fits[first:]) / max(sum(best[first:]), FLOOR)
+    mine, its = _apart(fits, best)
+    return mine / max(its, FLOOR) if mine or its else 1.0
+
+
+def ties(fits: Sequence[float], best: Sequence[float], slack: float) -> bool:
+    """Whether `fits`, from where they differ on, are no worse than `TIE` times `best` and `slack`."""
+    mine, its = _apart(fits, best)
+    return mine <= TIE * its + slack
+
+
+def _apart(fits: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
+    """What both come to from the first BatchNorm on where they differ; what nothing fits before it hides nothing."""
+    first = next((i for i, (a, b) in enumerate(zip(fits, best, strict=True)) if a != b), len(fits))
+    return sum(fits[first:]), sum(best[first:])
 
 
 def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
-    """Sets each entrant's contenders. Which values are worth a try, one says for all that differ in paddings alone."""
+    """Sets each entrant's contenders. Which values are worth a try, one says for all that differ in paddings alone, and
+    where a usual structure fits, it says so for the others, too: they are there to be refuted."""
     classes: dict[object, list[Entrant]] = {}
     for entrant in entrants:
         norms, layers = witnesses(entrant.draft), entrant.draft.spec.layers
@@ -101,13 +109,37 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
         key = id(entrant.arrived), repr(alike), repr([(c.layer, c.field) for c in entrant.choices])
         classes.setdefault(key, []).append(entrant)
     leaders = [members[0] for members in classes.values()]
-    for leader in leaders:
+    usual = [leader for leader in leaders if leader.draft.structure is None or leader.draft.structure.usual]
+    for leader in usual:
         leader.contenders = _contenders(leader.draft, leader.choices)
-    _rate(leaders, k, ROUNDS[0][0], samples, seed, AT_FIRST)
-    for leader, *others in classes.values():
-        for other in others:
-            found = ((values, with_values(other.draft, other.choices, values)) for values, _ in leader.contenders)
-            other.contenders = [(values, draft) for values, draft in found if draft is not None]
+    _rate(usual, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    fitting = min(usual, key=lambda leader: leader.fit, default=None)
+    others = [leader for leader in leaders if leader not in usual]
+    for leader in others:
+        shown = None if fitting is None or fitting.fit > FITTING else _as_in(fitting, leader)
+        leader.contenders = shown or _contenders(leader.draft, leader.choices)
+    _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    for leader, *followers in classes.values():
+        for follower in followers:
+            found = ((values, with_values(follower.draft, follower.choices, values)) for values, _ in leader.contenders)
+            follower.contenders = [(values, draft) for values, draft in found if draft is not None]
+
+
+def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
+    """The contenders of `fitting`, made of the choices of `other`; of a choice of its own, the first values."""
+    places = {(choice.layer, choice.field): i for i, choice in enumerate(fitting.choices)}
+    own = [values_to_try(c)[: TRIED.get(c.field, 1)] for c in other.choices if (c.layer, c.field) not in places]
+    found = []
+    for taken, _ in fitting.contenders:
+        for first in itertools.product(*own):
+            rest = iter(first)
+            values = tuple(
+                taken[place] if (place := places.get((c.layer, c.field))) is not None else next(rest)
+                for c in other.choices
+            )
+            draft = with_values(other.draft, other.choices, values)
+            found += [] if draft is None else [(values, draft)]
+    return found
 
 
 def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> list[Combination]:
@@ -119,6 +151,15 @@ def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> list[Combination]:
     return [(values, candidate) for values, candidate in found if candidate is not None]
 
 
+def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:
+    """How many of `rows` rows to run of a structure: fewer where its images average over many places, too."""
+    norms = witnesses(entrant.draft)
+    shapes = entrant.draft.spec.shapes[norms[k - 1] if k else 0 : norms[k] + 1]
+    fewer = max(rows // 4, rows * PLACES // max(math.prod(shapes[-1][1:]), PLACES))
+    room = max(LEAST_ROWS, ELEMENTS // max(map(math.prod, shapes)))
+    return min(fewer, room, samples if entrant.arrived is None else len(entrant.arrived))
+
+
 def _diverse(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The first of each kind in `DIVERSE`."""
     named = {value["name"]: value for value in reversed(values) if value["name"] in DIVERSE}
@@ -128,25 +169,18 @@ def _diverse(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
     """Sets each entrant's `fit` to that of its best combination, and its contenders to the best of them."""
     scores: dict[int, list[tuple[float, Combination]]] = {id(entrant): [] for entrant in entrants}
-    sources: dict[int, list[Entrant]] = {}
+    sources: dict[tuple[int, int], list[Entrant]] = {}
     for entrant in entrants:
-        sources.setdefault(id(entrant.arrived), []).append(entrant)
-    for group in sources.values():
+        sources.setdefault((id(entrant.arrived), _rows(entrant, k, rows, samples)), []).append(entrant)
+    for (_, few), group in sources.items():
         norms = witnesses(group[0].draft)
         start = norms[k - 1] if k else 0
-        shape = group[0].draft.spec.shapes[start]
-        places = math.prod(shape[1:])
-        fewer = max(rows // 4, rows * PLACES // max(places, PLACES))
-        shapes = [entrant.draft.spec.shapes[start : witnesses(entrant.draft)[k] + 1] for entrant in group]
-        room = max(LEAST_ROWS, ELEMENTS // max(math.prod(shape) for each in shapes for shape in each))
-        most_rows = min(room, samples if group[0].arrived is None else len(group[0].arrived))
-        runner = Runner(group[0].arrived, start, min(fewer, most_rows), seed, widest=True)
+        runner = Runner(group[0].arrived, start, few, seed, rough=True)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:
-            stop = witnesses(candidate)[k]
-            fit = median_misfit(moments(runner.run(candidate, stop)), remembered(candidate, stop))
-            scores[id(entrant)].append((fit if math.isfinite(fit) else math.inf, (values, candidate)))
+            fit = float(runner.misfits(candidate, witnesses(candidate)[k]).median())
+            scores[id(entrant)].append((fit, (values, candidate)))
     for entrant in entrants:
         ranked = sorted(scores[id(entrant)], key=lambda item: item[0])[:most]
         entrant.fit = ranked[0][0] if ranked else math.inf

@@ -17,11 +17,10 @@ from torch import Tensor
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import segment_of, values_to_try
 from gan_export.forensics.combinations import Combination, neighbours, with_values
-from gan_export.forensics.divergence import symmetric_kl
 from gan_export.forensics.narrowing import TIE, Scored, Trial, narrow
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.screening import Entrant, screen, worse
-from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
+from gan_export.forensics.screening import Entrant, screen, ties, worse
+from gan_export.forensics.statistics import rows_for, witnesses
 from gan_export.understanding.edit import with_value
 from gan_serve.errors import GanportError
 
@@ -65,9 +64,9 @@ class State:
         return tuple(step.chosen.fit for step in self.steps)
 
     @property
-    def total(self) -> float:
-        """The misfits, each counted as often as its structure is unusual."""
-        return sum(fit * factor for fit, factor in zip(self.fits, self.factors, strict=True))
+    def counted(self) -> tuple[float, ...]:
+        """The misfits, each as often as its structure is unusual."""
+        return tuple(fit * factor for fit, factor in zip(self.fits, self.factors, strict=True))
 
     @property
     def factor(self) -> float:
@@ -80,7 +79,8 @@ class State:
 class Outcome:
     """The states that reached the last witness, best first, and how far each given draft fell behind.
 
-    margins  number of a draft → how many times worse than the best it was where it was last seen (1: never left it)
+    margins  number of a draft → how many times worse than the best it was where it was last seen (1: never left it),
+             misfits counted as in `State.counted`
     cut      whether structures were left out of the lists unseen
     """
 
@@ -107,10 +107,10 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
                 "no candidate network can be run as far as its BatchNorms",
                 hint="give the network's own code: --module file.py:Class",
             )
-        merged = sorted(_merge(reached, k), key=lambda state: state.total)
+        merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
-            pool.margins |= {number: worse(state.fits, merged[0].fits) for number, _ in state.drafts}
-        best = [state for state in merged[:BEAM] if state.total <= TIE * merged[0].total + SLACK]
+            pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
+        best = [state for state in merged[:BEAM] if ties(state.counted, merged[0].counted, SLACK)]
         beam = [_advance(state, k, samples, seed) for state in best]
         on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
@@ -175,8 +175,7 @@ def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool)
             entrant := Entrant(
                 group.drafts[0][1],
                 _open_choices(group.drafts[0][1], k),
-                group.fits,
-                group.total,
+                group.counted,
                 group.factor,
                 group.arrived,
             )
@@ -185,7 +184,7 @@ def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool)
     left = screen([entrant for entrant, _ in entrants.values()], k, samples, seed)
     for entrant, group in entrants.values():
         if entrant not in left:
-            pool.margins |= {number: worse(entrant.all_fits, left[0].all_fits) for number, _ in group.drafts}
+            pool.margins |= {number: worse(entrant.all_counted, left[0].all_counted) for number, _ in group.drafts}
     return [entrants[id(entrant)][1] for entrant in left]
 
 
@@ -193,14 +192,13 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     """The best continuations of `state`, whose drafts agree up to witness `k`, at most BEAM; see `_advance`."""
     _, draft = state.drafts[0]
     start, stop, rows = _span(state, k, samples)
-    memory = remembered(draft, stop)
 
-    def rank(contenders: list[Combination], rows: int) -> list[Scored]:
-        runner = Runner(state.arrived, start, rows, seed)
+    def rank(contenders: list[Combination], some: int) -> list[Scored]:
+        runner = Runner(state.arrived, start, some, seed, rough=some < rows)
         scored: list[Scored] = []
         for values, candidate in contenders:
-            kl = symmetric_kl(moments(runner.run(candidate, stop)), memory).nan_to_num(nan=float("inf"))
-            scored.append((Trial(values, float(kl.median()), rows, kl), candidate))
+            kl = runner.misfits(candidate, stop)
+            scored.append((Trial(values, float(kl.median()), some, kl), candidate))
         return sorted(scored, key=lambda item: item[0].fit)
 
     choices = _open_choices(draft, k)

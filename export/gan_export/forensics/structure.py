@@ -34,7 +34,7 @@ def judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
     if choice.evidence is Evidence.PROVED:
         evidence = Evidence.PROVED
     elif closest is not None:
-        said.append(f"the next other structure fits the statistics {closest:.3g} times worse")
+        said.append(f"the next other structure fits the statistics {closest:.3g} times worse, rare ones counted up")
         family = draft.structure is None and choice.evidence is Evidence.STRONG and number == 0
         evidence = Evidence.STRONG if closest >= CLEAR or family else Evidence.WEAK
     if beside and evidence is not Evidence.PROVED:

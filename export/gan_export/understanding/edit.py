@@ -21,6 +21,7 @@ Any other field is a field of the layer (stride, padding …) and is replaced as
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -41,24 +42,37 @@ def with_value(
     the new value and, when given, `evidence` and `reason`; the value it had joins its alternatives. Raises
     `GanportError` when the draft has no such choice, and when no network comes of the value.
     """
-    current = find_choice(draft, choice.layer, choice.field)
-    spec = _edited(draft.spec, current, value)
-    if spec.tensors() != draft.spec.tensors():
-        raise GanportError(
-            f"{_where(current)} cannot become {value!r}: the weights would no longer fit",
-            hint="choose one of its alternatives, or edit the whole spec and pass it with --spec",
-        )
-    others = [other for other in (current.value, *current.alternatives) if other != value]
-    unique = tuple(other for i, other in enumerate(others) if other not in others[:i])
-    edited = replace(
-        current,
-        value=value,
-        alternatives=unique,
-        evidence=current.evidence if evidence is None else evidence,
-        reason=current.reason if reason is None else reason,
+    draft = with_values(draft, (choice,), (value,))
+    made = find_choice(draft, choice.layer, choice.field)
+    judged = replace(
+        made,
+        evidence=made.evidence if evidence is None else evidence,
+        reason=made.reason if reason is None else reason,
     )
-    choices = tuple(edited if other is current else other for other in draft.choices)
-    return replace(draft, spec=spec, choices=choices, fit=draft.fit if spec == draft.spec else None)
+    return replace(draft, choices=tuple(judged if other is made else other for other in draft.choices))
+
+
+def with_values(draft: Draft, choices: Sequence[Choice], values: Sequence[Any]) -> Draft:
+    """`draft` with a value for each of `choices`, as `with_value` sets one."""
+    edits = [(find_choice(draft, c.layer, c.field), value) for c, value in zip(choices, values, strict=True)]
+    spec = _edited(draft.spec, edits)
+    if spec is not draft.spec and spec.tensors() != draft.spec.tensors():
+        for choice, value in edits:
+            if _edited(draft.spec, [(choice, value)]).tensors() != draft.spec.tensors():
+                raise GanportError(
+                    f"{_where(choice)} cannot become {value!r}: the weights would no longer fit",
+                    hint="choose one of its alternatives, or edit the whole spec and pass it with --spec",
+                )
+    made = {id(choice): _taken(choice, value) for choice, value in edits}
+    found = tuple(made.get(id(choice), choice) for choice in draft.choices)
+    return replace(draft, spec=spec, choices=found, fit=draft.fit if spec == draft.spec else None)
+
+
+def _taken(choice: Choice, value: Any) -> Choice:
+    """`choice` with `value`, the value that it had among its alternatives."""
+    others = [other for other in (choice.value, *choice.alternatives) if other != value]
+    unique = tuple(other for i, other in enumerate(others) if other not in others[:i])
+    return replace(choice, value=value, alternatives=unique)
 
 
 def find_choice(draft: Draft, layer: int | None, field: str) -> Choice:
@@ -70,29 +84,31 @@ def find_choice(draft: Draft, layer: int | None, field: str) -> Choice:
     raise GanportError(f"the draft has no choice {_name(layer, field)}", hint=f"its choices: {known}")
 
 
-def _edited(spec: GeneratorSpec, choice: Choice, value: Any) -> GeneratorSpec:
-    if choice.field == "structure":
-        raise GanportError(
-            "the structure of a draft cannot be edited", hint="the other structures are candidates of their own"
-        )
-    if choice.layer is None:
-        if choice.field == "value_range":
-            value = tuple(value)
-        return _replaced(spec, choice, {choice.field: value})
-    layer = spec.layers[choice.layer]
-    if choice.field == "norm":
-        layers = (*spec.layers[: choice.layer], layer_from_json(value), *spec.layers[choice.layer + 1 :])
-        return replace(spec, layers=layers)
-    fields = dict(value) if isinstance(value, dict) else {choice.field: value}
-    value_range = fields.pop("value_range", None)
-    if isinstance(layer, Activation):
-        limits = fields.get("limits")
-        fields = {"features": 1} | fields | {"limits": None if limits is None else tuple(limits)}
-    edited = _replaced(layer, choice, fields)
-    changed: dict[str, Any] = {"layers": (*spec.layers[: choice.layer], edited, *spec.layers[choice.layer + 1 :])}
-    if value_range is not None:
-        changed["value_range"] = tuple(value_range)
-    return _replaced(spec, choice, changed)
+def _edited(spec: GeneratorSpec, edits: Sequence[tuple[Choice, Any]]) -> GeneratorSpec:
+    """`spec` after all of `edits`; the same object where none changes it."""
+    layers, changed = list(spec.layers), {}
+    for choice, value in edits:
+        if choice.field == "structure":
+            raise GanportError(
+                "the structure of a draft cannot be edited", hint="the other structures are candidates of their own"
+            )
+        if choice.layer is None:
+            changed[choice.field] = tuple(value) if choice.field == "value_range" else value
+            continue
+        fields = dict(value) if isinstance(value, dict) else {choice.field: value}
+        if choice.field == "norm":
+            layers[choice.layer] = layer_from_json(value)
+            continue
+        if (value_range := fields.pop("value_range", None)) is not None:
+            changed["value_range"] = tuple(value_range)
+        if isinstance(layers[choice.layer], Activation):
+            limits = fields.get("limits")
+            fields = {"features": 1} | fields | {"limits": None if limits is None else tuple(limits)}
+        layers[choice.layer] = _replaced(layers[choice.layer], choice, fields)
+    if tuple(layers) != spec.layers:
+        changed["layers"] = tuple(layers)
+    changed = {field: value for field, value in changed.items() if getattr(spec, field, None) != value}
+    return _replaced(spec, edits[0][0], changed) if changed else spec
 
 
 def _replaced(old: _T, choice: Choice, fields: dict[str, Any]) -> _T:
@@ -100,7 +116,10 @@ def _replaced(old: _T, choice: Choice, fields: dict[str, Any]) -> _T:
     for name in fields:
         if name not in known:
             raise GanportError(f"{_where(choice)}: no field {name!r}", hint=f"fields: {', '.join(sorted(known))}")
-    return replace(old, **fields)
+    same = all(
+        type(value) is type(getattr(old, name)) and value == getattr(old, name) for name, value in fields.items()
+    )
+    return old if same else replace(old, **fields)
 
 
 def _where(choice: Choice) -> str:
