@@ -139,6 +139,6 @@ def test_the_search_reports_and_carries_ties() -> None:
     with torch.inference_mode():
         outcome = search([nets.blank(spec, nets.trained(spec))], 1024, 0, said.append)
     assert [line.split(":")[0] for line in said] == ["BatchNorm 1", "BatchNorm 2", "BatchNorm 3"]
-    totals = [state.total for state in outcome.states]
+    totals = [sum(state.counted) for state in outcome.states]
     assert totals == sorted(totals)
     assert outcome.margins == {0: 1.0}
