@@ -108,3 +108,28 @@ def test_the_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "_siblings", str)
     monkeypatch.setattr(cores, "_quota", lambda: 3)
     assert usable_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("allowed", "siblings", "quota", "expected"),
+    [
+        ({0, 1, 2, 3}, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, _UNLIMITED, 2),
+        ({0, 2}, {0: "0,2", 2: "0,2"}, _UNLIMITED, 1),
+        ({0, 1, 2, 3}, {cpu: str(cpu) for cpu in range(4)}, 3, 3),
+        ({0, 1, 2}, {}, _UNLIMITED, 3),
+    ],
+)
+def test_threads_of_one_core_count_once(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    allowed: set[int],
+    siblings: dict[int, str],
+    quota: int,
+    expected: int,
+) -> None:
+    for cpu, text in siblings.items():
+        (tmp_path / str(cpu)).write_text(text + "\n")
+    monkeypatch.setattr(cores, "_TOPOLOGY", f"{tmp_path}/{{}}")
+    monkeypatch.setattr(cores, "_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    assert usable_cores() == expected

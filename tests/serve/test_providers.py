@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gan_serve import cores, providers
+from gan_serve import providers
 from gan_serve.errors import GanportError, MissingPackageError
 from gan_serve.onnx_generator import OnnxGenerator
 
@@ -155,35 +155,3 @@ def test_an_onnxruntime_that_cannot_be_imported(
     if kind is MissingPackageError:
         assert "ganport[cpu]" in caught.value.hint
         assert "ganport[cuda]" in caught.value.hint
-
-
-def fake_topology(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, siblings: dict[int, str], quota: str | None) -> None:
-    for cpu, text in siblings.items():
-        (tmp_path / str(cpu)).write_text(text + "\n")
-    if quota is not None:
-        (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(cores, "_TOPOLOGY", f"{tmp_path}/{{}}")
-    monkeypatch.setattr(cores, "_QUOTAS", (str(tmp_path / "cpu.max"),))
-
-
-@pytest.mark.parametrize(
-    ("allowed", "siblings", "quota", "expected"),
-    [
-        ({0, 1, 2, 3}, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, None, 2),
-        ({0, 2}, {0: "0,2", 2: "0,2"}, "max 100000", 1),
-        ({0, 1, 2, 3}, {cpu: str(cpu) for cpu in range(4)}, "250000 100000", 3),
-        ({0, 1, 2, 3}, {cpu: str(cpu) for cpu in range(4)}, "10000 100000", 1),
-        ({0, 1, 2}, {}, "nonsense", 3),
-    ],
-)
-def test_usable_cores(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    allowed: set[int],
-    siblings: dict[int, str],
-    quota: str | None,
-    expected: int,
-) -> None:
-    fake_topology(monkeypatch, tmp_path, siblings, quota)
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: allowed, raising=False)
-    assert cores.usable_cores() == expected
