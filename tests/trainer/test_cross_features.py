@@ -83,4 +83,5 @@ def test_channels_last_penalises_as_plain(name: str, start_run: StartRun) -> Non
     for training in runs:
         training.run()
     for a, b in zip(*(training.state.discriminator.parameters() for training in runs), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+        # Of a relativistic loss D's last bias has no gradient but rounding, which Adam makes steps of.
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 if a.numel() == 1 else 1e-5)
