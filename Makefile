@@ -39,7 +39,7 @@ demo: $(INSTALLED)
 	@echo "look at $(DEMO)/digits.png; the run is in $(DEMO)/run, the models are $(DEMO)/digits.onnx and $(DEMO)/digits.ts"
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
 
 # onnxruntime-openvino and onnxruntime own the same module: it needs an environment of its own.
 OPENVINO_VENV ?= .venv-openvino

@@ -7,7 +7,8 @@ from typing import Any
 
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import GOOD, IDENTITY
+from gan_export.forensics.divergence import GOOD
+from gan_export.forensics.evidence import IDENTITY
 from gan_trainer.layers import Conv, ConvTranspose, Linear
 
 AS_YOU_SAID = "as you said"

@@ -16,7 +16,7 @@ from torch import Tensor
 from export import forensics_nets as nets
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
-from gan_export.forensics.evidence import GOOD
+from gan_export.forensics.divergence import GOOD
 from gan_export.understanding import draft_candidates, with_value
 from gan_serve.errors import GanportError
 from gan_trainer.build import build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from export.precision_nets import settle, settled
+from gan_export.answers import Answers
 from gan_export.artefact import read_onnx, stamp, to_bytes
 from gan_export.export import export_onnx
+from gan_export.identify import identify, source_of
 from gan_export.onnx_options import OnnxOptions
 from gan_export.precision import int8
 from gan_export.proof import prove
@@ -192,17 +195,17 @@ def test_options_that_are_not_offered(options: dict[str, str], message: str) -> 
 STRANGERS = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).resolve().parents[3] / "shared" / "checkpoints"))
 
 
+@functools.cache
+def stranger(file: str) -> Source:
+    return source_of(identify(STRANGERS / file, Answers()))
+
+
 @pytest.mark.parametrize("file", ["mixed_faces32.pt", "conditional_mnist.pth", "mlp_mnist.ckpt"])
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
     if not (STRANGERS / file).exists():
         pytest.skip(f"{file} is not here; set GANPORT_CHECKPOINTS")
-    from gan_export.answers import Answers
-    from gan_export.identify import identify
-    from gan_export.identify import source_of as identified_source
-
-    source = identified_source(identify(STRANGERS / file, Answers()))
-    report = export_onnx(source, tmp_path / "g.onnx", OnnxOptions(precision=precision))
+    report = export_onnx(stranger(file), tmp_path / "g.onnx", OnnxOptions(precision=precision))
     assert report.ok, report.table()
 
 

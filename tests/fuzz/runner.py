@@ -134,10 +134,8 @@ def _holds(target: Target, name: str, data: bytes) -> bool:
     FOUND.mkdir(exist_ok=True)
     path = FOUND / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}"
     path.write_bytes(data)
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * MAX_SECONDS)  # ends the process where Python cannot
     try:
-        with _refusals(), _stopwatch():
+        with _deadline(), _refusals(), _stopwatch():
             target.read(data)
     except BaseException:
         traceback.print_exc()
@@ -145,6 +143,19 @@ def _holds(target: Target, name: str, data: bytes) -> bool:
         return False
     path.unlink()
     return True
+
+
+@contextlib.contextmanager
+def _deadline() -> Iterator[None]:
+    """Ends the process after some CPU time in it, where Python cannot: inside of one call of C."""
+    if sys.platform == "win32":
+        yield
+        return
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * MAX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 @contextlib.contextmanager

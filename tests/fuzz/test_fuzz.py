@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,4 @@ def test_a_fault_is_found_and_its_file_kept(
     (file,) = tmp_path.iterdir()
     assert b"!" in file.read_bytes()
     assert f"kept as {file}" in capsys.readouterr().err
+    assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0, "the timer would end the process that ran the target"

@@ -18,7 +18,7 @@ import torch
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import segment_of
-from gan_export.forensics.evidence import GOOD
+from gan_export.forensics.divergence import GOOD
 from gan_export.forensics.latent import latent_moments
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import moments, remembered, witnesses

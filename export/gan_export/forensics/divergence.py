@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+GOOD = 0.02
+"""A misfit below this is good: the right network leaves 0.0001 to 0.005."""
+FITS = 0.005
+"""What a BatchNorm misfits by at most for its fit to count as one that the chain explains."""
 VAR_FLOOR = 1e-12
 """Smallest variance that counts: a dead channel divides by this and not by zero."""
 
@@ -34,3 +39,10 @@ def symmetric_kl(a: Moments, b: Moments) -> Tensor:
 def median_misfit(a: Moments, b: Moments) -> float:
     """The median over channels of `symmetric_kl`: a few dead or drifted channels do not move it."""
     return float(symmetric_kl(a, b).nan_to_num(nan=torch.inf).median())
+
+
+def contradicted(fits: Sequence[float]) -> bool:
+    """Whether a BatchNorm misfits behind ones that fit: law, weights and statistics belong together, and the layers
+    between them do not."""
+    first = next((k for k, fit in enumerate(fits) if fit > GOOD), 0)
+    return first > 0 and min(fits[:first]) <= FITS

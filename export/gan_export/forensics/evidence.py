@@ -12,14 +12,13 @@ from typing import Any
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import alike, same, segment_of, values_to_try
+from gan_export.forensics.divergence import GOOD
 from gan_export.forensics.narrowing import Trial
 from gan_export.forensics.screening import FLOOR
 from gan_export.forensics.search import Outcome, State, Step
 from gan_export.forensics.statistics import witnesses
 from gan_export.understanding.edit import with_value
 
-GOOD = 0.02
-"""A misfit below this is good: the right network leaves 0.0001 to 0.005."""
 CLEAR = 3.0
 """The next different value must fit this many times worse for strong evidence …"""
 PAIRED = 6.0

@@ -17,6 +17,7 @@ from torch import Tensor
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import segment_of, values_to_try
 from gan_export.forensics.combinations import Combination, neighbours, with_values
+from gan_export.forensics.divergence import contradicted
 from gan_export.forensics.narrowing import TIE, Scored, Trial, narrow
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.screening import Entrant, screen, ties, worse
@@ -98,9 +99,11 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
     beam = [State(tuple(enumerate(drafts)))]
     count = len(witnesses(drafts[0]))
     for k in range(count):
-        groups = _screened(
-            [group for state in pool.varied(beam, k) for group in _groups(state, k)], k, samples, seed, pool
-        )
+        if all(state.drafts[0][1].structure is not None and contradicted(state.fits) for state in beam):
+            beam = beam[:1]  # no chain fits: what is behind only has to be told by how much
+        else:
+            beam = pool.varied(beam, k)
+        groups = _screened([group for state in beam for group in _groups(state, k)], k, samples, seed, pool)
         reached = [following for group in groups for following in _extend(group, k, samples, seed)]
         if not reached:
             raise GanportError(

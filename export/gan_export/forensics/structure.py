@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gan_export.draft import Draft, Evidence, Skip
-from gan_export.forensics.evidence import CLEAR, GOOD
+from gan_export.forensics.divergence import GOOD, contradicted
+from gan_export.forensics.evidence import CLEAR
 from gan_export.forensics.search import Outcome
 from gan_export.forensics.statistics import witnesses
 
@@ -14,8 +15,6 @@ SOUND = 0.004
 """Below this a misfit is no reason to doubt the layers before its BatchNorm, whatever the others are."""
 OUT_OF_LINE = 10.0
 """A misfit above SOUND and this many times the best of the BatchNorms before it says that something there is wrong."""
-FITS = 0.005
-"""What a BatchNorm misfits by at most for its fit to count as one that the chain explains."""
 MARGIN = 4.0
 """Other structures that cost more than the best by more than this are not shown."""
 RIVALS = 12
@@ -94,9 +93,8 @@ def contradiction(draft: Draft, fits: Sequence[float]) -> str | None:
     the names say that it is none, and no BatchNorm speaks for it.
     """
     norms = witnesses(draft)
-    bad = [k for k, fit in enumerate(fits) if fit > GOOD]
-    if draft.structure is not None and bad and bad[0] and min(fits[: bad[0]]) <= FITS:
-        listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fits[k]:.2g}" for k in bad)
+    if draft.structure is not None and contradicted(fits):
+        listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fit:.2g}" for k, fit in enumerate(fits) if fit > GOOD)
         missing = "its names say a residual network" if draft.skip and draft.skip.told else "such as a skip"
         return (
             f"no chain of these layers brings what BatchNorm {listed} remembers, though the ones before fit: "
