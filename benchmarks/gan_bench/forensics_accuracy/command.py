@@ -175,7 +175,7 @@ def _label(value: Any) -> str:
 
 def _protocol(n: int, seed: int, samples: int) -> Json:
     from gan_bench.forensics_accuracy import random_generators as drawn
-    from gan_export.forensics import evidence
+    from gan_export.forensics import divergence, evidence
 
     return {
         "n": n,
@@ -187,7 +187,7 @@ def _protocol(n: int, seed: int, samples: int) -> Json:
         "kinds": list(drawn.KINDS),
         "activations": dict(zip(map(_named, drawn.ACTIVATIONS), drawn.ACTIVATION_ODDS, strict=True)),
         "eps": dict(zip(map(str, drawn.EPS), drawn.EPS_ODDS, strict=True)),
-        "thresholds": {"good": evidence.GOOD, "clear": evidence.CLEAR, "paired": evidence.PAIRED},
+        "thresholds": {"good": divergence.GOOD, "clear": evidence.CLEAR, "paired": evidence.PAIRED},
     }
 
 
