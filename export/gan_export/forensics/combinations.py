@@ -28,7 +28,7 @@ def combinations(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combin
     Of near-identical values (`candidates.alike`) only the usual one is tried here. Combinations that make no network
     are left out.
     """
-    options = [_kinds(draft, choice) for choice in choices]
+    options = [kinds(draft, choice) for choice in choices]
     complete = _count(options) <= MOST
     if not complete:
         options = [o if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
@@ -63,7 +63,7 @@ def one_step_away(choices: tuple[Choice, ...], starts: list[Combination]) -> lis
     known = [values for values, _ in starts]
     for values, draft in starts:
         for i, choice in enumerate(choices):
-            for value in _kinds(draft, choice):
+            for value in kinds(draft, choice):
                 changed = (*values[:i], value, *values[i + 1 :])
                 if changed in known:
                     continue
@@ -91,12 +91,13 @@ def neighbours(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...
     return found
 
 
-def _kinds(draft: Draft, choice: Choice) -> list[Any]:
-    kinds: list[Any] = []
+def kinds(draft: Draft, choice: Choice) -> list[Any]:
+    """The values to try of a choice, of near-identical ones the usual one."""
+    found: list[Any] = []
     for value in values_to_try(choice):
-        if not any(alike(draft, choice, value, known) for known in kinds):
-            kinds.append(value)
-    return kinds
+        if not any(alike(draft, choice, value, known) for known in found):
+            found.append(value)
+    return found
 
 
 def with_values(draft: Draft, choices: tuple[Choice, ...], values: tuple[Any, ...]) -> Draft | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import values_to_try
-from gan_export.forensics.combinations import Combination, with_values
+from gan_export.forensics.combinations import Combination, kinds, one_step_away, with_values
 from gan_export.forensics.narrowing import TIE
 from gan_export.forensics.runner import Runner, widest
 from gan_export.forensics.statistics import ELEMENTS, witnesses
@@ -28,11 +28,12 @@ ROUNDS = ((32, 64, 0.05), (128, 16, 0.01), (512, 5, 0.002))
 PLACES = 64
 """Rows shrink, to a quarter at least, as images grow beyond so many places: they average over those, too."""
 LEAST_ROWS = 8
-TRIED = {"eps": 2, "latent": 2, "merge": 2, "upsample": 3, "norm": 2}
-"""How many values of a choice are tried; of activations all, while there are no more than `MOST` combinations."""
+TRIED = {"latent": 2, "merge": 2, "upsample": 3, "norm": 2}
+"""How many values of a choice are tried; of activations and eps all, while there are no more than `MOST`
+combinations."""
 DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
 """The activations that are tried where all would be more than `MOST` combinations."""
-MOST = 40
+MOST = 220
 AT_FIRST, AGAIN = 6, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
 FITTING = 0.01
@@ -110,19 +111,32 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
         classes.setdefault(key, []).append(entrant)
     leaders = [members[0] for members in classes.values()]
     usual = [leader for leader in leaders if leader.draft.structure is None or leader.draft.structure.usual]
-    for leader in usual:
-        leader.contenders = _contenders(leader.draft, leader.choices)
-    _rate(usual, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    _try(usual, k, samples, seed)
     fitting = min(usual, key=lambda leader: leader.fit, default=None)
     others = [leader for leader in leaders if leader not in usual]
-    for leader in others:
-        shown = None if fitting is None or fitting.fit > FITTING else _as_in(fitting, leader)
-        leader.contenders = shown or _contenders(leader.draft, leader.choices)
-    _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    if fitting is None or fitting.fit > FITTING:
+        _try(others, k, samples, seed)
+    else:
+        for leader in others:
+            leader.contenders = _as_in(fitting, leader)
+        _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
     for leader, *followers in classes.values():
         for follower in followers:
             found = ((values, with_values(follower.draft, follower.choices, values)) for values, _ in leader.contenders)
             follower.contenders = [(values, draft) for values, draft in found if draft is not None]
+
+
+def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
+    """Sets the contenders of each to the best of all combinations, or of the diverse ones and those one step from the
+    best of them."""
+    cut = []
+    for leader in leaders:
+        leader.contenders, complete = _contenders(leader.draft, leader.choices)
+        cut += [] if complete else [leader]
+    _rate(leaders, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    for leader in cut:
+        leader.contenders = one_step_away(leader.choices, leader.contenders[:AGAIN])
+    _rate(cut, k, ROUNDS[0][0], samples, seed, AT_FIRST)
 
 
 def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
@@ -142,13 +156,17 @@ def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
     return found
 
 
-def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> list[Combination]:
-    options = [values_to_try(choice)[: TRIED.get(choice.field)] for choice in choices]
+def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combination], bool]:
+    """The combinations to try, and whether these are all."""
+    options = [kinds(draft, choice)[: TRIED.get(choice.field)] for choice in choices]
+    complete = math.prod(map(len, options)) <= MOST
+    if not complete:
+        options = [_diverse(o) if c.field == "activation" else o for o, c in zip(options, choices, strict=True)]
     if math.prod(map(len, options)) > MOST:
-        options = [_diverse(o) if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
+        options = [o if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
     tried = list(itertools.islice(itertools.product(*options), MOST))
     found = ((values, with_values(draft, choices, values)) for values in tried)
-    return [(values, candidate) for values, candidate in found if candidate is not None]
+    return [(values, candidate) for values, candidate in found if candidate is not None], complete
 
 
 def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:
@@ -160,10 +178,10 @@ def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:
     return min(fewer, room, samples if entrant.arrived is None else len(entrant.arrived))
 
 
-def _diverse(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _diverse(values: list[Any]) -> list[Any]:
     """The first of each kind in `DIVERSE`."""
     named = {value["name"]: value for value in reversed(values) if value["name"] in DIVERSE}
-    return tuple(value for value in values if value in named.values()) or values[:1]
+    return [value for value in values if value in named.values()] or values[:1]
 
 
 def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
