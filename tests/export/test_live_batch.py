@@ -14,6 +14,7 @@ from export import live_batches as networks
 from gan_export import jit
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.export import export_onnx
+from gan_export.live.sizes import latent_widths
 from gan_export.live.source import live_source
 from gan_export.live.symbolic import SymbolicInt, symbolic_len
 from gan_export.onnx_export import to_onnx
@@ -135,3 +136,20 @@ def test_an_encoder_in_the_file_does_not_veto_the_code(below: tuple[str, ...], t
     z = torch.randn(2, 8)
     with torch.no_grad():
         torch.testing.assert_close(made.module(z).flatten(1), module.decoder(z))
+
+
+def test_of_two_parts_that_fit_none_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "from torch import nn\n"
+        "def decoder():\n    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh())\n"
+    )
+    both = nn.ModuleDict({name: Auto().decoder for name in ("ours", "theirs")})
+    torch.save(both.state_dict(), tmp_path / "two.pth")
+    with pytest.raises(GanportError, match="do not fit"):
+        live_source(tmp_path / "two.pth", Answers(live=LiveAnswers(f"{tmp_path / 'code.py'}:decoder")))
+
+
+def test_the_width_of_a_label_s_own_layer_comes_last() -> None:
+    body = nn.Sequential(nn.Linear(10, 6), nn.Linear(12, 16), nn.Linear(16, 10), nn.Linear(10, 784))
+    assert latent_widths(body, 10)[-1] == 10
+    assert latent_widths(body, 0)[0] == 10
