@@ -26,7 +26,7 @@ ENOUGH = 3
 ROUNDS = ((32, 64, 0.05), (128, 16, 0.01), (512, 5, 0.002))
 """(rows, structures that go on, what they may misfit by beyond `TIE` times the best)."""
 PLACES = 64
-"""Rows shrink, to a quarter at least, as images grow beyond so many places: they average over those, too."""
+"""Rows shrink, to a half at least, as images grow beyond so many places: they average over those, too."""
 LEAST_ROWS = 8
 TRIED = {"latent": 2, "merge": 2, "upsample": 3, "norm": 2}
 """How many values of a choice are tried; of activations and eps all, while there are no more than `MOST`
@@ -34,7 +34,7 @@ combinations."""
 DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
 """The activations that are tried where all would be more than `MOST` combinations."""
 MOST = 220
-AT_FIRST, AGAIN = 6, 3
+AT_FIRST, AGAIN = 8, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
 FITTING = 0.01
 """A structure that misfits by no more on the fewest rows is likely the right one."""
@@ -173,7 +173,7 @@ def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:
     """How many of `rows` rows to run of a structure: fewer where its images average over many places, too."""
     norms = witnesses(entrant.draft)
     shapes = entrant.draft.spec.shapes[norms[k - 1] if k else 0 : norms[k] + 1]
-    fewer = max(rows // 4, rows * PLACES // max(math.prod(shapes[-1][1:]), PLACES))
+    fewer = max(rows // 2, rows * PLACES // max(math.prod(shapes[-1][1:]), PLACES))
     room = max(LEAST_ROWS, ELEMENTS // max(map(math.prod, shapes)))
     return min(fewer, room, samples if entrant.arrived is None else len(entrant.arrived))
 
