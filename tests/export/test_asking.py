@@ -113,8 +113,9 @@ def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
     content["g_ema"] = [parameter.detach() for parameter in net.parameters()]  # type: ignore[assignment]
     found = identified(tmp_path, content)
     page = inspection.render(found, advise(found))
-    assert max(len(line) for line in page.splitlines()[2:-1]) <= WIDEST  # the file's own name may be longer
     lines = page.splitlines()
+    assert lines[-1] == f"next: gan-export onnx --ckpt {tmp_path / 'g.pth'}"
+    assert max(map(len, lines[2:-1])) <= WIDEST  # but for the lines with the file's own name
     assert any(line.endswith(" main.0") and "conv_transpose 5 → 8" in line for line in lines)
     assert any(line.endswith(" main.9") for line in lines)
     assert [describe(choice) for choice in found.unanswered] == []
