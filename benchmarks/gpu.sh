@@ -39,7 +39,7 @@ OUT=$(cd "$OUT" && pwd) || exit 1
 LOG=$OUT/log.txt
 : >"$LOG" || { echo "error: cannot write in $OUT" >&2; exit 2; }
 if ! "$PYTHON" -c 'import gan_bench' 2>/dev/null; then
-    export PYTHONPATH=$ROOT/benchmarks:$ROOT/export:$ROOT/trainer:$ROOT/serve_cli${PYTHONPATH:+:$PYTHONPATH}
+    export PYTHONPATH=$ROOT/benchmarks:$ROOT/export:$ROOT/trainer:$ROOT/serve_cli:$ROOT/core${PYTHONPATH:+:$PYTHONPATH}
 fi
 for package in torch onnx onnxscript onnxruntime numpy PIL typer gan_bench; do
     "$PYTHON" -c "import $package" 2>>"$LOG" || {
@@ -128,7 +128,7 @@ fi
 
 if [ ${#MODELS[@]} -gt 0 ]; then
     for name in $PROVIDERS; do
-        step "selftest on $name" 60 bash -c "$(command_of gan_serve.cli gan-gen --model "$OUT/g.onnx" --provider "$name" \
+        step "selftest on $name" 60 bash -c "$(command_of gan_serve.gen.cli gan-gen --model "$OUT/g.onnx" --provider "$name" \
             --selftest)"
     done
     step "benchmark: provider × precision × batch, TF32 $TF32" $((TIME_LIMIT_S - SECONDS - 45)) bash -c "$(command_of gan_bench.cli gan-bench \
@@ -136,10 +136,10 @@ if [ ${#MODELS[@]} -gt 0 ]; then
         --share-process --seconds 0.3 --rounds 6 ${SHORT[@]+"${SHORT[@]}"} --end-to-end \
         --json "$OUT/$DEVICE-dcgan64.json" --plot "$OUT/$DEVICE-dcgan64.png")"
     for first in "${PROVIDERS%% *}"; do
-        step "10,000 images on $first" 60 bash -c "$(command_of gan_serve.cli gan-gen --model "$OUT/g.onnx" \
+        step "10,000 images on $first" 60 bash -c "$(command_of gan_serve.gen.cli gan-gen --model "$OUT/g.onnx" \
             --provider "$first" --n $([ -n "$SMALL" ] && echo 100 || echo 10000) --out "$OUT/images.npy")"
         rm -f "$OUT/images.npy"
-        step "picture" 60 bash -c "$(command_of gan_serve.cli gan-gen --model "$OUT/g.onnx" --provider "$first" --n 25 \
+        step "picture" 60 bash -c "$(command_of gan_serve.gen.cli gan-gen --model "$OUT/g.onnx" --provider "$first" --n 25 \
             --out "$OUT/g.png")"
     done
 else

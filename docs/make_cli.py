@@ -16,7 +16,7 @@ import typer
 COMMANDS = {
     "gan-train": "gan_trainer.cli",
     "gan-export": "gan_export.cli",
-    "gan-gen": "gan_serve.cli",
+    "gan-gen": "gan_serve.gen.cli",
     "gan-bench": "gan_bench.cli",
 }
 WIDTH = 100

@@ -19,9 +19,9 @@ from gan_bench.records.report import notes, render
 from gan_bench.records.rows import Request
 from gan_bench.shared.environment import busy_note, describe, hardware, load_average
 from gan_bench.shared.output import hand_over
-from gan_serve import console
-from gan_serve.errors import GanportError, JobError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError, JobError
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

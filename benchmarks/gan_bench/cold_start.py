@@ -28,7 +28,7 @@ from gan_bench.processes.commands import (
 from gan_bench.shared import options
 from gan_bench.shared.output import hand_over
 from gan_bench.shared.stats import Spread
-from gan_serve import console
+from gan_serve.terminal import console
 
 app = console.new_app("Time gan-gen and a bare torch script from process start to picture.")
 

@@ -33,9 +33,9 @@ from gan_bench.processes.commands import (
 from gan_bench.shared import options
 from gan_bench.shared.output import hand_over
 from gan_bench.shared.stats import spread
-from gan_serve import console
-from gan_serve.errors import GanportError, JobError
-from gan_serve.outputs import check_writable
+from gan_core.errors import GanportError, JobError
+from gan_core.files.outputs import check_writable
+from gan_serve.terminal import console
 
 FEWER = 10
 """gan-gen also draws N / 10, for its memory."""

@@ -21,9 +21,9 @@ from gan_bench.shared import options
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.output import hand_over
 from gan_bench.shared.stats import spread
-from gan_serve import console
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

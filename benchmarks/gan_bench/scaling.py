@@ -23,11 +23,11 @@ from gan_bench.processes.commands import Command, gan_gen, take_turns
 from gan_bench.shared import options
 from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.output import hand_over
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_serve.model_file import sha256_of
-from gan_serve.outputs import check_outputs
-from gan_serve.runtimes import check_runnable
+from gan_core.errors import GanportError
+from gan_core.files.model_file import sha256_of
+from gan_core.files.outputs import check_outputs
+from gan_serve.runtime.runtimes import check_runnable
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

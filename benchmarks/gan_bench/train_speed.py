@@ -23,10 +23,10 @@ from gan_bench.shared.environment import busy_note, describe
 from gan_bench.shared.output import dumps
 from gan_bench.shared.packages import require_torch, version_of
 from gan_bench.shared.stats import spread
-from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.errors import GanportError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError
+from gan_core.files.atomic import write_text
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator

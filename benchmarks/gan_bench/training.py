@@ -17,10 +17,10 @@ import typer
 
 from gan_bench.shared import environment
 from gan_bench.shared.output import dumps
-from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.atomic import write_text
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 NAME = "python -m gan_bench.training"
 SCHEMA = 1
@@ -54,7 +54,7 @@ def main_command(
 def record(run: Path, command: str, note: str = "") -> dict[str, Any]:
     """The record of the run in `run`. Raises `GanportError` when the folder holds no finished run."""
     try:
-        from gan_trainer.checkpoint import load_generator
+        from gan_trainer.networks.checkpoint import load_generator
     except ImportError as error:
         raise MissingPackageError("torch", "train", "reading a training run") from error
     log_file = run / "log.jsonl"

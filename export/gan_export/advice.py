@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from gan_core.printable import shell_line
 from gan_export.assumptions import misfit_of, size_text, tie_of, unanswered
 from gan_export.draft import Draft
 from gan_export.identify import Identified
-from gan_serve.printable import shell_line
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_serve.latents import LatentLaw
+from gan_core.latents import LatentLaw
 
 OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "tanh": (-1.0, 1.0),

@@ -9,12 +9,12 @@ from typing import Any
 
 import onnx
 
-import gan_serve
+import gan_core
+from gan_core.contract import Contract, Golden
+from gan_core.errors import ContractError
+from gan_core.files.metadata import graph_sha256
+from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 from gan_export.source import Source
-from gan_serve.contract import Contract, Golden
-from gan_serve.errors import ContractError
-from gan_serve.metadata import graph_sha256
-from gan_serve.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 
 DENOTATION_RANGES = {(-1.0, 1.0): "Normalized_1_1", (0.0, 1.0): "Normalized_0_1", (0.0, 255.0): "NominalRange_0_255"}
 """ONNX's names for what (black, white) are; other ranges have none. (onnx/docs/MetadataProps.md)"""
@@ -59,7 +59,7 @@ def contract_of(
 
 def versions() -> dict[str, str]:
     """The versions that an export depends on: ganport's and torch's."""
-    return {"ganport": gan_serve.__version__, "torch": importlib.metadata.version("torch")}
+    return {"ganport": gan_core.__version__, "torch": importlib.metadata.version("torch")}
 
 
 def image_metadata(contract: Contract) -> dict[str, str]:

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.files.atomic import write_bytes, write_text
+from gan_core.images import to_pixels
+from gan_core.latents import check_seeds, default_labels, latents
 from gan_export.advice import CODE, Kind, advise
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.assumptions import describe, describe_value, size_text, unanswered
@@ -23,12 +27,7 @@ from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
 from gan_export.identify import Identified, module_of
 from gan_export.understanding import with_value
-from gan_serve import console
-from gan_serve.atomic import write_bytes, write_text
-from gan_serve.errors import GanportError
-from gan_serve.generator import default_labels
-from gan_serve.images import to_pixels
-from gan_serve.latents import check_seeds, latents
+from gan_serve.terminal import console
 
 IMAGES_A_ROW = 10
 ALTERNATIVES = 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from gan_serve.archive import read_records
-from gan_serve.contract import PREFIX
-from gan_serve.errors import GanportError
-from gan_serve.script_archive import EXTRA, is_archive
+from gan_core.contract import PREFIX
+from gan_core.errors import GanportError
+from gan_core.files.archive import read_records
+from gan_core.files.script_archive import EXTRA, is_archive
 
 _HEAD_BYTES = 64
 _TRAINING_STATE = b"ganport_run"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_core.cores import rest_idle_threads
+from gan_core.errors import GanportError
 from gan_export import options
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
@@ -16,9 +18,7 @@ from gan_export.cli_parts import finish, require_packages, say
 from gan_export.onnx_options import OnnxOptions, Opset, Optimize, Precision, Store
 from gan_export.opsets import DEFAULT_OPSET
 from gan_export.outputs import check_outputs, resolve_out
-from gan_serve import console
-from gan_serve.cores import rest_idle_threads
-from gan_serve.errors import GanportError
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     from gan_export.source import Source
@@ -148,7 +148,7 @@ def verify(
       gan-export verify --model digits.ts --report report.json
       gan-export verify --model faces.onnx --ckpt g.pth --module networks.py:Generator
     """
-    from gan_serve.model_file import check_model_file
+    from gan_core.files.model_file import check_model_file
 
     check_model_file(model)
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--report": report})
@@ -185,10 +185,10 @@ def inspect(
     """
     check_outputs({"--ckpt": ckpt}, {"--out": out})
     require_packages("inspecting a checkpoint")
+    from gan_core.files.atomic import write_text
     from gan_export import inspection
     from gan_export.advice import advise
     from gan_export.identify import NotUnderstoodError, identify
-    from gan_serve.atomic import write_text
 
     try:
         identified = identify(check_checkpoint(ckpt), answers)

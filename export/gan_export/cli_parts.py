@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_serve import console
-from gan_serve.errors import MissingPackageError
+from gan_core.errors import MissingPackageError
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     from gan_export.proof import Report

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from gan_trainer.spec import GeneratorSpec
+from gan_core.spec.generator_spec import GeneratorSpec
 
 
 class Evidence(enum.StrEnum):

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gan_core.contract import Contract
+from gan_core.files.atomic import atomic_path
+from gan_core.interrupts import kept
+from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_making import make_onnx
 from gan_export.onnx_options import OnnxOptions
@@ -18,10 +22,6 @@ from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Report
 from gan_export.source import Source
 from gan_export.torchscript_export import to_archive, to_torchscript
-from gan_serve.atomic import atomic_path
-from gan_serve.contract import Contract
-from gan_serve.interrupts import kept
-from gan_serve.limits import limits_for
 
 
 class _ProofFailedError(Exception):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import fusion
 
-from gan_trainer.build import SpecGenerator
+from gan_trainer.networks.build import SpecGenerator
 
 
 def fold_modules(generator: nn.Module) -> int:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
@@ -25,10 +27,8 @@ from gan_export.understanding import draft_candidates, draft_with_spec, with_val
 from gan_export.understanding.listed import LISTED
 from gan_export.understanding.listed_check import check_listed
 from gan_export.understanding.module_tree import Tree
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_trainer.build import SpecGenerator, build
-from gan_trainer.spec import GeneratorSpec, SpecError
+from gan_serve.terminal import console
+from gan_trainer.networks.build import SpecGenerator, build
 
 IMAGE_CHANNELS = (1, 3)
 MAX_SPEC_BYTES = 16 << 20

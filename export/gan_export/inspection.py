@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gan_export.advice import Advice, next_command
-from gan_export.assumptions import answers_of, assumptions_of, describe, odds_text
-from gan_export.draft import Choice
-from gan_export.identify import Identified
-from gan_export.reading import Reading
-from gan_serve.console import table, wrap
-from gan_trainer.layers import (
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import (
     Activation,
     AdaptivePool,
     BatchNorm,
@@ -25,7 +20,12 @@ from gan_trainer.layers import (
     Reshape,
     Upsample,
 )
-from gan_trainer.spec import GeneratorSpec
+from gan_export.advice import Advice, next_command
+from gan_export.assumptions import answers_of, assumptions_of, describe, odds_text
+from gan_export.draft import Choice
+from gan_export.identify import Identified
+from gan_export.reading import Reading
+from gan_serve.terminal.console import table, wrap
 
 
 def render(identified: Identified, advice: Advice) -> str:

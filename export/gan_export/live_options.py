@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gan_core.errors import GanportError
 from gan_export.answers import NOISES, LiveAnswers
-from gan_serve.errors import GanportError
 
 ROLES = ("z", "label")
 

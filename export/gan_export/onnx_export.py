@@ -1,6 +1,6 @@
 """A `Source` as an ONNX graph: torch's dynamo exporter and its optimiser, then ganport's own passes.
 
-The result keeps the artefact's signature (`gan_serve.contract`), has its weights inside and says nothing of the
+The result keeps the artefact's signature (`gan_core.contract`), has its weights inside and says nothing of the
 machine it was made on: the exporter leaves stack traces and module paths in every node's metadata. The same
 checkpoint gives the same bytes.
 """
@@ -11,14 +11,14 @@ import onnx
 import torch
 from onnx import TensorProto
 
+from gan_core.errors import JobError
+from gan_core.interrupts import causes
 from gan_export.opsets import DEFAULT_OPSET, check_opset
 from gan_export.passes import PASSES, STOCK, run_passes
 from gan_export.quiet import quiet
 from gan_export.small_constants import optimise_exactly
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
-from gan_serve.errors import JobError
-from gan_serve.interrupts import causes
 
 BATCH = "batch"
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from gan_core.errors import GanportError
 from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
-from gan_serve.errors import GanportError
 
 Mode = Literal["auto", "tune", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 MIN_OPSET, MAX_OPSET = 18, 23
 DEFAULT_OPSET = 18

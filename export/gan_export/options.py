@@ -16,6 +16,8 @@ from typing import Annotated, TypeVar, get_args
 
 import typer
 
+from gan_core.errors import GanportError
+from gan_core.latents import LATENT_LAWS, LatentLaw
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.live_options import (
     Args,
@@ -30,8 +32,6 @@ from gan_export.live_options import (
     ZShape,
     parse_live,
 )
-from gan_serve.errors import GanportError
-from gan_serve.latents import LATENT_LAWS, LatentLaw
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_serve.errors import GanportError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError
+from gan_core.files.outputs import check_outputs
 
 __all__ = ["check_outputs", "resolve_out"]
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import ContractError, GanportError
 from gan_export.reading import rebuild, unpickler
 from gan_export.reading.budget import Budget
 from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
 from gan_export.script_words import BUILTINS, OPERATORS, PRIMITIVES, TYPES
-from gan_serve.errors import ContractError, GanportError
 
 MEANING = "--trust-script: loading the file runs the program in it with your rights; do this only with a file you trust"
 _HINT = "if you trust whoever made it: --trust-script; a file without code: gan-export onnx --ckpt FILE"

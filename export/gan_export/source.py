@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from gan_serve import model_file
-from gan_serve.latents import LatentLaw
-from gan_serve.model_file import sha256_of
-from gan_trainer.spec import GeneratorSpec
+from gan_core.files import model_file
+from gan_core.files.model_file import sha256_of
+from gan_core.latents import LatentLaw
+from gan_core.spec.generator_spec import GeneratorSpec
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.contract import Contract
+from gan_core.errors import JobError
+from gan_core.files.script_archive import EXTRA, entries_sha256
 from gan_export import jit
 from gan_export.fold_modules import fold_modules
 from gan_export.source import Source
 from gan_export.wrapper import example_inputs, export_module
-from gan_serve.contract import Contract
-from gan_serve.errors import JobError
-from gan_serve.script_archive import EXTRA, entries_sha256
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 _PLAIN = b"generator"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gan_core.errors import GanportError
+from gan_core.files.script_archive import is_archive, read_contract
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx
 from gan_export.identify import Identified, identify, source_of
@@ -15,8 +17,6 @@ from gan_export.live.again import is_live, source_again
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source
 from gan_export.understanding import draft_with_spec
-from gan_serve.errors import GanportError
-from gan_serve.script_archive import is_archive, read_contract
 
 
 def source_for(model: Path, ckpt: Path | None, module: str | None = None) -> Source:

@@ -15,7 +15,7 @@ class PixelModule(nn.Module):
     """A generator with the artefact's two outputs.
 
     forward(z float32 (N, z_dim), label int64 (N,) when conditional) returns `image` float32 (N, C, H, W) in
-    `value_range` and `pixels` uint8 (N, H, W, C). The arithmetic of `pixels` is that of `gan_serve.images.to_pixels`,
+    `value_range` and `pixels` uint8 (N, H, W, C). The arithmetic of `pixels` is that of `gan_core.images.to_pixels`,
     operation for operation, so that both round alike to the last bit.
     """
 

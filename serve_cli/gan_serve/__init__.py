@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from gan_serve.generator import Generator
+from gan_core import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from gan_serve.runtime.generator import Generator
+
 __all__ = ["Generator", "__version__", "load"]
 
 
@@ -34,13 +35,13 @@ def load(
           loaded, and refused where it may do more than compute (SECURITY.md).
 
     What a file without metadata does not say is assumed, with a Python warning for each file. Raises
-    `gan_serve.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
+    `gan_core.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
     """
     import warnings
 
-    from gan_serve import runtimes
-    from gan_serve.default_model import default_model
-    from gan_serve.printable import printable
+    from gan_core.printable import printable
+    from gan_serve.runtime import runtimes
+    from gan_serve.runtime.default_model import default_model
 
     def say(text: str) -> None:
         warnings.warn(printable(text), stacklevel=4)
@@ -50,9 +51,9 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `gan_serve.errors` can be imported without numpy.
+    # Lazy, so that `gan_core.errors` can be imported without numpy.
     if name == "Generator":
-        from gan_serve.generator import Generator
+        from gan_serve.runtime.generator import Generator
 
         return Generator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,9 +35,9 @@ def checkpoint(tmp_path: Path) -> Path:
     """A tiny grey DCGAN's checkpoint."""
     import torch
 
-    from gan_trainer.build import build
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-    from gan_trainer.networks import network_spec
+    from gan_trainer.networks.architectures import network_spec
+    from gan_trainer.networks.build import build
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
     torch.manual_seed(0)
     spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import typer
 
-from gan_serve import console
+from gan_serve.terminal import console
 
 
 def run(app: typer.Typer, *arguments: object) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from bench.running import run_alone
 from gan_bench.cold_start import compare, render
 from gan_bench.processes.commands import Command, picture_difference, run_once, take_turns
-from gan_serve.errors import JobError
+from gan_core.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
 

@@ -14,7 +14,7 @@ from gan_bench.records.compare import check_alike, compare_text
 from gan_bench.records.reading import read_record
 from gan_bench.records.report import render
 from gan_bench.shared.output import dumps
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 

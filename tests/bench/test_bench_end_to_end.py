@@ -14,7 +14,7 @@ from bench.running import run_alone
 from gan_bench.end_to_end import compare, folder_difference, plain_writes_s, render
 from gan_bench.processes import commands
 from gan_bench.processes.commands import Command
-from gan_serve.errors import JobError
+from gan_core.errors import JobError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
 

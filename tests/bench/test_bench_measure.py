@@ -16,7 +16,7 @@ from gan_bench.measuring.process import WorkerError, WorkerProcess
 from gan_bench.measuring.stages import Stages
 from gan_bench.records.record import Result, Settings
 from gan_bench.records.rows import Request
-from gan_serve.errors import GanportError, JobError
+from gan_core.errors import GanportError, JobError
 
 pytestmark = needs_proc
 

@@ -17,10 +17,10 @@ from gan_bench.own import command as own
 from gan_bench.own.models import CONTRAST, MODELS, lively, write_model
 from gan_bench.own.plan import ALL, PRECISIONS, Step, plan
 from gan_bench.own.plan import MODELS as PLANNED
+from gan_core.errors import GanportError
 from gan_export.source import from_spec
-from gan_serve.errors import GanportError
-from gan_trainer.checkpoint import load_generator
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.checkpoint import load_generator
 
 ROOT = Path(__file__).parents[2]
 

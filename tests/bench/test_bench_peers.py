@@ -14,13 +14,13 @@ from gan_bench.peers import PEERS, missing_peers, parse_peers
 from gan_bench.peers.checkpoint import unpack
 from gan_bench.records.record import Settings
 from gan_bench.records.rows import Request
+from gan_core.errors import GanportError, MissingPackageError
 from gan_export.export import export_onnx
 from gan_export.source import from_spec
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.generator import Generator
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.networks import network_spec
+from gan_serve.runtime.generator import Generator
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 SETTINGS = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=120, min_calls_per_window=5, roofline=False)
 SPEC = network_spec("dcgan", 28, 1, width=2, z_dim=6, n_classes=3)

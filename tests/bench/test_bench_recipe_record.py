@@ -10,7 +10,7 @@ import pytest
 
 from gan_bench.recipes import record as recipe_record
 from gan_bench.recipes.table import tables
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 Json = dict[str, Any]
 AROUND = {"date": "2026-01-02T00:00:00", "command": "one", "cpu_busy_fraction": 0.0, "hardware": {"cpu": "A CPU"}}

@@ -10,8 +10,8 @@ import pytest
 from gan_bench.recipes import command as recipes
 from gan_bench.recipes import record as recipe_record
 from gan_bench.recipes.variants import name_of, parse_data, parse_variant, steps_of
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_serve.terminal import console
 from gan_trainer.evaluation import sliced
 
 TINY = ":width=2:z_dim=4:batch_size=32:report_every=4"

@@ -19,7 +19,7 @@ from gan_bench.records.record import Result
 from gan_bench.records.report import NAME_WIDTH, notes, number, render
 from gan_bench.records.rows import Row
 from gan_bench.shared.output import dumps
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError, MissingPackageError
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with matplotlib")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan_bench.records.rows import MAX_ROWS, PNG_IMAGES, Request, Row, parse_batches, parse_tf32, parse_threads
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 
 def test_lists() -> None:

@@ -17,12 +17,12 @@ from gan_bench.shared.training_command import training_command
 from gan_bench.ship import card as ship_card
 from gan_bench.ship import command as ship
 from gan_bench.ship import variants as ship_variants
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_serve.images import to_pixels
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+from gan_core.errors import GanportError
+from gan_core.images import to_pixels
+from gan_core.latents import latents
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.terminal import console
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.presets import PRESETS
 
 Run = Callable[..., tuple[int, str, str]]

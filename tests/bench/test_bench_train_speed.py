@@ -21,10 +21,10 @@ from gan_bench import train_speed
 from gan_bench.loops import classic_loop
 from gan_bench.loops import worker as train_speed_worker
 from gan_bench.loops.taking_turns import Loop, quality_at, take_turns
-from gan_serve.errors import GanportError, JobError
-from gan_trainer.build import build
+from gan_core.errors import GanportError, JobError
 from gan_trainer.evaluation import sliced
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 

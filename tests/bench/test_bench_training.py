@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gan_bench import training
-from gan_serve.errors import GanportError
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.networks import network_spec
+from gan_core.errors import GanportError
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from gan_bench.limits.machine import Machine
 from gan_bench.limits.product import FLOAT, FLOAT16, product_model
 from gan_bench.limits.roofline import Kind, kind_of, kinds_of, limit_of
 from gan_bench.limits.work import Work, work_of, work_of_graph, work_of_spec
-from gan_serve.providers import import_onnxruntime
-from gan_trainer import layers as L
-from gan_trainer.build import build
-from gan_trainer.networks import network_spec
-from gan_trainer.spec import GeneratorSpec
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_serve.runtime.providers import import_onnxruntime
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
 
 GROUPED = GeneratorSpec(
     z_dim=8,

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_serve.contract import Contract
+from gan_core.contract import Contract
 
 Z_DIM, SIDE = 4, 8
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from gan_export import cli
-from gan_serve import cli as gen_cli
-from gan_serve import console
+from gan_serve.gen import cli as gen_cli
+from gan_serve.terminal import console
 from gan_trainer.cli import NAME as TRAIN
 from gan_trainer.cli import app as train_app
 from serve import onnx_files

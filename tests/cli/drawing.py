@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 def drawn(model: Path | str, seeds: object, labels: object = None, **options: object) -> np.ndarray:

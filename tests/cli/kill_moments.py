@@ -24,11 +24,11 @@ import torch
 import torch._dynamo  # what torch.optim imports at the first step
 from PIL import Image
 
-from gan_serve import console
+from gan_serve.terminal import console
 from gan_trainer import session
-from gan_trainer.checkpoint import load_generator
 from gan_trainer.cli import NAME, app
 from gan_trainer.data import open_dataset
+from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.state import load_networks, read_last
 
 REPORT_EVERY = 3

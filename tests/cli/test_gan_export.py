@@ -112,8 +112,8 @@ def test_failed_export_leaves_nothing_but_the_report(
 
 
 def test_flat_images_are_said_aloud(run: Run, tmp_path: Path) -> None:
-    from gan_trainer.build import build
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.build import build
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
     spec = spec_of(size=64)
     save_generator(GeneratorCheckpoint(spec, dict(build(spec).state_dict())), tmp_path / "g.pt")
@@ -143,7 +143,7 @@ def other_version(path: Path) -> None:
 
 
 def misfitting(path: Path) -> None:
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
     save_generator(GeneratorCheckpoint(spec_of(), {"layers.1.weight": torch.zeros(2, 2)}), path)
 

@@ -10,7 +10,7 @@ import pytest
 
 import gan_serve
 from cli.conftest import Run
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gan_export import cli
-from gan_serve import console
+from gan_serve.terminal import console
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a214614ab2935" * 4 + b"\nsize 12345\n"
 

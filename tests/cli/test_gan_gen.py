@@ -12,8 +12,8 @@ from PIL import Image
 import gan_serve
 from cli.conftest import Gen
 from cli.drawing import drawn, names, read, text_of
-from gan_serve.images import grid
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.images import grid
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 def test_the_default_is_25_seeds_in_the_current_folder(gen: Gen, model: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import gan_serve
 from cli.conftest import Gen
 from cli.drawing import names
-from gan_serve import providers
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime import providers
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 OPTIONS = (

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cli.conftest import Gen, nobody
-from gan_serve import cli, console, targets
+from gan_serve.gen import cli, targets
+from gan_serve.terminal import console
 from serve import onnx_files
 
 
@@ -224,7 +225,7 @@ def test_without_the_video_extra(gen: Gen, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_walk_too_large_for_one_picture(gen: Gen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_serve.animation.MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr("gan_serve.gen.animation.MAX_HELD_BYTES", 1000)
     assert "60 frames of 5x6 do not fit into one .webp" in gen("--model", "g.onnx", "--walk", "3")[2]
 
 
@@ -264,7 +265,7 @@ def test_a_folder_that_cannot_be_written(gen: Gen, monkeypatch: pytest.MonkeyPat
 
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_serve.errors import GanportError
+    from gan_core.errors import GanportError
 
     with pytest.raises(GanportError, match=r"no model at no\.onnx"):
         console.run(cli.app, "gan-gen", ["--model", "no.onnx", "--debug"])

@@ -12,9 +12,9 @@ import pytest
 import gan_serve
 from cli.conftest import Gen
 from cli.drawing import read
-from gan_serve import default_model
-from gan_serve.images import grid
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.images import grid
+from gan_serve.runtime import default_model
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 NOTE = "no --model: fashion-mnist, which comes with ganport\n"
 GARMENTS = (

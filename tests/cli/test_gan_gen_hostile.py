@@ -11,9 +11,9 @@ import pytest
 
 from cli.conftest import Gen
 from cli.drawing import names
+from gan_core.contract import Contract
+from gan_core.files.metadata import graph_sha256
 from gan_export.artefact import stamp, to_bytes
-from gan_serve.contract import Contract
-from gan_serve.metadata import graph_sha256
 from serve import onnx_files
 from serve.test_drawn import cut
 

@@ -18,7 +18,7 @@ def leave(code, really=os._exit):
         print(next(line.split()[1] for line in status if line.startswith("VmHWM:")), file=sys.stderr, flush=True)
     really(code)
 os._exit = leave
-from gan_serve.cli import main; main()
+from gan_serve.gen.cli import main; main()
 """
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 

@@ -20,7 +20,7 @@ from PIL import Image
 from cli.drawing import names
 from serve import onnx_files
 
-START = "import sys; from gan_serve.cli import main; main()"
+START = "import sys; from gan_serve.gen.cli import main; main()"
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from cli.conftest import Gen
-from gan_serve import providers
-from gan_serve.default_model import DEFAULT_MODEL
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime import providers
+from gan_serve.runtime.default_model import DEFAULT_MODEL
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_one_session_is_enough(arguments: tuple[object, ...], threads: int, gen:
 
 # ── latents through a pipe ───────────────────────────────────────────────────────────────────────────────────────────
 
-START = f"{sys.executable} -c 'from gan_serve.cli import main; main()' --provider cpu"
+START = f"{sys.executable} -c 'from gan_serve.gen.cli import main; main()' --provider cpu"
 
 
 @pytest.fixture
@@ -104,9 +104,8 @@ def test_a_pipe_of_something_else(sent: str, model: Path, tmp_path: Path) -> Non
 
 
 def test_a_pipe_without_an_end_is_cut(model: Path, tmp_path: Path) -> None:
-    code = (
-        "from gan_serve import model_file; model_file.MAX_PIPED_BYTES = 1 << 20; from gan_serve.cli import main; main()"
-    )
+    limit = "from gan_core.files import model_file; model_file.MAX_PIPED_BYTES = 1 << 20"
+    code = f"{limit}; from gan_serve.gen.cli import main; main()"
     line = f"cat /dev/zero | {sys.executable} -c '{code}' --model {model} --latents /dev/stdin"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2

@@ -67,7 +67,7 @@ def test_a_film_that_ffmpeg_cannot_write(
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\necho first >&2\necho No space left on device >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("gan_serve.animation._find_ffmpeg", lambda: str(broken))
+    monkeypatch.setattr("gan_serve.gen.animation._find_ffmpeg", lambda: str(broken))
     code, _, err = gen("--model", model, "--walk", 9, "--out", "w.mp4")
     assert code == 1
     assert err.startswith("error: ffmpeg could not write the video: No space left on device\nhint: ")

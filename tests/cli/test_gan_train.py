@@ -16,8 +16,8 @@ import pytest
 import typer.main
 
 from cli.conftest import TINY, GanTrain
-from gan_trainer.checkpoint import load_generator
 from gan_trainer.cli import app
+from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.presets import PRESETS
 
 
@@ -240,7 +240,7 @@ def test_help_and_presets_need_no_torch() -> None:
 import sys
 for name in ("torch", "torchvision", "sklearn", "matplotlib"):
     sys.modules[name] = None
-from gan_serve import console
+from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 console.run(app, NAME, sys.argv[1:])
 """

@@ -16,13 +16,13 @@ from onnx import numpy_helper
 from PIL import Image
 
 from export.tiny import lively_generator, save_checkpoint, source_of, spec_of
+from gan_core.images import to_pixels
+from gan_core.latents import latents
 from gan_export.export import export_onnx
-from gan_serve import console
-from gan_serve.images import to_pixels
-from gan_serve.latents import latents
+from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 Run = Callable[..., tuple[int, str, str]]

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_serve import console
-from gan_serve.model_file import sha256_of
+from gan_core.files.model_file import sha256_of
+from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation, FeaturesInfo, Metrics
 from gan_trainer.report.charts import Curve, chart, number, ticks

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_trainer.checkpoint import load_generator
+from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.state import read_last
 
 GAN_TRAIN = (sys.executable, "-c", "from gan_trainer.cli import main; main()")

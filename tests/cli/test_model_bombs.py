@@ -20,7 +20,7 @@ from serve import onnx_files, test_probe
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process took is read as Linux has it")
 
-COMMAND = "from gan_serve.cli import main; main()"
+COMMAND = "from gan_serve.gen.cli import main; main()"
 
 
 def with_key(key: str, text: str) -> bytes:

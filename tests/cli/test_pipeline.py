@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import gan_export.cli
-import gan_serve.cli
+import gan_serve.gen.cli
 import gan_trainer.cli
-from gan_serve import console
+from gan_serve.terminal import console
 from gan_trainer.presets import PRESETS
 
 N_PICTURES = 9
@@ -54,7 +54,7 @@ def test_every_preset_from_pictures_to_pictures(
         code = run(gan_export.cli.app, "gan-export", command, "--ckpt", folder / "g.pt", "--out", model)
         assert code == 0, capsys.readouterr().err
         images = tmp_path / f"{suffix[1:]}.npy"
-        assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--n", 25, "--out", images) == 0
+        assert run(gan_serve.gen.cli.app, "gan-gen", "--model", model, "--n", 25, "--out", images) == 0
         drawn[suffix] = np.load(images)
         assert len(drawn[suffix]) == 25
     assert np.abs(drawn[".onnx"].astype(int) - drawn[".ts"]).max() <= 1
@@ -85,10 +85,12 @@ def test_classes_from_folders_to_one_class(
         drawn = []
         for source in (model, scripted):
             file = tmp_path / f"{name}{source.suffix}.npy"
-            assert run(gan_serve.cli.app, "gan-gen", "--model", source, "--class", name, "--n", 8, "--out", file) == 0
+            assert (
+                run(gan_serve.gen.cli.app, "gan-gen", "--model", source, "--class", name, "--n", 8, "--out", file) == 0
+            )
             drawn.append(np.load(file))
         images[name] = drawn[0]
         assert np.abs(drawn[0].astype(int) - drawn[1]).max() <= 1
     assert (images["sneaker"] != images["moon boot"]).any((1, 2, 3)).all()
-    assert run(gan_serve.cli.app, "gan-gen", "--model", model, "--class", "boat", "--out", tmp_path / "b.png") == 2
+    assert run(gan_serve.gen.cli.app, "gan-gen", "--model", model, "--class", "boat", "--out", tmp_path / "b.png") == 2
     assert "classes are 0 moon boot, 1 sneaker" in capsys.readouterr().err

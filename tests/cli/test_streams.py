@@ -13,10 +13,10 @@ import pytest
 
 from cli.conftest import Gen
 from cli.drawing import names
-from gan_serve import streams
-from gan_serve.default_model import DEFAULT_MODEL
+from gan_serve.runtime.default_model import DEFAULT_MODEL
+from gan_serve.terminal import streams
 
-START = (sys.executable, "-c", "from gan_serve.cli import main; main()")
+START = (sys.executable, "-c", "from gan_serve.gen.cli import main; main()")
 
 
 def closing(*numbers: int) -> Callable[[], None]:

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from cli.conftest import GanTrain, Gen, Run
-from gan_serve.contract import Contract
-from gan_serve.printable import printable
+from gan_core.contract import Contract
+from gan_core.printable import printable
 from serve import onnx_files
 
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u2028\nerror: fake"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 
-from gan_serve.contract import Contract
+from gan_core.contract import Contract
 
 
 def respecified(contract: Contract, layer: int, **values: object) -> Contract:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_export.draft import Draft
-from gan_trainer.build import build
+from gan_trainer.networks.build import build
 
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:

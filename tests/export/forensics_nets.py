@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
-from gan_trainer.build import build
-from gan_trainer.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
-from gan_trainer.spec import GeneratorSpec
+from gan_trainer.networks.build import build
 
 Sampler = Callable[[int, int], Tensor]
 RELU: dict[str, Any] = {"name": "relu", "slope": None}

@@ -409,8 +409,8 @@ def explode(path: Path) -> None:
     """Reads the file at `path`, as the commands do, in this process, within the limits; prints what it took."""
     import resource
 
+    from gan_core.errors import GanportError
     from gan_export.reading import read_checkpoint
-    from gan_serve.errors import GanportError
 
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MAX_BYTES, mapped + MAX_BYTES))

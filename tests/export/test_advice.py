@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from export.foreign_networks import sequential, settled
+from gan_core.contract import Contract
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, Linear, Reshape
 from gan_export.advice import Kind, advise
 from gan_export.answers import Answers
 from gan_export.assumptions import assumptions_of, doubts_of, odds_text
@@ -18,9 +21,6 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.identify import Identified, identify
 from gan_export.proof import Report
 from gan_export.proof.report import Check
-from gan_serve.contract import Contract
-from gan_trainer.layers import Activation, Linear, Reshape
-from gan_trainer.spec import GeneratorSpec
 
 RELU = {"name": "relu", "slope": None}
 TANH = {"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}

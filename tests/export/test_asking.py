@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from export.foreign_networks import examples_dcgan, fed, sequential, settled
+from gan_core.errors import GanportError
 from gan_export import asking, inspection
 from gan_export.advice import advise
 from gan_export.answers import Answers
@@ -18,9 +19,8 @@ from gan_export.assumptions import describe, describe_value
 from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.identify import Identified, NotUnderstoodError, identify
 from gan_export.understanding import draft_candidates
-from gan_serve.console import WIDEST
-from gan_serve.errors import GanportError
-from gan_trainer.build import SpecGenerator
+from gan_serve.terminal.console import WIDEST
+from gan_trainer.networks.build import SpecGenerator
 
 
 def without_norms() -> nn.Module:

@@ -15,11 +15,11 @@ from gan_bench.forensics_accuracy import command as accuracy
 from gan_bench.forensics_accuracy import random_generators
 from gan_bench.forensics_accuracy.random_generators import KINDS, random_generator, random_spec
 from gan_bench.forensics_accuracy.scoring import score, strides, structure, units
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, ConvTranspose
 from gan_export.draft import Draft
 from gan_export.understanding import with_value
-from gan_trainer.build import build
-from gan_trainer.layers import Activation, ConvTranspose
-from gan_trainer.spec import GeneratorSpec
+from gan_trainer.networks.build import build
 
 LEAKY = nets.leaky(0.2)
 
@@ -152,8 +152,8 @@ def test_the_command_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.usefixtures("few_batches")
 def test_a_generator_that_cannot_be_drafted_counts_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_core.errors import GanportError
     from gan_export import understanding
-    from gan_serve.errors import GanportError
 
     def refuse(_: Any) -> list[Draft]:
         raise GanportError("no chain of layers")

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from export import forensics_nets as nets
+from gan_core.errors import GanportError
+from gan_core.spec.layers import BatchNorm, ConvTranspose
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
 from gan_export.forensics.divergence import GOOD
 from gan_export.understanding import draft_candidates, with_value
-from gan_serve.errors import GanportError
-from gan_trainer.build import build
-from gan_trainer.layers import BatchNorm, ConvTranspose
+from gan_trainer.networks.build import build
 
 FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))
 LEAKY = nets.leaky(0.2)

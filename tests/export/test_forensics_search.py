@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from export import forensics_nets as nets
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, BatchNorm, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import ACTIVATIONS, alike, same, segment_of, values_to_try
 from gan_export.forensics.combinations import MOST, combinations, neighbours, one_step_away
 from gan_export.forensics.search import search
-from gan_trainer.layers import Activation, BatchNorm, Layer, Linear, Reshape
-from gan_trainer.spec import GeneratorSpec
 
 
 def choice(field: str, value: Any, evidence: Evidence = Evidence.NONE, alternatives: tuple[Any, ...] = ()) -> Choice:

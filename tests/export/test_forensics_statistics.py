@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from export import forensics_nets as nets
+from gan_core.latents import latents
 from gan_export.draft import Draft
 from gan_export.forensics.divergence import Moments, median_misfit, symmetric_kl
 from gan_export.forensics.latent import latent_moments
@@ -22,8 +23,7 @@ from gan_export.forensics.statistics import (
     rows_for,
     witnesses,
 )
-from gan_serve.latents import latents
-from gan_trainer.build import build
+from gan_trainer.networks.build import build
 
 
 def at(mean: float, var: float, channels: int = 1) -> Moments:

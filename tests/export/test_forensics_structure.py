@@ -8,6 +8,7 @@ from torch import nn
 
 from export import trained_nets as nets
 from export.foreign_networks import difference
+from gan_core.spec.layers import Conv, ConvTranspose, Layer
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.runner import cut_out, widest
@@ -15,7 +16,6 @@ from gan_export.forensics.statistics import apply_layer
 from gan_export.forensics.structure import out_of_line
 from gan_export.understanding import draft_candidates, with_value
 from gan_export.understanding.rules import every_rule
-from gan_trainer.layers import Conv, ConvTranspose, Layer
 
 SAMPLES = 256
 COURSE = ((3, 2), (4, 1), (3, 2), (4, 2))

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from export import forensics_nets as nets
 from export.foreign_networks import GanConv, fed
+from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
 from gan_export.understanding import with_value
 from gan_export.understanding.catalogue import family_drafts
-from gan_trainer.layers import Activation
 
 LEAKY = nets.leaky(0.2)
 FRESH = 100_000

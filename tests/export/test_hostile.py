@@ -20,13 +20,13 @@ from export import reading_bombs, reading_payloads
 from export.reading_bombs import BOMBS, READABLE
 from export.reading_nets import generator, same
 from export.reading_payloads import CANARY, COMMAND, PAYLOADS, Calls, as_legacy, as_zip, saved
+from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
 from gan_export.reading.budget import Budget
 from gan_export.reading.legacy import no_persistent
 from gan_export.reading.stream import Stream
 from gan_export.reading.unpickler import load
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_serve.terminal import console
 
 
 @pytest.fixture(autouse=True)

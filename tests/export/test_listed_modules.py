@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from export.foreign_networks import difference, settled
+from gan_core.errors import GanportError
+from gan_core.latents import latents
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
 from gan_export.export import export_torchscript
 from gan_export.identify import identify, source_of
 from gan_export.onnx_export import to_onnx
 from gan_export.understanding.torch_modules import INERT, ROWS
-from gan_serve.errors import GanportError
-from gan_serve.latents import latents
 
 CHANNELS, SIDE = 8, 4
 EXAMPLES: dict[str, tuple[Any, ...]] = {

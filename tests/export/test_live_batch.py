@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from export import live_batches as networks
+from gan_core.errors import GanportError, JobError
 from gan_export import jit
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.export import export_onnx
@@ -21,7 +22,6 @@ from gan_export.onnx_export import to_onnx
 from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
 from gan_export.torchscript_export import to_torchscript
-from gan_serve.errors import GanportError, JobError
 
 FILE = Path(networks.__file__)
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from export import live_networks as networks
+from gan_core.errors import GanportError
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import live_source
 from gan_export.live_options import parse_inputs
 from gan_export.source import Source
-from gan_serve.errors import GanportError
 
 NETWORKS = Path(networks.__file__)
 Draw = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from export import live_networks as networks
+from gan_core.latents import LATENT_LAWS, LatentLaw, latents
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import live_source
 from gan_export.source import Source
-from gan_serve.latents import LATENT_LAWS, LatentLaw, latents
 
 
 def source(folder: Path, law: LatentLaw, trained: bool = True) -> Source:

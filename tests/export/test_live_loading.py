@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.errors import GanportError
 from gan_export.live.loading import build, load_code
-from gan_serve.errors import GanportError
 
 NETWORKS = Path(__file__).with_name("live_networks.py")
 

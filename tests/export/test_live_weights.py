@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from export.live_networks import Conditional, Plain, ResNet, lively
+from gan_core.errors import GanportError
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import read_checkpoint
-from gan_serve.errors import GanportError
 
 State = dict[str, Tensor]
 

@@ -16,14 +16,14 @@ from export.contract_faults import CONTRACT_FAULTS
 from export.graph_faults import GRAPH_FAULTS
 from export.module_faults import MODULE_FAULTS
 from export.tiny import source_of, spec_of
+from gan_core.contract import Contract
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_export import to_onnx
 from gan_export.proof import Reference, prove
 from gan_export.proof.golden import make_golden
 from gan_export.source import Source
-from gan_serve.contract import Contract
-from gan_trainer import layers as L
-from gan_trainer.spec import GeneratorSpec
 
 
 @dataclasses.dataclass

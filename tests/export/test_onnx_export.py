@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from export.precision_nets import settled_source
 from export.tiny import lively, save_checkpoint, source_of, spec_of
+from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import read_onnx
 from gan_export.export import export_onnx
 from gan_export.onnx_export import to_onnx
 from gan_export.onnx_options import OnnxOptions
 from gan_export.opsets import MAX_OPSET, MIN_OPSET
 from gan_export.source import Source
-from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_trainer import layers as L
-from gan_trainer.spec import GeneratorSpec
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 @pytest.fixture(scope="module")

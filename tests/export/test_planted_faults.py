@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from export.tiny import source_of, spec_of
+from gan_core.errors import JobError
 from gan_export import onnx_export, torchscript_export
 from gan_export.export import export_onnx, export_torchscript
 from gan_export.proof import Report
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, export_module
-from gan_serve.errors import JobError
 
 Export = Callable[[Source, Path], Report]
 FORMATS: dict[str, Export] = {".onnx": export_onnx, ".ts": export_torchscript}

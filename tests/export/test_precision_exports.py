@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from export.precision_nets import settle, settled
+from gan_core.errors import GanportError, JobError
+from gan_core.limits import Limits, limits_for
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx, stamp, to_bytes
 from gan_export.export import export_onnx
@@ -22,11 +24,9 @@ from gan_export.precision import int8
 from gan_export.proof import prove
 from gan_export.proof.precision import layer_types
 from gan_export.source import Source
-from gan_serve.errors import GanportError, JobError
-from gan_serve.golden import check_golden
-from gan_serve.info import info_text
-from gan_serve.limits import Limits, limits_for
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.gen.info import info_text
+from gan_serve.runtime.golden import check_golden
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 SOURCES = {
     "dcgan": lambda: settled("dcgan", 28),

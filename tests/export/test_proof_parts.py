@@ -14,6 +14,13 @@ from torch import Tensor, nn
 
 from export.precision_nets import settled_source
 from export.tiny import lively, source_of, spec_of
+from gan_core.contract import Contract
+from gan_core.errors import GanportError, JobError
+from gan_core.images import to_pixels
+from gan_core.latents import latents
+from gan_core.limits import LIMITS
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.export import export_onnx
 from gan_export.proof.agreement import check_spec_weights
 from gan_export.proof.cases import BATCHES, cases
@@ -25,14 +32,7 @@ from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Check, Report
 from gan_export.proof.runs import run_cases
 from gan_export.source import Source
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError, JobError
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_serve.images import to_pixels
-from gan_serve.latents import latents
-from gan_serve.limits import LIMITS
-from gan_trainer import layers as L
-from gan_trainer.spec import GeneratorSpec
+from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 
 class FakeGenerator(Generator):

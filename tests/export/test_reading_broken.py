@@ -16,8 +16,8 @@ from torch import nn
 
 from export.reading_bombs import TENSOR, archive, module, tensor, text
 from export.reading_nets import generator, same
+from gan_core.errors import GanportError
 from gan_export.reading import container, read_checkpoint
-from gan_serve.errors import GanportError
 
 NET = generator()
 VALUES: tuple[Any, ...] = (

@@ -12,8 +12,8 @@ import torch
 
 from export.reading_nets import generator, same
 from export.reading_payloads import saved
+from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
-from gan_serve.errors import GanportError
 
 NET = generator()
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from export.reading_nets import generator, same
 from export.reading_saves import save_arrays, save_legacy, save_pickle, save_safetensors, save_tar, save_zip
+from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
-from gan_serve.errors import GanportError
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 CHECKPOINTS = Path(os.environ.get("GANPORT_CHECKPOINTS") or Path(__file__).parents[3] / "shared" / "checkpoints")
 

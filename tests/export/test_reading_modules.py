@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from export.reading_nets import Generator, same
+from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
-from gan_serve.errors import GanportError
 
 
 def by_torch(net: Any, path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gan_core.errors import GanportError
 from gan_export.reading.inert import GlobalName
 from gan_export.reading.policy import check_name
-from gan_serve.errors import GanportError
 
 REFUSED = [
     "torch.hub.load", "torch.hub.load_state_dict_from_url", "torch.hub._exec", "torch.jit.load", "torch.load",

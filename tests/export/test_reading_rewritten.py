@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from export.tiny import save_checkpoint
+from gan_core.errors import GanportError
 from gan_export.reading import container, reading
 from gan_export.reading.reading import read_checkpoint
-from gan_serve.errors import GanportError
 
 NET = {"0.weight": torch.randn(8, 4, 4, 4), "1.weight": torch.randn(4, 3, 4, 4)}
 
@@ -23,7 +23,7 @@ READ = """
 import sys
 from pathlib import Path
 from gan_export.reading import reading
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 path, really = Path("g.pt"), reading.materialise
 def meanwhile(*arguments):
     {change}

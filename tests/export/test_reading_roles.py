@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from export.reading_nets import Generator, discriminator, generator, optimizer_state
 from gan_export.reading import describe_role
-from gan_trainer.build import build
-from gan_trainer.networks import ARCHITECTURES, SIZES, network_spec
+from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
+from gan_trainer.networks.build import build
 
 R, F = nn.ReLU, nn.Flatten
 

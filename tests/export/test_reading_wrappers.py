@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from export.reading_nets import discriminator, generator, optimizer_state, parameters, prefixed, same
+from gan_core.errors import GanportError
 from gan_export.reading import Reading, read_checkpoint
-from gan_serve.errors import GanportError
 
 RAW, EMA, D = generator(0), generator(5), discriminator()
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from export.reading_nets import discriminator, generator, optimizer_state
+from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
-from gan_serve.errors import GanportError
 
 LEGACY = {"_use_new_zipfile_serialization": False}
 

@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gan_serve
+from gan_core.contract import Contract
+from gan_core.errors import ContractError, GanportError
+from gan_core.files.script_archive import read_contract, read_entries
 from gan_export.proof import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip, to_archive
 from gan_export.torchscript_runtime import load
-from gan_serve import console, generate
-from gan_serve.contract import Contract
-from gan_serve.errors import ContractError, GanportError
-from gan_serve.request import Request
-from gan_serve.script_archive import read_contract, read_entries
+from gan_serve.gen import generate
+from gan_serve.gen.request import Request
+from gan_serve.terminal import console
 
 CONTRACT = Contract(z_dim=8, image=(1, 4, 4))
 WRITTEN = "canary.bin"
@@ -349,7 +350,7 @@ def test_every_command_that_takes_scripts_can_trust_them() -> None:
     from typer.testing import CliRunner
 
     from gan_export.cli import app as gan_export
-    from gan_serve.cli import app as gan_gen
+    from gan_serve.gen.cli import app as gan_gen
     from gan_trainer.cli import app as gan_train
 
     save(scripted(Writes()))

@@ -19,7 +19,7 @@ from gan_export.export import export_onnx
 from gan_export.onnx_export import to_onnx
 from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 NORMS: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda x, _: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-8),

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 import gan_serve
 from export.tiny import save_checkpoint, source_of, spec_of
+from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.files.script_archive import read_contract
+from gan_core.latents import latents
 from gan_export import jit
 from gan_export.export import export_onnx, export_torchscript
 from gan_export.proof import prove
 from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator, load
-from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.script_archive import read_contract
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 @pytest.fixture(scope="module")

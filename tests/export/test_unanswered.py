@@ -13,13 +13,13 @@ from torch import nn
 
 from export import forensics_nets as nets
 from export.foreign_networks import GanMlp, settled
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, BatchNorm, Conv, ConvTranspose, Layer, Linear, Reshape, Upsample
 from gan_export.answers import Answers
 from gan_export.assumptions import describe, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.output import judge_output
 from gan_export.identify import Identified, identify, source_of
-from gan_trainer.layers import Activation, BatchNorm, Conv, ConvTranspose, Layer, Linear, Reshape, Upsample
-from gan_trainer.spec import GeneratorSpec
 
 NONE, WEAK, STRONG, PROVED = Evidence.NONE, Evidence.WEAK, Evidence.STRONG, Evidence.PROVED
 Said = tuple[Any, Evidence, float | None]

@@ -9,9 +9,9 @@ from torch import nn
 
 from export.chains import CASES, EXACT, IDENTITY, RELU, Case, View, nested_blocks, told
 from export.foreign_networks import difference, examples_dcgan, sequential, settled
+from gan_core.errors import GanportError
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding import draft_candidates, with_value
-from gan_serve.errors import GanportError
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from export.foreign_networks import GanConv, difference, examples_dcgan, sequential, settled
+from gan_core.errors import GanportError
+from gan_core.spec.layers import Activation, BatchNorm, GroupNorm, Upsample
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import draft_candidates, draft_with_spec, find_choice, with_value
-from gan_serve.errors import GanportError
-from gan_trainer.layers import Activation, BatchNorm, GroupNorm, Upsample
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from export.foreign_networks import (
 )
 from gan_export.draft import Evidence
 from gan_export.understanding import draft_candidates
-from gan_trainer.build import build
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
 
 EXACT = 1e-5
 

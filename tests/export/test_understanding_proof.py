@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from export.foreign_networks import GanConv, difference, examples_dcgan, sequential, settled
+from gan_core.errors import GanportError
 from gan_export.draft import Draft, Evidence
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import draft_candidates
-from gan_serve.errors import GanportError
 
 
 def infos(module: nn.Module) -> dict[str, ModuleInfo]:

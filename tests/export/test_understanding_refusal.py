@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from export.foreign_networks import sequential
+from gan_core.errors import GanportError
 from gan_export.understanding import draft_candidates
-from gan_serve.errors import GanportError
 
 
 def named(**shapes: tuple[int, ...]) -> dict[str, Tensor]:

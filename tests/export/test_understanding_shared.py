@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.spec.layers import Activation, BatchNorm
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding import draft_candidates, draft_with_spec, with_value
-from gan_trainer.build import build
-from gan_trainer.layers import Activation, BatchNorm
+from gan_trainer.networks.build import build
 
 FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))
 OPEN = (Activation, BatchNorm)

@@ -16,17 +16,17 @@ import torch
 from export.test_script_check import CONTRACT, Plain
 from fuzz import mutations
 from fuzz.runner import Target
+from gan_core.files.metadata import graph_sha256, peek
+from gan_core.files.model_file import read_head, refuse_what_is_not_onnx
+from gan_core.files.script_archive import read_entries
+from gan_core.golden import decode
+from gan_core.printable import json_text
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import to_archive
-from gan_serve.console import table
-from gan_serve.golden import decode
-from gan_serve.info import describe, info_json, info_text
-from gan_serve.latent_file import fit_latents, open_latents
-from gan_serve.metadata import graph_sha256, peek
-from gan_serve.model_file import read_head, refuse_what_is_not_onnx
-from gan_serve.plan import LatentPlan
-from gan_serve.printable import json_text
-from gan_serve.script_archive import read_entries
+from gan_serve.gen.info import describe, info_json, info_text
+from gan_serve.gen.latent_file import fit_latents, open_latents
+from gan_serve.gen.plan import LatentPlan
+from gan_serve.terminal.console import table
 from serve import onnx_files
 
 

@@ -20,9 +20,9 @@ from export.reading_saves import save_arrays, save_legacy, save_pickle, save_saf
 from fuzz import mutations
 from fuzz.runner import Target
 from gan_export.reading import read_checkpoint
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 
 def number(value: int) -> bytes:

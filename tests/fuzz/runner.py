@@ -160,7 +160,7 @@ def _deadline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    from gan_serve.errors import GanportError
+    from gan_core.errors import GanportError
 
     try:
         yield

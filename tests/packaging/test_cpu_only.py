@@ -50,7 +50,7 @@ def cpu_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for top in tops:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(distribution.locate_file(top))).resolve())
-    folders = ("serve_cli", "trainer", "export", "benchmarks")
+    folders = ("core", "serve_cli", "trainer", "export", "benchmarks")
     (site / "ganport.pth").write_text("\n".join(str(ROOT / folder) for folder in folders))
     python = root / "bin" / "python"
     scripts = {
@@ -76,8 +76,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small proved generator, exported by the full environment."""
     from gan_export.export import export_onnx
     from gan_export.source import from_spec
-    from gan_trainer.build import build
-    from gan_trainer.networks import network_spec
+    from gan_trainer.networks.architectures import network_spec
+    from gan_trainer.networks.build import build
 
     path = tmp_path_factory.mktemp("model") / "g.onnx"
     spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)

@@ -30,6 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_claims_only_our_names(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "gan_core",
         "gan_trainer",
         "gan_export",
         "gan_serve",
@@ -40,20 +41,20 @@ def test_wheel_claims_only_our_names(wheel: Path) -> None:
 def test_wheel_carries_no_data_it_should_not(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.startswith(("tests/", "docs/")) or name.endswith((".pt", ".npy"))]
-    for package in ("gan_trainer", "gan_export", "gan_serve", "gan_bench"):
+    for package in ("gan_core", "gan_trainer", "gan_export", "gan_serve", "gan_bench"):
         assert f"{package}/py.typed" in names
 
 
 def test_wheel_carries_every_module(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    folders = [ROOT / name for name in ("trainer", "export", "serve_cli", "benchmarks")]
+    folders = [ROOT / name for name in ("core", "trainer", "export", "serve_cli", "benchmarks")]
     modules = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.py")}
     assert "gan_bench/recipes/__main__.py" in modules
     assert modules <= names
 
 
 def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
-    from gan_serve.default_model import DEFAULT_MODEL, MAX_BYTES
+    from gan_serve.runtime.default_model import DEFAULT_MODEL, MAX_BYTES
 
     archive = zipfile.ZipFile(wheel)
     models = [info for info in archive.infolist() if info.filename.endswith((".onnx", ".ts", ".safetensors"))]
@@ -63,7 +64,7 @@ def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
     assert archive.read(models[0]) == DEFAULT_MODEL.read_bytes()
     archive.extractall(tmp_path / "site")
     # The wheel itself, from a folder that holds nothing else: no clone, no editable installation.
-    command = "import sys; sys.path.insert(0, 'site'); from gan_serve.cli import main; main()"
+    command = "import sys; sys.path.insert(0, 'site'); from gan_serve.gen.cli import main; main()"
     for arguments in (["--selftest"], ["--class", "sneaker", "--n", "1", "--json"]):
         done = subprocess.run(
             [sys.executable, "-c", command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -73,7 +74,7 @@ def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_sdist_carries_the_default_model(tmp_path: Path) -> None:
-    from gan_serve.default_model import DEFAULT_MODEL
+    from gan_serve.runtime.default_model import DEFAULT_MODEL
 
     with tarfile.open(build("sdist", tmp_path)) as archive:
         (model,) = [name for name in archive.getnames() if name.endswith(".onnx")]

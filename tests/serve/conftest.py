@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 

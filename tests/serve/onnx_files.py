@@ -14,9 +14,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_serve.contract import Contract
-from gan_serve.golden import golden_entry
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.contract import Contract
+from gan_core.golden import golden_entry
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 OPSET = 17
 IR_VERSION = 8

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gan_serve.crew import Crew
+from gan_serve.runtime.crew import Crew
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gan_serve import cuda_engine, providers
-from gan_serve.cuda_engine import NO_GRAPH, CudaEngine
-from gan_serve.generator import I64, U8, Feed
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.latents import latents
+from gan_serve.runtime import cuda_engine, providers
+from gan_serve.runtime.cuda_engine import NO_GRAPH, CudaEngine
+from gan_serve.runtime.generator import I64, U8, Feed
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 STREAM = 77
 
@@ -315,7 +315,7 @@ def test_another_thread_runs_without_the_graph(graphs: Bench) -> None:
 def test_a_generator_reopens_its_session_when_the_engine_fails(
     model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gan_serve import sessions
+    from gan_serve.runtime import sessions
 
     generator = OnnxGenerator(model_path, "cpu", 1)
     expected = generator.generate(range(7), batch_size=2)

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_serve.errors import ContractError
-from gan_serve.generator import Generator, check_drawn
-from gan_serve.golden import check_golden
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.errors import ContractError
+from gan_serve.runtime.generator import Generator, check_drawn
+from gan_serve.runtime.golden import check_golden
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 

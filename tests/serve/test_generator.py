@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import gan_serve
-from gan_serve.errors import GanportError
-from gan_serve.generator import F32, feeds
-from gan_serve.images import to_pixels
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.errors import GanportError
+from gan_core.images import to_pixels
+from gan_core.latents import latents
+from gan_serve.runtime.generator import F32, feeds
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 def test_generate_through_the_library(model_path: Path) -> None:

@@ -16,12 +16,13 @@ import onnx
 import pytest
 from PIL import Image
 
-from gan_serve.errors import ContractError, GanportError
-from gan_serve.golden import check_golden, decode, golden_entry, reduce, scale_for
-from gan_serve.images import encode_png
-from gan_serve.latents import latents
-from gan_serve.limits import LIMITS, Limits, limits_for, max_lsb, psnr_db
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.errors import ContractError, GanportError
+from gan_core.golden import decode, golden_entry, reduce, scale_for
+from gan_core.images import encode_png
+from gan_core.latents import latents
+from gan_core.limits import LIMITS, Limits, limits_for, max_lsb, psnr_db
+from gan_serve.runtime.golden import check_golden
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 

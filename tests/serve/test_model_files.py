@@ -14,9 +14,9 @@ import onnx
 import pytest
 
 import gan_serve
-from gan_serve.errors import ContractError, GanportError
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.runtimes import check_runnable
+from gan_core.errors import ContractError, GanportError
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.runtimes import check_runnable
 from serve import onnx_files
 from serve.onnx_files import load, ours
 

@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import gan_serve
-from gan_serve import runtimes
-from gan_serve.errors import ContractError, GanportError, JobError
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.probe import Probed
-from gan_serve.signature import Signature
+from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.latents import latents
+from gan_serve.runtime import runtimes
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.probe import Probed
+from gan_serve.runtime.signature import Signature
 from serve import onnx_files
 from serve.onnx_files import load, ours
 

@@ -18,12 +18,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_serve import providers
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_serve.golden import check_golden
-from gan_serve.latents import latents
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.latents import latents
+from gan_serve.runtime import providers
+from gan_serve.runtime.golden import check_golden
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 pytestmark = pytest.mark.skipif("openvino" not in providers.built_in(), reason="this onnxruntime has no OpenVINO")
@@ -107,7 +107,7 @@ def test_batches_and_streams(path: Path) -> None:
 
 
 def gan_gen(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = "from gan_serve.cli import main; main()"
+    program = "from gan_serve.gen.cli import main; main()"
     return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gan_serve import plugins, providers, sessions
-from gan_serve.errors import GanportError
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.errors import GanportError
+from gan_serve.runtime import plugins, providers, sessions
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 REAL_SESSION = providers.import_onnxruntime().InferenceSession
 

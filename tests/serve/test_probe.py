@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_serve.errors import ContractError
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.probe import probe
+from gan_core.errors import ContractError
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.probe import probe
 from serve import onnx_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are Linux's")

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gan_serve import cudart, metadata, providers, sessions
-from gan_serve.cudart import CudaError, CudaRuntime
-from gan_serve.errors import GanportError, JobError
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.provider_options import Settings, provider_options
+from gan_core.errors import GanportError, JobError
+from gan_core.files import metadata
+from gan_serve.runtime import cudart, providers, sessions
+from gan_serve.runtime.cudart import CudaError, CudaRuntime
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.provider_options import Settings, provider_options
 from serve import onnx_files
 
 REAL_SESSION = providers.import_onnxruntime().InferenceSession

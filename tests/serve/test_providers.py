@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gan_serve import providers
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_core.errors import GanportError, MissingPackageError
+from gan_serve.runtime import providers
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 class FakeSession:

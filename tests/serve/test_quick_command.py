@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from gan_serve import cli, console
-from gan_serve.quick_command import QuickCommand
+from gan_serve.gen import cli
+from gan_serve.gen.quick_command import QuickCommand
+from gan_serve.terminal import console
 
 pytestmark = pytest.mark.skipif(
     tuple(map(int, importlib.metadata.version("typer").split(".")[:2])) < (0, 29),

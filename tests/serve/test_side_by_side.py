@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import gan_serve
-from gan_serve import model_file, providers, runtimes
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.side_by_side import SideBySide, share, suits
+from gan_core.files import model_file
+from gan_serve.runtime import providers, runtimes
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.side_by_side import SideBySide, share, suits
 from serve import onnx_files
 
 LINEAR = {"layers": [{"kind": "linear"}, {"kind": "activation"}]}

@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from gan_serve.errors import GanportError
-from gan_serve.latents import latents
-from gan_serve.seeds import parse_seeds
-from gan_serve.walk import WalkPlan, along, slerp
+from gan_core.errors import GanportError
+from gan_core.latents import latents
+from gan_core.seeds import parse_seeds
+from gan_serve.gen.walk import WalkPlan, along, slerp
 from serve import onnx_files
 
 

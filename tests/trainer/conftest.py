@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from gan_serve.images import U8
+from gan_core.images import U8
 from gan_trainer.config import Limit, RunConfig
 from gan_trainer.data import builtin
 from gan_trainer.loop import Training

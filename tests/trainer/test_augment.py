@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.augment import augment
 from gan_trainer.augmentations import COLUMNS, columns, parse_augment
 from gan_trainer.config import Limit

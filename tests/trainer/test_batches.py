@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.batches import Batches, normalise
 from trainer.conftest import CPU
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.images import U8
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
-from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import load_generator
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
-from gan_trainer.networks import ARCHITECTURES, network_spec
+from gan_trainer.networks.architectures import ARCHITECTURES, network_spec
+from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.recipes import MAX_ROWS, DNorm, Recipe
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU, TINY, StartRun

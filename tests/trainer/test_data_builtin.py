@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError, MissingPackageError
 from gan_trainer.data import BUILTIN, builtin
 from trainer.data_files import Opened, fill, no_network, save_idx
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.data import cache
 from gan_trainer.data.decode import CHUNK
 from trainer.data_files import Opened, fill, picture, save

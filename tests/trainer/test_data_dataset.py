@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import CHUNK
 from gan_trainer.data.transforms import prepare, read_image
-from gan_trainer.networks import SIZES
+from gan_trainer.networks.architectures import SIZES
 from trainer.data_files import Opened, fill, picture, png_claiming, save, save_idx
 
 EMOJI = os.environ.get("GANPORT_EMOJI")
@@ -246,7 +246,7 @@ def test_long_work_shows_a_bar(opened: Opened, tmp_path: Path, monkeypatch: pyte
         shown.append((length, label))
         return Bar()
 
-    monkeypatch.setattr("gan_serve.console.progress", progress)
+    monkeypatch.setattr("gan_serve.terminal.console.progress", progress)
     folder = fill(tmp_path / "in", *(f"{index}.png" for index in range(2 * CHUNK + 1)))
     opened(folder, size=28)
     assert shown == []

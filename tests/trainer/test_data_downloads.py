@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from trainer.data_files import Opened, fill, no_network, save_idx
 
 pytestmark = pytest.mark.usefixtures("bare_machine")

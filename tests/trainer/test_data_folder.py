@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.data.folder import FolderSource, scan
 from trainer.data_files import fill, picture, save
 

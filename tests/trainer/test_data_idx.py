@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.data.idx import find_pair, natural_size, read_header, read_idx
 from trainer.data_files import Opened, idx_bytes, save_idx
 

@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError, JobError, MissingPackageError
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+from gan_core.contract import Contract
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_serve.runtime.generator import F32, I64, U8, Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
 from gan_trainer.evaluation.classifier import split
@@ -27,7 +25,9 @@ from gan_trainer.evaluation.classifier_cache import classifier_for, weights_hash
 from gan_trainer.evaluation.features import choose
 from gan_trainer.evaluation.inception import InceptionFeatures
 from gan_trainer.evaluation.sources import ModuleGenerator, open_model
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from trainer.conftest import CPU, blobs
 from trainer.shapes import bars, shapes
 

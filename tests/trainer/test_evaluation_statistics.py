@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.evaluation.frechet import Gaussian, frechet_distance
 from gan_trainer.evaluation.kernel import kernel_distance, squared_mmd
 from gan_trainer.evaluation.manifold import manifold, neighbour_radii

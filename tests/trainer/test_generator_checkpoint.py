@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from gan_serve.errors import GanportError
-from gan_trainer.build import build
-from gan_trainer.checkpoint import GeneratorCheckpoint, load_generator, save_generator
-from gan_trainer.networks import network_spec
+from gan_core.errors import GanportError
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator, save_generator
 
 
 @pytest.fixture

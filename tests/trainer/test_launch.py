@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.launch import Launch, launched, read_launch
 
 ENVIRONMENT = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_serve.errors import GanportError, JobError
-from gan_serve.images import grid, to_pixels
-from gan_serve.latents import latents
-from gan_trainer.checkpoint import load_generator
+from gan_core.errors import GanportError, JobError
+from gan_core.images import grid, to_pixels
+from gan_core.latents import latents
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
+from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import load_networks

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from gan_trainer.build import build
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.losses import CHANCE, LOSSES
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
 from gan_trainer.noise import draw_noise, n_uniforms
 from gan_trainer.penalties import gradient_penalty, squared_norms
 from gan_trainer.presets import preset

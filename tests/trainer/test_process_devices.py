@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer import devices
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.recipes import Recipe
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.config import Limit, RunConfig, check_resume
 from gan_trainer.report import gather
 from gan_trainer.rundir import RunDir, default_name, newest, next_free

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer import memory, speed
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator

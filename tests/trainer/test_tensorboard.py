@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gan_serve.errors import MissingPackageError
+from gan_core.errors import MissingPackageError
 from gan_trainer.config import Limit
 from gan_trainer.request import Request
 from gan_trainer.session import train

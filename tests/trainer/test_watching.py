@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError, MissingPackageError
 from gan_trainer import devices, pictures
-from gan_trainer.build import build
 from gan_trainer.history import History
-from gan_trainer.networks import network_spec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import build
 from gan_trainer.progress import Progress, clock, loss_line
 from gan_trainer.recipes import Loss
 from gan_trainer.stop import StopRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 COLUMNS = {"flip": 1, "colour": 3, "translation": 2, "cutout": 2}
 """Every augmentation, in the order in which they are applied, and how many random numbers an image of it takes."""

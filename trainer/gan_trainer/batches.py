@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.devices import memory_for_images, send
 
 WHOLE = slice(None)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gan_serve import console
-from gan_serve.console import EXIT_INTERRUPTED
-from gan_serve.cores import rest_idle_threads
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.latents import SEED_LIMIT
-from gan_serve.printable import shell_line
+from gan_core.cores import rest_idle_threads
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.latents import SEED_LIMIT
+from gan_core.printable import shell_line
+from gan_serve.terminal import console
+from gan_serve.terminal.console import EXIT_INTERRUPTED
 from gan_trainer import options
 from gan_trainer.cli_eval import eval_command
 from gan_trainer.cli_report import report_command

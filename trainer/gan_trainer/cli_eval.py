@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gan_serve import console
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.latents import SEED_LIMIT
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.latents import SEED_LIMIT
+from gan_serve.terminal import console
 from gan_trainer.evaluation.choices import DEFAULT_N, FEATURES, MIN_N
 
 Models = Annotated[

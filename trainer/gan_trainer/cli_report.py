@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_serve.terminal import console
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.")]
 Out = Annotated[
@@ -27,7 +27,7 @@ def report_command(run: Folder, out: Out = None) -> int:
       gan-train report runs/photos
       gan-train report runs/photos --out photos.html
     """
-    from gan_serve.atomic import write_text
+    from gan_core.files.atomic import write_text
     from gan_trainer.report import gather, render
     from gan_trainer.rundir import RunDir
 

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gan_serve.errors import GanportError
-from gan_trainer.networks import network_spec
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_trainer.networks.architectures import network_spec
 from gan_trainer.recipes import Recipe
-from gan_trainer.spec import GeneratorSpec
 
 Unit = Literal["steps", "epochs", "minutes"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 
 def resolve(name: str, ngpu: int = 1, process: int | None = None) -> torch.device:

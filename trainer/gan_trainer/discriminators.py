@@ -1,4 +1,4 @@
-"""Discriminators: the mirror image of each generator in `gan_trainer.networks`.
+"""Discriminators: the mirror image of each generator in `gan_trainer.networks.architectures`.
 
 All give logits, float32 (N,). The tutorials end in a sigmoid and take BCELoss; the logits with
 BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`).
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_serve.errors import GanportError
-from gan_trainer.networks import ARCHITECTURES, DCGAN_STEPS
+from gan_core.errors import GanportError
+from gan_trainer.networks.architectures import ARCHITECTURES, DCGAN_STEPS
 from gan_trainer.recipes import DNorm, Init
 
 MLP_HIDDEN = (512, 256)

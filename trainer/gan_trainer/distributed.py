@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed import GradBucket, PrefixStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_serve.errors import JobError
+from gan_core.errors import JobError
 from gan_trainer.launch import Launch, open_store
 from gan_trainer.synced_norm import synchronise
 

@@ -14,7 +14,7 @@ import copy
 
 import torch
 
-from gan_trainer.build import SpecGenerator
+from gan_trainer.networks.build import SpecGenerator
 
 
 class Ema:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_serve.images import to_pixels
+from gan_core.images import to_pixels
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
 from gan_trainer.rundir import RunDir

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gan_serve import console
+from gan_serve.terminal import console
 
 Step = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(real_NCHW, z, label) → the step's numbers. One step of the training."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     import typer

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gan_trainer.networks import ARCHITECTURES, SIZES
+from gan_trainer.networks.architectures import ARCHITECTURES, SIZES
 
 Data = Annotated[
     str | None,

@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_serve.atomic import atomic_path, write_bytes
-from gan_serve.errors import MissingPackageError
-from gan_serve.generator import default_labels
-from gan_serve.images import encode_png, grid, to_pixels
-from gan_serve.latents import latents
-from gan_trainer.build import SpecGenerator
+from gan_core.errors import MissingPackageError
+from gan_core.files.atomic import atomic_path, write_bytes
+from gan_core.images import encode_png, grid, to_pixels
+from gan_core.latents import default_labels, latents
 from gan_trainer.history import History
+from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.recipes import MAX_ROWS, UNSCALED, Grid, Loss
 
 U8 = npt.NDArray[np.uint8]

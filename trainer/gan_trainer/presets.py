@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 from typing import Any
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.recipes import Recipe
 
 GAN_BASIC = Recipe(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from gan_serve.printable import printable
+from gan_core.printable import printable
 
 BAR_WIDTH = 30
 REDRAW_S = 0.1

@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.augmentations import parse_augment
-from gan_trainer.networks import ARCHITECTURES, SIZES
+from gan_trainer.networks.architectures import ARCHITECTURES, SIZES
 
 Loss = Literal["bce", "hinge", "wasserstein", "relativistic"]
 Penalty = Literal["none", "gp", "r1", "r1r2"]
@@ -34,7 +34,7 @@ class Recipe:
     """All hyperparameters of a training. Raises `GanportError` on construction for a value out of range.
 
     name              the preset it started from
-    arch              "mlp" or "dcgan", see `gan_trainer.networks`
+    arch              "mlp" or "dcgan", see `gan_trainer.networks.architectures`
     size, channels    of the images; None: as the data set has them
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
     init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them;

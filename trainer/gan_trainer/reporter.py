@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import gan_serve
-from gan_serve.errors import JobError
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+import gan_core
+from gan_core.errors import JobError
 from gan_trainer.devices import describe
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.progress import Progress, loss_line
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import TrainState
@@ -154,7 +154,7 @@ class Reporter:
             "device": describe(self.device),
             "speed": self.speed,
             "versions": {
-                "ganport": gan_serve.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                "ganport": gan_core.__version__, "torch": torch.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
         }  # fmt: skip

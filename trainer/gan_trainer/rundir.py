@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gan_serve.atomic import explain_os_errors, write_text
-from gan_serve.errors import GanportError
-from gan_serve.printable import json_text
+from gan_core.errors import GanportError
+from gan_core.files.atomic import explain_os_errors, write_text
+from gan_core.printable import json_text
 
 LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|step-\d+|g-epoch-\d+)\.ganport-[\w-]+\.\w+")
-"""What a killed training leaves of `gan_serve.atomic`'s temporary files, on whatever machine; the folder is locked."""
+"""What a killed training leaves of the temporary files of `files.atomic`, on whatever machine; the folder is locked."""
 
 
 class RunDir:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.classes import number_classes
-from gan_serve.errors import GanportError, JobError, MissingPackageError
-from gan_serve.printable import json_text
+from gan_core.classes import number_classes
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.files.atomic import write_text
+from gan_core.printable import json_text
+from gan_serve.terminal import console
 from gan_trainer.config import RunConfig, check_resume, limit_of
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve

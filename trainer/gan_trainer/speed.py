@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Adam
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 Amp = Literal["auto", "off", "bf16"]
 Compile = Literal["auto", "off", "on"]

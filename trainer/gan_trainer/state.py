@@ -24,13 +24,13 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from gan_serve.errors import GanportError
-from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import is_format, load_torch, save_torch, version_name
+from gan_core.errors import GanportError
 from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.ema import Ema
 from gan_trainer.history import History
+from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.checkpoint import is_format, load_torch, save_torch, version_name
 from gan_trainer.watch import Watch
 
 FORMAT = 1

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_serve.atomic import explain_os_errors
-from gan_serve.errors import MissingPackageError
+from gan_core.errors import MissingPackageError
+from gan_core.files.atomic import explain_os_errors
 
 FOLDER = "tensorboard"
 NOT_SCALARS = ("step",)

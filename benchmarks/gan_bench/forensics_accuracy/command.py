@@ -13,9 +13,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gan_serve import atomic, console
-from gan_serve.errors import GanportError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError
+from gan_core.files import atomic
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 FIELDS = ("latent", "activation", "eps", "upsample", "merge", "structure")

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_serve.latents import latents
-from gan_trainer.build import SpecGenerator, build
-from gan_trainer.layers import (
+from gan_core.latents import latents
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import (
     Activation,
     BatchNorm,
     Conv,
@@ -26,7 +26,7 @@ from gan_trainer.layers import (
     Upsample,
     UpsampleMode,
 )
-from gan_trainer.spec import GeneratorSpec
+from gan_trainer.networks.build import SpecGenerator, build
 
 ACTIVATIONS: tuple[tuple[str, float | None], ...] = (
     ("relu", None), ("leaky_relu", 0.01), ("leaky_relu", 0.1), ("leaky_relu", 0.2), ("leaky_relu", 0.3), ("elu", None),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gan_bench.limits.product import FLOAT, FLOAT16, product_model
-from gan_serve.providers import PROVIDERS, import_onnxruntime, prepare
+from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
 
 Json = dict[str, Any]
 Call = Callable[[], object]

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_trainer.layers import LabelEmbedding
-from gan_trainer.spec import GeneratorSpec, SpecError
+from gan_core.spec.generator_spec import GeneratorSpec, SpecError
+from gan_core.spec.layers import LabelEmbedding
 
 Json = dict[str, Any]
 

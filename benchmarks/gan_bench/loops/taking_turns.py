@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from gan_bench.shared.stats import spread
-from gan_serve import console
-from gan_serve.errors import JobError
+from gan_core.errors import JobError
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator
@@ -182,7 +182,7 @@ def take_turns(loops: Sequence[Loop], windows: int, window_s: float, marks: Sequ
 
 def quality_at(loops: Sequence[Loop], evaluator: Evaluator) -> Json:
     """How far from the data each loop's generator was at its marks."""
-    from gan_trainer.checkpoint import load_generator
+    from gan_trainer.networks.checkpoint import load_generator
 
     made: Json = {"features": dataclasses.asdict(evaluator.info), "n": evaluator.n, "floor": evaluator.floor.distance}
     made["metric"] = "sliced Wasserstein distance" if evaluator.info.id == "swd" else "Fréchet distance"

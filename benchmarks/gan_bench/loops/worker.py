@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.shared.orphans import die_with_parent
-from gan_serve.cores import rest_idle_threads
+from gan_core.cores import rest_idle_threads
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +69,8 @@ def classic(asked: dict[str, Any], marks: Marks, began: float) -> None:
     from torch.utils.data import DataLoader
 
     from gan_bench.loops import classic_loop
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-    from gan_trainer.networks import network_spec
+    from gan_trainer.networks.architectures import network_spec
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
     torch.manual_seed(asked["seed"])
     device = torch.device(asked["device"])
@@ -166,7 +166,7 @@ def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -
     """A `Progress` that tells of the steps instead of drawing a bar."""
     import torch
 
-    from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
     from gan_trainer.progress import Progress
 
     every = told_every(recipe, device.type == "cuda")
@@ -198,7 +198,7 @@ def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -
 
 
 def _built(spec: Any) -> Any:
-    from gan_trainer.build import build
+    from gan_trainer.networks.build import build
 
     return build(spec)
 

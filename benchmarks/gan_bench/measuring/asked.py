@@ -10,10 +10,10 @@ from gan_bench.peers import missing_peers, parse_peers
 from gan_bench.records.record import Settings
 from gan_bench.records.rows import Request, parse_batches, parse_tf32, parse_threads
 from gan_bench.shared.inputs import check_checkpoint
-from gan_serve import console
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.model_file import check_model_file
-from gan_serve.providers import check_name
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.model_file import check_model_file
+from gan_serve.runtime.providers import check_name
+from gan_serve.terminal import console
 
 WINDOW_S, QUICK_WINDOW_S = 1.0, 0.1
 ROUNDS, QUICK_ROUNDS = 12, 4

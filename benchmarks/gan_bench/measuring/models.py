@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_bench.measuring.process import WorkerError, WorkerProcess
 from gan_bench.records.rows import Request
-from gan_serve.errors import GanportError, JobError
+from gan_core.errors import GanportError, JobError
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 Json = dict[str, Any]
 

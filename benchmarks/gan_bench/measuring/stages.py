@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from gan_serve import console
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from gan_bench.records import parity
 from gan_bench.records.parity import Parity
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_serve.latents import latents
+from gan_core.latents import latents
+from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 Feed = tuple[F32, I64 | None]
 
@@ -66,8 +66,8 @@ class PngFolder(Task):
     """
 
     def __init__(self, generator: Generator, batch: int, pixels_NHWC: U8, folder: Path) -> None:
-        from gan_serve.plan import SeedPlan
-        from gan_serve.seeds import Seeds
+        from gan_core.seeds import Seeds
+        from gan_serve.gen.plan import SeedPlan
 
         self.generator, self.pixels = generator, pixels_NHWC
         self.plan = SeedPlan(generator.contract, Seeds.of(range(batch)))
@@ -75,8 +75,8 @@ class PngFolder(Task):
 
     def call(self, index: int) -> None:
         del index
-        from gan_serve.folder import write_folder
-        from gan_serve.plan import draw
+        from gan_serve.gen.folder import write_folder
+        from gan_serve.gen.plan import draw
 
         text = {"gan.model_sha256": self.generator.sha256}
         write_folder(self.folder, self.plan, draw(self.generator, self.plan, None), text)

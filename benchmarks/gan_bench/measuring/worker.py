@@ -40,8 +40,8 @@ from gan_bench.peers import PEERS
 from gan_bench.records import parity
 from gan_bench.shared.memory import peak_rss_bytes
 from gan_bench.shared.orphans import die_with_parent
-from gan_serve.errors import GanportError
-from gan_serve.generator import Generator
+from gan_core.errors import GanportError
+from gan_serve.runtime.generator import Generator
 
 if TYPE_CHECKING:
     from gan_bench.limits.machine import Machine
@@ -179,7 +179,7 @@ class Worker:
     def _load(self, path: str, provider: str, threads: int | None, tf32: bool) -> Generator:
         """As `gan_serve.load` does it; with TF32 where the row asks for it."""
         if tf32:
-            from gan_serve.onnx_generator import OnnxGenerator
+            from gan_serve.runtime.onnx_generator import OnnxGenerator
 
             return OnnxGenerator(path, provider, threads, tf32=True)
         trust = bool(os.environ.get(TRUST_SCRIPT)) and path.lower().endswith(".ts")

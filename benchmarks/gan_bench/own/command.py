@@ -21,8 +21,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from gan_bench.own.plan import ALL, Step, plan
-from gan_serve import console
-from gan_serve.errors import GanportError, JobError, MissingPackageError
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_serve.terminal import console
 
 STDERR = 2
 """What the steps print is no data of this command's."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gan_trainer.build import SpecGenerator, build
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
-from gan_trainer.networks import network_spec
-from gan_trainer.spec import GeneratorSpec
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_trainer.networks.architectures import network_spec
+from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 WIDTH, Z_DIM = 64, 100
 CONTRAST = 0.8

@@ -1,8 +1,8 @@
 """What else draws the same checkpoint: the ways that people run a PyTorch generator today.
 
-Each is a `gan_serve.generator.Generator`, so that the worker times and compares it as it does ours: latents from NumPy
-in, uint8 pixels (n, H, W, C) on the host out, the conversion to pixels on the device and inside what is compiled. No
-torch here: the classes are imported in the process of their row.
+Each is a `Generator` of the runtime, so that the worker times and compares it as it does ours: latents from NumPy in,
+uint8 pixels (n, H, W, C) on the host out, the conversion to pixels on the device and inside what is compiled. No torch
+here: the classes are imported in the process of their row.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError, MissingPackageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gan_serve.generator import Generator
+    from gan_serve.runtime.generator import Generator
 
 
 @dataclass(frozen=True)

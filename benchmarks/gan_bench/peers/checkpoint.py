@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
 from gan_export.identify import identify, source_of
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_trainer.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 Json = dict[str, Any]
 

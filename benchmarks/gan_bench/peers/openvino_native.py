@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gan_serve.contract import Contract
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_serve.metadata import peek
-from gan_serve.model_file import sha256_of
+from gan_core.contract import Contract
+from gan_core.files.metadata import peek
+from gan_core.files.model_file import sha256_of
+from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 TRIALS, TRIAL_S = 3, 0.1
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_serve.latents import LatentLaw
-from gan_serve.model_file import sha256_of
-from gan_serve.providers import PROVIDERS, import_onnxruntime, prepare
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.files.model_file import sha256_of
+from gan_core.latents import LatentLaw
+from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
 
 
 def export_stock(source: Any, target: Path) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from gan_bench.peers.stock import plain_contract
+from gan_core.errors import GanportError
+from gan_core.files.model_file import sha256_of
 from gan_export.quiet import quiet
 from gan_export.wrapper import PixelModule, without_parametrizations
-from gan_serve.errors import GanportError
-from gan_serve.generator import F32, I64, U8, Generator
-from gan_serve.model_file import sha256_of
-from gan_trainer.checkpoint import load_generator
+from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_trainer.networks.checkpoint import load_generator
 
 Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 

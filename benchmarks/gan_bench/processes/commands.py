@@ -22,11 +22,11 @@ from gan_bench.shared.inputs import check_checkpoint
 from gan_bench.shared.memory import maxrss_bytes
 from gan_bench.shared.packages import require_torch, version_of
 from gan_bench.shared.stats import spread
-from gan_serve import console
-from gan_serve.errors import GanportError, JobError
-from gan_serve.model_file import sha256_of
-from gan_serve.outputs import check_outputs
-from gan_serve.runtimes import check_runnable
+from gan_core.errors import GanportError, JobError
+from gan_core.files.model_file import sha256_of
+from gan_core.files.outputs import check_outputs
+from gan_serve.runtime.runtimes import check_runnable
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 
@@ -94,7 +94,7 @@ def new_record(tool: str, model: Path, ckpt: Path) -> Json:
 def gan_gen() -> list[str]:
     """How the gan-gen of this environment is started."""
     installed = shutil.which("gan-gen", path=sysconfig.get_path("scripts"))
-    return [installed] if installed else [sys.executable, "-P", "-c", "from gan_serve.cli import main; main()"]
+    return [installed] if installed else [sys.executable, "-P", "-c", "from gan_serve.gen.cli import main; main()"]
 
 
 def script(name: str) -> list[str]:
@@ -149,7 +149,7 @@ def picture_difference(ours: Path, theirs: Path) -> int:
     import numpy as np
     from PIL import Image
 
-    from gan_serve.limits import max_lsb
+    from gan_core.limits import max_lsb
 
     with Image.open(ours) as a, Image.open(theirs) as b:
         pixels = [np.asarray(image.convert("RGB")) for image in (a, b)]

@@ -7,7 +7,7 @@
 
 import sys
 
-from gan_serve import runtimes
+from gan_serve.runtime import runtimes
 
 
 def main(model: str, n: int) -> None:

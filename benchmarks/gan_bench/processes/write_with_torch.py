@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torchvision.utils import save_image
 
-from gan_serve.latents import latents
-from gan_trainer.checkpoint import load_generator
+from gan_core.latents import latents
+from gan_trainer.networks.checkpoint import load_generator
 
 BATCH = 16
 

@@ -27,9 +27,9 @@ from gan_bench.recipes.table import tables
 from gan_bench.recipes.training import Bench
 from gan_bench.recipes.variants import BUDGET_BATCH, Data, parse_data, parse_variant
 from gan_bench.shared import environment
-from gan_serve import console
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 NAME = "python -m gan_bench.recipes"
 STEPS = 3000

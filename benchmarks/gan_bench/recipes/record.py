@@ -17,9 +17,9 @@ from typing import Any
 from gan_bench.recipes.variants import name_of
 from gan_bench.shared.output import dumps
 from gan_bench.shared.training_command import WATCHING
-from gan_serve.atomic import write_text
-from gan_serve.errors import GanportError
-from gan_serve.model_file import check_file
+from gan_core.errors import GanportError
+from gan_core.files.atomic import write_text
+from gan_core.files.model_file import check_file
 
 Json = dict[str, Any]
 

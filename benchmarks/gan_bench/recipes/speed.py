@@ -19,8 +19,8 @@ from typing import Any
 from gan_bench.loops.taking_turns import Loop, take_turns
 from gan_bench.recipes.variants import Data
 from gan_bench.shared.environment import load_average
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

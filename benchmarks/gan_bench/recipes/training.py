@@ -12,8 +12,8 @@ from gan_bench.recipes import record as recipe_record
 from gan_bench.recipes.speed import check_images
 from gan_bench.recipes.variants import Data, Variant, name_of, steps_of
 from gan_bench.shared.environment import without_folders
-from gan_serve import console
-from gan_serve.errors import GanportError, JobError
+from gan_core.errors import GanportError, JobError
+from gan_serve.terminal import console
 from gan_trainer.recipes import Recipe
 
 Json = dict[str, Any]
@@ -67,8 +67,8 @@ class Bench:
     def _row(self, data: Data, recipe: Recipe, seed: int, evaluator: Any) -> Json:
         import torch
 
-        from gan_trainer.checkpoint import load_generator
         from gan_trainer.config import Limit
+        from gan_trainer.networks.checkpoint import load_generator
         from gan_trainer.progress import Progress
         from gan_trainer.request import Request
         from gan_trainer.session import train

@@ -10,8 +10,8 @@ from typing import Any
 
 from gan_bench.shared.environment import without_folder
 from gan_bench.shared.training_command import differing
-from gan_serve.errors import GanportError
-from gan_trainer.networks import SIZES
+from gan_core.errors import GanportError
+from gan_trainer.networks.architectures import SIZES
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 

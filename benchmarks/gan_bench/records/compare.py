@@ -12,8 +12,8 @@ import statistics
 from typing import Any
 
 from gan_bench.records.report import number, row_name
-from gan_serve.console import table
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_serve.terminal.console import table
 
 Json = dict[str, Any]
 

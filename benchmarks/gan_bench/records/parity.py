@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gan_serve.limits import limits_for
+from gan_core.limits import limits_for
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]

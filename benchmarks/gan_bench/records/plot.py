@@ -10,8 +10,8 @@ from typing import Any
 from gan_bench.records.report import best_of, label, machine_line, model_line, number, place
 from gan_bench.records.rows import OURS
 from gan_bench.shared.environment import BUSY
-from gan_serve.atomic import atomic_path
-from gan_serve.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.atomic import atomic_path
 
 Json = dict[str, Any]
 Group = tuple[str, int]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.records.record import SCHEMA
-from gan_serve.errors import GanportError
-from gan_serve.model_file import check_model_file
+from gan_core.errors import GanportError
+from gan_core.files.model_file import check_model_file
 
 Json = dict[str, Any]
 

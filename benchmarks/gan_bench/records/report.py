@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_bench.peers import PEERS
 from gan_bench.records.rows import OURS, threads_label
-from gan_serve.console import table
+from gan_serve.terminal.console import table
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from gan_bench.peers import PEERS
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 T = TypeVar("T")
 Task = Literal["pixels", "png"]

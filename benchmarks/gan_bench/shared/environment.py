@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-import gan_serve
-from gan_serve.cores import usable_cores
+import gan_core
+from gan_core.cores import usable_cores
 
 Json = dict[str, Any]
 
@@ -38,7 +38,7 @@ def describe(command: str) -> Json:
         "hardware": hardware(),
         "versions": {
             "python": platform.python_version(),
-            "ganport": gan_serve.__version__,
+            "ganport": gan_core.__version__,
             "numpy": np.__version__,
             "os": f"{platform.system()} {platform.release()}",
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 
 def check_checkpoint(ckpt: Path) -> None:

@@ -6,9 +6,9 @@ import json as _json
 from pathlib import Path
 from typing import Any
 
-from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.printable import printable
+from gan_core.files.atomic import write_text
+from gan_core.printable import printable
+from gan_serve.terminal import console
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from gan_serve.errors import MissingPackageError
+from gan_core.errors import MissingPackageError
 
 
 def version_of(package: str) -> str | None:

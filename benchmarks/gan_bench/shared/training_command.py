@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.recipes import Recipe
 

@@ -24,10 +24,10 @@ from gan_bench.shared.output import dumps
 from gan_bench.shared.training_command import training_command
 from gan_bench.ship.card import card, held_card, write_card
 from gan_bench.ship.variants import DAMAGED, SHIPPED, Variant, export_all, open_source, with_class_names
-from gan_serve import console
-from gan_serve.atomic import write_bytes, write_text
-from gan_serve.errors import GanportError, JobError, MissingPackageError
-from gan_serve.outputs import check_outputs
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.files.atomic import write_bytes, write_text
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     from gan_export.source import Source
@@ -121,7 +121,7 @@ def measure(
     source: Source, ckpt: Path, evaluator: Evaluator, folder: Path, stem: str, max_bytes: int
 ) -> tuple[bytes, list[Json]]:
     """The bytes of the file that ships, and a row for the checkpoint, each export and the damaged generator."""
-    from gan_serve.model_file import sha256_of
+    from gan_core.files.model_file import sha256_of
     from gan_trainer.evaluation.sources import open_model
 
     def row(variant: str, path: Path, file: str, options: dict[str, str], damage: str = "") -> Json:

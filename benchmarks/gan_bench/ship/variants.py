@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_serve.errors import GanportError, JobError
+from gan_core.errors import GanportError, JobError
 
 if TYPE_CHECKING:
     from gan_export.source import Source

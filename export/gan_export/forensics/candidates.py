@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gan_core.spec.layers import LIMITED, SLOPED
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.statistics import witnesses
-from gan_trainer.layers import LIMITED, SLOPED
 
 SLOPES = (0.2, 0.1, 0.01, 0.3)
 ACTIVATIONS: tuple[dict[str, Any], ...] = (

@@ -6,10 +6,10 @@ import itertools
 import math
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_export.draft import Choice, Draft
 from gan_export.forensics.candidates import INVISIBLE, alike, eps_effect, same, values_to_try
 from gan_export.understanding import edit
-from gan_serve.errors import GanportError
 
 MOST = 600
 """More combinations than this are not listed. First all choices but activations keep to their two most usual values; if

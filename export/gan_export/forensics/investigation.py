@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.distrust import distrusted
 from gan_export.forensics.divergence import median_misfit
@@ -17,8 +19,6 @@ from gan_export.forensics.search import Note, search
 from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
 from gan_export.forensics.structure import contradiction, judge_structure, unwitnessed
 from gan_export.forensics.weighing import reweigh
-from gan_serve.errors import GanportError
-from gan_trainer.layers import BatchNorm
 
 SAMPLES = 2048
 

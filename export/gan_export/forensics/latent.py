@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_core.spec.layers import Activation, Conv, ConvTranspose, Linear, PixelShuffle, Reshape, Upsample
 from gan_export.draft import Draft
 from gan_export.forensics.divergence import Moments, median_misfit
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import apply_layer, layer_weights, moments, remembered, witnesses
-from gan_trainer.layers import Activation, Conv, ConvTranspose, Linear, PixelShuffle, Reshape, Upsample
 
 _LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import LAWS
 from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, remembered
 from gan_export.understanding.edit import with_value
-from gan_trainer.layers import BatchNorm
 
 SAMPLES = 128
 BLACK, WHITE = 16 / 255, 239 / 255

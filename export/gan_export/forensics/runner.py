@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gan_core.spec.layers import Activation, Conv, ConvTranspose, Layer, Shape, Upsample
 from gan_export.draft import Draft
 from gan_export.forensics.divergence import Moments, symmetric_kl
 from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, moments, remembered
-from gan_trainer.layers import Activation, Conv, ConvTranspose, Layer, Shape, Upsample
 
 SOME_CHANNELS = 64
 """Channels of a BatchNorm that a rough run computes where there are more: the median over them is about the same."""

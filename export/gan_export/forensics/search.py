@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.candidates import segment_of, values_to_try
 from gan_export.forensics.combinations import Combination, neighbours, with_values
@@ -23,7 +24,6 @@ from gan_export.forensics.runner import Runner
 from gan_export.forensics.screening import Entrant, screen, ties, worse
 from gan_export.forensics.statistics import rows_for, witnesses
 from gan_export.understanding.edit import with_value
-from gan_serve.errors import GanportError
 
 BEAM = 4
 SLACK = 0.002

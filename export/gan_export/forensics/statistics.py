@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.latents import LatentLaw, latents
+from gan_core.spec.layers import BatchNorm, LabelEmbedding, LabelOneHot, Layer, Shape
 from gan_export.draft import Draft
 from gan_export.forensics.divergence import Moments
-from gan_serve.latents import LatentLaw, latents
-from gan_trainer.build import build_layer
-from gan_trainer.layers import BatchNorm, LabelEmbedding, LabelOneHot, Layer, Shape
+from gan_trainer.networks.build import build_layer
 
 ELEMENTS = 4 << 20
 """Numbers an activation may hold (16 MiB of float32): the sample shrinks as the images grow."""

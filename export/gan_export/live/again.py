@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gan_core.contract import Contract
+from gan_core.errors import ContractError, GanportError
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import KEY, live_source
 from gan_export.live_options import parse_inputs
 from gan_export.source import Source
-from gan_serve import console
-from gan_serve.contract import Contract
-from gan_serve.errors import ContractError, GanportError
+from gan_serve.terminal import console
 
 
 def is_live(contract: Contract) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 LabelForm = Literal["index", "one-hot", "column", "one-hot map"]
 Layout = Literal["NCHW", "NHWC", "flat"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 _FILLED = re.compile(r"(zeros|ones)\(([N\d,\s]*)\)")
 _FILL = {"zeros": 0.0, "ones": 1.0}

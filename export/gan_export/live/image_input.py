@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import GanportError
+from gan_core.latents import latents
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import Call
 from gan_export.live.constants import Constant
 from gan_export.quiet import quiet
 from gan_export.understanding.refusal import TAKES_IMAGE
-from gan_serve.errors import GanportError
-from gan_serve.latents import latents
 
 IMAGE_CHANNELS = (1, 3, 4)
 HINT = f"{TAKES_IMAGE}; if its input is noise all the same, say so: --z-shape CxHxW"

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from gan_core.latents import LATENT_LAWS, LatentLaw
 from gan_export.forensics.divergence import Moments, median_misfit
 from gan_export.forensics.statistics import label_batch, latent_batch, moments, never_trained
 from gan_export.live.adapter import LiveGenerator
-from gan_serve.latents import LATENT_LAWS, LatentLaw
 
 MOST, LEAST = 256, 32
 PIXELS = 1 << 22

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gan_core.errors import GanportError
 from gan_export.source import check_file, file_provenance
-from gan_serve import console
-from gan_serve.errors import GanportError
+from gan_serve.terminal import console
 
 HINT_CUDA = "the export runs on the CPU: take .cuda() and device='cuda' out of the code, or let them follow z.device"
 HINT_DEBUG = "run again with --debug for the whole traceback"

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import GanportError
+from gan_core.latents import latents
 from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import LABEL_FORMS, ONE_HOT_FORMS, Call, Picked, ZShape, layout_of, parse_z_shape, parts, pick
@@ -24,8 +26,6 @@ from gan_export.live.loading import HINT_CUDA, Code, asks_for_cuda, forward_erro
 from gan_export.live.signature import Forward, Inputs, forward_of, given_inputs, possible_inputs, says_label
 from gan_export.live.sizes import class_counts, counts_beside, counts_taken, latent_widths
 from gan_export.quiet import quiet
-from gan_serve.errors import GanportError
-from gan_serve.latents import latents
 
 BATCH = 3
 MOST_TRIES = 300

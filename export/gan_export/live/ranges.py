@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import GanportError
+from gan_core.latents import LatentLaw, latents
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import pick
-from gan_serve.errors import GanportError
-from gan_serve.latents import LatentLaw, latents
 
 SAMPLES = 16
 OVERSHOOT = 0.1

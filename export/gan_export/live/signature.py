@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from gan_core.errors import GanportError
 from gan_export.reading.naming import tokens
 from gan_export.reading.words import words
-from gan_serve.errors import GanportError
 
 Inputs = tuple[tuple[str, str | None], ...]
 

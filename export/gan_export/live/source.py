@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import GanportError
+from gan_core.latents import latents
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import size_text
 from gan_export.live.adapter import LiveGenerator
@@ -20,9 +22,7 @@ from gan_export.live.ranges import find_range
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.source import Source, file_provenance
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_serve.latents import latents
+from gan_serve.terminal import console
 
 KEY = "live"
 """Where the provenance keeps how a live module was called; `gan_export.live.again` reads it."""

@@ -101,6 +101,13 @@ def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
 def _authors(name: str) -> bool:
     """Whether a Python module is neither torch's, numpy's, the standard library's nor ganport's."""
     top = name.partition(".")[0]
-    return top not in ("torch", "torchvision", "numpy", "gan_export", "gan_serve", "gan_trainer", "__main__") and (
-        top not in sys.stdlib_module_names
-    )
+    return top not in (
+        "torch",
+        "torchvision",
+        "numpy",
+        "gan_core",
+        "gan_export",
+        "gan_serve",
+        "gan_trainer",
+        "__main__",
+    ) and (top not in sys.stdlib_module_names)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from gan_core.errors import GanportError
 from gan_export.reading import Reading
 from gan_export.reading.naming import common_prefix
 from gan_export.wrapper import without_parametrizations
-from gan_serve.errors import GanportError
 
 COUNTER = "num_batches_tracked"
 """BatchNorm counts its batches there; eval mode does not use it, and old files lack it."""

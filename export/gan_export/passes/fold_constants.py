@@ -14,7 +14,7 @@ import onnx
 
 from gan_export.passes.graph import Array, GraphView, copy_of, has_subgraphs, set_initialiser
 from gan_export.passes.tidy import drop_unused
-from gan_serve.providers import import_onnxruntime
+from gan_serve.runtime.providers import import_onnxruntime
 
 DRAWS = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from gan_core.errors import JobError
+from gan_core.latents import latents
+from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.passes.graph import GraphView
 from gan_export.precision.qdq import Layer, quantisable, quantise
@@ -24,10 +27,7 @@ from gan_export.proof.parity import measure
 from gan_export.proof.reference import Reference
 from gan_export.proof.runs import run_cases
 from gan_export.source import Source
-from gan_serve.errors import JobError
-from gan_serve.latents import latents
-from gan_serve.limits import limits_for
-from gan_serve.onnx_generator import OnnxGenerator
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 CALIBRATION_SEEDS = range(1_000_000, 1_000_128)
 """Not the seeds of the proof."""

@@ -13,7 +13,7 @@ import onnx
 
 from gan_export.passes.graph import copy_of
 from gan_export.proof.cases import Case
-from gan_serve.providers import import_onnxruntime
+from gan_serve.runtime.providers import import_onnxruntime
 
 BATCH_SIZE = 8
 """Latents at a time: every activation of a batch is in memory at once."""

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.proof.report import Check
 from gan_export.source import Source
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_trainer.spec import GeneratorSpec
 
 SECTION = "structure"
 FIELDS = ("z_dim", "image", "latent", "value_range", "n_classes", "class_names", "weights")

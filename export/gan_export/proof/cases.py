@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_serve.generator import F32, I64
-from gan_serve.latents import LatentLaw, latents
+from gan_core.latents import LatentLaw, latents
+from gan_serve.runtime.generator import F32, I64
 
 BATCHES = (1, 2, 3, 8, 25)
 FAR = {"normal": 4.0, "uniform": 1.0}

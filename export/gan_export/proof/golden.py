@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from gan_core.contract import Golden
+from gan_core.errors import GanportError
+from gan_core.golden import golden_entry
+from gan_core.images import to_pixels
+from gan_core.limits import limits_for
 from gan_export.proof.reference import Reference
 from gan_export.proof.report import Check
-from gan_serve.contract import Golden
-from gan_serve.errors import GanportError
-from gan_serve.generator import Generator
-from gan_serve.golden import check_golden, golden_entry
-from gan_serve.images import to_pixels
-from gan_serve.limits import limits_for
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.golden import check_golden
 
 SECTION = "golden"
 SIZE = 4

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from gan_core.errors import GanportError
+from gan_core.images import to_pixels
 from gan_export.proof.report import Check
 from gan_export.proof.runs import Drawn, Runs
-from gan_serve.errors import GanportError
-from gan_serve.generator import F32, Generator
-from gan_serve.images import to_pixels
+from gan_serve.runtime.generator import F32, Generator
 
 SECTION = "meaning"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gan_core.images import to_pixels
+from gan_core.limits import Limits
 from gan_export.proof.reference import Reference
 from gan_export.proof.report import Check
 from gan_export.proof.runs import Runs
-from gan_serve.generator import F32
-from gan_serve.images import to_pixels
-from gan_serve.limits import Limits
+from gan_serve.runtime.generator import F32
 
 SECTION = "parity"
 PSNR_CEILING_DB = 200.0

@@ -7,8 +7,8 @@ from collections import Counter
 import onnx
 from onnx import TensorProto
 
+from gan_core.contract import Contract
 from gan_export.proof.report import Check
-from gan_serve.contract import Contract
 
 SECTION = "precision"
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import onnx
 
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.files.metadata import graph_sha256
+from gan_core.files.model_file import check_model_file
+from gan_core.files.script_archive import is_archive
+from gan_core.limits import Limits, limits_for
 from gan_export import jit
 from gan_export.artefact import read_onnx
 from gan_export.proof import agreement
@@ -25,14 +31,8 @@ from gan_export.proof.structure import check_structure
 from gan_export.proof.structure_torchscript import check_torchscript
 from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_serve.generator import Generator
-from gan_serve.limits import Limits, limits_for
-from gan_serve.metadata import graph_sha256
-from gan_serve.model_file import check_model_file
-from gan_serve.onnx_generator import OnnxGenerator
-from gan_serve.script_archive import is_archive
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 @dataclass(frozen=True)

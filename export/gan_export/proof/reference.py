@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from gan_core.errors import GanportError, JobError
 from gan_export.proof.cases import BATCHES, Case, cases
 from gan_export.proof.report import Check
 from gan_export.source import Source
-from gan_serve.errors import GanportError, JobError
-from gan_serve.generator import F32, I64
+from gan_serve.runtime.generator import F32, I64
 
 SECTION = "reference"
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan_serve import atomic, console
-from gan_serve.errors import ProofError
-from gan_serve.printable import json_text
+from gan_core.errors import ProofError
+from gan_core.files import atomic
+from gan_core.printable import json_text
+from gan_serve.terminal import console
 
 REPORT_VERSION = 1
 SHOWN = 6
@@ -74,7 +75,7 @@ class Report:
 
     file                          the model's name
     against                       what it was compared with, or empty
-    assumptions, answers, doubts  what the reading rests on, as in `gan_serve.contract.Contract`: no check can show it
+    assumptions, answers, doubts  what the reading rests on, as in `gan_core.contract.Contract`: no check can show it
     """
 
     file: str

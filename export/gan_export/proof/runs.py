@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_export.proof.cases import BATCHES, Case
 from gan_export.proof.report import Check
-from gan_serve.generator import F32, U8, Generator
+from gan_serve.runtime.generator import F32, U8, Generator
 
 SECTION = "structure"
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 import onnx
 from onnx import numpy_helper
 
+from gan_core.contract import Contract
+from gan_core.printable import is_utf8
 from gan_export.artefact import image_metadata, model_metadata
 from gan_export.proof.report import Check
-from gan_serve.contract import Contract
-from gan_serve.printable import is_utf8
 
 SECTION = "structure"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from gan_core.contract import Contract
 from gan_export import jit
 from gan_export.proof.report import Check
-from gan_serve.contract import Contract
 
 SECTION = "structure"
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_export.reading.budget import brief
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor, is_shape
 from gan_export.reading.words import words
-from gan_serve.errors import GanportError
 
 NUMERIC = words("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16")
 _DAMAGED = "the file is damaged or forged"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_export.reading.inert import GlobalName
-from gan_serve.errors import GanportError
 
 MAX_OPERATIONS = 1_500_000
 MAX_NESTING = 4

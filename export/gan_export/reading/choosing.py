@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gan_core.errors import GanportError
 from gan_export.reading import naming
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.roles import Role, RoleReport, describe_role
 from gan_export.reading.wrappers import Found
-from gan_serve.errors import GanportError
 
 WHAT: dict[Role, tuple[str, str]] = {
     "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),

@@ -1,7 +1,7 @@
 """From a file to its tree of objects: which format it is (by content, never by suffix), tensors lazy, nothing run.
 
 A large file is mapped, not read. A zip's entries must be stored, as torch stores them, and
-give the checksums listed for them (`gan_serve.archive`).
+give the checksums listed for them (`gan_core.files.archive`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.files.archive import FORGED, HINT, Record, read_records
 from gan_export.reading import legacy, rebuild, safetensors_file, tar, unpickler
 from gan_export.reading.budget import Budget, brief
 from gan_export.reading.foreign import check_foreign
 from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
-from gan_serve.archive import FORGED, HINT, Record, read_records
-from gan_serve.errors import GanportError
 
 MAX_HELD_BYTES = 1 << 32
 """See `bytes_of`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 
 _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     # first bytes, where, what it is, what to do

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gan_serve.printable import printable
+from gan_core.printable import printable
 
 
 @dataclass(frozen=True, slots=True)

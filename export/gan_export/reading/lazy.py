@@ -15,8 +15,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from gan_serve.archive import FORGED
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_core.files.archive import FORGED
 
 MAX_DIMS = 16
 MAX_EXPANDED = 1 << 16

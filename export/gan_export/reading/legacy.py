@@ -11,12 +11,12 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
 from gan_export.reading import rebuild, unpickler
 from gan_export.reading.budget import Budget, brief
 from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
-from gan_serve.archive import HINT
-from gan_serve.errors import GanportError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

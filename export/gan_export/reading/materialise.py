@@ -7,8 +7,8 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_export.reading.lazy import LazyTensor
-from gan_serve.errors import GanportError
 
 MAX_GROWTH = 8
 """Times the file's size that the weights may take in memory: fp16 doubles, shared storages count once each."""

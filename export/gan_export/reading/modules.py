@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_export.reading.budget import Budget, brief
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor
-from gan_serve.errors import GanportError
 
 MAX_DEPTH = 64
 MAX_MODULES = 10_000

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from gan_core.errors import GanportError, MissingPackageError
 from gan_export.reading.budget import TENSOR_STEPS, Budget, brief
 from gan_export.reading.choosing import Candidate, choose
 from gan_export.reading.container import Container, open_container, sniff
@@ -27,9 +28,8 @@ from gan_export.reading.naming import wrapper_prefix
 from gan_export.reading.norms import fold
 from gan_export.reading.wrappers import at_key, find
 from gan_export.source import check_file, file_provenance
-from gan_serve import console
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_trainer.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
+from gan_serve.terminal import console
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
 
 MAX_TENSORS = 10_000
 """In one network; the largest generators have a thousand."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.printable import printable
 from gan_export.reading import arrays
 from gan_export.reading.budget import brief
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor, Storage, is_shape, strided
 from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.words import words
-from gan_serve.errors import GanportError
-from gan_serve.printable import printable
 
 NestedStorage = Callable[[bytes | bytearray], Any]
 Handler = Callable[..., Any]

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
 from gan_export.reading import rebuild
 from gan_export.reading.lazy import Blob, LazyTensor, Storage, is_shape, strided
-from gan_serve.archive import HINT
-from gan_serve.errors import GanportError
 
 MAX_HEADER = 100_000_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import IO, cast
 
-from gan_serve.archive import HINT
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
 
 
 class Stream:

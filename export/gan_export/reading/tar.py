@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
 from gan_export.reading import legacy, rebuild, unpickler
 from gan_export.reading.budget import Budget, brief
 from gan_export.reading.inert import GlobalName
 from gan_export.reading.lazy import MAX_DIMS, Blob, LazyTensor, Storage, strided
 from gan_export.reading.stream import Stream
-from gan_serve.archive import HINT
-from gan_serve.errors import GanportError
 
 
 def load_tar(data: memoryview, budget: Budget) -> Any:

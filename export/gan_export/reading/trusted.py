@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.rebuild import safe_key
-from gan_serve.errors import GanportError
 
 MEANING = "--trust-pickle: loading the file runs the code in it with your rights; do this only with a file you trust"
 MAX_DEPTH = 64

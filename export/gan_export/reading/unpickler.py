@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_export.reading import rebuild
 from gan_export.reading.arrays import NumpyArray, NumpyDtype
 from gan_export.reading.budget import CALL_STEPS, NAME_STEPS, Budget
@@ -21,7 +22,6 @@ from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.policy import check_name
 from gan_export.reading.stream import Stream
 from gan_export.reading.words import words
-from gan_serve.errors import GanportError
 
 MAX_INT_BITS = 1024
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gan_core.errors import GanportError
 from gan_export.reading import naming
 from gan_export.reading.budget import Budget
 from gan_export.reading.inert import Inert
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, flatten, is_module
 from gan_export.reading.roles import describe_role
-from gan_serve.errors import GanportError
 
 MAX_FOUND = 200
 MAX_DEPTH = 64

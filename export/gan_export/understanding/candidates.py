@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import SpecError
 from gan_export.draft import Choice, Draft, Evidence, Structure
 from gan_export.understanding.chaining import Break, Chain, Chainer
 from gan_export.understanding.drafting import draft_chain
@@ -16,8 +18,6 @@ from gan_export.understanding.proof import Proof
 from gan_export.understanding.rules import UNLISTED
 from gan_export.understanding.units import Unit
 from gan_export.understanding.ways import Ways
-from gan_serve.errors import GanportError
-from gan_trainer.spec import SpecError
 
 MOST = 12
 """Candidates returned."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
+from gan_core.spec import layers as L
+from gan_core.spec.layers import SpecError
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding import family_dcgan as dcgan
 from gan_export.understanding import family_pytorch_gan as pytorch_gan
 from gan_export.understanding.families import Plan, Reading, Shapes, draft_reading, images_of, matches, shapes_of
-from gan_trainer import layers as L
-from gan_trainer.layers import SpecError
-from gan_trainer.networks import ARCHITECTURES, SIZES, network_spec
+from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
 
 RELU = L.Activation("relu")
 LEAKY = L.Activation("leaky_relu", slope=0.2)

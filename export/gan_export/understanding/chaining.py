@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gan_core.spec.layers import Shape
 from gan_export.understanding.units import Unit
-from gan_trainer.layers import Shape
 
 ConvKind = Literal["conv", "conv_transpose"]
 

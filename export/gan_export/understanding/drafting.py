@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import slots
 from gan_export.understanding.branches import skip_of
@@ -15,8 +17,6 @@ from gan_export.understanding.heads import Head
 from gan_export.understanding.proof import Proof
 from gan_export.understanding.rules import Rule
 from gan_export.understanding.units import Gap, gap_between
-from gan_trainer import layers as L
-from gan_trainer.spec import GeneratorSpec
 
 NORM_KINDS = ("batch_norm", "norm", "layer_norm")
 GROUPS = (32, 16, 8, 4, 2)

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, Layer, layer_from_json
 from gan_export.draft import Choice, Draft, Evidence
-from gan_serve.errors import GanportError
-from gan_trainer.layers import Activation, Layer, layer_from_json
-from gan_trainer.spec import GeneratorSpec
 
 _T = TypeVar("_T", Layer, GeneratorSpec)
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gan_core.latents import LatentLaw
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Shape
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import slots
 from gan_export.understanding.units import COUNTER
-from gan_serve.latents import LatentLaw
-from gan_trainer import layers as L
-from gan_trainer.layers import Shape
-from gan_trainer.spec import GeneratorSpec
 
 Plan = list[tuple[str, L.Layer]]
 """The layers in the order they run, each with its module's dotted name in the family ("" where it owns no tensors)."""

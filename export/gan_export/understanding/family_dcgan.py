@@ -16,9 +16,9 @@ import math
 import re
 from collections.abc import Iterator
 
+from gan_core.spec import layers as L
 from gan_export.draft import Evidence
 from gan_export.understanding.families import Plan, Reading, Shapes
-from gan_trainer import layers as L
 
 RELU = L.Activation("relu")
 TANH = L.Activation("tanh")

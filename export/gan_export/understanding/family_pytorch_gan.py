@@ -13,8 +13,8 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from gan_core.spec import layers as L
 from gan_export.understanding.families import Plan, Reading, Shapes, images_of
-from gan_trainer import layers as L
 
 RELU = L.Activation("relu")
 LEAKY = L.Activation("leaky_relu", slope=0.2)

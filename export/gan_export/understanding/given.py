@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
 from gan_export.understanding.candidates import find_chains
 from gan_export.understanding.units import COUNTER, Unit, units_of
-from gan_serve.errors import GanportError
-from gan_trainer.spec import GeneratorSpec
 
 
 def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) -> Draft:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gan_core.spec.layers import LabelEmbedding, LabelOneHot, Layer
 from gan_export.draft import Choice, Evidence
 from gan_export.understanding.units import Unit
-from gan_trainer.layers import LabelEmbedding, LabelOneHot, Layer
 
 CLASSES = 10
 """Classes assumed for a one-hot label, which leaves no tensor: those of MNIST, Fashion-MNIST and CIFAR-10."""

@@ -11,6 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from gan_core.errors import GanportError
+from gan_core.spec import layers as L
+from gan_core.spec.budget import BUDGET, check_shape
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Shape
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import slots
 from gan_export.understanding.chaining import IMAGE_CHANNELS
@@ -18,11 +23,6 @@ from gan_export.understanding.families import images_of
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.torch_modules import OWN_CODE, bounds_of, layers_of
-from gan_serve.errors import GanportError
-from gan_trainer import layers as L
-from gan_trainer.budget import BUDGET, check_shape
-from gan_trainer.layers import Shape
-from gan_trainer.spec import GeneratorSpec
 
 Image = tuple[int, int, int]
 LISTED = "listed"

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from gan_core.errors import GanportError
+from gan_core.spec import layers as L
+from gan_core.spec.layers import Shape, SpecError
 from gan_export.draft import Draft
 from gan_export.understanding.module_tree import LISTS_ONLY, RUNS_ITS_CHILDREN, Tree
 from gan_export.understanding.torch_modules import INERT, OWN_CODE, layers_of
-from gan_serve.errors import GanportError
-from gan_trainer import layers as L
-from gan_trainer.layers import Shape, SpecError
 
 
 def check_containers(tree: Tree) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_core.spec.layers import Shape
 from gan_export.reading.modules import ModuleInfo
-from gan_trainer.layers import Shape
 
 
 @dataclass(frozen=True)

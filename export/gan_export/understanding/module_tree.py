@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from gan_core.spec.layers import Shape
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.module_part import Part
 from gan_export.understanding.units import COUNTER
-from gan_trainer.layers import Shape
 
 RUNS_ITS_CHILDREN = ("Sequential", "DataParallel", "DistributedDataParallel")
 LISTS_ONLY = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from gan_core.errors import GanportError
+from gan_core.spec.layers import Activation, SpecError, UpsampleMode
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.chaining import ConvKind, Step
 from gan_export.understanding.module_part import Part, UnsaidError
 from gan_export.understanding.rules import Rule
 from gan_export.understanding.torch_modules import ACTIVATION_ROWS, PADS, UPSAMPLES, bounds_of
-from gan_serve.errors import GanportError
-from gan_trainer.layers import Activation, SpecError, UpsampleMode
 
 CONV_CLASSES: dict[str, ConvKind] = {"Conv2d": "conv", "ConvTranspose2d": "conv_transpose"}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
+from gan_core.errors import GanportError
 from gan_export.understanding.chaining import IMAGE_CHANNELS, Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.units import Unit
-from gan_serve.errors import GanportError
 
 OWN_CODE = "give the network's own code: --module file.py:Class"
 PICK = "gan-export inspect --ckpt FILE lists what the file holds; --key a.b.c picks the generator"

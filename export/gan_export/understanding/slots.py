@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Evidence
 from gan_export.understanding.proof import Between
 from gan_export.understanding.torch_modules import bounds_of
 from gan_export.understanding.units import Gap
-from gan_trainer.layers import Activation
 
 Value = dict[str, Any]
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from gan_core.errors import GanportError
+from gan_core.spec import layers as L
+from gan_core.spec.layers import SpecError
 from gan_export.understanding.module_part import Part, UnsaidError
-from gan_serve.errors import GanportError
-from gan_trainer import layers as L
-from gan_trainer.layers import SpecError
 
 OWN_CODE = "this network needs its own code: --module file.py:Class"
 RMS_EPS = 1.1920928955078125e-07

@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from gan_trainer.layers import Shape
+from gan_core.spec.layers import Shape
 
 UnitKind = Literal["linear", "conv", "batch_norm", "norm", "layer_norm", "slope", "embedding", "unknown"]
 

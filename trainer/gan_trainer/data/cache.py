@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gan_serve.atomic import atomic_path, write_text
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.files.atomic import atomic_path, write_text
+from gan_core.images import U8
 from gan_trainer.data import transforms
 from gan_trainer.data.decode import I64, Source
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.images import U8
+from gan_serve.terminal import console
 from gan_trainer.data import cache
 from gan_trainer.data.builtin import BUILTIN, open_builtin
 from gan_trainer.data.decode import I64, Chunk, Source, decode, with_progress
 from gan_trainer.data.folder import FolderSource
 from gan_trainer.data.idx import find_pair, idx_source
 from gan_trainer.data.transforms import quiet_pillow
-from gan_trainer.networks import SIZES
+from gan_trainer.networks.architectures import SIZES
 
 NAMED_IN_NOTE = 3
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gan_serve import console
-from gan_serve.images import U8
+from gan_core.images import U8
+from gan_serve.terminal import console
 from gan_trainer.data.transforms import BrokenImageError, prepare
 
 I64 = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.data.decode import I64
 from gan_trainer.data.transforms import (
     GREY_MODES,

@@ -18,11 +18,11 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.images import U8
 from gan_trainer.data.decode import I64, Arrays, ArraySource
 from gan_trainer.data.transforms import MAX_PIXELS
-from gan_trainer.networks import SIZES
+from gan_trainer.networks.architectures import SIZES
 
 UNSIGNED_BYTE = 8
 READ_BYTES = 16 << 20

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from gan_serve.images import U8
+from gan_core.images import U8
 
 VERSION = 2
 """Raise it when the same folder would give other pixels or classes: every cached data set is then decoded anew."""

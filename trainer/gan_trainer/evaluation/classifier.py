@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.images import U8
 from gan_trainer.batches import normalise
 from gan_trainer.data.decode import I64
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_trainer.checkpoint import load_torch, save_torch
+from gan_core.errors import GanportError
+from gan_serve.terminal import console
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir
 from gan_trainer.evaluation.classifier import CONFIGURATION, Classifier, Trained, train_classifier
+from gan_trainer.networks.checkpoint import load_torch, save_torch
 
 FORMAT = 1
 

@@ -6,16 +6,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_serve import console
-from gan_serve.atomic import write_text
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.files.atomic import write_text
+from gan_serve.terminal import console
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import resolve
 from gan_trainer.evaluation.evaluator import Evaluator
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.evaluation.sources import open_model
-from gan_trainer.networks import SIZES
+from gan_trainer.networks.architectures import SIZES
 from gan_trainer.rundir import RunDir
 
 

@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-import gan_serve
-from gan_serve import console
-from gan_serve.contract import Contract
-from gan_serve.errors import GanportError
-from gan_serve.generator import Generator
-from gan_serve.images import U8
-from gan_trainer.build import SpecGenerator
-from gan_trainer.checkpoint import GeneratorCheckpoint
+import gan_core
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.images import U8
+from gan_serve.runtime.generator import Generator
+from gan_serve.terminal import console
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import I64
 from gan_trainer.devices import resolve
@@ -37,6 +35,8 @@ from gan_trainer.evaluation.manifold import manifold
 from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
 from gan_trainer.evaluation.sliced import Sliced
 from gan_trainer.evaluation.sources import about, as_generator
+from gan_trainer.networks.build import SpecGenerator
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint
 
 Source = Generator | SpecGenerator | GeneratorCheckpoint | U8 | str | os.PathLike[str]
 BATCH_SIZE = 64
@@ -117,7 +117,7 @@ class Evaluator:
             features=self.info, n=len(pixels_NHWC), n_real=len(self.reference), seed=seed,
             metrics=self.measure(pixels_NHWC, labels), floor=self.floor, n_floor=len(self._halves[0]),
             versions={
-                "ganport": gan_serve.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                "ganport": gan_core.__version__, "torch": torch.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
         )  # fmt: skip
@@ -237,7 +237,7 @@ class Evaluator:
         if pixels_NHWC.ndim != 4 or pixels_NHWC.dtype != np.uint8:
             raise GanportError(
                 f"images must be uint8 (n, H, W, C), got {pixels_NHWC.dtype} {tuple(pixels_NHWC.shape)}",
-                hint="gan_serve.images.to_pixels turns a generator's floats into them",
+                hint="gan_core.images.to_pixels turns a generator's floats into them",
             )
         self._check_shape((pixels_NHWC.shape[1], pixels_NHWC.shape[2], pixels_NHWC.shape[3]))
         _check_numbers(len(pixels_NHWC), len(self.dataset), self.batch_size)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gan_serve.errors import GanportError
-from gan_serve.images import U8
+from gan_core.errors import GanportError
+from gan_core.images import U8
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import I64
 from gan_trainer.evaluation import classifier, sliced

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_serve.errors import GanportError, MissingPackageError
-from gan_serve.images import U8
-from gan_serve.model_file import sha256_of
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.model_file import sha256_of
+from gan_core.images import U8
 from gan_trainer.data.decode import I64
 from gan_trainer.evaluation.results import FeaturesInfo
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gan_serve.errors import GanportError
+from gan_core.errors import GanportError
 from gan_trainer.evaluation.frechet import F64
 
 K_PRECISION = 3

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from gan_serve.errors import GanportError
-from gan_serve.printable import json_text
+from gan_core.errors import GanportError
+from gan_core.printable import json_text
 
 FORMAT = 1
 

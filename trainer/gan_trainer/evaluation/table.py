@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from gan_serve import console
-from gan_serve.printable import printable
+from gan_core.printable import printable
+from gan_serve.terminal import console
 from gan_trainer.evaluation.results import Evaluation, Metrics
 
 WIDTH = 80

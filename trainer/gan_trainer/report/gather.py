@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from gan_serve import console
-from gan_serve.errors import GanportError
-from gan_serve.model_file import check_file, sha256_of
+from gan_core.errors import GanportError
+from gan_core.files.model_file import check_file, sha256_of
+from gan_serve.terminal import console
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.rundir import RunDir
 
@@ -170,7 +170,7 @@ def _provenance(run: RunDir, digest: str | None, on_note: Callable[[str], None])
         return ()
     facts = [("g.pt", f"{run.generator.stat().st_size / 1e6:.2f} MB"), ("sha256", digest)]
     try:
-        from gan_trainer.checkpoint import load_generator
+        from gan_trainer.networks.checkpoint import load_generator
 
         checkpoint = load_generator(run.generator)
     except ImportError:

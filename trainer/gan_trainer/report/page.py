@@ -7,7 +7,7 @@ import math
 from importlib.resources import files
 from typing import Any
 
-import gan_serve
+import gan_core
 from gan_trainer.evaluation import table
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.recipes import MAX_ROWS, UNSCALED
@@ -40,7 +40,7 @@ def render(run: Run) -> str:
         f'<link rel="icon" href="data:,">\n<title>{escape(run.name)} · ganport</title>\n'
         f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, sections))
-        + f"\n<footer>gan-train report, ganport {gan_serve.__version__}</footer>\n</main>\n"
+        + f"\n<footer>gan-train report, ganport {gan_core.__version__}</footer>\n</main>\n"
         + f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
 

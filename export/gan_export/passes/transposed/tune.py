@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gan_export.passes.transposed.layer import Transposed, layers
 from gan_export.passes.transposed.rewrite import always, by_output, fitting, rewrite
 from gan_export.passes.transposed.rules import for_cpu
-from gan_serve.providers import import_onnxruntime
+from gan_serve.runtime.providers import import_onnxruntime
 
 BATCH = 8
 """Images per run while timing: about what one core computes at a time when `gan-gen` draws many."""

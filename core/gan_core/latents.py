@@ -1,0 +1,175 @@
+"""A seed is an image: latents from the counter-based generator Philox4x32-10.
+
+Image `s` of a model is `G(z(s))`. `z(s)` depends on the seed, the dimension's index and nothing else, so a
+picture is the same whatever the batch size, the thread count, the shard, the provider or the language.
+
+The law, in full (docs/latents.md has test vectors):
+
+- Key: the seed, 0 <= s < 2**53, split into (low 32 bits, high 32 bits).
+- Counter: (block, round, 0, 0). Block `b` gives the four 32-bit words of components 4b … 4b+3. `round` is 0,
+  except for truncation.
+- A word w becomes u = (w + 0.5) / 2**32, in (0, 1), in float64.
+- uniform: z = 2u - 1, in (-1, 1).
+- normal: Box-Muller on the pairs (u0, u1) and (u2, u3): r = sqrt(-2 ln u0), z0 = r cos(2 pi u1),
+  z1 = r sin(2 pi u1). Then rounded to float32.
+- Truncation at t (the truncation trick, Brock et al. 2018, arXiv:1809.11096): each normal component whose
+  magnitude exceeds t is drawn anew from round 1, 2, … until it does not; the others stay as they are. A
+  uniform latent is scaled by t, which is the same law on (-t, t).
+
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_core.errors import GanportError
+
+LatentLaw = Literal["normal", "uniform"]
+LATENT_LAWS: tuple[LatentLaw, ...] = get_args(LatentLaw)
+
+SEED_LIMIT = 2**53
+"""Seeds lie in [0, 2**53): exact as a float64, so exact in JSON and JavaScript."""
+
+MAX_SEEDS_AT_ONCE = 100_000_000
+"""The most seeds of a range that become an array."""
+
+MIN_TRUNCATION = 0.05
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
+_ROUNDS = 10
+_LOW_32 = np.uint64(0xFFFFFFFF)
+
+U32 = npt.NDArray[np.uint32]
+
+
+def philox4x32(counter: tuple[U32, U32, U32, U32], key: tuple[U32, U32]) -> tuple[U32, U32, U32, U32]:
+    """Philox4x32-10 on arrays of counters and keys (uint32, broadcast together); returns four uint32 words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    with np.errstate(over="ignore"):
+        for _ in range(_ROUNDS):
+            product_0 = c0.astype(np.uint64) * _MULTIPLIERS[0]
+            product_1 = c2.astype(np.uint64) * _MULTIPLIERS[1]
+            c0, c1, c2, c3 = (
+                (product_1 >> np.uint64(32)).astype(np.uint32) ^ c1 ^ k0,
+                (product_1 & _LOW_32).astype(np.uint32),
+                (product_0 >> np.uint64(32)).astype(np.uint32) ^ c3 ^ k1,
+                (product_0 & _LOW_32).astype(np.uint32),
+            )
+            k0 = k0 + _KEY_STEPS[0]
+            k1 = k1 + _KEY_STEPS[1]
+    return c0, c1, c2, c3
+
+
+def latents(
+    seeds: Iterable[int] | npt.NDArray[np.int64],
+    z_dim: int,
+    law: LatentLaw = "normal",
+    truncation: float | None = None,
+) -> npt.NDArray[np.float32]:
+    """The latents z(s) of `seeds`: float32 (len(seeds), z_dim), C-contiguous.
+
+    `law` is "normal" (N(0, 1)) or "uniform" (U(-1, 1)); `truncation`, in [0.05, inf), bounds |z| (None: no
+    bound). Raises `GanportError` for a seed outside [0, 2**53), a bad law or a bad truncation.
+    """
+    seed_array = check_seeds(seeds)
+    if law not in LATENT_LAWS:
+        raise GanportError(
+            f"latent law must be one of {', '.join(LATENT_LAWS)}, got {law!r}",
+            hint="normal is N(0, 1), uniform is U(-1, 1)",
+        )
+    if z_dim < 1:
+        raise GanportError(
+            f"z_dim must be at least 1, got {z_dim}",
+            hint="it is the number of a latent's components, contract.z_dim of a loaded generator",
+        )
+    if truncation is None:
+        return np.ascontiguousarray(_draw(seed_array, z_dim, law, round_index=0), dtype=np.float32)
+    if not (np.isfinite(truncation) and truncation >= MIN_TRUNCATION):
+        raise GanportError(
+            f"truncation must be a finite number of at least {MIN_TRUNCATION}, got {truncation}",
+            hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent law",
+        )
+    if law == "uniform":
+        return np.ascontiguousarray(_draw(seed_array, z_dim, law, 0) * min(truncation, 1.0), dtype=np.float32)
+    z = _draw(seed_array, z_dim, law, 0)
+    pending = np.flatnonzero((np.abs(z) > truncation).any(axis=1))
+    round_index = 0
+    while pending.size:
+        round_index += 1
+        again = _draw(seed_array[pending], z_dim, law, round_index)
+        current = z[pending]
+        z[pending] = np.where(np.abs(current) > truncation, again, current)
+        pending = pending[(np.abs(z[pending]) > truncation).any(axis=1)]
+    return np.ascontiguousarray(z, dtype=np.float32)
+
+
+def default_labels(seeds: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.int64]:
+    """The class of seed s where none is asked for: s mod n_classes, so that any run of seeds shows every class."""
+    return seeds % n_classes
+
+
+def check_seeds(seeds: Iterable[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`seeds` as an int64 array. Raises `GanportError` for anything that is not an integer in [0, 2**53).
+
+    A range is checked before a single seed of it is stored; one of more than `MAX_SEEDS_AT_ONCE` is refused
+    (`Generator.stream` takes it).
+    """
+    if isinstance(seeds, range):
+        check_seed_range(seeds)
+        if len(seeds) > MAX_SEEDS_AT_ONCE:
+            raise GanportError(
+                f"{len(seeds)} seeds at once, the most is {MAX_SEEDS_AT_ONCE}",
+                hint="take them in parts, or stream them",
+            )
+        return np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
+    array = np.asarray(seeds if isinstance(seeds, np.ndarray) else list(seeds))
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise GanportError(
+            "seeds must be a one-dimensional sequence of integers",
+            hint="give a list, a range or an array of whole numbers",
+        )
+    _check_bounds(int(array.min()), int(array.max()))
+    return array.astype(np.int64)
+
+
+def check_seed_range(seeds: range) -> None:
+    """Raises `GanportError` when a range of seeds leaves [0, 2**53), however long it is."""
+    if seeds:
+        _check_bounds(min(seeds[0], seeds[-1]), max(seeds[0], seeds[-1]))
+
+
+def _check_bounds(low: int, high: int) -> None:
+    if low < 0 or high >= SEED_LIMIT:
+        raise GanportError(
+            f"a seed must lie in 0 … 2**53 - 1, got {low if low < 0 else high}",
+            hint="a seed is an image's number; use any whole number from 0",
+        )
+
+
+def _draw(seeds: npt.NDArray[np.int64], z_dim: int, law: LatentLaw, round_index: int) -> npt.NDArray[np.float64]:
+    """Float64 (len(seeds), z_dim) from one Philox round index."""
+    blocks = -(-z_dim // 4)
+    key_low = (seeds & 0xFFFFFFFF).astype(np.uint32)[:, None]
+    key_high = (seeds >> 32).astype(np.uint32)[:, None]
+    shape = (len(seeds), blocks)
+    counter_0 = np.broadcast_to(np.arange(blocks, dtype=np.uint32), shape)
+    counter_1 = np.full(shape, round_index, np.uint32)
+    zeros = np.zeros(shape, np.uint32)
+    words = philox4x32((counter_0, counter_1, zeros, zeros), (key_low, key_high))
+    uniform = (np.stack(words, axis=-1).astype(np.float64) + 0.5) / 2.0**32  # (n, blocks, 4)
+    if law == "uniform":
+        z = 2.0 * uniform - 1.0
+    else:
+        radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
+        angle = 2.0 * np.pi * uniform[..., 1::2]
+        z = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return z.reshape(len(seeds), 4 * blocks)[:, :z_dim]

@@ -1,0 +1,178 @@
+"""Layers without weights that change the shape of an image: sizes, borders, channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from gan_core.spec.fields import Border, Features, Number, Padding, Range, Shape, Side, Sides
+from gan_core.spec.layer import Layer, expect, expect_image
+
+UpsampleMode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Factor = Annotated[int, Range(1, 1024)]
+HeightWidth = tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Upsample(Layer):
+    """torch.nn.Upsample by a whole factor, or to `size` (H, W) when given; then `factor` has no meaning.
+
+    `align_corners` matters for bilinear and bicubic only.
+    """
+
+    kind: ClassVar[str] = "upsample"
+    factor: Factor = 2
+    mode: UpsampleMode = "nearest"
+    align_corners: bool = False
+    size: HeightWidth | None = None
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        return (c, *self.size) if self.size else (c, h * self.factor, w * self.factor)
+
+
+@dataclass(frozen=True)
+class PixelShuffle(Layer):
+    """torch.nn.PixelShuffle: (C f², H, W) → (C, H f, W f)."""
+
+    kind: ClassVar[str] = "pixel_shuffle"
+    factor: Factor = 2
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        expect(c % self.factor**2 == 0, f"needs a multiple of {self.factor**2} channels, gets {c}")
+        return (c // self.factor**2, h * self.factor, w * self.factor)
+
+
+@dataclass(frozen=True)
+class PixelUnshuffle(Layer):
+    """torch.nn.PixelUnshuffle: (C, H f, W f) → (C f², H, W)."""
+
+    kind: ClassVar[str] = "pixel_unshuffle"
+    factor: Factor = 2
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        expect(h % self.factor == w % self.factor == 0, f"needs sides that {self.factor} divides, gets {h}x{w}")
+        return (c * self.factor**2, h // self.factor, w // self.factor)
+
+
+@dataclass(frozen=True)
+class ChannelShuffle(Layer):
+    """torch.nn.ChannelShuffle: (groups, C / groups) → (C / groups, groups)."""
+
+    kind: ClassVar[str] = "channel_shuffle"
+    groups: Features
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, _, _ = expect_image(shape)
+        expect(c % self.groups == 0, f"{self.groups} groups do not divide {c} channels")
+        return shape
+
+
+@dataclass(frozen=True)
+class Glu(Layer):
+    """torch.nn.GLU over dimension 1: the first half of the features times the sigmoid of the second."""
+
+    kind: ClassVar[str] = "glu"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        expect(shape[0] % 2 == 0, f"halves its features, gets {shape[0]}")
+        return (shape[0] // 2, *shape[1:])
+
+
+@dataclass(frozen=True)
+class Pool(Layer):
+    """torch.nn.AvgPool2d or MaxPool2d; kernel, stride and padding as (height, width).
+
+    `dilation` belongs to "max", `count_padding` (torch: count_include_pad) to "avg".
+    """
+
+    kind: ClassVar[str] = "pool"
+    mode: Literal["avg", "max"]
+    kernel: HeightWidth
+    stride: HeightWidth
+    padding: tuple[Padding, Padding] = (0, 0)
+    dilation: HeightWidth = (1, 1)
+    ceil: bool = False
+    count_padding: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within = all(2 * padding <= kernel for padding, kernel in zip(self.padding, self.kernel, strict=True))
+        expect(within, f"padding {self.padding} is over half of kernel {self.kernel}")
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        out = tuple(self._side(side, axis) for axis, side in enumerate((h, w)))
+        expect(min(out) >= 1, f"kernel {self.kernel} does not fit into {h}x{w}")
+        return (c, *out)
+
+    def _side(self, side: int, axis: int) -> int:
+        """As torch counts: with `ceil`, a last window may hang over the end, but must begin before it."""
+        stride, padding = self.stride[axis], self.padding[axis]
+        rest = side + 2 * padding - self.dilation[axis] * (self.kernel[axis] - 1) - 1
+        steps = -(-rest // stride) if self.ceil else rest // stride
+        if self.ceil and steps * stride >= side + padding:
+            steps -= 1
+        return steps + 1
+
+
+@dataclass(frozen=True)
+class AdaptivePool(Layer):
+    """torch.nn.AdaptiveAvgPool2d or AdaptiveMaxPool2d to `size` (H, W), which divides the image's sides."""
+
+    kind: ClassVar[str] = "adaptive_pool"
+    mode: Literal["avg", "max"]
+    size: HeightWidth
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        even = h % self.size[0] == w % self.size[1] == 0
+        expect(even, f"pools to {self.size[0]}x{self.size[1]}, which does not divide {h}x{w}")
+        return (c, *self.size)
+
+
+@dataclass(frozen=True)
+class Pad(Layer):
+    """torch.nn.ZeroPad2d, ConstantPad2d, ReflectionPad2d, ReplicationPad2d, CircularPad2d.
+
+    borders  (left, right, top, bottom); with "zeros" negative ones cut off
+    value    what is filled in, with "zeros"
+    """
+
+    kind: ClassVar[str] = "pad"
+    borders: tuple[Border, Border, Border, Border]
+    mode: PaddingMode = "zeros"
+    value: Number = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode != "zeros":
+            expect(min(self.borders) >= 0, f"borders must be 0 or more with {self.mode}, got {self.borders}")
+            expect(self.value == 0, f"value has no meaning with {self.mode}, got {self.value:g}")
+
+    def out_shape(self, shape: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        left, right, top, bottom = self.borders
+        out = (h + top + bottom, w + left + right)
+        expect(min(out) >= 1, f"leaves nothing of {h}x{w}")
+        if self.mode in ("reflect", "circular"):
+            most = 1 if self.mode == "reflect" else 0
+            fits = max(top, bottom) <= h - most and max(left, right) <= w - most
+            expect(fits, f"borders {self.borders} are wider than {h}x{w} with {self.mode}")
+        return (c, *out)
+
+
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """A new per-sample shape with as many elements: (100,) → (100, 1, 1), (6272,) → (128, 7, 7)."""
+
+    kind: ClassVar[str] = "reshape"
+    shape: Sides
+
+    def out_shape(self, shape: Shape) -> Shape:
+        expect(math.prod(shape) == math.prod(self.shape), f"makes {self.shape} of {shape}")
+        return self.shape

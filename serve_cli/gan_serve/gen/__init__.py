@@ -1,0 +1,1 @@
+"""The command gan-gen: what was asked for, drawn and written."""

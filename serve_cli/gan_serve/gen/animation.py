@@ -1,0 +1,100 @@
+"""Animations: WebP and GIF by Pillow, MP4 by ffmpeg (the `[video]` extra). All loop but MP4, which cannot say so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.files.atomic import atomic_path
+from gan_core.images import to_pil
+from gan_serve.gen.plan import Plan
+from gan_serve.terminal.progress import Progress
+
+U8 = npt.NDArray[np.uint8]
+
+FRAMES_PER_S = 25
+MAX_HELD_BYTES = 1 << 31
+"""The most pixels that an encoder which takes all frames at once is given."""
+
+
+def write_animation(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
+    """All images of the plan as frames, 25 a second: .webp (lossless), .gif (256 colours) or .mp4 (H.264).
+
+    Raises `MissingPackageError` for .mp4 without the `[video]` extra, `GanportError` for more frames than fit
+    into memory (.webp, .gif), `JobError` when ffmpeg fails.
+    """
+    suffix = path.suffix.lower()
+    c, h, w = plan.contract.image
+    ffmpeg = _find_ffmpeg() if suffix == ".mp4" else ""
+    if not ffmpeg and plan.n * c * h * w > MAX_HELD_BYTES:
+        raise GanportError(
+            f"{plan.n} frames of {w}x{h} do not fit into one {suffix}", hint="fewer --frames, or write an .mp4"
+        )
+    with atomic_path(path) as temporary, Progress(plan.n, "drawing") as progress:
+        frames = _frames(batches, progress)
+        if ffmpeg:
+            _write_mp4(ffmpeg, temporary, frames, (h, w))
+            return
+        first, *rest = (to_pil(frame) for frame in frames)
+        settings = {"lossless": True} if suffix == ".webp" else {"optimize": False}
+        first.save(
+            temporary,
+            "WEBP" if suffix == ".webp" else "GIF",
+            save_all=True,
+            append_images=rest,
+            duration=1000 // FRAMES_PER_S,
+            loop=0,
+            **settings,
+        )
+
+
+def _frames(batches: Iterable[U8], progress: Progress) -> Iterator[U8]:
+    for pixels_NHWC in batches:
+        yield from pixels_NHWC
+        progress.update(len(pixels_NHWC))
+
+
+def _find_ffmpeg() -> str:
+    """The path of the ffmpeg that comes with imageio-ffmpeg (or that it finds)."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingPackageError("imageio_ffmpeg", "video", "writing .mp4") from error
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise MissingPackageError("ffmpeg", "video", "writing .mp4") from error
+
+
+def _write_mp4(ffmpeg: str, path: Path, frames: Iterator[U8], size: tuple[int, int]) -> None:
+    """H.264 at a quality where nothing shows. Odd sides grow by one repeated pixel: 4:2:0 video has none."""
+    import subprocess
+
+    height, width = size
+    odd = ((0, height % 2), (0, width % 2), (0, 0))
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width + width % 2}x{height + height % 2}"]
+    coding = ["-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [ffmpeg, "-v", "error", *source, "-r", str(FRAMES_PER_S), "-i", "-", *coding, "-y", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        try:
+            for frame in frames:
+                padded = np.pad(np.broadcast_to(frame, (height, width, 3)), odd, mode="edge")
+                process.stdin.write(padded.tobytes())
+            process.stdin.close()
+        except BrokenPipeError:  # it ended early; why, it says on stderr
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        except BaseException:
+            process.kill()
+            raise
+        complaint = process.stderr.read().decode(errors="replace").strip()
+    if process.returncode != 0:
+        last = (complaint.splitlines() or [f"exit code {process.returncode}"])[-1]
+        raise JobError(f"ffmpeg could not write the video: {last}", hint="is the disk full? .webp needs no ffmpeg")

@@ -1,0 +1,155 @@
+"""gan-gen: draws images with an exported generator. Its help names every option.
+
+Only typer is imported here: numpy, onnxruntime and what a request needs come when it is carried out, so that `--help`
+and errors are quick and a cold start pays for nothing that it does not use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gan_core import __version__
+from gan_serve.gen.quick_command import QuickCommand
+from gan_serve.terminal import console
+
+app = console.new_app()
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.show(f"ganport {__version__}")
+        raise typer.Exit
+
+
+@app.command(cls=QuickCommand)
+def generate(
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            help="The generator: .onnx, or .ts with torch (default: the one that comes with ganport, "
+            "Fashion-MNIST garments, ten classes, 32x32).",
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", metavar="N", help="How many images (default 25; with --by-class 10 of each)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed (default 0): S … S+N-1.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds by number and range: 0,4-6,100.")] = None,
+    latents: Annotated[
+        Path | None, typer.Option(metavar="Z.npy", help="Draw these latents instead: floats (n, z_dim).")
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="A class by index or name, several with commas, or all: taken in turn, image by image. "
+            "Without it seed s shows class s mod (number of classes).",
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class", help="Draw every seed in every class (or those of --class): a row a class, a column a seed."
+        ),
+    ] = False,
+    truncation: Annotated[
+        float | None, typer.Option(metavar="T", help="Bound on |z|: 0.5 to 1 is safer and less varied.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="A grid (.png .jpg .webp), an array (.npy .npz), a folder (one PNG per seed), or - (a PNG on stdout). "
+            "Default: the model's name with .png, in the current folder.",
+        ),
+    ] = None,
+    cols: Annotated[int | None, typer.Option(metavar="N", help="Columns of the grid (default: nearly square).")] = None,
+    walk: Annotated[
+        int | None, typer.Option(metavar="K", help="Walk through K seeds and back, looping: .webp, .gif or .mp4.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second (default 20 a seed).")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Images per run (default: 4 to 64, by their size). Speed only.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads (default: every core).")] = None,
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU."
+        ),
+    ] = "auto",
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.")
+    ] = False,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Draw the file's golden set again and compare; exit 1 if it differs.")
+    ] = False,
+    info: Annotated[bool, typer.Option("--info", help="Print what the file says of itself.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    trust_script: Annotated[
+        bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Draw images with an exported generator.
+
+    A seed is an image: seed 7 of a model is the same picture in any batch, on any machine. Existing files are
+    overwritten. The path written is printed on stdout. --debug shows the traceback of an error.
+
+    \b
+    Examples:
+      gan-gen                                              25 garments, fashion-mnist.png
+      gan-gen --class sneaker --n 9 --out sneakers.png
+      gan-gen --by-class                                   ten classes in ten rows
+      gan-gen --model g.onnx                               seeds 0-24 as one grid, g.png
+      gan-gen --model g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
+      gan-gen --model g.onnx --n 10000 --out faces/        one PNG per seed
+      gan-gen --model digits.onnx --class 3,7 --n 10 --cols 2
+      gan-gen --model g.onnx --walk 8 --out walk.webp      a loop through 8 seeds
+      gan-gen --model g.onnx --selftest                    is this file, here, what was exported?
+    """
+    from gan_serve.gen.generate import run_request
+    from gan_serve.gen.request import Request
+
+    request = Request(
+        model=model,
+        n=n,
+        seed=seed,
+        seeds=seeds,
+        latents=latents,
+        classes=tuple(class_ or ()),
+        by_class=by_class,
+        truncation=truncation,
+        walk=walk,
+        frames=frames,
+        out=out,
+        cols=cols,
+        batch_size=batch_size,
+        selftest=selftest,
+        info=info,
+        json=json,
+        trust_script=trust_script,
+    )
+    run_request(request, provider, threads, tf32)
+
+
+def main() -> NoReturn:
+    """The command `gan-gen`."""
+    try:
+        console.run(app, "gan-gen")
+    except SystemExit as done:
+        console.leave(done)

@@ -1,0 +1,152 @@
+"""`gan-gen --info`: what a file says of itself, for people or as JSON. Its text is read; nothing is loaded or run.
+
+Only where a provider is named is the model opened on it, to say which nodes it leaves to the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_core.classes import describe_classes
+from gan_core.contract import PREFIX, Contract
+from gan_core.files import metadata, script_archive
+from gan_core.files.model_file import sha256_of
+from gan_core.printable import json_text, printable, shorten
+from gan_serve.gen.targets import size_text
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.runtimes import check_runnable
+from gan_serve.runtime.signature import check_ours, understand
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a file says of itself: its contract (of a stranger's ONNX file: what its signature shows), its digest.
+
+    sizes  what a stranger's file takes and gives, where that does not show how large its images are (no contract)
+    """
+
+    contract: Contract | None
+    sha256: str
+    provider: str = ""
+    sizes: str = ""
+    assumptions: tuple[str, ...] = ()
+
+
+def describe(path: Path) -> Described:
+    """Reads the file's text. Raises `GanportError` for a file that is missing or no generator."""
+    path = check_runnable(path)
+    where, sha256 = str(path), sha256_of(path)
+    if path.suffix.lower() != ".onnx":
+        return Described(script_archive.read_contract(path), sha256)
+    text = metadata.read_onnx_text(where)
+    metadata.check_external(text.external, where)
+    contract = Contract.from_metadata(text.metadata, where=where)
+    if contract is not None:
+        check_ours(contract, text.inputs, text.outputs, where)
+        return Described(contract, sha256)
+    signature, assumptions = understand(text.inputs, text.outputs, where)
+    dims = next(port.dims for port in text.outputs if port.name == signature.image)
+    assumed = (*assumptions, "black is -1 and white is 1")
+    if None in dims[1:]:
+        sizes = f"{', '.join(map(str, text.inputs))} to {', '.join(map(str, text.outputs))}"
+        return Described(None, sha256, sizes=sizes, assumptions=assumed)
+    c, h, w = (side or 0 for side in dims[1:])
+    made = Contract(z_dim=signature.z_shape[0], image=(c, h, w), weights="unknown", assumptions=assumed)
+    return Described(made, sha256)
+
+
+def info_json(generator: Generator | Described, path: Path) -> dict[str, Any]:
+    """Every key of the contract, without its `gan.` prefix, and the file's own name, size and hash.
+
+    `provider` and `cpu_nodes` are null where none was named. A stranger's file that does not show how large its images
+    are has `sizes` and `assumptions` in the contract's place.
+    """
+    contract = generator.contract
+    if contract is None:
+        assert isinstance(generator, Described)
+        keys: dict[str, Any] = {"sizes": generator.sizes, "assumptions": list(generator.assumptions)}
+    else:
+        keys = {key.removeprefix(PREFIX): json.loads(text) for key, text in contract.to_metadata().items()}
+    return {
+        "file": str(path),
+        "size_bytes": path.stat().st_size,
+        "sha256": generator.sha256,
+        "provider": generator.provider or None,
+        "cpu_nodes": _cpu_nodes(generator),
+        **keys,
+    }
+
+
+def info_text(generator: Generator | Described, path: Path) -> str:
+    """The contract as lines `name  value`; what a file does not say is left out."""
+    contract = generator.contract
+    lines: dict[str, str | tuple[str, ...]] = {
+        "file": f"{path} ({size_text(path.stat().st_size)})",
+        "sha256": generator.sha256,
+    }
+    if contract is None:
+        assert isinstance(generator, Described)
+        lines |= {"sizes": generator.sizes, "assumed": generator.assumptions}
+    else:
+        lines |= _contract_lines(contract) | {"runs on": _runs_on(generator)}
+    shown = {name: value for name, value in lines.items() if value}
+    width = max(map(len, shown))
+    listed = {name: [value] if isinstance(value, str) else value for name, value in shown.items()}
+    return "\n".join(
+        f"{'' if number else name:{width}}  {printable(value)}"
+        for name, values in listed.items()
+        for number, value in enumerate(values)
+    )
+
+
+def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
+    return {
+        "name": contract.name,
+        "image": f"{contract.width}x{contract.height} {'grey' if contract.channels == 1 else 'RGB'}",
+        "latent": f"{contract.z_dim} components, {_law(contract)}",
+        "classes": describe_classes(contract) if contract.conditional else "none",
+        "precision": _precision(contract),
+        "weights": contract.weights,
+        "source": _pairs(contract.source),
+        "training": _pairs(contract.training),
+        "exporter": _pairs(contract.exporter),
+        "passes": ", ".join(contract.passes),
+        "proof": _pairs(contract.parity),
+        "golden set": f"{len(contract.golden)} images (check them with --selftest)" if contract.golden else "none",
+        "assumed": contract.assumptions,
+        "answered": contract.answers,
+        "doubted": contract.doubts,
+    }
+
+
+def _cpu_nodes(generator: Generator | Described) -> list[str] | None:
+    if isinstance(generator, Described):
+        return None
+    from gan_serve.runtime.onnx_generator import OnnxGenerator
+
+    nodes = generator.cpu_nodes() if isinstance(generator, OnnxGenerator) else None
+    return None if nodes is None else list(nodes)
+
+
+def _runs_on(generator: Generator | Described) -> str:
+    nodes = _cpu_nodes(generator)
+    if not nodes or generator.provider == "cpu":
+        return generator.provider
+    return f"{generator.provider}, and on the CPU {len(nodes)} nodes: {shorten(', '.join(nodes))}"
+
+
+def _precision(contract: Contract) -> str:
+    stored = "" if contract.store == "fp32" else f", weights saved as {contract.store}"
+    kept = f"; in float32: {', '.join(contract.kept_fp32)}" if contract.kept_fp32 else ""
+    return contract.precision + stored + kept
+
+
+def _law(contract: Contract) -> str:
+    return "normal N(0, 1)" if contract.latent == "normal" else "uniform U(-1, 1)"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value if isinstance(value, str) else json_text(value)}" for key, value in values.items())

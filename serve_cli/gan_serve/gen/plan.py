@@ -1,0 +1,148 @@
+"""What to draw, in order: a plan knows the latent and the class of image i, its file's name and its label.
+
+Every output (a grid, a folder, an array, an animation) takes a plan and `draw`; a plan holds no more than the seeds'
+ranges, however many images it stands for.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_core.classes import class_label
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.latents import default_labels, latents
+from gan_core.printable import shorten
+from gan_core.seeds import Seeds
+from gan_serve.runtime.generator import F32, I64, U8, Generator
+
+
+class Plan(abc.ABC):
+    """`n` images of a generator with `contract`; `classes`, where given, are taken in turn.
+
+    cols   how many a row their grid has; None: nearly square
+    seeds  of the images, where each has one of its own; None for given latents
+    """
+
+    cols: int | None = None
+    seeds: Seeds | None = None
+
+    def __init__(self, contract: Contract, n: int, classes: Sequence[int] = ()) -> None:
+        self.contract = contract
+        self.n = n
+        self.classes = np.asarray(classes, np.int64)
+
+    @abc.abstractmethod
+    def latents(self, start: int, stop: int) -> F32:
+        """The latents of images `start` up to `stop`: float32 (stop - start, z_dim)."""
+
+    @abc.abstractmethod
+    def default_labels(self, start: int, stop: int) -> I64:
+        """The classes of these images when none were asked for."""
+
+    @abc.abstractmethod
+    def stem(self, index: int) -> str:
+        """The name of image `index`'s file, without a suffix."""
+
+    @abc.abstractmethod
+    def text(self, index: int) -> dict[str, str]:
+        """What image `index` is, as the text of its file."""
+
+    def labels(self, start: int, stop: int) -> I64 | None:
+        """The classes of images `start` up to `stop`, int64; None for an unconditional generator."""
+        if not self.contract.conditional:
+            return None
+        if not len(self.classes):
+            return self.default_labels(start, stop)
+        taken: I64 = self.classes[np.arange(start, stop) % len(self.classes)]
+        return taken
+
+    def describe(self) -> dict[str, str]:
+        """What the images have in common, as the text of a picture."""
+        return {"gan.classes": shorten(",".join(map(str, self.classes)))} if len(self.classes) else {}
+
+    def class_text(self, index: int) -> dict[str, str]:
+        """{"gan.class": "3 cat"} for a conditional generator."""
+        labels = self.labels(index, index + 1)
+        if labels is None:
+            return {}
+        return {"gan.class": class_label(self.contract, int(labels[0]))}
+
+
+class SeedPlan(Plan):
+    """The images of seeds. Raises `GanportError` for a truncation out of range."""
+
+    seeds: Seeds
+
+    def __init__(
+        self, contract: Contract, seeds: Seeds, classes: Sequence[int] = (), truncation: float | None = None
+    ) -> None:
+        super().__init__(contract, len(seeds), classes)
+        self.seeds = seeds
+        self.truncation = truncation
+        latents([], contract.z_dim, contract.latent, truncation)
+
+    def latents(self, start: int, stop: int) -> F32:
+        return latents(self.seeds.array(start, stop), self.contract.z_dim, self.contract.latent, self.truncation)
+
+    def default_labels(self, start: int, stop: int) -> I64:
+        return default_labels(self.seeds.array(start, stop), self.contract.n_classes)
+
+    def stem(self, index: int) -> str:
+        name = f"seed{self.seeds[index]:06d}"
+        if len(self.classes):
+            name += f"-class{self.classes[index % len(self.classes)]}"
+        return name
+
+    def describe(self) -> dict[str, str]:
+        text = {"gan.seeds": shorten(str(self.seeds))} | super().describe()
+        return text if self.truncation is None else text | {"gan.truncation": f"{self.truncation:g}"}
+
+    def text(self, index: int) -> dict[str, str]:
+        text = {"gan.seed": str(self.seeds[index])} | self.class_text(index)
+        return text if self.truncation is None else text | {"gan.truncation": f"{self.truncation:g}"}
+
+
+class LatentPlan(Plan):
+    """The images of given latents: float (n, z_dim), which may be mapped from a file. `source` names them."""
+
+    def __init__(self, contract: Contract, z: npt.NDArray[Any], source: str, classes: Sequence[int] = ()) -> None:
+        super().__init__(contract, len(z), classes)
+        self._z = z
+        self._source = source
+
+    def latents(self, start: int, stop: int) -> F32:
+        with np.errstate(over="ignore"):
+            z: F32 = np.ascontiguousarray(self._z[start:stop], np.float32)
+        if not np.isfinite(z).all():
+            row = start + int(np.flatnonzero(~np.isfinite(z).all(axis=1))[0])
+            raise GanportError(f"{self._source}: latent {row} holds NaN or infinity", hint="save finite numbers")
+        return z
+
+    def default_labels(self, start: int, stop: int) -> I64:
+        return np.arange(start, stop, dtype=np.int64) % self.contract.n_classes
+
+    def stem(self, index: int) -> str:
+        return f"latent{index:06d}"
+
+    def describe(self) -> dict[str, str]:
+        return {"gan.latents": self._source} | super().describe()
+
+    def text(self, index: int) -> dict[str, str]:
+        return {"gan.latents": f"{self._source} row {index}"} | self.class_text(index)
+
+
+def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Iterator[U8]:
+    """The plan's images in order, uint8 (N, H, W, C) a batch. Memory stays flat in `plan.n`.
+
+    Raises `GanportError` for a batch size below 1, at once.
+    """
+    size = generator.batch_size(plan.n) if batch_size is None else batch_size
+    if size < 1:
+        raise GanportError(f"batch size must be at least 1, got {size}", hint="leave it out for a good one")
+    return generator.draw(plan.n, size, plan.latents, plan.labels)

@@ -1,0 +1,298 @@
+"""A generator file run by onnxruntime: the one session class of gan-gen, the exporter's proof and gan-bench."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_core.contract import Contract
+from gan_core.cores import usable_cores
+from gan_core.errors import GanportError, JobError
+from gan_core.files import metadata, model_file
+from gan_core.files.metadata import Port
+from gan_core.images import to_pixels
+from gan_core.limits import stricter
+from gan_serve.runtime import providers, sessions, side_by_side
+from gan_serve.runtime.ahead import Job, in_order
+from gan_serve.runtime.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn
+from gan_serve.runtime.provider_options import Settings
+from gan_serve.runtime.side_by_side import SideBySide
+from gan_serve.runtime.signature import Signature, check_ours, understand
+
+if TYPE_CHECKING:
+    from gan_serve.runtime.cuda_engine import CudaEngine
+    from gan_serve.runtime.cudart import CudaRuntime
+    from gan_serve.runtime.probe import Probed
+
+_Run = Callable[[list[str], dict[str, Any]], list[Any]]
+
+MAX_THREADS = 1024
+GPU_BATCH_PIXELS, MAX_GPU_BATCH = 8 * BATCH_PIXELS, 512
+"""A GPU has thousands of cores to keep busy: 128 images of 64x64 RGB a batch, and more of smaller ones."""
+
+
+class OnnxGenerator(Generator):
+    """Runs an ONNX generator.
+
+    path        a file, or the bytes of one (then `where` names it in messages)
+    provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
+    threads     None: every physical core this process may use (`cores.usable_cores`). On a CPU they share the images
+                of a batch where that is faster, else every operator (`side_by_side`)
+    many        whether many images are to come, so that what draws a single one soonest is opened only when needed
+    tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
+    cuda_graph  whether cuda replays steady batches as CUDA graphs
+    options     provider options of onnxruntime's that come on top of `gan_serve.runtime.provider_options`
+
+    Attributes beside `Generator`'s: `session` (onnxruntime's), `threads`, `signature`, `ours` (whether the file
+    carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason), `notes`
+    (what could not be had or was turned off, also while it runs: one sentence each; `say`, when set, hears each).
+    The session may be used from several threads. Raises `MissingPackageError` without onnxruntime, `ContractError` for
+    a file that is no generator, `GanportError` for a file or a provider that does not load.
+    """
+
+    say: Callable[[str], None] | None = None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | bytes,
+        provider: str = "auto",
+        threads: int | None = None,
+        *,
+        many: bool = False,
+        tf32: bool = False,
+        cuda_graph: bool = True,
+        options: Mapping[str, str] | None = None,
+        where: str = "the model",
+    ) -> None:
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise GanportError(
+                f"threads must be 1 … {MAX_THREADS}, got {threads}", hint="leave it out to use every core"
+            )
+        providers.check_name(provider)
+        model: str | bytes
+        if isinstance(path, bytes):
+            model, head = path, path[: model_file.HEAD_BYTES]
+            self.sha256 = hashlib.sha256(path).hexdigest()
+        else:
+            file = model_file.check_model_file(path)
+            where, model, head = str(file), str(file), model_file.read_head(file)
+        model_file.refuse_what_is_not_onnx(where, head)
+        self._model, self._text = model, metadata.read_onnx_text(model, where)
+        metadata.check_external(self._text.external, where)
+        contract = Contract.from_metadata(self._text.metadata, where=where)
+        self.ours = contract is not None
+        probed = None if self.ours else _probe(model, where)
+        self.threads = threads if threads is not None else usable_cores()
+        apart = self.threads > 1 and side_by_side.suits(model)
+        self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
+        hashing = None if isinstance(model, bytes) else Job[Path, str](Path(model))
+        if hashing is not None:  # beside what the session does with the file
+            threading.Thread(target=hashing.do, args=(model_file.sha256_of,), daemon=True).start()
+        opened = sessions.open_session(model, where, provider, self._settings)
+        self.session: Any = opened.session
+        self.skipped = opened.skipped
+        self.notes = list(opened.notes)
+        self.provider = providers.active(self.session)
+        if hashing is not None:
+            self.sha256 = hashing.wait()
+        self._apart: SideBySide | None = None
+        # A run that is not the engine's must neither be captured nor replayed.
+        self._run_options = _without_graph() if opened.graphs else None
+        self._engine: CudaEngine | None = None
+        inputs = [Port.of(argument) for argument in self.session.get_inputs()]
+        outputs = [Port.of(argument) for argument in self.session.get_outputs()]
+        if contract is not None:
+            self.signature: Signature = check_ours(contract, inputs, outputs, where)
+            self.contract = contract
+            if opened.runtime is not None:
+                self._engine = self._make_engine(opened, opened.runtime, model, where)
+        else:
+            assert probed is not None
+            self.signature, assumptions = understand(inputs, outputs, where)
+            self.contract = probed.contract(self.signature, assumptions, where)
+        if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
+            self.callers = self.threads
+            self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
+
+    def cpu_nodes(self) -> tuple[str, ...] | None:
+        """The names of the nodes that run on the CPU though another provider does the rest; () when none do.
+
+        None: the installed onnxruntime (before 1.24) does not say.
+        """
+        return sessions.cpu_nodes(self.session)
+
+    @property
+    def held_to(self) -> str:
+        return stricter(self.contract.held_to, self._text.precision)
+
+    def graph_sha256(self) -> str:
+        return metadata.graph_sha256(self._model)
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        if self.signature.pixels is None:
+            image = self._floats(z, self._run)
+            return image, to_pixels(image, self.contract.value_range)
+        image, pixels = self._run([self.signature.image, self.signature.pixels], self._feeds(z, label))
+        return image, pixels
+
+    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+        if self._engine is not None:
+            return self._engine.run(z, label)
+        return self._pixels((z, label))
+
+    def batch_size(self, n: int) -> int:
+        if self.provider not in providers.GPUS:
+            return super().batch_size(n)
+        return max(1, min(n, MAX_GPU_BATCH, GPU_BATCH_PIXELS // math.prod(self.contract.image)))
+
+    def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        if self._apart is not None:
+            return self._side_by_side(self._apart, feeds)
+        if self._engine is not None:
+            return self._engine.stream(feeds)
+        return self._padded(feeds) if self.provider == "tensorrt" else super().run_stream(feeds)
+
+    def _padded(self, feeds: Iterable[Feed]) -> Iterator[U8]:
+        """As `run_stream`, smaller batches filled up: TensorRT builds anew, for minutes, for a shape it has not met."""
+        steady = 0
+        for z, label in feeds:
+            steady = max(steady, len(z))
+            missing = steady - len(z)
+            whole = np.concatenate([z, np.zeros((missing, *z.shape[1:]), z.dtype)])
+            labels = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
+            yield self.run_pixels(whole, labels)[: len(z)]
+
+    def _pixels(self, feed: Feed, run: _Run | None = None) -> U8:
+        """One batch, by `run` in the place of `_run` where it is given."""
+        run = run or self._run
+        if self.signature.pixels is None:
+            return to_pixels(self._floats(feed[0], run), self.contract.value_range)
+        pixels: U8 = run([self.signature.pixels], self._feeds(*feed))[0]
+        return pixels
+
+    def _make_engine(self, opened: sessions.Opened, runtime: CudaRuntime, model: str | bytes, where: str) -> CudaEngine:
+        from gan_serve.runtime.cuda_engine import CudaEngine
+
+        def plain(feed: Feed) -> U8:
+            with engine.lock:
+                if engine.failed and self._engine is not None:
+                    # What failed may have left its stream, and so its session, unusable.
+                    self._engine, self._run_options, self.session = None, None, None
+                    self.session = sessions.reopen_cuda(model, where, self._settings)
+            return self._pixels(feed)
+
+        def note(text: str) -> None:
+            self.notes.append(text)
+            if self.say is not None:
+                self.say(text)
+
+        c, h, w = self.contract.image
+        engine = CudaEngine(
+            providers.import_onnxruntime(),
+            self.session,
+            runtime,
+            opened.stream,
+            self.signature,
+            (h, w, c),
+            graphs=opened.graphs,
+            plain=plain,
+            note=note,
+        )
+        return engine
+
+    def _floats(self, z: F32, run: _Run) -> F32:
+        """The image output of a file without metadata, in as many runs as its fixed batch needs."""
+        wanted = self.signature
+        size = wanted.fixed_batch
+        fed = np.ascontiguousarray(z, wanted.z_dtype).reshape(len(z), *wanted.z_shape)
+        if size is None:
+            return np.asarray(run([wanted.image], {wanted.z: fed})[0], np.float32)
+        whole = -(-len(z) // size) * size
+        fed = np.concatenate([fed, np.zeros((whole - len(z), *wanted.z_shape), fed.dtype)])
+        pieces = [run([wanted.image], {wanted.z: fed[i : i + size]})[0] for i in range(0, whole, size)]
+        return np.concatenate(pieces).astype(np.float32, copy=False)[: len(z)]
+
+    def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
+        feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
+        if self.signature.label is not None:
+            feeds[self.signature.label] = np.ascontiguousarray(label, np.int64)
+        return feeds
+
+    def _side_by_side(self, apart: SideBySide, feeds: Iterable[Feed]) -> Iterator[U8]:
+        """As `run_stream`, a thread for each of several feeds; a single image by all threads."""
+        first_two = list(islice(feeds := iter(feeds), 2))
+        if len(first_two) == 1 and len(first_two[0][0]) == 1:
+            yield self._pixels(first_two[0])
+            return
+        session = apart.session(single=True)
+
+        def run(outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+            return self._run_on(session, outputs, feeds)
+
+        yield from in_order(lambda feed: self._pixels(feed, run), chain(first_two, feeds), self.callers)
+
+    def _run(self, outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+        if self._apart is None:
+            return self._run_on(self.session, outputs, feeds)
+        return self._apart.run(self._run_on, outputs, feeds, self.most_at_once)
+
+    def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        engine, batch = self._engine, len(next(iter(feeds.values())))
+        try:
+            if engine is None:
+                results: list[Any] = session.run(outputs, feeds, self._run_options)
+            else:
+                with engine.lock:
+                    results = session.run(outputs, feeds, self._run_options)
+        except Exception as error:
+            raise JobError(
+                f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
+                hint="try a smaller --batch-size, or --provider cpu",
+            ) from error
+        self._hold(outputs, results, batch)
+        return results
+
+    def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: int) -> None:
+        """Whether a run gave what it was asked for; a file without metadata may give floats of any precision."""
+        for name, given in zip(outputs, results, strict=True):
+            if name == self.signature.pixels:
+                check_drawn(self.contract, batch, pixels_NHWC=given)
+            elif self.ours:
+                check_drawn(self.contract, batch, image_NCHW=given)
+            elif given.dtype.kind == "f":
+                check_drawn(self.contract, batch, image_NCHW=given.astype(np.float32, copy=False))
+
+    def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
+        """Opens the same model for one thread or for all; None when the file has changed since."""
+
+        def open_another(single: bool) -> Any:
+            if isinstance(model, str):
+                try:
+                    if model_file.sha256_of(Path(model)) != self.sha256:
+                        return None
+                except OSError:
+                    return None
+            return sessions.open_session(model, where, "cpu", replace(self._settings, single=single)).session
+
+        return open_another
+
+
+def _probe(model: str | bytes, where: str) -> Probed:
+    from gan_serve.runtime.probe import probe  # which a file of ours never needs
+
+    return probe(model, where)
+
+
+def _without_graph() -> Any:
+    options = providers.import_onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options

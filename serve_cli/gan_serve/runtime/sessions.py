@@ -1,0 +1,175 @@
+"""Opening an onnxruntime session on a provider: the session's options, and what only CUDA needs.
+
+What was measured on a processor and left out, because it gave nothing: keeping the optimised graph in a file, in
+either format (the session of a 14 MB file opens in the same 27 ms), and lower optimisation levels. Denormals are not
+flushed: onnxruntime would do it to the calling thread too, numpy's arithmetic with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_core.errors import GanportError, JobError
+from gan_core.files import metadata, model_file
+from gan_core.printable import is_utf8
+from gan_serve.runtime import plugins, providers
+from gan_serve.runtime.provider_options import TF32_PROVIDERS, Settings, provider_options
+
+if TYPE_CHECKING:
+    from gan_serve.runtime.cudart import CudaRuntime
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session and how it came about.
+
+    session   onnxruntime's
+    skipped   for "auto": what was tried before, with onnxruntime's reason
+    notes     what could not be had, in one sentence each
+    runtime   the CUDA runtime whose `stream` the session computes on; None: it computes on a stream of its own
+    graphs    whether CUDA graphs can be captured on it
+    """
+
+    session: Any
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    runtime: CudaRuntime | None = None
+    stream: int = 0
+    graphs: bool = False
+
+
+def open_session(model: str | bytes, where: str, provider: str, settings: Settings) -> Opened:
+    """A session of `model` (a path or a file's bytes) on `provider`, or on the first of "auto" that starts.
+
+    Raises `GanportError` where a named provider does not run, `ContractError` for a file that is no model.
+    """
+    skipped: list[str] = []
+    candidates = providers.resolve(provider)
+    if settings.tf32 and provider != "auto" and provider not in TF32_PROVIDERS:
+        raise GanportError(f"TF32 is for cuda and tensorrt, got provider {provider}", hint="leave --tf32 out")
+    for name in candidates:
+        providers.prepare(name, settings.tf32)
+        reason = _not_started(name)
+        try:
+            opened = _open_cuda(model, settings) if name == "cuda" else Opened(_open(model, name, settings))
+        except GanportError:
+            raise
+        except Exception as error:
+            if name == "cpu":
+                raise model_file.explain_load_error(where, error) from error
+            reason = " ".join(str(error).split())
+        else:
+            if _takes_nothing(opened.session):
+                reason = "it takes none of the model's nodes"
+            elif providers.active(opened.session) == name:
+                if settings.tf32 and name not in TF32_PROVIDERS:
+                    raise GanportError(f"TF32 is for cuda and tensorrt, auto chose {name}", hint="leave --tf32 out")
+                return replace(opened, skipped=tuple(skipped))
+        if provider != "auto":
+            raise GanportError(
+                f"provider {name} is installed but does not run here: {reason}",
+                hint=f"{providers.HOW_TO_GET[name]}; or use --provider cpu",
+            )
+        skipped.append(f"{name}: {reason}")
+    raise GanportError(f"no provider runs {where}: {'; '.join(skipped)}", hint=providers.HOW_TO_GET["cpu"])
+
+
+def cpu_nodes(session: Any) -> tuple[str, ...] | None:
+    """The names of the nodes that run on the CPU though `session` is another provider's; () when none do.
+
+    A node without a name is named by its operator. None: this onnxruntime (before 1.24) does not say.
+    """
+    if providers.active(session) == "cpu":
+        return ()
+    try:
+        subgraphs = session.get_provider_graph_assignment_info()
+    except Exception:
+        return None
+    on_cpu = [graph for graph in subgraphs if graph.ep_name == providers.PROVIDERS["cpu"]]
+    return tuple(node.name or node.op_type for graph in on_cpu for node in graph.get_nodes())
+
+
+def _not_started(provider: str) -> str:
+    """onnxruntime drops a provider whose libraries do not load without a word; for CUDA we know which it wants."""
+    version = str(getattr(providers.import_onnxruntime(), "cuda_version", None) or "")
+    if provider != "cuda" or not version:
+        return "it did not start"
+    return f"it did not start; it needs a GPU, its driver, and the libraries of CUDA {version} and cuDNN"
+
+
+def _takes_nothing(session: Any) -> bool:
+    """Whether every node runs on the CPU, as far as is known: a session on another provider in name only."""
+    if providers.active(session) == "cpu":
+        return False
+    try:
+        subgraphs = session.get_provider_graph_assignment_info()
+    except Exception:
+        return False
+    with_nodes = {graph.ep_name for graph in subgraphs if graph.get_nodes()}
+    return with_nodes == {providers.PROVIDERS["cpu"]}
+
+
+def _open_cuda(model: str | bytes, settings: Settings) -> Opened:
+    """On a stream of ours with graphs, else on one without, else as onnxruntime likes it."""
+    from gan_serve.runtime.cudart import CudaError, CudaRuntime
+
+    onnxruntime = providers.import_onnxruntime()
+    settings = _with_precision(model, settings)
+    notes = []
+    try:
+        runtime = CudaRuntime(str(getattr(onnxruntime, "cuda_version", "")))
+        stream = runtime.new_stream()
+    except CudaError as error:
+        return Opened(_open(model, "cuda", settings), notes=(f"CUDA copies are not overlapped: {error}",))
+    for graphs in (True, False) if settings.cuda_graph else (False,):
+        own = {"user_compute_stream": str(stream), "enable_cuda_graph": str(int(graphs))}
+        try:
+            session = _open(model, "cuda", settings, own)
+        except Exception as error:
+            what = "CUDA graphs are off" if graphs else "CUDA copies are not overlapped"
+            notes.append(f"{what}: {' '.join(str(error).split())}")
+        else:
+            return Opened(session, notes=tuple(notes), runtime=runtime, stream=stream, graphs=graphs)
+    return Opened(_open(model, "cuda", settings), notes=tuple(notes))
+
+
+def reopen_cuda(model: str | bytes, where: str, settings: Settings) -> Any:
+    """A CUDA session on a stream of its own, for where the one on ours has failed. Raises `JobError`."""
+    try:
+        return _open(model, "cuda", _with_precision(model, settings))
+    except Exception as error:
+        raise JobError(
+            f"cuda failed on {where}, and does not start again: {' '.join(str(error).split())}",
+            hint="try a smaller --batch-size, or --provider cpu",
+        ) from error
+
+
+def _with_precision(model: str | bytes, settings: Settings) -> Settings:
+    return replace(settings, precision=str(metadata.peek(model, "gan.precision") or "fp32"))
+
+
+def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, str] | None = None) -> Any:
+    onnxruntime = providers.import_onnxruntime()
+    if isinstance(model, str) and not is_utf8(model):
+        model = Path(model).read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1 if settings.single and provider == "cpu" else settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Threads that wait busily for the next operator are 15 % faster on two cores, and for the next run as much again
+    # where runs are as short as an MLP's. While images are encoded those cores have other work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", str(int(settings.many)))
+    if provider != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider == "directml":
+        options.enable_mem_pattern = False  # DirectML refuses sessions that plan their memory ahead
+    given = provider_options(provider, settings) | (own or {})
+    if providers.is_plugin(provider):
+        devices, rest = plugins.devices(onnxruntime, provider, given)
+        options.add_provider_for_devices(devices, rest)
+        return onnxruntime.InferenceSession(model, options, enable_fallback=0)
+    listed = providers.session_providers(provider, given, provider_options("cuda", replace(settings, options={})))
+    return onnxruntime.InferenceSession(model, options, providers=listed, enable_fallback=0)

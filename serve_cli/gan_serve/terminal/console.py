@@ -1,0 +1,258 @@
+"""What all five commands share at the terminal: how they start, fail and report.
+
+stdout carries data (paths, tables and JSON that were asked for); everything else goes to stderr. `run`
+turns every failure into one line and a hint, with the exit code of its class (see `gan_core.errors`).
+Nothing reaches the terminal but through here, so that text from files is made harmless here (`gan_core.printable`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, TextIO, cast
+
+import typer
+
+from gan_core import interrupts
+from gan_core.errors import GanportError
+from gan_core.printable import json_text, printable
+from gan_serve.terminal import streams
+from gan_serve.terminal.streams import explain_stdout
+
+EXIT_INTERRUPTED = 130
+WIDEST = 100
+"""Columns that text is wrapped to where the terminal is wider, or there is none."""
+
+Report = Callable[[str, str], None]
+"""Takes a message and a hint (or an empty one)."""
+
+
+def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
+    """A typer application in the house style: plain text help, no rich, no shell-completion options.
+
+    Without `help_text` the callback's docstring says what the command does (typer takes an empty text for one).
+    """
+    if help_text:
+        settings["help"] = help_text
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        **settings,
+    )
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal, on stderr."""
+    with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """What was asked for: a path, a table, a page, on stdout or `stream`. Its line breaks are its own.
+
+    Text from a file that goes into a page is made one line before, by `table`, `wrap` or `printable`.
+    """
+    with explain_stdout():
+        print(printable(text, keep="\n"), file=stream or sys.stdout)
+
+
+def show_path(path: str | os.PathLike[str]) -> None:
+    """The path of what was written, on one line of stdout."""
+    show(printable(os.fspath(path)))
+
+
+def show_json(value: Any) -> None:
+    """`value` as JSON on one line of stdout."""
+    show(json_text(value))
+
+
+def wrap(text: str, *, first: str = "", rest: str = "") -> str:
+    """`text` in lines as wide as the terminal, at most `WIDEST`: the first begins with `first`, the others with `rest`.
+
+    Words are kept whole: a path, a key or a hash can be copied.
+    """
+    return textwrap.fill(
+        printable(text),
+        min(WIDEST, shutil.get_terminal_size((WIDEST, 0)).columns),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def warn(text: str) -> None:
+    """One line that a person should not miss, on stderr."""
+    note(f"warning: {text}")
+
+
+def progress(length: int, label: str) -> AbstractContextManager[Any]:
+    """typer's progress bar on stderr, shown only on a terminal. The context's value has `.update(n)`."""
+    bar = typer.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    return cast("AbstractContextManager[Any]", bar)
+
+
+def run(
+    app: typer.Typer,
+    name: str,
+    args: Sequence[str] | None = None,
+    *,
+    report: Report | None = None,
+    takes_signals: bool = True,
+) -> NoReturn:
+    """Runs `app` as the command `name` and exits: 0 done, 1 job failed, 2 wrong input, 130 interrupted.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does, temporary files deleted, but for that the process then dies of the signal;
+    not without `takes_signals`, nor where they are ignored.
+    `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
+    and its hint in the place of `fail`.
+    """
+    streams.mend()
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = bool(os.environ.get("GANPORT_DEBUG"))
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        debug = True
+    with interrupts.handled(ending=takes_signals):
+        code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
+    sys.exit(code)
+
+
+def leave(done: SystemExit) -> NoReturn:
+    """Ends the process at once with the exit code of `done`, everything printed; what is open is the system's to close.
+
+    For a command whose files are written by then: taking the interpreter and onnxruntime apart takes as long as
+    drawing two dozen images. Where the code is no number, or something cannot be printed, it ends as usual.
+    """
+    if not isinstance(done.code, int):
+        raise done
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        raise done from None
+    os._exit(done.code)
+
+
+def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report: Report | None = None) -> int:
+    """Runs `work`, prints what goes wrong as one line and a hint on stderr, and returns the exit code."""
+    say = report or fail
+    try:
+        return work()
+    except BaseException as error:
+        if isinstance(error, typer.Abort) or interrupts.is_interruption(error):
+            if not interrupts.by_signal():
+                say("interrupted", "")
+            return EXIT_INTERRUPTED
+        if isinstance(error, BrokenPipeError):
+            streams.silence(sys.stdout)
+            return 128 + signal.SIGPIPE
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            error = _explained(error)
+        if debug or not isinstance(error, Exception):
+            raise
+        if isinstance(error, GanportError):
+            say(str(error), error.hint)
+            return error.exit_code
+        # typer's own usage errors: unknown option, value out of range, missing argument.
+        if hasattr(error, "format_message"):
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else name
+            say(error.format_message().rstrip("."), f"{command} --help lists what it takes")
+            return 2
+        say(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
+        return 1
+
+
+def _explained(error: OSError) -> OSError | GanportError:
+    """The system's refusal to read or write some place, as far as it says which; what else it means is a bug."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return GanportError(
+            f"cannot use {os.fsdecode(error.filename)}: {reason}", hint="check the path, and its permissions"
+        )
+    if streams.is_stream_error(error):
+        return streams.refused(error)
+    return error
+
+
+def _with_home(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `~` as the home folder where a shell leaves it: `--out=~/g.png`, `-o~/g.png`, `'~/g.png'`.
+
+    Raises `GanportError` for the home of nobody: a folder called `~name` would be made.
+    """
+    expanded = []
+    for argument in arguments:
+        option, value = cast("re.Match[str]", _VALUE.fullmatch(argument)).groups()
+        if value.startswith("~"):
+            home = os.path.expanduser(value)  # noqa: PTH111 (a Path would lose a final slash)
+            if home == value and ("/" in value or value == "~"):
+                raise GanportError(
+                    f"{value}: there is no home folder {value.split('/')[0]}",
+                    hint=f"a name that begins so is ./{value}",
+                )
+            argument = (option or "") + home
+        expanded.append(argument)
+    return expanded
+
+
+_VALUE = re.compile(r"(--[\w-]+=|-[A-Za-z](?=~))?(.*)", re.DOTALL)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises `GanportError` for `--out "$UNSET"`: an empty path would be the current folder. Nothing takes one."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not argument or (option.startswith("--") and equals and not value):
+            named = option or before
+            what = f"{named} is empty, expected a value" if named.startswith("-") else "an argument is empty"
+            raise GanportError(what, hint="a variable of the shell that is not set?")
+
+
+def fail(message: str, hint: str = "") -> None:
+    """Prints `error: …` and, where there is one, `hint: …`; each is one line."""
+    note(f"error: {' '.join(message.split())}")
+    if hint:
+        note(f"hint: {hint}")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """A plain text table; columns in `right` are flushed right. Cells are one line each, whatever is in them.
+
+    No trailing spaces, no final newline.
+    """
+    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    flush_right = set(right)
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if column in flush_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(cells[0]), "  ".join("─" * width for width in widths), *map(line, cells[1:])])
+
+
+def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
+    """Not through `command.main`, which has exit codes of its own for Ctrl-C and a closed pipe."""
+    _refuse_empty(arguments)
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(name, _with_home(arguments)) as context:
+            result = command.invoke(context)
+    except typer.Exit as done:
+        result = done.exit_code
+    with explain_stdout():
+        sys.stdout.flush()  # here, so that a closed pipe is met by `exit_code`
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,89 @@
+"""stdin, stdout and stderr as a command finds them: closed, in an encoding that lacks a character, or full.
+
+A daemon or `>&-` starts a command with some of them closed. The next file that is opened would get the free number, and
+what is printed would go into that file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from gan_core.errors import GanportError
+
+_ESCAPE = "ganport-escape"
+_PLAIN = {"─": "-"}
+"""What a table is ruled with."""
+
+_closed: set[int] = set()
+
+
+def mend() -> None:
+    """Opens the null device in the place of what is closed, and lets no character fail to be printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            _closed.add(number)
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(number, True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    codecs.register_error(_ESCAPE, _escaped)
+    if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors=_ESCAPE)
+
+
+def refuse_closed_stdout() -> None:
+    """Raises `GanportError` when the command was started without a stdout."""
+    if 1 in _closed:
+        raise GanportError("stdout is closed, so nothing can be written to it", hint="name a file: --out FILE.png")
+
+
+@contextlib.contextmanager
+def explain_stdout() -> Iterator[None]:
+    """Turns the system's refusals to write to stdout, but for a reader that has gone, into a `GanportError`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refused(error) from error
+
+
+def refused(error: OSError) -> GanportError:
+    """Why stdout cannot be written to; from here on it is not tried again."""
+    silence(sys.stdout)
+    return GanportError(
+        f"cannot write to stdout: {error.strerror or error}", hint="free some disk space, or send it elsewhere"
+    )
+
+
+def silence(stream: TextIO) -> None:
+    """Sends what `stream` still holds nowhere, so that the end of the process does not fail on it again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def is_stream_error(error: OSError) -> bool:
+    """Whether `error` names no file and is one that writing to a stream meets."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EBADF, errno.EIO)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""A character that the encoding lacks as JSON writes it, `\u221e`, so that JSON stays the same JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    units: Any = memoryview(character.encode("utf-16-be", "surrogatepass")).cast("B")
+    words = (f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    return _PLAIN.get(character) or "".join(words), error.start + 1

@@ -1,0 +1,182 @@
+"""The law of latents: published vectors for Philox, docs/latents.md's own, and its invariances."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_core.errors import GanportError
+from gan_core.latents import MAX_SEEDS_AT_ONCE, SEED_LIMIT, check_seeds, latents, philox4x32
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "latents.md").read_text(encoding="utf-8")
+
+# Random123's kat_vectors, lines "philox4x32 10": counter, key, result.
+RANDOM123 = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def words(text: str) -> tuple[np.ndarray, ...]:
+    return tuple(np.array([int(word, 16)], np.uint32) for word in text.split())
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), RANDOM123)
+def test_philox_gives_the_published_words(counter: str, key: str, expected: str) -> None:
+    result = philox4x32(words(counter), words(key))  # type: ignore[arg-type]
+    assert " ".join(f"{int(word[0]):08x}" for word in result) == expected
+    assert f"| `{counter}` | `{key}` | `{expected}` |" in DOCUMENT
+
+
+def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0) -> list[float]:
+    """The law again, in plain Python integers and floats."""
+    z: list[float] = []
+    for block in range(-(-z_dim // 4)):
+        counter, key = [block, round_index, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
+        for _ in range(10):
+            first, second = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+            counter = [
+                (second >> 32) ^ counter[1] ^ key[0],
+                second & 0xFFFFFFFF,
+                (first >> 32) ^ counter[3] ^ key[1],
+                first & 0xFFFFFFFF,
+            ]
+            key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+        u = [(word + 0.5) / 2**32 for word in counter]
+        if law == "uniform":
+            z += [2 * x - 1 for x in u]
+        else:
+            for a, b in ((u[0], u[1]), (u[2], u[3])):
+                radius = math.sqrt(-2 * math.log(a))
+                z += [radius * math.cos(2 * math.pi * b), radius * math.sin(2 * math.pi * b)]
+    return z[:z_dim]
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+@pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 1, 2**32, 123_456_789_012_345, 2**53 - 1])
+def test_latents_follow_the_law_written_out(seed: int, law: str) -> None:
+    np.testing.assert_allclose(latents([seed], 11, law)[0], by_hand(seed, 11, law), rtol=1e-6, atol=1e-7)  # type: ignore[arg-type]
+
+
+def documented_vectors() -> list[tuple[int, str, float | None, list[float]]]:
+    found = re.findall(r"^\| (\S+|2⁵³ − 1) \| (normal|uniform) \| (\S+) \| `([^`]+)` \|$", DOCUMENT, re.MULTILINE)
+    return [
+        (
+            SEED_LIMIT - 1 if seed.startswith("2⁵³") else int(seed),
+            law,
+            None if truncation == "none" else float(truncation),
+            [float(number) for number in z.split()],
+        )
+        for seed, law, truncation, z in found
+    ]
+
+
+def test_documented_vectors_are_what_is_drawn() -> None:
+    vectors = documented_vectors()
+    assert {seed for seed, *_ in vectors} == {0, 1, 7, 2**53 - 1}
+    assert len(vectors) == 16
+    for seed, law, truncation, z in vectors:
+        np.testing.assert_allclose(latents([seed], 5, law, truncation)[0], z, rtol=0, atol=6e-9 * 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the documented JavaScript with")
+def test_documented_javascript_draws_the_same() -> None:
+    (code,) = re.findall(r"```js\n(.*?)```", DOCUMENT, re.DOTALL)
+    cases = [(s, law, t) for s in (0, 7, 2**40 + 3, 2**53 - 1) for law in ("normal", "uniform") for t in (None, 0.4)]
+    calls = ",".join(f"[...latent({s}, 9, '{law}', {t if t is not None else 'Infinity'})]" for s, law, t in cases)
+    shown = subprocess.run(
+        ["node", "-e", f"{code}\nconsole.log(JSON.stringify([{calls}]))"], capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    for (seed, law, truncation), z in zip(cases, json.loads(shown.stdout), strict=True):
+        np.testing.assert_allclose(latents([seed], 9, law, truncation)[0], z, rtol=2e-7, atol=0)  # type: ignore[arg-type]
+
+
+def test_a_latent_does_not_depend_on_its_batch() -> None:
+    together = latents(range(100, 140), 13)
+    alone = np.concatenate([latents([seed], 13) for seed in range(100, 140)])
+    backwards = latents(np.arange(139, 99, -1), 13)[::-1]
+    assert together.dtype == np.float32
+    assert together.flags.c_contiguous
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together, backwards)
+
+
+def test_shorter_latents_begin_as_longer_ones() -> None:
+    np.testing.assert_array_equal(latents(range(5), 3), latents(range(5), 100)[:, :3])
+
+
+def test_laws_have_their_moments() -> None:
+    normal, uniform = latents(range(4000), 25), latents(range(4000), 25, "uniform")
+    assert abs(normal.mean()) < 0.01
+    assert abs(normal.std() - 1) < 0.01
+    assert abs(uniform.mean()) < 0.01
+    assert abs(uniform.std() - 1 / math.sqrt(3)) < 0.01
+    assert uniform.min() > -1
+    assert uniform.max() < 1
+    correlation = np.corrcoef(normal[:, 0], normal[:, 1])[0, 1]
+    assert abs(correlation) < 0.06
+
+
+def test_truncation_redraws_only_what_is_too_far_out() -> None:
+    whole, cut = latents(range(500), 10), latents(range(500), 10, truncation=0.7)
+    far = np.abs(whole) > 0.7
+    assert np.abs(cut).max() <= np.float32(0.7)
+    np.testing.assert_array_equal(cut[~far], whole[~far])
+    # A truncated normal at 0.7: standard deviation 0.39.
+    assert abs(cut.std() - 0.390) < 0.01
+    np.testing.assert_array_equal(latents([3, 499], 10, truncation=0.7), cut[[3, 499]])
+    first = int(np.flatnonzero(far[0])[0])
+    rounds = (by_hand(0, 10, "normal", index)[first] for index in range(1, 20))
+    np.testing.assert_allclose(cut[0][first], next(z for z in rounds if abs(z) <= 0.7), rtol=1e-6)
+
+
+def test_truncation_of_a_uniform_latent_scales_it() -> None:
+    whole = latents(range(9), 6, "uniform")
+    np.testing.assert_allclose(latents(range(9), 6, "uniform", 0.5), whole * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(latents(range(9), 6, "uniform", 3.0), whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([-1], 4), "a seed must lie in 0 … 2**53 - 1, got -1"),
+        (([2**53], 4), "a seed must lie in 0 … 2**53 - 1, got 9007199254740992"),
+        ((range(2**53 - 1, 2**53 + 1), 4), "got 9007199254740992"),
+        ((range(5, -2, -1), 4), "got -1"),
+        ((range(10**30), 4), "a seed must lie in"),
+        ((range(10**12), 4), "1000000000000 seeds at once, the most is 100000000"),
+        (([0.5], 4), "one-dimensional sequence of integers"),
+        ((["7"], 4), "one-dimensional sequence of integers"),
+        ((np.zeros((2, 2), int), 4), "one-dimensional sequence of integers"),
+        (([2**70], 4), "integers"),
+        (([1], 0), "z_dim must be at least 1, got 0"),
+        (([1], 4, "gaussian"), "latent law must be one of normal, uniform, got 'gaussian'"),
+        (([1], 4, "normal", 0.0), "truncation must be a finite number of at least 0.05, got 0.0"),
+        (([1], 4, "normal", -1.0), "truncation must be"),
+        (([1], 4, "normal", math.nan), "truncation must be"),
+        (([1], 4, "uniform", math.inf), "truncation must be"),
+    ],
+)
+def test_wrong_requests(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(GanportError, match=re.escape(message)):
+        latents(*arguments)  # type: ignore[arg-type]
+
+
+def test_check_seeds_takes_every_kind_of_sequence() -> None:
+    for seeds in ([3, 4], (3, 4), range(3, 5), np.array([3, 4], np.uint8), iter([3, 4])):
+        checked = check_seeds(seeds)
+        assert checked.dtype == np.int64
+        assert checked.tolist() == [3, 4]
+    assert check_seeds([]).tolist() == []
+    assert check_seeds(range(0)).tolist() == []
+    assert check_seeds(range(9, 2, -3)).tolist() == [9, 6, 3]
+    assert MAX_SEEDS_AT_ONCE >= 10**6

@@ -1,0 +1,135 @@
+"""How commands fail, and what they print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from gan_core.errors import GanportError, MissingPackageError, ProofError
+from gan_serve.terminal import console
+from gan_serve.terminal.progress import Progress
+
+
+def command(error: BaseException | int) -> typer.Typer:
+    app = console.new_app()
+
+    @app.command()
+    def work(number: int = 1) -> int:
+        """Works."""
+        if isinstance(error, BaseException):
+            raise error
+        print("data", number)
+        return error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "stderr"),
+    [
+        (0, 0, ""),
+        (3, 3, ""),
+        (GanportError("a\n b", "do\n this"), 2, "error: a b\nhint: do this\n"),
+        (GanportError("a"), 2, "error: a\n"),
+        (
+            MissingPackageError("x", "video", "this"),
+            2,
+            "error: this needs x, which is not installed\nhint: pip install 'ganport[video]'\n",
+        ),
+        (ProofError("bad"), 1, "error: bad\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (typer.Exit(5), 5, ""),
+        (
+            RuntimeError("a\nb"),
+            1,
+            "error: unexpected RuntimeError: a b\nhint: run again with --debug and report the traceback (cmd)\n",
+        ),
+    ],
+)
+def test_exit_codes(error: BaseException | int, code: int, stderr: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        console.run(command(error), "cmd", [])
+    assert done.value.code == code
+    assert capsys.readouterr().err == stderr
+
+
+def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GanportError):
+        console.run(command(GanportError("a")), "cmd", ["--debug"])
+    monkeypatch.setenv("GANPORT_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        console.run(command(RuntimeError("a")), "cmd", [])
+
+
+@pytest.mark.parametrize("arguments", [["--number", "x"], ["--nothing"], ["extra"]])
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        console.run(command(0), "cmd", arguments)
+    assert done.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert second == "hint: cmd --help lists what it takes"
+
+
+def test_usage_errors_of_a_subcommand_name_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    app = command(0)
+    app.command("sub")(lambda: 0)
+    app.command("other")(lambda: 0)
+    with pytest.raises(SystemExit):
+        console.run(app, "cmd", ["sub", "--nothing"])
+    assert capsys.readouterr().err.splitlines()[1] == "hint: cmd sub --help lists what it takes"
+
+
+def test_table() -> None:
+    assert console.table(["a", "b"], [["x", "10"], ["long", "1"]], right=(1,)) == (
+        "a      b\n────  ──\nx     10\nlong   1"
+    )
+
+
+def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> list[object]:
+    shown: list[object] = []
+
+    class Bar:
+        def __enter__(self) -> Bar:
+            return self
+
+        def update(self, n: int) -> None:
+            shown.append(n)
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("end")
+
+    clock = iter([0.0, 0.1, waited_s, waited_s, waited_s])
+    monkeypatch.setattr("gan_serve.terminal.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("gan_serve.terminal.progress.sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr(console, "progress", lambda length, label: shown.append((length, label)) or Bar())
+    with Progress(100, "drawing") as progress:
+        for _ in range(3):
+            progress.update(10)
+    return shown
+
+
+def test_progress_shows_after_two_seconds_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bar(monkeypatch, terminal=True, waited_s=2.5) == [(100, "drawing"), 20, 10, "end"]
+    assert bar(monkeypatch, terminal=True, waited_s=1.5) == []
+    assert bar(monkeypatch, terminal=False, waited_s=9.0) == []
+
+
+def leaving(program: str) -> subprocess.CompletedProcess[str]:
+    code = f"import atexit, sys\nfrom gan_serve.terminal import console\natexit.register(print, 'atexit')\n{program}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_leaving_prints_all_there_is_and_skips_the_rest(code: int) -> None:
+    done = leaving(f"print('out'); print('err', file=sys.stderr); console.leave(SystemExit({code}))")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(("given", "code", "err"), [("None", 0, ""), ("'no number'", 1, "no number\n")])
+def test_an_unusual_exit_goes_the_usual_way(given: str, code: int, err: str) -> None:
+    done = leaving(f"console.leave(SystemExit({given}))")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "atexit\n", err)

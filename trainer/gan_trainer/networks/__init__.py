@@ -1,0 +1,1 @@
+"""Generators in torch: a spec's module, its checkpoint, and the networks that gan-train knows by name."""

@@ -1,0 +1,101 @@
+"""Networks by name: functions that return a `GeneratorSpec`.
+
+- `mlp_spec`: the MLP GAN of the PyTorch-GAN tutorials (Linear, BatchNorm1d eps 0.8, LeakyReLU 0.2, tanh).
+- `dcgan_spec`: DCGAN (Radford et al. 2016, arXiv:1511.06434), at 64 and 128 as PyTorch's tutorial has it, at 96 with
+  a last layer of kernel 5 stride 3 as the anime-face tutorials do, at 28 from 7x7 and at 32 from 4x4.
+"""
+
+from __future__ import annotations
+
+import math
+
+from gan_core.errors import GanportError
+from gan_core.latents import LatentLaw
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
+
+SIZES = (28, 32, 64, 96, 128)
+ARCHITECTURES = ("mlp", "dcgan")
+
+MLP_HIDDEN = (128, 256, 512, 1024)
+MLP_EPS = 0.8
+"""The tutorial writes BatchNorm1d(n, 0.8) and means momentum; the second argument is eps."""
+
+DCGAN_STEPS: dict[int, tuple[tuple[int, int, int, int], ...]] = {
+    # size: (width factor of the output, kernel, stride, padding) of every layer but the last, then the last (factor 0)
+    28: ((4, 7, 1, 0), (2, 4, 2, 1), (0, 4, 2, 1)),
+    32: ((4, 4, 1, 0), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
+    64: ((8, 4, 1, 0), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
+    96: ((8, 4, 1, 0), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 5, 3, 1)),
+    128: ((16, 4, 1, 0), (8, 4, 2, 1), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
+}
+
+
+def network_spec(
+    arch: str,
+    size: int,
+    channels: int,
+    *,
+    width: int = 64,
+    z_dim: int = 100,
+    latent: LatentLaw = "normal",
+    class_names: tuple[str, ...] = (),
+    n_classes: int = 0,
+) -> GeneratorSpec:
+    """The spec of `arch` ("mlp" or "dcgan") for images (channels, size, size).
+
+    `width` is DCGAN's ngf; for the MLP the hidden widths are the tutorial's times width / 64.
+    Raises `GanportError` for a size, architecture or number of channels that does not exist.
+    """
+    if arch not in ARCHITECTURES:
+        raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
+    if size not in SIZES:
+        raise GanportError(f"no network for size {size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
+    if channels not in (1, 3):
+        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}", hint="--channels 1 or --channels 3")
+    if width < 1 or z_dim < 1:
+        raise GanportError(
+            f"width and z_dim must be at least 1, got {width} and {z_dim}",
+            hint="leave them out for the network's usual ones",
+        )
+    image = (channels, size, size)
+    head: tuple[Layer, ...] = ()
+    joined = z_dim
+    if n_classes:
+        head = (LabelEmbedding(n_classes, dim=n_classes, merge="z_label"),)
+        joined += n_classes
+    body = _mlp(joined, image, width) if arch == "mlp" else _dcgan(joined, image, width)
+    return GeneratorSpec(
+        z_dim=z_dim,
+        image=image,
+        layers=head + body,
+        latent=latent,
+        n_classes=n_classes,
+        class_names=class_names,
+        name=f"{arch}-{size}",
+    )
+
+
+def _mlp(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    features = z_dim
+    for index, tutorial_width in enumerate(MLP_HIDDEN):
+        hidden = max(1, tutorial_width * width // 64)
+        layers.append(Linear(features, hidden))
+        if index:
+            layers.append(BatchNorm(hidden, eps=MLP_EPS))
+        layers.append(Activation("leaky_relu", slope=0.2))
+        features = hidden
+    return (*layers, Linear(features, math.prod(image)), Activation("tanh"), Reshape(image))
+
+
+def _dcgan(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:
+    layers: list[Layer] = [Reshape((z_dim, 1, 1))]
+    features = z_dim
+    for factor, kernel, stride, padding in DCGAN_STEPS[image[1]]:
+        out = factor * width or image[0]
+        layers.append(ConvTranspose(features, out, kernel, stride, padding, bias=False))
+        if factor:
+            layers += [BatchNorm(out), Activation("relu")]
+        features = out
+    return (*layers, Activation("tanh"))
