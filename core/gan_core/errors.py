@@ -2,12 +2,15 @@
 
     GanportError             exit 2   wrong input: a file, an option, an environment
     ├── ContractError        exit 2   a model file that is not a generator, or breaks the contract
-    ├── MissingPackageError     exit 2   an optional package (an extra) that is not installed
+    ├── MissingPackageError  exit 2   an optional package (an extra) that is not installed
     └── JobError             exit 1   the input was fine, the work failed
         └── ProofError       exit 1   an export that does not draw what PyTorch draws
 
 Each carries one sentence (`what was expected, what was found`) and a `hint` (what to do next). The
 commands print both, without a traceback (see `gan_serve.terminal.console`); a library user catches `GanportError`.
+
+Libraries know no command line. A parameter is named in backticks as Python names it: "`batch_size` must be at least 1",
+or with a value, "use `provider="cpu"`". A command shows its own option in that place: --batch-size, --provider cpu.
 """
 
 from __future__ import annotations
@@ -16,13 +19,17 @@ from gan_core.printable import printable
 
 
 class GanportError(Exception):
-    """Wrong input. `str(error)` is one line; `hint` is one line, or empty. Control characters are written out."""
+    """Wrong input. `str(error)` is one line; `hint` is one line, or empty. Control characters are written out.
+
+    `code` names the case for a program that does one thing or another by it ("" where none does): never the sentence.
+    """
 
     exit_code = 2
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
         super().__init__(printable(" ".join(message.split())))
         self.hint = printable(" ".join(hint.split()))
+        self.code = code
 
 
 class ContractError(GanportError):

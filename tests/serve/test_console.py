@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
 import typer
@@ -81,6 +83,92 @@ def test_usage_errors_of_a_subcommand_name_its_help(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         console.run(app, "cmd", ["sub", "--nothing"])
     assert capsys.readouterr().err.splitlines()[1] == "hint: cmd sub --help lists what it takes"
+
+
+def failing(*errors: GanportError) -> typer.Typer:
+    """`cmd` and its command `cmd sub`, with options of their own; each raises the last error, and notes the others."""
+    app = console.new_app()
+
+    def fail(*_: object) -> None:
+        for error in errors[:-1]:
+            console.note(str(error))
+        raise errors[-1]
+
+    @app.callback(invoke_without_command=True)
+    def main(
+        context: typer.Context,
+        batch_size: int = 1,
+        kinds: Annotated[list[str] | None, typer.Option("--class", "-c")] = None,
+        only: Annotated[bool, typer.Option("--only")] = False,
+    ) -> None:
+        if context.invoked_subcommand is None:
+            fail(batch_size, kinds, only)
+
+    app.command("sub")(lambda provider="auto": fail(provider))
+    return app
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("`batch_size` must be at least 1", "--batch-size must be at least 1"),
+        ("`kinds` or `class`, `only=True`", "--class or --class, --only"),
+        ('use `kinds="a dog"` or `batch_size=8`', "use --class 'a dog' or --batch-size 8"),
+        ("`provider` is not here", "provider is not here"),
+        ('`provider="cpu"` or `n=3`', 'provider="cpu" or n=3'),
+        ("`pip install x`, `a.b` and ` `", "`pip install x`, `a.b` and ` `"),
+    ],
+)
+def test_a_parameter_is_shown_as_the_commands_option(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        console.run(failing(GanportError(text), GanportError(text, hint=text)), "cmd", [])
+    assert capsys.readouterr().err == f"{shown}\nerror: {shown}\nhint: {shown}\n"
+
+
+def test_a_command_of_a_group_has_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        console.run(failing(GanportError('`provider="x"`', hint="`batch_size`")), "cmd", ["sub"])
+    assert capsys.readouterr().err == "error: --provider x\nhint: batch_size\n"
+    console.note("`batch_size`")
+    assert capsys.readouterr().err == "batch_size\n", "no command runs any more"
+
+
+def test_an_error_has_a_code() -> None:
+    assert ProofError("bad").code == ""
+    assert ProofError("bad", "hint", code="psnr").code == "psnr"
+
+
+def logs() -> None:
+    for name in ("gan_serve.runtime", "gan_core", "gan_export.x", "gan_trainer", "gan_bench"):
+        logging.getLogger(name).debug("not shown")
+    logging.getLogger("gan_serve.runtime").info("no `number` in %s", "a\nb\x1b")
+    logging.getLogger("gan_export.x").warning("two")
+    logging.getLogger("gan_trainer").error("three")
+    logging.getLogger("somebody.else").warning("not ours")
+
+
+def test_what_libraries_log_is_printed_once(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """`caplog` is a handler of the root logger: it gets what is not ours, and ours outside of a command."""
+    app = console.new_app()
+
+    @app.command()
+    def work(number: int = 1) -> None:
+        logs()
+        print("data", number)
+
+    for _ in range(2):  # a second command in the process prints no line twice
+        with pytest.raises(SystemExit):
+            console.run(app, "cmd", [])
+        out, err = capsys.readouterr()
+        assert out == "data 1\n"
+        assert err == "note: no --number in a b\\x1b\nwarning: two\nwarning: three\n"
+    assert [record.getMessage() for record in caplog.records] == ["not ours"] * 2
+    caplog.clear()
+    logs()
+    assert [record.getMessage() for record in caplog.records] == ["two", "three", "not ours"]
+    assert capsys.readouterr().err == ""
 
 
 def test_table() -> None:

@@ -3,18 +3,24 @@
 stdout carries data (paths, tables and JSON that were asked for); everything else goes to stderr. `run`
 turns every failure into one line and a hint, with the exit code of its class (see `gan_core.errors`).
 Nothing reaches the terminal but through here, so that text from files is made harmless here (`gan_core.printable`).
+
+What libraries have to say they log, below their package's name: a running command prints it as `note: …` and
+`warning: …`. A parameter that a library names in backticks (`batch_size`, `provider="cpu"`) is printed as the option of
+the running command that carries it (--batch-size, --provider cpu).
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TextIO, cast
 
@@ -30,8 +36,15 @@ EXIT_INTERRUPTED = 130
 WIDEST = 100
 """Columns that text is wrapped to where the terminal is wider, or there is none."""
 
+LOGGERS = ("gan_core", "gan_serve", "gan_trainer", "gan_export", "gan_bench")
+"""The packages whose log a command prints."""
+
 Report = Callable[[str, str], None]
 """Takes a message and a hint (or an empty one)."""
+
+_PARAMETER = re.compile(r"`([a-z_][a-z0-9_]*)(?:=(?:\"([^\"`]*)\"|([^\"`\s]+)))?`")
+_running: list[Any] = []
+"""The contexts of the commands that run, the innermost last."""
 
 
 def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
@@ -53,7 +66,78 @@ def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
 def note(text: str) -> None:
     """One line for the person at the terminal, on stderr."""
     with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
-        print(printable(text), file=sys.stderr, flush=True)
+        print(printable(with_options(text)), file=sys.stderr, flush=True)
+
+
+def with_options(text: str) -> str:
+    """`text` with the running command's options in the place of the parameters that stand in it in backticks.
+
+    `batch_size` becomes --batch-size, `provider="cpu"` --provider cpu, `tf32=True` --tf32. What the command has no
+    option for stays as it is, without the backticks.
+    """
+    options = _options() if "`" in text else {}
+
+    def shown(match: re.Match[str]) -> str:
+        option = options.get(match[1])
+        value = match[3] if match[2] is None else match[2]
+        if option is None:
+            return match[0].strip("`")
+        return option if value in (None, "True") else f"{option} {shlex.quote(value)}"
+
+    return _PARAMETER.sub(shown, text)
+
+
+def _options() -> dict[str, str]:
+    """Parameter → option of the running command, {"batch_size": "--batch-size"}, by its function's name and its own."""
+    options: dict[str, str] = {}
+    for parameter in _running_command().params if _running else ():
+        option = next((name for name in parameter.opts if name.startswith("--")), None)
+        if option is not None:
+            options.setdefault(parameter.name, option)
+            options.setdefault(option.removeprefix("--").replace("-", "_"), option)
+    return options
+
+
+def _running_command() -> Any:
+    """A command of a group, once it is known, in the place of the group."""
+    context = _running[-1]
+    name = context.invoked_subcommand
+    inner = context.command.get_command(context, name) if name and hasattr(context.command, "get_command") else None
+    return inner or context.command
+
+
+class _Notes(logging.Handler):
+    """Prints what is logged, one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = " ".join(record.getMessage().split())
+        except Exception:
+            self.handleError(record)
+        else:
+            note(f"{'warning' if record.levelno >= logging.WARNING else 'note'}: {text}")
+
+
+@contextlib.contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """Within, what ganport's packages log from level INFO on is printed, and goes to no other handler.
+
+    For a process of ours; a program that uses the packages decides itself what becomes of their log.
+    """
+    handler = _Notes(logging.INFO)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # or a handler that somebody gave the root logger would print it again
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
@@ -114,7 +198,7 @@ def run(
     SIGTERM and SIGHUP end it as Ctrl-C does, temporary files deleted, but for that the process then dies of the signal;
     not without `takes_signals`, nor where they are ignored.
     `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
-    and its hint in the place of `fail`.
+    and its hint in the place of `fail`. What libraries log meanwhile is printed (`log_on_stderr`).
     """
     streams.mend()
     arguments = list(sys.argv[1:] if args is None else args)
@@ -122,8 +206,12 @@ def run(
     if "--debug" in arguments:
         arguments.remove("--debug")
         debug = True
-    with interrupts.handled(ending=takes_signals):
-        code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
+    outer = len(_running)
+    try:
+        with interrupts.handled(ending=takes_signals), log_on_stderr():
+            code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
+    finally:
+        del _running[outer:]
     sys.exit(code)
 
 
@@ -155,7 +243,7 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
             return EXIT_INTERRUPTED
         if isinstance(error, BrokenPipeError):
             streams.silence(sys.stdout)
-            return 128 + signal.SIGPIPE
+            return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has no such signal
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             error = _explained(error)
         if debug or not isinstance(error, Exception):
@@ -250,6 +338,7 @@ def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         with command.make_context(name, _with_home(arguments)) as context:
+            _running.append(context)  # until `run` has told what went wrong
             result = command.invoke(context)
     except typer.Exit as done:
         result = done.exit_code
