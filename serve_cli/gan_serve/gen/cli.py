@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from gan_core import __version__
-from gan_serve.gen.quick_command import QuickCommand
 from gan_serve.terminal import console
 
 app = console.new_app()
@@ -24,7 +23,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.command(cls=QuickCommand)
+@app.command()
 def generate(
     model: Annotated[
         Path | None,
