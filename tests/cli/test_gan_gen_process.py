@@ -52,7 +52,7 @@ os._exit = leave
 """
 HEAVY = {
     "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "rich", "PIL", "imageio_ffmpeg",
-    "concurrent.futures", "multiprocessing", "asyncio", "urllib.request", "http.client", "statistics", "numpy.random",
+    "multiprocessing", "asyncio", "urllib.request", "http.client", "statistics", "numpy.random",
     "numpy.ma", "numpy.testing", "gan_trainer", "gan_export", "gan_bench",
 }  # fmt: skip
 NOT_FOR_A_GRID = ("animation", "folder", "info", "selftest", "golden", "walk", "latent_file")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +159,70 @@ def test_the_other_session_is_opened_once_however_many_ask() -> None:
     for asker in askers:
         asker.join(10)
     assert (made, apart.session(single=False)) == ([True], "first")
+
+
+def parts_of(apart: SideBySide, work: Callable[[int], int], n: int) -> list[int]:
+    """`work` of 0 … n - 1, each a part of its own."""
+
+    def run(_session: object, _outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        return [np.array([work(int(feeds["z"][0]))])]
+
+    (found,) = apart.run(run, ["pixels"], {"z": np.arange(n)}, most=1)
+    return list(map(int, found))
+
+
+def test_parts_come_in_order_whatever_finishes_first() -> None:
+    def work(n: int) -> int:
+        time.sleep(0.01 * (3 - n))
+        return 10 * n
+
+    assert parts_of(SideBySide("", True, lambda _: "", 2), work, 3) == [0, 10, 20]
+
+
+def test_two_parts_are_drawn_at_a_time() -> None:
+    """Neither of the two gets past the barrier alone."""
+    barrier = threading.Barrier(2, timeout=10)
+    assert sorted(parts_of(SideBySide("", True, lambda _: "", 2), lambda _: barrier.wait(), 2)) == [0, 1]
+
+
+def test_threads_stay_between_batches_and_end_with_the_sessions() -> None:
+    before = set(threading.enumerate())
+    apart = SideBySide("", True, lambda _: "", 3)
+    assert parts_of(apart, abs, 1) == [0]
+    assert set(threading.enumerate()) <= before, "a single image needs no threads"
+    for _ in range(5):
+        assert parts_of(apart, abs, 4) == [0, 1, 2, 3]
+    assert 0 < len(set(threading.enumerate()) - before) <= 3
+    del apart
+    gc.collect()
+    for _ in range(200):
+        if set(threading.enumerate()) <= before:
+            break
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_first_failure_is_raised_and_no_more_is_begun() -> None:
+    begun: list[int] = []
+
+    def work(n: int) -> int:
+        begun.append(n)
+        if n == 1:
+            raise ValueError(f"part {n}")
+        time.sleep(0.005)
+        return n
+
+    apart = SideBySide("", True, lambda _: "", 2)
+    with pytest.raises(ValueError, match="part 1"):
+        parts_of(apart, work, 1000)
+    assert len(begun) < 500
+    assert parts_of(apart, abs, 3) == [0, 1, 2]  # and it is none the worse for it
+
+
+def test_several_callers_share_the_threads() -> None:
+    apart = SideBySide("", True, lambda _: "", 2)
+    with ThreadPoolExecutor(4) as callers:
+        assert list(callers.map(lambda n: len(parts_of(apart, abs, n)), (5, 6, 7, 8))) == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(

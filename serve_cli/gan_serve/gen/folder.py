@@ -18,7 +18,7 @@ from gan_core.cores import usable_cores
 from gan_core.files.atomic import WholeFiles, explain_os_errors
 from gan_serve.gen.plan import Plan
 from gan_serve.gen.targets import require_room
-from gan_serve.runtime.ahead import in_order
+from gan_serve.runtime.generator import in_order
 from gan_serve.terminal.progress import Progress
 
 U8 = npt.NDArray[np.uint8]

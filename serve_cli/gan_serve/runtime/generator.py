@@ -6,7 +6,9 @@ import abc
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator as Results
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,6 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.latents import default_labels, latents
 from gan_core.seeds import Seeds
-from gan_serve.runtime.ahead import in_order
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -27,6 +28,9 @@ Feed = tuple[F32, I64 | None]
 BATCH_PIXELS = 16 * 3 * 64 * 64
 MIN_BATCH, MAX_BATCH = 4, 64
 """See `Generator.batch_size`."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _LATENTS_AT_ONCE = 256
 """Latents are cheap by the hundred: of 16, NumPy's calls cost more than what they compute."""
@@ -238,3 +242,27 @@ def feeds(
         for start in range(first, first + len(z), size):
             stop = min(start + size, first + len(z))
             yield z[start - first : stop - first], labels_of(start, stop)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Results[R, None, None]:
+    """`work(item)` of every item, in order, in up to `threads` threads.
+
+    Threads and not processes: what is done here (onnxruntime, zlib, the system's calls) lets go of Python's lock. At
+    most `threads + 1` items are taken ahead of the result that is yielded, by the thread that iterates: memory stays
+    flat in their number. An exception of `work` is raised in its place; then, and when the iterator is closed, no more
+    work is begun, and what is under way is waited for.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > threads + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -22,8 +22,7 @@ from gan_core.files.metadata import Port
 from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_serve.runtime import providers, sessions, side_by_side
-from gan_serve.runtime.ahead import Job, in_order
-from gan_serve.runtime.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn
+from gan_serve.runtime.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn, in_order
 from gan_serve.runtime.provider_options import Settings
 from gan_serve.runtime.side_by_side import SideBySide
 from gan_serve.runtime.signature import Signature, check_ours, understand
@@ -94,16 +93,16 @@ class OnnxGenerator(Generator):
         self.threads = threads if threads is not None else usable_cores()
         apart = self.threads > 1 and side_by_side.suits(model)
         self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
-        hashing = None if isinstance(model, bytes) else Job[Path, str](Path(model))
-        if hashing is not None:  # beside what the session does with the file
-            threading.Thread(target=hashing.do, args=(model_file.sha256_of,), daemon=True).start()
+        beside = ThreadPoolExecutor(1)  # hashes the file while the session opens
+        hashed = None if isinstance(model, bytes) else beside.submit(model_file.sha256_of, Path(model))
+        beside.shutdown(wait=False)
         opened = sessions.open_session(model, where, provider, self._settings)
         self.session: Any = opened.session
         self.skipped = opened.skipped
         self.notes = list(opened.notes)
         self.provider = providers.active(self.session)
-        if hashing is not None:
-            self.sha256 = hashing.wait()
+        if hashed is not None:
+            self.sha256 = hashed.result()
         self._apart: SideBySide | None = None
         # A run that is not the engine's must neither be captured nor replayed.
         self._run_options = _without_graph() if opened.graphs else None

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from gan_core.files import metadata
-from gan_serve.runtime.crew import Crew
 
 Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
 
@@ -38,7 +38,7 @@ class SideBySide:
         self._sessions = {single: first}
         self._another = another
         self._opening = threading.Lock()
-        self._crew = Crew(threads)
+        self._pool = ThreadPoolExecutor(threads)  # its threads begin when first needed and end with it
 
     def session(self, single: bool) -> Any:
         """The session for one thread of several, or for all threads together."""
@@ -56,7 +56,7 @@ class SideBySide:
             return run(self.session(single=False), outputs, feeds)
         session, size = self.session(single=True), share(n, self.threads, most)
         parts = [{name: fed[i : i + size] for name, fed in feeds.items()} for i in range(0, n, size)]
-        results = self._crew.map(lambda part: run(session, outputs, part), parts)
+        results = self._pool.map(lambda part: run(session, outputs, part), parts)
         return [np.concatenate(pieces) for pieces in zip(*results, strict=True)]
 
 

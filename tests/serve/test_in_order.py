@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gan_serve.runtime.ahead import in_order
+from gan_serve.runtime.generator import in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
