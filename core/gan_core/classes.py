@@ -13,7 +13,7 @@ _SHOWN = 12
 
 
 def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
-    """The classes that `--class` values name, in order: indices, names (case does not matter), commas between, or
+    """The classes that `values` name, in order: indices, names (case does not matter), commas between, or
     `all`. Empty for no values.
 
     A name that holds a comma is taken whole. Its first words will do where no other class begins with them, whatever
@@ -22,7 +22,7 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
     """
     values = list(values)
     if values and not contract.conditional:
-        raise GanportError("this generator has no classes", hint="leave --class out")
+        raise GanportError("this generator has no classes", hint="leave `classes` out")
     found: list[int] = []
     for value in values:
         whole = _find(value, contract)

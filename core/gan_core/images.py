@@ -77,7 +77,7 @@ def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding
     if n < 1:
         raise GanportError(f"a grid needs at least 1 image, got {n}", hint="draw some images first")
     if cols is not None and cols < 1:
-        raise GanportError(f"cols must be at least 1, got {cols}", hint="leave it out for a nearly square grid")
+        raise GanportError(f"`cols` must be at least 1, got {cols}", hint="leave it out for a nearly square grid")
     columns = min(n, cols if cols is not None else math.isqrt(n - 1) + 1)
     rows = -(-n // columns)
     total = (rows * (height + padding) + padding) * (columns * (width + padding) + padding)
@@ -85,7 +85,7 @@ def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding
         raise GanportError(
             f"{n} images of {width}x{height} make a picture of {total / 1e6:.0f} megapixels, "
             f"the most for one grid is {MAX_GRID_PIXELS / 1e6:.0f}",
-            hint="write a folder instead (--out FOLDER), one file per seed",
+            hint='write a folder instead (`out="FOLDER"`), one file per seed',
         )
     return rows, columns
 

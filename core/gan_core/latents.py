@@ -93,7 +93,7 @@ def latents(
         return np.ascontiguousarray(_draw(seed_array, z_dim, law, round_index=0), dtype=np.float32)
     if not (np.isfinite(truncation) and truncation >= MIN_TRUNCATION):
         raise GanportError(
-            f"truncation must be a finite number of at least {MIN_TRUNCATION}, got {truncation}",
+            f"`truncation` must be a finite number of at least {MIN_TRUNCATION}, got {truncation}",
             hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent law",
         )
     if law == "uniform":

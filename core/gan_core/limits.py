@@ -1,4 +1,4 @@
-"""How far a file may be from what PyTorch draws: one table for the exporter's proof and for `--selftest`.
+"""How far a file may be from what PyTorch draws: one table for the exporter's proof and for the golden set of a file.
 
 The unit of a pixel is the LSB, one of its 256 steps. fp32 has to agree in each pixel; lower precisions move many
 pixels a little, so they are held to the peak signal-to-noise ratio.

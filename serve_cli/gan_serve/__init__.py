@@ -34,20 +34,16 @@ def load(
     trust_script  whether a .ts file, which is a program, is run whatever it does. Else it is looked at before it is
           loaded, and refused where it may do more than compute (SECURITY.md).
 
-    What a file without metadata does not say is assumed, with a Python warning for each file. Raises
-    `gan_core.errors.GanportError` for a file that is missing or no generator, or a provider that does not run.
+    What a file without metadata does not say is assumed, and a provider that does not start passed over by "auto", with
+    a warning in the log (`logging`, below "gan_serve"; a notebook shows it). What was turned off and costs only speed
+    is there at level INFO. Raises `gan_core.errors.GanportError` for a file that is missing or no generator, or a
+    provider that does not run.
     """
-    import warnings
-
-    from gan_core.printable import printable
     from gan_serve.runtime import runtimes
     from gan_serve.runtime.default_model import default_model
 
-    def say(text: str) -> None:
-        warnings.warn(printable(text), stacklevel=4)
-
     file = default_model() if path is None else path
-    return runtimes.load(file, provider, threads, tf32=tf32, trust_script=trust_script, say=say)
+    return runtimes.load(file, provider, threads, tf32=tf32, trust_script=trust_script)
 
 
 def __getattr__(name: str) -> Any:

@@ -222,7 +222,7 @@ def test_what_a_library_prints_does_not_disturb_the_answers(model: Path, sabotag
 
 
 @pytest.mark.parametrize(
-    ("provider", "message"), [("gpu", "provider must be auto or one of"), ("cuda", "provider cuda is not")]
+    ("provider", "message"), [("gpu", "`provider` must be auto or one of"), ("cuda", "provider cuda is not")]
 )
 def test_a_provider_that_cannot_run_is_refused_before_anything_is_measured(
     model: Path, provider: str, message: str

@@ -103,7 +103,7 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--threads", "0"], "--threads takes whole numbers from 1 to 1024, got '0'"),
         (["--threads", "many"], "got 'many'"),
         (["--provider", ""], "--provider is empty"),
-        (["--provider", "quantum"], "provider must be auto or one of cpu, cuda"),
+        (["--provider", "quantum"], "--provider must be auto or one of cpu, cuda"),
         (["--provider", "cpu", "--provider", "tensorrt"], "provider tensorrt is not installed; here are cpu"),
         (["--seconds", "0"], "--seconds takes 0.01 to 600, got 0"),
         (["--seconds", "nan"], "--seconds takes 0.01 to 600, got nan"),

@@ -102,6 +102,7 @@ def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
     assert err == ""
     code, out, err = gen("--model", "f.onnx")
     assert (code, out) == (0, "f.png\n")
+    assert err.startswith("warning: f.onnx has no gan.* metadata; assumed: noise is")
     assert err.count("assumed") == 1
 
 

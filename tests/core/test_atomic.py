@@ -119,6 +119,7 @@ def test_the_systems_refusals_are_explained(tmp_path: Path, code: int, message: 
     with pytest.raises(GanportError, match=message) as caught, atomic_path(tmp_path / "x"):
         raise OSError(code, os.strerror(code))
     assert caught.value.hint
+    assert (caught.value.code == "no_room") == message.startswith("no room")
     assert names(tmp_path) == []
 
 

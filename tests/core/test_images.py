@@ -155,7 +155,7 @@ def test_grid_shapes(n: int, cols: int | None, shape: tuple[int, int]) -> None:
     ("arguments", "message"),
     [
         ((0, 28, 28), "a grid needs at least 1 image, got 0"),
-        ((4, 28, 28, 0), "cols must be at least 1, got 0"),
+        ((4, 28, 28, 0), "`cols` must be at least 1, got 0"),
         ((10**12, 64, 64), "1000000000000 images of 64x64 make a picture of"),
         ((1, 20_000, 20_000), "1 images of 20000x20000 make a picture of 400 megapixels"),
     ],

@@ -184,7 +184,7 @@ def test_trust_is_what_runs_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_trust_is_for_scripts() -> None:
-    with pytest.raises(GanportError, match=r"--trust-script is for \.ts models"):
+    with pytest.raises(GanportError, match=r"`trust_script` is for \.ts models"):
         gan_serve.load(trust_script=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -313,7 +314,7 @@ def test_another_thread_runs_without_the_graph(graphs: Bench) -> None:
 
 
 def test_a_generator_reopens_its_session_when_the_engine_fails(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from gan_serve.runtime import sessions
 
@@ -330,12 +331,11 @@ def test_a_generator_reopens_its_session_when_the_engine_fails(
 
     monkeypatch.setattr(sessions, "reopen_cuda", reopen)
     generator._engine = generator._make_engine(opened, runtime, str(model_path), "m.onnx")  # type: ignore[arg-type]
-    heard: list[str] = []
-    generator.say = heard.append
+    caplog.set_level(logging.INFO)
     np.testing.assert_array_equal(generator.generate(range(7), batch_size=2), expected)
     assert reopened == []
     runtime.fail_on = "wait"
     np.testing.assert_array_equal(generator.generate(range(7), batch_size=2), expected)
     assert reopened == [(str(model_path), "m.onnx")]
-    assert heard == generator.notes == ["CUDA runs without fixed buffers: wait: an illegal memory access"]
+    assert caplog.messages == generator.notes == ["CUDA runs without fixed buffers: wait: an illegal memory access"]
     np.testing.assert_array_equal(generator.run_pixels(latents([3], 4)), expected[3:4])

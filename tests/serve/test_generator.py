@@ -145,8 +145,8 @@ def test_wrong_classes(conditional: OnnxGenerator, labels: object, message: str)
     [
         ({"labels": 0}, "this generator has no classes"),
         ({"labels": [0, 0]}, "this generator has no classes"),
-        ({"batch_size": 0}, "batch size must be at least 1, got 0"),
-        ({"truncation": 0.01}, "truncation must be a finite number"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"truncation": 0.01}, "`truncation` must be a finite number"),
         ({"seeds": [-3]}, "a seed must lie in"),
     ],
 )

@@ -75,7 +75,7 @@ def test_an_installed_package_without_a_device(plugin: Plugin, model_path: Path)
     for name, what in {"openvino": "no CPU device", "webgpu": "no device"}.items():
         with pytest.raises(GanportError, match=f"onnxruntime-ep-{name} is installed, but finds {what} here") as caught:
             OnnxGenerator(model_path, name)
-        assert "--provider cpu" in caught.value.hint
+        assert '`provider="cpu"`' in caught.value.hint
     assert plugin.registered == [("ganport.openvino", "/lib/openvino.so"), ("ganport.webgpu", "/lib/webgpu.so")]
 
 

@@ -82,7 +82,7 @@ def test_resolve() -> None:
 
 
 def test_a_provider_that_does_not_exist() -> None:
-    with pytest.raises(GanportError, match=r"provider must be auto or one of cpu, cuda, .*, got 'gpu'"):
+    with pytest.raises(GanportError, match=r"`provider` must be auto or one of cpu, cuda, .*, got 'gpu'"):
         providers.resolve("gpu")
 
 

@@ -197,6 +197,7 @@ def explain_os_errors(target: Path) -> Iterator[None]:
             raise GanportError(
                 f"no room to write {target}: {os.strerror(error.errno)}",
                 hint="free some disk space, or write elsewhere",
+                code="no_room",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise GanportError(

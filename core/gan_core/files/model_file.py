@@ -132,6 +132,6 @@ def explain_load_error(path: Path | str, error: Exception) -> GanportError:
         found = newer.group().removesuffix(" is under development").removeprefix("model ").replace("ir v", "IR v")
         return GanportError(
             f"{path} is newer than the installed onnxruntime reads ({found})",
-            hint="pip install --upgrade onnxruntime, or export it again with an older --opset",
+            hint="pip install --upgrade onnxruntime, or export it again with an older opset",
         )
     return GanportError(f"onnxruntime cannot load {path}: {text}", hint="export it again, or upgrade onnxruntime")

@@ -44,7 +44,7 @@ def generate(
     latents: Annotated[
         Path | None, typer.Option(metavar="Z.npy", help="Draw these latents instead: floats (n, z_dim).")
     ] = None,
-    class_: Annotated[
+    classes: Annotated[
         list[str] | None,
         typer.Option(
             "--class",
@@ -130,7 +130,7 @@ def generate(
         seed=seed,
         seeds=seeds,
         latents=latents,
-        classes=tuple(class_ or ()),
+        classes=tuple(classes or ()),
         by_class=by_class,
         truncation=truncation,
         walk=walk,

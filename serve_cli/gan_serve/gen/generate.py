@@ -31,7 +31,6 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         many=request.several,
         tf32=tf32,
         trust_script=request.trust_script,
-        say=lambda text: console.note(f"note: {text}"),
     )
     if request.info:
         _info(request, generator)

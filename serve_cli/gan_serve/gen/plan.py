@@ -144,5 +144,5 @@ def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Ite
     """
     size = generator.batch_size(plan.n) if batch_size is None else batch_size
     if size < 1:
-        raise GanportError(f"batch size must be at least 1, got {size}", hint="leave it out for a good one")
+        raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
     return generator.draw(plan.n, size, plan.latents, plan.labels)

@@ -15,6 +15,6 @@ def default_model() -> Path:
     """Its file. Raises `GanportError` for an installation that lacks it."""
     if not DEFAULT_MODEL.is_file():
         raise GanportError(
-            "this installation lacks the model that comes with ganport", hint="install ganport again, or name a --model"
+            "this installation lacks the model that comes with ganport", hint="install ganport again, or name a `model`"
         )
     return DEFAULT_MODEL

@@ -139,7 +139,7 @@ class Generator(abc.ABC):
         every = Seeds.of(seeds)
         size = self.batch_size(len(every)) if batch_size is None else batch_size
         if size < 1:
-            raise GanportError(f"batch size must be at least 1, got {size}", hint="leave it out for a good one")
+            raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
         label_array = None
         if labels is None or np.ndim(labels) == 0:
             self.check_labels(labels, every.array(0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from gan_serve.runtime.cudart import CudaRuntime
     from gan_serve.runtime.probe import Probed
 
+_log = logging.getLogger(__name__)
+
 _Run = Callable[[list[str], dict[str, Any]], list[Any]]
 
 MAX_THREADS = 1024
@@ -53,12 +56,10 @@ class OnnxGenerator(Generator):
 
     Attributes beside `Generator`'s: `session` (onnxruntime's), `threads`, `signature`, `ours` (whether the file
     carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason), `notes`
-    (what could not be had or was turned off, also while it runs: one sentence each; `say`, when set, hears each).
+    (what could not be had or was turned off, also while it runs, when each is logged too: one sentence each).
     The session may be used from several threads. Raises `MissingPackageError` without onnxruntime, `ContractError` for
     a file that is no generator, `GanportError` for a file or a provider that does not load.
     """
-
-    say: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class OnnxGenerator(Generator):
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise GanportError(
-                f"threads must be 1 … {MAX_THREADS}, got {threads}", hint="leave it out to use every core"
+                f"`threads` must be 1 … {MAX_THREADS}, got {threads}", hint="leave it out to use every core"
             )
         providers.check_name(provider)
         model: str | bytes
@@ -191,8 +192,7 @@ class OnnxGenerator(Generator):
 
         def note(text: str) -> None:
             self.notes.append(text)
-            if self.say is not None:
-                self.say(text)
+            _log.info("%s", text)
 
         c, h, w = self.contract.image
         engine = CudaEngine(
@@ -255,7 +255,7 @@ class OnnxGenerator(Generator):
         except Exception as error:
             raise JobError(
                 f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
-                hint="try a smaller --batch-size, or --provider cpu",
+                hint='try a smaller `batch_size`, or `provider="cpu"`',
             ) from error
         self._hold(outputs, results, batch)
         return results

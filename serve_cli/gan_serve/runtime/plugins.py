@@ -61,8 +61,8 @@ def devices(onnxruntime: Any, provider: str, options: dict[str, str]) -> tuple[l
 
 _NO_DEVICE = {
     "openvino": "the plug-in takes Intel hardware; onnxruntime-openvino also runs on other processors: pip uninstall "
-    "onnxruntime onnxruntime-ep-openvino, then pip install onnxruntime-openvino openvino; or use --provider cpu",
-    "webgpu": "it needs a GPU and its driver (on Linux Vulkan, libvulkan.so.1); or use --provider cpu",
+    'onnxruntime onnxruntime-ep-openvino, then pip install onnxruntime-openvino openvino; or use `provider="cpu"`',
+    "webgpu": 'it needs a GPU and its driver (on Linux Vulkan, libvulkan.so.1); or use `provider="cpu"`',
 }
 
 
@@ -80,7 +80,7 @@ def _register(onnxruntime: Any, provider: str, package: str) -> list[Any]:
     except Exception as error:  # a plug-in is somebody else's code: whatever it raises
         raise GanportError(
             f"provider {provider}: {package} is installed but does not load: {' '.join(str(error).split())}",
-            hint=f"pip install --upgrade onnxruntime {package}; or use --provider cpu",
+            hint=f'pip install --upgrade onnxruntime {package}; or use `provider="cpu"`',
         ) from error
 
 

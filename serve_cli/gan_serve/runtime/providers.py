@@ -86,8 +86,8 @@ def check_name(provider: str) -> None:
     """Raises `GanportError` for a provider that does not exist. Needs no onnxruntime."""
     if provider != "auto" and provider not in PROVIDERS:
         raise GanportError(
-            f"provider must be auto or one of {', '.join(PROVIDERS)}, got {provider!r}",
-            hint="leave --provider out to use the best that is installed",
+            f"`provider` must be auto or one of {', '.join(PROVIDERS)}, got {provider!r}",
+            hint="leave it out to use the best that is installed",
         )
 
 

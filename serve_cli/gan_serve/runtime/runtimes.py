@@ -7,6 +7,7 @@ that needs torch can live in a package that does; they are only scanned when suc
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
+from gan_core.printable import printable
 from gan_serve.runtime.generator import Generator
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+_log = logging.getLogger(__name__)
 
 GROUP = "ganport.runtimes"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".pkl", ".tar", ".safetensors", ".bin")
@@ -31,37 +35,35 @@ def load(
     many: bool = False,
     tf32: bool = False,
     trust_script: bool = False,
-    say: Callable[[str], None] | None = None,
 ) -> Generator:
     """Loads a generator file with the runtime of its suffix.
 
     many  whether many images are to come, not one (see `OnnxGenerator`)
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
     trust_script  whether a .ts file is run whatever the program in it does; else it is looked at before it is loaded
-    say   takes each sentence about what the file does not say and was assumed, about a provider that "auto" had to
-          pass over, and about what a provider could not do, also while it draws; None: silence (the assumptions are
-          in `contract.assumptions` all the same).
+
+    Logs a warning of what the file does not say and was assumed (`contract.assumptions` has it too), and of a provider
+    that "auto" had to pass over; as a note (INFO) what a provider could not do, also while it draws.
     Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator.
     """
     path = check_model_file(path)
     if trust_script and path.suffix.lower() != ".ts":
-        raise GanportError(f"--trust-script is for .ts models, got {path}", hint="leave --trust-script out")
+        raise GanportError(f"`trust_script` is for .ts models, got {path}", hint="leave it out")
     if path.suffix.lower() == ".onnx":
         from gan_serve.runtime.onnx_generator import OnnxGenerator
 
         generator = OnnxGenerator(path, provider, threads, many=many, tf32=tf32)
-        if say is not None:
-            if not generator.ours:
-                say(f"{path.name} has no gan.* metadata; assumed: {'; '.join(generator.contract.assumptions)}")
-            for reason in generator.skipped:
-                say(f"auto passed over {reason}")
-            for note in generator.notes:
-                say(note)
-            generator.say = say
+        if not generator.ours:
+            assumed = "; ".join(generator.contract.assumptions)
+            _log.warning("%s", printable(f"{path.name} has no gan.* metadata; assumed: {assumed}"))
+        for reason in generator.skipped:
+            _log.warning("auto passed over %s", reason)
+        for note in generator.notes:
+            _log.info("%s", note)
         return generator
     runtime = _other_runtime(path)
     if tf32:
-        raise GanportError(f"TF32 is for .onnx models, got {path}", hint="leave --tf32 out")
+        raise GanportError(f"TF32 is for .onnx models, got {path}", hint="leave `tf32` out")
     return runtime(path, provider, threads, trust_script=True) if trust_script else runtime(path, provider, threads)
 
 

@@ -48,7 +48,7 @@ def open_session(model: str | bytes, where: str, provider: str, settings: Settin
     skipped: list[str] = []
     candidates = providers.resolve(provider)
     if settings.tf32 and provider != "auto" and provider not in TF32_PROVIDERS:
-        raise GanportError(f"TF32 is for cuda and tensorrt, got provider {provider}", hint="leave --tf32 out")
+        raise GanportError(f"TF32 is for cuda and tensorrt, got provider {provider}", hint="leave `tf32` out")
     for name in candidates:
         providers.prepare(name, settings.tf32)
         reason = _not_started(name)
@@ -65,12 +65,12 @@ def open_session(model: str | bytes, where: str, provider: str, settings: Settin
                 reason = "it takes none of the model's nodes"
             elif providers.active(opened.session) == name:
                 if settings.tf32 and name not in TF32_PROVIDERS:
-                    raise GanportError(f"TF32 is for cuda and tensorrt, auto chose {name}", hint="leave --tf32 out")
+                    raise GanportError(f"TF32 is for cuda and tensorrt, auto chose {name}", hint="leave `tf32` out")
                 return replace(opened, skipped=tuple(skipped))
         if provider != "auto":
             raise GanportError(
                 f"provider {name} is installed but does not run here: {reason}",
-                hint=f"{providers.HOW_TO_GET[name]}; or use --provider cpu",
+                hint=f'{providers.HOW_TO_GET[name]}; or use `provider="cpu"`',
             )
         skipped.append(f"{name}: {reason}")
     raise GanportError(f"no provider runs {where}: {'; '.join(skipped)}", hint=providers.HOW_TO_GET["cpu"])
@@ -142,7 +142,7 @@ def reopen_cuda(model: str | bytes, where: str, settings: Settings) -> Any:
     except Exception as error:
         raise JobError(
             f"cuda failed on {where}, and does not start again: {' '.join(str(error).split())}",
-            hint="try a smaller --batch-size, or --provider cpu",
+            hint='try a smaller `batch_size`, or `provider="cpu"`',
         ) from error
 
 

@@ -44,7 +44,7 @@ def mend() -> None:
 def refuse_closed_stdout() -> None:
     """Raises `GanportError` when the command was started without a stdout."""
     if 1 in _closed:
-        raise GanportError("stdout is closed, so nothing can be written to it", hint="name a file: --out FILE.png")
+        raise GanportError("stdout is closed, so nothing can be written to it", hint='name a file: `out="FILE.png"`')
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def write_pixels(path: Path, parts: Iterable[U8], total: int, shape: tuple[int, 
     except OSError as error:
         raise GanportError(f"cannot write {path}: {error.strerror or error}", hint=_elsewhere(total, shape)) from error
     except GanportError as error:
-        if str(error).startswith("no room"):
+        if error.code == "no_room":
             raise GanportError(str(error), hint=_elsewhere(total, shape)) from error
         raise
     pixels: U8 = np.load(path, mmap_mode="r", allow_pickle=False)

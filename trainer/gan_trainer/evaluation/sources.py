@@ -17,7 +17,6 @@ from gan_core.images import to_pixels
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn
-from gan_serve.terminal import console
 from gan_trainer.devices import describe
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
@@ -79,7 +78,7 @@ def open_model(
         inside = f"{path}/g.pt" if (path / "g.pt").exists() else f"{path}/g.onnx"
         raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {inside}")
     if path.suffix.lower() in EXPORTED:
-        generator = runtimes.load(path, provider, threads, trust_script=trust_script, say=console.note)
+        generator = runtimes.load(path, provider, threads, trust_script=trust_script)
     else:
         if provider != "auto":
             raise GanportError(
