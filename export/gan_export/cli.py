@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_core.cores import rest_idle_threads
 from gan_core.errors import GanportError
+from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint

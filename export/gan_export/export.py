@@ -11,8 +11,8 @@ from typing import Any
 
 from gan_core.contract import Contract
 from gan_core.files.atomic import atomic_path
-from gan_core.interrupts import kept
 from gan_core.limits import limits_for
+from gan_core.process import kept
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_making import make_onnx
 from gan_export.onnx_options import OnnxOptions

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from gan_core.errors import JobError
-from gan_core.interrupts import causes
+from gan_core.process import causes
 from gan_export.opsets import DEFAULT_OPSET, check_opset
 from gan_export.passes import PASSES, STOCK, run_passes
 from gan_export.quiet import quiet

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-from gan_core.interrupts import kept
+from gan_core.process import kept
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch import nn
 import gan_serve
 from cli.conftest import Run
 from export.foreign_networks import examples_dcgan, settled
-from gan_serve.gen.info import info_json, info_text
+from gan_serve.gen.about import info_json, info_text
 
 
 def without_norms() -> nn.Module:

@@ -12,9 +12,8 @@ import pytest
 from cli.conftest import Gen
 from cli.drawing import drawn, names, read, text_of
 from gan_core.images import grid
-from gan_core.seeds import Seeds
-from gan_serve.gen.by_class import ByClassPlan
-from gan_serve.gen.plan import SeedPlan
+from gan_core.latents import Seeds
+from gan_serve.gen.plan import ByClassPlan, SeedPlan
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 

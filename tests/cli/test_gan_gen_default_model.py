@@ -13,7 +13,7 @@ import gan_serve
 from cli.conftest import Gen
 from cli.drawing import read
 from gan_core.images import grid
-from gan_serve.runtime import default_model
+from gan_serve.runtime import runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 NOTE = "no --model: fashion-mnist, which comes with ganport\n"
@@ -24,12 +24,12 @@ GARMENTS = (
 
 @pytest.fixture(scope="module")
 def shipped() -> OnnxGenerator:
-    return OnnxGenerator(default_model.DEFAULT_MODEL, "cpu", 1)
+    return OnnxGenerator(runtimes.DEFAULT_MODEL, "cpu", 1)
 
 
 def test_what_it_says_of_itself(shipped: OnnxGenerator) -> None:
     contract = shipped.contract
-    assert default_model.DEFAULT_MODEL.stat().st_size <= default_model.MAX_BYTES == 2_000_000
+    assert runtimes.DEFAULT_MODEL.stat().st_size <= runtimes.MAX_BYTES == 2_000_000
     assert (contract.image, contract.n_classes, contract.class_names) == ((1, 32, 32), 10, GARMENTS)
     assert contract.golden
     assert contract.parity
@@ -83,7 +83,7 @@ def test_every_way_out(gen: Gen, shipped: OnnxGenerator, tmp_path: Path) -> None
     np.save("z.npy", np.zeros((2, shipped.contract.z_dim)))
     assert gen("--latents", "z.npy", "--out", "o.npy")[0] == 0
     record = json.loads(gen("--n", 1, "--json")[1])
-    assert (record["model"], record["sha256"]) == (str(default_model.DEFAULT_MODEL), shipped.sha256)
+    assert (record["model"], record["sha256"]) == (str(runtimes.DEFAULT_MODEL), shipped.sha256)
 
 
 def test_selftest_and_info(gen: Gen, shipped: OnnxGenerator) -> None:
@@ -93,7 +93,7 @@ def test_selftest_and_info(gen: Gen, shipped: OnnxGenerator) -> None:
     code, out, err = gen("--info")
     assert (code, err) == (0, NOTE)
     assert "classes     0 T-shirt/top, 1 Trouser," in out
-    assert json.loads(gen("--info", "--json")[1])["file"] == str(default_model.DEFAULT_MODEL)
+    assert json.loads(gen("--info", "--json")[1])["file"] == str(runtimes.DEFAULT_MODEL)
 
 
 def test_a_mistake_is_all_that_is_said(gen: Gen) -> None:
@@ -103,7 +103,7 @@ def test_a_mistake_is_all_that_is_said(gen: Gen) -> None:
 
 
 def test_an_installation_without_it(gen: Gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(default_model, "DEFAULT_MODEL", tmp_path / "none.onnx")
+    monkeypatch.setattr(runtimes, "DEFAULT_MODEL", tmp_path / "none.onnx")
     message = "error: this installation lacks the model that comes with ganport\nhint: install ganport again"
     for arguments in ((), ("--info",), ("--selftest",), ("--out", "o/")):
         code, out, err = gen(*arguments)

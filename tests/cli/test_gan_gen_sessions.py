@@ -13,8 +13,8 @@ import pytest
 
 from cli.conftest import Gen
 from gan_serve.runtime import providers
-from gan_serve.runtime.default_model import DEFAULT_MODEL
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from cli.conftest import Gen
 from cli.drawing import names
-from gan_serve.runtime.default_model import DEFAULT_MODEL
-from gan_serve.terminal import streams
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
+from gan_serve.terminal import shell
 
 START = (sys.executable, "-c", "from gan_serve.gen.cli import main; main()")
 
@@ -122,7 +122,7 @@ def test_json_stays_the_same_json(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_fallback_is_for_encoding_only() -> None:
-    streams.mend()
+    shell.mend()
     assert "é─∞🌱".encode("ascii", "ganport-escape") == rb"\u00e9-\u221e\ud83c\udf31"
     with pytest.raises(UnicodeDecodeError):
         b"\xff".decode("utf-8", "ganport-escape")

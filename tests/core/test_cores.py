@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_core import cores
-from gan_core.cores import _UNLIMITED, _quota, rest_idle_threads, usable_cores
+from gan_core import process
+from gan_core.process import _UNLIMITED, _quota, rest_idle_threads, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_the_tightest_quota_counts(
 
 def test_the_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cores, "_siblings", str)
-    monkeypatch.setattr(cores, "_quota", lambda: 3)
+    monkeypatch.setattr(process, "_siblings", str)
+    monkeypatch.setattr(process, "_quota", lambda: 3)
     assert usable_cores() == 3
 
 
@@ -129,7 +129,7 @@ def test_threads_of_one_core_count_once(
 ) -> None:
     for cpu, text in siblings.items():
         (tmp_path / str(cpu)).write_text(text + "\n")
-    monkeypatch.setattr(cores, "_TOPOLOGY", f"{tmp_path}/{{}}")
-    monkeypatch.setattr(cores, "_quota", lambda: quota)
+    monkeypatch.setattr(process, "_TOPOLOGY", f"{tmp_path}/{{}}")
+    monkeypatch.setattr(process, "_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
     assert usable_cores() == expected

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_core import png
+from gan_core import images
 from gan_core.errors import GanportError
 from gan_core.images import Canvas, encode_png, grid, grid_shape, to_pixels
 
@@ -46,9 +46,9 @@ def test_png_carries_text() -> None:
 @pytest.mark.parametrize("shape", [(7, 64, 64, 3), (40, 28, 28, 1), (3, 300, 200, 3), (1, 1, 1, 1), (0, 8, 8, 3)])
 def test_a_batch_of_pngs_is_each_png(shape: tuple[int, int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 5, shape, dtype=np.uint8) * 60
-    chunks = [png.text_chunks({"gan.seed": str(number)}) for number in range(len(pixels))]
+    chunks = [images.text_chunks({"gan.seed": str(number)}) for number in range(len(pixels))]
     expected = [encode_png(image, {"gan.seed": str(number)}) for number, image in enumerate(pixels)]
-    assert png.encode_batch(pixels, chunks) == expected
+    assert images.encode_batch(pixels, chunks) == expected
     for data, image in zip(expected, pixels, strict=True):
         with Image.open(io.BytesIO(data)) as picture:
             np.testing.assert_array_equal(np.asarray(picture).reshape(image.shape), image)
@@ -69,13 +69,13 @@ def test_what_is_foretold_is_the_specifications_paeth() -> None:
     expected = [paeth(int(a), int(b), int(c)) for a, b, c in zip(left, upper, corner, strict=True)]
     block = np.zeros((len(left), 2, 2), np.uint8)
     block[:, 0, 0], block[:, 0, 1], block[:, 1, 0] = corner, upper, left
-    assert png._foretold(block, 1)[:, 0, 0].tolist() == expected
+    assert images._foretold(block, 1)[:, 0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("keyword", ["", "k" * 80])
 def test_png_keywords_have_a_length(keyword: str) -> None:
     with pytest.raises(ValueError, match="1 to 79 characters"):
-        png.encode(np.zeros((1, 1, 1), np.uint8), {keyword: "x"})
+        images.encode_png(np.zeros((1, 1, 1), np.uint8), {keyword: "x"})
 
 
 def test_the_fast_level_is_no_larger_than_pillows() -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_core.files import leftovers
-from gan_core.files.atomic import WholeFiles, write_bytes
-from gan_core.files.leftovers import hidden_name, is_leftover, sweep
+from gan_core.files import atomic
+from gan_core.files.atomic import WholeFiles, hidden_name, is_leftover, sweep, write_bytes
 
 WRITE = """
 import sys, time
@@ -29,7 +28,7 @@ with atomic_path("file.bin") as temporary:
 @pytest.fixture(autouse=True)
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process that has not looked yet."""
-    monkeypatch.setattr(leftovers, "_swept", set())
+    monkeypatch.setattr(atomic, "_swept", set())
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_a_killed_writers_file_goes_and_a_live_ones_stays(tmp_path: Path, writer
     assert names(tmp_path) == [hidden, "other.bin"], "it is still being written"
     writer.send_signal(signal.SIGKILL)
     time.sleep(0.2)
-    leftovers._swept.clear()
+    atomic._swept.clear()
     write_bytes(tmp_path / "other.bin", b"x")  # before it is waited for: a zombie writes nothing
     assert names(tmp_path) == ["other.bin"]
 
@@ -69,7 +68,7 @@ def test_images_of_a_folder_are_cleared_too(tmp_path: Path) -> None:
     mine.touch()
     theirs.touch()
     assert (is_leftover(str(mine)), is_leftover(str(theirs))) == (False, True)
-    leftovers._swept.clear()
+    atomic._swept.clear()
     WholeFiles(tmp_path)
     assert names(tmp_path) == [mine.name]
 
@@ -79,13 +78,13 @@ def test_another_machines_file_goes_after_a_week(tmp_path: Path) -> None:
     old = tmp_path / f".b.ganport-01234567-{os.getpid()}-89abcdef.png"
     for path in (young, old):
         path.touch()
-    os.utime(old, (time.time() - leftovers.FOREIGN_AGE_S - 60,) * 2)
+    os.utime(old, (time.time() - atomic.FOREIGN_AGE_S - 60,) * 2)
     sweep(tmp_path)
     assert names(tmp_path) == [young.name]
 
 
 def test_a_system_that_tells_no_machine_waits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "_machine", lambda: leftovers._UNKNOWN)
+    monkeypatch.setattr(atomic, "_machine", lambda: atomic._UNKNOWN)
     path = tmp_path / hidden_name("g.png").replace(f"-{os.getpid()}-", f"-{dead_pid()}-")
     path.touch()
     sweep(tmp_path)
@@ -118,7 +117,7 @@ def test_a_folder_that_cannot_be_listed_is_nobodys_trouble(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["g.onnx", "x" * 255, "é" * 100 + ".png", ".hidden", "a." + "s" * 200, "no suffix"])
 def test_hidden_names(name: str) -> None:
     hidden = hidden_name(name)
-    assert leftovers.NAME.fullmatch(hidden)
+    assert atomic.NAME.fullmatch(hidden)
     assert len(os.fsencode(hidden)) <= 255
     assert hidden != hidden_name(name)
     assert hidden.endswith(".onnx") == (name == "g.onnx")

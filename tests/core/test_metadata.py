@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from gan_core.errors import ContractError
 from gan_core.files import metadata
 from gan_core.files.metadata import check_external, graph_sha256, read_onnx_text
-from gan_serve.runtime.default_model import DEFAULT_MODEL
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from serve import onnx_files
 
 

@@ -15,7 +15,7 @@ from gan_core.errors import GanportError
 from gan_core.files import atomic
 from gan_core.files.atomic import WholeFiles, atomic_path, write_bytes
 from gan_core.files.outputs import check_outputs, check_writable
-from gan_serve.gen.targets import Kind, parse_target
+from gan_serve.gen.outputs import Kind, parse_target
 
 
 def names(folder: Path) -> list[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gan_core import png
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
+from gan_core.images import text_chunks
 from gan_core.printable import json_text, printable, shell_line
 from gan_serve.terminal import console
 
@@ -99,7 +99,7 @@ def test_a_contract_keeps_any_text_and_png_text_is_safe() -> None:
     assert read is not None
     assert read.class_names == (EVIL.replace("\udcff", r"\udcff"),)
     assert read.to_metadata() == metadata
-    written = png.text_chunks({"gan.class": EVIL})
+    written = text_chunks({"gan.class": EVIL})
     assert b"\x1b" not in written
     assert rb"cat\x1b]0;owned" in written
 

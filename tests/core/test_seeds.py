@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gan_core.errors import GanportError
-from gan_core.seeds import Seeds, count_from, parse_seeds
+from gan_core.latents import Seeds, count_from, parse_seeds
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ from gan_export.proof import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip, to_archive
 from gan_export.torchscript_runtime import load
-from gan_serve.gen import generate
-from gan_serve.gen.request import Request
+from gan_serve.gen.request import Request, run_request
 from gan_serve.terminal import console
 
 CONTRACT = Contract(z_dim=8, image=(1, 4, 4))
@@ -169,7 +168,7 @@ def test_a_file_that_writes_files(made: type[nn.Module]) -> None:
 
 
 def run(**asked: Any) -> None:
-    generate.run_request(Request(model=Path("m.ts"), **asked), "auto", None)
+    run_request(Request(model=Path("m.ts"), **asked), "auto", None)
 
 
 def test_trust_is_what_runs_it(capsys: pytest.CaptureFixture[str]) -> None:

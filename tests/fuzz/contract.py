@@ -23,9 +23,8 @@ from gan_core.golden import decode
 from gan_core.printable import json_text
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import to_archive
-from gan_serve.gen.info import describe, info_json, info_text
-from gan_serve.gen.latent_file import fit_latents, open_latents
-from gan_serve.gen.plan import LatentPlan
+from gan_serve.gen.about import describe, info_json, info_text
+from gan_serve.gen.plan import LatentPlan, fit_latents, open_latents
 from gan_serve.terminal.console import table
 from serve import onnx_files
 

@@ -54,7 +54,7 @@ def test_wheel_carries_every_module(wheel: Path) -> None:
 
 
 def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
-    from gan_serve.runtime.default_model import DEFAULT_MODEL, MAX_BYTES
+    from gan_serve.runtime.runtimes import DEFAULT_MODEL, MAX_BYTES
 
     archive = zipfile.ZipFile(wheel)
     models = [info for info in archive.infolist() if info.filename.endswith((".onnx", ".ts", ".safetensors"))]
@@ -74,7 +74,7 @@ def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_sdist_carries_the_default_model(tmp_path: Path) -> None:
-    from gan_serve.runtime.default_model import DEFAULT_MODEL
+    from gan_serve.runtime.runtimes import DEFAULT_MODEL
 
     with tarfile.open(build("sdist", tmp_path)) as archive:
         (model,) = [name for name in archive.getnames() if name.endswith(".onnx")]

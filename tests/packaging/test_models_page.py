@@ -10,7 +10,7 @@ import pytest
 
 from gan_bench.ship.card import card, held_card
 from gan_core.files.model_file import sha256_of
-from gan_serve.runtime.default_model import DEFAULT_MODEL
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from gan_trainer.evaluation import Evaluation
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import typer
 
 from gan_core.errors import GanportError, MissingPackageError, ProofError
 from gan_serve.terminal import console
-from gan_serve.terminal.progress import Progress
+from gan_serve.terminal.console import Progress
 
 
 def command(error: BaseException | int) -> typer.Typer:
@@ -191,8 +191,8 @@ def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> 
             shown.append("end")
 
     clock = iter([0.0, 0.1, waited_s, waited_s, waited_s])
-    monkeypatch.setattr("gan_serve.terminal.progress.time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("gan_serve.terminal.progress.sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr("gan_serve.terminal.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("gan_serve.terminal.console.sys.stderr.isatty", lambda: terminal)
     monkeypatch.setattr(console, "progress", lambda length, label: shown.append((length, label)) or Bar())
     with Progress(100, "drawing") as progress:
         for _ in range(3):

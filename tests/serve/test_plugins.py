@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
-from gan_serve.runtime import plugins, providers, sessions
+from gan_serve.runtime import providers, sessions
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 REAL_SESSION = providers.import_onnxruntime().InferenceSession
@@ -48,10 +48,10 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Plugin:
     real = importlib.metadata.distribution
 
     def distribution(name: str) -> Any:
-        return object() if name in plugins.PACKAGES.values() else real(name)
+        return object() if name in providers.PLUGINS.values() else real(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    for name, package in plugins.PACKAGES.items():
+    for name, package in providers.PLUGINS.items():
         module = types.SimpleNamespace(
             get_ep_name=lambda name=name: providers.PROVIDERS[name],
             get_library_path=lambda name=name: f"/lib/{name}.so",
@@ -83,17 +83,17 @@ def test_the_wanted_device_and_the_options_that_are_left(plugin: Plugin) -> None
     onnxruntime = providers.import_onnxruntime()
     name = providers.PROVIDERS["openvino"]
     plugin.devices = [Device(name, "NPU"), Device(name, "CPU"), Device(name, "GPU")]
-    found, rest = plugins.devices(onnxruntime, "openvino", {"device_type": "GPU", "precision": "FP32"})
+    found, rest = providers.plugin_devices(onnxruntime, "openvino", {"device_type": "GPU", "precision": "FP32"})
     assert (found, rest) == ([plugin.devices[2]], {"precision": "FP32"})
-    assert plugins.devices(onnxruntime, "openvino", {})[0] == [plugin.devices[0]]
+    assert providers.plugin_devices(onnxruntime, "openvino", {})[0] == [plugin.devices[0]]
     with pytest.raises(GanportError, match="no FPGA device"):
-        plugins.devices(onnxruntime, "openvino", {"device_type": "FPGA"})
+        providers.plugin_devices(onnxruntime, "openvino", {"device_type": "FPGA"})
     assert len(plugin.registered) == 1
 
 
 def test_webgpu_takes_one_device(plugin: Plugin) -> None:
     plugin.devices = [Device(providers.PROVIDERS["webgpu"], ""), Device(providers.PROVIDERS["webgpu"], "")]
-    found, rest = plugins.devices(providers.import_onnxruntime(), "webgpu", {"device_type": "1"})
+    found, rest = providers.plugin_devices(providers.import_onnxruntime(), "webgpu", {"device_type": "1"})
     assert (found, rest) == ([plugin.devices[0]], {"device_type": "1"})
 
 
@@ -108,7 +108,7 @@ def test_a_library_that_is_registered_already(plugin: Plugin) -> None:
     plugin.devices = [Device(providers.PROVIDERS["webgpu"], "")]
     plugin.error = RuntimeError("library is Already Registered under that name")
     with pytest.raises(GanportError, match="finds no device"):
-        plugins.devices(providers.import_onnxruntime(), "webgpu", {})
+        providers.plugin_devices(providers.import_onnxruntime(), "webgpu", {})
 
 
 def test_a_package_that_is_broken(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, model_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_package_that_is_broken(plugin: Plugin, monkeypatch: pytest.MonkeyPatc
 def test_an_onnxruntime_too_old_for_plugins() -> None:
     old = types.SimpleNamespace(__version__="1.20.1")
     with pytest.raises(GanportError, match=r"onnxruntime-ep-webgpu needs onnxruntime 1.23 or newer, got 1.20.1"):
-        plugins.devices(old, "webgpu", {})
+        providers.plugin_devices(old, "webgpu", {})
 
 
 class Options:

@@ -17,7 +17,7 @@ from gan_core.files import metadata
 from gan_serve.runtime import cudart, providers, sessions
 from gan_serve.runtime.cudart import CudaError, CudaRuntime
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_serve.runtime.provider_options import Settings, provider_options
+from gan_serve.runtime.sessions import Settings, provider_options
 from serve import onnx_files
 
 REAL_SESSION = providers.import_onnxruntime().InferenceSession

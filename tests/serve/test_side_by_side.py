@@ -18,7 +18,7 @@ import gan_serve
 from gan_core.files import model_file
 from gan_serve.runtime import providers, runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_serve.runtime.side_by_side import SideBySide, share, suits
+from gan_serve.runtime.sessions import SideBySide, share, suits_side_by_side
 from serve import onnx_files
 
 LINEAR = {"layers": [{"kind": "linear"}, {"kind": "activation"}]}
@@ -123,7 +123,7 @@ def test_only_matrix_products_stay_together(
     spec: dict[str, Any] | None, apart: bool, tmp_path: Path, opened: list[int]
 ) -> None:
     path = onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(spec=spec))
-    assert suits(str(path)) == suits(path.read_bytes()) == apart
+    assert suits_side_by_side(str(path)) == suits_side_by_side(path.read_bytes()) == apart
     opened.clear()
     generator = OnnxGenerator(path, "cpu", 2, many=True)
     generator.generate(range(9))
@@ -134,7 +134,7 @@ def test_only_matrix_products_stay_together(
 @pytest.mark.parametrize("spec", [{}, {"layers": 7}, {"layers": {"a": 1}}, {"layers": [7, None, {"kind": ["conv"]}]}])
 def test_a_spec_that_is_none_says_nothing(spec: Any, tmp_path: Path) -> None:
     path = onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(spec=spec))
-    assert suits(str(path)) == (not isinstance(spec.get("layers"), list))
+    assert suits_side_by_side(str(path)) == (not isinstance(spec.get("layers"), list))
     assert OnnxGenerator(path, "cpu", 2, many=True).generate(range(3)).shape == (3, 6, 5, 3)
 
 

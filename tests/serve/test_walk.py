@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from gan_core.errors import GanportError
-from gan_core.latents import latents
-from gan_core.seeds import parse_seeds
+from gan_core.latents import latents, parse_seeds
 from gan_serve.gen.walk import WalkPlan, along, slerp
 from serve import onnx_files
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gan_core.cores import rest_idle_threads
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.latents import SEED_LIMIT
 from gan_core.printable import shell_line
+from gan_core.process import rest_idle_threads
 from gan_serve.terminal import console
 from gan_serve.terminal.console import EXIT_INTERRUPTED
 from gan_trainer import options

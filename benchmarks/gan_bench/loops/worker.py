@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_bench.shared.orphans import die_with_parent
-from gan_core.cores import rest_idle_threads
+from gan_core.process import rest_idle_threads
 
 if TYPE_CHECKING:
     import torch

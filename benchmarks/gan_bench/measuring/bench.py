@@ -19,8 +19,8 @@ from gan_bench.peers import PEERS
 from gan_bench.records.parity import Parity
 from gan_bench.records.record import Measured, Result, Settings
 from gan_bench.records.rows import Request, Row
-from gan_core.cores import usable_cores
 from gan_core.errors import GanportError, JobError
+from gan_core.process import usable_cores
 
 Json = dict[str, Any]
 Subject = tuple[WorkerProcess, Result | Limit]

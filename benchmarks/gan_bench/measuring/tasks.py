@@ -66,7 +66,7 @@ class PngFolder(Task):
     """
 
     def __init__(self, generator: Generator, batch: int, pixels_NHWC: U8, folder: Path) -> None:
-        from gan_core.seeds import Seeds
+        from gan_core.latents import Seeds
         from gan_serve.gen.plan import SeedPlan
 
         self.generator, self.pixels = generator, pixels_NHWC
@@ -75,7 +75,7 @@ class PngFolder(Task):
 
     def call(self, index: int) -> None:
         del index
-        from gan_serve.gen.folder import write_folder
+        from gan_serve.gen.outputs import write_folder
         from gan_serve.gen.plan import draw
 
         text = {"gan.model_sha256": self.generator.sha256}

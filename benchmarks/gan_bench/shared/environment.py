@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import gan_core
-from gan_core.cores import usable_cores
+from gan_core.process import usable_cores
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gan_bench.ship.variants import SHIPPED
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_text
-from gan_serve.gen.targets import size_text
+from gan_serve.gen.outputs import size_text
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation.results import Evaluation

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gan_core.errors import GanportError
-from gan_core.files.atomic import explain_os_errors, follow, is_stream, refuse_disk, refuse_folder
-from gan_core.files.leftovers import hidden_name
+from gan_core.files.atomic import explain_os_errors, follow, hidden_name, is_stream, refuse_disk, refuse_folder
 
 
 def check_outputs(inputs: Mapping[str, Path | None], outputs: Mapping[str, Path | None]) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import atomic_path
 from gan_core.images import to_pil
 from gan_serve.gen.plan import Plan
-from gan_serve.terminal.progress import Progress
-
-U8 = npt.NDArray[np.uint8]
+from gan_serve.runtime.generator import U8
+from gan_serve.terminal.console import Progress
 
 FRAMES_PER_S = 25
 MAX_HELD_BYTES = 1 << 31

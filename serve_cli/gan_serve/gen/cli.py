@@ -121,8 +121,7 @@ def generate(
       gan-gen --model g.onnx --walk 8 --out walk.webp      a loop through 8 seeds
       gan-gen --model g.onnx --selftest                    is this file, here, what was exported?
     """
-    from gan_serve.gen.generate import run_request
-    from gan_serve.gen.request import Request
+    from gan_serve.gen.request import Request, run_request
 
     request = Request(
         model=model,

@@ -1,13 +1,17 @@
-"""What to draw, in order: a plan knows the latent and the class of image i, its file's name and its label.
+"""What to draw, in order: seeds, the latents of a file (`--latents`), or either in every class.
 
-Every output (a grid, a folder, an array, an animation) takes a plan and `draw`; a plan holds no more than the seeds'
-ranges, however many images it stands for.
+A plan knows the latent and the class of image i, its file's name and its label. Every output (a
+grid, a folder, an array, an animation) takes a plan and `draw`; a plan holds no more than the seeds' ranges, however
+many images it stands for.
 """
 
 from __future__ import annotations
 
 import abc
+import io
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,9 @@ import numpy.typing as npt
 from gan_core.classes import class_label
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
-from gan_core.latents import default_labels, latents
+from gan_core.files.model_file import check_file, read_pipe
+from gan_core.latents import Seeds, default_labels, latents
 from gan_core.printable import shorten
-from gan_core.seeds import Seeds
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 
@@ -146,3 +150,103 @@ def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Ite
     if size < 1:
         raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
     return generator.draw(plan.n, size, plan.latents, plan.labels)
+
+
+class ByClassPlan(Plan):
+    """`base`'s images in the first of `classes`, then all of them in the next, and so on.
+
+    base     whose latents are taken; its own classes are not
+    classes  in the order of the rows; empty: all that the generator has
+    Raises `GanportError` for a generator without classes.
+    """
+
+    def __init__(self, base: Plan, classes: Sequence[int] = ()) -> None:
+        contract = base.contract
+        if not contract.conditional:
+            raise GanportError("this generator has no classes", hint="leave --by-class out")
+        chosen = classes or range(contract.n_classes)
+        super().__init__(contract, base.n * len(chosen), chosen)
+        self._base = base
+        self.cols = base.n
+        self.seeds = None if base.seeds is None else Seeds(base.seeds.parts * len(chosen))
+
+    def latents(self, start: int, stop: int) -> F32:
+        width, rows = self._base.n, [self._base.latents(0, 0)]
+        while start < stop:
+            row, column = divmod(start, width)
+            end = min(stop, (row + 1) * width)
+            rows.append(self._base.latents(column, column + end - start))
+            start = end
+        return np.concatenate(rows)
+
+    def default_labels(self, start: int, stop: int) -> I64:
+        labels: I64 = self.classes[np.arange(start, stop) // self._base.n]
+        return labels
+
+    def labels(self, start: int, stop: int) -> I64:
+        return self.default_labels(start, stop)
+
+    def stem(self, index: int) -> str:
+        row, column = divmod(index, self._base.n)
+        return f"{self._base.stem(column)}-class{self.classes[row]}"
+
+    def text(self, index: int) -> dict[str, str]:
+        return self._base.text(index % self._base.n) | self.class_text(index)
+
+    def describe(self) -> dict[str, str]:
+        return self._base.describe() | super().describe() | {"gan.rows": "classes"}
+
+
+def open_latents(path: Path) -> npt.NDArray[Any]:
+    """The numbers of a .npy file, of any shape; mapped and not read, so that there may be many, but for a pipe's.
+
+    Raises `GanportError` for a file that is missing, or no .npy of numbers.
+    """
+    piped = read_pipe(path)
+    if piped is None:
+        check_file(
+            path,
+            "latents",
+            lambda folder: f"name the file in it: {folder}/z.npy",
+            missing="check the path; numpy.save writes such a file",
+        )
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # NumPy's, of a shape beyond what a number holds
+            z = np.load(path, mmap_mode="r", allow_pickle=False) if piped is None else np.load(io.BytesIO(piped))
+    except Exception as error:  # NumPy reads the header as Python's literals, and raises whatever that does
+        raise GanportError(f"{path} is not a .npy file of numbers", hint="numpy.save writes one") from error
+    if not isinstance(z, np.ndarray):
+        raise GanportError(f"{path} is an archive of arrays, expected one array (.npy)", hint="numpy.save writes one")
+    if z.dtype.kind not in "fiu":
+        raise GanportError(
+            f"{path} holds {z.dtype}, expected numbers", hint="save it as floats: numpy.save(file, z.astype('float32'))"
+        )
+    if z.ndim == 0:
+        raise GanportError(
+            f"{path} holds latents of shape (), expected numbers of shape (n, z_dim)", hint="save one row a latent"
+        )
+    latents: npt.NDArray[Any] = z
+    return latents
+
+
+def fit_latents(z: npt.NDArray[Any], path: Path, z_dim: int) -> npt.NDArray[Any]:
+    """The latents of `path` as (n, z_dim).
+
+    (n, z_dim, 1, 1), as the DCGAN tutorial has them, and (z_dim,) for one are taken too. Raises `GanportError` for
+    another shape.
+    """
+    expected = f"expected numbers of shape (n, {z_dim})"
+    shape = z.shape
+    if z.ndim == 1 and len(z) == z_dim:
+        z = z[None]
+    if z.ndim == 4 and z.shape[2:] == (1, 1):
+        z = z[:, :, 0, 0]
+    if z.ndim != 2 or z.shape[1] != z_dim:
+        raise GanportError(
+            f"{path} holds latents of shape {shape}, {expected}",
+            hint="gan-gen --model FILE --info says how many components a latent of this generator has",
+        )
+    if not len(z):
+        raise GanportError(f"{path} holds no latents, {expected} with n at least 1", hint="save one row a latent")
+    return z

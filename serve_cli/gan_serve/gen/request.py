@@ -1,4 +1,4 @@
-"""What the options of gan-gen mean together: which may not meet, and the plan they make."""
+"""What the options of gan-gen mean together, and what it does then: load, draw, write, and say where."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_core.classes import parse_classes
+from gan_core import __version__
+from gan_core.classes import class_label, parse_classes
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
-from gan_core.seeds import Seeds, count_from, parse_seeds
-from gan_serve.gen.plan import LatentPlan, Plan, SeedPlan
-from gan_serve.gen.targets import Kind, Target, parse_target
-from gan_serve.runtime.default_model import default_model
+from gan_core.latents import Seeds, count_from, parse_seeds
+from gan_core.printable import shorten
+from gan_serve.gen import outputs
+from gan_serve.gen.outputs import Kind, Target, parse_target
+from gan_serve.gen.plan import ByClassPlan, LatentPlan, Plan, SeedPlan, draw, fit_latents, open_latents
+from gan_serve.runtime import runtimes
+from gan_serve.runtime.generator import Generator
+from gan_serve.terminal import console
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,7 +29,7 @@ DEFAULT_N_BY_CLASS = 10
 
 @dataclass(frozen=True)
 class Request:
-    """gan-gen's options as they were given; None (or empty) where they were not. No model: `default_model`."""
+    """gan-gen's options as they were given; None (or empty) where they were not. No model: ganport's own."""
 
     model: Path | None = None
     n: int | None = None
@@ -75,7 +80,7 @@ class Request:
     @property
     def model_file(self) -> Path:
         """The generator to draw with. Raises `GanportError` when the default is not there."""
-        return default_model() if self.model is None else self.model
+        return runtimes.default_model() if self.model is None else self.model
 
     @property
     def several(self) -> bool:
@@ -91,8 +96,6 @@ class Request:
 
     @cached_property
     def _opened_latents(self) -> npt.NDArray[Any]:
-        from gan_serve.gen.latent_file import open_latents
-
         assert self.latents is not None
         return open_latents(self.latents)
 
@@ -109,8 +112,6 @@ class Request:
         """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
         classes = parse_classes(self.classes, contract)
         if self.latents is not None:
-            from gan_serve.gen.latent_file import fit_latents
-
             z = fit_latents(self._opened_latents, self.latents, contract.z_dim)
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
         seeds = self._every_seed()
@@ -126,8 +127,6 @@ class Request:
     def _in_rows(self, plan: Plan, classes: tuple[int, ...]) -> Plan:
         if not self.by_class:
             return plan
-        from gan_serve.gen.by_class import ByClassPlan
-
         return ByClassPlan(plan, classes)
 
     def _every_seed(self) -> Seeds:
@@ -156,3 +155,100 @@ class Request:
         for other in others:
             if getattr(self, option) is not None and getattr(self, other) is not None:
                 raise GanportError(f"--{option} and --{other} exclude each other", hint="leave one of them out")
+
+
+def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
+    """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
+    request.check()
+    target = None if request.info or request.selftest else request.target()
+    if request.model is None:
+        console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
+    if request.info and provider == "auto" and not tf32:
+        _info(request, None)
+        return
+    generator = runtimes.load(
+        request.model_file,
+        provider,
+        threads,
+        many=request.several,
+        tf32=tf32,
+        trust_script=request.trust_script,
+    )
+    if request.info:
+        _info(request, generator)
+    elif request.selftest:
+        _selftest(request, generator)
+    elif target is not None:
+        plan = request.plan(generator.contract)
+        _write(request, generator, plan, target)
+        chosen = " (auto)" if provider == "auto" else ""
+        if request.by_class and target.kind in (Kind.PICTURE, Kind.STDOUT):
+            rows = ", ".join(class_label(plan.contract, int(label)) for label in plan.classes)
+            console.note(f"rows: {shorten(rows)}")
+        console.note(f"{plan.n} {_what(plan, target)} on {generator.provider}{chosen}")
+        if request.json:
+            console.show_json(_record(request, generator, plan, target))
+        elif target.kind is not Kind.STDOUT:
+            console.show_path(target.path)
+
+
+def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> None:
+    batches = draw(generator, plan, request.batch_size)
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
+    if target.kind is Kind.FOLDER:
+        outputs.write_folder(target.path, plan, batches, text)
+    elif target.kind is Kind.ANIMATION:
+        from gan_serve.gen.animation import write_animation
+
+        write_animation(target.path, plan, batches)
+    elif target.kind is Kind.ARRAY:
+        outputs.write_array(target.path, plan, batches)
+    elif target.kind is Kind.STDOUT:
+        outputs.write_stdout(plan, batches, request.cols, text | plan.describe())
+    else:
+        outputs.write_picture(target.path, plan, batches, request.cols, text | plan.describe())
+
+
+def _info(request: Request, generator: Generator | None) -> None:
+    from gan_serve.gen.about import describe, info_json, info_text
+
+    about = describe(request.model_file) if generator is None else generator
+    if request.json:
+        console.show_json(info_json(about, request.model_file))
+    else:
+        console.show(info_text(about, request.model_file))
+
+
+def _selftest(request: Request, generator: Generator) -> None:
+    from gan_serve.gen.about import run_selftest
+
+    table, record, error = run_selftest(generator, str(request.model_file))
+    if request.json:
+        console.show_json(record)
+    else:
+        console.show(table)
+    if error is not None:
+        raise error
+    console.note(f"all {len(record['images'])} golden images as expected ({record['allowed']}) on {generator.provider}")
+
+
+def _record(request: Request, generator: Generator, plan: Plan, target: Target) -> dict[str, Any]:
+    c, h, w = plan.contract.image
+    record: dict[str, Any] = {
+        "out": str(target.path),
+        "kind": target.kind.value,
+        "n": plan.n,
+        "image": {"channels": c, "height": h, "width": w},
+        "model": str(request.model_file),
+        "sha256": generator.sha256,
+        "provider": generator.provider,
+    }
+    return record | {key.removeprefix("gan."): value for key, value in plan.describe().items()}
+
+
+def _what(plan: Plan, target: Target) -> str:
+    _, h, w = plan.contract.image
+    noun = "frame" if target.kind is Kind.ANIMATION else "image"
+    described = plan.describe()
+    seeds, each = described.get("gan.seeds"), " in each class" if "gan.rows" in described else ""
+    return f"{noun}{'' if plan.n == 1 else 's'} of {w}x{h}{f', seeds {seeds}{each},' if seeds else ''}"

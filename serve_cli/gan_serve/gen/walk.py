@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
-from gan_core.latents import LatentLaw, default_labels, latents
+from gan_core.latents import LatentLaw, Seeds, default_labels, latents
 from gan_core.printable import shorten
-from gan_core.seeds import Seeds
 from gan_serve.gen.plan import Plan
 from gan_serve.runtime.generator import F32, I64
 

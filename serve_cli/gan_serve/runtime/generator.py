@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
-from gan_core.latents import default_labels, latents
-from gan_core.seeds import Seeds
+from gan_core.latents import Seeds, default_labels, latents
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]

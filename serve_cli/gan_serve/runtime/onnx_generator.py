@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_core.contract import Contract
-from gan_core.cores import usable_cores
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
 from gan_core.files.metadata import Port
 from gan_core.images import to_pixels
 from gan_core.limits import stricter
-from gan_serve.runtime import providers, sessions, side_by_side
+from gan_core.process import usable_cores
+from gan_serve.runtime import providers, sessions
 from gan_serve.runtime.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn, in_order
-from gan_serve.runtime.provider_options import Settings
-from gan_serve.runtime.side_by_side import SideBySide
+from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours, understand
 
 if TYPE_CHECKING:
@@ -48,11 +47,11 @@ class OnnxGenerator(Generator):
     path        a file, or the bytes of one (then `where` names it in messages)
     provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
     threads     None: every physical core this process may use (`cores.usable_cores`). On a CPU they share the images
-                of a batch where that is faster, else every operator (`side_by_side`)
+                of a batch where that is faster, else every operator (`SideBySide`)
     many        whether many images are to come, so that what draws a single one soonest is opened only when needed
     tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
     cuda_graph  whether cuda replays steady batches as CUDA graphs
-    options     provider options of onnxruntime's that come on top of `gan_serve.runtime.provider_options`
+    options     provider options of onnxruntime's that come on top of `gan_serve.runtime.sessions`
 
     Attributes beside `Generator`'s: `session` (onnxruntime's), `threads`, `signature`, `ours` (whether the file
     carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason), `notes`
@@ -92,7 +91,7 @@ class OnnxGenerator(Generator):
         self.ours = contract is not None
         probed = None if self.ours else _probe(model, where)
         self.threads = threads if threads is not None else usable_cores()
-        apart = self.threads > 1 and side_by_side.suits(model)
+        apart = self.threads > 1 and suits_side_by_side(model)
         self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
         beside = ThreadPoolExecutor(1)  # hashes the file while the session opens
         hashed = None if isinstance(model, bytes) else beside.submit(model_file.sha256_of, Path(model))

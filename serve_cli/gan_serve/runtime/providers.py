@@ -1,20 +1,25 @@
 """Where a model runs: onnxruntime's execution providers under short names.
 
-`available` says which ones are installed here, built into onnxruntime or as a plug-in package (`plugins`);
+`available` says which ones are installed here, built into onnxruntime or as a plug-in package;
 `resolve` turns what was asked for into what to try. Installed is not the same as working (a CUDA build on a machine
 without a driver): what really runs is read from the session, by `active`, and a named provider that does not run is
 an error.
+
+A plug-in package brings onnxruntime one more provider, by its plug-in interface (1.23 or newer). It is looked for by
+its metadata alone; its library is loaded when its provider is asked for by name: a cold start never pays for it.
+Being installed is not having a device: a library registers anywhere, and then lists the devices it can use here, of
+which there may be none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 from typing import Any
 
 from gan_core.errors import GanportError, MissingPackageError
-from gan_serve.runtime import plugins
 
 PROVIDERS: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -73,13 +78,13 @@ def built_in() -> tuple[str, ...]:
 
 def available() -> tuple[str, ...]:
     """Our names of the providers that are installed, built in or as plug-ins, in the order of `PROVIDERS`."""
-    names = {*built_in(), *plugins.installed()}
+    names = {*built_in(), *plugins_installed()}
     return tuple(name for name in PROVIDERS if name in names)
 
 
 def is_plugin(provider: str) -> bool:
     """Whether `provider` comes from a plug-in package here: it is installed as one, and not built in."""
-    return provider not in built_in() and plugins.is_installed(provider)
+    return provider not in built_in() and plugin_is_installed(provider)
 
 
 def check_name(provider: str) -> None:
@@ -100,7 +105,7 @@ def resolve(provider: str) -> tuple[str, ...]:
     here = built_in()
     if provider == "auto":
         return tuple(name for name in AUTO_ORDER if name in here) or ("cpu",)
-    if provider not in here and not plugins.is_installed(provider):
+    if provider not in here and not plugin_is_installed(provider):
         raise GanportError(
             f"provider {provider} is not installed; here are {', '.join(available())}", hint=HOW_TO_GET[provider]
         )
@@ -143,3 +148,79 @@ def _broken(error: BaseException) -> GanportError:
         f"onnxruntime is installed but does not load: {error}",
         hint="install it anew: pip install --force-reinstall onnxruntime",
     )
+
+
+PLUGINS: dict[str, str] = {"openvino": "onnxruntime-ep-openvino", "webgpu": "onnxruntime-ep-webgpu"}
+"""Our name of a provider → the distribution that brings it as a plug-in."""
+
+
+def plugins_installed() -> tuple[str, ...]:
+    """Our names of the providers whose plug-in package is installed; nothing of it is imported."""
+    return tuple(name for name in PLUGINS if plugin_is_installed(name))
+
+
+def plugin_is_installed(provider: str) -> bool:
+    """Whether the plug-in package of `provider` is installed."""
+    import importlib.metadata
+
+    if provider not in PLUGINS:
+        return False
+    try:
+        importlib.metadata.distribution(PLUGINS[provider])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def plugin_devices(onnxruntime: Any, provider: str, options: dict[str, str]) -> tuple[list[Any], dict[str, str]]:
+    """The devices for a session on `provider`, and the options that are left to give with them.
+
+    Registers the plug-in's library on the first call. OpenVINO's `device_type` is the device's choice here, and
+    WebGPU takes one device. Raises `GanportError` where the library does not load or has no device here.
+    """
+    package = PLUGINS[provider]
+    if not hasattr(onnxruntime, "register_execution_provider_library"):
+        raise GanportError(
+            f"{package} needs onnxruntime 1.23 or newer, got {onnxruntime.__version__}",
+            hint="pip install --upgrade onnxruntime",
+        )
+    found = _register(onnxruntime, provider, package)
+    wanted = options.get("device_type") if provider == "openvino" else None
+    rest = {key: value for key, value in options.items() if not (provider == "openvino" and key == "device_type")}
+    if wanted is not None:
+        found = [device for device in found if str(dict(device.ep_metadata).get("ov_device", "")) == wanted]
+    if not found:
+        what = f"no {wanted} device" if wanted is not None else "no device"
+        raise GanportError(
+            f"provider {provider}: {package} is installed, but finds {what} here", hint=_NO_DEVICE[provider]
+        )
+    return found[:1], rest
+
+
+_NO_DEVICE = {
+    "openvino": "the plug-in takes Intel hardware; onnxruntime-openvino also runs on other processors: pip uninstall "
+    'onnxruntime onnxruntime-ep-openvino, then pip install onnxruntime-openvino openvino; or use `provider="cpu"`',
+    "webgpu": 'it needs a GPU and its driver (on Linux Vulkan, libvulkan.so.1); or use `provider="cpu"`',
+}
+
+
+def _register(onnxruntime: Any, provider: str, package: str) -> list[Any]:
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+        name, library = module.get_ep_name(), module.get_library_path()
+        if not _of(onnxruntime, name):
+            try:
+                onnxruntime.register_execution_provider_library(f"ganport.{provider}", library)
+            except Exception as error:
+                if "already registered" not in str(error).lower():
+                    raise
+        return _of(onnxruntime, name)
+    except Exception as error:  # a plug-in is somebody else's code: whatever it raises
+        raise GanportError(
+            f"provider {provider}: {package} is installed but does not load: {' '.join(str(error).split())}",
+            hint=f'pip install --upgrade onnxruntime {package}; or use `provider="cpu"`',
+        ) from error
+
+
+def _of(onnxruntime: Any, name: str) -> list[Any]:
+    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]

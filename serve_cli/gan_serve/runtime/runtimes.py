@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 GROUP = "ganport.runtimes"
+DEFAULT_MODEL = Path(__file__).parents[1] / "models" / "fashion-mnist.onnx"
+"""The generator that comes with ganport: Fashion-MNIST at 32x32, ten classes. docs/models.md is its card."""
+MAX_BYTES = 2_000_000
+"""The most that it may add to an installation."""
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".pkl", ".tar", ".safetensors", ".bin")
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     provider: str = "auto",
     threads: int | None = None,
     *,
@@ -36,17 +40,21 @@ def load(
     tf32: bool = False,
     trust_script: bool = False,
 ) -> Generator:
-    """Loads a generator file with the runtime of its suffix.
+    """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
-    many  whether many images are to come, not one (see `OnnxGenerator`)
-    tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits (see `OnnxGenerator`)
-    trust_script  whether a .ts file is run whatever the program in it does; else it is looked at before it is loaded
+    path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md)
+    many  whether many images are to come, not one: what draws a single one soonest is then opened only when needed
+    tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity
+    trust_script  whether a .ts file, which is a program, is run whatever it does. Else it is looked at before it is
+          loaded, and refused where it may do more than compute (SECURITY.md).
 
-    Logs a warning of what the file does not say and was assumed (`contract.assumptions` has it too), and of a provider
-    that "auto" had to pass over; as a note (INFO) what a provider could not do, also while it draws.
-    Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator.
+    Logs a warning (`logging`, below "gan_serve"; a notebook shows it) of what a file without metadata does not say and
+    was assumed (`contract.assumptions` has it too), and of a provider that "auto" had to pass over. What could not be
+    had or was turned off, also while it draws, and costs only speed, is logged at level INFO.
+    Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator, and for a
+    provider that does not run.
     """
-    path = check_model_file(path)
+    path = check_model_file(default_model() if path is None else path)
     if trust_script and path.suffix.lower() != ".ts":
         raise GanportError(f"`trust_script` is for .ts models, got {path}", hint="leave it out")
     if path.suffix.lower() == ".onnx":
@@ -106,3 +114,12 @@ def _entry_point(path: Path) -> EntryPoint:
             )
         raise GanportError(f"{path}: a model's name ends in {known}", hint="rename the file if it is one")
     return found[suffix]
+
+
+def default_model() -> Path:
+    """Its file. Raises `GanportError` for an installation that lacks it."""
+    if not DEFAULT_MODEL.is_file():
+        raise GanportError(
+            "this installation lacks the model that comes with ganport", hint="install ganport again, or name a `model`"
+        )
+    return DEFAULT_MODEL

@@ -1,24 +1,85 @@
-"""Opening an onnxruntime session on a provider: the session's options, and what only CUDA needs.
+"""Opening onnxruntime sessions: what each provider is told and why, what only CUDA needs, and two for a CPU's threads.
 
-What was measured on a processor and left out, because it gave nothing: keeping the optimised graph in a file, in
-either format (the session of a 14 MB file opens in the same 27 ms), and lower optimisation levels. Denormals are not
-flushed: onnxruntime would do it to the calling thread too, numpy's arithmetic with it.
+docs/providers.md has the table of what each provider is told. What was measured on a processor and left out, because it
+gave nothing: keeping the optimised graph in a file, in either format (the session of a 14 MB file opens in the same
+27 ms), and lower optimisation levels. Denormals are not flushed: onnxruntime would do it to the calling thread too,
+numpy's arithmetic with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
 from gan_core.printable import is_utf8
-from gan_serve.runtime import plugins, providers
-from gan_serve.runtime.provider_options import TF32_PROVIDERS, Settings, provider_options
+from gan_serve.runtime import providers
 
 if TYPE_CHECKING:
     from gan_serve.runtime.cudart import CudaRuntime
+
+TF32_PROVIDERS = ("cuda", "tensorrt")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a session is opened.
+
+    threads     that a provider may use
+    many        whether many images are to come, while they are encoded: idle threads then sleep between runs
+    single      whether a CPU session is for one thread, of several that each run it; else all share every operator
+    tf32        whether NVIDIA's tensor cores may round the factors of fp32 products to 10 bits
+    cuda_graph  whether steady batches are replayed as CUDA graphs
+    precision   the file's `gan.precision` ("fp32" where it says nothing)
+    options     provider options of onnxruntime's that come on top, by its names
+    """
+
+    threads: int
+    many: bool = False
+    single: bool = False
+    tf32: bool = False
+    cuda_graph: bool = True
+    precision: str = "fp32"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def provider_options(provider: str, settings: Settings) -> dict[str, str]:
+    """onnxruntime's options of `provider`; `settings.options` has the last word."""
+    return {**_DEFAULTS.get(provider, {}), **_from_settings(provider, settings), **settings.options}
+
+
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "cuda": {
+        # EXHAUSTIVE, onnxruntime's default, times every algorithm anew for every batch size.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # Fast algorithms need room; without it cuDNN silently takes slower ones.
+        "cudnn_conv_use_max_workspace": "1",
+        # The default doubles the arena each time it grows.
+        "arena_extend_strategy": "kSameAsRequested",
+    },
+    "tensorrt": {"trt_timing_cache_enable": "1"},
+    # On processors with AMX, OpenVINO computes in bf16 unless told not to.
+    "openvino": {"device_type": "CPU", "precision": "FP32"},
+    # The older format, NeuralNetwork, and the neural engine compute in fp16.
+    "coreml": {"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"},
+}
+
+
+def _from_settings(provider: str, settings: Settings) -> dict[str, str]:
+    if provider == "cuda":
+        # Tensor cores want fp16 images channels-last; fp32 kernels gain nothing and pay for the transposes.
+        nhwc = settings.precision.startswith("fp16")
+        return {"use_tf32": str(int(settings.tf32)), "prefer_nhwc": str(int(nhwc))}
+    if provider == "openvino":
+        return {"num_of_threads": str(settings.threads)}
+    return {}
 
 
 @dataclass(frozen=True)
@@ -168,8 +229,71 @@ def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, 
         options.enable_mem_pattern = False  # DirectML refuses sessions that plan their memory ahead
     given = provider_options(provider, settings) | (own or {})
     if providers.is_plugin(provider):
-        devices, rest = plugins.devices(onnxruntime, provider, given)
+        devices, rest = providers.plugin_devices(onnxruntime, provider, given)
         options.add_provider_for_devices(devices, rest)
         return onnxruntime.InferenceSession(model, options, enable_fallback=0)
     listed = providers.session_providers(provider, given, provider_options("cuda", replace(settings, options={})))
     return onnxruntime.InferenceSession(model, options, providers=listed, enable_fallback=0)
+
+
+Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
+
+_CONVOLUTIONS = {"conv", "conv_transpose", "upsample", "pixel_shuffle"}
+
+
+class SideBySide:
+    """Two ways for a CPU's threads to share a batch, each with a session of its own, opened when first needed.
+
+    together      every operator is cut into pieces, one a thread: a single image is soonest done so
+    side by side  every thread computes images of its own, alone: nobody waits for anybody at the end of each operator,
+                  and each core's caches hold one small batch
+
+    Convolutions work best side by side from two images on (1.2 times the images/s of together on two cores, for a DCGAN
+    of 64 pixels). Networks of nothing but matrix products always work together: side by side each thread would read all
+    the weights for its few images.
+
+    first    the session that is open, one thread's own when `single`
+    another  opens the other kind: (single) → session, or None where the model's file is no longer what it was. Then the
+             first does everything.
+    """
+
+    def __init__(self, first: Any, single: bool, another: Callable[[bool], Any], threads: int) -> None:
+        self.threads = threads
+        self._sessions = {single: first}
+        self._another = another
+        self._opening = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads)  # its threads begin when first needed and end with it
+
+    def session(self, single: bool) -> Any:
+        """The session for one thread of several, or for all threads together."""
+        if single not in self._sessions:
+            with self._opening:
+                if single not in self._sessions:
+                    opened = self._another(single)
+                    self._sessions[single] = self._sessions[not single] if opened is None else opened
+        return self._sessions[single]
+
+    def run(self, run: Run, outputs: Sequence[str], feeds: Mapping[str, Any], most: int) -> list[Any]:
+        """`outputs` for the batch in `feeds`, in parts of at most `most` images; a single image by all threads."""
+        n = len(next(iter(feeds.values())))
+        if n < 2:
+            return run(self.session(single=False), outputs, feeds)
+        session, size = self.session(single=True), share(n, self.threads, most)
+        parts = [{name: fed[i : i + size] for name, fed in feeds.items()} for i in range(0, n, size)]
+        results = self._pool.map(lambda part: run(session, outputs, part), parts)
+        return [np.concatenate(pieces) for pieces in zip(*results, strict=True)]
+
+
+def share(n: int, threads: int, most: int) -> int:
+    """Images per part, so that `threads` are done with `n` at about the same time and no part has over `most`."""
+    rounds = -(-n // (threads * most))
+    return -(-n // (rounds * threads))
+
+
+def suits_side_by_side(model: str | bytes) -> bool:
+    """Whether a model file's images are best computed side by side: unless its spec says that it has no convolution."""
+    spec = metadata.peek(model, "gan.spec")
+    layers = spec.get("layers") if isinstance(spec, dict) else None
+    if not isinstance(layers, list):
+        return True
+    return any(isinstance(layer, dict) and str(layer.get("kind")) in _CONVOLUTIONS for layer in layers)

@@ -20,19 +20,23 @@ import shutil
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
-from gan_core import interrupts
+from gan_core import process
 from gan_core.errors import GanportError
 from gan_core.printable import json_text, printable
-from gan_serve.terminal import streams
-from gan_serve.terminal.streams import explain_stdout
+from gan_serve.terminal import shell
+from gan_serve.terminal.shell import explain_stdout
 
 EXIT_INTERRUPTED = 130
+PATIENCE_S = 2.0
+"""Before a progress bar is shown."""
 WIDEST = 100
 """Columns that text is wrapped to where the terminal is wider, or there is none."""
 
@@ -185,6 +189,34 @@ def progress(length: int, label: str) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", bar)
 
 
+class Progress:
+    """A context manager with `update(n)`: shows a bar on stderr after two seconds, on a terminal only."""
+
+    def __init__(self, length: int, label: str) -> None:
+        self._length, self._label = length, label
+        self._done = 0
+        self._bar: Any = None
+        self._shows_at = time.monotonic() + PATIENCE_S
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def update(self, n: int) -> None:
+        """`n` more are done."""
+        self._done += n
+        if self._bar is not None:
+            self._bar.update(n)
+        elif time.monotonic() >= self._shows_at and sys.stderr.isatty():
+            self._bar = progress(self._length, self._label).__enter__()
+            self._bar.update(self._done)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, trace)
+
+
 def run(
     app: typer.Typer,
     name: str,
@@ -200,7 +232,7 @@ def run(
     `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
     and its hint in the place of `fail`. What libraries log meanwhile is printed (`log_on_stderr`).
     """
-    streams.mend()
+    shell.mend()
     arguments = list(sys.argv[1:] if args is None else args)
     debug = bool(os.environ.get("GANPORT_DEBUG"))
     if "--debug" in arguments:
@@ -208,7 +240,7 @@ def run(
         debug = True
     outer = len(_running)
     try:
-        with interrupts.handled(ending=takes_signals), log_on_stderr():
+        with process.handled(ending=takes_signals), log_on_stderr():
             code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
     finally:
         del _running[outer:]
@@ -237,15 +269,15 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
     try:
         return work()
     except BaseException as error:
-        if isinstance(error, typer.Abort) or interrupts.is_interruption(error):
-            if not interrupts.by_signal():
+        if isinstance(error, typer.Abort) or process.is_interruption(error):
+            if not process.by_signal():
                 say("interrupted", "")
             return EXIT_INTERRUPTED
         if isinstance(error, BrokenPipeError):
-            streams.silence(sys.stdout)
+            shell.silence(sys.stdout)
             return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has no such signal
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
-            error = _explained(error)
+            error = shell.explained(error)
         if debug or not isinstance(error, Exception):
             raise
         if isinstance(error, GanportError):
@@ -259,51 +291,6 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
             return 2
         say(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
         return 1
-
-
-def _explained(error: OSError) -> OSError | GanportError:
-    """The system's refusal to read or write some place, as far as it says which; what else it means is a bug."""
-    reason = error.strerror or str(error)
-    if error.filename is not None:
-        return GanportError(
-            f"cannot use {os.fsdecode(error.filename)}: {reason}", hint="check the path, and its permissions"
-        )
-    if streams.is_stream_error(error):
-        return streams.refused(error)
-    return error
-
-
-def _with_home(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `~` as the home folder where a shell leaves it: `--out=~/g.png`, `-o~/g.png`, `'~/g.png'`.
-
-    Raises `GanportError` for the home of nobody: a folder called `~name` would be made.
-    """
-    expanded = []
-    for argument in arguments:
-        option, value = cast("re.Match[str]", _VALUE.fullmatch(argument)).groups()
-        if value.startswith("~"):
-            home = os.path.expanduser(value)  # noqa: PTH111 (a Path would lose a final slash)
-            if home == value and ("/" in value or value == "~"):
-                raise GanportError(
-                    f"{value}: there is no home folder {value.split('/')[0]}",
-                    hint=f"a name that begins so is ./{value}",
-                )
-            argument = (option or "") + home
-        expanded.append(argument)
-    return expanded
-
-
-_VALUE = re.compile(r"(--[\w-]+=|-[A-Za-z](?=~))?(.*)", re.DOTALL)
-
-
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Raises `GanportError` for `--out "$UNSET"`: an empty path would be the current folder. Nothing takes one."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        option, equals, value = argument.partition("=")
-        if not argument or (option.startswith("--") and equals and not value):
-            named = option or before
-            what = f"{named} is empty, expected a value" if named.startswith("-") else "an argument is empty"
-            raise GanportError(what, hint="a variable of the shell that is not set?")
 
 
 def fail(message: str, hint: str = "") -> None:
@@ -334,10 +321,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterab
 
 def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
     """Not through `command.main`, which has exit codes of its own for Ctrl-C and a closed pipe."""
-    _refuse_empty(arguments)
+    shell.refuse_empty(arguments)
     command = typer.main.get_command(app)
     try:
-        with command.make_context(name, _with_home(arguments)) as context:
+        with command.make_context(name, shell.with_home(arguments)) as context:
             _running.append(context)  # until `run` has told what went wrong
             result = command.invoke(context)
     except typer.Exit as done:

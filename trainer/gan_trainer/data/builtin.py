@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from gan_core.errors import GanportError, MissingPackageError
-from gan_core.files.atomic import explain_os_errors
-from gan_core.files.leftovers import hidden_name, sweep
+from gan_core.files.atomic import explain_os_errors, hidden_name, sweep
 from gan_trainer.data.decode import Arrays, ArraySource, Source
 from gan_trainer.data.folder import FolderSource
 from gan_trainer.data.idx import content_hash, find_pair, idx_source

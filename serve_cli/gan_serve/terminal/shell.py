@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr as a command finds them: closed, in an encoding that lacks a character, or full.
+"""A command's arguments and streams as a shell leaves them: `~`, an unset variable, a stdout that is closed or full.
 
 A daemon or `>&-` starts a command with some of them closed. The next file that is opened would get the free number, and
 what is printed would go into that file.
@@ -10,9 +10,10 @@ import codecs
 import contextlib
 import errno
 import os
+import re
 import sys
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO, cast
 
 from gan_core.errors import GanportError
 
@@ -87,3 +88,48 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     units: Any = memoryview(character.encode("utf-16-be", "surrogatepass")).cast("B")
     words = (f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
     return _PLAIN.get(character) or "".join(words), error.start + 1
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises `GanportError` for `--out "$UNSET"`: an empty path would be the current folder. Nothing takes one."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not argument or (option.startswith("--") and equals and not value):
+            named = option or before
+            what = f"{named} is empty, expected a value" if named.startswith("-") else "an argument is empty"
+            raise GanportError(what, hint="a variable of the shell that is not set?")
+
+
+def explained(error: OSError) -> OSError | GanportError:
+    """The system's refusal to read or write some place, as far as it says which; what else it means is a bug."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return GanportError(
+            f"cannot use {os.fsdecode(error.filename)}: {reason}", hint="check the path, and its permissions"
+        )
+    if is_stream_error(error):
+        return refused(error)
+    return error
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `~` as the home folder where a shell leaves it: `--out=~/g.png`, `-o~/g.png`, `'~/g.png'`.
+
+    Raises `GanportError` for the home of nobody: a folder called `~name` would be made.
+    """
+    expanded = []
+    for argument in arguments:
+        option, value = cast("re.Match[str]", _VALUE.fullmatch(argument)).groups()
+        if value.startswith("~"):
+            home = os.path.expanduser(value)  # noqa: PTH111 (a Path would lose a final slash)
+            if home == value and ("/" in value or value == "~"):
+                raise GanportError(
+                    f"{value}: there is no home folder {value.split('/')[0]}",
+                    hint=f"a name that begins so is ./{value}",
+                )
+            argument = (option or "") + home
+        expanded.append(argument)
+    return expanded
+
+
+_VALUE = re.compile(r"(--[\w-]+=|-[A-Za-z](?=~))?(.*)", re.DOTALL)

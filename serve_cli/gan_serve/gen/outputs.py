@@ -1,0 +1,250 @@
+"""Where the images go, read from `--out` (the name says the kind), and how they get there.
+
+One file of many images is a grid (PNG, JPEG, WebP, or PNG on stdout) or an array (.npy, .npz): it is opened before the
+first image is drawn, so that a folder that cannot be written shows at once, and left whole or not at all. A folder gets
+one PNG per image: threads encode and write while the next batches are drawn, and at most a few batches wait. A run that
+is stopped leaves the files that it finished, and running it again writes them again (a file says in its text which
+model and seed it is).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from gan_core.errors import GanportError
+from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
+from gan_core.images import Canvas, encode_batch, encode_png, text_chunks, to_pil
+from gan_core.process import usable_cores
+from gan_serve.gen.plan import Plan
+from gan_serve.runtime.generator import U8, in_order
+from gan_serve.terminal.console import Progress
+from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
+
+_STDOUT = 1
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ARRAYS = (".npy", ".npz")
+ANIMATIONS = (".webp", ".gif", ".mp4")
+MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
+"""The longest side, in pixels, that the format can say."""
+_FILES_PER_TASK = 16
+
+
+class Kind(enum.StrEnum):
+    PICTURE = "picture"
+    FOLDER = "folder"
+    ARRAY = "array"
+    STDOUT = "stdout"
+    ANIMATION = "animation"
+
+
+@dataclass(frozen=True)
+class Target:
+    """`path` is what was asked for, as it was written (without a final slash); "-" for stdout."""
+
+    kind: Kind
+    path: Path
+
+
+def parse_target(out: str | None, model: Path, *, walk: bool = False) -> Target:
+    """What `--out` means. None: the model's name with .png (.webp for a walk), in the current folder.
+
+    A folder is an existing one, a name that ends in a slash, or a name without a suffix; a pipe or a device without a
+    suffix takes a PNG. Raises `GanportError` for a
+    suffix that nothing here writes.
+    """
+    if out is None:
+        out = model.stem + (".webp" if walk else ".png")
+    path = Path(out)
+    with explain_os_errors(path):
+        stream = is_stream(path)
+        if out == "-" or (stream and descriptor_of(path) == _STDOUT):
+            if walk:
+                raise GanportError("a walk cannot go to stdout, which takes one PNG", hint="--out walk.webp")
+            return Target(Kind.STDOUT, Path("-"))
+        follow(path)  # a circle of links, a name that is too long
+    suffix = path.suffix.lower()
+    if stream and not suffix and not walk:
+        return Target(Kind.PICTURE, path)
+    if out.endswith(("/", os.sep)) or path.is_dir() or not suffix:
+        if walk:
+            raise GanportError(f"a walk is one file, got the folder {out}", hint=f"its name ends in {_any(ANIMATIONS)}")
+        return Target(Kind.FOLDER, path)
+    if walk:
+        if suffix not in ANIMATIONS:
+            raise GanportError(
+                f"a walk is written as {_any(ANIMATIONS)}, got {path.name}", hint=f"--out {path.with_suffix('.webp')}"
+            )
+        return Target(Kind.ANIMATION, path)
+    if suffix in PICTURES:
+        return Target(Kind.PICTURE, path)
+    if suffix in ARRAYS:
+        return Target(Kind.ARRAY, path)
+    if suffix in ANIMATIONS:
+        raise GanportError(f"{path.name} is an animation, which needs --walk", hint="--walk 8 goes through 8 seeds")
+    raise GanportError(
+        f"{path.name}: images are written as {_any(PICTURES + ARRAYS)}",
+        hint="end the name of a folder with a slash",
+    )
+
+
+def require_room(where: Path, size_bytes: int, what: str) -> None:
+    """Raises `GanportError` when the disk that holds `where` has less than `size_bytes` free."""
+    folder = where.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        raise GanportError(
+            f"{what} take about {size_text(size_bytes)}, {folder} has {size_text(free)} free",
+            hint="draw fewer, or write elsewhere",
+        )
+
+
+def size_text(size_bytes: int) -> str:
+    """ "4.1 TB": decimal units, as disks are sold."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(max(size_bytes, 1))) - 1) // 3, len(units) - 1)
+    return f"{size_bytes / 1000**power:.3g} {units[power]}"
+
+
+def _any(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
+    """One grid of all images as `path`'s suffix says: PNG with `text`, JPEG at quality 95 without chroma
+    subsampling, WebP lossless.
+
+    Raises `GanportError` for a grid that is too large (for the format), before anything is drawn.
+    """
+    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
+    most = MAX_SIDE.get(path.suffix.lower())
+    height, width, _ = canvas.picture_HWC.shape
+    if most is not None and max(height, width) > most:
+        raise GanportError(
+            f"a grid of {width}x{height} pixels, {path.suffix} holds at most {most} a side",
+            hint="write a .png, or choose --cols so that the grid is squarer",
+        )
+    with atomic_path(path) as temporary:
+        _fill(canvas, plan, batches)
+        if path.suffix.lower() == ".webp":
+            to_pil(canvas.picture_HWC).save(temporary, "WEBP", lossless=True)
+        elif path.suffix.lower() in (".jpg", ".jpeg"):
+            to_pil(canvas.picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
+        else:  # a pipe or a device may have any name
+            temporary.write_bytes(encode_png(canvas.picture_HWC, text))
+
+
+def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
+    """One grid of all images as PNG on stdout, and nothing else. Raises `GanportError` when that is a terminal."""
+    refuse_closed_stdout()
+    if sys.stdout.isatty():
+        raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
+    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
+    _fill(canvas, plan, batches)
+    with explain_stdout():
+        sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
+        sys.stdout.buffer.flush()
+
+
+def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
+    """All images as uint8 (n, H, W, C): alone in a .npy; in a .npz as `pixels`, with the plan's `seeds` (int64) and
+    `labels` (int64) beside it where there are any. Not compressed.
+
+    The images stream into the file: memory stays flat. Raises `GanportError` when the disk is too small for them.
+    """
+    c, h, w = plan.contract.image
+    require_room(path, plan.n * h * w * c, f"{plan.n} images")
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".npy":
+            with temporary.open("wb") as file:
+                _stream_npy(file, plan, batches)
+            return
+        import zipfile
+
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            with archive.open("pixels.npy", "w", force_zip64=True) as file:
+                _stream_npy(file, plan, batches)
+            seeds = None if plan.seeds is None else plan.seeds.array(0, plan.n)
+            columns = {"labels": plan.labels(0, plan.n), "seeds": seeds}
+            for name, column in columns.items():
+                if column is not None:
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, column, allow_pickle=False)
+
+
+def _stream_npy(file: IO[bytes], plan: Plan, batches: Iterable[U8]) -> None:
+    c, h, w = plan.contract.image
+    header = {"descr": "|u1", "fortran_order": False, "shape": (plan.n, h, w, c)}
+    np.lib.format.write_array_header_2_0(file, header)
+    with Progress(plan.n, "drawing") as progress:
+        for pixels_NHWC in batches:
+            file.write(np.ascontiguousarray(pixels_NHWC).data)
+            progress.update(len(pixels_NHWC))
+
+
+def _fill(canvas: Canvas, plan: Plan, batches: Iterable[U8]) -> None:
+    with Progress(plan.n, "drawing") as progress:
+        for pixels_NHWC in batches:
+            canvas.add(pixels_NHWC)
+            progress.update(len(pixels_NHWC))
+
+
+def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str, str]) -> None:
+    """Writes `plan.stem(i)`.png for every image; each carries `text` and what the plan says of it.
+
+    Raises `GanportError` when the folder cannot be made or written, the disk is full, or, as the first images
+    show, would be long before the end.
+    """
+    with explain_os_errors(folder):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    files = WholeFiles(folder)
+    common = text_chunks(text)
+
+    def encode(start: int, pixels_NHWC: U8) -> list[bytes]:
+        chunks = [common + text_chunks(plan.text(start + offset)) for offset in range(len(pixels_NHWC))]
+        return encode_batch(pixels_NHWC, chunks)
+
+    def write(part: tuple[int, U8]) -> int:
+        start, pixels_NHWC = part
+        encoded = encode(start, pixels_NHWC)
+        for index, data in enumerate(encoded, start):
+            files.write(f"{plan.stem(index)}.png", data)
+        return len(encoded)
+
+    def parts() -> Iterator[tuple[int, U8]]:
+        for start, pixels_NHWC in _numbered(batches):
+            if start == 0:  # before any file is written
+                sizes = [len(data) for data in encode(0, pixels_NHWC[:4])]
+                require_room(folder, plan.n * sum(sizes) // len(sizes), f"{plan.n} images")
+            yield start, pixels_NHWC
+
+    try:
+        written = in_order(write, parts(), usable_cores())
+        with Progress(plan.n, "drawing") as progress, contextlib.closing(written):
+            for done in written:
+                progress.update(done)
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _numbered(batches: Iterable[U8]) -> Iterator[tuple[int, U8]]:
+    """Parts of at most `_FILES_PER_TASK` images, each with the number of its first."""
+    start = 0
+    for pixels_NHWC in batches:
+        for offset in range(0, len(pixels_NHWC), _FILES_PER_TASK):
+            part = pixels_NHWC[offset : offset + _FILES_PER_TASK]
+            yield start, part
+            start += len(part)
