@@ -136,6 +136,26 @@ def test_everything_but_onnxruntime_is_optional(model: Path, tmp_path: Path) -> 
         assert code == 0, err
 
 
+WINDOWS = """
+import os, signal
+for module, names in {os: ("fchown", "fchmod", "geteuid", "getegid", "sched_getaffinity", "O_NOCTTY"),
+                      signal: ("SIGPIPE", "SIGHUP")}.items():
+    for name in names:
+        delattr(module, name)
+"""
+
+
+def test_what_windows_lacks_is_not_needed(model: Path, tmp_path: Path) -> None:
+    before = WINDOWS + without("resource", "fcntl", "pwd", "grp", "termios")
+    for arguments in (["--n", 4], ["--n", 4, "--out", "many/"], ["--n", 4], ["--out", "o.npz"], ["--info"]):
+        code, _, err = run(tmp_path, "--model", model, *arguments, before=before)
+        assert code == 0, err
+    code, _, err = run(tmp_path, "--model", model, before=before + "\n"
+                       "from gan_serve.terminal import console\n"
+                       "def gone(*_): raise BrokenPipeError\nconsole.show_path = gone\n")  # fmt: skip
+    assert code == 141, err
+
+
 def test_torchscript_without_torch(tmp_path: Path) -> None:
     (tmp_path / "g.ts").write_bytes(b"PK\x03\x04")
     code, _, err = run(tmp_path, "--model", "g.ts", before=without("torch", "onnx"))

@@ -12,7 +12,6 @@ import typer
 
 from gan_core.errors import GanportError, MissingPackageError, ProofError
 from gan_serve.terminal import console
-from gan_serve.terminal.console import Progress
 
 
 def command(error: BaseException | int) -> typer.Typer:
@@ -194,9 +193,7 @@ def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> 
     monkeypatch.setattr("gan_serve.terminal.console.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("gan_serve.terminal.console.sys.stderr.isatty", lambda: terminal)
     monkeypatch.setattr(console, "progress", lambda length, label: shown.append((length, label)) or Bar())
-    with Progress(100, "drawing") as progress:
-        for _ in range(3):
-            progress.update(10)
+    assert list(console.with_progress([range(10)] * 3, 100, "drawing")) == [range(10)] * 3
     return shown
 
 

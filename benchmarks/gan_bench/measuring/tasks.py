@@ -76,10 +76,10 @@ class PngFolder(Task):
     def call(self, index: int) -> None:
         del index
         from gan_serve.gen.outputs import write_folder
-        from gan_serve.gen.plan import draw
 
+        drawn = self.generator.draw(self.plan.n, None, self.plan.latents, self.plan.labels)
         text = {"gan.model_sha256": self.generator.sha256}
-        write_folder(self.folder, self.plan, draw(self.generator, self.plan, None), text)
+        write_folder(self.folder, self.plan, drawn, text)
 
     def check(self, result: object, index: int) -> Parity:
         """Reads the reference seeds' files back. Labels are the default ones, as the reference's."""

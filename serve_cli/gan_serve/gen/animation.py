@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from gan_core.files.atomic import atomic_path
 from gan_core.images import to_pil
 from gan_serve.gen.plan import Plan
 from gan_serve.runtime.generator import U8
-from gan_serve.terminal.console import Progress
 
 FRAMES_PER_S = 25
 MAX_HELD_BYTES = 1 << 31
@@ -33,8 +33,8 @@ def write_animation(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
         raise GanportError(
             f"{plan.n} frames of {w}x{h} do not fit into one {suffix}", hint="fewer --frames, or write an .mp4"
         )
-    with atomic_path(path) as temporary, Progress(plan.n, "drawing") as progress:
-        frames = _frames(batches, progress)
+    frames = chain.from_iterable(batches)
+    with atomic_path(path) as temporary:
         if ffmpeg:
             _write_mp4(ffmpeg, temporary, frames, (h, w))
             return
@@ -49,12 +49,6 @@ def write_animation(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
             loop=0,
             **settings,
         )
-
-
-def _frames(batches: Iterable[U8], progress: Progress) -> Iterator[U8]:
-    for pixels_NHWC in batches:
-        yield from pixels_NHWC
-        progress.update(len(pixels_NHWC))
 
 
 def _find_ffmpeg() -> str:

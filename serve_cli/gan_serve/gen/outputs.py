@@ -27,7 +27,6 @@ from gan_core.images import Canvas, encode_batch, encode_png, text_chunks, to_pi
 from gan_core.process import usable_cores
 from gan_serve.gen.plan import Plan
 from gan_serve.runtime.generator import U8, in_order
-from gan_serve.terminal.console import Progress
 from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
 
 _STDOUT = 1
@@ -136,7 +135,8 @@ def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | Non
             hint="write a .png, or choose --cols so that the grid is squarer",
         )
     with atomic_path(path) as temporary:
-        _fill(canvas, plan, batches)
+        for pixels_NHWC in batches:
+            canvas.add(pixels_NHWC)
         if path.suffix.lower() == ".webp":
             to_pil(canvas.picture_HWC).save(temporary, "WEBP", lossless=True)
         elif path.suffix.lower() in (".jpg", ".jpeg"):
@@ -151,7 +151,8 @@ def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict
     if sys.stdout.isatty():
         raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
     canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
-    _fill(canvas, plan, batches)
+    for pixels_NHWC in batches:
+        canvas.add(pixels_NHWC)
     with explain_stdout():
         sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
         sys.stdout.buffer.flush()
@@ -187,17 +188,8 @@ def _stream_npy(file: IO[bytes], plan: Plan, batches: Iterable[U8]) -> None:
     c, h, w = plan.contract.image
     header = {"descr": "|u1", "fortran_order": False, "shape": (plan.n, h, w, c)}
     np.lib.format.write_array_header_2_0(file, header)
-    with Progress(plan.n, "drawing") as progress:
-        for pixels_NHWC in batches:
-            file.write(np.ascontiguousarray(pixels_NHWC).data)
-            progress.update(len(pixels_NHWC))
-
-
-def _fill(canvas: Canvas, plan: Plan, batches: Iterable[U8]) -> None:
-    with Progress(plan.n, "drawing") as progress:
-        for pixels_NHWC in batches:
-            canvas.add(pixels_NHWC)
-            progress.update(len(pixels_NHWC))
+    for pixels_NHWC in batches:
+        file.write(np.ascontiguousarray(pixels_NHWC).data)
 
 
 def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str, str]) -> None:
@@ -216,12 +208,9 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
         chunks = [common + text_chunks(plan.text(start + offset)) for offset in range(len(pixels_NHWC))]
         return encode_batch(pixels_NHWC, chunks)
 
-    def write(part: tuple[int, U8]) -> int:
-        start, pixels_NHWC = part
-        encoded = encode(start, pixels_NHWC)
-        for index, data in enumerate(encoded, start):
+    def write(part: tuple[int, U8]) -> None:
+        for index, data in enumerate(encode(*part), part[0]):
             files.write(f"{plan.stem(index)}.png", data)
-        return len(encoded)
 
     def parts() -> Iterator[tuple[int, U8]]:
         for start, pixels_NHWC in _numbered(batches):
@@ -231,10 +220,9 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
             yield start, pixels_NHWC
 
     try:
-        written = in_order(write, parts(), usable_cores())
-        with Progress(plan.n, "drawing") as progress, contextlib.closing(written):
-            for done in written:
-                progress.update(done)
+        with contextlib.closing(in_order(write, parts(), usable_cores())) as written:
+            for _ in written:
+                pass
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()

@@ -1,8 +1,8 @@
 """What to draw, in order: seeds, the latents of a file (`--latents`), or either in every class.
 
 A plan knows the latent and the class of image i, its file's name and its label. Every output (a
-grid, a folder, an array, an animation) takes a plan and `draw`; a plan holds no more than the seeds' ranges, however
-many images it stands for.
+grid, a folder, an array, an animation) takes a plan and its batches; a plan holds no more than the seeds' ranges,
+however many images it stands for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from gan_core.errors import GanportError
 from gan_core.files.model_file import check_file, read_pipe
 from gan_core.latents import Seeds, default_labels, latents
 from gan_core.printable import shorten
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import F32, I64
 
 
 class Plan(abc.ABC):
@@ -139,17 +139,6 @@ class LatentPlan(Plan):
 
     def text(self, index: int) -> dict[str, str]:
         return {"gan.latents": f"{self._source} row {index}"} | self.class_text(index)
-
-
-def draw(generator: Generator, plan: Plan, batch_size: int | None = None) -> Iterator[U8]:
-    """The plan's images in order, uint8 (N, H, W, C) a batch. Memory stays flat in `plan.n`.
-
-    Raises `GanportError` for a batch size below 1, at once.
-    """
-    size = generator.batch_size(plan.n) if batch_size is None else batch_size
-    if size < 1:
-        raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
-    return generator.draw(plan.n, size, plan.latents, plan.labels)
 
 
 class ByClassPlan(Plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
 from gan_serve.gen import outputs
 from gan_serve.gen.outputs import Kind, Target, parse_target
-from gan_serve.gen.plan import ByClassPlan, LatentPlan, Plan, SeedPlan, draw, fit_latents, open_latents
+from gan_serve.gen.plan import ByClassPlan, LatentPlan, Plan, SeedPlan, fit_latents, open_latents
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
 from gan_serve.terminal import console
@@ -193,20 +194,21 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
 
 
 def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> None:
-    batches = draw(generator, plan, request.batch_size)
+    drawn = generator.draw(plan.n, request.batch_size, plan.latents, plan.labels)
     text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
-    if target.kind is Kind.FOLDER:
-        outputs.write_folder(target.path, plan, batches, text)
-    elif target.kind is Kind.ANIMATION:
-        from gan_serve.gen.animation import write_animation
+    with contextlib.closing(console.with_progress(drawn, plan.n, "drawing")) as batches:
+        if target.kind is Kind.FOLDER:
+            outputs.write_folder(target.path, plan, batches, text)
+        elif target.kind is Kind.ANIMATION:
+            from gan_serve.gen.animation import write_animation
 
-        write_animation(target.path, plan, batches)
-    elif target.kind is Kind.ARRAY:
-        outputs.write_array(target.path, plan, batches)
-    elif target.kind is Kind.STDOUT:
-        outputs.write_stdout(plan, batches, request.cols, text | plan.describe())
-    else:
-        outputs.write_picture(target.path, plan, batches, request.cols, text | plan.describe())
+            write_animation(target.path, plan, batches)
+        elif target.kind is Kind.ARRAY:
+            outputs.write_array(target.path, plan, batches)
+        elif target.kind is Kind.STDOUT:
+            outputs.write_stdout(plan, batches, request.cols, text | plan.describe())
+        else:
+            outputs.write_picture(target.path, plan, batches, request.cols, text | plan.describe())
 
 
 def _info(request: Request, generator: Generator | None) -> None:

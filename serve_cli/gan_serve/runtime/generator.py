@@ -136,9 +136,6 @@ class Generator(abc.ABC):
         Checks before the first batch.
         """
         every = Seeds.of(seeds)
-        size = self.batch_size(len(every)) if batch_size is None else batch_size
-        if size < 1:
-            raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
         label_array = None
         if labels is None or np.ndim(labels) == 0:
             self.check_labels(labels, every.array(0, 1))
@@ -154,15 +151,28 @@ class Generator(abc.ABC):
             part = given[start:stop] if isinstance(given, np.ndarray) else given
             return self.check_labels(part, every.array(start, stop))
 
-        return self.draw(len(every), size, latents_of, labels_of)
+        return self.draw(len(every), batch_size, latents_of, labels_of)
 
     def draw(
+        self,
+        n: int,
+        batch_size: int | None,
+        latents_of: Callable[[int, int], F32],
+        labels_of: Callable[[int, int], I64 | None],
+    ) -> Iterator[U8]:
+        """`run_stream` of `n` images, each batch held against what was asked (`check_drawn`).
+
+        Raises `GanportError` for a batch size below 1, at once, and `ContractError` where the runtime gives other
+        images than were asked for, or not as many.
+        """
+        size = self.batch_size(n) if batch_size is None else batch_size
+        if size < 1:
+            raise GanportError(f"`batch_size` must be at least 1, got {size}", hint="leave it out for a good one")
+        return self._drawn(n, size, latents_of, labels_of)
+
+    def _drawn(
         self, n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], I64 | None]
     ) -> Iterator[U8]:
-        """`run_stream` of `n` images in batches of `size`, each held against what was asked (`check_drawn`).
-
-        Raises `ContractError` where the runtime gives other images than that, or not as many.
-        """
         asked: deque[int] = deque()
 
         def counted() -> Iterator[Feed]:

@@ -21,10 +21,9 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, TextIO, TypeVar, cast
 
 import typer
 
@@ -45,6 +44,8 @@ LOGGERS = ("gan_core", "gan_serve", "gan_trainer", "gan_export", "gan_bench")
 
 Report = Callable[[str, str], None]
 """Takes a message and a hint (or an empty one)."""
+
+Part = TypeVar("Part", bound=Sized)
 
 _PARAMETER = re.compile(r"`([a-z_][a-z0-9_]*)(?:=(?:\"([^\"`]*)\"|([^\"`\s]+)))?`")
 _running: list[Any] = []
@@ -189,32 +190,19 @@ def progress(length: int, label: str) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", bar)
 
 
-class Progress:
-    """A context manager with `update(n)`: shows a bar on stderr after two seconds, on a terminal only."""
-
-    def __init__(self, length: int, label: str) -> None:
-        self._length, self._label = length, label
-        self._done = 0
-        self._bar: Any = None
-        self._shows_at = time.monotonic() + PATIENCE_S
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def update(self, n: int) -> None:
-        """`n` more are done."""
-        self._done += n
-        if self._bar is not None:
-            self._bar.update(n)
-        elif time.monotonic() >= self._shows_at and sys.stderr.isatty():
-            self._bar = progress(self._length, self._label).__enter__()
-            self._bar.update(self._done)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
+def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[Part, None, None]:
+    """`parts` as they are, of `length` members together; after two seconds, on a terminal, a bar counts them."""
+    done, shows_at = 0, time.monotonic() + PATIENCE_S
+    with contextlib.ExitStack() as shown:
+        bar: Any = None
+        for part in parts:
+            yield part
+            done += len(part)
+            if bar is not None:
+                bar.update(len(part))
+            elif time.monotonic() >= shows_at and sys.stderr.isatty():
+                bar = shown.enter_context(progress(length, label))
+                bar.update(done)
 
 
 def run(
