@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gan_core.contract import PREFIX
 from gan_core.errors import GanportError
-from gan_core.files.archive import read_records
-from gan_core.files.script_archive import EXTRA, is_archive
+from gan_core.files.archive import EXTRA, is_archive, read_records
 
 _HEAD_BYTES = 64
 _TRAINING_STATE = b"ganport_run"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_core.contract import Contract
 from gan_core.errors import JobError
-from gan_core.files.script_archive import EXTRA, entries_sha256
+from gan_core.files.archive import EXTRA, entries_sha256
 from gan_export import jit
 from gan_export.fold_modules import fold_modules
 from gan_export.source import Source

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
-from gan_core.files.script_archive import contract_of, entries_sha256, read_entries
 from gan_export import jit, script_check
 from gan_export.torchscript_export import stored_zip
 from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gan_core.errors import GanportError
-from gan_core.files.script_archive import is_archive, read_contract
+from gan_core.files.archive import is_archive, read_contract
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx
 from gan_export.identify import Identified, identify, source_of

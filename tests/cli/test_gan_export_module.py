@@ -11,7 +11,7 @@ import torch
 import gan_serve
 from cli.conftest import Run
 from export import live_networks as networks
-from gan_core.files.script_archive import read_contract
+from gan_core.files.archive import read_contract
 
 NETWORKS = Path(networks.__file__)
 

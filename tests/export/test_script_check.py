@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import gan_serve
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
-from gan_core.files.script_archive import read_contract, read_entries
+from gan_core.files.archive import read_contract, read_entries
 from gan_export.proof import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip, to_archive

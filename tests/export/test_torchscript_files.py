@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import gan_serve
 from export.tiny import save_checkpoint, source_of, spec_of
 from gan_core.errors import ContractError, GanportError, JobError
-from gan_core.files.script_archive import read_contract
+from gan_core.files.archive import read_contract
 from gan_core.latents import latents
 from gan_export import jit
 from gan_export.export import export_onnx, export_torchscript

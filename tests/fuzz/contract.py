@@ -16,9 +16,9 @@ import torch
 from export.test_script_check import CONTRACT, Plain
 from fuzz import mutations
 from fuzz.runner import Target
+from gan_core.files.archive import read_entries
 from gan_core.files.metadata import graph_sha256, peek
 from gan_core.files.model_file import read_head, refuse_what_is_not_onnx
-from gan_core.files.script_archive import read_entries
 from gan_core.golden import decode
 from gan_core.printable import json_text
 from gan_export.script_check import check_entries

@@ -12,9 +12,9 @@ import onnx
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.files.archive import is_archive
 from gan_core.files.metadata import graph_sha256
 from gan_core.files.model_file import check_model_file
-from gan_core.files.script_archive import is_archive
 from gan_core.limits import Limits, limits_for
 from gan_export import jit
 from gan_export.artefact import read_onnx

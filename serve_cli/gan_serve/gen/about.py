@@ -16,7 +16,7 @@ from typing import Any
 from gan_core.classes import describe_classes
 from gan_core.contract import PREFIX, Contract
 from gan_core.errors import ProofError
-from gan_core.files import metadata, script_archive
+from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
 from gan_core.limits import limits_for
 from gan_core.printable import json_text, printable, shorten
@@ -47,7 +47,7 @@ def describe(path: Path) -> Described:
     path = check_runnable(path)
     where, sha256 = str(path), sha256_of(path)
     if path.suffix.lower() != ".onnx":
-        return Described(script_archive.read_contract(path), sha256)
+        return Described(archive.read_contract(path), sha256)
     text = metadata.read_onnx_text(where)
     metadata.check_external(text.external, where)
     contract = Contract.from_metadata(text.metadata, where=where)
