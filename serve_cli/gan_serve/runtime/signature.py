@@ -22,7 +22,6 @@ _FLOATS: dict[str, type[np.floating[Any]]] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
-_MAX_CHANNELS = 4
 _HINT = "gan-export onnx makes a file that says what it is"
 
 
