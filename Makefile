@@ -67,12 +67,12 @@ fuzz: $(INSTALLED)
 
 # More checkpoints: make bench BENCH_ARGS='--also other.pt'. A first try: BENCH_ARGS='--quick --out /tmp/try'.
 bench: $(INSTALLED)
-	$(BIN)/python -m gan_bench.own --out benchmarks/results $(BENCH_ARGS)
+	$(BIN)/python -m lab.own --out benchmarks/results $(BENCH_ARGS)
 
 # The generator that comes with ganport, from a run's g.pt: file, record and card (docs/models.md). SHIP_ARGS goes along.
 default-model: $(INSTALLED)
 	@test -n "$(CKPT)" || { echo "error: which checkpoint?"; echo "hint: make default-model CKPT=runs/NAME/g.pt"; exit 2; }
-	$(BIN)/python -m gan_bench.ship --ckpt '$(CKPT)' --out serve_cli/gan_serve/models/fashion-mnist.onnx \
+	$(BIN)/python -m lab.ship --ckpt '$(CKPT)' --out serve_cli/gan_serve/models/fashion-mnist.onnx \
 		--json benchmarks/results/default-model.json --card docs/models.md $(SHIP_ARGS)
 
 docs: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Running a command of gan_bench, in this process or in one of its own."""
+"""Running a command of lab, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gan_serve.terminal import console
 def run(app: typer.Typer, *arguments: object) -> int:
     """The exit code."""
     with pytest.raises(SystemExit) as ended_with:
-        console.run(app, "python -m gan_bench.…", [str(argument) for argument in arguments])
+        console.run(app, "python -m lab.…", [str(argument) for argument in arguments])
     assert isinstance(ended_with.value.code, int)
     return ended_with.value.code
 
 
 def run_alone(module: str, *arguments: object) -> str:
-    """The stdout of `python -m gan_bench.MODULE`, run in a small process: a peak of memory that it measures is then its
+    """The stdout of `python -m lab.MODULE`, run in a small process: a peak of memory that it measures is then its
     child's, which it is not in a process that has itself held more.
     """
-    command = (sys.executable, "-m", f"gan_bench.{module}", *(str(argument) for argument in arguments))
+    command = (sys.executable, "-m", f"lab.{module}", *(str(argument) for argument in arguments))
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

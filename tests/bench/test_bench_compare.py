@@ -72,7 +72,7 @@ def test_every_record_kept_reads(path: Path) -> None:
     [
         ([], "is other JSON, not a record of gan-bench"),
         ({}, "is other JSON"),
-        ({"tool": "gan_bench.cold_start", "schema": 1}, "is a record of gan_bench.cold_start"),
+        ({"tool": "lab.cold_start", "schema": 1}, "is a record of lab.cold_start"),
         ({"tool": "gan-bench", "schema": 99}, "has schema 99, this gan-bench reads 1 and 2"),
         ({"tool": "gan-bench", "schema": 2}, "lacks 'environment'"),
         ({"tool": "gan-bench", "schema": 1}, "is damaged: it lacks 'model'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tarfile
@@ -47,10 +48,40 @@ def test_wheel_carries_no_data_it_should_not(wheel: Path) -> None:
 
 def test_wheel_carries_every_module(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    folders = [ROOT / name for name in ("core", "trainer", "export", "serve_cli", "benchmarks")]
-    modules = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.py")}
-    assert "gan_bench/recipes/__main__.py" in modules
+    packages = (
+        "core/gan_core",
+        "trainer/gan_trainer",
+        "export/gan_export",
+        "serve_cli/gan_serve",
+        "benchmarks/gan_bench",
+    )
+    folders = [ROOT / name for name in packages]
+    modules = {path.relative_to(folder.parent).as_posix() for folder in folders for path in folder.rglob("*.py")}
+    assert "gan_bench/cli.py" in modules
     assert modules <= names
+
+
+def test_the_laboratory_stays_in_the_clone(wheel: Path, tmp_path: Path) -> None:
+    """The wheel does not hold `lab`, nothing in it imports `lab`, and gan-bench starts where there is none."""
+    assert (ROOT / "benchmarks" / "lab" / "__init__.py").is_file()
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
+    assert not [name for name in names if "lab" in name.split("/")]
+    for name in names:
+        if name.endswith(".py"):
+            for node in ast.walk(ast.parse(archive.read(name))):
+                imported = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                imported += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                assert not [module for module in imported if module.split(".")[0] == "lab"], name
+    archive.extractall(tmp_path / "site")
+    command = (
+        "import sys; sys.path.insert(0, 'site'); sys.modules['lab'] = None; from gan_bench.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "gan-bench --model g.onnx" in done.stdout
 
 
 def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("core/gan_core", "serve_cli/gan_serve", "trainer/gan_trainer", "export/gan_export", "benchmarks/gan_bench")
+PACKAGES = ("core/gan_core", "serve_cli/gan_serve", "trainer/gan_trainer", "export/gan_export", "benchmarks")
 OWN_HINT = {"MissingPackageError"}
 """These make their hint themselves."""
 

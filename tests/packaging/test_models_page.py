@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gan_bench.ship.card import card, held_card
 from gan_core.files.model_file import sha256_of
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from gan_trainer.evaluation import Evaluation
+from lab.ship.card import card, held_card
 
 ROOT = Path(__file__).parents[2]
 RECORD = "benchmarks/results/default-model.json"

@@ -1,0 +1,19 @@
+"""How the project makes its own records: run from a clone, never in the wheel.
+
+`pip install -e '.[dev]'` puts it on Python's path; without, run it in the folder `benchmarks`. Each command is
+`python -m lab.NAME`, says `--help`, and knows no other:
+
+    own                  every CPU record of benchmarks/results (`make bench`)
+    cold_start           gan-gen and a bare torch script, from process start to picture
+    end_to_end           the same for a folder of PNG files
+    scaling              gan-gen for several numbers of images
+    forms                the forms of transposed convolutions, layer by layer
+    train_speed          gan-train beside the classic DCGAN loop
+    training             the record of a training run
+    recipes              recipes trained on equal budgets
+    forensics_accuracy   how often gan-export reads a generator right from its weights
+    ship                 a checkpoint becomes the model that ships (`make default-model`)
+
+What they are made of: `processes` (whole commands timed beside each other), `loops` (training loops in turn),
+`options`, and what the record of any benchmark needs, which is gan_bench's.
+"""

@@ -1,0 +1,6 @@
+"""`python -m lab.own`."""
+
+from lab.own.command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""A checkpoint becomes a model that ships: exported, measured beside its other forms and a damaged one, written down.
+
+    python -m lab.ship --ckpt runs/garments/g.pt --data fashion-mnist \
+        --out serve_cli/gan_serve/models/fashion-mnist.onnx --json benchmarks/results/default-model.json \
+        --card docs/models.md
+
+File, record and card are written together, at the end, so that they tell of the same weights. Nothing is written when
+an export is not proved, when the file is too large, or when the damaged generator does not measure clearly worse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from gan_bench.shared import environment
+from gan_bench.shared.output import dumps
+from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.files.atomic import write_bytes, write_text
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
+from lab.ship.card import card, held_card, write_card
+from lab.ship.variants import DAMAGED, SHIPPED, Variant, export_all, open_source, with_class_names
+from lab.training_command import training_command
+
+if TYPE_CHECKING:
+    from gan_export.source import Source
+    from gan_trainer.evaluation import Evaluator
+
+NAME = "python -m lab.ship"
+SCHEMA = 1
+CLEARLY_WORSE = 2.0
+"""How many times the distance of the worst export the damaged generator must have, at least."""
+Json = dict[str, Any]
+
+app = console.new_app("Make a checkpoint into a model that ships.")
+
+
+@app.command()
+def main_command(
+    ckpt: Annotated[Path, typer.Option(metavar="FILE", help="A run's g.pt.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="The file that ships: weights saved as float16.")],
+    json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where the record goes.")],
+    card_page: Annotated[
+        Path | None, typer.Option("--card", metavar="FILE.md", help="Put the facts between this page's marks.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="DATA", help="As gan-train. [default: the training's]")] = None,
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="As gan-train.")] = None,
+    features: Annotated[str, typer.Option(metavar="NAME", help="As gan-train eval.")] = "auto",
+    n: Annotated[int | None, typer.Option(metavar="N", help="Images to measure. [default: eval's]")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where torch measures.")] = "auto",
+    command: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The gan-train command. [default: from the checkpoint]")
+    ] = None,
+    trained_on: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The machine it was trained on. [default: this one]")
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A sentence about the training for the card.")] = "",
+    max_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="The largest file that may ship.")] = 2_000_000,
+) -> None:
+    """Make a checkpoint into a model that ships: the file, its record, its card.
+
+    \b
+    Example:
+      python -m lab.ship --ckpt g.pt --out faces.onnx --json faces.json
+    """
+    check_outputs({"--ckpt": ckpt}, {"--out": out, "--json": json_file, "--card": card_page})
+    if out.suffix != ".onnx":
+        raise GanportError(f"--out ends in .onnx, got {out}", hint=f"--out {out.with_suffix('.onnx')}")
+    if card_page is not None:
+        held_card(card_page, out.stem)
+    try:
+        from gan_trainer.evaluation import Evaluator
+    except ImportError as error:
+        raise MissingPackageError("torch", "export", "making a model that ships") from error
+    from gan_trainer.data import open_dataset
+
+    source = open_source(ckpt)
+    said = command or training_command(source.training)
+    c, size, _ = source.image
+    name = data or source.training.get("data", {}).get("name", "")
+    dataset = open_dataset(name, size=size, channels=c, root=root)
+    source = with_class_names(source, dataset)
+    before = environment.describe(shlex.join([*NAME.split(), *sys.argv[1:]]))
+    evaluator = Evaluator(dataset, features, n=n, device=device)
+    with tempfile.TemporaryDirectory(prefix="ganport-ship-") as scratch:
+        shipped, rows = measure(source, ckpt, evaluator, Path(scratch), out.stem, max_bytes)
+    _check_damage(rows)
+    first = next(row for row in rows if row["variant"] == SHIPPED)
+    record: Json = {
+        "schema": SCHEMA,
+        "environment": before,
+        "note": note,
+        "training": source.training | {"command": said, "trained_on": trained_on or _machine(source.training, before)},
+        "generator": {
+            "name": source.name,
+            "weights": source.weights,
+            "parameters": None if source.spec is None else source.spec.parameters,
+            "z_dim": source.z_dim,
+            "image": list(source.image),
+            "classes": list(source.class_names),
+        },
+        "shipped": {key: first[key] for key in ("file", "sha256", "size_bytes")},
+        "rows": rows,
+    }
+    text = card(record, _in_repository(json_file))
+    if card_page is not None:
+        write_card(card_page, out.stem, text)
+    write_bytes(out, shipped)
+    write_text(json_file, dumps(record))
+    console.show_path(out)
+
+
+def measure(
+    source: Source, ckpt: Path, evaluator: Evaluator, folder: Path, stem: str, max_bytes: int
+) -> tuple[bytes, list[Json]]:
+    """The bytes of the file that ships, and a row for the checkpoint, each export and the damaged generator."""
+    from gan_core.files.model_file import sha256_of
+    from gan_trainer.evaluation.sources import open_model
+
+    def row(variant: str, path: Path, file: str, options: dict[str, str], damage: str = "") -> Json:
+        generator, about = open_model(path, device=evaluator.device, provider="auto")
+        generator.contract = dataclasses.replace(generator.contract, class_names=source.class_names)
+        found = evaluator.evaluate(generator, model=about | {"file": file})
+        console.note(f"{variant}: distance {found.metrics.distance:.3f}, real images {found.floor.distance:.3f}")
+        return {
+            "variant": variant,
+            "file": file,
+            "sha256": sha256_of(path),
+            "size_bytes": path.stat().st_size,
+            "options": options,
+            "damage": damage,
+            "parity": generator.contract.parity or None,
+            "evaluation": found.to_json(),
+        }
+
+    rows, shipped = [row("checkpoint", ckpt, ckpt.name, {})], b""
+    for variant in export_all(source, folder, stem):
+        if variant.name == SHIPPED:
+            shipped = _checked(variant, max_bytes)
+        rows.append(row(variant.name, variant.path, variant.path.name, variant.options, variant.damage))
+    return shipped, rows
+
+
+def _checked(variant: Variant, max_bytes: int) -> bytes:
+    content = variant.path.read_bytes()
+    if len(content) > max_bytes:
+        raise JobError(
+            f"{variant.path.name} has {len(content):,} bytes, the most to ship is {max_bytes:,}",
+            hint="train a smaller one (--width), or raise --max-bytes",
+        )
+    return content
+
+
+def _check_damage(rows: list[Json]) -> None:
+    """Raises `JobError` when the damaged generator is not clearly worse than every export."""
+    distances = {row["variant"]: _distance(row["evaluation"]) for row in rows}
+    worst = max(value for name, value in distances.items() if name != DAMAGED)
+    if distances[DAMAGED] < CLEARLY_WORSE * worst:
+        raise JobError(
+            f"a damaged copy is at distance {distances[DAMAGED]:.3f}, an export at {worst:.3f}: "
+            "the evaluation does not see damage, or the model is no better than noise",
+            hint="train it further, or measure more images with --n",
+        )
+
+
+def _distance(evaluation: Json) -> float:
+    from gan_trainer.evaluation import Evaluation
+
+    return Evaluation.from_json(evaluation).metrics.distance
+
+
+def _machine(training: Json, here: Json) -> str:
+    """This machine, as the one that trained: its GPU or its CPU, by the training's device."""
+    hardware = here["hardware"]
+    if str(training.get("device", "cpu")).startswith("cuda") and hardware["gpus"]:
+        return str(hardware["gpus"][0])
+    return f"{hardware['cores_usable']} CPU cores, {hardware['cpu']}"
+
+
+def _in_repository(file: Path) -> str:
+    """The record's path as the card names it: below the repository's root where it lies there."""
+    absolute = file.resolve()
+    for folder in absolute.parents:
+        if (folder / "pyproject.toml").is_file():
+            return absolute.relative_to(folder).as_posix()
+    return file.name
+
+
+def main() -> NoReturn:
+    """The entry point."""
+    console.run(app, NAME)
