@@ -1,8 +1,6 @@
-"""gan-bench: how fast generators draw, measured so that the numbers can be quoted. `cli` is the command; its parts:
+"""gan-bench: how fast generators draw, measured so that the numbers can be quoted.
 
-measuring/   what is asked for, a process for each row, windows in turn
-records/     its rows, their record, and the record read, told, drawn, compared
-limits/      the work of an image, and what the machine could do
-peers/       the other ways to draw a checkpoint
-shared/      what any record needs: the environment, the arithmetic of windows, JSON
+`cli` and `options` are the command, `measure` measures: a process for each row (`process`, `worker`, `tasks`), which
+answers typed messages (`questions`, `messages`), and `windows` of all rows in turn. `record` is what comes of it,
+`report` and `plot` show it.
 """

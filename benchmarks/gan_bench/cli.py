@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
-from gan_bench.measuring import TRUST_SCRIPT, options
-from gan_bench.measuring.asked import to_request, to_settings
-from gan_bench.measuring.stages import Bars
-from gan_bench.records.compare import check_alike, compare_text
-from gan_bench.records.reading import read_record
-from gan_bench.records.record import Settings
-from gan_bench.records.report import notes, render
-from gan_bench.records.rows import Request
-from gan_bench.shared.environment import busy_note, describe, hardware, load_average
-from gan_bench.shared.output import hand_over
+from gan_bench import options
+from gan_bench.environment import busy_note, describe, hardware, load_average
+from gan_bench.measure import Stages, measure
+from gan_bench.record import Settings, read_record
+from gan_bench.report import check_alike, compare_text, notes, render
+from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
@@ -83,7 +80,7 @@ def bench(
     inputs |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(model or [])}
     check_outputs(inputs, {"--json": target, "--plot": plot})
     if plot is not None:
-        from gan_bench.records.plot import check_plot
+        from gan_bench.plot import check_plot
 
         check_plot(plot)
     old = read_record(compare) if compare is not None else None
@@ -97,11 +94,9 @@ def bench(
         if old is not None:
             check_alike(old, made, across)
     else:
-        settings = to_settings(seconds, rounds, quick, timeout, roofline, share_process)
-        request = to_request(model or [], ckpt, peers, provider, batch, threads, tf32, end_to_end)
-        if trust_script:
-            os.environ[TRUST_SCRIPT] = "1"
-        made = _measure(request, settings, old, across)
+        settings = options.to_settings(seconds, rounds, quick, timeout, roofline, share_process)
+        chosen = options.selection(model or [], ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script)
+        made = _measure(chosen, settings, old, across)
     _show(made, json, target, plot)
     if old is not None:
         text = compare_text(old, made)
@@ -112,41 +107,60 @@ def bench(
         _judge(made)
 
 
-def _measure(request: Request, settings: Settings, old: Json | None, across: bool) -> Json:
-    from gan_bench.measuring.bench import measure
+class _Watch(Stages):
+    """A progress bar for each stage on stderr, on a terminal; looks at the machine. A context manager."""
 
-    environment: Json = {}
+    def __init__(self, old: Json | None, across: bool) -> None:
+        self.old, self.across = old, across
+        self.environment: Json = {}
+        self._stack = ExitStack()
+        self._bar: Any = None
 
-    class Watch(Bars):
-        def accepted(self, generator: Json) -> None:
-            """Is it what the old record is of?"""
-            if old is not None:
-                check_alike(old, {"environment": {"hardware": hardware()}, "generator": generator}, across)
+    def notes(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            console.note(f"note: {sentence}")
 
-        def begin(self, label: str, steps: int) -> None:
-            """Once nothing can be refused any more and every row's process waits: what else does the machine do?"""
-            if label == "measuring":
-                environment.update(describe(shlex.join(["gan-bench", *sys.argv[1:]])))
-                busy = busy_note(environment)
-                if busy:
-                    console.warn(busy)
-            super().begin(label, steps)
+    def accepted(self, generator: Json) -> None:
+        """Is it what the old record is of?"""
+        if self.old is not None:
+            new = {"environment": {"hardware": hardware()}, "generator": generator}
+            check_alike(self.old, new, self.across)
 
+    def begin(self, label: str, steps: int) -> None:
+        """Once nothing can be refused any more and every row's process waits: what else does the machine do?"""
+        if label == "measuring":
+            self.environment = describe(shlex.join(["gan-bench", *sys.argv[1:]]))
+            if busy := busy_note(self.environment):
+                console.warn(busy)
+        self._stack.close()
+        self._bar = self._stack.enter_context(console.progress(steps, label))
+
+    def step(self) -> None:
+        self._bar.update(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _measure(chosen: Selection, settings: Settings, old: Json | None, across: bool) -> Json:
     started = time.monotonic()
-    with Watch() as stages:
-        measured = measure(request, settings, stages=stages)
+    with _Watch(old, across) as stages:
+        measured = measure(chosen, settings, stages=stages)
+    environment = stages.environment
     environment["took_s"] = round(time.monotonic() - started, 1)
     environment["load_average_1m_end"] = load_average()
-    made: Json = measured.to_json(environment, settings)
-    return made
+    return measured.to_json(environment, settings)
 
 
 def _show(made: Json, json: str | None, target: Path | None, plot: Path | None) -> None:
-    hand_over(made, render(made), json, target)
+    options.hand_over(made, render(made), json, target)
     if json == "-":
         console.show(render(made), sys.stderr)
     if plot is not None:
-        from gan_bench.records.plot import draw
+        from gan_bench.plot import draw
 
         draw(made, plot)
 

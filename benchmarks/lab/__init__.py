@@ -1,6 +1,6 @@
 """How the project makes its own records: run from a clone, never in the wheel.
 
-`pip install -e '.[dev]'` puts it on Python's path; without, run it in the folder `benchmarks`. Each command is
+`pip install -e '.[dev]'` puts it on Python's path, and so does PYTHONPATH=benchmarks. Each command is
 `python -m lab.NAME`, says `--help`, and knows no other:
 
     own                  every CPU record of benchmarks/results (`make bench`)
@@ -15,5 +15,5 @@
     ship                 a checkpoint becomes the model that ships (`make default-model`)
 
 What they are made of: `processes` (whole commands timed beside each other), `loops` (training loops in turn),
-`options`, and what the record of any benchmark needs, which is gan_bench's.
+`lively_models`, `training_command`, and `shared`: options, environment, outputs.
 """

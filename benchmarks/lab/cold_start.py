@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from gan_bench.shared.output import hand_over
-from gan_bench.shared.stats import Spread
+from gan_bench.options import hand_over
 from gan_serve.terminal import console
-from lab import options
-from lab.processes.commands import (
+from lab import shared
+from lab.processes import (
     Command,
     Json,
     check_request,
@@ -27,6 +26,8 @@ from lab.processes.commands import (
     new_record,
     picture_difference,
     script,
+    share,
+    table,
     take_turns,
 )
 
@@ -35,11 +36,11 @@ app = console.new_app("Time gan-gen and a bare torch script from process start t
 
 @app.command()
 def main_command(
-    model: options.Exported,
-    ckpt: options.Checkpoint,
+    model: shared.Exported,
+    ckpt: shared.Checkpoint,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Images in the picture.")] = 25,
-    runs: options.Runs = 7,
-    json: options.RecordFile = None,
+    runs: shared.Runs = 7,
+    json: shared.RecordFile = None,
 ) -> None:
     """Time gan-gen and a bare torch script from process start to picture.
 
@@ -47,8 +48,8 @@ def main_command(
     Example:
       python -m lab.cold_start --model g.onnx --ckpt g.pt --runs 7 --json cold-start.json
     """
-    target = check_request(model, ckpt, json, {"--n": (n, 10_000), "--runs": (runs, 1000)})
-    made = new_record("lab.cold_start", model, ckpt)
+    target = check_request(model, ckpt, json, {"--n": (n, 1, 10_000), "--runs": (runs, 1, shared.MAX_RUNS)})
+    made = new_record("cold_start", model, ckpt)
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder:
         ours, torch_script = commands(model, ckpt, n, Path(folder))
         take_turns([ours, torch_script], runs)
@@ -69,34 +70,21 @@ def commands(model: Path, ckpt: Path, n: int, folder: Path) -> tuple[Command, Co
 def compare(drawn: Command, torch_script: Command) -> Json:
     """Both commands' numbers, and gan-gen's share of the torch script's (medians)."""
     ours, theirs = drawn.to_json(), torch_script.to_json()
-    peaks = ours["peak_rss_bytes"], theirs["peak_rss_bytes"]
     return {
         "gan_gen": ours,
         "torch_script": theirs,
-        "wall_share": round(ours["wall_s"] / theirs["wall_s"], 4),
-        "peak_rss_share": None if None in peaks else round(peaks[0] / peaks[1], 4),
+        "wall_share": share(ours, theirs, "wall_s"),
+        "peak_rss_share": share(ours, theirs, "peak_rss_bytes"),
     }
 
 
 def render(made: Json) -> str:
     """The comparison as a table."""
-    rows = []
-    for name, key in (("gan-gen", "gan_gen"), ("torch script", "torch_script")):
-        numbers = made[key]
-        wall = Spread(numbers["wall_s"], numbers["wall_s_low"], numbers["wall_s_high"])
-        peak = numbers["peak_rss_bytes"]
-        rows.append(
-            (name, f"{wall.median:.2f}", f"{wall.low:.2f}–{wall.high:.2f}", f"{peak / 2**20:.0f}" if peak else "–")
-        )
+    rows = [("gan-gen", made["gan_gen"]), ("torch script", made["torch_script"])]
     memory = made["peak_rss_share"]
-    rows.append(("share", f"{made['wall_share']:.3f}", "", "–" if memory is None else f"{memory:.3f}"))
-    return console.table((f"{made['images']} images", "wall s", "low–high", "peak MiB"), rows, right=(1, 2, 3))
-
-
-def main() -> NoReturn:
-    """The entry point of `python -m lab.cold_start`."""
-    console.run(app, "python -m lab.cold_start")
+    shares = ("share", f"{made['wall_share']:.3f}", "", "–" if memory is None else f"{memory:.3f}")
+    return table(f"{made['images']} images", rows, more=shares)
 
 
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.cold_start")

@@ -16,17 +16,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from gan_bench.shared.output import hand_over
-from gan_bench.shared.stats import spread
+from gan_bench.options import hand_over
+from gan_bench.windows import spread
 from gan_core.errors import GanportError, JobError
 from gan_core.files.outputs import check_writable
 from gan_serve.terminal import console
-from lab import options
-from lab.processes.commands import (
+from lab import shared
+from lab.processes import (
     Command,
     Json,
     check_request,
@@ -34,6 +34,8 @@ from lab.processes.commands import (
     new_record,
     picture_difference,
     script,
+    share,
+    table,
     take_turns,
 )
 
@@ -48,15 +50,15 @@ app = console.new_app("Time a folder of PNG files, beside the model alone and be
 
 @app.command()
 def main_command(
-    model: options.Exported,
-    ckpt: options.Checkpoint,
+    model: shared.Exported,
+    ckpt: shared.Checkpoint,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Images, a file each.")] = 10_000,
-    runs: options.Runs = 3,
+    runs: shared.Runs = 3,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write here, and remove it again. [the system's for temporary files]"),
     ] = None,
-    json: options.RecordFile = None,
+    json: shared.RecordFile = None,
 ) -> None:
     """Time gan-gen to a folder of PNG files, beside the model alone and beside torch with save_image.
 
@@ -69,12 +71,12 @@ def main_command(
             f"--n takes {FEWER} or more, got {n}",
             hint="the time of one image is a difference between two counts, so it needs enough of them",
         )
-    target = check_request(model, ckpt, json, {"--n": (n, 1_000_000), "--runs": (runs, 1000)})
+    target = check_request(model, ckpt, json, {"--n": (n, 1, 1_000_000), "--runs": (runs, 1, shared.MAX_RUNS)})
     if folder is not None:
         if not folder.is_dir():
             raise GanportError(f"{folder} is no folder", hint="make it, or leave --folder out")
         check_writable(folder / "x")
-    made = new_record("lab.end_to_end", model, ckpt)
+    made = new_record("end_to_end", model, ckpt)
     with tempfile.TemporaryDirectory(prefix="gan-bench-", dir=folder) as place:
         given = commands(model, ckpt, n, Path(place))
         take_turns(given, runs)
@@ -130,34 +132,19 @@ def compare(given: Sequence[Command], n: int) -> Json:
     made: Json = {key: command.to_json() for key, command in zip(_KEYS, given, strict=True)}
     for key in ("gan_gen", "model_alone", "torch_script"):
         made[key]["images_per_s"] = round(n / made[key]["wall_s"], 1)
-    ours, peaks = made["gan_gen"], [made[key]["peak_rss_bytes"] for key in ("gan_gen", "gan_gen_fewer")]
+    ours = made["gan_gen"]
     return made | {
-        "wall_share_of_model_alone": round(ours["wall_s"] / made["model_alone"]["wall_s"], 4),
-        "times_torch_script": round(made["torch_script"]["wall_s"] / ours["wall_s"], 3),
-        "peak_rss_share_of_fewer": None if None in peaks else round(peaks[0] / peaks[1], 4),
+        "wall_share_of_model_alone": share(ours, made["model_alone"], "wall_s"),
+        "times_torch_script": share(made["torch_script"], ours, "wall_s", digits=3),
+        "peak_rss_share_of_fewer": share(ours, made["gan_gen_fewer"], "peak_rss_bytes"),
     }
 
 
 def render(made: Json) -> str:
     """The comparison as a table, and what the disk took."""
-    rows = []
-    for key, name in zip(
-        _KEYS, ("gan-gen", "model alone", f"gan-gen --n {made['images_fewer']}", "torch script"), strict=True
-    ):
-        numbers = made[key]
-        peak = numbers["peak_rss_bytes"]
-        rows.append(
-            (
-                name,
-                f"{numbers['wall_s']:.2f}",
-                f"{numbers['wall_s_low']:.2f}–{numbers['wall_s_high']:.2f}",
-                f"{numbers['images_per_s']:.0f}" if "images_per_s" in numbers else "",
-                f"{peak / 2**20:.0f}" if peak else "–",
-            )
-        )
-    shown = console.table(
-        (f"{made['images']} files", "wall s", "low–high", "images/s", "peak MiB"), rows, right=(1, 2, 3, 4)
-    )
+    names = ("gan-gen", "model alone", f"gan-gen --n {made['images_fewer']}", "torch script")
+    rows = [(name, made[key]) for key, name in zip(_KEYS, names, strict=True)]
+    shown = table(f"{made['images']} files", rows, rates=True)
     memory = made["peak_rss_share_of_fewer"]
     return shown + (
         f"\n\ngan-gen takes {made['wall_share_of_model_alone']:.2f} of the model's own time and is "
@@ -167,10 +154,5 @@ def render(made: Json) -> str:
     )
 
 
-def main() -> NoReturn:
-    """The entry point of `python -m lab.end_to_end`."""
-    console.run(app, "python -m lab.end_to_end")
-
-
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.end_to_end")

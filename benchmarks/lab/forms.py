@@ -8,26 +8,19 @@ thread of onnxruntime's CPU provider; the forms of a layer take turns. Milliseco
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from gan_bench.shared.environment import busy_note, describe
-from gan_bench.shared.output import hand_over
-from gan_bench.shared.stats import spread
-from gan_core.errors import GanportError, MissingPackageError
-from gan_core.files.outputs import check_outputs
+from gan_bench.options import hand_over
+from gan_bench.windows import spread
 from gan_serve.terminal import console
-from lab import options
+from lab import shared
 
 Json = dict[str, Any]
 
-SCHEMA = 1
 MAX_BATCH = 1024
 
 LAYERS: tuple[tuple[int, int, int, int, int, int, int], ...] = (
@@ -59,7 +52,7 @@ app = console.new_app("Time the forms of transposed convolutions, layer by layer
 @app.command()
 def main_command(
     batch: Annotated[str, typer.Option(metavar="N,N,…", help="Images per run.")] = "1,8",
-    json: options.RecordFile = None,
+    json: shared.RecordFile = None,
 ) -> None:
     """Time the forms of transposed convolutions, layer by layer.
 
@@ -67,31 +60,18 @@ def main_command(
     Example:
       python -m lab.forms --json transposed-forms.json
     """
-    batches = parse_batches(batch)
-    target = None if json in (None, "-") else Path(str(json))
-    check_outputs({}, {"--json": target})
-    _require_onnx()
-    environment = describe(shlex.join(["python", "-m", "lab.forms", *sys.argv[1:]]))
-    if busy := busy_note(environment):
-        console.warn(busy)
+    batches = shared.whole_numbers(batch, "--batch", MAX_BATCH, "such as 1,25")
+    target = shared.record_target(json)
+    shared.require("timing the forms", ("onnx", "onnxruntime"), "export")
+    made = shared.new_record("forms")
     rows = []
     with console.progress(len(LAYERS) * len(batches), "measuring") as bar:
         for size in batches:
             for numbers in LAYERS:
                 rows.append(time_layer(numbers, size))
                 bar.update(1)
-    made: Json = {"schema": SCHEMA, "tool": "lab.forms", "environment": environment, "threads": 1, "layers": rows}
+    made |= {"threads": 1, "layers": rows}
     hand_over(made, render(rows), json, target)
-
-
-def parse_batches(text: str) -> list[int]:
-    """ "1,8" as [1, 8]. Raises `GanportError` for anything else than whole numbers from 1 on."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and 1 <= int(word[:5]) <= MAX_BATCH for word in words):
-        raise GanportError(
-            f"--batch takes whole numbers from 1 to {MAX_BATCH}, separated by commas, got {text!r}", hint="such as 1,25"
-        )
-    return [int(word) for word in words]
 
 
 def time_layer(numbers: Sequence[int], batch: int) -> Json:
@@ -151,18 +131,5 @@ def render(rows: Sequence[Json]) -> str:
     return f"{table}\n\n* fastest, ◂ what --optimize auto takes"
 
 
-def _require_onnx() -> None:
-    from importlib.util import find_spec
-
-    for package in ("onnx", "onnxruntime"):
-        if find_spec(package) is None:
-            raise MissingPackageError(package, "export", "timing the forms")
-
-
-def main() -> NoReturn:
-    """The entry point of `python -m lab.forms`."""
-    console.run(app, "python -m lab.forms")
-
-
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.forms")

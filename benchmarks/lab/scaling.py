@@ -9,41 +9,32 @@ says what a start and what an image costs.
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from gan_bench.shared.environment import busy_note, describe
-from gan_bench.shared.output import hand_over
+from gan_bench.options import hand_over
 from gan_core.errors import GanportError
-from gan_core.files.model_file import sha256_of
-from gan_core.files.outputs import check_outputs
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
-from lab import options
-from lab.processes.commands import Command, gan_gen, take_turns
+from lab import shared
+from lab.processes import Command, Json, gan_gen, share, table, take_turns
 
-Json = dict[str, Any]
-
-SCHEMA = 1
 MAX_N = 1_000_000
-MAX_RUNS = 1000
 
 app = console.new_app("Time gan-gen for several numbers of images.")
 
 
 @app.command()
 def main_command(
-    model: options.Exported,
+    model: shared.Exported,
     n: Annotated[str, typer.Option("--n", metavar="N,N,…", help="Numbers of images.")] = "25,250,2500,10000",
-    runs: options.Runs = 3,
-    json: options.RecordFile = None,
+    runs: shared.Runs = 3,
+    json: shared.RecordFile = None,
 ) -> None:
     """Time gan-gen for several numbers of images, and see whether its memory grows.
 
@@ -52,36 +43,21 @@ def main_command(
       python -m lab.scaling --model g.onnx --n 25,250,2500,10000 --json scaling.json
     """
     counts = parse_counts(n)
-    if not 1 <= runs <= MAX_RUNS:
-        raise GanportError(f"--runs takes 1 to {MAX_RUNS}, got {runs}", hint="leave it out for the usual number")
+    shared.check_numbers({"--runs": (runs, 1, shared.MAX_RUNS)})
     check_runnable(model)
-    target = None if json in (None, "-") else Path(str(json))
-    check_outputs({"--model": model}, {"--json": target})
-    environment = describe(shlex.join(["python", "-m", "lab.scaling", *sys.argv[1:]]))
-    if busy := busy_note(environment):
-        console.warn(busy)
+    target = shared.record_target(json, {"--model": model})
+    made = shared.new_record("scaling")
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as place:
         given = commands(model, counts, Path(place))
         take_turns(given, runs)
-    made: Json = {
-        "schema": SCHEMA,
-        "tool": "lab.scaling",
-        "environment": environment,
-        "model": {"file": model.name, "sha256": sha256_of(model), "size_bytes": model.stat().st_size},
-        "runs": runs,
-        "points": [{"images": count} | command.to_json() for count, command in zip(counts, given, strict=True)],
-    }
+    points = [{"images": count} | command.to_json() for count, command in zip(counts, given, strict=True)]
+    made |= {"model": shared.about_file(model), "runs": runs, "points": points}
     hand_over(made | line_through(made["points"]), render(made["points"]), json, target)
 
 
 def parse_counts(text: str) -> list[int]:
     """ "25,250" as [25, 250]. Raises `GanportError` unless they are at least two, and rising."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= MAX_N for word in words):
-        raise GanportError(
-            f"--n takes whole numbers from 1 to {MAX_N}, separated by commas, got {text!r}", hint="such as 1,100,10000"
-        )
-    counts = [int(word) for word in words]
+    counts = shared.whole_numbers(text, "--n", MAX_N, "such as 1,100,10000")
     if len(counts) < 2 or counts != sorted(set(counts)):
         raise GanportError(f"--n takes two numbers or more, rising, got {text!r}", hint="--n 25,250,2500")
     return counts
@@ -104,35 +80,19 @@ def line_through(points: Sequence[Json]) -> Json:
     images = np.array([point["images"] for point in points], float)
     walls = np.array([point["wall_s"] for point in points])
     slope, start = np.polyfit(images, walls, 1, w=1 / np.sqrt(images))
-    peaks = [point["peak_rss_bytes"] for point in points]
     return {
         "start_s": round(float(start), 4),
         "image_ms": round(float(slope) * 1e3, 4),
-        "peak_rss_share": None if None in (peaks[0], peaks[-1]) else round(peaks[-1] / peaks[0], 4),
+        "peak_rss_share": share(points[-1], points[0], "peak_rss_bytes"),
     }
 
 
 def render(points: Sequence[Json]) -> str:
     """The points as a table, and the line through them."""
-    rows = [
-        (
-            str(point["images"]),
-            f"{point['wall_s']:.2f}",
-            f"{point['wall_s_low']:.2f}–{point['wall_s_high']:.2f}",
-            f"{point['images'] / point['wall_s']:.0f}",
-            "–" if point["peak_rss_bytes"] is None else f"{point['peak_rss_bytes'] / 2**20:.0f}",
-        )
-        for point in points
-    ]
-    line = line_through(points)
-    text = console.table(("images", "wall s", "low–high", "images/s", "peak MiB"), rows, right=range(5))
+    rows = [(str(point["images"]), point | {"images_per_s": point["images"] / point["wall_s"]}) for point in points]
+    line, text = line_through(points), table("images", rows, rates=True)
     return f"{text}\n\na start costs {line['start_s']:.2f} s, an image {line['image_ms']:.2f} ms"
 
 
-def main() -> NoReturn:
-    """The entry point of `python -m lab.scaling`."""
-    console.run(app, "python -m lab.scaling")
-
-
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.scaling")

@@ -10,31 +10,28 @@ both also train to the same numbers of seconds, and what they have learnt by the
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gan_bench.shared.environment import busy_note, describe
-from gan_bench.shared.output import dumps
-from gan_bench.shared.stats import spread
+from gan_bench.record import dumps
+from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
+from lab import shared
+from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, quality_at, take_turns
-from lab.packages import require_torch, version_of
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator
 
 Json = dict[str, Any]
 
-NAME = "python -m lab.train_speed"
-SCHEMA = 1
 PACKAGES = ("torch", "torchvision", "pillow")
 
 app = console.new_app("Measure gan-train's speed beside the classic DCGAN loop's.")
@@ -69,16 +66,13 @@ def main_command(
       python -m lab.train_speed --data photos/ --json train-speed-cpu.json
       python -m lab.train_speed --data photos/ --device cuda --workers 8 --marks 30,60,120 --distance 20
     """
-    for name, value, least, most in (
-        ("--windows", windows, 1, 1000), ("--batch-size", batch_size, 2, 1 << 16), ("--width", width, 1, 1024),
-        ("--workers", workers, 0, 256),
-    ):  # fmt: skip
-        if not least <= value <= most:
-            raise GanportError(f"{name} takes {least} to {most}, got {value}", hint="leave it out for the usual number")
-    if not 0 < window_s <= 3600:
-        raise GanportError(
-            f"--window takes seconds up to 3600, got {window_s:g}", hint="leave it out for the usual window"
-        )
+    shared.check_numbers(
+        {
+            "--windows": (windows, 1, 1000), "--batch-size": (batch_size, 2, 1 << 16), "--width": (width, 1, 1024),
+            "--workers": (workers, 0, 256),
+        }
+    )  # fmt: skip
+    shared.check_window(window_s)
     at = parse_marks(marks)
     if distance is not None and not (distance > 0 and at):
         raise GanportError(
@@ -86,26 +80,24 @@ def main_command(
         )
     n_images = count_pictures(data, batch_size)
     check_outputs({"--data": data}, {"--json": json_file})
-    asked: Json = {
-        "data": str(data), "batch_size": batch_size, "width": width, "workers": workers, "seed": seed,
-        "device": _device(device, amp, compiled), "amp": amp, "compile": compiled, "cuda_graphs": cuda_graphs,
-    }  # fmt: skip
+    asked = Train(
+        "gan-train", str(data), _device(device, amp, compiled), Path(), seed, batch_size=batch_size, width=width,
+        workers=workers, amp=amp, compiled=compiled, cuda_graphs=cuda_graphs,
+    )  # fmt: skip
     evaluator = _evaluator(data, features) if at else None  # what it lacks is known before the hours of training
-    environment = describe(shlex.join([*NAME.split(), *sys.argv[1:]]))
-    environment["versions"] |= {name: version_of(name) for name in PACKAGES}
-    if busy := busy_note(environment):
-        console.warn(busy)
+    made = shared.new_record("train_speed", packages=PACKAGES)
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder:
-        ours, classic = Loop("gan-train", asked, folder), Loop("classic", asked, folder)
+        ours = Loop("gan-train", replace(asked, folder=Path(folder)))
+        classic = Loop("classic", replace(asked, loop="classic", folder=Path(folder)))
         with ours, classic:
             take_turns((ours, classic), windows, window_s, at)
         reached = quality_at((ours, classic), evaluator) if evaluator else None
-    made = {
-        "schema": SCHEMA,
-        "tool": "lab.train_speed",
-        "environment": environment,
-        "settings": {name: value for name, value in asked.items() if name != "data"}
-        | {"preset": "dcgan64", "windows": windows, "window_s": window_s},
+    made |= {
+        "settings": {
+            "batch_size": batch_size, "width": width, "workers": workers, "seed": seed, "device": asked.device,
+            "amp": amp, "compile": compiled, "cuda_graphs": cuda_graphs, "preset": "dcgan64", "windows": windows,
+            "window_s": window_s,
+        },
         "data": {"images": n_images},
         **compare(ours, classic),
         "quality": None if reached is None else reached | {"time_to": time_to(reached, distance)},
@@ -134,7 +126,7 @@ def count_pictures(folder: Path, batch_size: int) -> int:
         raise GanportError(
             f"--data {folder} is not a folder", hint="the classic loop decodes pictures: name their folder"
         )
-    require_torch("the loops that are compared")
+    shared.require("the loops that are compared")
     from lab.loops.classic_loop import Pictures
 
     count = len(Pictures(folder, 64))
@@ -210,10 +202,5 @@ def _evaluator(data: Path, features: str) -> Evaluator:
     return Evaluator(open_dataset(str(data), size=64, channels=3), features)
 
 
-def main() -> NoReturn:
-    """The entry point."""
-    console.run(app, NAME)
-
-
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.train_speed")

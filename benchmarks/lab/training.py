@@ -11,18 +11,17 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from gan_bench.shared import environment
-from gan_bench.shared.output import dumps
+from gan_bench import environment
+from gan_bench.record import dumps
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 
-NAME = "python -m lab.training"
 SCHEMA = 1
 
 app = console.new_app("Write the record of a training run as JSON.")
@@ -95,10 +94,5 @@ def summary(made: dict[str, Any]) -> str:
     )
 
 
-def main() -> NoReturn:
-    """The entry point."""
-    console.run(app, NAME)
-
-
 if __name__ == "__main__":
-    main()
+    console.run(app, "python -m lab.training")

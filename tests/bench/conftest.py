@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,25 +28,21 @@ def model(make_model: Callable[..., Path]) -> Path:
     return make_model()
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A tiny grey DCGAN's checkpoint."""
+@pytest.fixture(scope="session")
+def tiny_dcgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with g.pt, the checkpoint of a tiny grey DCGAN, and g.onnx, its export. Not to be written to."""
     import torch
 
+    from gan_export.export import export_onnx
+    from gan_export.source import from_spec
     from gan_trainer.networks.architectures import network_spec
     from gan_trainer.networks.build import build
     from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
+    folder = tmp_path_factory.mktemp("tiny-dcgan")
     torch.manual_seed(0)
     spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)
-    save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "g.pt")
-    return tmp_path / "g.pt"
-
-
-@pytest.fixture
-def exported(tmp_path: Path, checkpoint: Path) -> Path:
-    """The checkpoint's export."""
-    exporter = [sys.executable, "-P", "-c", "from gan_export.cli import main; main()"]
-    options = ["onnx", "--ckpt", str(checkpoint), "--out", str(tmp_path / "g.onnx")]
-    subprocess.run([*exporter, *options], check=True, capture_output=True)
-    return tmp_path / "g.onnx"
+    module = build(spec)
+    save_generator(GeneratorCheckpoint(spec, module.state_dict()), folder / "g.pt")
+    assert export_onnx(from_spec(spec, module), folder / "g.onnx").ok
+    return folder

@@ -1,4 +1,4 @@
-"""Running a command of lab, in this process or in one of its own."""
+"""Running a command of the benchmarks, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from gan_serve.terminal import console
 
 def run(app: typer.Typer, *arguments: object) -> int:
     """The exit code."""
-    with pytest.raises(SystemExit) as ended_with:
-        console.run(app, "python -m lab.…", [str(argument) for argument in arguments])
+    words = [str(argument) for argument in arguments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["a benchmark", *words])
+        with pytest.raises(SystemExit) as ended_with:
+            console.run(app, "a benchmark", words)
     assert isinstance(ended_with.value.code, int)
     return ended_with.value.code
 

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from bench.made_records import limit, made_of, result
-from gan_bench.records.compare import check_alike, compare_text
-from gan_bench.records.reading import read_record
-from gan_bench.records.report import render
-from gan_bench.shared.output import dumps
+from gan_bench.record import dumps, read_record
+from gan_bench.report import check_alike, compare_text, render
 from gan_core.errors import GanportError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -97,7 +95,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_record(tmp_path)
     with pytest.raises(GanportError, match="is a model by its name") as caught:
         read_record(tmp_path / "g.onnx")
-    assert caught.value.hint == f"--model {tmp_path / 'g.onnx'}"
+    assert caught.value.hint == f'`model="{tmp_path / "g.onnx"}"`'
 
 
 @pytest.mark.parametrize(
@@ -160,7 +158,7 @@ def changed(**changes: Any) -> Any:
 def test_what_cannot_be_compared_is_refused_or_said(other: Any, what: str) -> None:
     with pytest.raises(GanportError, match=f"the records are of different {what}") as caught:
         check_alike(made_of(result()), other, across=False)
-    assert "--across" in caught.value.hint
+    assert "`across=True`" in caught.value.hint
     check_alike(made_of(result()), other, across=True)
     assert compare_text(made_of(result()), other).startswith(f"different {what.split(':')[0]}: ")
 

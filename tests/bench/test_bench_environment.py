@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench.shared import environment, memory
+from gan_bench import environment, worker
 
 
 def test_block() -> None:
@@ -85,13 +85,13 @@ def test_absent_and_failing_commands_say_nothing() -> None:
 def test_peak_memory_is_vmhwm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmPeak:\t  999 kB\nVmHWM:\t   123 kB\nVmRSS:\t 100 kB\n")
-    monkeypatch.setattr(memory, "STATUS", status)
-    assert memory.peak_rss_bytes() == 123 * 1024
+    monkeypatch.setattr(worker, "STATUS", status)
+    assert worker.peak_rss_bytes() == 123 * 1024
 
 
 def test_peak_memory_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "absent")
-    peak = memory.peak_rss_bytes()
+    monkeypatch.setattr(worker, "STATUS", tmp_path / "absent")
+    peak = worker.peak_rss_bytes()
     assert peak is not None
     assert 2**20 < peak < 2**40
 
@@ -99,7 +99,7 @@ def test_peak_memory_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("platform", "expected"), [("linux", 5 * 1024), ("darwin", 5), ("freebsd14", 5 * 1024)])
 def test_units_of_maxrss(monkeypatch: pytest.MonkeyPatch, platform: str, expected: int) -> None:
     monkeypatch.setattr("sys.platform", platform)
-    assert memory.maxrss_bytes(5) == expected
+    assert worker.maxrss_bytes(5) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,16 @@ import pytest
 
 from bench import processes
 from bench.processes import needs_proc
-from gan_bench.measuring.bench import measure
-from gan_bench.measuring.process import WorkerError, WorkerProcess
-from gan_bench.measuring.stages import Stages
-from gan_bench.records.record import Result, Settings
-from gan_bench.records.rows import Request
+from gan_bench.measure import Stages, measure
+from gan_bench.process import WorkerError, WorkerProcess
+from gan_bench.questions import Open
+from gan_bench.record import Result, Settings
+from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 
 pytestmark = needs_proc
 
+OPEN = Open("ganport", Path("g.onnx"), "cpu", None)
 SETTINGS = Settings(
     window_s=0.02, max_rounds=3, quick=True, timeout_s=60, min_calls_per_window=34, roofline=False
 )  # fmt: skip
@@ -27,23 +28,24 @@ SETTINGS = Settings(
 SABOTAGE = '''
 """A worker whose provider's name says how it fails."""
 import os, signal, sys, time
+from dataclasses import replace
 import numpy as np
-from gan_bench.measuring import worker
+from gan_bench import parity, questions, worker
 
 class Sabotaged(worker.Worker):
-    def open(self, runtime, path, provider, threads, **more):
-        self.plan = provider
+    def open(self, asked):
+        self.plan = plan = asked.provider
         self.windows = 0
-        if provider == "die-at-open":
+        if plan == "die-at-open":
             os.kill(os.getpid(), signal.SIGKILL)
-        if provider == "hang-at-open":
+        if plan == "hang-at-open":
             time.sleep(600)
-        if provider == "shout":
+        if plan == "shout":
             os.write(1, b"a native library says hello\\n")
-        opened = super().open(runtime, path, "cpu", threads, **more)
-        if provider == "other-pixels":
+        opened = super().open(replace(asked, provider="cpu"))
+        if plan == "other-pixels":
             self.wrap(lambda pixels: pixels ^ 128)
-        if provider == "floats":
+        if plan == "floats":
             self.wrap(lambda pixels: pixels.astype(np.float32))
         return opened
 
@@ -51,26 +53,31 @@ class Sabotaged(worker.Worker):
         run = self.generator.run_pixels
         self.generator.run_pixels = lambda z, label=None: change(run(z, label))
 
-    def prepare(self, **asked):
+    def prepare(self, asked):
         if self.plan == "exit-at-prepare":
             print("out of luck", file=sys.stderr)
             sys.stderr.flush()
             os._exit(7)
         if self.plan == "raise-at-prepare":
             raise RuntimeError("no such kernel")
-        return super().prepare(**asked)
+        return super().prepare(asked)
 
-    def window(self, **asked):
+    def take_window(self, asked):
         self.windows += 1
-        if self.plan == "die-later" and self.windows == 2:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if self.plan == "hang-later" and self.windows == 2:
-            time.sleep(600)
-        if self.plan == "garbage-later" and self.windows == 2:
-            return {"elapsed_s": float("nan"), "latencies_ns": [], "parity": {}, "x": Unprintable()}
-        if self.plan == "drift-later" and self.windows == 2:
-            self.wrap(lambda pixels: pixels ^ 128)
-        return super().window(**asked)
+        if self.windows == 2:
+            if self.plan == "die-later":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.plan == "hang-later":
+                time.sleep(600)
+            if self.plan == "garbage-later":
+                return Unprintable()
+            if self.plan == "other-answer-later":
+                return questions.Done()
+            if self.plan == "unfit-answer-later":
+                return questions.Window(1.0, (np.int64(1),), parity.Difference())
+            if self.plan == "drift-later":
+                self.wrap(lambda pixels: pixels ^ 128)
+        return super().take_window(asked)
 
 worker.Worker = Sabotaged
 worker.main()
@@ -86,7 +93,7 @@ def sabotage(tmp_path: Path) -> list[str]:
 
 def measure_with(model: Path, providers: list[str], command: list[str], timeout_s: int = 60) -> list[Result]:
     settings = replace(SETTINGS, timeout_s=timeout_s, min_calls_per_window=5)
-    return measure(Request((model,), tuple(providers), (1,), (2,)), settings, command=command).results
+    return measure(Selection((model,), tuple(providers), (1,), (2,)), settings, command=command).results
 
 
 class Ticks(Stages):
@@ -106,23 +113,23 @@ class Ticks(Stages):
 
 def test_rows_of_a_tiny_model(model: Path) -> None:
     ticks = Ticks()
-    request = Request((model,), ("cpu", "auto"), (1,), (1, 25))
-    made = measure(request, SETTINGS, stages=ticks)
+    chosen = Selection((model,), ("cpu", "auto"), (1,), (1, 25))
+    made = measure(chosen, SETTINGS, stages=ticks)
     (about,), results = made.models, made.results
     assert about["name"] == made.generator["name"] == "tiny"
     assert about["image"] == [1, 8, 8]
     assert about["file"] == "g.onnx"
-    assert made.reference["runtime"] == "ganport"
+    assert made.reference.runtime == "ganport"
     assert made.limits == []
     assert about["size_bytes"] == model.stat().st_size
     assert about["runtime"]["name"] == "onnxruntime"
     assert len(about["sha256"]) == 64
     assert ticks.stages == [("starting", 4), ("measuring", 12)]
     assert ticks.steps == 12
-    assert [(row.provider, row.batch) for row in request.rows()] == [
+    assert [(row.provider, row.batch) for row in chosen.rows()] == [
         ("cpu", 1), ("cpu", 25), ("auto", 1), ("auto", 25)
     ]  # fmt: skip
-    for row, result in zip(request.rows(), results, strict=True):
+    for row, result in zip(chosen.rows(), results, strict=True):
         values = result.to_json()
         assert values["status"] in ("ok", "unstable")
         assert values["reason"] is None
@@ -146,7 +153,7 @@ def test_rows_of_a_tiny_model(model: Path) -> None:
 
 def test_images_per_second_are_the_windows_calls_times_the_batch(model: Path) -> None:
     """Time that no call accounts for is no more than the loop around them: rate × latency ≈ batch."""
-    (result,) = measure(Request((model,), ("cpu",), (1,), (8,)), SETTINGS).results
+    (result,) = measure(Selection((model,), ("cpu",), (1,), (8,)), SETTINGS).results
     mean_s = sum(result.latencies_ns) / len(result.latencies_ns) / 1e9
     calls_per_s = [window["images_per_s"] / 8 for window in result.windows]
     assert min(calls_per_s) <= 1 / mean_s * 1.001
@@ -154,15 +161,15 @@ def test_images_per_second_are_the_windows_calls_times_the_batch(model: Path) ->
 
 
 def test_a_conditional_model(make_model: Callable[..., Path]) -> None:
-    made = measure(Request((make_model(n_classes=3),), ("cpu",), (1,), (8,)), SETTINGS)
+    made = measure(Selection((make_model(n_classes=3),), ("cpu",), (1,), (8,)), SETTINGS)
     (result,) = made.results
     assert made.generator["n_classes"] == 3
     assert result.status in ("ok", "unstable")
 
 
 def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[..., Path]) -> None:
-    request = Request((make_model(mixes_batch=True),), ("cpu",), (1,), (1, 8))
-    alone, among = measure(request, SETTINGS).results
+    chosen = Selection((make_model(mixes_batch=True),), ("cpu",), (1,), (1, 8))
+    alone, among = measure(chosen, SETTINGS).results
     assert alone.status in ("ok", "unstable")
     values = among.to_json()
     assert values["status"] == "wrong"
@@ -173,7 +180,7 @@ def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[.
 
 
 def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Callable[..., Path]) -> None:
-    good, bad = measure(Request((make_model(max_batch=1),), ("cpu",), (1,), (1, 8)), SETTINGS).results
+    good, bad = measure(Selection((make_model(max_batch=1),), ("cpu",), (1,), (1, 8)), SETTINGS).results
     assert good.status in ("ok", "unstable")
     assert bad.status == "failed"
     assert "batch of 8" in bad.failure
@@ -187,6 +194,8 @@ def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Ca
         ("raise-at-prepare", "failed", "RuntimeError: no such kernel"),
         ("die-later", "failed", "killed by SIGSEGV"),
         ("garbage-later", "failed", "NameError"),
+        ("other-answer-later", "failed", "TakeWindow: expected Window or Refused or Failed, got"),
+        ("unfit-answer-later", "failed", "a int64 fits no message"),
         ("other-pixels", "wrong", "by up to 128 LSB"),
         ("drift-later", "wrong", "by up to 128 LSB"),
         ("floats", "failed", "expected pixels uint8"),
@@ -229,7 +238,7 @@ def test_a_provider_that_cannot_run_is_refused_before_anything_is_measured(
 ) -> None:
     ticks = Ticks()
     with pytest.raises(GanportError, match=message) as caught:
-        measure(Request((model,), ("cpu", provider), (1,)), SETTINGS, stages=ticks)
+        measure(Selection((model,), ("cpu", provider), (1,)), SETTINGS, stages=ticks)
     assert caught.value.exit_code == 2
     assert ticks.stages == [("starting", 2)]
     assert processes.children() == []
@@ -239,12 +248,12 @@ def test_a_file_that_is_no_generator_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.onnx"
     path.write_text('{"not": "a model"}', encoding="utf-8")
     with pytest.raises(GanportError, match="is JSON, expected an ONNX model"):
-        measure(Request((path,)), SETTINGS)
+        measure(Selection((path,)), SETTINGS)
 
 
 def test_a_model_without_a_reference_is_a_failed_job(make_model: Callable[..., Path]) -> None:
     with pytest.raises(JobError, match="does not run on the CPU provider, which is the reference"):
-        measure(Request((make_model(max_batch=0),)), SETTINGS)
+        measure(Selection((make_model(max_batch=0),)), SETTINGS)
     assert processes.children() == []
 
 
@@ -254,11 +263,11 @@ def test_an_answer_that_is_not_json() -> None:
         WorkerProcess([sys.executable, "-c", script]) as worker,
         pytest.raises(WorkerError, match="something that is not JSON"),
     ):
-        worker.ask("open", 20)
+        worker.ask(OPEN, 20)
 
 
 def test_a_worker_that_is_gone_before_the_question() -> None:
     with WorkerProcess([sys.executable, "-c", "raise SystemExit('cannot start')"]) as worker:
         processes.wait_until(lambda: processes.ended(worker.pid))
         with pytest.raises(WorkerError, match="ended with exit code 1: cannot start"):
-            worker.ask("open", 20)
+            worker.ask(OPEN, 20)

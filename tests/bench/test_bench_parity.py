@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gan_bench.records.parity import REFERENCE_SEEDS, Parity, compare, compare_floats, seed_batches, verdict
+from gan_bench.parity import REFERENCE_SEEDS, Difference, compare, compare_floats, seed_batches, verdict
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 7, 8, 9, 25, 64])
@@ -25,7 +25,7 @@ def reference() -> np.ndarray:
 def test_equal_pixels_differ_by_nothing() -> None:
     seeds = seed_batches(25)[0]
     seen = compare(reference()[seeds], seeds, reference())
-    assert seen == Parity(0, 0, 25 * 48)
+    assert seen == Difference(0, 0, 25 * 48)
     assert seen.psnr_db is None
     assert verdict(seen, "fp32") == ""
 
@@ -67,21 +67,21 @@ def test_pixels_of_another_shape_or_type_are_refused(pixels: np.ndarray) -> None
 @pytest.mark.parametrize(
     ("parity", "precision", "right"),
     [
-        (Parity(1, 10, 100), "fp32", True),
-        (Parity(2, 4, 10**9), "fp32", False),
-        (Parity(9, 600, 100), "fp16", True),  # 40.3 dB
-        (Parity(9, 700, 100), "fp16", False),  # 39.7 dB
-        (Parity(60, 6_000, 100), "int8", True),
-        (Parity(90, 7_000, 100), "int8", False),
-        (Parity(), "int8", True),
+        (Difference(1, 10, 100), "fp32", True),
+        (Difference(2, 4, 10**9), "fp32", False),
+        (Difference(9, 600, 100), "fp16", True),  # 40.3 dB
+        (Difference(9, 700, 100), "fp16", False),  # 39.7 dB
+        (Difference(60, 6_000, 100), "int8", True),
+        (Difference(90, 7_000, 100), "int8", False),
+        (Difference(), "int8", True),
     ],
 )
-def test_limits_follow_the_precision(parity: Parity, precision: str, right: bool) -> None:
+def test_limits_follow_the_precision(parity: Difference, precision: str, right: bool) -> None:
     assert (verdict(parity, precision) == "") is right
 
 
 def test_parities_add_up() -> None:
-    assert Parity(1, 4, 10) + Parity(3, 9, 20) == Parity(3, 13, 30)
+    assert Difference(1, 4, 10) + Difference(3, 9, 20) == Difference(3, 13, 30)
 
 
 def test_floats_are_compared_by_seed() -> None:
@@ -97,12 +97,12 @@ def test_floats_are_compared_by_seed() -> None:
 
 
 def test_floats_join_the_parity() -> None:
-    seen = Parity(0, 0, 4) + Parity(image_max_abs=1e-3) + Parity(0, 0, 4)
-    assert seen == Parity(0, 0, 8, 1e-3)
+    seen = Difference(0, 0, 4) + Difference(image_max_abs=1e-3) + Difference(0, 0, 4)
+    assert seen == Difference(0, 0, 8, 1e-3)
     assert verdict(seen, "fp32") == "", "floats are told, pixels are judged"
-    assert verdict(seen + Parity(image_max_abs=math.inf), "int8") == "its images hold NaN or infinity"
+    assert verdict(seen + Difference(image_max_abs=math.inf), "int8") == "its images hold NaN or infinity"
 
 
 def test_tf32_is_held_to_the_limits_of_fp16() -> None:
-    assert verdict(Parity(9, 600, 100), "tf32") == ""
-    assert "PyTorch's by up to 9 LSB" in verdict(Parity(9, 700, 100), "tf32", "PyTorch")
+    assert verdict(Difference(9, 600, 100), "tf32") == ""
+    assert "PyTorch's by up to 9 LSB" in verdict(Difference(9, 700, 100), "tf32", "PyTorch")

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from gan_bench.measuring.bench import measure
-from gan_bench.peers import PEERS, missing_peers, parse_peers
+from bench.tiny_models import tiny_model
+from gan_bench.measure import measure
+from gan_bench.options import parse_peers
+from gan_bench.peers import PEERS, missing_peers
 from gan_bench.peers.checkpoint import unpack
-from gan_bench.records.record import Settings
-from gan_bench.records.rows import Request
+from gan_bench.record import Settings
+from gan_bench.rows import Selection
 from gan_core.errors import GanportError, MissingPackageError
 from gan_export.export import export_onnx
 from gan_export.source import from_spec
@@ -29,13 +32,14 @@ MLP = network_spec("mlp", 28, 1, width=1, z_dim=6)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """g.pt, g.onnx, and what `unpack` makes of them in unpacked/."""
+    """g.pt, g.onnx, and what `unpack` makes of them in unpacked/; other.pt and other.onnx draw something else."""
     path = tmp_path_factory.mktemp("peers")
     torch.manual_seed(0)
-    for spec, name in ((SPEC, "g"), (MLP, "other")):
+    for spec, name in ((MLP, "other"), (SPEC, "g")):
         module = build(spec)
         save_generator(GeneratorCheckpoint(spec, module.state_dict()), path / f"{name}.pt")
-        assert export_onnx(from_spec(spec, module), path / f"{name}.onnx").ok
+    assert export_onnx(from_spec(SPEC, module), path / "g.onnx").ok
+    onnx.save(tiny_model(), path / "other.onnx")
     (path / "unpacked").mkdir()
     unpack(path / "g.pt", path / "unpacked", None, stock=True)
     return path
@@ -78,8 +82,6 @@ def test_a_device_that_is_not_there(folder: Path, name: str) -> None:
 
 
 def test_the_stock_export_is_torchs_own(folder: Path) -> None:
-    import onnx
-
     model = onnx.load(folder / "unpacked" / "stock.onnx")
     assert model.producer_name == "pytorch"
     assert any(node.op_type == "BatchNormalization" for node in model.graph.node) or any(
@@ -88,12 +90,13 @@ def test_the_stock_export_is_torchs_own(folder: Path) -> None:
     assert [output.name for output in model.graph.output] == ["image", "pixels"]
 
 
+@pytest.mark.slow
 def test_rows_beside_the_file(folder: Path) -> None:
-    request = Request(
+    chosen = Selection(
         (folder / "g.onnx",), ("cpu",), (1,), (2,), ckpt=folder / "g.pt", peers=("eager", "stock"), end_to_end=True
     )
-    made = measure(request, SETTINGS)
-    assert made.reference["name"] == "PyTorch"
+    made = measure(chosen, SETTINGS)
+    assert made.reference.name == "PyTorch"
     assert made.generator["checkpoint"]["file"] == "g.pt"
     rows = [result.to_json() for result in made.results]
     assert [(row["runtime"], row["task"]) for row in rows] == [
@@ -109,9 +112,10 @@ def test_rows_beside_the_file(folder: Path) -> None:
     assert rows[3]["batch"] == 256
 
 
+@pytest.mark.slow
 def test_peers_alone_in_shared_processes(folder: Path) -> None:
-    request = Request((), ("cpu",), (1,), (1, 3), ckpt=folder / "g.pt", peers=("torchscript",))
-    made = measure(request, replace(SETTINGS, share_process=True))
+    chosen = Selection((), ("cpu",), (1,), (1, 3), ckpt=folder / "g.pt", peers=("torchscript",))
+    made = measure(chosen, replace(SETTINGS, share_process=True))
     first, second = made.results
     assert made.models == []
     assert made.generator["name"] == SPEC.name
@@ -124,7 +128,7 @@ def test_peers_alone_in_shared_processes(folder: Path) -> None:
 @pytest.mark.slow
 def test_torch_compile(folder: Path) -> None:
     (result,) = measure(
-        Request((), ("cpu",), (1,), (2,), ckpt=folder / "other.pt", peers=("compile",)), SETTINGS
+        Selection((), ("cpu",), (1,), (2,), ckpt=folder / "other.pt", peers=("compile",)), SETTINGS
     ).results
     assert result.status in ("ok", "unstable"), result.failure
     assert result.first_run_ms is not None
@@ -132,27 +136,28 @@ def test_torch_compile(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_another_generator_is_refused(folder: Path) -> None:
-    request = Request((folder / "g.onnx",), ("cpu",), ckpt=folder / "other.pt", peers=("eager",))
+    chosen = Selection((folder / "g.onnx",), ("cpu",), ckpt=folder / "other.pt", peers=("eager",))
     with pytest.raises(GanportError, match=r"n_classes 0, .*g\.onnx has 3: they are different generators"):
-        measure(request, SETTINGS)
+        measure(chosen, SETTINGS)
 
 
 def test_files_of_other_generators_are_refused(folder: Path) -> None:
     with pytest.raises(GanportError, match="they are different generators"):
-        measure(Request((folder / "g.onnx", folder / "other.onnx"), ("cpu",)), SETTINGS)
+        measure(Selection((folder / "g.onnx", folder / "other.onnx"), ("cpu",)), SETTINGS)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
-    request = Request((folder / "g.onnx",), ("cpu",), ckpt=folder / "g.onnx", peers=("eager",))
+    chosen = Selection((folder / "g.onnx",), ("cpu",), ckpt=folder / "g.onnx", peers=("eager",))
     with pytest.raises(GanportError, match="is an ONNX model already, expected a checkpoint"):
-        measure(request, SETTINGS)
+        measure(chosen, SETTINGS)
 
 
+@pytest.mark.slow
 def test_other_weights_are_wrong_pixels(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_generator(GeneratorCheckpoint(SPEC, build(SPEC).state_dict()), tmp_path / "g.pt")
-    request = Request((folder / "g.onnx",), ("cpu",), (1,), (2,), ckpt=tmp_path / "g.pt", peers=("eager",))
-    ours, eager = measure(request, SETTINGS).results
+    chosen = Selection((folder / "g.onnx",), ("cpu",), (1,), (2,), ckpt=tmp_path / "g.pt", peers=("eager",))
+    ours, eager = measure(chosen, SETTINGS).results
     assert ours.status == "wrong"
     assert "pixels differ from PyTorch's" in ours.mistake
     assert eager.status in ("ok", "unstable")
@@ -182,7 +187,7 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif("openvino" in missing_peers(), reason="needs the package openvino")
 @pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
 def test_both_of_openvinos_ways_draw_the_same(folder: Path, reference: Generator, hint: str) -> None:
-    from gan_bench.peers.openvino_native import OpenVino
+    from gan_bench.peers.onnx_peers import OpenVino
 
     peer = PEERS["openvino"].open(folder / "unpacked" / "stock.onnx", "cpu", "fp32", 2, (), False)
     assert isinstance(peer, OpenVino)

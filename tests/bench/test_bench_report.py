@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.made_records import limit, made_of, result
-from gan_bench.records import plot
-from gan_bench.records.parity import Parity
-from gan_bench.records.record import Result
-from gan_bench.records.report import NAME_WIDTH, notes, number, render
-from gan_bench.records.rows import Row
-from gan_bench.shared.output import dumps
+from bench.made_records import OPENED, limit, made_of, result
+from gan_bench import plot
+from gan_bench.parity import Difference
+from gan_bench.record import Result, dumps
+from gan_bench.report import NAME_WIDTH, notes, number, render
+from gan_bench.rows import Row
 from gan_core.errors import GanportError, MissingPackageError
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with matplotlib")
@@ -66,7 +66,7 @@ def test_a_row_that_never_opened() -> None:
 
 
 def test_record_is_strict_json() -> None:
-    nan = result(parity=Parity(255, 1, 1, float("inf")), mistake="NaN")
+    nan = result(parity=Difference(255, 1, 1, float("inf")), mistake="NaN")
     made = made_of(result(), Result(Row("cpu", None, 1), failure="x"), nan, limits=(limit(),))
     assert json.loads(dumps(made)) == made
     assert made["schema"] == 2
@@ -110,7 +110,7 @@ def test_a_table_fits_120_columns() -> None:
 
 
 def test_lower_precisions_show_what_they_are_held_to() -> None:
-    rows = [result(precision="int8", parity=Parity(20, 10**5, 10**5)), result(row={"tf32": True}), result()]
+    rows = [result(precision="int8", parity=Difference(20, 10**5, 10**5)), result(row={"tf32": True}), result()]
     endings = [
         line.removesuffix("◂ best").split()
         for line in render(made_of(*rows)).splitlines()
@@ -127,7 +127,7 @@ def test_notes() -> None:
     assert notes(made_of(result())) == []
     rows = [result(failure="killed by SIGKILL"), result(1, stable=False), result(2, calls=30)]
     rows.append(result(4, "cuda"))
-    rows[-1].opened["cpu_nodes"] = 3
+    rows[-1].opened = replace(OPENED, provider="cuda", cpu_nodes=3)
     said = notes(made_of(*rows, limits=(limit(failure="no device"),), work=None))
     assert said[0] == "ganport, cpu ×2, batch 8: failed: killed by SIGKILL"
     assert said[1] == "ganport, cuda, batch 4: 3 nodes fell to the CPU"
@@ -214,12 +214,12 @@ def test_pictures_of_odd_records(tmp_path: Path, results: list[Result]) -> None:
 
 @pytest.mark.parametrize("name", ["speed", "speed.jpg", "speed.txt", "png"])
 def test_a_picture_of_another_kind_is_refused(name: str) -> None:
-    with pytest.raises(GanportError, match=r"--plot takes a file name ending in \.png, \.svg, \.pdf"):
+    with pytest.raises(GanportError, match=r"`plot` takes a file name ending in \.png, \.svg, \.pdf"):
         plot.check_plot(Path(name))
 
 
 def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingPackageError, match="--plot needs matplotlib") as caught:
+    with pytest.raises(MissingPackageError, match="`plot` needs matplotlib") as caught:
         plot.check_plot(Path("speed.png"))
     assert "ganport[plot]" in caught.value.hint

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_bench.records.rows import MAX_ROWS, PNG_IMAGES, Request, Row, parse_batches, parse_tf32, parse_threads
+from gan_bench.options import parse_batches, parse_tf32, parse_threads
+from gan_bench.rows import MAX_ROWS, PNG_IMAGES, Row, Selection
 from gan_core.errors import GanportError
 
 
@@ -35,8 +36,8 @@ MODEL = Path("g.onnx")
 
 
 def test_rows_are_every_combination_once_with_batches_fastest() -> None:
-    request = Request((MODEL,), ("cpu", "openvino", "cpu"), (None, 2), (1, 8, 1))
-    assert request.rows() == tuple(
+    chosen = Selection((MODEL,), ("cpu", "openvino", "cpu"), (None, 2), (1, 8, 1))
+    assert chosen.rows() == tuple(
         Row(provider, count, batch, model=MODEL)
         for provider in ("cpu", "openvino")
         for count in (None, 2)
@@ -45,8 +46,8 @@ def test_rows_are_every_combination_once_with_batches_fastest() -> None:
 
 
 def test_files_of_other_precisions_are_rows_of_their_own() -> None:
-    request = Request((MODEL, Path("g.fp16.onnx")), ("cpu",), end_to_end=True)
-    rows = request.rows()
+    chosen = Selection((MODEL, Path("g.fp16.onnx")), ("cpu",), end_to_end=True)
+    rows = chosen.rows()
     assert [row.model for row in rows] == [MODEL, Path("g.fp16.onnx")] * 2
     assert [row.task for row in rows] == ["pixels", "pixels", "png", "png"]
     assert rows[2].batch == PNG_IMAGES
@@ -55,20 +56,20 @@ def test_files_of_other_precisions_are_rows_of_their_own() -> None:
 
 def test_peers_follow_the_providers() -> None:
     peers = ("eager", "stock", "openvino")
-    on_cpu = Request((MODEL,), ("cpu", "openvino"), ckpt=Path("g.pt"), peers=peers).rows()[2:]
+    on_cpu = Selection((MODEL,), ("cpu", "openvino"), ckpt=Path("g.pt"), peers=peers).rows()[2:]
     assert [(row.runtime, row.provider, row.precision) for row in on_cpu] == [
         ("eager", "cpu", "fp32"), ("stock", "cpu", "fp32"), ("openvino", "cpu", "fp32"),
     ]  # fmt: skip
     assert all(row.model is None for row in on_cpu)
-    auto = Request((MODEL,), ckpt=Path("g.pt"), peers=peers)
+    auto = Selection((MODEL,), ckpt=Path("g.pt"), peers=peers)
     assert [row.provider for row in auto.rows("cpu")[1:]] == ["cpu"] * 3
     on_cuda = [(row.runtime, row.precision) for row in auto.rows("cuda")[1:]]
     assert on_cuda == [("eager", "fp32"), ("eager", "fp16"), ("stock", "fp32")]
 
 
 def test_tf32_makes_rows_where_there_is_tf32() -> None:
-    request = Request((MODEL,), ("cpu", "cuda"), tf32=(False, True), ckpt=Path("g.pt"), peers=("eager",))
-    found = [(row.runtime, row.provider, row.precision, row.tf32) for row in request.rows()]
+    chosen = Selection((MODEL,), ("cpu", "cuda"), tf32=(False, True), ckpt=Path("g.pt"), peers=("eager",))
+    found = [(row.runtime, row.provider, row.precision, row.tf32) for row in chosen.rows()]
     assert found == [
         ("ganport", "cpu", None, False), ("ganport", "cuda", None, False), ("ganport", "cuda", None, True),
         ("eager", "cpu", "fp32", False), ("eager", "cuda", "fp32", False), ("eager", "cuda", "fp32", True),
@@ -77,8 +78,8 @@ def test_tf32_makes_rows_where_there_is_tf32() -> None:
 
 
 def test_tf32_is_about_fp32_alone() -> None:
-    request = Request((MODEL, Path("g.fp16.onnx")), ("cuda",), tf32=(False, True))
-    found = [(str(row.model), row.tf32) for row in request.rows("cuda", ["fp32", "fp16"])]
+    chosen = Selection((MODEL, Path("g.fp16.onnx")), ("cuda",), tf32=(False, True))
+    found = [(str(row.model), row.tf32) for row in chosen.rows("cuda", ["fp32", "fp16"])]
     assert found == [("g.onnx", False), ("g.onnx", True), ("g.fp16.onnx", False)]
 
 
@@ -103,6 +104,6 @@ def test_bad_tf32(text: str, provider: str, message: str) -> None:
 
 
 def test_too_many_rows() -> None:
-    assert len(Request((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 1))).rows()) == MAX_ROWS
+    assert len(Selection((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 1))).rows()) == MAX_ROWS
     with pytest.raises(GanportError, match=f"{MAX_ROWS + 1} rows asked for"):
-        Request((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 2))).rows()
+        Selection((MODEL,), ("cpu",), batches=tuple(range(1, MAX_ROWS + 2))).rows()

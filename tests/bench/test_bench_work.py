@@ -11,10 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.made_records import WORK, limit
 from bench.tiny_models import SIDE, Z_DIM
-from gan_bench.limits.machine import Machine
-from gan_bench.limits.product import FLOAT, FLOAT16, product_model
-from gan_bench.limits.roofline import Kind, kind_of, kinds_of, limit_of
-from gan_bench.limits.work import Work, work_of, work_of_graph, work_of_spec
+from gan_bench.limits import Kind, Work, kind_of, kinds_of, limit_of, work_of, work_of_graph, work_of_spec
+from gan_bench.machine import FLOAT, FLOAT16, Machine, product_model
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime.providers import import_onnxruntime
@@ -72,7 +70,7 @@ def test_a_graph_is_counted_where_there_is_no_spec(model: Path) -> None:
 
 
 def test_convolutions_of_a_graph_are_counted_as_those_of_the_spec(tmp_path: Path) -> None:
-    from gan_bench.peers.stock import export_stock
+    from gan_bench.peers.checkpoint import export_stock
     from gan_export.source import from_spec
 
     export_stock(from_spec(GROUPED, build(GROUPED)), tmp_path / "g.onnx")
@@ -97,8 +95,8 @@ def test_the_handwritten_product_is_a_model(element: int) -> None:
 
 @pytest.mark.parametrize("use_torch", [False, True])
 def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_torch: bool) -> None:
-    monkeypatch.setattr("gan_bench.limits.machine.SIZES", {"cpu": (64,)})
-    monkeypatch.setattr("gan_bench.limits.machine.TRIAL_S", 0.01)
+    monkeypatch.setattr("gan_bench.machine.SIZES", {"cpu": (64,)})
+    monkeypatch.setattr("gan_bench.machine.TRIAL_S", 0.01)
     machine = Machine("cpu", "fp32", 2, 100, use_torch)
     product, copy = machine.window(0.03)
     assert product > 0.01
@@ -109,7 +107,7 @@ def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_
 
 
 def test_a_machine_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_bench.limits.machine.SIZES", {"cuda": (64,)})
+    monkeypatch.setattr("gan_bench.machine.SIZES", {"cuda": (64,)})
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(RuntimeError, match="nothing here multiplies fp16 matrices on cuda"):

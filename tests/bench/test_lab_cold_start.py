@@ -17,7 +17,7 @@ from PIL import Image
 from bench.running import run_alone
 from gan_core.errors import JobError
 from lab.cold_start import compare, render
-from lab.processes.commands import Command, picture_difference, run_once, take_turns
+from lab.processes import Command, picture_difference, run_once, take_turns
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
 
@@ -125,9 +125,9 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_torch
-def test_both_real_commands_draw_the_same_picture(tmp_path: Path, checkpoint: Path, exported: Path) -> None:
+def test_both_real_commands_draw_the_same_picture(tmp_path: Path, tiny_dcgan: Path) -> None:
     target = tmp_path / "cold.json"
-    options = ("--model", exported, "--ckpt", checkpoint, "--runs", 1, "--n", 7)
+    options = ("--model", tiny_dcgan / "g.onnx", "--ckpt", tiny_dcgan / "g.pt", "--runs", 1, "--n", 7)
     assert "gan-gen" in run_alone("cold_start", *options, "--json", target)
     made = json.loads(target.read_text())
     assert made["tool"] == "lab.cold_start"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.running import run
-from lab import cold_start, end_to_end, packages
-from lab.processes import commands
+from lab import cold_start, end_to_end, processes, shared
 
 TOOLS = {"cold_start": cold_start.app, "end_to_end": end_to_end.app}
 HEADS = {"g.onnx": b"\x08", "g.pt": b"PK\x03\x04", "g.txt": b"x", "zip.onnx": b"PK\x03\x04", "empty.onnx": b""}
@@ -53,8 +52,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused is refused before a look at the machine, and before any command."""
-    for name in ("describe", "run_once"):
-        monkeypatch.setattr(commands, name, lambda *_: pytest.fail("something was started"))
+    for module, name in ((shared, "describe"), (processes, "run_once")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("something was started"))
 
 
 @pytest.mark.parametrize(("tool", "arguments", "message"), WRONG)
@@ -83,7 +82,7 @@ def test_both_files_are_needed(capsys: pytest.CaptureFixture[str], tool: str, gi
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_without_torch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tool: str) -> None:
-    monkeypatch.setattr(packages, "version_of", lambda package: None if package == "torchvision" else "1")
+    monkeypatch.setattr(shared, "version_of", lambda package: None if package == "torchvision" else "1")
     assert run(TOOLS[tool], *GIVEN) == 2
     captured = capsys.readouterr()
     assert "needs torchvision, which is not installed" in captured.err

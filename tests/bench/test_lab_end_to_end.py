@@ -13,8 +13,7 @@ from PIL import Image
 from bench.running import run_alone
 from gan_core.errors import JobError
 from lab.end_to_end import compare, folder_difference, plain_writes_s, render
-from lab.processes import commands
-from lab.processes.commands import Command
+from lab.processes import Command, run_once
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
 
@@ -45,7 +44,7 @@ def test_the_disk_alone_writes_and_removes(tmp_path: Path) -> None:
 
 def test_a_folder_of_the_run_before_is_removed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    commands.run_once(Command("x", ["mkdir", str(tmp_path / "out")], tmp_path / "out"))
+    run_once(Command("x", ["mkdir", str(tmp_path / "out")], tmp_path / "out"))
 
 
 def test_shares(tmp_path: Path) -> None:
@@ -72,10 +71,21 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_torch
-def test_all_real_commands(tmp_path: Path, checkpoint: Path, exported: Path) -> None:
+def test_all_real_commands(tmp_path: Path, tiny_dcgan: Path) -> None:
     target, place = tmp_path / "end.json", tmp_path / "place"
     place.mkdir()
-    options = ("--model", exported, "--ckpt", checkpoint, "--runs", 1, "--n", 40, "--folder", place)
+    options = (
+        "--model",
+        tiny_dcgan / "g.onnx",
+        "--ckpt",
+        tiny_dcgan / "g.pt",
+        "--runs",
+        1,
+        "--n",
+        40,
+        "--folder",
+        place,
+    )
     assert "times as fast as the torch script" in run_alone("end_to_end", *options, "--json", target)
     made = json.loads(target.read_text())
     assert (made["tool"], made["images"], made["images_fewer"]) == ("lab.end_to_end", 40, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench import running
 from export import forensics_nets as nets
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, ConvTranspose
@@ -21,6 +23,7 @@ from lab.forensics_accuracy import random_generators
 from lab.forensics_accuracy.random_generators import KINDS, random_generator, random_spec
 from lab.forensics_accuracy.scoring import score, strides, structure, units
 
+run = functools.partial(running.run, accuracy.app)
 LEAKY = nets.leaky(0.2)
 
 
@@ -132,20 +135,14 @@ def test_summary_counts() -> None:
     assert "2 of 4 generators re-identified (1 to the letter)" in accuracy.table(record)
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        accuracy.console.run(accuracy.app, "forensics_accuracy", arguments)
-    return int(ended.value.code or 0)
-
-
 @pytest.mark.usefixtures("few_batches")
 def test_the_command_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "record.json"
-    assert run("--n", "2", "--seed", "11", "--samples", "128", "--json", str(target)) == 0
+    assert run("--n", "2", "--seed", "37", "--samples", "128", "--json", str(target)) == 0
     record = json.loads(target.read_text())
-    assert [g["seed"] for g in record["generators"]] == [11, 12]
+    assert [g["seed"] for g in record["generators"]] == [37, 38]
     assert record["summary"]["generators"] == 2
-    assert "--n 2 --seed 11 --samples 128" in record["environment"]["command"]
+    assert "--n 2 --seed 37 --samples 128" in record["environment"]["command"]
     assert record["protocol"]["thresholds"]["clear"] == 3.0
     assert "generators re-identified" in capsys.readouterr().out
 

@@ -16,11 +16,10 @@ from gan_core.errors import GanportError
 from gan_export.source import from_spec
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.checkpoint import load_generator
-from lab import scaling
-from lab.own import command as own
-from lab.own.models import CONTRAST, MODELS, lively, write_model
-from lab.own.plan import ALL, PRECISIONS, Step, plan
-from lab.own.plan import MODELS as PLANNED
+from lab import own, scaling
+from lab.lively_models import CONTRAST, MODELS, lively, write_model
+from lab.own import ALL, PRECISIONS, Step, plan
+from lab.own import MODELS as PLANNED
 
 ROOT = Path(__file__).parents[2]
 

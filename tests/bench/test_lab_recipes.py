@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import pytest
 
+from bench import running
 from gan_core.errors import GanportError
-from gan_serve.terminal import console
 from gan_trainer.evaluation import sliced
+from lab.loops.messages import Ready, Train
 from lab.recipes import command as recipes
 from lab.recipes import record as recipe_record
 from lab.recipes.variants import name_of, parse_data, parse_variant, steps_of
 
+run = functools.partial(running.run, recipes.app)
 TINY = ":width=2:z_dim=4:batch_size=32:report_every=4"
 
 
@@ -128,14 +131,7 @@ def test_budgets_are_equal() -> None:
         assert abs(updates * recipe.batch_size - 6400) < recipe.batch_size
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    words = [str(argument) for argument in arguments]
-    monkeypatch.setattr("sys.argv", [recipes.NAME, *words])
-    with pytest.raises(SystemExit) as done:
-        console.run(recipes.app, recipes.NAME, words)
-    return int(done.value.code or 0)
-
-
+@pytest.mark.slow
 def test_a_record_grows_and_is_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +143,7 @@ def test_a_record_grows_and_is_gone_on_with(
     typed, diverging = f"default{TINY}", f"default{TINY}:lr_g=1e30"
     good, bad, rgb, wgan = (str(named(each)) for each in (typed, diverging, f"dcgan64{TINY}", f"wgan-gp{TINY}"))
     seeds = ("--seed", 3, "--seed", 0, "--seed", 3)
-    assert run(monkeypatch, *common, "--preset", typed, "--preset", good, *seeds) == 0, capsys.readouterr().err
+    assert run(*common, "--preset", typed, "--preset", good, *seeds) == 0, capsys.readouterr().err
     record = json.loads(file.read_text())
     first, second = record["rows"]
     assert [(row["status"], row["steps"], row["seed"]) for row in record["rows"]] == [("ok", 8, 3), ("ok", 8, 0)]
@@ -158,12 +154,27 @@ def test_a_record_grows_and_is_gone_on_with(
     median = (low + high) / 2
     assert f"| `{good}` | {median:.4g} ({low:.4g}–{high:.4g}) | 2 |" in capsys.readouterr().out
     before = file.read_bytes()
-    assert run(monkeypatch, *common, "--preset", good) == 0
+    assert run(*common, "--preset", good) == 0
     assert "nothing left to do" in capsys.readouterr().err
     assert file.read_bytes() == before, "a command that adds nothing leaves no trace"
+    # Timed by themselves: nothing is trained again, and the rows stay as they are.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    timing = ("--speed", "--windows", 2, "--window", 0.05, "--device", "cpu")
+    assert run(*timing, "--json", file) == 0, capsys.readouterr().err
+    timed = json.loads(file.read_text())
+    assert timed["rows"] == record["rows"]
+    [speed] = timed["speeds"]
+    assert (speed["data"], speed["device"], speed["threads"], speed["environment"]) == ("digits", "cpu", 1, 1)
+    assert "--speed --windows 2" in timed["environments"][1]["command"]
+    assert timed["environments"][1]["took_s"] > 0
+    [row] = speed["rows"]
+    assert row["variant"] == good
+    assert len(row["images_per_s_windows"]) == 2
+    assert 0 < row["images_per_s_low"] <= row["images_per_s"] <= row["images_per_s_high"]
+    assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
     # What failed, images of another kind than a preset's, and a command with its own environment.
     runs = ("--runs", tmp_path / "runs")
-    assert run(monkeypatch, *common, "--preset", diverging, "--preset", rgb, "--preset", wgan, *runs) == 0
+    assert run(*common, "--preset", diverging, "--preset", rgb, "--preset", wgan, *runs) == 0
     assert f"| `{bad}` | failed | 0 of 1 |" in capsys.readouterr().out
     record = json.loads(file.read_text())
     third, fourth, fifth = record["rows"][2:]
@@ -171,57 +182,42 @@ def test_a_record_grows_and_is_gone_on_with(
     assert "diverged" in third["error"]
     assert (fourth["status"], fourth["recipe"]["channels"], fourth["recipe"]["size"]) == ("ok", 1, 32)
     assert fifth["steps"] == 40
-    assert [row["environment"] for row in record["rows"]] == [0, 0, 1, 1, 1]
-    assert [diverging in around["command"] for around in record["environments"]] == [False, True]
+    assert [row["environment"] for row in record["rows"]] == [0, 0, 2, 2, 2]
+    assert [diverging in around["command"] for around in record["environments"]] == [False, False, True]
     assert len(list((tmp_path / "runs").glob("*/g.pt"))) == 2
-    assert run(monkeypatch, *common, "--preset", bad, "--retry") == 0
+    assert run(*common, "--preset", bad, "--retry") == 0
     rows = json.loads(file.read_text())["rows"]
     assert [row["variant"] for row in rows] == [good, good, rgb, wgan, bad]
-    assert rows[-1]["environment"] == 2
+    assert rows[-1]["environment"] == 3
     assert str(tmp_path) not in file.read_text(), "no folder of the machine"
 
-    # Timed by themselves: nothing is trained again, and the rows stay as they are.
-    capsys.readouterr()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    timing = ("--speed", "--windows", 2, "--window", 0.05, "--device", "cpu")
-    assert run(monkeypatch, *timing, "--json", file) == 0, capsys.readouterr().err
-    record = json.loads(file.read_text())
-    assert record["rows"] == rows
-    [speed] = record["speeds"]
-    assert (speed["data"], speed["device"], speed["threads"], speed["environment"]) == ("digits", "cpu", 1, 3)
-    assert "--speed --windows 2" in record["environments"][3]["command"]
-    assert record["environments"][3]["took_s"] > 0
-    assert [row["variant"] for row in speed["rows"]] == [good, rgb, wgan], "what failed is left out"
-    for row in speed["rows"]:
-        assert len(row["images_per_s_windows"]) == 2
-        assert 0 < row["images_per_s_low"] <= row["images_per_s"] <= row["images_per_s_high"]
-    assert "2 windows of 0.05 s in turn" in capsys.readouterr().out
-    # Again: the newer pass takes the older one's place.
+    # Timed again: the newer pass takes the older one's place.
     monkeypatch.setattr("lab.recipes.speed.Loop", _Fake)
     monkeypatch.setattr("lab.recipes.speed.take_turns", lambda *_: None)
-    assert run(monkeypatch, *timing, "--data", "digits", "--json", file) == 0
+    assert run(*timing, "--data", "digits", "--json", file) == 0
     [speed] = json.loads(file.read_text())["speeds"]
+    assert [row["variant"] for row in speed["rows"]] == [good, rgb, wgan], "what failed is left out"
     assert [row["images_per_s"] for row in speed["rows"]] == [1.0, 1.0, 1.0]
     # Features of the same kind from another network.
     record["rows"][0]["features"] = "swd 000000000000"
     file.write_text(json.dumps(record))
-    assert run(monkeypatch, *common, "--preset", f"r3gan{TINY}") == 2
+    assert run(*common, "--preset", f"r3gan{TINY}") == 2
     assert "measures digits by swd 000000000000, here it is swd" in capsys.readouterr().err
     # Images of the same name that are others.
     record["rows"][0]["evaluation"]["data"]["fingerprint"] = "0" * 64
     file.write_text(json.dumps(record))
     for what in (timing, (*common[2:8], "--preset", f"r3gan{TINY}")):
-        assert run(monkeypatch, "--data", "digits", *what, "--json", file) == 2
+        assert run("--data", "digits", *what, "--json", file) == 2
         assert "digits holds other images than" in capsys.readouterr().err
 
 
 class _Fake:
     """A loop that says it drew one image a second."""
 
-    def __init__(self, name: str, asked: dict[str, object], folder: str) -> None:
-        assert asked["loop"] == "steps"
-        assert Path(folder).is_dir()
-        self.name, self.ready = name, {"threads": 1}
+    def __init__(self, name: str, asked: Train) -> None:
+        assert asked.loop == "steps"
+        assert asked.folder.is_dir()
+        self.name, self.ready = name, Ready(0.0, threads=1)
 
     def __enter__(self) -> None: ...
 
@@ -231,14 +227,12 @@ class _Fake:
         return {"images_per_s": 1.0, "images_per_s_windows": [1.0]}
 
 
-def test_other_files_are_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_files_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "other.json"
     for text in ("{}", "[]", "no json", '{"schema": 99, "rows": []}', '{"schema": 2, "rows": [], "tool": "gan-bench"}'):
         file.write_text(text)
         for rest in (("--data", "digits", "--preset", "default"), ("--speed",), ()):
-            assert run(monkeypatch, *rest, "--json", file) == 2
+            assert run(*rest, "--json", file) == 2
             assert "is not a record of lab.recipes" in capsys.readouterr().err
         assert file.read_text() == text
 
@@ -280,28 +274,25 @@ def test_wrong_command_lines(
     message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "new.json"
-    assert run(monkeypatch, *words, "--json", file) == 2
+    assert run(*words, "--json", file) == 2
     assert message in capsys.readouterr().err
     assert not file.exists()
 
 
-def test_nothing_to_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "recipes.json"
     failed = {"data": "digits", "variant": "default", "budget_steps": 9, "seed": 0, "status": "failed", "error": "e",
               "recipe": {}}  # fmt: skip
     recipe_record.add(file, "rows", failed, {"date": "2026-01-01"})
-    assert run(monkeypatch, "--speed", "--json", file) == 2
+    assert run("--speed", "--json", file) == 2
     assert "the record holds no trained recipe" in capsys.readouterr().err
-    assert run(monkeypatch, "--speed", "--data", "mnist", "--json", file) == 2
+    assert run("--speed", "--data", "mnist", "--json", file) == 2
     assert "no trained recipe on mnist" in capsys.readouterr().err
 
 
-def test_a_preset_that_has_changed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_that_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is held goes on under the name that its recipe has now; where none fits, one name is one recipe."""
     file = tmp_path / "recipes.json"
     recipe = parse_variant("default").recipe().to_json() | {"lr_d": 0.5, "size": 32, "report_every": 7}
@@ -310,5 +301,5 @@ def test_a_preset_that_has_changed(
     recipe_record.add(file, "rows", row, {"date": "2026-01-01"})
     assert [held["variant"] for held in recipe_record.read(file)["rows"]] == ["default:lr_d=0.5"]
     recipe_record.add(file, "rows", row | {"recipe": recipe | {"gone": 1}}, {"date": "2026-01-02"})
-    assert run(monkeypatch, *TRAIN, "--seed", 1, "--json", file) == 2
+    assert run(*TRAIN, "--seed", 1, "--json", file) == 2
     assert "the record holds default on digits with gone 1, now it is" in capsys.readouterr().err

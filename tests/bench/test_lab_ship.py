@@ -74,6 +74,7 @@ def run(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     return call
 
 
+@pytest.mark.slow
 def test_file_record_and_card(run: Run) -> None:
     code, out, err = run(note="All alone.")
     assert (code, out) == (0, "out/pets.onnx\n"), err
@@ -137,6 +138,7 @@ def test_what_is_refused_leaves_nothing(run: Run, options: dict[str, object], co
     assert Path("models.md").read_text() == PAGE.format(*ship_card.marks("pets"))
 
 
+@pytest.mark.slow
 def test_damage_that_does_not_show_is_a_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ship_variants, "damaged", lambda source: (source, "nothing"))
     monkeypatch.setattr(ship_variants, "EXPORTS", {ship_variants.SHIPPED: {"store": "fp16"}})

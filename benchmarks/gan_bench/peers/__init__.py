@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gan_core.errors import GanportError, MissingPackageError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -58,39 +56,16 @@ class Peer:
         return generator
 
 
-_TORCH = "gan_bench.peers.torch_peers"
+_ONNX, _TORCH = "gan_bench.peers.onnx_peers", "gan_bench.peers.torch_peers"
 
 PEERS: dict[str, Peer] = {
     "eager": Peer("torch eager", "torch", "g.pt", f"{_TORCH}:eager", fp16=True),
     "channels-last": Peer("torch channels-last", "torch", "g.pt", f"{_TORCH}:channels_last", fp16=True),
     "compile": Peer("torch.compile", "torch", "g.pt", f"{_TORCH}:compiled", fp16=True),
     "torchscript": Peer("TorchScript frozen", "torch", "g.pt", f"{_TORCH}:torchscript", fp16=True),
-    "stock": Peer("stock ONNX Runtime", "onnxruntime", "stock.onnx", "gan_bench.peers.stock:StockOnnx"),
-    "openvino": Peer("OpenVINO native", "openvino", "stock.onnx", "gan_bench.peers.openvino_native:OpenVino", ("cpu",)),
+    "stock": Peer("stock ONNX Runtime", "onnxruntime", "stock.onnx", f"{_ONNX}:StockOnnx"),
+    "openvino": Peer("OpenVINO native", "openvino", "stock.onnx", f"{_ONNX}:OpenVino", ("cpu",)),
 }
-
-
-def parse_peers(text: str) -> tuple[str, ...]:
-    """ "eager,stock" as a tuple; "all": every peer that is installed; "none": no peer.
-
-    Raises `GanportError` for a name that does not exist, `MissingPackageError` for one that was named and is not
-    installed.
-    """
-    words = [word.strip() for word in text.split(",")]
-    if words == ["all"]:
-        return tuple(name for name, peer in PEERS.items() if peer.installed)
-    if words == ["none"]:
-        return ()
-    for word in words:
-        if word not in PEERS:
-            raise GanportError(
-                f"--peers takes all, none, or names out of {', '.join(PEERS)}, got {word!r}",
-                hint="separate them by commas: --peers compile,stock",
-            )
-        if not PEERS[word].installed:
-            package = PEERS[word].package
-            raise MissingPackageError(package, "export", f"--peers {word}", hint=f"pip install {package}")
-    return tuple(dict.fromkeys(words))
 
 
 def missing_peers() -> tuple[str, ...]:

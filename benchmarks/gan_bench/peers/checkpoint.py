@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
+import onnx
 import torch
 
+from gan_bench.peers.torch_peers import plain_contract
+from gan_bench.questions import Checkpoint, Unpacked
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
 from gan_export.identify import identify, source_of
+from gan_export.quiet import quiet
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source
+from gan_export.wrapper import example_inputs, export_module
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
-
-Json = dict[str, Any]
 
 MODULE, STOCK = "g.pt", "stock.onnx"
 
 
-def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) -> Json:
+def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) -> Unpacked:
     """Writes `g.pt` (a checkpoint of ours) and, if asked, `stock.onnx` to `folder`.
 
     contract  of the exported file that is measured beside: which of the checkpoint's generators it holds and the spec
               it was exported with are read from it, so that both draw the same. None: as `gan-export --accept`
-    Returns {"cuda": whether torch has one, "torch": version, "about": the checkpoint as JSON, "notes": sentences}.
     Raises `GanportError` for a file that holds no generator.
     """
     ckpt = check_checkpoint(ckpt)
@@ -35,23 +36,18 @@ def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) 
     source = _source(ckpt, folder, contract, notes)
     save_generator(module_checkpoint(source), folder / MODULE)
     if stock:
-        from gan_bench.peers.stock import export_stock
-
         export_stock(source, folder / STOCK)
-    return {
-        "cuda": torch.cuda.is_available(),
-        "torch": torch.__version__,
-        "about": {
-            "name": source.name,
-            "z_dim": source.z_dim,
-            "n_classes": source.n_classes,
-            "image": list(source.image),
-            "weights": source.weights,
-            "spec": None if source.spec is None else source.spec.to_json(),
-            "checkpoint": {key: source.provenance[key] for key in ("file", "sha256", "size_bytes")},
-        },
-        "notes": [*notes, *(f"assumed of {ckpt.name}: {text}" for text in source.assumptions)],
-    }
+    about = Checkpoint(
+        name=source.name,
+        z_dim=source.z_dim,
+        n_classes=source.n_classes,
+        image=source.image,
+        weights=source.weights,
+        spec=None if source.spec is None else source.spec.to_json(),
+        **{key: source.provenance[key] for key in ("file", "sha256", "size_bytes")},
+    )
+    notes += [f"assumed of {ckpt.name}: {text}" for text in source.assumptions]
+    return Unpacked(torch.cuda.is_available(), about, tuple(notes))
 
 
 def module_checkpoint(source: Source) -> GeneratorCheckpoint:
@@ -62,6 +58,30 @@ def module_checkpoint(source: Source) -> GeneratorCheckpoint:
             hint="leave out the peers that need PyTorch's module",
         )
     return GeneratorCheckpoint(source.spec, dict(source.module.state_dict()), source.weights, source.training)
+
+
+def export_stock(source: Source, target: Path) -> None:
+    """`torch.onnx.export` (dynamo, its own optimisation, its own opset) of the generator and its pixels; no passes.
+
+    The pixels are part of the graph, which is the fastest way to get them; the batch is dynamic. The latent law and the
+    class count are left in the metadata.
+    """
+    arguments = example_inputs(source)
+    batch = torch.export.Dim("batch", min=1)
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            export_module(source),
+            arguments,
+            dynamo=True,
+            dynamic_shapes=tuple({0: batch} for _ in arguments),
+            input_names=["z", "label"][: len(arguments)],
+            output_names=["image", "pixels"],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, plain_contract(source).to_metadata())
+    onnx.save(model, target)
 
 
 def _source(ckpt: Path, folder: Path, contract: Contract | None, notes: list[str]) -> Source:

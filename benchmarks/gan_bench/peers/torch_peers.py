@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_bench.peers.stock import plain_contract
+from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
 from gan_export.quiet import quiet
@@ -24,6 +24,19 @@ from gan_trainer.networks.checkpoint import load_generator
 Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 
 
+def plain_contract(source: Any, precision: str = "fp32") -> Contract:
+    """What a worker needs to feed a generator: its latents, classes and image. From a `Source` or a spec."""
+    return Contract(
+        z_dim=source.z_dim,
+        image=source.image,
+        latent=source.latent,
+        value_range=source.value_range,
+        n_classes=source.n_classes,
+        precision=precision,
+        name=source.name,
+    )
+
+
 class TorchPeer(Generator):
     """A generator that torch runs; `transform` makes of the module, given example arguments, what is called."""
 
@@ -32,7 +45,7 @@ class TorchPeer(Generator):
         guard: Callable[[], Any] = torch.inference_mode,
     ) -> None:  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
-            raise GanportError("torch finds no CUDA device here", hint="use --provider cpu, or --peers none")
+            raise GanportError("torch finds no CUDA device here", hint='use `provider="cpu"`, or `peers="none"`')
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32

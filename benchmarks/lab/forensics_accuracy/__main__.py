@@ -1,6 +1,7 @@
 """`python -m lab.forensics_accuracy`."""
 
-from lab.forensics_accuracy.command import main
+from gan_serve.terminal import console
+from lab.forensics_accuracy.command import NAME, app
 
 if __name__ == "__main__":
-    main()
+    console.run(app, NAME)

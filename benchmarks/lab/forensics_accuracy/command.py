@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ from gan_core.errors import GanportError
 from gan_core.files import atomic
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
+from lab import shared
 
+NAME = "python -m lab.forensics_accuracy"
 Json = dict[str, Any]
 FIELDS = ("latent", "activation", "eps", "upsample", "merge", "structure")
 
@@ -46,7 +48,6 @@ def main_command(
 ) -> None:
     """Draw N generators, investigate each, and print how often each kind of choice was found."""
     check_outputs({}, {"--json": json_path})
-    command = f"python -m lab.forensics_accuracy --n {n} --seed {seed} --samples {samples}"
     rows: list[Json] = []
     with console.progress(n, "generators") as bar:
         for number in range(seed, seed + n):
@@ -57,9 +58,9 @@ def main_command(
                 console.note(f"{number}: {rows[-1]['error'] or 'missed ' + ', '.join(missed)}")
     record = summarise(rows) | {"protocol": _protocol(n, seed, samples)}
     if json_path is not None:
-        from gan_bench.shared.environment import describe
-
-        record = {"kind": "forensics-accuracy", "environment": describe(f"{command} --json {json_path}")} | record
+        words = ["--n", str(n), "--seed", str(seed), "--samples", str(samples), "--json", str(json_path)]
+        around = shared.look_around("forensics_accuracy", words=words, warns=False)
+        record = {"kind": "forensics-accuracy", "environment": around} | record
         atomic.write_text(json_path, _dump(record | {"generators": rows}))
         console.note(f"record: {json_path}")
     console.show(table(record))
@@ -201,8 +202,3 @@ def _dump(record: Json) -> str:
     rows = ",\n    ".join(json.dumps(row) for row in record["generators"])
     head = json.dumps({k: v for k, v in record.items() if k != "generators"}, indent=2)
     return f'{head[:-2]},\n  "generators": [\n    {rows}\n  ]\n}}\n'
-
-
-def main() -> NoReturn:
-    """The entry point of `python -m lab.forensics_accuracy`."""
-    console.run(app, "python -m lab.forensics_accuracy")

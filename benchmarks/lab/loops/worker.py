@@ -1,12 +1,6 @@
-"""One of the trainings that `lab.train_speed` and `lab.recipes.speed` set beside each other: its process.
+"""`python -m lab.loops.worker`: the process of a training that others are set beside.
 
-    python -m lab.loops.worker '{"loop": "classic", "data": …, "batch_size": 128, …}'
-
-It trains until it is killed, and writes a line of JSON to stdout for every step that is known to be done:
-
-    {"ready": seconds}                    it is about to take the first step; what came before took so long
-    {"at": clock, "images": n}            time.monotonic() and the images that updates of G have drawn so far
-    {"saved": path, "images": n}          after SIGUSR1: a generator checkpoint of this moment
+It reads a `Train` from stdin, trains until it is killed, and writes the messages of `lab.loops.messages` to stdout.
 
 Where not every step trains G or computes the penalty, a line comes after whole turns of them. A GPU is waited for
 before a line is written: the classic loop does so every step by itself, gan-train's is asked every `SYNC_STEPS` steps,
@@ -16,7 +10,6 @@ as often as a report at most.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import signal
 import sys
@@ -26,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench.shared.orphans import die_with_parent
+from gan_bench import messages
 from gan_core.process import rest_idle_threads
+from lab.loops.messages import At, Ready, Saved, Train
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +32,7 @@ if TYPE_CHECKING:
 
 SYNC_STEPS = 20
 NEVER = 10**9
-Say = Callable[[dict[str, Any]], None]
+Say = Callable[[At | Ready | Saved], None]
 
 
 class Marks:
@@ -60,10 +54,10 @@ class Marks:
             self.count += 1
             path = self.folder / f"mark-{self.count}.pt"
             save(path)
-            self.say({"saved": str(path), "images": images})
+            self.say(Saved(path, images))
 
 
-def classic(asked: dict[str, Any], marks: Marks, began: float) -> None:
+def classic(asked: Train, marks: Marks, began: float) -> None:
     """The loop of `lab.loops.classic_loop`."""
     import torch
     from torch.utils.data import DataLoader
@@ -72,15 +66,15 @@ def classic(asked: dict[str, Any], marks: Marks, began: float) -> None:
     from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
     from lab.loops import classic_loop
 
-    torch.manual_seed(asked["seed"])
-    device = torch.device(asked["device"])
-    pictures = classic_loop.Pictures(Path(asked["data"]), 64)
-    loader = DataLoader(pictures, asked["batch_size"], shuffle=True, num_workers=asked["workers"])
-    netG, netD = classic_loop.generator(asked["width"]), classic_loop.discriminator(asked["width"])
+    torch.manual_seed(asked.seed)
+    device = torch.device(asked.device)
+    pictures = classic_loop.Pictures(Path(asked.data), 64)
+    loader = DataLoader(pictures, asked.batch_size, shuffle=True, num_workers=asked.workers)
+    netG, netD = classic_loop.generator(asked.width), classic_loop.discriminator(asked.width)
     for network in (netG, netD):
         classic_loop.initialise(network)
         network.to(device)
-    spec = network_spec("dcgan", 64, 3, width=asked["width"])
+    spec = network_spec("dcgan", 64, 3, width=asked.width)
     names = [name for name, _ in _built(spec).state_dict().items()]
 
     def save(path: Path) -> None:
@@ -88,39 +82,38 @@ def classic(asked: dict[str, Any], marks: Marks, began: float) -> None:
         save_generator(GeneratorCheckpoint(spec, weights), path)
 
     images = 0
-    marks.say({"ready": time.monotonic() - began})
+    marks.say(Ready(time.monotonic() - began))
     for n, _ in classic_loop.train(netG, netD, loader, device):
         images += n
-        marks.say({"at": time.monotonic(), "images": images})
+        marks.say(At(time.monotonic(), images))
         marks.take(images, save)
 
 
-def gan_train(asked: dict[str, Any], marks: Marks, began: float) -> None:
+def gan_train(asked: Train, marks: Marks, began: float) -> None:
     """The loop of gan-train with the preset dcgan64, its reports, samples and checkpoints included."""
     from gan_trainer.data import open_dataset
     from gan_trainer.presets import preset
 
-    dataset = open_dataset(asked["data"], size=64, channels=3)
-    recipe = preset("dcgan64").override(batch_size=asked["batch_size"], width=asked["width"])
+    dataset = open_dataset(asked.data, size=64, channels=3)
+    recipe = preset("dcgan64").override(batch_size=asked.batch_size, width=asked.width)
     _train(asked, marks, began, dataset, recipe)
 
 
-def steps_alone(asked: dict[str, Any], marks: Marks, began: float) -> None:
+def steps_alone(asked: Train, marks: Marks, began: float) -> None:
     """The steps of any recipe in gan-train's loop: nothing is reported, drawn or saved on the way."""
     from gan_trainer.data import open_dataset
     from gan_trainer.recipes import Recipe
 
     recipe = dataclasses.replace(
-        Recipe.from_json(asked["recipe"]),
+        Recipe.from_json(asked.recipe or {}),
         report_every=NEVER, print_every=0, sample_every=NEVER, checkpoint_every_epoch=False,
     )  # fmt: skip
-    root = None if asked["root"] is None else Path(asked["root"])
-    dataset = open_dataset(asked["data"], size=recipe.size, channels=recipe.channels, root=root)
+    dataset = open_dataset(asked.data, size=recipe.size, channels=recipe.channels, root=asked.root)
     _train(asked, marks, began, dataset, recipe, saves=False)
 
 
 def _train(
-    asked: dict[str, Any], marks: Marks, began: float, dataset: ImageDataset, recipe: Recipe, *, saves: bool = True
+    asked: Train, marks: Marks, began: float, dataset: ImageDataset, recipe: Recipe, *, saves: bool = True
 ) -> None:
     import torch
 
@@ -133,14 +126,14 @@ def _train(
     from gan_trainer.state import TrainState
 
     keep_freed_memory()
-    device = torch.device(asked["device"])
+    device = torch.device(asked.device)
     config = RunConfig(
-        data=asked["data"], data_name=dataset.name, fingerprint=dataset.fingerprint, n_images=len(dataset),
-        recipe=recipe, seed=asked["seed"], limit=Limit("steps", NEVER), class_names=dataset.class_names,
+        data=asked.data, data_name=dataset.name, fingerprint=dataset.fingerprint, n_images=len(dataset),
+        recipe=recipe, seed=asked.seed, limit=Limit("steps", NEVER), class_names=dataset.class_names,
     )  # fmt: skip
     speed = choose(
-        device, exact=recipe.name in TUTORIALS, amp=asked["amp"], compiled=asked["compile"],
-        cuda_graphs=bool(asked["cuda_graphs"]),
+        device, exact=recipe.name in TUTORIALS, amp=asked.amp, compiled=asked.compiled,
+        cuda_graphs=asked.cuda_graphs,
     )  # fmt: skip
     run = RunDir(marks.folder / "run")
     run.start(config.to_json())
@@ -150,9 +143,7 @@ def _train(
         state, dataset.pixels_NHWC, run, device, labels=dataset.labels, speed=speed, progress=watch
     )  # fmt: skip
     watch.training = training
-    marks.say(
-        {"ready": time.monotonic() - began, "speed": speed.describe(), "threads": torch.get_num_threads()}
-    )  # fmt: skip
+    marks.say(Ready(time.monotonic() - began, speed.describe(), torch.get_num_threads()))
     training.run()
 
 
@@ -186,7 +177,7 @@ def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -
                 return
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            marks.say({"at": time.monotonic(), "images": self.drawn})
+            marks.say(At(time.monotonic(), self.drawn))
             marks.take(self.drawn, self.save)
 
         def save(self, path: Path) -> None:
@@ -204,21 +195,21 @@ def _built(spec: Any) -> Any:
 
 
 def main() -> None:
-    """The process's life. Everything but the answers goes to stderr."""
+    """The process's life. Everything but the messages goes to stderr."""
     began = time.monotonic()
-    die_with_parent()
-    asked = json.loads(sys.argv[1])
-    answers, sys.stdout = sys.stdout, sys.stderr
+    messages.die_with_parent()
+    told = messages.private_stdout()
+    asked: Train = messages.read(sys.stdin.readline(), Train)
 
-    def say(line: dict[str, Any]) -> None:
-        answers.write(json.dumps(line) + "\n")
-        answers.flush()
+    def say(message: At | Ready | Saved) -> None:
+        told.write(messages.write(message))
+        told.flush()
 
-    if asked["loop"] != "classic":
+    if asked.loop != "classic":
         rest_idle_threads()
-    with tempfile.TemporaryDirectory(prefix="gan-bench-", dir=asked["folder"]) as folder:
+    with tempfile.TemporaryDirectory(prefix="gan-bench-", dir=asked.folder) as folder:
         loops = {"classic": classic, "gan-train": gan_train, "steps": steps_alone}
-        loops[asked["loop"]](asked, Marks(Path(folder), say), began)
+        loops[asked.loop](asked, Marks(Path(folder), say), began)
 
 
 if __name__ == "__main__":

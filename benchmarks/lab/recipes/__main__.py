@@ -1,6 +1,7 @@
 """`python -m lab.recipes`."""
 
-from lab.recipes.command import main
+from gan_serve.terminal import console
+from lab.recipes.command import NAME, app
 
 if __name__ == "__main__":
-    main()
+    console.run(app, NAME)

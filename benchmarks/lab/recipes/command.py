@@ -12,19 +12,19 @@ in the record, with its error. How fast a recipe trains is measured apart from t
 
 from __future__ import annotations
 
-import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from gan_bench.shared import environment
-from gan_core.errors import GanportError, MissingPackageError
+from gan_bench.environment import without_folder
+from gan_core.errors import GanportError
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
+from lab import shared
 from lab.recipes import record as recipe_record
 from lab.recipes import speed as recipe_speed
 from lab.recipes.table import tables
@@ -112,10 +112,8 @@ def main_command(
     _refuse(for_training, trains, "--data and --preset")
     _refuse({"--windows": windows, "--window": window_s}, speed, "--speed")
     _refuse({"--device": device, "--root": root}, trains or speed, "--preset or --speed")
-    if window_s is not None and not 0 < window_s <= 3600:
-        raise GanportError(
-            f"--window takes seconds up to 3600, got {window_s:g}", hint="leave it out for the usual window"
-        )
+    if window_s is not None:
+        shared.check_window(window_s)
     sets = list({found.text: found for found in map(parse_data, data or ())}.values())
     variants = [parse_variant(text) for text in dict.fromkeys(preset or ())]
     if not (trains or speed):
@@ -130,7 +128,7 @@ def main_command(
     record = recipe_record.read_or_empty(file) if trains else recipe_record.read(file)
     if speed and not trains:
         sets = _timed(record, sets)
-    _require_torch()
+    shared.require("training recipes")
     if trains:
         with tempfile.TemporaryDirectory() as scratch:
             bench = Bench(
@@ -140,10 +138,8 @@ def main_command(
             for data_set in sets:
                 bench.run(data_set, variants, list(dict.fromkeys(seed or [0])))
     for data_set in sets if speed else ():
-        around = describe()
         console.note(f"{data_set.text}: timing")
-        if busy := environment.busy_note(around):
-            console.warn(busy)
+        around = describe(warns=True)
         made = recipe_speed.measure(
             recipe_record.read(file)["rows"], data_set, windows or recipe_speed.WINDOWS,
             window_s or recipe_speed.WINDOW_S, device or "auto", root, around,
@@ -152,14 +148,9 @@ def main_command(
     console.show(tables(recipe_record.read(file)).removesuffix("\n"))
 
 
-def describe() -> Json:
+def describe(*, warns: bool = False) -> Json:
     """This command's environment. Of absolute paths in the command only the last part is kept."""
-    words = map(environment.without_folder, sys.argv[1:])
-    around = environment.describe(shlex.join([*NAME.split(), *words]))
-    import torch
-
-    around["versions"]["torch"] = str(torch.__version__)
-    return around
+    return shared.look_around("recipes", packages=("torch",), words=map(without_folder, sys.argv[1:]), warns=warns)
 
 
 def _timed(record: Json, sets: list[Data]) -> list[Data]:
@@ -178,15 +169,3 @@ def _refuse(options: Mapping[str, object], wanted: bool, what: str) -> None:
     given = [name for name, value in options.items() if value not in (None, [])]
     if given and not wanted:
         raise GanportError(f"{given[0]} needs {what}", hint=f"add {what}, or leave {given[0]} out")
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError("torch", "train", "training recipes") from error
-
-
-def main() -> NoReturn:
-    """The entry point."""
-    console.run(app, NAME)

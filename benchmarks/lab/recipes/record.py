@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gan_bench.shared.output import dumps
+from gan_bench.record import dumps
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_file

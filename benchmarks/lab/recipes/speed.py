@@ -13,12 +13,14 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gan_bench.shared.environment import load_average
+from gan_bench.environment import load_average
 from gan_core.errors import GanportError
 from gan_serve.terminal import console
+from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, take_turns
 from lab.recipes.variants import Data
 
@@ -52,18 +54,15 @@ def measure(
     recipes = recipes_of(rows, data)
     on = resolve(device)
     check_images(rows, data, root)
-    common: Json = {
-        "loop": "steps", "data": data.name, "root": None if root is None else str(root), "device": str(on), "seed": 0,
-        "amp": "auto", "compile": "auto", "cuda_graphs": True,
-    }  # fmt: skip
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder, ExitStack() as stack:
-        loops = [Loop(variant, common | {"recipe": recipe}, folder) for variant, recipe in recipes.items()]
+        common = Train("steps", data.name, str(on), Path(folder), root=root)
+        loops = [Loop(variant, replace(common, recipe=recipe)) for variant, recipe in recipes.items()]
         for loop in loops:
             stack.enter_context(loop)
         take_turns(loops, windows, window_s)
         measured = [{"variant": loop.name, "recipe": recipes[loop.name], **loop.to_json()} for loop in loops]
-        threads = loops[0].ready["threads"]
+        threads = loops[0].ready.threads
     environment |= {"took_s": round(time.monotonic() - began, 1), "load_average_1m_end": load_average()}
     return {
         "data": data.text, "device": describe(on), "threads": threads, "windows": windows, "window_s": window_s,

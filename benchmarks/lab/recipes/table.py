@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gan_bench.shared.environment import busy_note
-from gan_bench.shared.stats import Spread, spread
+from gan_bench.environment import busy_note
+from gan_bench.windows import Spread, spread
 
 Json = dict[str, Any]
 

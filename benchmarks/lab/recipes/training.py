@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_bench.shared.environment import without_folders
+from gan_bench.environment import without_folders
 from gan_core.errors import GanportError, JobError
 from gan_serve.terminal import console
 from gan_trainer.recipes import Recipe

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from gan_bench.shared.environment import without_folder
+from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
 from gan_trainer.networks.architectures import SIZES
 from gan_trainer.presets import preset

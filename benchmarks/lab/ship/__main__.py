@@ -1,6 +1,7 @@
 """`python -m lab.ship`."""
 
-from lab.ship.command import main
+from gan_serve.terminal import console
+from lab.ship.command import NAME, app
 
 if __name__ == "__main__":
-    main()
+    console.run(app, NAME)

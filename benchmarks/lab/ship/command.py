@@ -11,20 +11,18 @@ an export is not proved, when the file is too large, or when the damaged generat
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gan_bench.shared import environment
-from gan_bench.shared.output import dumps
+from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_bytes, write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
+from lab import shared
 from lab.ship.card import card, held_card, write_card
 from lab.ship.variants import DAMAGED, SHIPPED, Variant, export_all, open_source, with_class_names
 from lab.training_command import training_command
@@ -87,7 +85,7 @@ def main_command(
     name = data or source.training.get("data", {}).get("name", "")
     dataset = open_dataset(name, size=size, channels=c, root=root)
     source = with_class_names(source, dataset)
-    before = environment.describe(shlex.join([*NAME.split(), *sys.argv[1:]]))
+    before = shared.look_around("ship", warns=False)
     evaluator = Evaluator(dataset, features, n=n, device=device)
     with tempfile.TemporaryDirectory(prefix="ganport-ship-") as scratch:
         shipped, rows = measure(source, ckpt, evaluator, Path(scratch), out.stem, max_bytes)
@@ -191,8 +189,3 @@ def _in_repository(file: Path) -> str:
         if (folder / "pyproject.toml").is_file():
             return absolute.relative_to(folder).as_posix()
     return file.name
-
-
-def main() -> NoReturn:
-    """The entry point."""
-    console.run(app, NAME)

@@ -1,0 +1,163 @@
+"""The stock ONNX export, run by onnxruntime as it comes, and by OpenVINO itself, without ONNX Runtime between.
+
+`peers.checkpoint` makes the file and leaves in its metadata what is needed to feed it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_core.contract import Contract
+from gan_core.errors import GanportError
+from gan_core.files.metadata import peek
+from gan_core.files.model_file import sha256_of
+from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
+
+TRIALS, TRIAL_S = 3, 0.1
+
+Run = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class StockOnnx(Generator):
+    """The stock export in a session with default options, but for the number of threads (and TF32 on CUDA)."""
+
+    def __init__(
+        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
+    ) -> None:
+        del batches
+        assert precision == "fp32"
+        onnxruntime = import_onnxruntime()
+        prepare(device)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        chosen: list[Any] = [PROVIDERS["cpu"]]
+        if device == "cuda":
+            if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+                raise GanportError("the installed onnxruntime has no CUDA", hint="pip install 'ganport[cuda]'")
+            chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(tf32))}))
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        ours = {theirs: name for name, theirs in PROVIDERS.items()}
+        self.provider = ours[self.session.get_providers()[0]]
+        if self.provider != device:
+            raise GanportError(
+                f"onnxruntime runs the stock export on {self.provider}, {device} was asked for",
+                hint="measure the stock export on the CPU, or install what the provider needs",
+            )
+        self.threads = threads
+        self.sha256 = sha256_of(path)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        contract = Contract.from_metadata(metadata, where=str(path))
+        assert contract is not None
+        self.contract = contract
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        image, pixels = self.session.run(["image", "pixels"], self._feeds(z, label))
+        return image, pixels
+
+    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+        pixels: U8 = self.session.run(["pixels"], self._feeds(z, label))[0]
+        return pixels
+
+    def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
+        return {"z": z} if label is None else {"z": z, "label": np.ascontiguousarray(label)}
+
+
+class OpenVino(Generator):
+    """The stock export on OpenVINO's CPU plugin, fp32, compiled for each batch size by itself.
+
+    Two hints are tried for each batch size, and the faster kept: LATENCY, the batch in one request; THROUGHPUT, the
+    batch divided over as many requests in flight as OpenVINO wants. `details["hint"]` says which (of the last batch).
+    """
+
+    def __init__(
+        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
+    ) -> None:
+        import openvino
+        import openvino.properties.hint as hints
+        from openvino.properties import inference_num_threads
+
+        assert (device, precision, tf32) == ("cpu", "fp32", False)
+        self._core, self._path = openvino.Core(), path
+        self._config = {inference_num_threads: threads, hints.inference_precision: openvino.Type.f32}
+        self._modes = {
+            "LATENCY": {hints.performance_mode: hints.PerformanceMode.LATENCY},
+            "THROUGHPUT": {hints.performance_mode: hints.PerformanceMode.THROUGHPUT},
+        }
+        self.provider, self.threads, self.sha256 = "cpu", threads, sha256_of(path)
+        self.contract = _contract(path)
+        self.details: dict[str, Any] = {}
+        self._ready: dict[int, Run] = {}
+        for batch in batches:
+            self._ready[batch] = self._best(batch)
+
+    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+        if len(z) not in self._ready:
+            self._ready[len(z)] = self._best(len(z))
+        feeds: dict[str, Any] = {"z": z} if label is None else {"z": z, "label": label}
+        results = self._ready[len(z)](feeds)
+        return results["image"], results["pixels"]
+
+    def _best(self, batch: int) -> Run:
+        """The faster of the two hints for this batch size: the best of some trials each, in turn."""
+        ways = {name: self._compile(batch, name) for name in self._modes}
+        z = np.zeros((batch, self.contract.z_dim), np.float32)
+        feeds: dict[str, Any] = {"z": z}
+        if self.contract.conditional:
+            feeds["label"] = np.zeros(batch, np.int64)
+        best = dict.fromkeys(ways, float("inf"))
+        for run in ways.values():
+            run(feeds)
+        for _ in range(TRIALS):
+            for name, run in ways.items():
+                started, calls = time.perf_counter(), 0
+                while time.perf_counter() - started < TRIAL_S:
+                    run(feeds)
+                    calls += 1
+                best[name] = min(best[name], (time.perf_counter() - started) / calls)
+        chosen = min(best, key=lambda name: best[name])
+        self.details["hint"] = chosen
+        return ways[chosen]
+
+    def _compile(self, batch: int, mode: str) -> Run:
+        requests = 1
+        if mode == "THROUGHPUT":
+            compiled = self._compiled(batch, mode)
+            wanted = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            requests = max(count for count in range(1, min(wanted, batch) + 1) if batch % count == 0)
+        compiled = self._compiled(batch // requests, mode)
+        inputs = [port.get_any_name() for port in compiled.inputs]
+        pool = [compiled.create_infer_request() for _ in range(requests)]
+        size = batch // requests
+
+        def run(feeds: dict[str, Any]) -> dict[str, Any]:
+            for index, request in enumerate(pool):
+                part = {name: feeds[name][index * size : (index + 1) * size] for name in inputs}
+                request.start_async(part, share_inputs=True)
+            for request in pool:
+                request.wait()
+            outputs = {name: [request.get_tensor(name).data for request in pool] for name in ("image", "pixels")}
+            return {
+                name: parts[0].copy() if requests == 1 else np.concatenate(parts) for name, parts in outputs.items()
+            }
+
+        return run
+
+    def _compiled(self, batch: int, mode: str) -> Any:
+        model = self._core.read_model(self._path)
+        model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        return self._core.compile_model(model, "CPU", self._config | self._modes[mode])
+
+
+def _contract(path: Path) -> Contract:
+    """The contract that `peers.checkpoint.export_stock` left in the file."""
+    keys = Contract(z_dim=1, image=(1, 1, 1)).to_metadata()
+    contract = Contract.from_metadata({key: json.dumps(peek(str(path), key)) for key in keys}, where=str(path))
+    assert contract is not None
+    return contract

@@ -1,0 +1,233 @@
+"""What a row's process can be asked, and what it answers; `gan_bench.process` asks, `gan_bench.worker` answers.
+
+A `Question[A]` is answered by an `A`, or by `Refused` or `Failed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from gan_bench.parity import Difference
+
+Json = dict[str, Any]
+Task = Literal["pixels", "png"]
+A = TypeVar("A")
+
+
+class Question(Generic[A]):
+    """Something to do. `answer()` is the kind of its answer."""
+
+    @classmethod
+    def answer(cls) -> type[A]:
+        [base] = cls.__orig_bases__  # type: ignore[attr-defined]
+        [kind] = get_args(base)
+        answer: type[A] = kind
+        return answer
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Wrong input: a `GanportError`."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The input was fine, the work came to grief."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The most bytes that the process has held so far, on the host and on the GPU; None where nobody says."""
+
+    rss_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """It is done."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint and the generator in it. `image` is (C, H, W), `spec` the generator's as JSON, or None."""
+
+    name: str
+    z_dim: int
+    n_classes: int
+    image: tuple[int, int, int]
+    weights: str
+    spec: Json | None
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """cuda: whether torch has a CUDA device. notes: what had to be assumed, in sentences."""
+
+    cuda: bool
+    checkpoint: Checkpoint
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unpack(Question[Unpacked]):
+    """Read the checkpoint once, for all peers, and leave in `folder` what they open (`peers.checkpoint.unpack`).
+
+    model  its export, whose spec says what the file leaves open; None without one
+    stock  whether the stock export is wanted
+    """
+
+    ckpt: Path
+    folder: Path
+    model: Path | None
+    stock: bool
+    trust_script: bool = False
+
+
+@dataclass(frozen=True)
+class Library:
+    """What runs the generator."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an opened file says of itself; `image` is (C, H, W), `spec` as JSON, or None."""
+
+    sha256: str
+    name: str
+    precision: str
+    weights: str
+    z_dim: int
+    n_classes: int
+    image: tuple[int, int, int]
+    value_range: tuple[float, float]
+    passes: tuple[str, ...]
+    spec: Json | None
+    checkpoint_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the runtime says of itself, and how long it took to get ready. cpu_nodes: those that fell to the CPU."""
+
+    provider: str
+    threads: int | None
+    import_ms: float
+    session_create_ms: float
+    cpu_nodes: int | None
+    details: Json
+    runtime: Library
+    model: Model
+    peak: Memory = Memory()
+
+
+@dataclass(frozen=True)
+class Open(Question[Opened]):
+    """Load a generator: "ganport" or a peer by its name. `threads` None: the runtime chooses.
+
+    precision, batches  of a peer, which may be made for them
+    """
+
+    runtime: str
+    path: Path
+    provider: str
+    threads: int | None
+    precision: str | None = None
+    tf32: bool = False
+    batches: tuple[int, ...] = ()
+    trust_script: bool = False
+
+
+@dataclass(frozen=True)
+class DrawReference(Question[Done]):
+    """Draw the reference seeds, each in a batch of its own, to a .npz file."""
+
+    file: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The time of the process's first run, and the difference over all batches that will be timed."""
+
+    first_run_ms: float
+    difference: Difference
+    peak: Memory = Memory()
+
+
+@dataclass(frozen=True)
+class Prepare(Question[Prepared]):
+    """Make the batches of a task, run once, and compare every image with those of `reference` (.npz)."""
+
+    batch: int
+    task: Task
+    reference: Path
+
+
+@dataclass(frozen=True)
+class Window:
+    """Every call's time, and the difference of the last batch that was timed."""
+
+    elapsed_s: float
+    latencies_ns: tuple[int, ...]
+    difference: Difference
+    peak: Memory = Memory()
+
+
+@dataclass(frozen=True)
+class TakeWindow(Question[Window]):
+    """Call back to back for `seconds`, and at least `min_calls` times."""
+
+    batch: int
+    seconds: float
+    min_calls: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """The machine's fastest matrix product: the library, the side of the square; and how much is copied beside it."""
+
+    product_by: str
+    product_size: int
+    copy_bytes: int
+
+
+@dataclass(frozen=True)
+class ChooseProduct(Question[Product]):
+    """Choose the fastest product of `device` at `precision` with `threads`; see `gan_bench.machine`."""
+
+    device: str
+    precision: str
+    threads: int
+    copy_bytes: int
+    use_torch: bool
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One window of the machine's product and copy; None where nothing can copy."""
+
+    gflop_per_s: float
+    gb_per_s: float | None
+
+
+@dataclass(frozen=True)
+class TakeRates(Question[Rates]):
+    """Measure the chosen product and its copy for `seconds`."""
+
+    seconds: float
+
+
+QUESTIONS = (Unpack, Open, DrawReference, Prepare, TakeWindow, ChooseProduct, TakeRates)

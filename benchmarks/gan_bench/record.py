@@ -1,0 +1,276 @@
+"""The record of a benchmark as JSON: keys with their units, one schema number; written, and read back, older ones too.
+
+docs/benchmarks.md describes every key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gan_bench.limits import Limit, Work, kind_of, limit_of
+from gan_bench.parity import Difference, verdict
+from gan_bench.questions import Memory, Opened
+from gan_bench.rows import Row
+from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, spread
+from gan_core.errors import GanportError
+from gan_core.files.model_file import check_model_file
+from gan_core.printable import printable
+
+SCHEMA = 2
+
+Json = dict[str, Any]
+Status = Literal["ok", "unstable", "wrong", "failed"]
+
+
+@dataclass
+class Result:
+    """All that was seen of one row. `to_json` turns it into the JSON of a row.
+
+    precision  "fp32", "fp16" or "int8"
+    opened     what the row's process said of itself; None when it did not get so far
+    shared     the process had been loaded for another row
+    failure    why the row's process came to grief, or empty
+    mistake    what is wrong with its pixels, or empty; a wrong row has no speed
+    windows    one per round taken: {"round", "calls", "images_per_s"}
+    """
+
+    row: Row
+    precision: str = "fp32"
+    opened: Opened | None = None
+    shared: bool = False
+    first_run_ms: float | None = None
+    parity: Difference | None = None
+    windows: list[Json] = field(default_factory=list)
+    latencies_ns: list[int] = field(default_factory=list)
+    peak_rss_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    stable: bool = False
+    failure: str = ""
+    mistake: str = ""
+
+    @property
+    def status(self) -> Status:
+        if self.failure:
+            return "failed"
+        if self.mistake:
+            return "wrong"
+        return "ok" if self.stable else "unstable"
+
+    @property
+    def place(self) -> tuple[str | None, str, bool, int | None]:
+        """(provider, precision, TF32, threads): what decides the limit it is held against."""
+        provider = self.opened.provider if self.opened else None
+        return provider, self.precision, self.row.tf32, self.threads
+
+    @property
+    def threads(self) -> int | None:
+        return self.opened.threads if self.opened else self.row.threads
+
+    def saw(self, seen: Difference, reference: str) -> bool:
+        """Takes note of a comparison; False when the pixels are wrong. `reference` is what they were compared with."""
+        self.parity = seen if self.parity is None else self.parity + seen
+        self.mistake = verdict(seen, "tf32" if self.row.tf32 else self.precision, reference)
+        return not self.mistake
+
+    def saw_memory(self, peak: Memory) -> None:
+        """Takes note of peaks; None: the system does not say."""
+        self.peak_rss_bytes = peak.rss_bytes if peak.rss_bytes is not None else self.peak_rss_bytes
+        self.peak_device_bytes = peak.device_bytes if peak.device_bytes is not None else self.peak_device_bytes
+
+    def to_json(self, limits: list[Limit] | None = None, work: Work | None = None) -> Json:
+        """The row's record. Speeds and latencies are null for a row that failed or draws wrong pixels."""
+        measured = self.status in ("ok", "unstable")
+        rates = spread([window["images_per_s"] for window in self.windows]) if measured else None
+        ordered_ms = sorted(value / 1e6 for value in self.latencies_ns) if measured else []
+        opened = self.opened
+        held = limit_of(kind_of(*self.place), limits or [], work, self.row.batch, self.precision)
+        limit = held["limit_images_per_s"] if self.row.task == "pixels" else None
+        return {
+            "task": self.row.task,
+            "runtime": self.row.runtime,
+            "model": None if self.row.model is None else self.row.model.name,
+            "engine": opened.runtime.name if opened else None,
+            "engine_version": opened.runtime.version if opened else None,
+            "details": opened.details if opened else {},
+            "precision": self.precision,
+            "tf32": self.row.tf32,
+            "provider_requested": self.row.provider,
+            "provider": opened.provider if opened else None,
+            "cpu_nodes": opened.cpu_nodes if opened else None,
+            "threads_requested": self.row.threads,
+            "threads": self.threads,
+            "batch": self.row.batch,
+            "status": self.status,
+            "reason": self.failure or self.mistake or None,
+            "import_ms": rounded(opened.import_ms if opened else None),
+            "session_create_ms": rounded(opened.session_create_ms if opened else None),
+            "first_run_ms": rounded(self.first_run_ms),
+            "shared_process": self.shared,
+            "images_per_s": rounded(rates.median if rates else None),
+            "images_per_s_low": rounded(rates.low if rates else None),
+            "images_per_s_high": rounded(rates.high if rates else None),
+            "limit_images_per_s": limit,
+            "limit_fraction": rounded(rates.median / limit) if rates and limit else None,
+            "limited_by": held["limited_by"] if limit else None,
+            "latency_p50_ms": rounded(percentile(ordered_ms, 50)),
+            "latency_p95_ms": rounded(percentile(ordered_ms, 95)),
+            "latency_p99_ms": rounded(percentile(ordered_ms, 99)),
+            "latency_calls": len(ordered_ms),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "peak_device_bytes": self.peak_device_bytes,
+            "parity": self._parity_json(),
+            "windows": self.windows if measured else [],
+        }
+
+    def _parity_json(self) -> Json | None:
+        if self.parity is None:
+            return None
+        return {
+            "pixels_max_lsb": self.parity.max_lsb,
+            "psnr_db": rounded(self.parity.psnr_db),
+            "pixels_compared": self.parity.count,
+            "image_max_abs": rounded(self.parity.image_max_abs),
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it was measured. `share_process`: rows that differ in batch alone run in one process."""
+
+    window_s: float
+    max_rounds: int
+    quick: bool
+    timeout_s: int
+    min_calls_per_window: int
+    roofline: bool = True
+    share_process: bool = False
+
+    def to_json(self) -> Json:
+        return asdict(self) | {"agreeing_windows": AGREEING_WINDOWS, "agreement": AGREEMENT}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the pixels are compared with: what drew it, its name for people, and the images in a .npz file."""
+
+    runtime: str
+    model: str
+    provider: str
+    name: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` returns. `generator`, `models`: see docs/benchmarks.md."""
+
+    generator: Json
+    models: list[Json]
+    reference: Reference
+    results: list[Result]
+    limits: list[Limit]
+    work: Work | None
+
+    def to_json(self, environment: Json, settings: Settings) -> Json:
+        """The whole record."""
+        work = self.work
+        counted = {
+            "flops_per_image": None if work is None else work.flops_per_image,
+            "parameters": None if work is None else work.parameters,
+            "bytes_per_image": None if work is None else 4 * work.latents + work.pixels,
+            "counted_from": None if work is None else work.source,
+        }
+        generator = {key: value for key, value in self.generator.items() if key != "spec"}
+        models = [{key: value for key, value in model.items() if key != "spec"} for model in self.models]
+        reference = {key: getattr(self.reference, key) for key in ("runtime", "model", "provider")}
+        return {
+            "schema": SCHEMA,
+            "tool": "gan-bench",
+            "environment": environment,
+            "generator": generator | counted,
+            "models": models,
+            "reference": reference,
+            "settings": settings.to_json(),
+            "limits": [limit.to_json() for limit in self.limits],
+            "rows": [result.to_json(self.limits, work) for result in self.results],
+        }
+
+
+def dumps(values: Json) -> str:
+    """Readable JSON text with a final newline; never NaN or Infinity, which are not JSON."""
+    return printable(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False), keep="\n") + "\n"
+
+
+def rounded(value: float | None) -> float | None:
+    """Four significant digits: more than any of these numbers deserves. None for what is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
+
+
+NEEDED = ("environment", "generator", "models", "settings", "limits", "rows")
+
+
+def read_record(path: Path) -> Json:
+    """The record of gan-bench in a file, as schema 2. Raises `GanportError` for anything else."""
+    if path.suffix.lower() in (".onnx", ".ts", ".pt", ".pth"):
+        raise GanportError(f"{path} is a model by its name, expected a record of gan-bench", hint=f'`model="{path}"`')
+    if path.is_dir():
+        raise GanportError(f"{path} is a folder, expected a record", hint="name a .json file in it")
+    if not path.exists():
+        raise GanportError(f"no record at {path}", hint="check the path; gan-bench --json FILE writes a record")
+    try:
+        values: Json = json.loads(check_model_file(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GanportError(f"{path} is not JSON: {error}", hint="gan-bench --json FILE writes a record") from None
+    if not isinstance(values, dict) or values.get("tool") != "gan-bench":
+        tool = values.get("tool") if isinstance(values, dict) else None
+        found = f"a record of {tool}" if tool else "other JSON"
+        raise GanportError(f"{path} is {found}, not a record of gan-bench", hint="gan-bench --json FILE writes one")
+    schema = values.get("schema")
+    if schema == 1:
+        values = _from_1(values)
+    elif schema != SCHEMA:
+        raise GanportError(f"{path} has schema {schema!r}, this gan-bench reads 1 and {SCHEMA}", hint="upgrade ganport")
+    missing = [key for key in NEEDED if key not in values]
+    if missing:
+        raise GanportError(f"{path} lacks {missing[0]!r}: it was cut short or edited", hint="measure it again")
+    return values
+
+
+def _from_1(old: Json) -> Json:
+    """Schema 1 had one file, no peers and no limits."""
+    try:
+        model: Json = old["model"]
+        generator = {key: model[key] for key in ("name", "z_dim", "n_classes", "image")}
+        generator |= {"checkpoint": None, "checkpoint_sha256": None}
+        generator |= dict.fromkeys(("flops_per_image", "parameters", "bytes_per_image", "counted_from"))
+        settings = old["settings"] | {"roofline": False, "share_process": False}
+        return {
+            "schema": SCHEMA,
+            "tool": old["tool"],
+            "environment": old["environment"],
+            "generator": generator,
+            "models": [model],
+            "reference": {"runtime": "ganport", "model": model["file"], "provider": "cpu"},
+            "settings": settings,
+            "limits": [],
+            "rows": [_row_from_1(row, model) for row in old["rows"]],
+        }
+    except (KeyError, TypeError) as error:
+        raise GanportError(f"the record is damaged: it lacks {error}", hint="measure it again") from None
+
+
+def _row_from_1(row: Json, model: Json) -> Json:
+    added = {
+        "task": "pixels", "runtime": "ganport", "model": model["file"], "engine": model["runtime"]["name"],
+        "engine_version": model["runtime"]["version"], "details": {}, "precision": model["precision"], "tf32": False,
+        "cpu_nodes": None, "shared_process": False, "limit_images_per_s": None, "limit_fraction": None,
+        "limited_by": None, "peak_device_bytes": None,
+    }  # fmt: skip
+    parity = None if row["parity"] is None else row["parity"] | {"image_max_abs": None}
+    return added | row | {"parity": parity}

@@ -1,1 +1,0 @@
-"""What the record of any benchmark needs: the environment, the arithmetic of windows, memory, JSON."""

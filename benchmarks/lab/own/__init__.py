@@ -1,1 +1,0 @@
-"""The project's own models, and the records of them."""

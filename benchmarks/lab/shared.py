@@ -1,0 +1,100 @@
+"""What the laboratory's commands share: options, checks of numbers, the environment of a record, and how it leaves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gan_bench.environment import busy_note, describe
+from gan_bench.options import whole_number
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.model_file import sha256_of
+from gan_core.files.outputs import check_outputs
+from gan_serve.terminal import console
+
+Json = dict[str, Any]
+
+Exported = Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")]
+Checkpoint = Annotated[
+    Path, typer.Option(metavar="FILE", help="The checkpoint it was exported from (gan-train's g.pt).")
+]
+Runs = Annotated[int, typer.Option(metavar="N", help="Measured runs of each, taken in turn.")]
+RecordFile = Annotated[str | None, typer.Option(metavar="FILE", help="Write the record here; - for stdout.")]
+
+LEAVE_OUT = "leave it out for the usual number"
+MAX_RUNS = 1000
+MAX_WINDOW_S = 3600
+
+
+def new_record(tool: str, *, schema: int = 1, packages: Iterable[str] = ()) -> Json:
+    """What the record of `python -m lab.TOOL` begins with: schema, tool, environment."""
+    return {"schema": schema, "tool": f"lab.{tool}", "environment": look_around(tool, packages=packages)}
+
+
+def look_around(
+    tool: str, *, packages: Iterable[str] = (), words: Iterable[str] | None = None, warns: bool = True
+) -> Json:
+    """The environment of a record, as gan-bench's; takes half a second. Warns when the machine has other work to do.
+
+    packages  whose versions belong to it too
+    words     of the command line, where they are not recorded as typed
+    """
+    typed = sys.argv[1:] if words is None else words
+    environment = describe(shlex.join(["python", "-m", f"lab.{tool}", *typed]))
+    environment["versions"] |= {name: version_of(name) for name in packages}
+    if warns and (busy := busy_note(environment)):
+        console.warn(busy)
+    return environment
+
+
+def about_file(path: Path) -> Json:
+    """Which file it was."""
+    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
+def record_target(json: str | None, inputs: Mapping[str, Path | None] | None = None) -> Path | None:
+    """The file of --json, or None. Raises `GanportError` when it cannot be written, or is one of `inputs`."""
+    target = None if json in (None, "-") else Path(str(json))
+    check_outputs(inputs or {}, {"--json": target})
+    return target
+
+
+def check_numbers(numbers: Mapping[str, tuple[int, int, int]]) -> None:
+    """`numbers` are options with their value, the least and the most it may be. Raises `GanportError`."""
+    for option, (value, least, most) in numbers.items():
+        if not least <= value <= most:
+            raise GanportError(f"{option} takes {least} to {most}, got {value}", hint=LEAVE_OUT)
+
+
+def check_window(seconds: float) -> None:
+    """Raises `GanportError` for a --window that is none."""
+    if not 0 < seconds <= MAX_WINDOW_S:
+        raise GanportError(
+            f"--window takes seconds up to {MAX_WINDOW_S}, got {seconds:g}", hint="leave it out for the usual window"
+        )
+
+
+def whole_numbers(text: str, option: str, most: int, hint: str) -> list[int]:
+    """ "1,8" as [1, 8]. Raises `GanportError` for anything but whole numbers from 1 to `most`."""
+    return [whole_number(item, option, most, hint) for item in text.split(",")]
+
+
+def version_of(package: str) -> str | None:
+    """The version of what pip calls so, without importing it; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def require(purpose: str, packages: Iterable[str] = ("torch", "torchvision"), extra: str = "train") -> None:
+    """Raises `MissingPackageError` for the first of `packages` that is not installed."""
+    for package in packages:
+        if version_of(package) is None:
+            raise MissingPackageError(package, extra, purpose)
