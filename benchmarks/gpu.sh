@@ -16,7 +16,7 @@
 #   TRAIN_S       seconds of training                                [60]
 #   TIME_LIMIT_S  after this many seconds no step begins, and the one that runs is ended   [600]
 #   WIDTH         ngf and ndf                                        [64]
-#   SMALL=1       a narrow network, few batches, short windows: to try the script itself, also with PROVIDERS=cpu
+#   SMALL=1       a narrow network for 28x28, few batches, short windows: to try the script itself, also with PROVIDERS=cpu
 set -u -o pipefail
 
 if [ $# -lt 1 ] || [ $# -gt 2 ] || [ "${1#-}" != "$1" ]; then
@@ -31,6 +31,7 @@ SMALL=${SMALL:-}
 TRAIN_S=${TRAIN_S:-$([ -n "$SMALL" ] && echo 5 || echo 60)}
 BATCHES=${BATCHES:-$([ -n "$SMALL" ] && echo 1,2 || echo 1,8,25,64,256)}
 WIDTH=${WIDTH:-$([ -n "$SMALL" ] && echo 4 || echo 64)}
+SIZE=$([ -n "$SMALL" ] && echo 28 || echo 64)
 TIME_LIMIT_S=${TIME_LIMIT_S:-600}
 ROOT=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 
@@ -41,21 +42,35 @@ LOG=$OUT/log.txt
 if ! "$PYTHON" -c 'import gan_bench' 2>/dev/null; then
     export PYTHONPATH=$ROOT/benchmarks:$ROOT/export:$ROOT/trainer:$ROOT/serve_cli:$ROOT/core${PYTHONPATH:+:$PYTHONPATH}
 fi
-for package in torch onnx onnxscript onnxruntime numpy PIL typer gan_bench; do
-    "$PYTHON" -c "import $package" 2>>"$LOG" || {
-        echo "error: $PYTHON cannot import $package" >&2
-        echo "hint: set PYTHON, or PYTHONPATH; the reason is in $LOG" >&2
-        exit 2
-    }
-done
+# One process imports everything: its line tells the versions; it ends with 3 where torch finds no CUDA device.
+FOUND=$("$PYTHON" -c '
+import importlib, sys, traceback
+for package in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "PIL", "typer", "gan_bench"):
+    try:
+        importlib.import_module(package)
+    except Exception:
+        traceback.print_exc()
+        print(package)
+        sys.exit(1)
+import numpy, onnx, onnxruntime, torch
+print("python", sys.version.split()[0], "torch", torch.__version__, "cuda", torch.version.cuda, "cudnn",
+      torch.backends.cudnn.version(), "onnx", onnx.__version__, "onnxruntime", onnxruntime.__version__,
+      onnxruntime.get_available_providers(), "numpy", numpy.__version__)
+sys.exit(0 if torch.cuda.is_available() else 3)' 2>>"$LOG")
+CODE=$?
+if [ $CODE -ne 0 ] && [ $CODE -ne 3 ]; then
+    echo "error: $PYTHON cannot import ${FOUND:-torch}" >&2
+    echo "hint: set PYTHON, or PYTHONPATH; the reason is in $LOG" >&2
+    exit 2
+fi
 case " $PROVIDERS " in
 *" cuda "* | *" tensorrt "*)
     DEVICE=cuda TF32=off,on
-    "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
+    if [ $CODE -eq 3 ]; then
         echo "error: torch finds no CUDA device here" >&2
         echo "hint: to try the script without one: PROVIDERS=cpu SMALL=1 $0 $*" >&2
         exit 2
-    }
+    fi
     ;;
 *) DEVICE=cpu TF32=off ;;
 esac
@@ -97,15 +112,12 @@ command_of() { echo "run $(printf '%q ' "$@")"; }
 {
     date -u +%FT%TZ
     command -v nvidia-smi >/dev/null && nvidia-smi
-    "$PYTHON" -c 'import sys, torch, onnx, onnxruntime, numpy
-print("python", sys.version.split()[0], "torch", torch.__version__, "cuda", torch.version.cuda, "cudnn",
-      torch.backends.cudnn.version(), "onnx", onnx.__version__, "onnxruntime", onnxruntime.__version__,
-      onnxruntime.get_available_providers(), "numpy", numpy.__version__)'
+    echo "$FOUND"
 } >"$OUT/machine.txt" 2>&1
 say "$(tail -n 1 "$OUT/machine.txt")"
 
 SHORT=()
-[ -z "$SMALL" ] || SHORT=(--quick --rounds 3)
+[ -z "$SMALL" ] || SHORT=(--quick --rounds 3 --no-roofline)
 PEERS=eager,compile,stock
 [ -z "$SMALL" ] || PEERS=eager,stock
 PROVIDER_OPTIONS=()
@@ -113,7 +125,7 @@ for name in $PROVIDERS; do PROVIDER_OPTIONS+=(--provider "$name"); done
 
 rm -rf "$OUT/run"
 step "train on $DATA" $((TRAIN_S + 60)) bash -c "$(command_of gan_trainer.cli gan-train --data "$DATA" --arch dcgan \
-    --size 64 --width "$WIDTH" --minutes "$(awk "BEGIN { print $TRAIN_S / 60 }")" --device "$DEVICE" --out "$OUT/run")"
+    --size "$SIZE" --width "$WIDTH" --minutes "$(awk "BEGIN { print $TRAIN_S / 60 }")" --device "$DEVICE" --out "$OUT/run")"
 CKPT=$OUT/run/g.pt
 
 MODELS=()
@@ -134,7 +146,7 @@ if [ ${#MODELS[@]} -gt 0 ]; then
     step "benchmark: provider × precision × batch, TF32 $TF32" $((TIME_LIMIT_S - SECONDS - 45)) bash -c "$(command_of gan_bench.cli gan-bench \
         "${MODELS[@]}" --ckpt "$CKPT" "${PROVIDER_OPTIONS[@]}" --tf32 $TF32 --batch "$BATCHES" --peers $PEERS \
         --share-process --seconds 0.3 --rounds 6 ${SHORT[@]+"${SHORT[@]}"} --end-to-end \
-        --json "$OUT/$DEVICE-dcgan64.json" --plot "$OUT/$DEVICE-dcgan64.png")"
+        --json "$OUT/$DEVICE-dcgan$SIZE.json" --plot "$OUT/$DEVICE-dcgan$SIZE.png")"
     for first in "${PROVIDERS%% *}"; do
         step "10,000 images on $first" 60 bash -c "$(command_of gan_serve.gen.cli gan-gen --model "$OUT/g.onnx" \
             --provider "$first" --n $([ -n "$SMALL" ] && echo 100 || echo 10000) --out "$OUT/images.npy")"
@@ -146,8 +158,8 @@ else
     FAILED+=("everything that needs a model")
 fi
 
-if [ -f "$OUT/$DEVICE-dcgan64.json" ]; then
-    run gan_bench.cli gan-bench "$OUT/$DEVICE-dcgan64.json" 2>>"$LOG" | tee -a "$LOG"
+if [ -f "$OUT/$DEVICE-dcgan$SIZE.json" ]; then
+    run gan_bench.cli gan-bench "$OUT/$DEVICE-dcgan$SIZE.json" 2>>"$LOG" | tee -a "$LOG"
 fi
 say "took $SECONDS s; records, pictures and log.txt are in $OUT"
 if [ ${#FAILED[@]} -gt 0 ]; then

@@ -46,7 +46,8 @@ class Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True, encoding="utf-8",
             start_new_session=True, env=os.environ | dict(variables or {}),
         )  # fmt: skip
-        self._closed = False
+        self._ended = ""
+        """Why it is closed; empty while it is not."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -56,6 +57,8 @@ class Process:
 
     def write(self, line: str) -> None:
         """Sends a line to its stdin. Raises `WorkerError` when it is gone."""
+        if self._ended:
+            raise WorkerError(self._ended)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line)
@@ -85,11 +88,14 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             (os.kill if alone else os.killpg)(self.pid, number)
 
-    def close(self) -> None:
-        """Kills it and its children, waits for it, and closes the pipes. May be called again."""
-        if self._closed:
+    def close(self, reason: str = "its process was ended") -> None:
+        """Kills it and its children, waits for it, and closes the pipes. May be called again.
+
+        `reason` is what the `WorkerError` of whoever still needs it says.
+        """
+        if self._ended:
             return
-        self._closed = True
+        self._ended = reason
         if hasattr(os, "killpg"):
             self.signal(signal.SIGKILL)
         self._process.kill()
@@ -115,17 +121,21 @@ class Process:
 
     def _death(self) -> str:
         """How it ended, with the last line that it wrote to stderr."""
+        if self._ended:
+            return self._ended
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         code = self._process.poll()
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        self.close()
         if code is None:
-            return "its process closed the connection"
-        if code < 0:
-            return f"its process was killed by {_signal_name(-code)}"
-        return f"its process ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
+            reason = "its process closed the connection"
+        elif code < 0:
+            reason = f"its process was killed by {_signal_name(-code)}"
+        else:
+            reason = f"its process ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
+        self.close(reason)
+        return reason
 
 
 class WorkerProcess(Process):
@@ -146,11 +156,11 @@ class WorkerProcess(Process):
         try:
             answer: Any = messages.read(self.line(timeout_s), question.answer(), Refused, Failed)
         except TimeoutError:
-            self.close()
-            raise WorkerError(f"no answer to {name} within {timeout_s:g} s") from None
+            self.close(f"no answer to {name} within {timeout_s:g} s")
+            raise WorkerError(self._ended) from None
         except messages.MessageError as error:
-            self.close()
-            raise WorkerError(f"{name}: {error}") from None
+            self.close(f"{name}: {error}")
+            raise WorkerError(self._ended) from None
         if isinstance(answer, Refused):
             raise GanportError(answer.message, hint=answer.hint)
         if isinstance(answer, Failed):

@@ -216,6 +216,16 @@ def test_a_row_that_fails_leaves_the_others(
     assert processes.children() == []
 
 
+@pytest.mark.parametrize(("plan", "reason"), [("die-later", "killed by SIGSEGV"), ("hang-later", "no answer to")])
+def test_rows_that_share_a_process_fail_together(model: Path, sabotage: list[str], plan: str, reason: str) -> None:
+    settings = replace(SETTINGS, timeout_s=5, min_calls_per_window=5, share_process=True)
+    results = measure(Selection((model,), (plan, "cpu"), (1,), (1, 2)), settings, command=sabotage).results
+    assert [result.status for result in results[:2]] == ["failed", "failed"]
+    assert all(reason in result.failure for result in results[:2])
+    assert all(result.status in ("ok", "unstable") for result in results[2:])
+    assert processes.children() == []
+
+
 @pytest.mark.parametrize("plan", ["hang-at-open", "hang-later"])
 def test_a_row_that_hangs_is_given_up(model: Path, sabotage: list[str], plan: str) -> None:
     hanging, other = measure_with(model, [plan, "cpu"], sabotage, timeout_s=5)

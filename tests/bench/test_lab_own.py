@@ -228,10 +228,10 @@ def test_gpu_sh_on_the_cpu(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(pictures / f"{number}.png")
     finished = gpu_sh(str(tmp_path / "out"), str(pictures), PROVIDERS="cpu", SMALL="1", TRAIN_S="1", BATCHES="2")
     assert finished.returncode == 0, finished.stderr
-    made = json.loads((tmp_path / "out" / "cpu-dcgan64.json").read_text())
+    made = json.loads((tmp_path / "out" / "cpu-dcgan28.json").read_text())
     assert [model["precision"] for model in made["models"]] == ["fp32", "fp16"]
     assert {row["runtime"] for row in made["rows"]} == {"ganport", "eager", "stock"}
     assert "batch 2" in finished.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "log.txt", "machine.txt", "run", "g.onnx", "g.fp16.onnx", "g.png", "cpu-dcgan64.json", "cpu-dcgan64.png",
+        "log.txt", "machine.txt", "run", "g.onnx", "g.fp16.onnx", "g.png", "cpu-dcgan28.json", "cpu-dcgan28.png",
     }  # fmt: skip
