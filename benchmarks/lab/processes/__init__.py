@@ -97,7 +97,7 @@ def table(title: str, rows: Iterable[tuple[str, Json]], *, rates: bool = False, 
             )
         )
     numbered = all(line[0].isdigit() for line in lines)
-    return console.table(header, [*lines, more] if more else lines, right=range(not numbered, len(header)))
+    return console.table(header, [*lines, more] if more else lines, right=range(0 if numbered else 1, len(header)))
 
 
 def gan_gen() -> list[str]:
