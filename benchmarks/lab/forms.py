@@ -76,6 +76,8 @@ def main_command(
 
 def time_layer(numbers: Sequence[int], batch: int) -> Json:
     """One layer in all its forms: what it is, which form the rule gives it, and milliseconds per batch by form."""
+    import onnx_ir as ir
+
     from gan_export.passes.transposed import Transposed, rewrite
     from gan_export.passes.transposed.rewrite import always, fitting
     from gan_export.passes.transposed.rules import for_cpu
@@ -85,9 +87,10 @@ def time_layer(numbers: Sequence[int], batch: int) -> Json:
     rng = np.random.default_rng(0)
     layer = Transposed(
         output="y",
-        source="x",
         weight_name="weight",
-        weight=rng.standard_normal((c_in, c_out, kernel, kernel), np.float32) / np.float32(np.sqrt(c_in * kernel)),
+        weight=ir.tensor(
+            rng.standard_normal((c_in, c_out, kernel, kernel), np.float32) / np.float32(np.sqrt(c_in * kernel))
+        ),
         bias=rng.standard_normal(c_out, np.float32),
         height=side,
         width=side,

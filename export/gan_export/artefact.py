@@ -74,19 +74,17 @@ def image_metadata(contract: Contract) -> dict[str, str]:
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """A copy of `model` that carries `contract`, with the graph's digest, and the image denotation, for any it had."""
-    stamped = onnx.ModelProto()
-    stamped.CopyFrom(model)
-    del stamped.metadata_props[:]
+    """Writes `contract`, with the graph's digest, and the image denotation into `model`, for any it had; returns it."""
+    del model.metadata_props[:]
     dimensions = ("DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE")
-    for output in stamped.graph.output:
+    for output in model.graph.output:
         if output.name == "image":
             output.type.denotation = "IMAGE"
             for dimension, denotation in zip(output.type.tensor_type.shape.dim, dimensions, strict=True):
                 dimension.denotation = denotation
-    contract = dataclasses.replace(contract, graph_sha256=graph_sha256(to_bytes(stamped)))
-    onnx.helper.set_model_props(stamped, contract.to_metadata() | image_metadata(contract))
-    return stamped
+    contract = dataclasses.replace(contract, graph_sha256=graph_sha256(to_bytes(model)))
+    onnx.helper.set_model_props(model, contract.to_metadata() | image_metadata(contract))
+    return model
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:

@@ -15,8 +15,7 @@ from gan_export import options
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
 from gan_export.cli_parts import finish, require_packages, say
-from gan_export.onnx_options import OnnxOptions, Opset, Optimize, Precision, Store
-from gan_export.opsets import DEFAULT_OPSET
+from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions, Opset, Optimize, Precision, Store
 from gan_export.outputs import check_outputs, resolve_out
 from gan_serve.terminal import console
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from gan_core.contract import Contract
 from gan_core.files.atomic import atomic_path
 from gan_core.limits import limits_for
@@ -58,7 +60,7 @@ def export_onnx(
             store=options.store,
             kept_fp32=made.kept,
         )
-        return lambda parity: to_bytes(stamp(made.model, _with_parity(base, parity)))
+        return lambda parity: to_bytes(stamp(ir.to_proto(made.model), _with_parity(base, parity)))
 
     return _export(source, Path(target), make)
 

@@ -7,25 +7,26 @@ checkpoint gives the same bytes.
 
 from __future__ import annotations
 
-import onnx
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
 import torch
-from onnx import TensorProto
 
 from gan_core.errors import JobError
 from gan_core.process import causes
-from gan_export.opsets import DEFAULT_OPSET, check_opset
+from gan_export.onnx_options import DEFAULT_OPSET, check_opset
 from gan_export.passes import PASSES, STOCK, run_passes
 from gan_export.quiet import quiet
-from gan_export.small_constants import optimise_exactly
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, example_inputs, export_module
 
 BATCH = "batch"
+SMALL = 1e-6
+"""Scalars below this are kept from onnxscript's optimiser, whose tolerance is 1e-8; the rest is for other versions."""
 
 
-def to_onnx(
-    source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def to_onnx(source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True) -> tuple[ir.Model, tuple[str, ...]]:
     """The ONNX model of `source`, without metadata, and the names of the passes that changed it.
 
     Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic. Without `fold` it is
@@ -47,7 +48,7 @@ def to_onnx(
     return run_passes(model, PASSES if fold else STOCK)
 
 
-def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.ModelProto:
+def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
     arguments = example_inputs(source)
     batch = torch.export.Dim(BATCH, min=1)
     with quiet(), torch.no_grad():
@@ -65,18 +66,17 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> onnx.Mode
     if program is None:
         raise RuntimeError("the exporter returned nothing")
     optimise_exactly(program)
-    return program.model_proto
+    return program.model
 
 
-def _fixed_batch(model: onnx.ModelProto) -> bool:
-    return any(value.type.tensor_type.shape.dim[0].HasField("dim_value") for value in model.graph.input)
+def _fixed_batch(model: ir.Model) -> bool:
+    return any(value.shape is not None and isinstance(value.shape[0], int) for value in model.graph.inputs)
 
 
-def _check_types(model: onnx.ModelProto) -> None:
+def _check_types(model: ir.Model) -> None:
     """Raises `JobError` for a graph that computes in bfloat16, for which onnxruntime has no kernels on CPUs."""
-    casts = [node for node in model.graph.node if node.op_type == "Cast"]
-    to = {attribute.i for node in casts for attribute in node.attribute if attribute.name == "to"}
-    if TensorProto.BFLOAT16 in to | {tensor.data_type for tensor in model.graph.initializer}:
+    casts = {node.attributes.get_int("to") for node in model.graph.all_nodes() if node.op_type == "Cast"}
+    if ir.DataType.BFLOAT16 in casts | {value.dtype for value in model.graph.initializers.values()}:
         raise JobError(
             "the generator computes in bfloat16 in its forward, which no runtime has on CPUs; expected float32",
             hint="take .bfloat16(), torch.bfloat16 and autocast out of the forward, or choose float32 with --args",
@@ -105,3 +105,58 @@ def _baked() -> JobError:
         hint="reshape with -1 or z.shape[0] for the batch, write a loop over the images for all of them at once, "
         "and let nothing else depend on it; then export again",
     )
+
+
+def optimise_exactly(program: Any) -> None:
+    """Runs `program.optimize()` in place (a `torch.onnx.ONNXProgram`); scalars in 0 < |x| < SMALL stay as they are.
+
+    onnxscript's rule `x + 0 → x` compares the constant with an absolute tolerance of 1e-8 (`Constant` in onnxscript/
+    rewriter/_pattern_ir.py), and so takes `x + 1e-8` for x: latents of zero, which a PixelNorm divides by their root
+    mean square, then give NaN. While the optimiser runs, such scalars are inputs: no rule knows an input's value.
+    """
+    graph = program.model.graph
+    inputs = len(graph.inputs)
+    tensors = [*_hide_initialisers(graph), *_hide_constants(graph)]
+    program.optimize()
+    graph = program.model.graph
+    hidden = list(graph.inputs[inputs:])
+    del graph.inputs[inputs:]
+    for value, tensor in zip(hidden, tensors, strict=True):
+        value.const_value = tensor
+        if value.uses():
+            graph.register_initializer(value)
+
+
+def _hide_initialisers(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
+    """Makes every small initialiser an input. Yields their tensors, in the order of the inputs."""
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and _small(tensor) and not value.is_graph_input():
+            del graph.initializers[name]
+            value.const_value = None
+            graph.inputs.append(value)
+            yield tensor
+
+
+def _hide_constants(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
+    """Replaces every small Constant, in inner graphs too, by an input: one for all of one type and value."""
+    known: dict[tuple[ir.DataType, int, bytes], ir.Value] = {}
+    for node in graph.all_nodes():
+        value = node.outputs[0]
+        if node.op_type != "Constant" or node.domain or value.is_graph_output():
+            continue
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is None or not _small(tensor):
+            continue
+        key = (tensor.dtype, len(tensor.shape), tensor.tobytes())
+        new = key not in known
+        if new:
+            known[key] = ir.val(f"small_constant_{len(known)}", dtype=tensor.dtype, shape=tensor.shape.numpy())
+            graph.inputs.append(known[key])
+        value.replace_all_uses_with(known[key])
+        if new:
+            yield tensor
+
+
+def _small(tensor: ir.TensorProtocol) -> bool:
+    return tensor.size == 1 and tensor.dtype.is_floating_point() and bool(0 < abs(float(tensor.numpy().item())) < SMALL)

@@ -8,7 +8,10 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from gan_core.errors import GanportError
-from gan_export.opsets import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_opset
+
+MIN_OPSET, MAX_OPSET = 18, 23
+DEFAULT_OPSET = 18
+"""The exporter writes 18 without converting; every onnxruntime since 1.14, and onnxruntime-web, runs it."""
 
 Mode = Literal["auto", "tune", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -33,7 +36,7 @@ Store = Annotated[
 class OnnxOptions:
     """Checked when made: raises `GanportError` for a value or a combination that is not offered.
 
-    optimize   "auto" and "tune" rewrite the graph (`gan_export.optimise`), "none" keeps the exporter's
+    optimize   "auto" and "tune" rewrite the graph (`gan_export.onnx_making`), "none" keeps the exporter's
     precision  "fp32", "fp16" or "int8": where the graph computes
     store      "fp32", or "fp16": what computes in float32 has its weights saved as float16
     """
@@ -57,7 +60,7 @@ class OnnxOptions:
 
     @property
     def mode(self) -> Mode:
-        """`optimize`, as `gan_export.optimise` takes it."""
+        """`optimize`, as `optimise` takes it."""
         return next(mode for mode in MODES if mode == self.optimize)
 
     @property
@@ -72,3 +75,12 @@ def _hint(given: str) -> str:
             if given.lower().replace("float", "fp").replace("-", "").replace("uint8", "int8") == value:
                 return f"--{name} {value}"
     return "docs/precision.md says what each is for"
+
+
+def check_opset(opset: int) -> None:
+    """Raises `GanportError` for an opset that is not offered."""
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise GanportError(
+            f"opset must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
+            hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
+        )

@@ -1,17 +1,18 @@
-"""Small graphs for the tests of graph passes, and what onnxruntime makes of them, unoptimised."""
+"""Small graphs for the tests of graph passes, from their text, and what onnxruntime makes of them, unoptimised."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
-from export.surgery import Array
-
-Case = tuple[onnx.ModelProto, Array]
+Array = npt.NDArray[np.generic]
+Case = tuple[ir.Model, Array]
 """A graph, and an input for it."""
 
 TRANSPOSED = "ConvTranspose"
@@ -21,38 +22,57 @@ SCALE = {"Tanh": (-1.0, 127.5), "Sigmoid": (0.0, 255.0)}
 rng = np.random.default_rng(1)
 
 
-def model_of(
-    nodes: list[onnx.NodeProto],
-    tensors: dict[str, Array],
-    input_shape: tuple[int | str, ...],
-    outputs: tuple[str, ...] = ("y",),
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+def graph(ports: str, body: str, **tensors: npt.ArrayLike) -> ir.Model:
+    """`ports` "float[n, 4] x => float[] y" and the nodes, in ONNX's textual form; the tensors are initialisers."""
+    taken, made = ports.split("=>")
+    text = f'<ir_version: 10, opset_import: ["": 18]> g ({taken}) => ({made}) {{ {body} }}'
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items())
+    return ir.from_proto(proto)
 
 
-def run(model: onnx.ModelProto, x: Array) -> list[Array]:
+def run(model: ir.Model, value: Array, name: str = "x") -> list[Array]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    results: list[Array] = session.run(None, {"x": x})
+    data = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    results: list[Array] = session.run(None, {name: value})
     return results
 
 
-def f32(*shape: int) -> Array:
+def f32(*shape: int) -> npt.NDArray[np.float32]:
     return rng.normal(size=shape).astype(np.float32)
 
 
-def counts(model: onnx.ModelProto) -> dict[str, int]:
-    kinds = [node.op_type for node in model.graph.node]
-    return {kind: kinds.count(kind) for kind in kinds}
+def kinds(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def counts(model: ir.Model) -> dict[str, int]:
+    return dict(Counter(kinds(model)))
+
+
+def tensor(model: ir.Model, name: str) -> Array:
+    value = model.graph.initializers[name].const_value
+    assert value is not None
+    return value.numpy()
+
+
+def set_tensor(model: ir.Model, name: str, array: npt.ArrayLike) -> None:
+    model.graph.initializers[name].const_value = ir.tensor(np.asarray(array))
+
+
+def text_of(model: ir.Model) -> str:
+    """All that a pass could change, weights too."""
+    return str(ir.to_proto(model))
+
+
+def as_output(model: ir.Model, name: str) -> None:
+    """Somebody else sees the value `name`."""
+    value = next(value for node in model.graph for value in node.outputs if value.name == name)
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), None
+    model.graph.outputs.append(value)
 
 
 def transposed(
@@ -69,55 +89,51 @@ def transposed(
 ) -> Case:
     """A graph of one ConvTranspose, x → y, and an input for it."""
     tensors = {"w": f32(c_in, c_out // groups, *kernel)} | ({"b": f32(c_out)} if bias else {})
-    node = helper.make_node(
-        TRANSPOSED, ["x", "w", *["b"] * bias], ["y"],
-        kernel_shape=kernel, strides=[stride, stride], pads=pads, output_padding=extra, group=groups,
-    )  # fmt: skip
-    return model_of([node], tensors, ("n", c_in, *size)), f32(batch, c_in, *size)
+    attributes = (
+        f"kernel_shape = {list(kernel)}, strides = {[stride, stride]}, pads = {list(pads)}, "
+        f"output_padding = {list(extra)}, group = {groups}"
+    )
+    body = f"y = ConvTranspose <{attributes}> ({', '.join(['x', *tensors])})"
+    model = graph(f"float[n, {c_in}, {size[0]}, {size[1]}] x => float[] y", body, **tensors)
+    return model, f32(batch, c_in, *size)
 
 
 def chain(activation: str) -> Case:
     """1x1 → 4x4 → 8x8 → 16x16 with activations between: a small DCGAN."""
-    tensors, nodes, name = {}, [], "x"
-    for index, (c_in, c_out, stride, pad) in enumerate([(5, 8, 1, 0), (8, 6, 2, 1), (6, 3, 2, 1)]):
-        tensors |= {f"w{index}": f32(c_in, c_out, 4, 4), f"b{index}": f32(c_out)}
-        out = f"a{index}"
-        nodes.append(
-            helper.make_node(
-                TRANSPOSED,
-                [name, f"w{index}", f"b{index}"],
-                [out],
-                kernel_shape=[4, 4],
-                strides=[stride, stride],
-                pads=[pad] * 4,
-            )
-        )
-        name = out
-        if index < 2:
-            name = f"r{index}"
-            nodes.append(helper.make_node(activation, [out], [name]))
-    nodes[-1].output[0] = "y"
-    return model_of(nodes, tensors, ("n", 5, 1, 1)), f32(2, 5, 1, 1)
+    model = graph(
+        "float[n, 5, 1, 1] x => float[] y",
+        f"""
+        a0 = ConvTranspose <kernel_shape = [4, 4]> (x, w0, b0)
+        r0 = {activation} (a0)
+        a1 = ConvTranspose <kernel_shape = [4, 4], strides = [2, 2], pads = [1, 1, 1, 1]> (r0, w1, b1)
+        r1 = {activation} (a1)
+        y = ConvTranspose <kernel_shape = [4, 4], strides = [2, 2], pads = [1, 1, 1, 1]> (r1, w2, b2)
+        """,
+        w0=f32(5, 8, 4, 4), w1=f32(8, 6, 4, 4), w2=f32(6, 3, 4, 4), b0=f32(8), b1=f32(6), b2=f32(3),
+    )  # fmt: skip
+    return model, f32(2, 5, 1, 1)
 
 
 def pixels(
-    activation: str, steps: str = "Floor Clip Cast", bounds: tuple[float, float] = (0, 255),
-    to: int = onnx.TensorProto.UINT8, scale: float | None = None,
-) -> tuple[onnx.ModelProto, Array]:  # fmt: skip
+    activation: str, steps: str = "Floor Clip Cast", bounds: tuple[float, float] = (0, 255), to: str = "uint8",
+    scale: float | None = None, half: npt.ArrayLike = 0.5,
+) -> Case:  # fmt: skip
     """A graph from x to uint8 as every export ends, and an input that reaches both ends of the range."""
     black, usual = SCALE.get(activation, SCALE["Tanh"])
-    numbers = {"black": black, "scale": scale or usual, "half": 0.5, "low": bounds[0], "high": bounds[1]}
-    given: dict[str, list[str]] = {"Clip": ["low", "high"]}
-    chain = [(activation, []), ("Reshape", ["shape"]), ("Sub", ["black"]), ("Mul", ["scale"]), ("Add", ["half"])]
-    chain += [(step, given.get(step, [])) for step in steps.split()]
-    values = ["x", *(f"v{index}" for index in range(len(chain) - 1)), "y"]
-    nodes = []
-    for index, (op_type, more) in enumerate(chain):
-        attributes: dict[str, Any] = {"to": to} if op_type == "Cast" else {}
-        nodes.append(helper.make_node(op_type, [values[index], *more], [values[index + 1]], **attributes))
-    tensors: dict[str, Any] = {name: np.array(number, np.float32) for name, number in numbers.items()}
-    model = model_of(nodes, tensors | {"shape": np.array([-1, 1, 5, 4], np.int64)}, ("n", 20))
-    model.graph.output[0].type.tensor_type.elem_type = to
+    kind = {"uint8": onnx.TensorProto.UINT8, "int32": onnx.TensorProto.INT32}[to]
+    written = {"Clip": "Clip ({}, low, high)", "Cast": f"Cast <to = {kind}> ({{}})"}
+    last, body = "v4", ""
+    for index, step in enumerate(steps.split(), start=5):
+        made = "y" if step == "Cast" else f"v{index}"
+        body += f"{made} = {written.get(step, step + ' ({})').format(last)} "
+        last = made
+    model = graph(
+        f"float[n, 20] x => {to}[] y",
+        f"v0 = {activation} (x) v1 = Reshape (v0, shape) v2 = Sub (v1, black) v3 = Mul (v2, scale) "
+        f"v4 = Add (v3, half) {body}",
+        shape=np.array([-1, 1, 5, 4]), black=np.float32(black), scale=np.float32(scale or usual),
+        half=np.asarray(half, np.float32), low=np.float32(bounds[0]), high=np.float32(bounds[1]),
+    )  # fmt: skip
     ends = np.array([-np.inf, np.inf, -100, 100, -1, 1, 0, -0.0], np.float32)
     drawn = np.random.default_rng(0).normal(size=40 * 20 - len(ends)).astype(np.float32) * 3
     return model, np.concatenate([ends, drawn]).reshape(40, 20)

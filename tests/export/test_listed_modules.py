@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -484,7 +485,7 @@ def test_every_layer_survives_onnx(module: nn.Module, tmp_path: Path) -> None:
     network = settled(nn.Sequential(*head, nn.Linear(numbers, 48), nn.Unflatten(1, (3, 4, 4)), nn.Tanh()))
     torch.save(network, tmp_path / "G.pth")
     model, _ = to_onnx(source_of(identify(tmp_path / "G.pth", Answers(), lambda _: None)))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     z = latents(range(3), 6)
     with torch.no_grad():
         expected = network(torch.from_numpy(z).reshape(3, 6, 1, 1))

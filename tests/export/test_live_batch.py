@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -42,7 +43,7 @@ def module_of(name: str) -> nn.Module:
 def test_a_batch_that_was_made_a_number_stays_a_batch(name: str, tmp_path: Path) -> None:
     made = source(name, tmp_path)
     graph, _ = to_onnx(made)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
     traced, _ = to_torchscript(made)
     for batch in (1, 3, 4):
         z = torch.randn(batch, 7)

@@ -10,11 +10,13 @@ import dataclasses
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import pytest
 
 from export.contract_faults import CONTRACT_FAULTS
 from export.graph_faults import GRAPH_FAULTS
 from export.module_faults import MODULE_FAULTS
+from export.surgery import copy_of
 from export.tiny import source_of, spec_of
 from gan_core.contract import Contract
 from gan_core.spec import layers as L
@@ -40,10 +42,15 @@ class Right:
         source = source_of(spec)
         reference = Reference(source)
         model, passes = to_onnx(source)
-        return cls(source, model, contract_of(source, golden=make_golden(reference), passes=passes), reference)
+        return cls(
+            source, ir.to_proto(model), contract_of(source, golden=make_golden(reference), passes=passes), reference
+        )
+
+    def stamped(self, model: onnx.ModelProto | None = None, contract: Contract | None = None) -> onnx.ModelProto:
+        return stamp(copy_of(model or self.model), contract or self.contract)
 
     def file(self, path: Path, model: onnx.ModelProto | None = None, contract: Contract | None = None) -> Path:
-        path.write_bytes(to_bytes(stamp(model or self.model, contract or self.contract)))
+        path.write_bytes(to_bytes(self.stamped(model, contract)))
         return path
 
 
@@ -93,7 +100,7 @@ def test_fault_in_the_module(fault: str, request: pytest.FixtureRequest, tmp_pat
     right: Right = request.getfixturevalue(name)
     wrong = plant(source_of(right.source.spec).module).eval()
     model, _ = to_onnx(dataclasses.replace(right.source, module=wrong))
-    rejected(right, right.file(tmp_path / "g.onnx", model), expected)
+    rejected(right, right.file(tmp_path / "g.onnx", ir.to_proto(model)), expected)
 
 
 @pytest.mark.parametrize("fault", GRAPH_FAULTS)
@@ -110,14 +117,14 @@ def test_fault_in_the_contract(fault: str, dcgan: Right, tmp_path: Path) -> None
 
 
 def test_image_denotation_that_lies(dcgan: Right, tmp_path: Path) -> None:
-    model = stamp(dcgan.model, dcgan.contract)
+    model = dcgan.stamped()
     next(entry for entry in model.metadata_props if entry.key == "Image.BitmapPixelFormat").value = "Bgr8"
     (tmp_path / "g.onnx").write_bytes(to_bytes(model))
     rejected(dcgan, tmp_path / "g.onnx", "image denotation")
 
 
 def test_weights_in_another_file(dcgan: Right, tmp_path: Path) -> None:
-    model = stamp(dcgan.model, dcgan.contract)
+    model = dcgan.stamped()
     onnx.save(model, tmp_path / "g.onnx", save_as_external_data=True, location="g.data", size_threshold=64)
     rejected(dcgan, tmp_path / "g.onnx", "external data")
 
@@ -125,7 +132,7 @@ def test_weights_in_another_file(dcgan: Right, tmp_path: Path) -> None:
 def test_another_generator_of_the_same_shape(dcgan: Right, tmp_path: Path) -> None:
     other = dataclasses.replace(source_of(dcgan.source.spec, seed=1), provenance=dcgan.source.provenance)
     model, _ = to_onnx(other)
-    rejected(dcgan, dcgan.file(tmp_path / "g.onnx", model), "image values")
+    rejected(dcgan, dcgan.file(tmp_path / "g.onnx", ir.to_proto(model)), "image values")
 
 
 def test_the_suite_is_as_large_as_promised() -> None:

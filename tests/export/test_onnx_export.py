@@ -23,8 +23,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import read_onnx
 from gan_export.export import export_onnx
 from gan_export.onnx_export import to_onnx
-from gan_export.onnx_options import OnnxOptions
-from gan_export.opsets import MAX_OPSET, MIN_OPSET
+from gan_export.onnx_options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 

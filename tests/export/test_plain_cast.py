@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
-from onnx import helper
 
-from export.small_graphs import pixels, run
-from gan_export.passes.plain_cast import plain_cast
+from export.small_graphs import as_output, graph, kinds, pixels, run
+from gan_export.passes.plain_cast import PlainCast
 
 
-def steps_of(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node[5:]]
+def steps_of(model: ir.Model) -> list[str]:
+    return kinds(model)[5:]
 
 
 @pytest.mark.parametrize(
@@ -24,20 +23,22 @@ def test_what_the_cast_does_itself_is_dropped_and_no_pixel_changes(activation: s
     model, x = pixels(activation)
     if activation == "Softsign":  # infinity over infinity
         x = np.where(np.isfinite(x), x, 7).astype(np.float32)
-    before = model.SerializeToString()
-    changed = plain_cast(model)
-    assert steps_of(changed) == left
-    np.testing.assert_array_equal(run(changed, x)[0], run(model, x)[0])
-    assert model.SerializeToString() == before
-    drawn = run(changed, x)[0]
+    (expected,) = run(model, x)
+    assert PlainCast()(model).modified
+    assert steps_of(model) == left
+    (drawn,) = run(model, x)
+    np.testing.assert_array_equal(drawn, expected)
     assert activation == "Softsign" or (drawn.min(), drawn.max()) == (0, 255)
 
 
-def test_a_range_that_reaches_beyond_is_still_clipped() -> None:
-    model, x = pixels("Tanh", scale=140.0)
-    changed = plain_cast(model)
-    assert steps_of(changed) == ["Clip", "Cast"]
-    np.testing.assert_array_equal(run(changed, x)[0], run(model, x)[0])
+@pytest.mark.parametrize("given", [{"scale": 140.0}, {"half": np.full((5, 4), 0.5)}])
+def test_what_may_reach_beyond_is_still_clipped(given: dict[str, Any]) -> None:
+    """A wider range, and a sum with as many numbers as there are pixels."""
+    model, x = pixels("Tanh", **given)
+    (expected,) = run(model, x)
+    assert PlainCast()(model).modified
+    assert steps_of(model) == ["Clip", "Cast"]
+    np.testing.assert_array_equal(run(model, x)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_range_that_reaches_beyond_is_still_clipped() -> None:
     [
         {"bounds": (-5, 255)},
         {"bounds": (0, 300)},
-        {"to": onnx.TensorProto.INT32},
+        {"to": "int32"},
         {"steps": "Floor Cast"},
         {"steps": "Clip Floor Cast"},
         {"steps": "Ceil Cast"},
@@ -53,22 +54,18 @@ def test_a_range_that_reaches_beyond_is_still_clipped() -> None:
 )
 def test_any_other_ending_is_left_alone(given: dict[str, Any]) -> None:
     model, _ = pixels("Tanh", **given)
-    assert plain_cast(model) == model
+    before = kinds(model)
+    assert not PlainCast()(model).modified
+    assert kinds(model) == before
 
 
 def test_a_step_that_somebody_else_sees_stays() -> None:
     model, _ = pixels("Tanh")
-    floor = next(node for node in model.graph.node if node.op_type == "Floor")
-    model.graph.output.append(helper.make_tensor_value_info(floor.output[0], onnx.TensorProto.FLOAT, None))
-    assert plain_cast(model) == model
+    as_output(model, "v5")
+    assert not PlainCast()(model).modified
 
 
-def test_a_range_that_is_not_known_to_the_last_number_is_clipped() -> None:
-    """A sum with as many numbers as there are pixels, and a bound that comes from outside the graph."""
-    model, _ = pixels("Tanh")
-    half = next(tensor for tensor in model.graph.initializer if tensor.name == "half")
-    half.CopyFrom(onnx.numpy_helper.from_array(np.full((5, 4), 0.5, np.float32), "half"))
-    assert steps_of(plain_cast(model)) == ["Clip", "Cast"]
-    model, _ = pixels("Tanh")
-    model.graph.node[6].input[1] = "x"
-    assert plain_cast(model) == model
+def test_a_bound_from_outside_the_graph_is_no_bound() -> None:
+    body = "t = Tanh (x) f = Floor (t) c = Clip (f, low, high) y = Cast <to = 2> (c)"
+    model = graph("float[n, 20] x, float low => uint8[] y", body, high=np.float32(255))
+    assert not PlainCast()(model).modified

@@ -1,41 +1,42 @@
-"""Graph passes: functions `onnx.ModelProto` → `onnx.ModelProto` that leave what they are given untouched.
+"""Graph passes on `onnx_ir`: each does one thing, in place where it can, and says whether it changed the model.
 
-Each does one thing and has a test that shows it exact on random shapes. The names of those that changed the graph are
-stamped into the artefact (`gan.passes`).
+The names of those that did are stamped into the artefact (`gan.passes`). Each has a test that shows it exact on random
+shapes. Tensors are shared between a model and its clones, and with torch's module: no pass writes into one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.fold_constants import fold_constants
-from gan_export.passes.fold_norms import fold_norms
-from gan_export.passes.tidy import canonical_names, drop_unused, strip_traces
+from gan_export.passes.fold_constants import FoldConstants
+from gan_export.passes.fold_norms import FoldNorms
+from gan_export.passes.graph import drop_unused
+from gan_export.passes.tidy import CanonicalNames, StripTraces
 
-Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+Passes = Mapping[str, ir.passes.PassBase]
 
-TIDY: dict[str, Pass] = {
+TIDY: Passes = {
     "drop_unused": drop_unused,
-    "strip_traces": strip_traces,
-    "canonical_names": canonical_names,
+    "strip_traces": StripTraces(),
+    "canonical_names": CanonicalNames(),
 }
 """Change no number: the stock graph, readable and free of the machine it was made on."""
 
-STOCK: dict[str, Pass] = {"fold_constants": fold_constants} | TIDY
+STOCK: Passes = {"fold_constants": FoldConstants(), **TIDY}
 """What the stock graph gets: no weights are left that it computes of others at every run."""
 
-PASSES: dict[str, Pass] = {"fold_constants": fold_constants, "fold_norms": fold_norms} | TIDY
-"""What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.optimise`."""
+PASSES: Passes = {"fold_constants": FoldConstants(), "fold_norms": FoldNorms(), **TIDY}
+"""What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.onnx_making`."""
 
 
-def run_passes(model: onnx.ModelProto, passes: dict[str, Pass] = PASSES) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """`model` after every pass in turn, and the names of those that changed it."""
+def run_passes(model: ir.Model, passes: Passes = PASSES) -> tuple[ir.Model, tuple[str, ...]]:
+    """`model`, changed by every pass in turn, and the names of those that changed it."""
     applied = []
-    for name, apply in passes.items():
-        changed = apply(model)
-        if changed.SerializeToString(deterministic=True) != model.SerializeToString(deterministic=True):
+    for name, run in passes.items():
+        result = run(model)
+        model = result.model
+        if result.modified:
             applied.append(name)
-        model = changed
     return model, tuple(applied)

@@ -6,15 +6,12 @@ parameters are the same for every latent. Written out, they are plain weights, w
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import Array, GraphView, copy_of, has_subgraphs, set_initialiser
-from gan_export.passes.tidy import drop_unused
-from gan_serve.runtime.providers import import_onnxruntime
+from gan_export.passes.graph import Array, add_initialiser, drop_unused, open_session
 
 DRAWS = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
@@ -22,27 +19,33 @@ DRAWS = frozenset(
 """Another value at every run, or one that the mode decides: no constants, whatever they are made of."""
 
 
-def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the float32 values that depend on initialisers only as initialisers, if that makes it no larger.
+class FoldConstants(ir.passes.FunctionalPass):
+    """Makes initialisers of the float32 values that depend on initialisers only, if that makes the file no larger.
 
     They are computed by onnxruntime, as at every run before, and called after the largest weight that they are made of.
-    Left alone: values larger than their weights together, values that are not finite, graphs with graphs inside their
-    nodes, and those that onnxruntime refuses.
+    Left alone: values larger than their weights together, values that are not finite, those that onnxruntime refuses,
+    and what graphs inside nodes make of weights.
     """
-    view = GraphView(model)
-    made = {} if has_subgraphs(model.graph) else _made_of_weights(view)
-    used = {name for node in view.graph.node if node.output[0] not in made for name in node.input}
-    taken = [name for name in made if name in used and made[name].size]
-    if not taken:
-        return model
-    folded = copy_of(model)
-    for name, value in _values(model, made, taken).items():
-        if value.dtype == np.float32 and value.size <= made[name].size and np.isfinite(value).all():
-            _replace(folded.graph, name, f"{made[name].largest}.of.{name}", value)
-    if len(folded.graph.initializer) == len(model.graph.initializer):
-        return model
-    folded = drop_unused(folded)
-    return folded if folded.ByteSize() <= model.ByteSize() else model
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        folded, count = model.clone(), 0
+        made = _made_of_weights(folded.graph)
+        makers = {value.producer() for value in made}
+        taken = [v for v, origin in made.items() if origin.size and any(use.node not in makers for use in v.uses())]
+        for value, array in _computed(folded, taken):
+            origin = made[value]
+            if array.dtype == np.float32 and array.size <= origin.size and np.isfinite(array).all():
+                value.replace_all_uses_with(add_initialiser(folded, f"{origin.largest}.of.{value.name}", array))
+                count += 1
+        drop_unused(folded)
+        if count and _weight_bytes(folded) <= _weight_bytes(model) + count * NODE_BYTES:
+            return ir.passes.PassResult(folded, modified=True)
+        return ir.passes.PassResult(model.clone(), modified=False)
+
+
+NODE_BYTES = 64
+"""About what a file takes for the node that made a value, and not for the value that is written in its place."""
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 @dataclass(frozen=True)
@@ -53,48 +56,35 @@ class _Origin:
     largest: str
 
 
-def _made_of_weights(view: GraphView) -> dict[str, _Origin]:
-    """The values that follow from initialisers."""
-    origins = {tensor.name: {tensor.name} for tensor in view.graph.initializer}
-    sizes = {tensor.name: math.prod(tensor.dims) for tensor in view.graph.initializer}
-    overridden = {value.name for value in view.graph.input}
-    made: dict[str, _Origin] = {}
-    for node in view.graph.node:
-        known = all(not name or name in origins for name in node.input) and not overridden.intersection(node.input)
-        if not known or node.op_type in DRAWS or node.domain not in ("", "ai.onnx"):
+def _made_of_weights(graph: ir.Graph) -> dict[ir.Value, _Origin]:
+    """The values that follow from initialisers which nothing overrides, in the graph's order."""
+    origins = {value: {value} for value in graph.initializers.values() if not value.is_graph_input()}
+    made: dict[ir.Value, _Origin] = {}
+    for node in graph:
+        held = any(attribute.type in _GRAPHS for attribute in node.attributes.values())
+        if held or node.op_type in DRAWS or node.domain or any(v is not None and v not in origins for v in node.inputs):
             continue
-        origin: set[str] = set().union(*(origins[name] for name in node.input if name))
-        for name in filter(None, node.output):
-            origins[name] = origin
-            largest = max(sorted(origin), key=sizes.__getitem__, default="")
-            made[name] = _Origin(sum(sizes[weight] for weight in origin), largest)
+        origin: set[ir.Value] = set().union(*(origins[value] for value in node.inputs if value is not None))
+        sizes = {
+            weight.name or "": weight.const_value.size if weight.const_value is not None else 0 for weight in origin
+        }
+        made_of = _Origin(sum(sizes.values()), max(sorted(sizes), key=sizes.__getitem__, default=""))
+        for value in node.outputs:
+            origins[value] = origin
+            made[value] = made_of
     return made
 
 
-def _values(model: onnx.ModelProto, made: dict[str, _Origin], wanted: list[str]) -> dict[str, Array]:
-    part = copy_of(model)
-    del part.graph.input[:]
-    del part.graph.output[:]
-    nodes = [node for node in model.graph.node if node.output[0] in made]
-    del part.graph.node[:]
-    part.graph.node.extend(nodes)
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+def _computed(model: ir.Model, wanted: list[ir.Value]) -> list[tuple[ir.Value, Array]]:
+    """What those values are; nothing where onnxruntime lacks an operator or a type, and the graph stays as it is."""
+    if not wanted:
+        return []
+    part = ir.Model(ir.convenience.extract(model.graph, [], wanted), ir_version=model.ir_version)
     try:
-        session = onnxruntime.InferenceSession(
-            drop_unused(part).SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-        return dict(zip(wanted, session.run(wanted, {}), strict=True))
-    except Exception:  # an operator or a type that it does not have: the graph stays as it is
-        return {}
+        return list(zip(wanted, open_session(part, threads=1).run(None, {}), strict=True))
+    except Exception:  # onnxruntime's errors have no class of their own
+        return []
 
 
-def _replace(graph: onnx.GraphProto, name: str, new: str, value: Array) -> None:
-    set_initialiser(graph, new, value)
-    for node in graph.node:
-        for index, taken in enumerate(node.input):
-            if taken == name:
-                node.input[index] = new
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(tensor.nbytes for tensor in model.graph.initializers.tensors())

@@ -10,9 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import Array, GraphView, attribute, copy_of, set_initialiser
+from gan_export.passes.graph import (
+    Array,
+    add_initialiser,
+    constant,
+    infer_shapes,
+    maker_of,
+    nodes_of,
+    replace,
+    shape_of,
+)
 
 F64 = npt.NDArray[np.float64]
 ONNX_DEFAULT_EPS = 1e-5
@@ -20,121 +29,94 @@ ONNX_DEFAULT_EPS = 1e-5
 
 @dataclass(frozen=True)
 class _Linear:
-    """What a BatchNormalization can be folded into: the weight's name and value, and where channels lie in it."""
+    """What a norm can be folded into: the node, and the axis of its weight (input 1) that counts output channels.
 
-    node: onnx.NodeProto
-    weight_name: str
-    weight: F64
-    channel_axis: int
-    bias: F64
-    bias_owner: onnx.NodeProto
-    bias_index: int
-    groups: int = 1
+    The bias is input `bias_index` of `owner`, which makes the norm's input.
+    """
+
+    node: ir.Node
+    axis: int
+    owner: ir.Node
+    bias_index: int = 2
+
+    @property
+    def bias(self) -> Array | None:
+        """Of any shape, a single zero where there is none; None where it is not constant."""
+        given = self.owner.inputs[self.bias_index] if len(self.owner.inputs) > self.bias_index else None
+        return np.zeros(()) if given is None else constant(given)
 
 
-def fold_norms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with every BatchNormalization that follows a Conv, ConvTranspose, Gemm or MatMul (+ Add) folded into it.
+class FoldNorms(ir.passes.InPlacePass):
+    """Folds every BatchNormalization that follows a Conv, ConvTranspose, Gemm or MatMul (+ Add) into it.
 
     Left alone: one in training mode, one whose input has another consumer, one with weights that are not constant, or
     that another node takes too (a copy would make the file larger), and one after anything else. The result draws the
     same images up to float32 rounding.
     """
-    model = copy_of(model)
-    while True:
-        view = GraphView(model)
-        for norm in view.graph.node:
-            if norm.op_type == "BatchNormalization" and _fold(view, norm):
-                break
-        else:
-            return model
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        norms = nodes_of(model, "BatchNormalization")
+        if norms:
+            infer_shapes(model)
+        folded = [_fold(model, norm) for norm in norms]
+        return ir.passes.PassResult(model, any(folded))
 
 
-def _fold(view: GraphView, norm: onnx.NodeProto) -> bool:
-    statistics = [view.constant(name) for name in norm.input[1:5]]
-    if attribute(norm, "training_mode", 0) or any(value is None for value in statistics):
+def _fold(model: ir.Model, norm: ir.Node) -> bool:
+    statistics = [constant(value) for value in norm.inputs[1:5]]
+    linear = _linear_before(norm.inputs[0])
+    if linear is None or norm.attributes.get_int("training_mode", False) or any(value is None for value in statistics):
         return False
     gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in statistics)
-    linear = _linear_before(view, norm.input[0])
-    if linear is None or linear.bias.shape not in ((), gamma.shape):
+    old, bias = linear.node.inputs[1], linear.bias
+    weight = constant(old)
+    if old is None or weight is None or bias is None or (bias.size != 1 and bias.size != gamma.size):
         return False
-    scale = gamma / np.sqrt(variance + attribute(norm, "epsilon", ONNX_DEFAULT_EPS))
-    dtype = np.asarray(view.constant(linear.weight_name)).dtype
-    weight_name, bias_name = f"{norm.output[0]}.weight", f"{norm.output[0]}.bias"
-    set_initialiser(view.graph, weight_name, _scale_channels(linear, scale).astype(dtype))
-    set_initialiser(view.graph, bias_name, (scale * (linear.bias - mean) + beta).astype(dtype))
-    linear.node.input[1] = weight_name
-    _set_input(linear.bias_owner, linear.bias_index, bias_name)
-    linear.bias_owner.output[0] = norm.output[0]
-    view.graph.node.remove(norm)
+    values = np.asarray(bias, np.float64).reshape(() if bias.size == 1 else -1)
+    scale = gamma / np.sqrt(variance + np.float32(norm.attributes.get_float("epsilon", ONNX_DEFAULT_EPS)))
+    made = norm.outputs[0].name
+    new_weight = add_initialiser(model, f"{made}.weight", _scale_channels(weight, linear, scale))
+    new_bias = add_initialiser(model, f"{made}.bias", (scale * (values - mean) + beta).astype(weight.dtype))
+    linear.node.replace_input_with(1, new_weight)
+    model.graph.initializers.pop(old.name or "", None)  # what else is left over is small, and for `drop_unused`
+    linear.owner.resize_inputs(max(linear.bias_index + 1, len(linear.owner.inputs)))
+    linear.owner.replace_input_with(linear.bias_index, new_bias)
+    replace([norm], [], norm.outputs[0], by=linear.owner.outputs[0])
     return True
 
 
-def _scale_channels(linear: _Linear, scale: F64) -> F64:
+def _scale_channels(weight: Array, linear: _Linear, scale: F64) -> Array:
     """The weight with output channel c times scale[c]. A grouped transposed weight is (in, out / groups, k, k)."""
-    weight = linear.weight
-    if linear.node.op_type == "ConvTranspose" and linear.groups > 1:
-        groups = linear.groups
-        grouped = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        per_group = scale.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
-        return (grouped * per_group).reshape(weight.shape)
-    shape = [1] * weight.ndim
-    shape[linear.channel_axis] = -1
-    return weight * scale.reshape(shape)
+    groups = linear.node.attributes.get_int("group", 1) if linear.node.op_type == "ConvTranspose" else 1
+    grouped = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    shape = [groups, *[1] * weight.ndim]
+    shape[linear.axis + 1] = -1
+    product = np.empty_like(grouped, order="C")
+    np.multiply(grouped, scale.reshape(shape), out=product, dtype=np.float64, casting="same_kind")
+    return product.reshape(weight.shape)
 
 
-def _linear_before(view: GraphView, name: str) -> _Linear | None:
-    """The linear operation that makes `name` for nobody else, None when there is none."""
-    node = view.producer.get(name)
-    if node is None or not view.used_once(name):
+def _linear_before(value: ir.Value | None) -> _Linear | None:
+    """The linear operation that makes `value` for nobody else, of a weight of its own; None when there is none."""
+    node = maker_of(value, "Conv", "ConvTranspose", "Gemm", "Add")
+    linear = None
+    if node is None:
         return None
     if node.op_type in ("Conv", "ConvTranspose"):
-        axis = 0 if node.op_type == "Conv" else 1
-        return _described(view, node, axis, node, groups=int(attribute(node, "group", 1)))
-    if node.op_type == "Gemm" and attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0:
-        return _described(view, node, 0 if attribute(node, "transB", 0) else 1, node)
-    if node.op_type == "Add":
+        linear = _Linear(node, 0 if node.op_type == "Conv" else 1, node)
+    elif node.op_type == "Gemm":
+        if node.attributes.get_float("alpha", 1.0) == 1.0 == node.attributes.get_float("beta", 1.0):
+            linear = _Linear(node, 0 if node.attributes.get_int("transB", 0) else 1, node)
+    else:
         for side in (0, 1):
-            product = view.producer.get(node.input[side])
-            if product is not None and product.op_type == "MatMul" and view.used_once(node.input[side]):
-                return _described(view, product, 1, node, bias_index=1 - side)
-    return None
+            product = maker_of(node.inputs[side], "MatMul")
+            if product is not None and _is_matrix(product.inputs[1]) and _is_matrix(product.outputs[0]):
+                linear = _Linear(product, 1, node, bias_index=1 - side)
+                break
+    weight = linear.node.inputs[1] if linear is not None else None
+    return linear if weight is not None and len(weight.uses()) == 1 else None
 
 
-def _described(
-    view: GraphView,
-    node: onnx.NodeProto,
-    axis: int,
-    bias_owner: onnx.NodeProto,
-    *,
-    groups: int = 1,
-    bias_index: int = 2,
-) -> _Linear | None:
-    weight = view.constant(node.input[1])
-    if (
-        weight is None
-        or view.uses[node.input[1]] > 1
-        or (node.op_type == "MatMul" and not (weight.ndim == 2 == view.rank(node.output[0])))
-    ):
-        return None
-    bias: Array | None = np.zeros(())
-    if len(bias_owner.input) > bias_index and bias_owner.input[bias_index]:
-        bias = view.constant(bias_owner.input[bias_index])
-    if bias is None:
-        return None
-    values = np.asarray(bias, np.float64).reshape(() if bias.size == 1 else -1)
-    return _Linear(
-        node=node,
-        weight_name=node.input[1],
-        weight=np.asarray(weight, np.float64),
-        channel_axis=axis,
-        bias=values,
-        bias_owner=bias_owner,
-        bias_index=bias_index,
-        groups=groups,
-    )
-
-
-def _set_input(node: onnx.NodeProto, index: int, name: str) -> None:
-    while len(node.input) <= index:
-        node.input.append("")
-    node.input[index] = name
+def _is_matrix(value: ir.Value | None) -> bool:
+    shape = shape_of(value)
+    return shape is not None and len(shape) == 2

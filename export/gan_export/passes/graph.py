@@ -1,98 +1,172 @@
-"""A small view of an ONNX graph for passes: who makes a value, who takes it, and which values are constant."""
+"""What passes ask of an `onnx_ir` graph, and how they write into it.
+
+Values know who makes them and who takes them, in graphs inside nodes (If, Loop) too. New initialisers go to the main
+graph, where every graph sees them.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from gan_serve.runtime.providers import import_onnxruntime
 
 Array = npt.NDArray[np.generic]
+F32 = npt.NDArray[np.float32]
 Shape = tuple[int | None, ...]
 
+drop_unused = common.RemoveUnusedNodesPass()
+"""Removes the nodes and initialisers that no output needs."""
 
-class GraphView:
-    """Look-ups into `model.graph`, as it was when the view was made."""
+_INLINE_BYTES = 1 << 10
+"""Tensors up to this size are written into what a session is opened from: shapes and other numbers that it reads."""
+_SMALL_BYTES = 1 << 16
+"""Shapes, biases: constants that several nodes of one place want."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.producer = {output: node for node in self.graph.node for output in node.output if output}
-        self.uses = Counter(name for node in self.graph.node for name in node.input if name)
-        self.uses.update(output.name for output in self.graph.output)
-        self._initialisers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self._shapes: dict[str, Shape] | None = None
-        self._model = model
 
-    def constant(self, name: str) -> Array | None:
-        """The value of an initialiser or Constant node, None when `name` is neither."""
-        if name in self._initialisers:
-            return numpy_helper.to_array(self._initialisers[name])
-        node = self.producer.get(name)
-        if node is not None and node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    return numpy_helper.to_array(attribute.t)
+def constant(value: ir.Value | None) -> Array | None:
+    """What an initialiser or a Constant node holds; None for what varies, an initialiser that is an input, too."""
+    if value is None or value.is_graph_input():
         return None
-
-    def used_once(self, name: str) -> bool:
-        """Whether a node makes `name` and exactly one other node, and no output, takes it."""
-        return self.uses[name] == 1 and name in self.producer
-
-    def only_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The node that takes `name`, when it is the only one and `name` is no output of the graph."""
-        if not self.used_once(name):
-            return None
-        return next((node for node in self.graph.node if name in node.input), None)
-
-    def rank(self, name: str) -> int | None:
-        """The number of dimensions of a value, by ONNX's shape inference; None when that cannot tell."""
-        shape = self.shape(name)
-        return None if shape is None else len(shape)
-
-    def shape(self, name: str) -> Shape | None:
-        """The sizes of a value, None for one that is not fixed; None when shape inference cannot tell the rank."""
-        if self._shapes is None:
-            graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
-            shaped = [
-                v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")
-            ]
-            self._shapes = {
-                value.name: tuple(
-                    dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
-                )
-                for value in shaped
-            }
-        return self._shapes.get(name)
+    maker = value.producer()
+    if not value.is_initializer() and (maker is None or maker.op_type != "Constant"):
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
-def has_subgraphs(graph: onnx.GraphProto) -> bool:
-    """Whether a node (If, Loop, Scan) holds a graph of its own, which may use any outer value by name."""
-    kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-    return any(a.type in kinds for node in graph.node for a in node.attribute)
+def scalar(value: ir.Value | None) -> float | None:
+    """The one number of a constant, None for anything else."""
+    known = constant(value)
+    return float(known.reshape(())) if known is not None and known.size == 1 else None
 
 
-def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
-    """A numeric attribute (int or float) of `node`, or ONNX's `default`."""
-    for candidate in node.attribute:
-        if candidate.name == name:
-            value = onnx.helper.get_attribute_value(candidate)
-            return float(value)
-    return default
+def nodes_of(model: ir.Model, *op_types: str) -> list[ir.Node]:
+    """The nodes of these standard operators as they are now, in order, those of graphs inside nodes too."""
+    return [node for node in model.graph.all_nodes() if node.op_type in op_types and not node.domain]
 
 
-def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy to change: a pass never touches what it was given."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
+def maker_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that makes `value` for one other node alone, of the same graph, when it is one of `op_types`."""
+    node = value.producer() if value is not None and used_once(value) else None
+    return node if node is not None and node.op_type in op_types and not node.domain else None
 
 
-def set_initialiser(graph: onnx.GraphProto, name: str, value: Array) -> None:
-    """Adds `value` as the initialiser `name`, in place of any of that name."""
-    for index, tensor in enumerate(graph.initializer):
-        if tensor.name == name:
-            del graph.initializer[index]
-            break
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+def used_once(value: ir.Value) -> bool:
+    """Whether one input alone takes `value`, that of a node in its maker's graph, and it is no output of the graph."""
+    if value.is_graph_output() or (maker := value.producer()) is None:
+        return False
+    uses = list(value.uses())
+    return len(uses) == 1 and uses[0].node.graph is maker.graph
+
+
+def shape_of(value: ir.Value | None) -> Shape | None:
+    """The sizes of a value, None for one that is not fixed; None when `infer_shapes` did not find the rank."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Writes types and sizes, as far as ONNX's shape inference knows them, to the values of `model`."""
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+
+
+def add_initialiser(model: ir.Model, name: str, value: npt.NDArray[Any]) -> ir.Value:
+    """A new initialiser, called `name`, or a little longer where that is taken."""
+    while name in model.graph.initializers:
+        name += "_"
+    return ir.tape.Tape(model.graph).initializer(ir.tensor(value), name)
+
+
+def replace(old: Iterable[ir.Node], new: Iterable[ir.Node], value: ir.Value, by: ir.Value) -> None:
+    """Puts the `new` nodes in the place of the last of the `old`, and `by`, which gets the name, in that of `value`."""
+    gone = list(old)
+    assert gone[-1].graph is not None
+    ir.convenience.replace_nodes_and_values(gone[-1].graph, gone[-1], gone, list(new), [value], [by])
+
+
+class Builder:
+    """New nodes and constants for a place in a graph, under names that begin with `prefix`."""
+
+    def __init__(self, model: ir.Model, prefix: str) -> None:
+        self.prefix = prefix
+        self.nodes: list[ir.Node] = []
+        self._model = model
+        self._constants: dict[Hashable, ir.Value] = {}
+
+    def constant(self, value: npt.NDArray[Any], name: str | None = None) -> ir.Value:
+        """An initialiser that holds `value`; equal small ones are kept once."""
+        count = len(self._constants)
+        small = value.nbytes <= _SMALL_BYTES
+        key = (value.dtype.str, value.shape, value.tobytes()) if small else count
+        if key not in self._constants:
+            self._constants[key] = add_initialiser(self._model, f"{name or self.prefix}.c{count}", value)
+        return self._constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """An int64 initialiser (len(values),)."""
+        return self.constant(np.array(values, np.int64))
+
+    def op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """Adds a node of one output and returns that."""
+        return self.ops(op_type, 1, *inputs, **attributes)[0]
+
+    def ops(self, op_type: str, count: int, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+        """Adds a node of `count` outputs and returns them."""
+        number = len(self.nodes)
+        outputs = [ir.Value(name=f"{self.prefix}.{number}_{index}") for index in range(count)]
+        name = f"{self.prefix}.{number}_{op_type}"
+        self.nodes.append(ir.node(op_type, inputs, attributes, outputs=outputs, name=name))
+        return tuple(outputs)
+
+    def reshape(self, value: ir.Value, *shape: int) -> ir.Value:
+        return self.op("Reshape", value, self.ints(*shape))
+
+    def pad(self, value: ir.Value, begin: tuple[int, ...], end: tuple[int, ...]) -> ir.Value:
+        """Zeros added, or with negative counts values removed, before and behind each axis."""
+        if not any(begin) and not any(end):
+            return value
+        return self.op("Pad", value, self.ints(*begin, *end))
+
+
+def open_session(model: ir.Model, *, threads: int = 0, optimised: bool = True) -> Any:
+    """An onnxruntime session of `model` on the CPU provider. Weights are lent to it: they are not copied for the file.
+
+    `threads` 0: as many as onnxruntime likes. Raises what onnxruntime raises.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    data, weights = _written_without_weights(model)
+    arrays = [np.ascontiguousarray(tensor.numpy()) for tensor in weights.values()]
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+    options.add_external_initializers(list(weights), values)
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    session.lent = values  # onnxruntime reads from these arrays, but does not keep them
+    return session
+
+
+def _written_without_weights(model: ir.Model) -> tuple[bytes, dict[str, ir.TensorProtocol]]:
+    """The bytes of a file whose large weights lie elsewhere, and those weights."""
+    every = {value: value.const_value for value in model.graph.initializers.values()}
+    large = {value: tensor for value, tensor in every.items() if tensor is not None and tensor.nbytes > _INLINE_BYTES}
+    try:
+        for value, tensor in large.items():
+            value.const_value = ir.ExternalTensor(
+                "elsewhere", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=value.name or ""
+            )
+        data = ir.to_proto(model).SerializeToString()
+        return data, {value.name or "": tensor for value, tensor in large.items()}
+    finally:
+        for value, tensor in large.items():
+            value.const_value = tensor

@@ -6,9 +6,9 @@ tanh or a sigmoid needs no clip. For a small network the two are a few hundredth
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import GraphView, copy_of, has_subgraphs
+from gan_export.passes.graph import maker_of, nodes_of, scalar
 
 RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
 """What an activation gives, up to rounding."""
@@ -19,65 +19,53 @@ ROUNDING = 0.25
 Range = tuple[float, float]
 
 
-def plain_cast(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with Floor and Clip dropped before a Cast to uint8 that does without. Exact."""
-    model = copy_of(model)
-    if has_subgraphs(model.graph):
-        return model
-    view = GraphView(model)
-    dead = set()
-    for cast in view.graph.node:
-        if cast.op_type != "Cast" or onnx.helper.get_attribute_value(cast.attribute[0]) != onnx.TensorProto.UINT8:
-            continue
-        clip = _only(view, cast.input[0], "Clip")
-        if clip is None or not _within_uint8(view, clip):
-            continue
-        floor = _only(view, clip.input[0], "Floor")
-        if floor is not None:
-            clip.input[0] = floor.input[0]
-            dead.add(floor.output[0])
-        reached = _range(view, clip.input[0])
-        if reached is not None and reached[0] >= ROUNDING and reached[1] <= 256 - ROUNDING:
-            cast.input[0] = clip.input[0]
-            dead.add(clip.output[0])
-    nodes = [node for node in model.graph.node if not dead.intersection(node.output)]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
+class PlainCast(ir.passes.InPlacePass):
+    """Drops Floor and Clip before a Cast to uint8 that does without. Exact."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for cast in nodes_of(model, "Cast"):
+            clip = maker_of(cast.inputs[0], "Clip")
+            if clip is None or cast.attributes.get_int("to") != ir.DataType.UINT8 or not _within_uint8(clip):
+                continue
+            floor = maker_of(clip.inputs[0], "Floor")
+            if floor is not None:
+                clip.replace_input_with(0, floor.inputs[0])
+                modified |= _removed(floor)
+            reached = _range(clip.inputs[0])
+            if reached is not None and reached[0] >= ROUNDING and reached[1] <= 256 - ROUNDING:
+                cast.replace_input_with(0, clip.inputs[0])
+                modified |= _removed(clip)
+        return ir.passes.PassResult(model, modified)
 
 
-def _only(view: GraphView, name: str, op_type: str) -> onnx.NodeProto | None:
-    """The node that makes `name`, when it is an `op_type` and nobody else takes that."""
-    node = view.producer.get(name)
-    return node if node is not None and node.op_type == op_type and view.used_once(name) else None
+def _removed(node: ir.Node) -> bool:
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+    return True
 
 
-def _within_uint8(view: GraphView, clip: onnx.NodeProto) -> bool:
-    bounds = [_scalar(view, name) for name in clip.input[1:]]
+def _within_uint8(clip: ir.Node) -> bool:
+    bounds = [scalar(value) for value in clip.inputs[1:]]
     if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
         return False
     return 0 <= bounds[0] <= bounds[1] <= 255
 
 
-def _range(view: GraphView, name: str) -> Range | None:
-    """What values of `name` reach, where a bounded activation and sums and products with one number make them."""
-    factor, offset = 1.0, 0.0  # `name` is factor · what this has come back to + offset
-    while (node := view.producer.get(name)) is not None and node.op_type not in RANGES:
+def _range(value: ir.Value | None) -> Range | None:
+    """What `value` reaches, where a bounded activation and sums and products with one number make it."""
+    factor, offset = 1.0, 0.0  # the value is factor · what this has come back to + offset
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type in RANGES:
+            low, high = sorted(factor * end + offset for end in RANGES[node.op_type])
+            return low, high
         if node.op_type not in MOVES:
-            number = _scalar(view, node.input[1]) if node.op_type in ("Add", "Sub", "Mul") else None
+            number = scalar(node.inputs[1]) if node.op_type in ("Add", "Sub", "Mul") else None
             if number is None:
                 return None
             if node.op_type == "Mul":
                 factor *= number
             else:
                 offset += factor * (number if node.op_type == "Add" else -number)
-        name = node.input[0]
-    if node is None:
-        return None
-    low, high = sorted(factor * end + offset for end in RANGES[node.op_type])
-    return low, high
-
-
-def _scalar(view: GraphView, name: str) -> float | None:
-    value = view.constant(name)
-    return float(value.reshape(())) if value is not None and value.size == 1 else None
+        value = node.inputs[0]
+    return None

@@ -1,77 +1,78 @@
-"""Passes that change no number: dead parts removed, traces of the exporter removed, names made canonical."""
+"""Passes that change no number: traces of the exporter removed, names made canonical."""
 
 from __future__ import annotations
 
-import onnx
+from itertools import chain
 
-from gan_export.passes.graph import copy_of, has_subgraphs
+import onnx_ir as ir
+from onnx_ir.passes import common
 
 PRODUCER = "ganport"
 GRAPH_NAME = "generator"
 BATCH = "batch"
 
 
-def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` without the nodes and initialisers that no output needs."""
-    model = copy_of(model)
-    graph = model.graph
-    if has_subgraphs(graph):
-        return model
-    needed = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    nodes = list(reversed(kept))
-    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
-    return model
-
-
-def strip_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` without doc strings, node metadata, intermediate shapes and the exporter's own metadata.
+class StripTraces(ir.passes.InPlacePass):
+    """Removes doc strings, metadata, and the types and shapes of inner values.
 
     torch writes stack traces (with the paths of this machine), class names and the whole FX graph there.
     """
-    model = copy_of(model)
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    del graph.value_info[:]
-    del graph.quantization_annotation[:]
-    return model
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = common.ClearMetadataAndDocStringPass()(model).modified
+        graph = model.graph
+        ports = {*graph.inputs, *graph.outputs}
+        inner = [value for node in graph.all_nodes() for value in node.outputs if value not in ports]
+        inner += [value for value in graph.initializers.values() if value not in ports]
+        parts: list[ir.Model | ir.Graph | ir.Value] = [model, graph, *ports, *inner]
+        for part in parts:
+            modified |= bool(part.doc_string or part.metadata_props)
+            part.doc_string = None
+            part.metadata_props.clear()
+        for value in inner:  # which other passes write there, too: no trace of anything
+            value.type = value.shape = None
+        return ir.passes.PassResult(model, modified)
 
 
-def canonical_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with nodes, inner values and the graph named by position: names carry no counters of the exporter's.
+class CanonicalNames(ir.passes.InPlacePass):
+    """Names nodes, inner values and the graph by position: names carry no counters of the exporter's.
 
     Initialisers keep the state_dict's names, less the wrapper's prefix; inputs and outputs keep theirs.
     """
-    model = copy_of(model)
-    graph = model.graph
-    model.producer_name, model.producer_version = PRODUCER, ""
-    graph.name = GRAPH_NAME
-    for value in (*graph.input, *graph.output):
-        for batch in value.type.tensor_type.shape.dim[:1]:
-            if batch.HasField("dim_param"):
-                batch.dim_param = BATCH
-    if has_subgraphs(graph):
-        return model
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
-    for index, tensor in enumerate(graph.initializer):
-        short = tensor.name.removeprefix("generator.")
-        names[tensor.name] = short if "." in short and short not in names.values() else f"constant_{index}"
-        tensor.name = names[tensor.name]
-    for index, node in enumerate(graph.node):
-        node.name = f"{index:03d}_{node.op_type}"
-        for position, output in enumerate(node.output):
-            if output:
-                names.setdefault(output, f"{node.name}_{position}")
-        node.input[:] = [names[name] if name else "" for name in node.input]
-        node.output[:] = [names[name] if name else "" for name in node.output]
-    return model
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        modified = (model.producer_name, model.producer_version, graph.name) != (PRODUCER, None, GRAPH_NAME)
+        model.producer_name, model.producer_version, graph.name = PRODUCER, None, GRAPH_NAME
+        ports = [*graph.inputs, *graph.outputs]
+        for value in ports:
+            modified |= _name_batch(value)
+        names = {value: value.name or "" for value in ports}
+        for index, value in enumerate(v for v in graph.initializers.values() if v not in names):
+            short = (value.name or "").removeprefix("generator.")
+            names[value] = short if "." in short and short not in names.values() else f"constant_{index}"
+        for index, value in enumerate(chain.from_iterable(inner.inputs for inner in graph.subgraphs())):
+            names[value] = f"inner_{index}"
+        for index, node in enumerate(graph.all_nodes()):
+            title = f"{index:03d}_{node.op_type}"
+            modified |= node.name != title
+            node.name = title
+            for position, value in enumerate(node.outputs):
+                if value.name:
+                    names.setdefault(value, f"{title}_{position}")
+        modified |= any(value.name != name for value, name in names.items())
+        ir.convenience.rename_values(list(names), list(names.values()))
+        return ir.passes.PassResult(model, modified)
+
+
+def _name_batch(value: ir.Value) -> bool:
+    """Calls the first, symbolic size of an input or output "batch"; whether it was called something else."""
+    if value.shape is None or not len(value.shape) or isinstance(value.shape[0], int):
+        return False
+    called = value.shape[0].value
+    if called is None or called == BATCH:
+        return False
+    shape = value.shape.copy()
+    shape[0] = BATCH
+    value.shape = shape
+    return True

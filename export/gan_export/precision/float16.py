@@ -1,9 +1,10 @@
-"""Weights and arithmetic in float16, with casts where a graph enters and leaves it.
+"""Weights and arithmetic in float16, with casts where a graph enters and leaves it; or weights alone.
 
 In float16: convolutions and products, what moves values and what works on them one by one. In float32, between casts:
 
 - everything else, known or not: norms, sums, powers and roots, whose inner values leave what float16 holds;
 - what is made of the output `image`, so that `pixels` is that image rounded, to the bit;
+- graphs inside nodes (If, Loop);
 - nodes with a constant or (measured on the proof's latents, the far ones too) a value too large for float16, with some
   room, and scalars too small for it, such as an eps.
 
@@ -13,21 +14,21 @@ the same nodes in float32 and rounds in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+import onnx_ir as ir
 
-from gan_export.passes.graph import GraphView, copy_of, has_subgraphs, set_initialiser
-from gan_export.passes.tidy import drop_unused
-from gan_export.precision.ranges import Range, float_tensors, layer_name
+from gan_export.passes.graph import add_initialiser, constant, drop_unused
+from gan_export.precision.ranges import Range, float_values, layer_name
 
 FLOAT16_MAX = 65504.0
 ROOM = 2.0
 """A value has to stay this far below the largest float16: other seeds draw a little more."""
 LEAST_NORMAL = 2.0**-14
 """The smallest float16 with all its digits; scalars below it lose them, or become 0."""
+LEAST_ELEMENTS = 64
+"""A smaller tensor, saved as float16, would save less than its Cast takes."""
 
 PRODUCTS = {"Conv": (0, 1, 2), "ConvTranspose": (0, 1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
 MOVES = {
@@ -47,143 +48,142 @@ POINTWISE = {
 """Operator → the positions of the inputs that are float16 with it; None: all. (onnx/docs/Operators.md)"""
 TYPED: dict[str, tuple[int, ...] | None] = {**PRODUCTS, **MOVES, **POINTWISE}
 
+FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
-def to_float16(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """`model` in float16, and the names of the products that stay in float32.
 
-    `ranges` are those of every float value (`measure_ranges`). A graph with graphs inside its nodes (If, Loop) works,
-    its inner graphs in float32.
+def to_float16(model: ir.Model, ranges: Mapping[str, Range]) -> tuple[ir.Model, tuple[str, ...]]:
+    """A clone of `model` in float16, and the names of the products that stay in float32.
+
+    `ranges` are those of every float value, by name (`measure_ranges`).
     """
-    model = copy_of(model)
+    model = model.clone()
     chosen = _choose(model, ranges)
-    kept = tuple(layer_name(n) for n in model.graph.node if n.op_type in PRODUCTS and n.output[0] not in chosen)
-    _Rewriting(model, chosen).run()
-    return drop_unused(model), kept
+    kept = tuple(layer_name(node) for node in model.graph if node.op_type in PRODUCTS and node not in chosen)
+    halves: dict[ir.Value, ir.Value] = {}
+    for node in list(model.graph):
+        if node in chosen:
+            for position in _typed_positions(node):
+                value = node.inputs[position]
+                if value is not None and value.dtype != HALF:
+                    if value not in halves:
+                        halves[value] = _half(model, node, value)
+                    node.replace_input_with(position, halves[value])
+            for value in node.outputs:
+                _becomes_half(node, value, chosen)
+    drop_unused(model)
+    return model, kept
 
 
-HALF = ".fp16"
-"""Ends the name of a value's float16 form."""
+def _half(model: ir.Model, node: ir.Node, value: ir.Value) -> ir.Value:
+    """`value` in float16, made before `node`."""
+    known = constant(value)
+    if known is not None:
+        return add_initialiser(model, f"{value.name}.fp16", known.astype(np.float16))
+    half = ir.Value(name=f"{value.name}.fp16", type=ir.TensorType(HALF))
+    node.prepend(_cast(value, half, HALF))
+    return half
 
 
-def _choose(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> set[str]:
-    """The nodes to compute in float16, by the name of their first output."""
-    view = GraphView(model)
-    floats = float_tensors(model) | {v.name for v in model.graph.input if v.type.tensor_type.elem_type == 1}
-    after_image = {"image"}
-    able: dict[str, onnx.NodeProto] = {}
-    for node in view.graph.node:
-        if after_image.intersection(node.input):
-            after_image.update(node.output)
-        elif _able(view, node, floats, ranges):
-            able[node.output[0]] = node
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in view.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    chosen = {name for name, node in able.items() if node.op_type in PRODUCTS}
+def _becomes_half(node: ir.Node, value: ir.Value, chosen: Collection[ir.Node]) -> None:
+    """An output of a node in float16, cast back for an output of the graph and for whoever stays in float32."""
+    name, staying = value.name, [use for use in value.uses() if use.node not in chosen]
+    if staying or value.is_graph_output():
+        full = ir.Value(name=name, type=value.type, shape=value.shape)
+        graph = node.graph
+        assert graph is not None
+        node.append(_cast(value, full, FULL))
+        for user, position in staying:
+            user.replace_input_with(position, full)
+        for index, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[index] = full
+    value.name, value.type = f"{name}.fp16", ir.TensorType(HALF)
+
+
+def _cast(value: ir.Value, output: ir.Value, to: ir.DataType) -> ir.Node:
+    return ir.node("Cast", [value], {"to": int(to)}, outputs=[output])
+
+
+def _choose(model: ir.Model, ranges: Mapping[str, Range]) -> set[ir.Node]:
+    """The nodes of the main graph to compute in float16."""
+    floats = {*float_values(model), *(value for value in model.graph.inputs if value.dtype == ir.DataType.FLOAT)}
+    after_image = {value for value in model.graph.outputs if value.name == "image"}
+    able: list[ir.Node] = []
+    for node in model.graph:
+        if after_image.intersection(node.inputs):
+            after_image.update(node.outputs)
+        elif _able(node, floats, ranges):
+            able.append(node)
+    chosen = {node for node in able if node.op_type in PRODUCTS}
     # Forwards: what follows a float16 value stays there. Backwards: what only leads to one goes there, too.
-    for name, node in able.items():
-        follows = any(_made_by(view, i) in chosen for i in node.input)
-        if follows and not _feeds_statistics(node, users):
-            chosen.add(name)
-    for name, node in reversed(able.items()):
-        led = [user.output[0] in chosen for output in node.output for user in users.get(output, ())]
-        if led and all(led):
-            chosen.add(name)
+    for node in able:
+        if chosen.intersection(node.predecessors()) and not _feeds_statistics(node):
+            chosen.add(node)
+    for node in reversed(able):
+        led = node.successors()
+        if led and chosen.issuperset(led):
+            chosen.add(node)
     return chosen
 
 
-def _made_by(view: GraphView, name: str) -> str:
-    node = view.producer.get(name)
-    return "" if node is None else str(node.output[0])
-
-
-def _feeds_statistics(node: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]) -> bool:
+def _feeds_statistics(node: ir.Node) -> bool:
     """A square before a mean, an eps before a root: part of a norm written out."""
-    return any(
-        user.op_type.startswith("Reduce") or user.op_type in ("Sqrt", "Reciprocal", "Pow", "Exp", "Log")
-        for output in node.output
-        for user in users.get(output, ())
-        if node.op_type in POINTWISE
-    )
+    roots = ("Sqrt", "Reciprocal", "Pow", "Exp", "Log")
+    users = node.successors() if node.op_type in POINTWISE else ()
+    return any(user.op_type.startswith("Reduce") or user.op_type in roots for user in users)
 
 
-def _able(view: GraphView, node: onnx.NodeProto, floats: set[str], ranges: Mapping[str, Range]) -> bool:
+def _able(node: ir.Node, floats: set[ir.Value], ranges: Mapping[str, Range]) -> bool:
     """Whether float16 holds all that goes into a node and comes out, and the operator exists for it."""
-    if node.op_type not in TYPED or node.domain not in ("", "ai.onnx"):
+    if node.op_type not in TYPED or node.domain:
         return False
-    for name in node.output:
-        if name not in floats or not ranges.get(name, Range(-np.inf, np.inf)).largest < FLOAT16_MAX / ROOM:
+    for value in node.outputs:
+        if value not in floats or not ranges.get(value.name or "", _UNKNOWN).largest < FLOAT16_MAX / ROOM:
             return False
-    return all(_holds(view, name, floats) for name in _typed_inputs(node))
+    return all(_holds(node.inputs[position], floats) for position in _typed_positions(node))
 
 
-def _holds(view: GraphView, name: str, floats: set[str]) -> bool:
-    value = view.constant(name)
-    if value is None:
-        return name in floats
-    if value.dtype != np.float32:
+_UNKNOWN = Range(-np.inf, np.inf)
+
+
+def _holds(value: ir.Value | None, floats: set[ir.Value]) -> bool:
+    known = constant(value)
+    if value is None or known is None:
+        return value is None or value in floats
+    if known.dtype != np.float32:
         return False
-    sizes = np.abs(value.astype(np.float64))
-    tiny = value.size == 1 and 0 < sizes.max() < LEAST_NORMAL
+    sizes = np.abs(known)
+    tiny = known.size == 1 and 0 < sizes.max() < LEAST_NORMAL
     return bool(sizes.max(initial=0) < FLOAT16_MAX) and not tiny
 
 
-def _typed_inputs(node: onnx.NodeProto) -> list[str]:
-    return [node.input[i] for i in _typed_positions(node) if node.input[i]]
-
-
-def _typed_positions(node: onnx.NodeProto) -> Iterable[int]:
+def _typed_positions(node: ir.Node) -> Iterable[int]:
     positions = TYPED[node.op_type]
-    return range(len(node.input)) if positions is None else [i for i in positions if i < len(node.input)]
+    return range(len(node.inputs)) if positions is None else [i for i in positions if i < len(node.inputs)]
 
 
-class _Rewriting:
-    """Value `v` of a float16 node is called `v.fp16`; `v` itself is its cast, made where something needs it."""
+class StoreFloat16(ir.passes.InPlacePass):
+    """Saves float32 matrices and kernels as float16, a Cast behind each: half the file, float32 arithmetic.
 
-    def __init__(self, model: onnx.ModelProto, chosen: set[str]) -> None:
-        self.graph = model.graph
-        self.view = GraphView(model)
-        self.chosen = chosen
-        self.subgraphs = has_subgraphs(model.graph)
-        self.nodes: list[onnx.NodeProto] = []
-        self.half: set[str] = set()
+    Runtimes compute the Cast once, when they load the file: images are drawn as fast as before, from weights that are
+    rounded to 11 bits. Vectors (biases, norms, scales) stay: they weigh nothing. So do tensors with a value that
+    float16 cannot hold.
+    """
 
-    def run(self) -> None:
-        for node in self.graph.node:
-            if node.output[0] not in self.chosen:
-                self.nodes.append(node)
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph, casts = model.graph, []
+        for value in list(graph.initializers.values()):
+            known = constant(value)
+            if known is None or known.dtype != np.float32 or known.ndim < 2 or known.size < LEAST_ELEMENTS:
                 continue
-            for position in _typed_positions(node):
-                if node.input[position]:
-                    node.input[position] = self._half(node.input[position])
-            made = list(node.output)
-            node.output[:] = [f"{name}{HALF}" for name in made]
-            self.half.update(made)
-            self.nodes.append(node)
-            for name in made:
-                if self._needed(name):
-                    self._cast(f"{name}{HALF}", name, TensorProto.FLOAT)
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
-        del self.graph.node[:]
-        self.graph.node.extend(nodes)
-
-    def _half(self, name: str) -> str:
-        """The name of `name` in float16, made where it does not exist."""
-        half = f"{name}{HALF}"
-        if name not in self.half:
-            value = self.view.constant(name)
-            if value is None:
-                self._cast(name, half, TensorProto.FLOAT16)
-            else:
-                set_initialiser(self.graph, half, value.astype(np.float16))
-            self.half.add(name)
-        return half
-
-    def _needed(self, name: str) -> bool:
-        """Whether something takes the value in float32: an output, a graph inside a node, a node that stays."""
-        users = [node for node in self.view.graph.node if name in node.input and node.output[0] not in self.chosen]
-        return bool(users) or self.subgraphs or any(output.name == name for output in self.graph.output)
-
-    def _cast(self, value: str, name: str, to: int) -> None:
-        self.nodes.append(helper.make_node("Cast", [value], [name], to=to))
+            if value.is_graph_output() or not np.abs(known).max() < FLOAT16_MAX:  # NaN is for the proof to find
+                continue
+            full, uses = ir.Value(name=value.name, type=value.type, shape=value.shape), value.uses()
+            ir.convenience.rename_values(value, f"{value.name}.stored")
+            value.const_value, value.type = ir.tensor(known.astype(np.float16)), ir.TensorType(HALF)
+            casts.append(_cast(value, full, FULL))
+            for user, position in uses:
+                user.replace_input_with(position, full)
+        if casts:
+            graph.insert_before(graph[0], casts)
+        return ir.passes.PassResult(model, bool(casts))

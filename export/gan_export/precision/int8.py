@@ -10,16 +10,14 @@ to float, one after another.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 
 from gan_core.errors import JobError
 from gan_core.latents import latents
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
-from gan_export.passes.graph import GraphView
 from gan_export.precision.qdq import Layer, quantisable, quantise
 from gan_export.precision.ranges import Range, layer_name, measure_ranges
 from gan_export.proof.cases import Case
@@ -41,18 +39,8 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 Ranges = Mapping[str, Range]
 
 
-@dataclass(frozen=True)
-class Quantised:
-    """What the search found: the model, the layers in integers and in float (by name), and the worst image's PSNR."""
-
-    model: onnx.ModelProto
-    integer: tuple[str, ...]
-    kept: tuple[str, ...]
-    psnr_db: float
-
-
-def to_int8(model: onnx.ModelProto, reference: Reference) -> Quantised:
-    """`model` (float32, of `reference.source`) with its inner layers in 8-bit integers.
+def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str, ...]]:
+    """`model` (float32, of `reference.source`) with its inner layers in 8-bit integers, and the names of the others.
 
     Raises `JobError` when no layer can be quantised within the limit.
     """
@@ -68,19 +56,14 @@ def to_int8(model: onnx.ModelProto, reference: Reference) -> Quantised:
     wide = {name: seen | ordinary[name] for name, seen in measure_ranges(model, far).items()}
     trial = _Trial(model, reference, ordinary, wide)
     found = _search(trial, inner) or (_search(trial, later) if later != inner else None)
-    names = {node.output[0]: layer_name(node) for node in model.graph.node if node.op_type in WEIGHTED}
+    names = {str(node.outputs[0].name): layer_name(node) for node in model.graph if node.op_type in WEIGHTED}
     if found is None:
         raise JobError(
             f"int8: not even one layer in integers keeps {limits_for('int8')} (the best: {trial.best_db:.1f} dB)",
             hint="--precision fp16, or --store fp16, halves the file",
         )
-    chosen, reach, psnr_db = found
-    return Quantised(
-        trial.quantised(chosen, reach),
-        tuple(names[name] for name in chosen),
-        tuple(names[name] for name in names if name not in chosen),
-        psnr_db,
-    )
+    chosen, reach = found
+    return trial.quantised(chosen, reach), tuple(names[name] for name in names if name not in chosen)
 
 
 def calibration(source: Source) -> list[Case]:
@@ -92,37 +75,36 @@ def calibration(source: Source) -> list[Case]:
     return [Case("calibration", z, label, ())]
 
 
-def _behind_the_first(model: onnx.ModelProto, layers: list[Layer]) -> tuple[list[str], list[str]]:
+def _behind_the_first(model: ir.Model, layers: list[Layer]) -> tuple[list[str], list[str]]:
     """The layers that have a weighted node before them and one after, and all that have one before, by name."""
-    view = GraphView(model)
-    weighted = {node.output[0] for node in view.graph.node if node.op_type in WEIGHTED}
-    behind: set[str] = set()
-    for node in view.graph.node:
-        if (behind | weighted).intersection(node.input):
-            behind.update(node.output)
-    before: set[str] = set()
-    for node in reversed(view.graph.node):
-        if node.output[0] in weighted or before.intersection(node.output):
-            before.update(node.input)
-    later = [layer.name for layer in layers if layer.name in behind and layer.node.input[0] in behind | weighted]
-    return [name for name in later if name in before], later
+    behind: set[ir.Value] = set()
+    for node in model.graph:
+        if node.op_type in WEIGHTED or behind.intersection(node.inputs):
+            behind.update(node.outputs)
+    before: set[ir.Value | None] = set()
+    for node in reversed(model.graph):
+        if node.op_type in WEIGHTED or before.intersection(node.outputs):
+            before.update(node.inputs)
+    later = [layer for layer in layers if layer.node.inputs[0] in behind]
+    return [layer.name for layer in later if layer.node.outputs[0] in before], [layer.name for layer in later]
 
 
 class _Trial:
     """Quantises some layers and draws the proof's images."""
 
-    def __init__(self, model: onnx.ModelProto, reference: Reference, ordinary: Ranges, wide: Ranges) -> None:
+    def __init__(self, model: ir.Model, reference: Reference, ordinary: Ranges, wide: Ranges) -> None:
         self.model, self.reference = model, reference
         self.ordinary, self.wide = ordinary, wide
         self.best_db = -np.inf
 
-    def quantised(self, layers: Collection[str], reach: float) -> onnx.ModelProto:
+    def quantised(self, layers: Collection[str], reach: float) -> ir.Model:
         ranges = {name: _between(seen, self.wide[name], reach) for name, seen in self.ordinary.items()}
         return quantise(self.model, layers, ranges)
 
     def psnr_db(self, layers: Collection[str], reach: float) -> float:
         """The worst image's PSNR."""
-        stamped = stamp(self.quantised(layers, reach), contract_of(self.reference.source, golden=(), precision="int8"))
+        contract = contract_of(self.reference.source, golden=(), precision="int8")
+        stamped = stamp(ir.to_proto(self.quantised(layers, reach)), contract)
         runs = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases)
         if runs.failures:
             raise JobError(
@@ -138,22 +120,22 @@ class _Trial:
         return max((self.psnr_db(layers, reach), reach) for reach in REACHES)
 
 
-def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float, float] | None:
-    """(layers, reach, PSNR) with as many of `inner` as pass, the worst of them left out first; None when none pass."""
+def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float] | None:
+    """(layers, reach) with as many of `inner` as pass, the worst of them left out first; None when none pass."""
     limit = limits_for("int8").min_psnr_db or 0.0
     if not inner:
         return None
     psnr_db, reach = trial.best_reach(inner)
     if psnr_db >= limit + MARGIN_DB:
-        return inner, reach, psnr_db
+        return inner, reach
     alone: Callable[[str], float] = {name: trial.psnr_db([name], reach) for name in inner}.__getitem__
     chosen = sorted(inner, key=alone)
     while len(chosen) > 1:
         chosen = chosen[1:]
         psnr_db, reach = trial.best_reach(chosen)
         if psnr_db >= limit + MARGIN_DB:
-            return [name for name in inner if name in chosen], reach, psnr_db
-    return (chosen, reach, psnr_db) if psnr_db >= limit else None
+            return [name for name in inner if name in chosen], reach
+    return (chosen, reach) if psnr_db >= limit else None
 
 
 def _between(ordinary: Range, wide: Range, reach: float) -> Range:

@@ -16,191 +16,231 @@ they move bytes. (ONNX operators QuantizeLinear and DequantizeLinear; onnxruntim
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
-from gan_export.passes.activation_first import MOVES, fills_with_zero
-from gan_export.passes.graph import Array, GraphView, attribute, copy_of
-from gan_export.passes.tidy import drop_unused
+from gan_export.passes.graph import F32, Array, add_initialiser, constant, drop_unused, nodes_of, used_once
 from gan_export.precision.ranges import Range
 
-F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
 
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+MOVES = frozenset({"Reshape", "Transpose", "DepthToSpace", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten"})
+ACTIVATIONS = ("Relu", "LeakyRelu", "Elu", "Selu", "Gelu", "Tanh", "Softsign", "HardSwish", "Mish")
+"""Of one input, on each value alone, and 0 for 0, which is what a Pad puts in."""
 WEIGHT_MAX = 64
 _BIAS_MAX = 2.0**30
 _LEAST_SCALE = 1e-12
 """For a tensor that is zero throughout."""
 
 
-@dataclass(frozen=True)
+class ActivationFirst(ir.passes.InPlacePass):
+    """Moves activations before the movers that lead to them alone: there they stand behind the layer. Exact."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in nodes_of(model, *ACTIVATIONS):
+            while (mover := _mover(node.inputs[0])) is not None and node.graph is not None:
+                moved, result = mover.outputs[0], node.outputs[0]
+                node.graph.remove(node)
+                mover.prepend(node)
+                result.replace_all_uses_with(moved, replace_graph_outputs=True)
+                node.replace_input_with(0, mover.inputs[0])
+                mover.replace_input_with(0, result)
+                moved.name, result.name = result.name, moved.name
+                moved.type, moved.shape = result.type, result.shape  # the graph's, where it is an output
+                result.shape = None
+                modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def _mover(value: ir.Value | None) -> ir.Node | None:
+    """The node that makes `value` for one other alone, when all it does is to move values and to add zeros."""
+    node = value.producer() if value is not None and used_once(value) else None
+    if node is None or node.op_type not in MOVES or node.domain:
+        return None
+    if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        known = constant(fill)
+        return node if fill is None or (known is not None and not known.any()) else None
+    return node
+
+
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A node that integers can compute, its weight and bias; `axis` of the weight counts output channels."""
 
-    node: onnx.NodeProto
+    node: ir.Node
     weight: F32
     bias: F32 | None
     axis: int
 
     @property
     def name(self) -> str:
-        """The value it makes."""
-        return str(self.node.output[0])
+        """The name of the value it makes."""
+        return str(self.node.outputs[0].name)
 
 
-def quantisable(model: onnx.ModelProto) -> list[Layer]:
+def quantisable(model: ir.Model) -> list[Layer]:
     """The layers of `model` that integers can compute, in the graph's order: plain products with constant weights."""
-    view = GraphView(model)
-    layers = (_layer(view, node) for node in model.graph.node if node.op_type in LAYERS and node.domain == "")
+    layers = (_layer(node) for node in model.graph if node.op_type in LAYERS and not node.domain)
     return [layer for layer in layers if layer is not None]
 
 
-def quantise(model: onnx.ModelProto, wanted: Collection[str], ranges: Mapping[str, Range]) -> onnx.ModelProto:
-    """`model` with those layers in 8-bit integers that make the values `wanted`.
+def quantise(model: ir.Model, wanted: Collection[str], ranges: Mapping[str, Range]) -> ir.Model:
+    """A clone of `model` with those layers in 8-bit integers that make the values of the names `wanted`.
 
     `ranges` has to hold every value that enters or leaves them. What `quantisable` does not list is left alone.
     """
-    model = copy_of(model)
+    model = model.clone()
     _Writer(model, ranges).write([layer for layer in quantisable(model) if layer.name in wanted])
-    return drop_unused(model)
+    drop_unused(model)
+    return model
 
 
-def _layer(view: GraphView, node: onnx.NodeProto) -> Layer | None:
-    constants = [view.constant(name) if name else None for name in node.input[1:3]]
-    if any(value is None for value, name in zip(constants, node.input[1:3], strict=True) if name):
-        return None
-    weight, bias = (*constants, None)[:2]
+def _layer(node: ir.Node) -> Layer | None:
+    values = [*node.inputs[1:3], None][:2]
+    weight, bias = (constant(value) for value in values)
     if weight is None or weight.dtype != np.float32 or not np.isfinite(weight).all():
         return None
-    made = Layer(node, np.asarray(weight, np.float32), None if bias is None else np.asarray(bias, np.float32), 0)
+    if bias is None and values[1] is not None:
+        return None
+    made = Layer(node, np.asarray(weight, np.float32), None if bias is None else np.asarray(bias, np.float32), axis=0)
     if node.op_type == "Conv":
         return made
     if weight.ndim != 2:
         return None
     if node.op_type == "MatMul":
         return dataclasses.replace(made, axis=1)
-    axis = 0 if attribute(node, "transB", 0) else 1
-    plain = attribute(node, "alpha", 1.0) == 1.0 == attribute(node, "beta", 1.0) and not attribute(node, "transA", 0)
+    given, axis = node.attributes, 0 if node.attributes.get_int("transB", 0) else 1
+    plain = given.get_float("alpha", 1.0) == 1.0 == given.get_float("beta", 1.0) and not given.get_int("transA", False)
     fits = bias is None or bias.shape == (weight.shape[axis],)
     return dataclasses.replace(made, axis=axis) if plain and fits else None
+
+
+@dataclass(frozen=True)
+class _Integers:
+    """A value in 8 bits, and what it stands for: scale and zero point, as a number and in the graph."""
+
+    value: ir.Value
+    step: np.float32
+    scale: ir.Value
+    zero_point: ir.Value
 
 
 class _Writer:
     """One rewriting. What is made beside the value `v` is called `v.quantised`, `v.scale`, `v.zero_point`."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range]) -> None:
-        self.graph = model.graph
-        self.view = GraphView(model)
+    def __init__(self, model: ir.Model, ranges: Mapping[str, Range]) -> None:
+        self.model = model
         self.ranges = ranges
-        self.nodes: list[onnx.NodeProto] = []
-        self.roots: dict[str, str] = {}
-        """Value in 8 bits → the value whose scale and zero point it has."""
+        self.integers: dict[ir.Value, _Integers] = {}
 
     def write(self, layers: list[Layer]) -> None:
-        chosen = {layer.name: layer for layer in layers}
-        leaving = {self._leaving(layer) for layer in layers if layer.node.op_type == "Conv"}
-        entering = set()
-        for layer in layers:
-            path = self._path(layer.node.input[0], leaving)
-            root = path[-1].input[0] if path else layer.node.input[0]
-            entering.add(root)
-            self.roots.update({node.output[0]: root for node in path}, **{root: root})
-        self.roots.update({value: value for value in leaving})
-        for value in self.graph.input:
-            if value.name in entering:
-                self._quantise(value.name, value.name)
-        for node in list(self.graph.node):
-            name = node.output[0]
-            if name in chosen:
-                self._to_integers(chosen[name])
-            if name in self.roots and self.roots[name] != name:
-                node.input[0], node.output[0] = f"{node.input[0]}.quantised", f"{name}.quantised"
-                if node.op_type == "Pad":
-                    node.input[2:] = [f"{self.roots[name]}.zero_point", *node.input[3:]]
-                self.nodes.append(node)
-            elif name in leaving:
-                node.output[0] = f"{name}.float"
-                self.nodes.append(node)
-                self._quantise(node.output[0], name)
-                self._dequantise(f"{name}.quantised", name, name)
-            else:
-                self.nodes.append(node)
-                for output in entering.intersection(node.output):
-                    self._quantise(output, output)
-        rewritten = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
-        del self.graph.node[:]
-        self.graph.node.extend(rewritten)
+        leaving = dict.fromkeys(_leaving(layer) for layer in layers if layer.node.op_type == "Conv")
+        paths = [(layer, self._path(layer.node.inputs[0], leaving)) for layer in layers]
+        entering = dict.fromkeys(path[-1].inputs[0] if path else layer.node.inputs[0] for layer, path in paths)
+        for value in dict.fromkeys((*entering, *leaving)):
+            assert value is not None
+            self._quantise(value, leaves=value in leaving)
+        for layer, path in paths:
+            for node in reversed(path):
+                self._move_integers(node)
+            self._to_integers(layer)
 
-    def _leaving(self, layer: Layer) -> str:
-        """The value of a layer that is quantised: that behind its Relu, which the integers' range clips."""
-        (user, *others) = [node for node in self.graph.node if layer.name in node.input] or [None]
-        alone = self.view.used_once(layer.name) and user is not None and not others
-        return str(user.output[0]) if alone and user is not None and user.op_type == "Relu" else layer.name
-
-    def _path(self, name: str, leaving: Collection[str]) -> list[onnx.NodeProto]:
-        """The moving nodes that lead to `name` and to nothing else, the last first."""
-        path: list[onnx.NodeProto] = []
-        while (node := self.view.producer.get(name)) is not None and node.op_type in MOVES:
-            if name in leaving or not self.view.used_once(name) or node.input[0] not in self.ranges:
-                break
-            if node.op_type == "Pad" and not fills_with_zero(self.view, node):
+    def _path(self, value: ir.Value | None, leaving: Collection[ir.Value]) -> list[ir.Node]:
+        """The moving nodes that lead to `value` and to nothing else, the last first."""
+        path: list[ir.Node] = []
+        while value not in leaving and (node := _mover(value)) is not None:
+            value = node.inputs[0]
+            if value is None or value.name not in self.ranges:
                 break
             path.append(node)
-            name = node.input[0]
         return path
+
+    def _quantise(self, value: ir.Value, leaves: bool) -> None:
+        """Adds the 8-bit form of `value`; where it `leaves` a layer, others take what that form dequantises to."""
+        name, users = value.name, value.uses()
+        low, high = min(0.0, self.ranges[str(name)].low), max(0.0, self.ranges[str(name)].high)
+        step = np.float32(max((high - low) / 255, _LEAST_SCALE))
+        zero = int(np.clip(np.rint(-low / float(step)), 0, 255))  # zero is exact, so that padding and Relu are
+        scale = add_initialiser(self.model, f"{name}.scale", np.asarray(step))
+        zero_point = add_initialiser(self.model, f"{name}.zero_point", np.asarray(zero, np.uint8))
+        integers = ir.Value(name=f"{name}.quantised")
+        nodes = [ir.node("QuantizeLinear", [value, scale, zero_point], outputs=[integers])]
+        self.integers[value] = _Integers(integers, step, scale, zero_point)
+        if leaves:
+            value.name = f"{name}.float"
+            back = ir.Value(name=name, type=value.type, shape=value.shape)
+            nodes.append(ir.node("DequantizeLinear", [integers, scale, zero_point], outputs=[back]))
+            self.integers[back] = self.integers[value]
+            for user, position in users:
+                user.replace_input_with(position, back)
+            outputs = self.model.graph.outputs
+            outputs[:] = [back if output is value else output for output in outputs]
+        maker = value.producer()
+        if maker is None:
+            self.model.graph.insert_before(self.model.graph[0], nodes)
+        else:
+            maker.append(nodes)
+
+    def _move_integers(self, node: ir.Node) -> None:
+        """A moving node from its input's 8-bit form to its output's."""
+        entering, moved = self.integers[_first(node)], node.outputs[0]
+        node.replace_input_with(0, entering.value)
+        if node.op_type == "Pad":
+            node.resize_inputs(max(3, len(node.inputs)))
+            node.replace_input_with(2, entering.zero_point)
+        moved.name, moved.type = f"{moved.name}.quantised", ir.TensorType(ir.DataType.UINT8)
+        self.integers[moved] = _Integers(moved, entering.step, entering.scale, entering.zero_point)
 
     def _to_integers(self, layer: Layer) -> None:
         """The layer's input, weight and bias replaced by what is dequantised from integers."""
-        node = layer.node
-        entering: str = node.input[0]
-        scale, _ = self._affine(self.roots[entering])
-        per_channel = _channel_scales(layer, scale)
+        node, entering = layer.node, self.integers[_first(layer.node)]
+        per_channel = _channel_scales(layer, entering.step)
         shape = [1] * layer.weight.ndim
         shape[layer.axis] = -1
         weight: I8 = np.rint(layer.weight / per_channel.reshape(shape)).clip(-WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-        node.input[1] = self._constant(f"{node.input[1]}.for.{layer.name}", weight, per_channel, layer.axis)
+        self._dequantised(layer, 1, weight, per_channel, layer.axis)
         if layer.bias is not None:
-            both = (per_channel * scale).astype(np.float32)
+            both = (per_channel * entering.step).astype(np.float32)
             bias = np.rint(layer.bias.astype(np.float64) / both).astype(np.int32)
-            node.input[2] = self._constant(f"{node.input[2]}.for.{layer.name}", bias, both, 0)
-        node.input[0] = f"{entering}.for.{layer.name}"
-        self._dequantise(f"{entering}.quantised", node.input[0], self.roots[entering])
+            self._dequantised(layer, 2, bias, both, 0)
+        parts = [entering.value, entering.scale, entering.zero_point]
+        self._dequantise(layer, 0, parts, {}, f"{_first(node).name}.for.{layer.name}")
 
-    def _affine(self, root: str) -> tuple[np.float32, int]:
-        """Scale and zero point of a tensor; zero is exact, so that padding and Relu are."""
-        low, high = min(0.0, self.ranges[root].low), max(0.0, self.ranges[root].high)
-        scale = np.float32(max((high - low) / 255, _LEAST_SCALE))
-        return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
+    def _dequantised(self, layer: Layer, position: int, integers: Array, scales: F32, axis: int) -> None:
+        """Input `position` of the layer from constant integers."""
+        old = layer.node.inputs[position]
+        name = f"{old.name if old is not None else position}.for.{layer.name}"
+        arrays = {"quantised": integers, "scale": scales, "zero_point": np.zeros(scales.shape, integers.dtype)}
+        parts = [add_initialiser(self.model, f"{name}.{part}", array) for part, array in arrays.items()]
+        self._dequantise(layer, position, parts, {"axis": axis}, f"{name}.float")
 
-    def _quantise(self, value: str, name: str) -> None:
-        scale, zero_point = self._affine(name)
-        self._initialiser(f"{name}.scale", np.asarray(scale))
-        self._initialiser(f"{name}.zero_point", np.asarray(zero_point, np.uint8))
-        self._add("QuantizeLinear", [value, f"{name}.scale", f"{name}.zero_point"], f"{name}.quantised")
+    def _dequantise(
+        self, layer: Layer, position: int, parts: Iterable[ir.Value], attributes: dict[str, Any], name: str
+    ) -> None:
+        output = ir.Value(name=name)
+        layer.node.prepend(ir.node("DequantizeLinear", list(parts), attributes, outputs=[output]))
+        layer.node.replace_input_with(position, output)
 
-    def _dequantise(self, value: str, name: str, root: str) -> None:
-        self._add("DequantizeLinear", [value, f"{root}.scale", f"{root}.zero_point"], name)
 
-    def _constant(self, name: str, integers: Array, scales: Array, axis: int) -> str:
-        self._initialiser(f"{name}.quantised", integers)
-        self._initialiser(f"{name}.scale", scales)
-        self._initialiser(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype))
-        self._add(
-            "DequantizeLinear", [f"{name}.quantised", f"{name}.scale", f"{name}.zero_point"], f"{name}.float", axis=axis
-        )
-        return f"{name}.float"
+def _first(node: ir.Node) -> ir.Value:
+    value = node.inputs[0]
+    assert value is not None
+    return value
 
-    def _initialiser(self, name: str, value: Array) -> None:
-        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
 
-    def _add(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], None, None, None, None, **attributes))
+def _leaving(layer: Layer) -> ir.Value:
+    """The value of a layer that is quantised: that behind its Relu, which the integers' range clips."""
+    made = layer.node.outputs[0]
+    user = made.consumers()[0] if used_once(made) else None
+    return user.outputs[0] if user is not None and user.op_type == "Relu" else made
 
 
 def _channel_scales(layer: Layer, input_scale: np.float32) -> F32:

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import copy_of
+from gan_export.passes.graph import F32, infer_shapes, open_session
 from gan_export.proof.cases import Case
-from gan_serve.runtime.providers import import_onnxruntime
 
 BATCH_SIZE = 8
 """Latents at a time: every activation of a batch is in memory at once."""
@@ -35,36 +32,27 @@ class Range:
         return max(-self.low, self.high)
 
 
-def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """The names of the float32 values that the nodes of `model` make, by ONNX's type inference."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    made = {name for node in graph.node for name in node.output if name}
-    values = (*graph.value_info, *graph.output)
-    return {v.name for v in values if v.name in made and v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+def float_values(model: ir.Model) -> list[ir.Value]:
+    """The float32 values that the nodes of the main graph make, by ONNX's type inference, which is written to them."""
+    infer_shapes(model)
+    return [value for node in model.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT and value.name]
 
 
-def layer_name(node: onnx.NodeProto) -> str:
+def layer_name(node: ir.Node) -> str:
     """What people call a layer: its weight, where that has the checkpoint's name, else the node itself."""
-    weight = node.input[1] if len(node.input) > 1 else ""
-    return re.sub(r"\.c\d+$", "", weight) if "." in weight else node.name or str(node.output[0])
+    weight = node.inputs[1].name or "" if len(node.inputs) > 1 and node.inputs[1] is not None else ""
+    return re.sub(r"\.c\d+$", "", weight) if "." in weight else node.name or str(node.outputs[0].name)
 
 
-def measure_ranges(model: onnx.ModelProto, cases: Iterable[Case]) -> dict[str, Range]:
-    """The range of every value in `float_tensors(model)` over all `cases`, on onnxruntime's CPU provider."""
-    names = sorted(float_tensors(model))
-    if not names:
+def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
+    """The range of every value in `float_values(model)` over all `cases`, by name, on onnxruntime's CPU provider."""
+    watched = model.clone()
+    values = float_values(watched)
+    if not values:
         return {}
-    watched = copy_of(model)
-    outputs = {output.name for output in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-    )
+    watched.graph.outputs.extend(value for value in values if not value.is_graph_output())
+    names = sorted(value.name or "" for value in values)
+    session = open_session(watched, optimised=False)
     found: dict[str, Range] = {}
     for feeds in _batches(cases):
         for name, value in zip(names, session.run(names, feeds), strict=True):
@@ -74,7 +62,7 @@ def measure_ranges(model: onnx.ModelProto, cases: Iterable[Case]) -> dict[str, R
     return found
 
 
-def _range(value: npt.NDArray[np.float32]) -> Range:
+def _range(value: F32) -> Range:
     low, high = float(value.min()), float(value.max())
     return Range(low, high) if math.isfinite(low + high) else Range(-math.inf, math.inf)
 

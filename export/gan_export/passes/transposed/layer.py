@@ -1,37 +1,55 @@
-"""What a ConvTranspose node says, as numbers."""
+"""What a ConvTranspose node says, as numbers, and the weights that a graph makes of a convolution's.
+
+A merged upsampling (`passes.merge_upsampling`) has a kernel wider than the one in the file: the graph makes it, and a
+runtime computes it once, when it folds constants at loading. Each place of it is a sum of the file's taps.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import GraphView
-from gan_export.passes.transposed.derived import Derived, derived_weight
-
-F32 = npt.NDArray[np.float32]
+from gan_export.passes.graph import (
+    F32,
+    Builder,
+    constant,
+    infer_shapes,
+    nodes_of,
+    shape_of,
+)
 
 
 @dataclass(frozen=True)
+class Derived:
+    """`weight`, the initialiser of a convolution (out, in / groups, kh, kw), and how places are sums of its taps.
+
+    `mixing`, float32 (kh kw, n), is for the n places of a kernel as wide as ConvTranspose wants it.
+    """
+
+    weight: ir.Value
+    mixing: F32
+
+
+@dataclass(frozen=True, eq=False)
 class Transposed:
     """A two-dimensional ConvTranspose with constant (or derived) weights and a known input size, dilation 1.
 
     output    name of its result, unique in the graph
-    source    name of its input, float32 (batch, c_in, height, width)
     weight    float32 (c_in, c_out / groups, kh, kw); `weight_name` is its initialiser
     bias      float32 (c_out,), zeros where the node has none
+    height    and width of its input
     stride    the same both ways
     pads      (top, left, bottom, right)
     extra     output_padding (rows, columns)
     derived   what the graph makes the weight of, where the file does not hold it
+    node      itself, where it stands in a graph
     """
 
     output: str
-    source: str
     weight_name: str
-    weight: F32
+    weight: ir.TensorProtocol
     bias: F32
     height: int
     width: int
@@ -40,18 +58,20 @@ class Transposed:
     extra: tuple[int, int] = (0, 0)
     groups: int = 1
     derived: Derived | None = None
+    node: ir.Node | None = None
 
     @property
     def c_in(self) -> int:
-        return int(self.weight.shape[0])
+        return self.weight.shape.numpy()[0]
 
     @property
     def c_out(self) -> int:
-        return int(self.weight.shape[1]) * self.groups
+        return self.weight.shape.numpy()[1] * self.groups
 
     @property
     def kernel(self) -> tuple[int, int]:
-        return int(self.weight.shape[2]), int(self.weight.shape[3])
+        _, _, height, width = self.weight.shape.numpy()
+        return height, width
 
     @property
     def out_height(self) -> int:
@@ -64,7 +84,7 @@ class Transposed:
     @property
     def macs(self) -> int:
         """Multiplications of the product per image: every input value with every weight it meets."""
-        return self.height * self.width * int(self.weight.size)
+        return self.height * self.width * self.weight.size
 
     def taps(self, axis: int) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each phase of `axis` (0 rows, 1 columns) its taps (kernel index, input offset), by offset.
@@ -80,55 +100,49 @@ class Transposed:
         return tuple(phases)
 
 
-def layers(model: onnx.ModelProto) -> list[Transposed]:
-    """Every ConvTranspose of `model` that can be rewritten, in graph order.
+def layers(model: ir.Model) -> list[Transposed]:
+    """Every ConvTranspose of `model` that can be rewritten, in graph order. Writes the shapes that it infers to values.
 
     Left out: weights that are not constant float32, or that another node takes too, sizes that are not known, 1-D and
     3-D, dilation, unequal strides, output_shape and auto_pad.
     """
-    view = GraphView(model)
-    found = (describe(view, node) for node in model.graph.node if node.op_type == "ConvTranspose")
+    infer_shapes(model)
+    found = (describe(node) for node in nodes_of(model, "ConvTranspose"))
     return [layer for layer in found if layer is not None]
 
 
-def describe(view: GraphView, node: onnx.NodeProto) -> Transposed | None:
-    """`node` as numbers, None when a form of ours cannot stand for it."""
-    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    weight, derived = view.constant(node.input[1]), None
-    if weight is None and (made := derived_weight(view, node.input[1])) is not None:
-        weight, derived = made
-    shape = view.shape(node.input[0])
-    if weight is None or weight.dtype != np.float32 or weight.ndim != 4 or shape is None or len(shape) != 4:
+def describe(node: ir.Node) -> Transposed | None:
+    """`node` as numbers, None when a form of ours cannot stand for it. Shapes are those that the values have."""
+    given, weight = node.attributes, node.inputs[1]
+    known = _weight(weight)
+    shape, bias = shape_of(node.inputs[0]), node.inputs[2] if len(node.inputs) > 2 else None
+    if weight is None or known is None or shape is None or len(shape) != 4:
         return None
-    if derived is None and view.uses[node.input[1]] > 1:  # two layers of one weight would each write it down
+    tensor, derived = known
+    if derived is None and len(weight.uses()) > 1:  # two layers of one weight would each write it down
         return None
+    groups = given.get_int("group", 1)
+    values = constant(bias) if bias is not None else np.zeros(tensor.shape.numpy()[1] * groups, np.float32)
     _, channels, height, width = shape
-    groups = int(given.get("group", 1))
-    bias = np.zeros(weight.shape[1] * groups, np.float32)
-    if len(node.input) > 2 and node.input[2]:
-        constant = view.constant(node.input[2])
-        if constant is None:
-            return None
-        bias = np.asarray(constant, np.float32)
-    strides = list(given.get("strides", [1, 1]))
+    strides = list(given.get_ints("strides", (1, 1)))
     if (
-        channels != weight.shape[0]
+        values is None
+        or channels != tensor.shape.numpy()[0]
         or height is None
         or width is None
-        or given.get("auto_pad", b"NOTSET") != b"NOTSET"
+        or given.get_string("auto_pad", "NOTSET") != "NOTSET"
         or "output_shape" in given
-        or any(d != 1 for d in given.get("dilations", [1, 1]))
+        or any(d != 1 for d in given.get_ints("dilations", ()))
         or strides[0] != strides[1]
     ):
         return None
-    top, left, bottom, right = given.get("pads", [0, 0, 0, 0])
-    rows, columns = given.get("output_padding", [0, 0])
+    top, left, bottom, right = given.get_ints("pads", (0, 0, 0, 0))
+    rows, columns = given.get_ints("output_padding", (0, 0))
     layer = Transposed(
-        output=node.output[0],
-        source=node.input[0],
-        weight_name=node.input[1],
-        weight=np.asarray(weight),
-        bias=bias,
+        output=node.outputs[0].name or "",
+        weight_name=weight.name or "",
+        weight=tensor,
+        bias=np.asarray(values, np.float32),
         height=height,
         width=width,
         stride=strides[0],
@@ -136,5 +150,58 @@ def describe(view: GraphView, node: onnx.NodeProto) -> Transposed | None:
         extra=(rows, columns),
         groups=groups,
         derived=derived,
+        node=node,
     )
     return layer if layer.out_height > 0 and layer.out_width > 0 else None
+
+
+def _weight(value: ir.Value | None) -> tuple[ir.TensorProtocol, Derived | None] | None:
+    """A weight of four dimensions, and its origin if `derive` made it; None for one that varies or is not float32."""
+    if value is None:
+        return None
+    if constant(value) is None:
+        return _derived_weight(value)
+    tensor = ir.convenience.get_const_tensor(value)
+    return (
+        (tensor, None) if tensor is not None and tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 4 else None
+    )
+
+
+def derive(model: ir.Model, derived: Derived, groups: int, kernel: list[int]) -> list[ir.Node]:
+    """The nodes that make a ConvTranspose's weight (in, out / groups, *kernel), the last of them the weight itself."""
+    weight = ir.convenience.get_const_tensor(derived.weight)
+    assert weight is not None
+    out, inner, *_ = weight.shape.numpy()
+    b = Builder(model, f"{derived.weight.name}.{'x'.join(map(str, (groups, *kernel)))}")
+    taps = b.reshape(derived.weight, groups, out // groups, inner, -1)
+    places = b.op("MatMul", taps, b.constant(derived.mixing))
+    turned = b.op("Transpose", places, perm=[0, 2, 1, 3])
+    b.reshape(turned, groups * inner, out // groups, *kernel)
+    return b.nodes
+
+
+def _derived_weight(value: ir.Value) -> tuple[ir.TensorProtocol, Derived] | None:
+    """The value of a weight that `derive` made, (in, out / groups, kh, kw), and its origin; None for another."""
+    nodes: list[ir.Node] = []
+    origin: ir.Value | None = value
+    for kind in ("Reshape", "Transpose", "MatMul", "Reshape"):
+        node = origin.producer() if origin is not None else None
+        if node is None or node.op_type != kind:
+            return None
+        nodes.append(node)
+        origin = node.inputs[0]
+    shaped, turned, product, parted = nodes
+    weight, parts, mixing, shape = map(constant, (origin, parted.inputs[1], product.inputs[1], shaped.inputs[1]))
+    if origin is None or weight is None or parts is None or mixing is None or shape is None:
+        return None
+    if weight.ndim != 4 or mixing.ndim != 2 or len(parts) != 4 or len(shape) != 4 or min(*parts[:3], *shape) < 1:
+        return None
+    if list(turned.attributes.get_ints("perm", ())) != [0, 2, 1, 3]:
+        return None
+    mixed = np.asarray(mixing, np.float32)
+
+    def made() -> ir.TensorProtocol:
+        places = np.asarray(constant(origin), np.float32).reshape(parts) @ mixed
+        return ir.tensor(places.transpose(0, 2, 1, 3).reshape(shape))
+
+    return ir.LazyTensor(made, ir.DataType.FLOAT, ir.Shape(shape.tolist())), Derived(origin, mixed)

@@ -7,25 +7,14 @@ Within it values keep whatever layout the forms like; at its ends they are NCHW,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import dataclass
 
-import onnx
+import onnx_ir as ir
 
-from gan_export.passes.graph import GraphView, copy_of, has_subgraphs
-from gan_export.passes.transposed.builder import Builder
+from gan_export.passes.graph import Builder, drop_unused, replace, used_once
 from gan_export.passes.transposed.feature import Feature, Layout, map_each, nchw, to_layout
-from gan_export.passes.transposed.forms import gemm, keep, overlap, phases, subpixel, winograd
-from gan_export.passes.transposed.layer import Transposed, describe
-
-FORMS: dict[str, ModuleType] = {
-    "keep": keep,
-    "gemm": gemm,
-    "phases": phases,
-    "subpixel": subpixel,
-    "overlap": overlap,
-    "winograd": winograd,
-}
+from gan_export.passes.transposed.forms import FORMS, gemm
+from gan_export.passes.transposed.layer import Transposed, layers
 
 Choice = Callable[[Transposed], str]
 """Names the form, one of `FORMS` that fits, that a layer is to have."""
@@ -47,34 +36,30 @@ ACTIVATIONS = {"Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu", "Selu", "Celu", "G
 
 @dataclass
 class _Chain:
-    """Layers and the activations behind each, from `source` to `output`."""
+    """Layers and the activations behind each, and all of those nodes in order."""
 
-    source: str
-    output: str
-    links: list[tuple[Transposed, list[onnx.NodeProto]]]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    links: list[tuple[Transposed, list[ir.Node]]]
+    nodes: list[ir.Node]
 
 
-def rewrite(model: onnx.ModelProto, choose: Choice) -> onnx.ModelProto:
+def rewrite(model: ir.Model, choose: Choice) -> ir.Model:
     """`model` with every transposed convolution that can be rewritten in the form that `choose` names.
 
-    Raises `ValueError` for a form that does not fit its layer. Graphs with subgraphs stay as they are.
+    The result shares tensors with `model`, which stays as it is; it is `model` itself where all layers do. Raises
+    `ValueError` for a form that does not fit its layer.
     """
-    model = copy_of(model)
-    if has_subgraphs(model.graph):
-        return model
-    view = GraphView(model)
-    for number, chain in enumerate(_chains(view)):
+    changed, modified = model.clone(), False
+    for number, chain in enumerate(_chains(changed)):
         forms = [_form(choose(layer), layer) for layer, _ in chain.links]
-        if set(forms) == {"keep"}:
-            continue
-        b = Builder(f"transposed{number}")
-        _write(b, chain, forms)
-        _replace(model.graph, chain, b)
-    return _without_dead_tensors(model)
+        if set(forms) != {"keep"}:
+            b = Builder(changed, f"transposed{number}")
+            replace(chain.nodes, b.nodes, chain.nodes[-1].outputs[0], by=_write(b, chain, forms))
+            modified = True
+    drop_unused(changed)
+    return changed if modified else model
 
 
-def to_convs(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_convs(model: ir.Model) -> ir.Model:
     """`model` without ConvTranspose where it can be avoided: Gemm on 1x1 inputs, sub-pixel convolutions elsewhere.
 
     For runtimes and precisions that have convolutions only, such as onnxruntime's int8.
@@ -97,75 +82,48 @@ def fitting(layer: Transposed) -> tuple[str, ...]:
     return tuple(name for name, form in FORMS.items() if form.fits(layer))
 
 
-def _chains(view: GraphView) -> list[_Chain]:
+def _chains(model: ir.Model) -> list[_Chain]:
+    described = {layer.node: layer for layer in layers(model)}
     chains: list[_Chain] = []
-    seen: set[str] = set()
-    for node in view.graph.node:
-        layer = describe(view, node) if node.op_type == "ConvTranspose" and node.output[0] not in seen else None
-        if layer is None:
+    seen: set[ir.Node] = set()
+    for node in described:
+        if node is None or node in seen:
             continue
-        chain = _Chain(layer.source, layer.output, [])
-        following: onnx.NodeProto | None = node
+        chain = _Chain([], [])
+        following: ir.Node | None = node
         while following is not None:
             chain.nodes.append(following)
-            chain.output = following.output[0]
-            seen.add(chain.output)
-            if layer is not None:
-                chain.links.append((layer, []))
+            seen.add(following)
+            if following in described:
+                chain.links.append((described[following], []))
             else:
                 chain.links[-1][1].append(following)
-            following, layer = _next(view, chain.output)
+            following = _next(following.outputs[0])
+            if following not in described and (following is None or following.op_type not in ACTIVATIONS):
+                following = None
         chains.append(chain)
     return chains
 
 
-def _next(view: GraphView, name: str) -> tuple[onnx.NodeProto | None, Transposed | None]:
-    """The only node that takes `name`, when a chain can go on with it."""
-    node = view.only_consumer(name)
-    if node is None or node.input[0] != name:
-        return None, None
-    if node.op_type in ACTIVATIONS:
-        return node, None
-    layer = describe(view, node) if node.op_type == "ConvTranspose" else None
-    return (node, layer) if layer is not None else (None, None)
+def _next(value: ir.Value) -> ir.Node | None:
+    """The only node that takes `value`, as its first input."""
+    if not used_once(value):
+        return None
+    (use,) = value.uses()
+    return use.node if use.idx == 0 else None
 
 
-def _write(b: Builder, chain: _Chain, forms: list[str]) -> None:
-    first = chain.links[0][0]
-    x: Feature = nchw(chain.source, first.c_in, first.height, first.width)
+def _write(b: Builder, chain: _Chain, forms: list[str]) -> ir.Value:
+    """Adds the chain's nodes in those forms. The last makes the value that is returned, in NCHW."""
+    first, source = chain.links[0][0], chain.nodes[0].inputs[0]
+    assert source is not None
+    x: Feature = nchw(source, first.c_in, first.height, first.width)
     for index, ((layer, activations), form) in enumerate(zip(chain.links, forms, strict=True)):
         if form == "gemm":
-            following = forms[index + 1] if index + 1 < len(forms) else "keep"
-            wanted = Layout.NHWC if following in ("winograd", "overlap") else Layout.NCHW
-            x = gemm.apply(b, to_layout(b, x, Layout.NCHW), layer, wanted)
+            wanted = Layout.NHWC if forms[index + 1 : index + 2] == ["winograd"] else Layout.NCHW
+            x = gemm(b, to_layout(b, x, Layout.NCHW), layer, wanted)
         else:
             x = FORMS[form].apply(b, x, layer)
         for node in activations:
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            x = map_each(b, x, node.op_type, **attributes)
-    x = to_layout(b, x, Layout.NCHW)
-    last = b.nodes[-1]
-    assert last.output[0] == x.name  # every form ends with the node that makes its result
-    last.output[0] = chain.output
-
-
-def _replace(graph: onnx.GraphProto, chain: _Chain, b: Builder) -> None:
-    """Puts the builder's nodes where the chain's last node was: all that they need comes before."""
-    old = {node.output[0] for node in chain.nodes}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.output[0] == chain.output:
-            nodes += b.nodes
-        elif not old.intersection(node.output):
-            nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(b.tensors)
-
-
-def _without_dead_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(tensors)
-    return model
+            x = map_each(b, x, node.op_type, **node.attributes)
+    return to_layout(b, x, Layout.NCHW).value

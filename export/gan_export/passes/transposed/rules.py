@@ -16,8 +16,8 @@ for batches (docs/optimisation.md).
 
 from __future__ import annotations
 
+from gan_export.passes.transposed.forms import FORMS
 from gan_export.passes.transposed.layer import Transposed
-from gan_export.passes.transposed.rewrite import FORMS
 
 MIN_MACS = 8_000_000
 """Multiplications per image below which a layer's form hardly matters, and more operators cost more than they save."""

@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
+from gan_export.passes.graph import open_session
 from gan_export.passes.transposed.layer import Transposed, layers
 from gan_export.passes.transposed.rewrite import always, by_output, fitting, rewrite
 from gan_export.passes.transposed.rules import for_cpu
-from gan_serve.runtime.providers import import_onnxruntime
 
 BATCH = 8
 """Images per run while timing: about what one core computes at a time when `gan-gen` draws many."""
@@ -31,7 +30,7 @@ Choices = dict[str, str]
 Run = Callable[[], object]
 
 
-def tuned(model: onnx.ModelProto) -> Choices:
+def tuned(model: ir.Model) -> Choices:
     """The form of each layer of `model`, by the name of the layer's output."""
     every = layers(model)
     if not every:
@@ -51,37 +50,31 @@ def fastest_form(layer: Transposed) -> str:
     return names[_fastest([runner(rewrite(single, always(name))) for name in names])]
 
 
-def single_layer(layer: Transposed) -> onnx.ModelProto:
+def single_layer(layer: Transposed) -> ir.Model:
     """A graph of nothing but `layer`, x float32 (batch, c_in, height, width) → y."""
-    node = helper.make_node(
-        "ConvTranspose",
-        ["x", "weight", "bias"],
-        ["y"],
-        kernel_shape=list(layer.kernel),
-        strides=[layer.stride] * 2,
-        pads=list(layer.pads),
-        output_padding=list(layer.extra),
-        group=layer.groups,
-    )
-    shapes = [("x", ("batch", layer.c_in, layer.height, layer.width)), ("y", ("batch", layer.c_out, None, None))]
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes)
-    tensors = [numpy_helper.from_array(layer.weight, "weight"), numpy_helper.from_array(layer.bias, "bias")]
-    graph = helper.make_graph([node], "layer", [x], [y], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["batch", layer.c_in, layer.height, layer.width])
+    y = ir.val("y", dtype=ir.DataType.FLOAT, shape=["batch", layer.c_out, layer.out_height, layer.out_width])
+    tape = ir.tape.Tape()
+    tensors = [tape.initializer(layer.weight, "weight"), tape.initializer(ir.tensor(layer.bias), "bias")]
+    attributes: dict[str, Any] = {
+        "kernel_shape": layer.kernel,
+        "strides": [layer.stride] * 2,
+        "pads": layer.pads,
+        "output_padding": layer.extra,
+        "group": layer.groups,
+    }
+    tape.op("ConvTranspose", [x, *tensors], attributes, output=y)
+    graph = ir.Graph([x], [y], nodes=tape.nodes, initializers=tensors, opset_imports={"": 18}, name="layer")
+    return ir.Model(graph, ir_version=10)
 
 
-def runner(model: onnx.ModelProto, batch: int = BATCH) -> Run:
+def runner(model: ir.Model, batch: int = BATCH) -> Run:
     """One run of `model` on `batch` random inputs, on one thread of the CPU provider."""
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-    )
+    session = open_session(model, threads=1)
     rng = np.random.default_rng(0)
     feeds: dict[str, Any] = {}
     for value in session.get_inputs():
-        shape = [batch, *(size for size in value.shape[1:])]
+        shape = [batch, *value.shape[1:]]
         whole = value.type == "tensor(int64)"
         feeds[value.name] = np.zeros(shape, np.int64) if whole else rng.standard_normal(shape).astype(np.float32)
     return lambda: session.run(None, feeds)

@@ -23,13 +23,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import numpy.typing as npt
+import onnx_ir as ir
 
-from gan_export.passes.transposed.builder import Builder
+from gan_export.passes.graph import F32, Builder
 from gan_export.passes.transposed.feature import Feature, Layout, to_layout
 from gan_export.passes.transposed.layer import Transposed
 
-Classes = dict[str, str]
+Classes = dict[str, ir.Value]
 Key = tuple[int, int, int, int]
 
 TERMS = {0: ("O-E'", "E", "E-O"), 1: ("E-O", "O", "E'-O")}
@@ -54,17 +54,19 @@ def apply(b: Builder, x: Feature, layer: Transposed) -> Feature:
     c_in, h, w = layer.c_in, layer.height // 2, layer.width // 2
     x = to_layout(b, x, Layout.PARITY)
     matrices = _matrices(b, layer)
-    rows = [_classes(b, x.names[column], x.names[2 + column], axis=1) for column in (0, 1)]
-    classes: dict[tuple[str, str], str] = {}
+    rows = [_classes(b, x.values[column], x.values[2 + column], axis=1) for column in (0, 1)]
+    classes: dict[tuple[str, str], ir.Value] = {}
     for row in rows[0]:
-        for column, name in _classes(b, rows[0][row], rows[1][row], axis=2).items():
-            classes[row, column] = b.reshape(name, -1, c_in)
+        for column, value in _classes(b, rows[0][row], rows[1][row], axis=2).items():
+            classes[row, column] = b.reshape(value, -1, c_in)
     bias = b.constant(layer.bias)
-    names = [_phase(b, classes, matrices, bias, phase, h, w, layer.c_out) for phase in ((0, 0), (0, 1), (1, 0), (1, 1))]
-    return Feature(tuple(names), Layout.PARITY, layer.c_out, layer.out_height, layer.out_width)
+    values = [
+        _phase(b, classes, matrices, bias, phase, h, w, layer.c_out) for phase in ((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+    return Feature(tuple(values), Layout.PARITY, layer.c_out, layer.out_height, layer.out_width)
 
 
-def _classes(b: Builder, even: str, odd: str, axis: int) -> Classes:
+def _classes(b: Builder, even: ir.Value, odd: ir.Value, axis: int) -> Classes:
     """The five classes along `axis` of NHWC values, by the names that `TERMS` uses."""
     step = tuple(int(index == axis) for index in range(4))
     back = tuple(-value for value in step)
@@ -81,18 +83,18 @@ def _classes(b: Builder, even: str, odd: str, axis: int) -> Classes:
 
 def _phase(
     b: Builder,
-    classes: dict[tuple[str, str], str],
-    matrices: dict[Key, str],
-    bias: str,
+    classes: dict[tuple[str, str], ir.Value],
+    matrices: dict[Key, ir.Value],
+    bias: ir.Value,
     phase: tuple[int, int],
     h: int,
     w: int,
     c_out: int,
-) -> str:
+) -> ir.Value:
     """One phase of the output, (batch, 2h, 2w, c_out): its rows and columns 2t and 2t + 1 interleaved."""
     rows, columns = TERMS[phase[0]], TERMS[phase[1]]
 
-    def product(i: int, j: int, *added: str) -> str:
+    def product(i: int, j: int, *added: ir.Value) -> ir.Value:
         matrix = matrices[phase[0], i, phase[1], j]
         return b.op("Gemm" if added else "MatMul", classes[rows[i], columns[j]], matrix, *added)
 
@@ -106,26 +108,26 @@ def _phase(
     return b.reshape(b.op("Concat", *halves, axis=2), -1, 2 * h, 2 * w, c_out)
 
 
-def _matrices(b: Builder, layer: Transposed) -> dict[Key, str]:
+def _matrices(b: Builder, layer: Transposed) -> dict[Key, ir.Value]:
     """The 36 matrices (c_in, c_out), derived in the graph from the kernel's 16, or from what those are derived from."""
     if layer.derived is not None:
-        taps = b.op("Transpose", b.reshape(layer.derived.name, layer.c_out, layer.c_in, -1), perm=[2, 1, 0])
+        taps = b.op("Transpose", b.reshape(layer.derived.weight, layer.c_out, layer.c_in, -1), perm=[2, 1, 0])
         from_taps = mixing() @ layer.derived.mixing.T
         mixed = b.op("MatMul", b.constant(from_taps), b.reshape(taps, from_taps.shape[1], -1))
     else:
-        kernel = layer.weight.transpose(2, 3, 0, 1).reshape(16, -1)
+        kernel = layer.weight.numpy().transpose(2, 3, 0, 1).reshape(16, -1)
         mixed = b.op("MatMul", b.constant(mixing()), b.constant(kernel, layer.weight_name))
     stacked = b.reshape(mixed, -1, layer.c_out)
     return dict(zip(KEYS, b.ops("Split", len(KEYS), stacked, b.ints(*[layer.c_in] * len(KEYS)), axis=0), strict=True))
 
 
-def mixing() -> npt.NDArray[np.float32]:
+def mixing() -> F32:
     """(36, 16), of -1, 0 and 1: row `KEYS[n]` times the kernel (16, c_in c_out) is matrix n."""
     factors = {0: _terms(3, 1, sign=-1), 1: _terms(2, 0, sign=1)}
     return np.stack([np.kron(factors[a][i], factors[c][j]) for a, i, c, j in KEYS]).astype(np.float32)
 
 
-def _terms(g: int, g_next: int, sign: int) -> list[npt.NDArray[np.float32]]:
+def _terms(g: int, g_next: int, sign: int) -> list[F32]:
     """What the three products of a phase take of the kernel's four taps along one axis."""
     first, second = np.eye(4, dtype=np.float32)[[g, g_next]]
     return [first, first + second, sign * second]
