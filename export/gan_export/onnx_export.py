@@ -79,7 +79,7 @@ def _check_types(model: ir.Model) -> None:
     if ir.DataType.BFLOAT16 in casts | {value.dtype for value in model.graph.initializers.values()}:
         raise JobError(
             "the generator computes in bfloat16 in its forward, which no runtime has on CPUs; expected float32",
-            hint="take .bfloat16(), torch.bfloat16 and autocast out of the forward, or choose float32 with --args",
+            hint="take .bfloat16(), torch.bfloat16 and autocast out of the forward, or choose float32 with `args`",
         )
 
 

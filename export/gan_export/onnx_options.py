@@ -51,11 +51,11 @@ class OnnxOptions:
         for name, values in (("optimize", MODES), ("precision", PRECISIONS), ("store", STORES)):
             given = getattr(self, name)
             if given not in values:
-                raise GanportError(f"--{name} must be one of {', '.join(values)}, got {given!r}", hint=_hint(given))
+                raise GanportError(f"`{name}` must be one of {', '.join(values)}, got {given!r}", hint=_hint(given))
         if self.precision == "int8" and self.optimize != "auto":
             raise GanportError(
-                f"--optimize {self.optimize} has no place beside --precision int8, which needs a form of its own",
-                hint="leave out --optimize",
+                f'`optimize="{self.optimize}"` has no place beside `precision="int8"`, which needs a form of its own',
+                hint="leave out `optimize`",
             )
 
     @property
@@ -73,7 +73,7 @@ def _hint(given: str) -> str:
     for name, values in (("precision", PRECISIONS), ("optimize", MODES)):
         for value in values:
             if given.lower().replace("float", "fp").replace("-", "").replace("uint8", "int8") == value:
-                return f"--{name} {value}"
+                return f'`{name}="{value}"`'
     return "docs/precision.md says what each is for"
 
 
@@ -81,6 +81,6 @@ def check_opset(opset: int) -> None:
     """Raises `GanportError` for an opset that is not offered."""
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise GanportError(
-            f"opset must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
+            f"`opset` must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
             hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Case = tuple[ir.Model, Array]
 """A graph, and an input for it."""
 

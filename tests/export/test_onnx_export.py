@@ -156,7 +156,7 @@ def test_opsets(opset: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opset", [-1, 0, MIN_OPSET - 1, MAX_OPSET + 1, 10**9])
 def test_opset_out_of_range(opset: int, tmp_path: Path) -> None:
-    with pytest.raises(GanportError, match=f"opset must be 18 to 23, got {opset}"):
+    with pytest.raises(GanportError, match=f"`opset` must be 18 to 23, got {opset}"):
         export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
     assert list(tmp_path.iterdir()) == []
 

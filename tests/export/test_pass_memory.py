@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -44,8 +45,12 @@ def generator(n: int) -> tuple[ir.Model, int]:
         "wide": np.ones(16 * n, np.float32),
         "narrow": np.ones(n, np.float32),
     }
-    small = {"shape": np.array([-1, n, 4, 4]), "scales": np.float32([1, 1, 2, 2]), "half": np.float32(0.5)}
-    stubs = {name: np.zeros([1] * array.ndim, np.float32) for name, array in arrays.items()}
+    small: dict[str, Any] = {
+        "shape": np.array([-1, n, 4, 4]),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "half": np.float32(0.5),
+    }
+    stubs: dict[str, Any] = {name: np.zeros([1] * array.ndim, np.float32) for name, array in arrays.items()}
     model = graph(f"float[batch, {n}] z => float[batch, {n // 2}, 7, 7] image", BODY, **small, **stubs)
     for name, array in arrays.items():
         value = model.graph.initializers[name]

@@ -179,12 +179,12 @@ def test_a_contract_that_claims_what_the_graph_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "half"}, "precision must be one of fp32, fp16, int8, got 'half'"),
+        ({"precision": "half"}, "`precision` must be one of fp32, fp16, int8, got 'half'"),
         ({"precision": "INT8"}, "got 'INT8'"),
-        ({"store": "int4"}, "store must be one of fp32, fp16, got 'int4'"),
-        ({"optimize": "all"}, "optimize must be one of auto, tune, none, got 'all'"),
-        ({"precision": "int8", "optimize": "none"}, "no place beside --precision int8"),
-        ({"precision": "fp16", "opset": 9}, "opset must be 18 to 23, got 9"),
+        ({"store": "int4"}, "`store` must be one of fp32, fp16, got 'int4'"),
+        ({"optimize": "all"}, "`optimize` must be one of auto, tune, none, got 'all'"),
+        ({"precision": "int8", "optimize": "none"}, '`optimize="none"` has no place beside `precision="int8"`'),
+        ({"precision": "fp16", "opset": 9}, "`opset` must be 18 to 23, got 9"),
     ],
 )
 def test_options_that_are_not_offered(options: dict[str, str], message: str) -> None:

@@ -40,6 +40,8 @@ EPSILONS = {1e-8, 1e-12, 2e-9, 3e-9, 4e-9, 5e-9, 6e-9, 7e-9, 8e-9, 9e-9}
 class Normed(nn.Module):
     """Normalises the latent by NORMS in turn: any that lost its epsilon makes NaN of a zero."""
 
+    eps: Tensor
+
     def __init__(self, norms: slice) -> None:
         super().__init__()
         self.norms = NORMS[norms]

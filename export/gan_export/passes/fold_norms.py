@@ -78,7 +78,8 @@ def _fold(model: ir.Model, norm: ir.Node) -> bool:
     new_weight = add_initialiser(model, f"{made}.weight", _scale_channels(weight, linear, scale))
     new_bias = add_initialiser(model, f"{made}.bias", (scale * (values - mean) + beta).astype(weight.dtype))
     linear.node.replace_input_with(1, new_weight)
-    model.graph.initializers.pop(old.name or "", None)  # what else is left over is small, and for `drop_unused`
+    if old.is_initializer() and old.graph is not None and not old.is_graph_output():
+        del old.graph.initializers[old.name or ""]  # what else is left over is small, and for `drop_unused`
     linear.owner.resize_inputs(max(linear.bias_index + 1, len(linear.owner.inputs)))
     linear.owner.replace_input_with(linear.bias_index, new_bias)
     replace([norm], [], norm.outputs[0], by=linear.owner.outputs[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -51,8 +49,8 @@ class CanonicalNames(ir.passes.InPlacePass):
         for index, value in enumerate(v for v in graph.initializers.values() if v not in names):
             short = (value.name or "").removeprefix("generator.")
             names[value] = short if "." in short and short not in names.values() else f"constant_{index}"
-        for index, value in enumerate(chain.from_iterable(inner.inputs for inner in graph.subgraphs())):
-            names[value] = f"inner_{index}"
+        inner = [value for part in graph.subgraphs() for value in (*part.inputs, *part.initializers.values())]
+        names.update((value, f"inner_{index}") for index, value in enumerate(inner))
         for index, node in enumerate(graph.all_nodes()):
             title = f"{index:03d}_{node.op_type}"
             modified |= node.name != title

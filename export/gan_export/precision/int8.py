@@ -49,7 +49,7 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
     if not later:
         raise JobError(
             "int8: no convolution or product behind the first layer to quantise",
-            hint="--precision fp16, or --store fp16, halves the file",
+            hint='`precision="fp16"`, or `store="fp16"`, halves the file',
         )
     far = [case for case in reference.cases if case.kind == "far"]
     ordinary = measure_ranges(model, calibration(reference.source))
@@ -60,7 +60,7 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
     if found is None:
         raise JobError(
             f"int8: not even one layer in integers keeps {limits_for('int8')} (the best: {trial.best_db:.1f} dB)",
-            hint="--precision fp16, or --store fp16, halves the file",
+            hint='`precision="fp16"`, or `store="fp16"`, halves the file',
         )
     chosen, reach = found
     return trial.quantised(chosen, reach), tuple(names[name] for name in names if name not in chosen)
@@ -109,7 +109,7 @@ class _Trial:
         if runs.failures:
             raise JobError(
                 f"int8: the quantised graph does not run on a {runs.failures[0][0].name}: {runs.failures[0][1]}",
-                hint="export with --precision fp32 or fp16",
+                hint='export with `precision="fp32"` or `precision="fp16"`',
             )
         found = measure(runs, self.reference).worst_psnr_db
         self.best_db = max(self.best_db, found)
