@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.limits import limits_for
+from gan_core.limits import decibels, limits_for
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -47,7 +47,7 @@ class Difference:
     @property
     def psnr_db(self) -> float | None:
         """Peak signal-to-noise ratio in dB against 255; None for equal pixels (it would be infinite)."""
-        return 10 * math.log10(255.0**2 * self.count / self.squares) if self.squares else None
+        return decibels(self.squares / self.count) if self.squares else None
 
 
 def seed_batches(batch: int) -> list[I64]:

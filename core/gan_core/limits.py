@@ -68,9 +68,17 @@ def max_lsb(pixels: U8, expected: U8) -> int:
     return int(np.abs(pixels.astype(np.int16) - expected.astype(np.int16)).max(initial=0))
 
 
+def mean_square(pixels: U8, expected: U8) -> float:
+    """The mean squared difference of two equally shaped arrays of pixels, in LSB²; 0 for empty ones."""
+    difference = pixels.astype(np.int16) - expected.astype(np.int16)
+    return float(np.square(difference, dtype=np.float64).mean()) if difference.size else 0.0
+
+
+def decibels(mean_square: float) -> float:
+    """The peak signal-to-noise ratio of a mean squared difference of pixels: 10 log10(255² / it); infinite for 0."""
+    return 10 * math.log10(255.0**2 / mean_square) if mean_square else math.inf
+
+
 def psnr_db(pixels: U8, expected: U8) -> float:
-    """10 log10(255² / mean squared difference), in dB; infinite for equal arrays."""
-    mean_square = (
-        float(np.mean(np.square(pixels.astype(np.float64) - expected.astype(np.float64)))) if pixels.size else 0
-    )
-    return math.inf if mean_square == 0 else 10 * math.log10(255.0**2 / mean_square)
+    """The peak signal-to-noise ratio of two equally shaped arrays of pixels, in dB; infinite for equal ones."""
+    return decibels(mean_square(pixels, expected))
