@@ -23,12 +23,10 @@ from gan_export.proof.cases import cases
 from gan_export.proof.golden import check_golden_set
 from gan_export.proof.meaning import check_meaning
 from gan_export.proof.parity import Parity, check_parity, measure
-from gan_export.proof.precision import check_precision
 from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Check, Report
 from gan_export.proof.runs import run_cases
-from gan_export.proof.structure import check_structure
-from gan_export.proof.structure_torchscript import check_torchscript
+from gan_export.proof.structure import check_onnx, check_torchscript
 from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator
 from gan_serve.runtime.generator import Generator
@@ -76,7 +74,7 @@ def prove(
         tolerance = reference.allow(tolerance)
         image_limit = None if image_limit is None else tolerance
     checks += artefact.checks
-    checks += check_precision(contract, artefact.model)
+    checks += agreement.check_precision(contract, artefact.model)
     checks.append(agreement.check_contract(contract, reference.source if reference else None, artefact.graph_sha256))
     weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
     checks.append(agreement.check_spec_weights(contract, artefact.tensor_sizes))
@@ -143,7 +141,7 @@ def _open_onnx(path: Path) -> _Artefact:
     tensors = model.graph.initializer
     return _Artefact(
         contract=contract,
-        checks=tuple(check_structure(path, model, contract)),
+        checks=tuple(check_onnx(path, model, contract)),
         tensor_sizes=tuple((tensor.name, math.prod(tensor.dims)) for tensor in tensors),
         weight_bytes=sum(tensor.ByteSize() for tensor in tensors),
         model=model,

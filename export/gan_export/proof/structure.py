@@ -1,16 +1,17 @@
-"""What can be seen of an ONNX file without running it: its signature, and the nodes that make an export wrong."""
+"""What can be seen of a file without running it: its signature, and the nodes that make an export wrong."""
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import onnx
 from onnx import numpy_helper
 
 from gan_core.contract import Contract
 from gan_core.printable import is_utf8
+from gan_export import jit
 from gan_export.artefact import image_metadata, model_metadata
 from gan_export.proof.report import Check
 
@@ -22,11 +23,14 @@ RANDOM_OPS = frozenset(
 NORM_OPS = frozenset({"ReduceL2", "ReduceSumSquare", "LpNormalization"})
 REPARAMETRISED = ("weight_g", "weight_v", "weight_orig", "weight_u", ".original", ".original0", ".original1")
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+TRAINING_ARGUMENT = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
+"""TorchScript's operators → position of their `train` argument."""
+SCRIPT_NORM_OPS = ("aten::_weight_norm", "aten::linalg_vector_norm", "aten::linalg_norm", "aten::norm")
 
 Shape = tuple[int | str, ...]
 
 
-def check_structure(path: str | os.PathLike[str], model: onnx.ModelProto, contract: Contract) -> list[Check]:
+def check_onnx(path: str | os.PathLike[str], model: onnx.ModelProto, contract: Contract) -> list[Check]:
     """All checks that need only the graph. `path` is the file that `model` was read from (without external data)."""
     nodes = list(all_nodes(model))
     return [
@@ -180,10 +184,59 @@ def _denotation(model: onnx.ModelProto, contract: Contract) -> Check:
     return Check(SECTION, "image denotation", not wrong, value, "as the contract", "", "; ".join(wrong))
 
 
+def check_torchscript(module: Any, contract: Contract) -> list[Check]:
+    """The checks of `check_onnx` that apply to a scripted module."""
+    nodes = jit.all_nodes(module)
+    names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+    norms = [node.kind() for node in _on_constants(module, nodes) if node.kind().startswith(SCRIPT_NORM_OPS)]
+    leftovers = [name for name in names if name.endswith(REPARAMETRISED)]
+    training = [node.kind() for node in nodes if _trains(node)]
+    training += ["the module"] * bool(getattr(module, "training", False))  # a frozen module has no mode
+    devices = sorted({str(tensor.device) for tensor in jit.constants(module)} - {"cpu"})
+    return [
+        _script_inputs(module, contract),
+        _script_outputs(module),
+        _none("random ops", (node.kind() for node in nodes if jit.draws_numbers(node.kind()))),
+        _none("training mode", training),
+        _none("reparametrised weights", leftovers + norms),
+        _none("tensors off the CPU", devices),
+    ]
+
+
+def _script_inputs(module: Any, contract: Contract) -> Check:
+    expected = ["z", "label"] if contract.conditional else ["z"]
+    found = [value.debugName().split(".")[0] for value in module.graph.inputs()][1:]
+    detail = "" if found == expected else f"takes {', '.join(found)}"
+    return Check(SECTION, "inputs", found == expected, " ".join(found), " ".join(expected), "", detail)
+
+
+def _script_outputs(module: Any) -> Check:
+    types = [output.type() for output in module.graph.outputs()]
+    pair = len(types) == 1 and types[0].kind() == "TupleType" and len(types[0].elements()) == 2
+    found = "two tensors" if pair else " ".join(map(str, types))
+    return Check(SECTION, "outputs", pair, found, "two tensors", "", "image, pixels")
+
+
+def _trains(node: Any) -> bool:
+    position = TRAINING_ARGUMENT.get(node.kind())
+    return position is not None and bool(list(node.inputs())[position].toIValue())
+
+
+def _on_constants(module: Any, nodes: list[Any]) -> list[Any]:
+    """The nodes that see neither a latent nor a label."""
+    varying = {value.debugName() for value in list(module.inlined_graph.inputs())[1:]}
+    constant = []
+    for node in nodes:
+        if any(value.debugName() in varying for value in node.inputs()):
+            varying.update(value.debugName() for value in node.outputs())
+        else:
+            constant.append(node)
+    return constant
+
+
 def _none(name: str, found: Iterable[str]) -> Check:
     names = list(found)
-    shown = ", ".join(itertools.islice(names, 3))
-    return Check(SECTION, name, not names, len(names) or "none", "none", "", shown)
+    return Check(SECTION, name, not names, len(names) or "none", "none", "", ", ".join(names[:3]))
 
 
 def _label(node: onnx.NodeProto) -> str:
