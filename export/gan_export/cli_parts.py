@@ -27,6 +27,8 @@ def say(ckpt: Path | None, source: Source) -> None:
 
 def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
     """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
+    from gan_export.proof.report import HEADER  # with torch, which --help must not need
+
     written = str(target) if target is not None and report.ok else None
     if report_file is not None:
         report.write(report_file)
@@ -35,7 +37,7 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
     if as_json:
         console.show_json({"path": written} | report.to_json())
     else:
-        console.show(report.table())
+        console.show(f"{console.table(HEADER, report.rows())}\n{report.verdict()}")
     if not report.ok:
         raise report.error("nothing was written" if target is not None else "")
     if written and not as_json:

@@ -18,9 +18,8 @@ from gan_core.process import kept
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_making import make_onnx
 from gan_export.onnx_options import OnnxOptions
-from gan_export.proof.golden import make_golden
-from gan_export.proof.prove import measure_parity, prove, tolerance_of
-from gan_export.proof.reference import Reference, check_reference
+from gan_export.proof.prove import draw, prove, tolerance_of
+from gan_export.proof.reference import Reference, check_reference, make_golden
 from gan_export.proof.report import Report
 from gan_export.source import Source
 from gan_export.torchscript_export import to_archive, to_torchscript
@@ -82,9 +81,10 @@ def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report
 
 
 def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[dict[str, Any]], bytes]]) -> Report:
-    """`make` exports, given the reference's images, and returns the file's bytes as a function of the parity summary.
+    """`make` exports, given the reference, and returns the file's bytes as a function of the parity summary.
 
-    The summary has to be in the file that is proved, so parity is measured once before and once in the proof.
+    The summary has to be in the file that is proved, so the images are drawn by a first file, of the same graph; that
+    the graph is the same, the proof looks at, and draws again what it needs to.
     """
     reference = Reference(source)
     tolerance = tolerance_of(limits_for("fp32"), source.value_range)  # PyTorch's own, whatever the file's precision
@@ -95,8 +95,10 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
         with atomic_path(target) as temporary, kept():
             to_file = make(reference)
             temporary.write_bytes(to_file({}))
-            temporary.write_bytes(to_file(measure_parity(temporary, reference).summary()))
-            report = prove(temporary, source, reference=reference).named(target.name)
+            drawn = draw(temporary, reference)
+            assert drawn.differences is not None
+            temporary.write_bytes(to_file(drawn.differences.summary()))
+            report = prove(temporary, source, reference=reference, drawn=drawn).named(target.name)
             if not report.ok:
                 raise _ProofFailedError(report)
             return report

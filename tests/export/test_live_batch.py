@@ -106,7 +106,7 @@ def test_a_condition_that_may_be_any_vector_is_asked_for(tmp_path: Path) -> None
 @pytest.mark.parametrize("optimize", ["auto", "none"])
 def test_a_norm_of_the_author_s_own_is_folded_into_its_weight(optimize: str, tmp_path: Path) -> None:
     report = export_onnx(source("OwnNorm", tmp_path), tmp_path / "g.onnx", OnnxOptions(optimize=optimize))
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
 
 
 class Auto(nn.Module):

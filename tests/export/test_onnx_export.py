@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A conditional DCGAN's ONNX file."""
     path = tmp_path_factory.mktemp("onnx") / "g.onnx"
     report = export_onnx(source_of(spec_of(n_classes=3, class_names=("a", "b", "ç"))), path)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     return path
 
 
@@ -116,7 +116,7 @@ def test_upsampling_and_its_convolution_weigh_what_the_convolution_weighs(
     source = settled_source(WIDE)
     weights = sum(tensor.nbytes for tensor in source.module.state_dict().values())
     report = export_onnx(source, tmp_path / "g.onnx", OnnxOptions(**options))
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     assert (tmp_path / "g.onnx").stat().st_size < share * weights + 80_000
 
 
@@ -149,7 +149,7 @@ def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opset", [MIN_OPSET, 21, MAX_OPSET])
 def test_opsets(opset: int, tmp_path: Path) -> None:
     report = export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     model, contract = read_onnx(tmp_path / "g.onnx")
     assert [entry.version for entry in model.opset_import] == [opset] == [contract.exporter["opset"]]
 
@@ -211,7 +211,7 @@ def test_every_kind_of_layer_exports(name: str, tmp_path: Path) -> None:
     value_range = (0.0, 1.0) if name == "norms" else (-1.0, 1.0)
     spec = GeneratorSpec(8, (3, side, side), layers, "uniform", n_classes, value_range=value_range)
     report = export_onnx(source_of(spec), tmp_path / "g.onnx")
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     folded = "BatchNormalization" not in {node.op_type for node in read_onnx(tmp_path / "g.onnx")[0].graph.node}
     assert folded or name == "convs"  # a norm after a reshape has no linear layer before it to fold into
 
@@ -244,7 +244,7 @@ def test_reparametrised_weights_are_resolved_and_the_source_is_left_alone(tmp_pa
     source = dataclasses.replace(Source(Normed().eval(), z_dim=8, image=(1, 4, 4)))
     before = set(source.module.state_dict())
     report = export_onnx(source, tmp_path / "g.onnx")
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     model, _ = read_onnx(tmp_path / "g.onnx")
     assert {node.op_type for node in model.graph.node} <= {
         "Gemm", "Relu", "Tanh", "Reshape", "Add", "Sub", "Mul", "Floor", "Clip", "Cast", "Transpose",

@@ -85,7 +85,7 @@ def test_module_that_is_no_reference(fault: str, suffix: str, tmp_path: Path) ->
     if isinstance(module, Noisy):
         module.eval()
     report = FORMATS[suffix](dataclasses.replace(source, module=module), tmp_path / f"g{suffix}")
-    assert expected in {check.name for check in report.failed}, report.table()
+    assert expected in {check.name for check in report.failed}, report.verdict()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +144,7 @@ def test_export_that_is_no_copy(fault: str, suffix: str, tmp_path: Path, monkeyp
     plant, expected = COPIES[fault]
     plant_in_the_copy(monkeypatch, plant)
     report = FORMATS[suffix](conditional(), tmp_path / f"g{suffix}")
-    assert expected <= {check.name for check in report.failed}, report.table()
+    assert expected <= {check.name for check in report.failed}, report.verdict()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,7 +155,7 @@ def test_baked_batch(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             export_onnx(conditional(), tmp_path / "g.onnx")
     else:
         report = export_torchscript(conditional(), tmp_path / "g.ts")
-        assert "batch sizes" in {check.name for check in report.failed}, report.table()
+        assert "batch sizes" in {check.name for check in report.failed}, report.verdict()
         assert report.check("batch sizes").value == "fails at 1 2 8 25"
     assert list(tmp_path.iterdir()) == []
 

@@ -51,7 +51,7 @@ def test_every_precision_keeps_its_limit(name: str, source: str, tmp_path: Path)
     options, path = OPTIONS[name], tmp_path / "g.onnx"
     made = SOURCES[source]()
     report = export_onnx(made, path, options)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     generator = OnnxGenerator(path, "cpu")
     contract = generator.contract
     assert (contract.precision, contract.store) == (options.precision, options.store)
@@ -72,7 +72,7 @@ def test_every_precision_keeps_its_limit(name: str, source: str, tmp_path: Path)
 def test_opset_goes_with_precision(tmp_path: Path) -> None:
     for precision in ("fp16", "int8"):
         report = export_onnx(settled(), tmp_path / "g.onnx", OnnxOptions(23, precision=precision))
-        assert report.ok, report.table()
+        assert report.ok, report.verdict()
 
 
 def test_the_same_checkpoint_gives_the_same_int8_bytes(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_layers_go_back_to_float_until_the_images_pass(tmp_path: Path, monkeypat
     for limit in (20.0, 34.5):
         asked_for(limit, monkeypatch)
         report = export_onnx(source, tmp_path / "g.onnx", OnnxOptions(precision="int8"))
-        assert report.ok, report.table()
+        assert report.ok, report.verdict()
         kept.append(set(read_onnx(tmp_path / "g.onnx")[1].kept_fp32))
         assert report.check("worst PSNR").value >= limit  # type: ignore[operator]
     assert kept[0] < kept[1]
@@ -157,12 +157,12 @@ def live(huge: float = 1.0) -> Source:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_live_modules(name: str, tmp_path: Path) -> None:
     report = export_onnx(live(), tmp_path / "g.onnx", OPTIONS[name])
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
 
 
 def test_values_that_float16_cannot_hold_stay_in_float32(tmp_path: Path) -> None:
     report = export_onnx(live(1e6), tmp_path / "g.onnx", OnnxOptions(precision="fp16"))
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     model, _ = read_onnx(tmp_path / "g.onnx")
     assert layer_types(model)["fp16"] == 3
 
@@ -206,12 +206,12 @@ def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
     if not (STRANGERS / file).exists():
         pytest.skip(f"{file} is not here; set GANPORT_CHECKPOINTS")
     report = export_onnx(stranger(file), tmp_path / "g.onnx", OnnxOptions(precision=precision))
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
 
 
 def test_dcgan_64_at_the_tutorial_s_width(tmp_path: Path) -> None:
     source = settled("dcgan", 64, width=64, z_dim=100)
     for precision, kept in (("fp16", 0), ("int8", 2)):
         report = export_onnx(source, tmp_path / "g.onnx", OnnxOptions(precision=precision))
-        assert report.ok, report.table()
+        assert report.ok, report.verdict()
         assert len(read_onnx(tmp_path / "g.onnx")[1].kept_fp32) == kept

@@ -23,14 +23,12 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.export import export_onnx
 from gan_export.proof.agreement import check_spec_weights
-from gan_export.proof.cases import BATCHES, cases
-from gan_export.proof.golden import make_golden
-from gan_export.proof.meaning import check_meaning
-from gan_export.proof.parity import check_parity, measure
+from gan_export.proof.cases import BATCHES, Case, cases
+from gan_export.proof.meaning import Statistics, check_meaning
+from gan_export.proof.parity import Differences, check_batches, check_parity, run_cases
 from gan_export.proof.prove import tolerance_of
-from gan_export.proof.reference import Reference, check_reference
+from gan_export.proof.reference import Reference, check_reference, make_golden
 from gan_export.proof.report import Check, Report
-from gan_export.proof.runs import run_cases
 from gan_export.source import Source
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 
@@ -57,8 +55,23 @@ def reference() -> Reference:
     return Reference(source_of(spec_of(n_classes=3)))
 
 
+def compared(generator: FakeGenerator) -> Differences:
+    """All cases of its reference drawn, and compared with it."""
+    differences = Differences(generator.reference)
+    run_cases(generator, generator.reference.cases, [differences])
+    return differences
+
+
+def meant(generator: FakeGenerator, made: tuple[Case, ...] | None = None) -> dict[str, Check]:
+    """The checks of what the images of `made` (all cases of its reference) show by themselves, by name."""
+    made = generator.reference.cases if made is None else made
+    statistics = Statistics(generator.contract, made)
+    run_cases(generator, made, [statistics])
+    return {check.name: check for check in check_meaning(generator, statistics, 1e-4)}
+
+
 def test_cases_cover_batches_latents_and_classes() -> None:
-    made = cases(8, "normal", 30)
+    made = cases(8, "normal", 30, (3, 28, 28))
     ordinary = [case for case in made if case.kind == "ordinary"]
     assert tuple(len(case.z) for case in ordinary) == BATCHES == (1, 2, 3, 8, 25)
     np.testing.assert_array_equal(ordinary[-1].z, latents(range(25), 8))
@@ -76,36 +89,33 @@ def test_cases_cover_batches_latents_and_classes() -> None:
 
 
 def test_cases_of_a_uniform_latent_stop_at_its_corners() -> None:
-    made = cases(8, "uniform", 0)
+    made = cases(8, "uniform", 0, (3, 28, 28))
     assert max(float(np.abs(case.z).max()) for case in made) == 1.0
     assert all(case.label is None for case in made)
 
 
 def test_equal_images_have_no_difference(reference: Reference) -> None:
-    parity = measure(run_cases(FakeGenerator(reference), reference.cases), reference)
+    parity = compared(FakeGenerator(reference))
     assert (parity.image.value, parity.pixels.value, parity.psnr_db) == (0.0, 0.0, 200.0)
     assert parity.images == sum(len(case.z) for case in reference.cases)
     assert all(check.ok for check in check_parity(parity, LIMITS["fp32"], 1e-4))
 
 
 def test_psnr_is_that_of_the_textbook(reference: Reference) -> None:
-    generator = FakeGenerator(reference)
-    z = latents([0], 8)
-    (first,) = (i for i, case in enumerate(reference.cases) if len(case.z) == 1 and case.kind == "ordinary")
-    runs = run_cases(generator, reference.cases[first : first + 1])
-    changed = dataclasses.replace(runs.drawn[0], pixels=runs.drawn[0].pixels ^ np.uint8(1), index=first)
-    parity = measure(dataclasses.replace(runs, drawn=(changed,)), reference)
+    (first,) = (case for case in reference.cases if len(case.z) == 1 and case.kind == "ordinary")
+    image, pixels = FakeGenerator(reference).run(first.z, first.label)
+    parity = Differences(reference)
+    parity.add(first, image, pixels ^ np.uint8(1))
     assert parity.pixels.value == 1
     assert math.isclose(parity.psnr_db, 10 * math.log10(255**2), rel_tol=1e-9)
-    assert parity.worst_psnr_where.startswith("seed 0")
-    assert z.shape == (1, 8)
+    assert parity.squares.where.startswith("seed 0")
 
 
 @pytest.mark.parametrize(("shift", "fails"), [(0.0, set()), (5e-5, set()), (2e-4, {"image values"}), (0.02, None)])
 def test_limits_of_parity(reference: Reference, shift: float, fails: set[str] | None) -> None:
     generator = FakeGenerator(reference)
     generator.add = np.float32(shift)
-    parity = measure(run_cases(generator, reference.cases), reference)
+    parity = compared(generator)
     failed = {check.name for check in check_parity(parity, LIMITS["fp32"], 1e-4) if not check.ok}
     assert failed == (fails if fails is not None else {"image values", "pixel values"})
 
@@ -114,7 +124,7 @@ def test_lower_precisions_are_held_to_their_psnr(reference: Reference) -> None:
     generator = FakeGenerator(reference)
     for shift, ok in ((0.01, True), (0.1, False)):
         generator.add = np.float32(shift)
-        parity = measure(run_cases(generator, reference.cases), reference)
+        parity = compared(generator)
         checks = check_parity(parity, LIMITS["fp16"], None)
         assert all(check.ok for check in checks) == ok
         assert checks[1].limit == ""
@@ -129,11 +139,11 @@ def test_the_worst_image_counts_not_the_mean(reference: Reference) -> None:
                 image[7] += np.float32(0.03)
             return image, to_pixels(image, self.contract.value_range)
 
-    parity = measure(run_cases(OneBadImage(reference), reference.cases), reference)
+    parity = compared(OneBadImage(reference))
     assert parity.worst_psnr_db < 40 < parity.psnr_db
     (failed,) = [check for check in check_parity(parity, LIMITS["fp16"], None) if not check.ok]
-    assert (failed.name, failed.detail) == ("worst PSNR", parity.worst_psnr_where)
-    assert "seed 7" in parity.worst_psnr_where
+    assert (failed.name, failed.detail) == ("worst PSNR", parity.squares.where)
+    assert "seed 7" in parity.squares.where
 
 
 BEHIND_UPSAMPLING = (
@@ -164,20 +174,15 @@ def test_a_weight_that_is_found_by_name_leaves_the_sizes_to_the_others() -> None
 def test_upsampling_three_times_and_a_plain_convolution_of_the_same_size_export(tmp_path: Path) -> None:
     spec = GeneratorSpec(8, (3, 32, 32), tuple(BEHIND_UPSAMPLING))
     report = export_onnx(settled_source(spec), tmp_path / "g.onnx")
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
 
 
 def test_nan_counts_as_infinitely_far(reference: Reference) -> None:
     generator = FakeGenerator(reference)
     generator.add = np.float32("nan")
-    parity = measure(run_cases(generator, reference.cases), reference)
+    parity = compared(generator)
     assert parity.image.value == math.inf
-    (check,) = [
-        check
-        for check in check_meaning(generator, run_cases(generator, reference.cases), 1e-4)
-        if check.name == "NaN or Inf"
-    ]
-    assert not check.ok
+    assert not meant(generator)["NaN or Inf"].ok
 
 
 @pytest.mark.parametrize(
@@ -202,9 +207,7 @@ def test_pale_images_are_a_warning(reference: Reference) -> None:
             image = (self.reference.run(z, label) + 1) / 2
             return image, to_pixels(image, self.contract.value_range)
 
-    pale = Pale(reference)
-    checks = {check.name: check for check in check_meaning(pale, run_cases(pale, reference.cases), 1e-4)}
-    check = checks["outside the value range"]
+    check = meant(Pale(reference))["outside the value range"]
     assert check.ok
     assert check.warning
     assert "only half of the range" in check.detail
@@ -212,11 +215,9 @@ def test_pale_images_are_a_warning(reference: Reference) -> None:
 
 def test_nothing_drawn_is_a_failure(reference: Reference) -> None:
     generator = FakeGenerator(reference)
-    runs = run_cases(generator, ())
-    (check,) = check_meaning(generator, runs, 1e-4)
+    (check,) = meant(generator, ()).values()
     assert not check.ok
-    parity = measure(runs, reference)
-    assert not check_parity(parity, LIMITS["fp32"], 1e-4)[0].ok
+    assert not check_parity(Differences(reference), LIMITS["fp32"], 1e-4)[0].ok
 
 
 def test_runs_record_what_failed(reference: Reference) -> None:
@@ -227,13 +228,13 @@ def test_runs_record_what_failed(reference: Reference) -> None:
             image, pixels = super().run(z, label)
             return (image, pixels) if len(z) != 8 else (image[:, :, :-1], pixels)
 
-    runs = run_cases(Picky(reference), reference.cases)
-    check = runs.check_batches()
+    failures = run_cases(Picky(reference), reference.cases, [])
+    check = check_batches(reference.cases, failures)
     assert not check.ok
     assert check.value == "fails at 3 8"
     assert "three is too many" in check.detail
     assert len(check.detail) < 250
-    assert any("expected float32 (8, 3, 28, 28)" in message for _, message in runs.failures)
+    assert any("expected float32 (8, 3, 28, 28)" in message for _, message in failures)
 
 
 def test_golden_set_is_what_torch_draws(reference: Reference) -> None:
@@ -244,12 +245,12 @@ def test_golden_set_is_what_torch_draws(reference: Reference) -> None:
 def test_reference_of_another_shape() -> None:
     source = dataclasses.replace(source_of(), image=(3, 32, 32))
     with pytest.raises(JobError, match=r"makes \(1, 3, 28, 28\) of a batch of 1 ordinary latents, expected"):
-        _ = Reference(source).images
+        check_reference(Reference(source), 1e-4)
 
 
 def test_reference_checks_hold_for_a_right_module(reference: Reference) -> None:
     assert [check.ok for check in check_reference(reference, 1e-4)] == [True] * 4
-    assert not torch.is_grad_enabled() or reference.images[0].dtype == np.float32
+    assert not torch.is_grad_enabled() or reference.images(reference.cases[0]).dtype == np.float32
 
 
 class Steep(nn.Module):
@@ -280,7 +281,7 @@ def test_limit_follows_the_module_s_own_rounding(factor: float, limit: float | N
     expected = limit or 4 * reference.rounding
     assert expected >= 1e-4
     report = export_onnx(source, tmp_path / "g.onnx")
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     assert report.check("image values").limit == f"<= {expected:.3g}"
 
 
@@ -309,12 +310,13 @@ REPORT = Report(
 )
 
 
-def test_report_as_a_table() -> None:
-    table = REPORT.table()
-    assert "image values  FAIL  0.25 max |Δ|  <= 0.0001  seed 7" in table
-    assert "warn" in table
-    assert table.splitlines()[-1] == "not proved: 2 of 4 checks fail (image values, NaN or Inf)"
-    assert all(line == line.rstrip() for line in table.splitlines())
+def test_report_as_rows() -> None:
+    sections, names, marks, *rest = zip(*REPORT.rows(), strict=True)
+    assert sections == ("structure", "parity", "meaning", "")
+    assert names == ("inputs", "image values", "NaN or Inf", "flat images")
+    assert marks == ("ok", "FAIL", "FAIL", "warn")
+    assert [column[1] for column in rest] == ["0.25 max |Δ|", "<= 0.0001", "seed 7"]
+    assert REPORT.verdict() == "not proved: 2 of 4 checks fail (image values, NaN or Inf)"
 
 
 def test_report_as_json(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def small_numbers(model: ir.Model) -> list[float]:
 @pytest.mark.parametrize("opset", [18, 23])  # 23 has an operator for rms_norm, its epsilon an attribute
 def test_zero_latents_are_proved(opset: int, tmp_path: Path) -> None:
     report = export_onnx(source(slice(None)), tmp_path / "g.onnx", OnnxOptions(opset=opset))
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     model, contract = ir.load(tmp_path / "g.onnx"), read_onnx(tmp_path / "g.onnx")[1]
     attributes = [node.attributes["epsilon"].as_float() for node in model.graph if "epsilon" in node.attributes]
     assert {*small_numbers(model), *(float(f"{value:.5g}") for value in attributes)} == EPSILONS
@@ -80,7 +80,7 @@ def test_zero_latents_are_proved(opset: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [OnnxOptions(precision="fp16"), OnnxOptions(precision="int8")])
 def test_lower_precisions_keep_them(options: OnnxOptions, tmp_path: Path) -> None:
     report = export_onnx(source(), tmp_path / "g.onnx", options)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     assert small_numbers(ir.load(tmp_path / "g.onnx")) == [1e-8]
 
 

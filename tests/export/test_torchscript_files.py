@@ -30,7 +30,7 @@ from gan_serve.runtime.onnx_generator import OnnxGenerator
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ts") / "g.ts"
     report = export_torchscript(source_of(spec_of(n_classes=3)), path)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     return path
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_proof_alone_holds(exported: Path) -> None:
     report = prove(exported)
-    assert report.ok, report.table()
+    assert report.ok, report.verdict()
     assert report.against == ""
 
 

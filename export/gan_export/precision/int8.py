@@ -21,9 +21,8 @@ from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision.qdq import Layer, quantisable, quantise
 from gan_export.precision.ranges import Range, layer_name, measure_ranges
 from gan_export.proof.cases import Case
-from gan_export.proof.parity import measure
+from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.reference import Reference
-from gan_export.proof.runs import run_cases
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
@@ -105,13 +104,14 @@ class _Trial:
         """The worst image's PSNR."""
         contract = contract_of(self.reference.source, golden=(), precision="int8")
         stamped = stamp(ir.to_proto(self.quantised(layers, reach)), contract)
-        runs = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases)
-        if runs.failures:
+        differences = Differences(self.reference)
+        failures = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases, [differences])
+        if failures:
             raise JobError(
-                f"int8: the quantised graph does not run on a {runs.failures[0][0].name}: {runs.failures[0][1]}",
+                f"int8: the quantised graph does not run on a {failures[0][0].name}: {failures[0][1]}",
                 hint='export with `precision="fp32"` or `precision="fp16"`',
             )
-        found = measure(runs, self.reference).worst_psnr_db
+        found = differences.worst_psnr_db
         self.best_db = max(self.best_db, found)
         return found
 

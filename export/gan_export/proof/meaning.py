@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
+from gan_core.limits import max_lsb
+from gan_export.proof.cases import Case, alone
+from gan_export.proof.parity import Worst
 from gan_export.proof.report import Check
-from gan_export.proof.runs import Drawn, Runs
-from gan_serve.runtime.generator import F32, Generator
+from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 SECTION = "meaning"
 
@@ -18,133 +27,214 @@ FLAT_LSB = 2
 """An image whose pixels span no more than this looks like one colour."""
 SAME = 1e-6
 """Images of two classes that differ by less than this share of the value range are the same image."""
-ALONE = 4
-"""How many rows of a batch are drawn again, alone."""
+
+_BLOCKS = 8
+"""Blocks a side whose means tell two images apart."""
 
 
-def check_meaning(generator: Generator, runs: Runs, tolerance: float) -> list[Check]:
+@dataclass(frozen=True, eq=False)
+class Widest:
+    """The largest batch of ordinary latents that ran: a digest of each of its images, and a few of them whole."""
+
+    case: Case
+    digests: tuple[bytes, ...]
+    images: dict[int, F32]
+
+
+@dataclass(frozen=True, eq=False)
+class AsClass:
+    """Seed 0 as one class: the row's latent, label and name, and the means of its image's blocks."""
+
+    z: F32
+    label: I64
+    row: str
+    means: npt.NDArray[np.float64]
+
+
+class Statistics:
+    """What is kept of the images that a file draws of `cases` (a `gan_export.proof.parity.Observer`): numbers, a digest
+    of every seed's pixels, the `Widest` batch, and every class (`AsClass`)."""
+
+    def __init__(self, contract: Contract, cases: Iterable[Case]) -> None:
+        self.value_range, self.n_classes = contract.value_range, contract.n_classes
+        drawn = [case.label for case in cases if case.kind == "class" and case.label is not None]
+        self.planned_classes = len(set(np.concatenate(drawn).tolist())) if drawn else 0
+        self.not_finite, self.first_not_finite = 0, ""
+        self.unrounded = Worst()
+        self.values, self.outside = 0, 0
+        self.low, self.high = math.inf, -math.inf
+        self.seeds: dict[str, tuple[bytes, int]] = {}
+        self.widest: Widest | None = None
+        self.classes: dict[int, AsClass] = {}
+
+    def add(self, case: Case, image_NCHW: F32, pixels_NHWC: U8) -> None:
+        """As `Observer.add`. Image by image: the temporaries are as large as one image, not as a batch."""
+        for row, (image_CHW, pixels_HWC) in enumerate(zip(image_NCHW, pixels_NHWC, strict=True)):
+            bad = image_CHW.size - int(np.isfinite(image_CHW).sum())
+            if bad and not self.not_finite:
+                self.first_not_finite = f"{case.rows[row]}, {case.name}"
+            self.not_finite += bad
+            rounded_HWC = to_pixels(image_CHW[None], self.value_range)[0]
+            self.unrounded.see(max_lsb(pixels_HWC, rounded_HWC), case, row)
+            if case.kind == "ordinary":
+                self._add_values(image_CHW)
+                flat = pixels_HWC.reshape(-1, pixels_HWC.shape[-1])
+                span = int((flat.max(axis=0).astype(np.int16) - flat.min(axis=0)).max())
+                self.seeds[case.rows[row]] = (_digest(pixels_HWC), span)
+            elif case.kind == "class" and case.label is not None:
+                label = case.label[row : row + 1]
+                if int(label[0]) not in self.classes:  # the cases of seed 0 come first
+                    made = AsClass(case.z[row : row + 1], label, case.rows[row], _block_means(image_CHW))
+                    self.classes[int(label[0])] = made
+        if case.kind == "ordinary" and len(case.z) > (len(self.widest.case.z) if self.widest else 1):
+            digests = tuple(_digest(*both) for both in zip(image_NCHW, pixels_NHWC, strict=True))
+            kept = {int(row): image_NCHW[row].copy() for row in alone(case)}
+            self.widest = Widest(case, digests, kept)
+
+    def _add_values(self, image_CHW: F32) -> None:
+        black, white = self.value_range
+        slack = 1e-3 * (white - black)
+        finite = image_CHW[np.isfinite(image_CHW)]
+        if finite.size:
+            self.values += finite.size
+            self.outside += int(((finite < black - slack) | (finite > white + slack)).sum())
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+
+def check_meaning(generator: Generator, seen: Statistics, tolerance: float) -> list[Check]:
     """All checks of this section. `tolerance` limits how much a neighbour may change an image."""
-    ordinary = runs.of_kind("ordinary", at_least=2)
-    if not ordinary:
+    if seen.widest is None:
         return [Check(SECTION, "images drawn", False, 0, ">= 2", "", "no batch of ordinary latents ran")]
-    widest = ordinary[0]
     with np.errstate(invalid="ignore"):  # differences of infinities; the first check reports them
         return [
-            _finite(runs),
-            _rounding(generator, runs),
-            _in_range(generator, runs),
-            _not_flat(widest),
-            _seeds_differ(widest),
-            *([_labels_matter(generator, runs)] if generator.contract.conditional else []),
-            _repeats(generator, widest),
-            _neighbours(generator, widest, tolerance),
+            _finite(seen),
+            Check(
+                SECTION,
+                "pixels are image, rounded",
+                seen.unrounded.value == 0,
+                int(seen.unrounded.value),
+                "<= 0",
+                "LSB",
+                seen.unrounded.where,
+            ),
+            _in_range(seen),
+            _not_flat(seen),
+            _seeds_differ(seen),
+            *([_labels_matter(generator, seen)] if generator.contract.conditional else []),
+            _repeats(generator, seen.widest),
+            _neighbours(generator, seen.widest, tolerance),
         ]
 
 
-def _finite(runs: Runs) -> Check:
-    total, where = 0, ""
-    for drawn in runs.drawn:
-        bad = (~np.isfinite(drawn.image)).reshape(len(drawn.image), -1).sum(axis=1)
-        if bad.any() and not where:
-            where = f"{drawn.case.rows[int(bad.argmax())]}, {drawn.case.name}"
-        total += int(bad.sum())
-    return Check(SECTION, "NaN or Inf", total == 0, total or "none", "none", "values" if total else "", where)
+def _finite(seen: Statistics) -> Check:
+    total = seen.not_finite
+    unit = "values" if total else ""
+    return Check(SECTION, "NaN or Inf", total == 0, total or "none", "none", unit, seen.first_not_finite)
 
 
-def _rounding(generator: Generator, runs: Runs) -> Check:
-    """`pixels` is `image`, rounded: the two outputs are one picture."""
-    worst, where = 0, ""
-    for drawn in runs.drawn:
-        expected = to_pixels(drawn.image, generator.contract.value_range)
-        per_row = np.abs(drawn.pixels.astype(np.int16) - expected).reshape(len(expected), -1).max(axis=1)
-        if (value := int(per_row.max())) > worst:
-            worst, where = value, f"{drawn.case.rows[int(per_row.argmax())]}, {drawn.case.name}"
-    return Check(SECTION, "pixels are image, rounded", worst == 0, worst, "<= 0", "LSB", where)
-
-
-def _in_range(generator: Generator, runs: Runs) -> Check:
-    black, white = generator.contract.value_range
-    middle, slack = (black + white) / 2, 1e-3 * (white - black)
-    values = np.concatenate([drawn.image.reshape(-1) for drawn in runs.of_kind("ordinary")])
-    finite = values[np.isfinite(values)]
-    if not finite.size:
+def _in_range(seen: Statistics) -> Check:
+    if not seen.values:
         return Check(SECTION, "outside the value range", False, "all", f"<= {100 * MAX_OUTSIDE:g} %")
-    outside = 100.0 * float(np.mean((finite < black - slack) | (finite > white + slack)))
-    low, high = float(finite.min()), float(finite.max())
-    span = f"values {low:.3g} to {high:.3g} in [{black:g}, {white:g}]"
-    pale = low >= middle or high <= middle
+    black, white = seen.value_range
+    middle = (black + white) / 2
+    outside = 100.0 * seen.outside / seen.values
+    span = f"values {seen.low:.3g} to {seen.high:.3g} in [{black:g}, {white:g}]"
+    pale = seen.low >= middle or seen.high <= middle
     if pale:
         span += ": only half of the range is used, is it the right one?"
     limit = f"<= {100 * MAX_OUTSIDE:g}"
     return Check(SECTION, "outside the value range", outside <= 100 * MAX_OUTSIDE, outside, limit, "%", span, pale)
 
 
-def _not_flat(widest: Drawn) -> Check:
+def _not_flat(seen: Statistics) -> Check:
     """Images of one colour are what a wrong latent, a lost weight or a collapsed training looks like.
 
     All of exactly one colour fails; all of nearly one (an untrained network, too) is a warning.
     """
-    pixels = widest.pixels.reshape(len(widest.pixels), -1, widest.pixels.shape[-1]).astype(np.int16)
-    spans = (pixels.max(axis=1) - pixels.min(axis=1)).max(axis=1)
-    single, n = int((spans == 0).sum()), len(spans)
-    pale = bool((spans <= FLAT_LSB).all())
+    spans = [span for _, span in seen.seeds.values()]
+    single, n = spans.count(0), len(spans)
+    pale = max(spans) <= FLAT_LSB
     detail = f"of {n}"
     if pale:
         detail = "every image is nearly one colour: is the generator trained, are weights and latents the right ones?"
     return Check(SECTION, "flat images", single < n, single, f"< {n}", "", detail, pale)
 
 
-def _seeds_differ(widest: Drawn) -> Check:
-    n = len(widest.pixels)
-    distinct = len({image.tobytes() for image in widest.pixels})
+def _seeds_differ(seen: Statistics) -> Check:
+    n, distinct = len(seen.seeds), len({digest for digest, _ in seen.seeds.values()})
     return Check(SECTION, "seeds differ", 2 * distinct > n, distinct, f"> {n / 2:g}", "distinct", f"of {n} seeds")
 
 
-def _labels_matter(generator: Generator, runs: Runs) -> Check:
-    """Seed 0 drawn as every class: no two classes give the same image."""
-    black, white = generator.contract.value_range
-    images = [drawn.image for drawn in runs.drawn if drawn.case.kind == "class"]
-    rows = [row for drawn in runs.drawn if drawn.case.kind == "class" for row in drawn.case.rows]
-    n_classes = generator.contract.n_classes
-    stacked = np.concatenate(images)[:n_classes] if images else np.zeros((0, 1), np.float32)
-    flat = stacked.reshape(len(stacked), -1)
+def _labels_matter(generator: Generator, seen: Statistics) -> Check:
+    """Seed 0 drawn as every class of the proof: no two classes give the same image.
+
+    Images are at least as far apart as the means of their blocks, so only classes whose means agree are drawn again.
+    """
+    limit = SAME * (seen.value_range[1] - seen.value_range[0])
+    drawn = list(seen.classes.values())
+    means = np.array([each.means for each in drawn])
     same: list[str] = []
-    for index in range(1, len(flat)):
-        nearest = float(np.abs(flat[:index] - flat[index]).max(axis=1).min())
-        if nearest <= SAME * (white - black):
-            same.append(rows[index])
-    distinct = len(flat) - len(same)
-    ok = distinct == n_classes
+    for index in range(1, len(drawn)):
+        near = np.flatnonzero(np.abs(means[:index] - means[index]).max(axis=1) <= limit)
+        if any(_same_image(generator, drawn[other], drawn[index], limit) for other in near):
+            same.append(drawn[index].row)
+    distinct, planned = len(drawn) - len(same), seen.planned_classes
     detail = f"{same[0]} draws what a lower class draws" if same else ""
-    return Check(SECTION, "labels matter", ok, distinct, f">= {n_classes}", "distinct", detail)
+    if not same and planned < seen.n_classes:
+        detail = f"{planned} of {seen.n_classes} classes drawn"
+    limit_text = f">= {max(planned, 1)}"
+    return Check(SECTION, "labels matter", distinct == max(planned, 1), distinct, limit_text, "distinct", detail)
 
 
-def _repeats(generator: Generator, widest: Drawn) -> Check:
+def _same_image(generator: Generator, a: AsClass, b: AsClass, limit: float) -> bool:
+    """Whether two classes draw the same; so does what cannot be drawn."""
+    try:
+        first, second = generator.run(np.concatenate([a.z, b.z]), np.concatenate([a.label, b.label]))[0]
+    except GanportError:
+        return True
+    return bool(np.abs(first - second).max() <= limit)
+
+
+def _repeats(generator: Generator, widest: Widest) -> Check:
     """The same batch again: the same bits."""
     image, pixels = generator.run(widest.case.z, widest.case.label)
-    differing = np.array([a.tobytes() != b.tobytes() for a, b in zip(image, widest.image, strict=True)])
-    differing |= np.array([a.tobytes() != b.tobytes() for a, b in zip(pixels, widest.pixels, strict=True)])
-    count = int(differing.sum())
-    where = widest.case.rows[int(differing.argmax())] if count else ""
-    return Check(SECTION, "repeats to the bit", count == 0, count, "<= 0", "images differ", where)
+    again = [_digest(*both) for both in zip(image, pixels, strict=True)]
+    differing = [row for row, (a, b) in enumerate(zip(again, widest.digests, strict=True)) if a != b]
+    where = widest.case.rows[differing[0]] if differing else ""
+    return Check(SECTION, "repeats to the bit", not differing, len(differing), "<= 0", "images differ", where)
 
 
-def _neighbours(generator: Generator, widest: Drawn, tolerance: float) -> Check:
+def _neighbours(generator: Generator, widest: Widest, tolerance: float) -> Check:
     """Each of a few latents alone, against the same latent among others. Catches normalising over the batch."""
-    case = widest.case
+    case, limit, name = widest.case, f"<= {tolerance:.3g}", "independent of neighbours"
     worst, where = 0.0, ""
-    for row in range(min(ALONE, len(case.z))):
+    for row, together in widest.images.items():
         label = None if case.label is None else case.label[row : row + 1]
         try:
-            image: F32 = generator.run(case.z[row : row + 1], label)[0]
+            alone: F32 = generator.run(case.z[row : row + 1], label)[0]
         except GanportError as error:
-            name = "independent of neighbours"
-            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:.3g}", "", str(error))
-        difference = float(np.abs(image[0] - widest.image[row]).max())
+            return Check(SECTION, name, False, "cannot be drawn alone", limit, "", str(error))
+        difference = float(np.abs(alone[0] - together).max())
         if np.isnan(difference):
             difference = float("inf")
         if difference > worst:
             worst, where = difference, f"{case.rows[row]}, alone and in a {case.name}"
-    return Check(
-        SECTION, "independent of neighbours", worst <= tolerance, worst, f"<= {tolerance:.3g}", "max |Δ|", where
-    )
+    return Check(SECTION, name, worst <= tolerance, worst, limit, "max |Δ|", where)
+
+
+def _digest(*arrays: npt.NDArray[np.generic]) -> bytes:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def _block_means(image_CHW: F32) -> npt.NDArray[np.float64]:
+    """The means of `_BLOCKS` x `_BLOCKS` blocks of every channel: float64 (n,)."""
+    sides = [np.linspace(0, side, min(_BLOCKS, side), endpoint=False).astype(int) for side in image_CHW.shape[1:]]
+    counts = [np.diff(starts, append=side) for starts, side in zip(sides, image_CHW.shape[1:], strict=True)]
+    with np.errstate(invalid="ignore"):  # infinities, which another check reports
+        sums = np.add.reduceat(image_CHW, sides[0], axis=1, dtype=np.float64)
+        sums = np.add.reduceat(sums, sides[1], axis=2)
+    means: npt.NDArray[np.float64] = (sums / np.outer(*counts)).reshape(-1)
+    return means

@@ -1,48 +1,120 @@
-"""Parity: the file draws what PyTorch draws, for every latent, batch and class of the proof."""
+"""Parity: the file draws what PyTorch draws, for every latent, batch and class of the proof.
+
+Each case is drawn once through the runtime that `gan-gen` uses, shown to those who look at it, and forgotten: what is
+kept is numbers, whatever the number and size of the images.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from gan_core import limits
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
+from gan_export.proof.cases import BATCHES, Case
 from gan_export.proof.reference import Reference
 from gan_export.proof.report import Check
-from gan_export.proof.runs import Runs
-from gan_serve.runtime.generator import F32
+from gan_serve.runtime.generator import F32, U8, Generator, check_drawn
 
 SECTION = "parity"
 PSNR_CEILING_DB = 200.0
 """Reported for equal images, whose PSNR is infinite, which JSON cannot say."""
 
+Failure = tuple[Case, str]
+"""A case that did not run, and why."""
 
-@dataclass(frozen=True)
+
+class Observer(Protocol):
+    """Somebody who looks at the images of a case: `image` (n, C, H, W), `pixels` (n, H, W, C), not to be kept."""
+
+    def add(self, case: Case, image_NCHW: F32, pixels_NHWC: U8) -> None: ...
+
+
+def run_cases(generator: Generator, cases: Iterable[Case], observers: Iterable[Observer]) -> tuple[Failure, ...]:
+    """Runs every case; one that raises, or makes something else than the contract says, is a failure."""
+    failures: list[Failure] = []
+    watching = tuple(observers)
+    for case in cases:
+        try:
+            image, pixels = generator.run(case.z, case.label)
+            check_drawn(generator.contract, len(case.z), image_NCHW=image, pixels_NHWC=pixels)
+        except Exception as error:  # whatever the runtime raises on a batch it cannot run is a finding
+            text = " ".join(str(error).split())
+            failures.append((case, text if len(text) <= 160 else f"{text[:157]}…"))
+            continue
+        for observer in watching:
+            observer.add(case, image, pixels)
+    return tuple(failures)
+
+
+def check_batches(cases: Iterable[Case], failures: tuple[Failure, ...]) -> Check:
+    """Whether every batch size ran and made the shapes and types of the contract."""
+    largest = max((len(case.z) for case in cases if case.kind == "ordinary"), default=0)
+    wanted = " ".join(str(size) for size in BATCHES if size <= largest)
+    if not failures:
+        return Check("structure", "batch sizes", True, wanted, "all run")
+    case, message = failures[0]
+    value = f"fails at {' '.join(map(str, sorted({len(case.z) for case, _ in failures})))}"
+    return Check("structure", "batch sizes", False, value, f"{wanted} run", "", f"{case.name}: {message}")
+
+
+@dataclass
 class Worst:
     """The largest value seen, and on which row of which case."""
 
     value: float = 0.0
     where: str = ""
 
-    def against(self, per_row: F32, rows: tuple[str, ...], batch: str) -> Worst:
-        worst = int(np.argmax(per_row))
-        value = float(per_row[worst])
-        return Worst(value, f"{rows[worst]}, {batch}") if value > self.value else self
+    def see(self, value: float, case: Case, row: int) -> None:
+        if value > self.value:
+            self.value, self.where = value, f"{case.rows[row]}, {case.name}"
 
 
-@dataclass(frozen=True)
-class Parity:
-    """max |Δ| of `image`, max |Δ| of `pixels` in LSB, PSNR of `pixels` over all images and of the worst image."""
+@dataclass
+class Differences:
+    """How far what a file draws is from what `reference` draws. NaN on either side counts as an infinite difference.
 
-    image: Worst
-    pixels: Worst
-    psnr_db: float
-    worst_psnr_db: float
-    worst_psnr_where: str
-    images: int
+    image    max |Δ| of `image`
+    pixels   max |Δ| of `pixels`, in LSB
+    squares  the largest mean square of an image's Δ of `pixels`
+    images   how many were compared
+    """
+
+    reference: Reference
+    image: Worst = field(default_factory=Worst)
+    pixels: Worst = field(default_factory=Worst)
+    squares: Worst = field(default_factory=Worst)
+    images: int = 0
+    _sum_of_squares: float = 0.0
+
+    def add(self, case: Case, image_NCHW: F32, pixels_NHWC: U8) -> None:
+        """As `Observer.add`. Image by image: the temporaries are as large as one image, not as a batch."""
+        value_range = self.reference.source.value_range
+        for row, expected_CHW in enumerate(self.reference.images(case)):
+            with np.errstate(invalid="ignore"):
+                difference = float(np.abs(image_NCHW[row].astype(np.float64) - expected_CHW).max())
+            self.image.see(math.inf if math.isnan(difference) else difference, case, row)
+            expected_HWC = to_pixels(expected_CHW[None], value_range)[0]
+            self.pixels.see(limits.max_lsb(pixels_NHWC[row], expected_HWC), case, row)
+            square = limits.mean_square(pixels_NHWC[row], expected_HWC)
+            self.squares.see(square, case, row)
+            self._sum_of_squares += square
+            self.images += 1
+
+    @property
+    def psnr_db(self) -> float:
+        """The PSNR of `pixels` over all images."""
+        return min(PSNR_CEILING_DB, limits.decibels(self._sum_of_squares / max(self.images, 1)))
+
+    @property
+    def worst_psnr_db(self) -> float:
+        """The PSNR of the image that is furthest off; `squares.where` says which."""
+        return min(PSNR_CEILING_DB, limits.decibels(self.squares.value))
 
     def summary(self) -> dict[str, Any]:
         """What the artefact's contract keeps of it (`gan.parity`)."""
@@ -55,70 +127,43 @@ class Parity:
         }
 
 
-def measure(runs: Runs, reference: Reference) -> Parity:
-    """Compares what ran with what PyTorch drew. NaN on either side counts as an infinite difference."""
-    image, pixels = Worst(), Worst()
-    squares, values, count = 0.0, 0, 0
-    least_db, least_where = PSNR_CEILING_DB, ""
-    for drawn in runs.drawn:
-        case = drawn.case
-        expected = reference.images[drawn.index]
-        n = len(expected)
-        with np.errstate(invalid="ignore"):
-            difference = np.abs(drawn.image.astype(np.float64) - expected).reshape(n, -1).max(axis=1)
-        image = image.against(np.nan_to_num(difference, nan=math.inf, posinf=math.inf), case.rows, case.name)
-        expected_pixels = to_pixels(expected, reference.source.value_range)
-        lsb = np.abs(drawn.pixels.astype(np.int16) - expected_pixels.astype(np.int16)).reshape(n, -1)
-        pixels = pixels.against(lsb.max(axis=1).astype(np.float32), case.rows, case.name)
-        mean_squares = np.square(lsb.astype(np.float64)).mean(axis=1)
-        row = int(mean_squares.argmax())
-        if (db := _db(float(mean_squares[row]))) < least_db:
-            least_db, least_where = db, f"{case.rows[row]}, {case.name}"
-        squares += float(mean_squares.sum()) * lsb.shape[1]
-        values += lsb.size
-        count += n
-    overall = _db(squares / values) if values else PSNR_CEILING_DB
-    return Parity(image, pixels, overall, least_db, least_where, count)
+def check_parity(found: Differences, allowed: Limits, tolerance: float | None) -> list[Check]:
+    """Holds what was found to the limits; a number without a limit at this precision is reported.
 
-
-def check_parity(parity: Parity, limits: Limits, tolerance: float | None) -> list[Check]:
-    """Holds the measured parity to the limits; a number without a limit at this precision is reported.
-
-    `tolerance` is the limit on |Δ| in the units of `image` (see `gan_export.proof.tolerance`).
+    `tolerance` is the limit on |Δ| in the units of `image` (see `gan_export.proof.prove.tolerance_of`).
     """
-    drew = Check(SECTION, "images compared", parity.images > 0, parity.images, ">= 1")
-    image = Check(
-        SECTION,
-        "image values",
-        tolerance is None or parity.image.value <= tolerance,
-        parity.image.value,
-        "" if tolerance is None else f"<= {tolerance:.3g}",
-        "max |Δ|",
-        parity.image.where,
-    )
-    pixels = Check(
-        SECTION,
-        "pixel values",
-        limits.max_lsb is None or parity.pixels.value <= limits.max_lsb,
-        int(parity.pixels.value),
-        "" if limits.max_lsb is None else f"<= {limits.max_lsb}",
-        "LSB",
-        parity.pixels.where,
-    )
-    psnr = Check(
-        SECTION,
-        "worst PSNR",
-        limits.min_psnr_db is None or parity.worst_psnr_db >= limits.min_psnr_db,
-        parity.worst_psnr_db,
-        "" if limits.min_psnr_db is None else f">= {limits.min_psnr_db:g}",
-        "dB",
-        parity.worst_psnr_where or "equal",
-    )
-    if limits.min_psnr_db is None:
-        return [drew, image, pixels, psnr]
-    overall = Check(SECTION, "PSNR of all", True, parity.psnr_db, "", "dB", f"{parity.images} images, what it costs")
-    return [drew, image, pixels, psnr, overall]
-
-
-def _db(mean_square: float) -> float:
-    return PSNR_CEILING_DB if mean_square == 0 else min(PSNR_CEILING_DB, 10 * math.log10(255.0**2 / mean_square))
+    least_db = allowed.min_psnr_db
+    checks = [
+        Check(SECTION, "images compared", found.images > 0, found.images, ">= 1"),
+        Check(
+            SECTION,
+            "image values",
+            tolerance is None or found.image.value <= tolerance,
+            found.image.value,
+            "" if tolerance is None else f"<= {tolerance:.3g}",
+            "max |Δ|",
+            found.image.where,
+        ),
+        Check(
+            SECTION,
+            "pixel values",
+            allowed.max_lsb is None or found.pixels.value <= allowed.max_lsb,
+            int(found.pixels.value),
+            "" if allowed.max_lsb is None else f"<= {allowed.max_lsb}",
+            "LSB",
+            found.pixels.where,
+        ),
+        Check(
+            SECTION,
+            "worst PSNR",
+            least_db is None or found.worst_psnr_db >= least_db,
+            found.worst_psnr_db,
+            "" if least_db is None else f">= {least_db:g}",
+            "dB",
+            found.squares.where or "equal",
+        ),
+    ]
+    if least_db is not None:
+        cost = f"{found.images} images, what it costs"
+        checks.append(Check(SECTION, "PSNR of all", True, found.psnr_db, "", "dB", cost))
+    return checks

@@ -19,17 +19,16 @@ from gan_core.limits import Limits, limits_for
 from gan_export import jit
 from gan_export.artefact import read_onnx
 from gan_export.proof import agreement
-from gan_export.proof.cases import cases
-from gan_export.proof.golden import check_golden_set
-from gan_export.proof.meaning import check_meaning
-from gan_export.proof.parity import Parity, check_parity, measure
+from gan_export.proof.cases import Case, cases
+from gan_export.proof.meaning import Statistics, check_meaning
+from gan_export.proof.parity import Differences, Failure, check_batches, check_parity, run_cases
 from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.report import Check, Report
-from gan_export.proof.runs import run_cases
 from gan_export.proof.structure import check_onnx, check_torchscript
 from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
@@ -46,18 +45,36 @@ class _Artefact:
     model: onnx.ModelProto | None = None
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is kept of the images that the graph with this digest drew, each beside PyTorch's where there is one."""
+
+    graph_sha256: str
+    cases: tuple[Case, ...]
+    failures: tuple[Failure, ...]
+    statistics: Statistics
+    differences: Differences | None = None
+
+
+def draw(path: str | os.PathLike[str], reference: Reference) -> Drawn:
+    """Every case of a proof by the file and by PyTorch, for what the contract keeps of it and for `prove`."""
+    artefact = _open(path)
+    return _draw(artefact, artefact.load(), reference)
+
+
 def prove(
     path: str | os.PathLike[str],
     source: Source | None = None,
     *,
     reference: Reference | None = None,
+    drawn: Drawn | None = None,
     trust_script: bool = False,
 ) -> Report:
     """Proves an exported file (ONNX or TorchScript), against `source` where there is one.
 
     Without a source: structure, meaning and the golden set. With one, also whether it can serve as a reference, and
-    parity. `reference` keeps the images of a source that several proofs share; `trust_script` is for a TorchScript file
-    whose program does more than compute.
+    parity. `reference` keeps the images of a source that several proofs share; `drawn` is what `draw` saw of a file
+    with the same graph; `trust_script` is for a TorchScript file whose program does more than compute.
     A file that fails is a report whose `ok` is False; raises `GanportError` only for a file that is missing or
     unreadable as a model, or carries no contract, and `JobError` when the source's own module cannot draw.
     """
@@ -87,17 +104,45 @@ def prove(
         checks.append(Check("structure", "runtime loads it", False, "refuses", "loads", "", reason))
         return _report(path, checks, against, contract)
     checks.append(Check("structure", "runtime loads it", True, "loads", "loads", "", type(generator).__name__))
-    all_cases = reference.cases if reference else cases(contract.z_dim, contract.latent, contract.n_classes)
-    runs = run_cases(generator, all_cases)
-    checks.append(runs.check_batches())
+    if drawn is None or drawn.graph_sha256 != artefact.graph_sha256:
+        drawn = _draw(artefact, generator, reference)
+    checks.append(check_batches(drawn.cases, drawn.failures))
     facts: dict[str, object] = {"provider": generator.provider, "sha256": generator.sha256}
-    if reference is not None:
-        parity = measure(runs, reference)
-        checks += check_parity(parity, limits, image_limit)
-        facts["parity"] = parity.summary()
-    checks += check_meaning(generator, runs, tolerance)
+    if drawn.differences is not None:
+        checks += check_parity(drawn.differences, limits, image_limit)
+        facts["parity"] = drawn.differences.summary()
+    checks += check_meaning(generator, drawn.statistics, tolerance)
     checks += check_golden_set(generator)
     return _report(path, checks, against, contract, facts)
+
+
+def _draw(artefact: _Artefact, generator: Generator, reference: Reference | None) -> Drawn:
+    contract = artefact.contract
+    if reference is None:
+        made = cases(contract.z_dim, contract.latent, contract.n_classes, contract.image)
+        statistics = Statistics(contract, made)
+        return Drawn(artefact.graph_sha256, made, run_cases(generator, made, [statistics]), statistics)
+    made, statistics, differences = reference.cases, Statistics(contract, reference.cases), Differences(reference)
+    failures = run_cases(generator, made, [statistics, differences])
+    return Drawn(artefact.graph_sha256, made, failures, statistics, differences)
+
+
+def check_golden_set(generator: Generator) -> list[Check]:
+    """Whether the file carries a golden set and draws it."""
+    entries = generator.contract.golden
+    present = Check("golden", "golden set", bool(entries), len(entries), ">= 1", "images")
+    if not entries:
+        return [present]
+    limit = str(limits_for(generator.held_to))
+    try:
+        results = check_golden(generator)
+    except GanportError as error:
+        return [present, Check("golden", "golden images", False, "cannot be drawn", limit, "", str(error))]
+    worst = max(results, key=lambda result: (not result.ok, result.max_lsb))
+    where = f"seed {worst.seed}" + ("" if worst.label is None else f" class {worst.label}")
+    ok = all(result.ok for result in results)
+    detail = where if worst.max_lsb or not ok else ""
+    return [present, Check("golden", "golden images", ok, worst.max_lsb, limit, "LSB", detail)]
 
 
 def _report(
@@ -108,11 +153,6 @@ def _report(
     facts: dict[str, object] | None = None,
 ) -> Report:
     return Report(Path(path).name, tuple(checks), against, facts or {}, about.assumptions, about.answers, about.doubts)
-
-
-def measure_parity(path: str | os.PathLike[str], reference: Reference) -> Parity:
-    """Only the parity of a file, for what the contract keeps of it."""
-    return measure(run_cases(_open(path).load(), reference.cases), reference)
 
 
 def tolerance_of(limits: Limits, value_range: tuple[float, float]) -> float:
@@ -145,7 +185,7 @@ def _open_onnx(path: Path) -> _Artefact:
         tensor_sizes=tuple((tensor.name, math.prod(tensor.dims)) for tensor in tensors),
         weight_bytes=sum(tensor.ByteSize() for tensor in tensors),
         model=model,
-        load=lambda: OnnxGenerator(path, "cpu"),
+        load=lambda: OnnxGenerator(path, "cpu", whole=True),
         graph_sha256=graph_sha256(path),
     )
 

@@ -7,13 +7,17 @@ latent; an export that copies it faithfully is as wrong as it is.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from gan_core.contract import Golden
 from gan_core.errors import GanportError, JobError
-from gan_export.proof.cases import BATCHES, Case, cases
+from gan_core.golden import golden_entry
+from gan_core.images import to_pixels
+from gan_export.proof.cases import BUDGET, Case, alone, cases, ordinary, widest
 from gan_export.proof.report import Check
 from gan_export.source import Source
 from gan_serve.runtime.generator import F32, I64
@@ -23,19 +27,29 @@ SECTION = "reference"
 ROUNDING_FACTOR = 4.0
 """A file may be this much further from PyTorch than PyTorch's float32 is from exact arithmetic, where that is more than
 the usual limit: two right computations differ by the sum of their roundings."""
+KEPT_BYTES = 1 << 26
+"""Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
+GOLDEN_IMAGES = 4
 
 
 class Reference:
-    """Draws with a source's module on the CPU. The cases of a proof are drawn once and kept."""
+    """Draws the cases of a proof, within `budget` pixels, with a source's module on the CPU."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, budget: int = BUDGET) -> None:
         self.source = source
-        self.cases = cases(source.z_dim, source.latent, source.n_classes)
+        self.cases = cases(source.z_dim, source.latent, source.n_classes, source.image, budget)
+        self._kept: dict[Case, F32] = {}
+        self._room = KEPT_BYTES
 
-    @cached_property
-    def images(self) -> tuple[F32, ...]:
-        """float32 (n, C, H, W), one array per case. Raises `JobError` when the module cannot draw them."""
-        return tuple(self._checked(case) for case in self.cases)
+    def images(self, case: Case) -> F32:
+        """float32 (n, C, H, W), not to be changed. Raises `JobError` when the module cannot draw them."""
+        image_NCHW = self._kept.get(case)
+        if image_NCHW is None:
+            image_NCHW = self.draw(case)
+            if image_NCHW.nbytes <= self._room:
+                self._room -= image_NCHW.nbytes
+                self._kept[case] = image_NCHW
+        return image_NCHW
 
     @cached_property
     def rounding(self) -> float | None:
@@ -45,17 +59,27 @@ class Reference:
         """
         exact = copy.deepcopy(self.source.module).double()
         worst = 0.0
-        for case, image in zip(self.cases, self.images, strict=True):
-            if case.kind == "far" or (case.kind == "ordinary" and len(case.z) == BATCHES[-1]):
-                arguments = [torch.from_numpy(case.z).double()]
-                arguments += [] if case.label is None else [torch.from_numpy(case.label)]
-                try:
-                    with torch.no_grad():
-                        truth = exact(*arguments).numpy()
-                except Exception:  # a module with float32 written into it; its rounding stays unknown
-                    return None
-                worst = max(worst, float(np.abs(image - truth).max()))
+        for case in (*(case for case in self.cases if case.kind == "far"), widest(self.cases)):
+            arguments = [torch.from_numpy(case.z).double()]
+            arguments += [] if case.label is None else [torch.from_numpy(case.label)]
+            image_NCHW = self.images(case)
+            try:
+                with torch.no_grad():
+                    truth_NCHW = exact(*arguments).numpy()
+            except Exception:  # a module with float32 written into it; its rounding stays unknown
+                return None
+            for image_CHW, truth_CHW in zip(image_NCHW, truth_NCHW, strict=True):
+                worst = max(worst, float(np.abs(image_CHW - truth_CHW).max()))
         return worst
+
+    @cached_property
+    def again(self) -> tuple[F32, F32]:
+        """The widest ordinary batch drawn again, and a few of its rows alone: max |Δ| of each image."""
+        wide = widest(self.cases)
+        together, rows = self.images(wide), alone(wide)
+        again = self.run(wide.z, wide.label)
+        singles = [self.run(wide.z[i : i + 1], None if wide.label is None else wide.label[i : i + 1]) for i in rows]
+        return _per_row(again, together), _per_row(np.concatenate(singles), together[rows])
 
     def allow(self, tolerance: float) -> float:
         """`tolerance`, or a few times the module's own rounding where that is more.
@@ -77,7 +101,8 @@ class Reference:
             image: F32 = self.source.module(*arguments).float().numpy()
         return image
 
-    def _checked(self, case: Case) -> F32:
+    def draw(self, case: Case) -> F32:
+        """float32 (n, C, H, W), drawn now and not kept. Raises as `images`."""
         try:
             image = self.run(case.z, case.label)
         except GanportError:
@@ -91,22 +116,28 @@ class Reference:
         if image.shape != expected:
             raise JobError(
                 f"the PyTorch generator makes {image.shape} of a {case.name}, expected {expected}",
-                hint="a generator must make one image a latent, of one size; --image says another size",
+                hint="a generator must make one image a latent, of one size; `image` says another size",
             )
         return image
+
+
+def make_golden(reference: Reference) -> tuple[Golden, ...]:
+    """A file's golden set: the first seeds as PyTorch draws them, with the labels that count through the classes."""
+    source = reference.source
+    entries = []
+    for seed in range(GOLDEN_IMAGES):
+        case = ordinary(range(seed, seed + 1), source.z_dim, source.latent, source.n_classes)
+        pixels_HWC = to_pixels(reference.draw(case), source.value_range)[0]
+        entries.append(golden_entry(seed, None if case.label is None else int(case.label[0]), pixels_HWC))
+    return tuple(entries)
 
 
 def check_reference(reference: Reference, tolerance: float) -> list[Check]:
     """Whether the module is in eval mode, repeats itself, draws each latent whatever its neighbours, and is steady."""
     training = [name or "the module" for name, part in reference.source.module.named_modules() if part.training]
-    wide = next(case for case in reference.cases if case.kind == "ordinary" and len(case.z) >= 8)
-    index = reference.cases.index(wide)
-    together = reference.images[index]
-    again = reference.run(wide.z, wide.label)
-    alone = np.concatenate(
-        [reference.run(wide.z[i : i + 1], None if wide.label is None else wide.label[i : i + 1]) for i in range(4)]
-    )
-    repeat, neighbour = _per_row(again, together), _per_row(alone, together[:4])
+    reference.images(reference.cases[0])  # a single latent, whose error is the plainest
+    wide = widest(reference.cases)
+    repeat, neighbour = reference.again
     mode = Check(
         SECTION,
         "reference eval mode",
@@ -118,8 +149,8 @@ def check_reference(reference: Reference, tolerance: float) -> list[Check]:
     )
     return [
         mode,
-        _limited("reference repeats", repeat, 0.0, wide),
-        _limited("reference neighbours", neighbour, reference.allow(tolerance), wide),
+        _limited("reference repeats", repeat, 0.0, wide.rows),
+        _limited("reference neighbours", neighbour, reference.allow(tolerance), [wide.rows[i] for i in alone(wide)]),
         _rounding(reference.rounding, ROUNDING_FACTOR * tolerance),
     ]
 
@@ -139,8 +170,8 @@ def _per_row(a: F32, b: F32) -> F32:
     return found
 
 
-def _limited(name: str, per_row: F32, limit: float, case: Case) -> Check:
+def _limited(name: str, per_row: F32, limit: float, rows: Sequence[str]) -> Check:
     worst = int(per_row.argmax())
     value = float(per_row[worst])
-    detail = "" if value <= limit else case.rows[worst]
+    detail = "" if value <= limit else rows[worst]
     return Check(SECTION, name, value <= limit, value, f"<= {limit:.3g}", "max |Δ|", detail)

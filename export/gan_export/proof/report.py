@@ -1,4 +1,4 @@
-"""The outcome of a proof: a list of checks, each with its number, as a table for people and JSON for machines."""
+"""The outcome of a proof: a list of checks, each with its number, as rows for people and JSON for machines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from gan_core.errors import ProofError
 from gan_core.files import atomic
 from gan_core.printable import json_text
-from gan_serve.terminal import console
 
 REPORT_VERSION = 1
+HEADER = ("", "check", "", "measured", "limit", "where")
 SHOWN = 6
 """Assumptions that the line naming them has room for; `gan-gen --info` prints all."""
 
@@ -109,16 +109,15 @@ class Report:
         """The same report for a file that was renamed after its proof."""
         return dataclasses.replace(self, file=file)
 
-    def table(self) -> str:
-        """The checks as a plain text table, and a line that sums up."""
-        rows = []
+    def rows(self) -> list[list[str]]:
+        """The checks as a table's rows, under `HEADER`: a section is named where it begins."""
+        rows: list[list[str]] = []
         section = ""
         for check in self.checks:
             first = check.section if check.section != section else ""
             section = check.section
             rows.append([first, check.name, check.mark, check.value_text, check.limit, check.detail])
-        header = ["", "check", "", "measured", "limit", "where"]
-        return f"{console.table(header, rows)}\n{self.verdict()}"
+        return rows
 
     def verdict(self) -> str:
         """One line: proved, and what the reading rests on; or how many checks failed and which."""

@@ -48,6 +48,8 @@ class OnnxGenerator(Generator):
     provider    "auto" (the first of `providers.AUTO_ORDER` that starts) or one of `providers.PROVIDERS`
     threads     None: every physical core this process may use (`cores.usable_cores`). On a CPU they share the images
                 of a batch where that is faster, else every operator (`SideBySide`)
+    whole       whether every batch is one run of the session, so that the graph is seen at that size; else the threads
+                of a CPU may share its images
     many        whether many images are to come, so that what draws a single one soonest is opened only when needed
     tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
     cuda_graph  whether cuda replays steady batches as CUDA graphs
@@ -66,6 +68,7 @@ class OnnxGenerator(Generator):
         provider: str = "auto",
         threads: int | None = None,
         *,
+        whole: bool = False,
         many: bool = False,
         tf32: bool = False,
         cuda_graph: bool = True,
@@ -91,7 +94,7 @@ class OnnxGenerator(Generator):
         self.ours = contract is not None
         probed = None if self.ours else _probe(model, where)
         self.threads = threads if threads is not None else usable_cores()
-        apart = self.threads > 1 and suits_side_by_side(model)
+        apart = not whole and self.threads > 1 and suits_side_by_side(model)
         self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
         beside = ThreadPoolExecutor(1)  # hashes the file while the session opens
         hashed = None if isinstance(model, bytes) else beside.submit(model_file.sha256_of, Path(model))
