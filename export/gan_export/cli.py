@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_core.errors import GanportError
+from gan_core.files.outputs import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
 from gan_export.checkpoint_input import check_checkpoint
 from gan_export.cli_parts import finish, require_packages, say
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions, Opset, Optimize, Precision, Store
-from gan_export.outputs import check_outputs, resolve_out
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def onnx_command(
       gan-export onnx --ckpt g.pth --module networks.py:Generator --args '{"nz": 100}'
     """
     wanted = OnnxOptions(opset, optimize, precision, store)
-    target = resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
+    target = _resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
@@ -110,7 +110,7 @@ def torchscript_command(
       gan-export torchscript --ckpt g.pt --report faces.json --json
       gan-export torchscript --ckpt g.pth --module networks.py:Generator
     """
-    target = resolve_out(_named_after(ckpt, answers), out, ".ts")
+    target = _resolve_out(_named_after(ckpt, answers), out, ".ts")
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_torchscript
 
@@ -208,6 +208,24 @@ def inspect(
         console.note(f"the spec is in {out}")
 
 
+def _resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Path:
+    """The file to write: `out`, or the checkpoint's name with `tag` and `suffix`, beside it.
+
+    Raises `GanportError` for a name that does not end in `suffix`.
+    """
+    if out is None:
+        named = ckpt if ckpt.name else ckpt / "g"  # "." and "/": folders, refused where the checkpoint is read
+        return named.with_suffix(tag + suffix)
+    if out.is_dir():
+        raise GanportError(f"{out} is a folder, expected a file name", hint=f"--out {out / ckpt.stem}{suffix}")
+    if out.suffix.lower() != suffix:
+        raise GanportError(
+            f"--out must end in {suffix}, got {out.name or repr(str(out))}",
+            hint=f"--out {out.with_suffix(suffix)}" if out.name else f"--out NAME{suffix}",
+        )
+    return out
+
+
 def _named_after(ckpt: Path | None, answers: Answers) -> Path:
     """The file that an export is named after: the checkpoint, or without one the code, in the current folder.
 
@@ -257,10 +275,34 @@ def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
 
 
 def _source_for(model: Path, ckpt: Path | None, module: str | None) -> Source:
-    """The generator in `ckpt` as `model` understands it: its contract says what the checkpoint itself may not."""
-    from gan_export.verifying import source_for
+    """The generator in `ckpt` as `model` understands it: its contract says what the checkpoint itself may not.
 
-    source = source_for(model, None if ckpt is None else check_checkpoint(ckpt), module)
+    A stranger's checkpoint need not be understood again: the contract names the spec, the key and the weights that were
+    taken, and only the tensors come from the checkpoint. For a live generator it is that of the code `module`.
+    Raises `GanportError` when they do not fit.
+    """
+    from gan_core.files.archive import is_archive, read_contract
+    from gan_export.artefact import read_onnx
+    from gan_export.identify import Identified, identify, source_of
+    from gan_export.live.again import is_live, source_again
+    from gan_export.reading import read_checkpoint
+    from gan_export.understanding import draft_with_spec
+
+    if ckpt is not None:
+        ckpt = check_checkpoint(ckpt)
+    contract = read_contract(model) if is_archive(model) else read_onnx(model)[1]
+    if is_live(contract):
+        source = source_again(contract, module, ckpt)
+    elif module is not None:
+        raise GanportError(f"{model} was not exported from code, --module has no place", hint="leave out --module")
+    else:
+        assert ckpt is not None
+        if contract.spec is None or "family" not in contract.source:
+            source = source_of(identify(ckpt, Answers()))
+        else:
+            reading = read_checkpoint(ckpt, key=contract.source.get("key") or None, raw=contract.weights == "raw")
+            draft = None if reading.ours is not None else draft_with_spec(reading.tensors, contract.spec)
+            source = source_of(Identified(reading, draft))
     say(ckpt, source)
     return source
 
