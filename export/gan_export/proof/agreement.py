@@ -13,7 +13,7 @@ from onnx import TensorProto
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.proof.report import Check
+from gan_export.proof.report import Check, at_most
 from gan_export.source import Source
 
 SECTION = "structure"
@@ -80,16 +80,8 @@ def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> 
 
 def check_size(size_bytes: int, weight_bytes: int) -> Check:
     """The file is about as large as its weights: nothing was written twice."""
-    limit = int(weight_bytes * 1.05) + OVERHEAD_BYTES
-    return Check(
-        SECTION,
-        "file size",
-        size_bytes <= limit,
-        round(size_bytes / 1e6, 3),
-        f"<= {limit / 1e6:.3g}",
-        "MB",
-        f"weights {weight_bytes / 1e6:.3g} MB",
-    )
+    limit, weights = int(weight_bytes * 1.05) + OVERHEAD_BYTES, f"weights {weight_bytes / 1e6:.3g} MB"
+    return at_most(SECTION, "file size", round(size_bytes / 1e6, 3), limit / 1e6, "MB", weights)
 
 
 def check_precision(contract: Contract, model: onnx.ModelProto | None) -> list[Check]:

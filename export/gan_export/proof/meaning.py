@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from gan_core.images import to_pixels
 from gan_core.limits import max_lsb
 from gan_export.proof.cases import Case, alone
 from gan_export.proof.parity import Worst
-from gan_export.proof.report import Check
+from gan_export.proof.report import Check, at_most
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 SECTION = "meaning"
@@ -105,18 +106,11 @@ def check_meaning(generator: Generator, seen: Statistics, tolerance: float) -> l
     """All checks of this section. `tolerance` limits how much a neighbour may change an image."""
     if seen.widest is None:
         return [Check(SECTION, "images drawn", False, 0, ">= 2", "", "no batch of ordinary latents ran")]
+    rounded = seen.unrounded
     with np.errstate(invalid="ignore"):  # differences of infinities; the first check reports them
         return [
             _finite(seen),
-            Check(
-                SECTION,
-                "pixels are image, rounded",
-                seen.unrounded.value == 0,
-                int(seen.unrounded.value),
-                "<= 0",
-                "LSB",
-                seen.unrounded.where,
-            ),
+            at_most(SECTION, "pixels are image, rounded", int(rounded.value), 0, "LSB", rounded.where),
             _in_range(seen),
             _not_flat(seen),
             _seeds_differ(seen),
@@ -142,8 +136,8 @@ def _in_range(seen: Statistics) -> Check:
     pale = seen.low >= middle or seen.high <= middle
     if pale:
         span += ": only half of the range is used, is it the right one?"
-    limit = f"<= {100 * MAX_OUTSIDE:g}"
-    return Check(SECTION, "outside the value range", outside <= 100 * MAX_OUTSIDE, outside, limit, "%", span, pale)
+    check = at_most(SECTION, "outside the value range", outside, 100 * MAX_OUTSIDE, "%", span)
+    return dataclasses.replace(check, warning=pale)
 
 
 def _not_flat(seen: Statistics) -> Check:
@@ -201,25 +195,25 @@ def _repeats(generator: Generator, widest: Widest) -> Check:
     again = [_digest(*both) for both in zip(image, pixels, strict=True)]
     differing = [row for row, (a, b) in enumerate(zip(again, widest.digests, strict=True)) if a != b]
     where = widest.case.rows[differing[0]] if differing else ""
-    return Check(SECTION, "repeats to the bit", not differing, len(differing), "<= 0", "images differ", where)
+    return at_most(SECTION, "repeats to the bit", len(differing), 0, "images differ", where)
 
 
 def _neighbours(generator: Generator, widest: Widest, tolerance: float) -> Check:
     """Each of a few latents alone, against the same latent among others. Catches normalising over the batch."""
-    case, limit, name = widest.case, f"<= {tolerance:.3g}", "independent of neighbours"
+    case, name = widest.case, "independent of neighbours"
     worst, where = 0.0, ""
     for row, together in widest.images.items():
         label = None if case.label is None else case.label[row : row + 1]
         try:
             alone: F32 = generator.run(case.z[row : row + 1], label)[0]
         except GanportError as error:
-            return Check(SECTION, name, False, "cannot be drawn alone", limit, "", str(error))
+            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:.3g}", "", str(error))
         difference = float(np.abs(alone[0] - together).max())
         if np.isnan(difference):
             difference = float("inf")
         if difference > worst:
             worst, where = difference, f"{case.rows[row]}, alone and in a {case.name}"
-    return Check(SECTION, name, worst <= tolerance, worst, limit, "max |Δ|", where)
+    return at_most(SECTION, name, worst, tolerance, "max |Δ|", where)
 
 
 def _digest(*arrays: npt.NDArray[np.generic]) -> bytes:

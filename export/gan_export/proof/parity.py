@@ -18,7 +18,7 @@ from gan_core.images import to_pixels
 from gan_core.limits import Limits
 from gan_export.proof.cases import BATCHES, Case
 from gan_export.proof.reference import Reference
-from gan_export.proof.report import Check
+from gan_export.proof.report import Check, at_most
 from gan_serve.runtime.generator import F32, U8, Generator, check_drawn
 
 SECTION = "parity"
@@ -132,36 +132,14 @@ def check_parity(found: Differences, allowed: Limits, tolerance: float | None) -
 
     `tolerance` is the limit on |Δ| in the units of `image` (see `gan_export.proof.prove.tolerance_of`).
     """
-    least_db = allowed.min_psnr_db
+    least_db, worst_db = allowed.min_psnr_db, found.worst_psnr_db
+    least = "" if least_db is None else f">= {least_db:g}"
+    ok, where = least_db is None or worst_db >= least_db, found.squares.where or "equal"
     checks = [
         Check(SECTION, "images compared", found.images > 0, found.images, ">= 1"),
-        Check(
-            SECTION,
-            "image values",
-            tolerance is None or found.image.value <= tolerance,
-            found.image.value,
-            "" if tolerance is None else f"<= {tolerance:.3g}",
-            "max |Δ|",
-            found.image.where,
-        ),
-        Check(
-            SECTION,
-            "pixel values",
-            allowed.max_lsb is None or found.pixels.value <= allowed.max_lsb,
-            int(found.pixels.value),
-            "" if allowed.max_lsb is None else f"<= {allowed.max_lsb}",
-            "LSB",
-            found.pixels.where,
-        ),
-        Check(
-            SECTION,
-            "worst PSNR",
-            least_db is None or found.worst_psnr_db >= least_db,
-            found.worst_psnr_db,
-            "" if least_db is None else f">= {least_db:g}",
-            "dB",
-            found.squares.where or "equal",
-        ),
+        at_most(SECTION, "image values", found.image.value, tolerance, "max |Δ|", found.image.where),
+        at_most(SECTION, "pixel values", int(found.pixels.value), allowed.max_lsb, "LSB", found.pixels.where),
+        Check(SECTION, "worst PSNR", ok, worst_db, least, "dB", where),
     ]
     if least_db is not None:
         cost = f"{found.images} images, what it costs"

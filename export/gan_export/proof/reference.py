@@ -18,7 +18,7 @@ from gan_core.errors import GanportError, JobError
 from gan_core.golden import golden_entry
 from gan_core.images import to_pixels
 from gan_export.proof.cases import BUDGET, Case, alone, cases, ordinary, widest
-from gan_export.proof.report import Check
+from gan_export.proof.report import Check, at_most
 from gan_export.source import Source
 from gan_serve.runtime.generator import F32, I64
 
@@ -138,17 +138,17 @@ def check_reference(reference: Reference, tolerance: float) -> list[Check]:
     reference.images(reference.cases[0])  # a single latent, whose error is the plainest
     wide = widest(reference.cases)
     repeat, neighbour = reference.again
-    mode = Check(
-        SECTION,
-        "reference eval mode",
-        not training,
-        len(training) or "none",
-        "none",
-        "in training" if training else "",
-        ", ".join(training[:3]),
-    )
+    names = ", ".join(training[:3])
     return [
-        mode,
+        Check(
+            SECTION,
+            "reference eval mode",
+            not training,
+            len(training) or "none",
+            "none",
+            names and "in training",
+            names,
+        ),
         _limited("reference repeats", repeat, 0.0, wide.rows),
         _limited("reference neighbours", neighbour, reference.allow(tolerance), [wide.rows[i] for i in alone(wide)]),
         _rounding(reference.rounding, ROUNDING_FACTOR * tolerance),
@@ -160,7 +160,7 @@ def _rounding(rounding: float | None, limit: float) -> Check:
     name = "reference rounding"
     if rounding is None:
         return Check(SECTION, name, True, "unknown", "", "", "does not run in float64")
-    return Check(SECTION, name, rounding <= limit, rounding, f"<= {limit:.3g}", "max |Δ|", "float32 against float64")
+    return at_most(SECTION, name, rounding, limit, "max |Δ|", "float32 against float64")
 
 
 def _per_row(a: F32, b: F32) -> F32:
@@ -173,5 +173,4 @@ def _per_row(a: F32, b: F32) -> F32:
 def _limited(name: str, per_row: F32, limit: float, rows: Sequence[str]) -> Check:
     worst = int(per_row.argmax())
     value = float(per_row[worst])
-    detail = "" if value <= limit else rows[worst]
-    return Check(SECTION, name, value <= limit, value, f"<= {limit:.3g}", "max |Δ|", detail)
+    return at_most(SECTION, name, value, limit, "max |Δ|", "" if value <= limit else rows[worst])

@@ -54,19 +54,14 @@ class Check:
         return f"{text} {self.unit}".strip()
 
     def to_json(self) -> dict[str, Any]:
-        value = self.value
-        if isinstance(value, float) and not math.isfinite(value):
-            value = str(value)
-        return {
-            "section": self.section,
-            "name": self.name,
-            "ok": self.ok,
-            "value": value,
-            "unit": self.unit,
-            "limit": self.limit,
-            "detail": self.detail,
-            "warning": self.warning,
-        }
+        finite = not isinstance(self.value, float) or math.isfinite(self.value)
+        return dataclasses.asdict(self) | ({} if finite else {"value": str(self.value)})
+
+
+def at_most(section: str, name: str, value: float, limit: float | None, unit: str, detail: str = "") -> Check:
+    """A check that holds where `value` is no more than `limit`; without a limit the value is only reported."""
+    ok = limit is None or value <= limit
+    return Check(section, name, ok, value, "" if limit is None else f"<= {limit:.3g}", unit, detail)
 
 
 @dataclass(frozen=True)
@@ -142,17 +137,8 @@ class Report:
         return assumed + (f"; as you said: {_some(self.answers)}" if self.answers else "")
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "report": REPORT_VERSION,
-            "file": self.file,
-            "against": self.against,
-            "ok": self.ok,
-            "checks": [check.to_json() for check in self.checks],
-            "facts": self.facts,
-            "assumptions": list(self.assumptions),
-            "answers": list(self.answers),
-            "doubts": list(self.doubts),
-        }
+        checks = [check.to_json() for check in self.checks]
+        return {"report": REPORT_VERSION, "ok": self.ok} | dataclasses.asdict(self) | {"checks": checks}
 
     def write(self, target: str | os.PathLike[str]) -> None:
         """Writes the report as JSON, whole or not at all. Raises `GanportError` when it cannot be written."""
