@@ -24,8 +24,8 @@ from gan_export.reading.lazy import Blob, Storage
 from gan_export.reading.stream import Stream
 from gan_export.script_words import BUILTINS, OPERATORS, PRIMITIVES, TYPES
 
-MEANING = "--trust-script: loading the file runs the program in it with your rights; do this only with a file you trust"
-_HINT = "if you trust whoever made it: --trust-script; a file without code: gan-export onnx --ckpt FILE"
+MEANING = "`trust_script`: loading the file runs the program in it with your rights; do this only with a file you trust"
+_HINT = "if you trust whoever made it: `trust_script=True`; a file without code: gan-export onnx --ckpt FILE"
 
 _GLOBALS = re.compile(
     r"__torch__(\.\w+)+ \w+|__torch__ \w+|collections OrderedDict|torch \w+Storage|torch device"

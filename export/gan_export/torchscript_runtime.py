@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from gan_core.files.model_file import sha256_of
 from gan_export import jit, script_check
 from gan_export.torchscript_export import stored_zip
 from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn
-from gan_serve.terminal import console
+
+log = logging.getLogger(__name__)
 
 PROVIDERS = ("auto", "cpu", "cuda")
 
@@ -48,13 +50,13 @@ class TorchScriptGenerator(Generator):
     ) -> None:
         self.provider = resolve_provider(provider)
         if threads is not None and threads < 1:
-            raise GanportError(f"threads must be at least 1, got {threads}", hint="leave it out for torch's choice")
+            raise GanportError(f"`threads` must be at least 1, got {threads}", hint="leave it out for torch's choice")
         entries = script_check.needed(read_entries(path))
         self.contract = contract_of(entries, path)
         if threads is not None:
             torch.set_num_threads(threads)
         if trust_script:
-            console.warn(script_check.MEANING)
+            log.warning(script_check.MEANING)
         else:
             script_check.check_entries(entries, str(path))
         try:
@@ -90,7 +92,7 @@ class TorchScriptGenerator(Generator):
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise JobError(
                 f"{self.provider} failed on a batch of {len(z)}: {last[:300]}",
-                hint="try a smaller --batch-size, or --provider cpu",
+                hint='try a smaller `batch_size`, or `provider="cpu"`',
             ) from error
         image_NCHW, pixels_NHWC = image.cpu().numpy(), pixels.cpu().numpy()
         check_drawn(self.contract, len(z), image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
@@ -110,7 +112,8 @@ def resolve_provider(provider: str) -> str:
     available = torch.cuda.is_available()
     if provider == "cuda" and not available:
         raise GanportError(
-            "provider cuda cannot run: torch finds no CUDA device here", hint="use --provider cpu, or --provider auto"
+            "provider cuda cannot run: torch finds no CUDA device here",
+            hint='use `provider="cpu"`, or `provider="auto"`',
         )
     if provider == "auto":
         return "cuda" if available else "cpu"

@@ -214,7 +214,7 @@ def test_files_that_are_refused(
         ("tensorrt", None, "runs on auto, cpu, cuda, got 'tensorrt'"),
         ("", None, "got ''"),
         ("CPU", None, "got 'CPU'"),
-        ("cpu", 0, "threads must be at least 1, got 0"),
+        ("cpu", 0, "`threads` must be at least 1, got 0"),
         ("cpu", -4, "got -4"),
     ],
 )
