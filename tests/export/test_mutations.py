@@ -7,6 +7,7 @@ right generator, as an export is.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_export import to_onnx
 from gan_export.proof import Reference, prove
+from gan_export.proof.prove import draw
 from gan_export.proof.reference import make_golden
 from gan_export.source import Source
 
@@ -133,6 +135,20 @@ def test_another_generator_of_the_same_shape(dcgan: Right, tmp_path: Path) -> No
     other = dataclasses.replace(source_of(dcgan.source.spec, seed=1), provenance=dcgan.source.provenance)
     model, _ = to_onnx(other)
     rejected(dcgan, dcgan.file(tmp_path / "g.onnx", ir.to_proto(model)), "image values")
+
+
+def test_what_was_drawn_counts_for_the_same_graph_only(
+    dcgan: Right, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dcgan.file(tmp_path / "g.onnx")
+    drawn = draw(path, dcgan.reference)
+    with monkeypatch.context() as patched:
+        patched.delattr(sys.modules[draw.__module__], "run_cases")
+        report = prove(path, dcgan.source, reference=dcgan.reference, drawn=drawn)
+        assert report.ok, report.verdict()
+    dcgan.file(path, GRAPH_FAULTS["one channel off by 1 %"][1](dcgan.model))
+    report = prove(path, dcgan.source, reference=dcgan.reference, drawn=drawn)
+    assert "image values" in {check.name for check in report.failed}
 
 
 def test_the_suite_is_as_large_as_promised() -> None:

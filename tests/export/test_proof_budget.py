@@ -22,7 +22,7 @@ from gan_core.images import to_pixels
 from gan_export.onnx_export import to_onnx
 from gan_export.proof import Report, prove
 from gan_export.proof.cases import BUDGET, Case, cases
-from gan_export.proof.meaning import Statistics
+from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.reference import KEPT_BYTES, Reference
 from gan_export.source import Source
@@ -127,6 +127,24 @@ def test_memory_does_not_grow_with_the_number_of_images(n_classes: int) -> None:
     batch_bytes = 25 * 3 * 128 * 128 * 4
     assert peak < 8 * batch_bytes
     assert sum(image.nbytes for image in reference._kept.values()) <= KEPT_BYTES
+
+
+class Stripes(torch.nn.Module):
+    """Every other column is brighter: the even ones in even classes. The means of blocks are the same in all."""
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        bright = (torch.arange(32) + label[:, None]) % 2
+        return (0.1 * z[:, :3, None, None] + 0.5 * bright[:, None, None, :]).expand(-1, 3, 32, 32)
+
+
+def test_classes_that_only_pixels_tell_apart() -> None:
+    source = Source(Stripes().eval(), 8, (3, 32, 32), n_classes=3)
+    reference, generator = Reference(source), Plain(source)
+    statistics = Statistics(generator.contract, reference.cases)
+    run_cases(generator, reference.cases, [statistics])
+    check = next(check for check in check_meaning(generator, statistics, 1e-4) if check.name == "labels matter")
+    assert (check.ok, check.value, check.limit) == (False, 2, ">= 3")
+    assert check.detail == "seed 0 class 2 draws what a lower class draws"
 
 
 CHILD = """
