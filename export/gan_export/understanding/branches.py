@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from gan_export.draft import Skip
 from gan_export.understanding.chaining import Chain, Step
-from gan_export.understanding.proof import Proof
+from gan_export.understanding.registered import Registered
 
 TOLD = re.compile(
     r"downsample|short_?cut|bypass|skip|resid|res(net)?_?(block|layer|unit)s?|c_sc|conv_sc|identity_conv", re.IGNORECASE
@@ -23,7 +23,7 @@ ALONE = re.compile(r"res(net)?_?\d*s?", re.IGNORECASE)
 """Whole names of modules that residual blocks have."""
 
 
-def skip_of(chain: Chain, proof: Proof) -> Skip | None:
+def skip_of(chain: Chain, registered: Registered) -> Skip | None:
     """Why `chain` may be no chain, or None."""
     told = [i for i, step in enumerate(chain.steps) if _telling(step.unit.name)]
     if told:
@@ -40,7 +40,7 @@ def skip_of(chain: Chain, proof: Proof) -> Skip | None:
         return Skip(
             f"this is no plain sequence of layers but a residual network: it has {names}", True, _trained(chain, last)
         )
-    parent = _twins(chain, proof)
+    parent = _twins(chain, registered)
     if parent is None:
         return None
     inside = [i for i, step in enumerate(chain.steps) if step.unit.name.startswith(f"{parent}.")]
@@ -58,7 +58,7 @@ def _telling(name: str) -> str:
     return ""
 
 
-def _twins(chain: Chain, proof: Proof) -> str | None:
+def _twins(chain: Chain, registered: Registered) -> str | None:
     """The first module, not the network itself, with two convolutions C → C of one shape in a row."""
     convs = [step for step in chain.steps if step.unit.kind == "conv"]
     everything = _common([step.unit.name for step in chain.steps if step.in_trunk])
@@ -66,17 +66,17 @@ def _twins(chain: Chain, proof: Proof) -> str | None:
         shape = first.unit.shape
         parent = _common([first.unit.name, second.unit.name])
         alike = shape == second.unit.shape and shape[0] == shape[1] and shape[-1] > 1
-        if alike and len(parent) > len(everything) and not _listed(first, second, proof):
+        if alike and len(parent) > len(everything) and not _listed(first, second, registered):
             return parent
     return None
 
 
-def _listed(first: Step, second: Step, proof: Proof) -> bool:
+def _listed(first: Step, second: Step, registered: Registered) -> bool:
     """Whether the file says that nothing but what it lists runs between them."""
-    between = proof.between(first.unit.name, second.unit.name)
+    between = registered.between(first.unit.name, second.unit.name)
     parents = first.unit.name.split(".")[:-1]
     above = [".".join(parents[:n]) for n in range(len(parents) + 1)]
-    return bool(between and between.certain) and all(proof.class_name(name) == "Sequential" for name in above)
+    return bool(between and between.certain) and all(registered.class_name(name) == "Sequential" for name in above)
 
 
 def _common(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from gan_export.understanding.drafting import draft_chain
 from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries, invents
 from gan_export.understanding.heads import Head, heads
 from gan_export.understanding.order import orders
-from gan_export.understanding.proof import Proof
+from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED
 from gan_export.understanding.units import Unit
 from gan_export.understanding.ways import Ways
@@ -71,7 +71,7 @@ def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Ch
 
 
 def chain_drafts(
-    units: list[Unit], chains: list[Chain], proof: Proof, image: tuple[int, int, int] | None
+    units: list[Unit], chains: list[Chain], registered: Registered, image: tuple[int, int, int] | None
 ) -> list[Draft]:
     """Drafts of all candidates, best first. Raises `GanportError` when none ends at a plausible image."""
     embeddings = [unit for unit in units if unit.kind == "embedding"]
@@ -82,11 +82,11 @@ def chain_drafts(
             hint="give the network's own code: --module file.py:Class",
         )
     size = image[1] if image else None
-    ways = {id(chain): Ways(chain, proof, size) for chain in chains}
+    ways = {id(chain): Ways(chain, registered, size) for chain in chains}
     found = [
         Candidate(chain, geometry, head, shape)
         for chain in chains
-        for geometry in geometries(chain, proof, size) or ways[id(chain)].likeliest()
+        for geometry in geometries(chain, registered, size) or ways[id(chain)].likeliest()
         for shape in _images(chain, geometry, image)
         for head in heads(chain.latent, embeddings[0] if embeddings else None)
     ]
@@ -98,10 +98,10 @@ def chain_drafts(
     drafts = []
     for candidate in found:
         try:
-            draft = _draft(candidate, found, proof, alone=alone)
+            draft = _draft(candidate, found, registered, alone=alone)
         except SpecError:
             continue
-        others = _Others(candidate, ways[id(candidate.chain)], proof)
+        others = _Others(candidate, ways[id(candidate.chain)], registered)
         drafts.append(
             replace(
                 draft,
@@ -133,7 +133,7 @@ class _Others:
 
     candidate: Candidate
     ways: Ways
-    proof: Proof
+    registered: Registered
 
     def shared(self, k: int) -> Hashable:
         here = self.candidate
@@ -149,7 +149,7 @@ class _Others:
             other = replace(here, geometry=geometry, image=(here.chain.channels, geometry.size, geometry.size))
             choice = Choice(None, "structure", other.describe(), Evidence.WEAK, "")
             try:
-                draft = draft_chain(here.chain, geometry, here.head, other.image, self.proof, choice)
+                draft = draft_chain(here.chain, geometry, here.head, other.image, self.registered, choice)
             except SpecError:
                 continue
             stretch = Geometry(geometry.rules[start:stop], geometry.size, 0.0)
@@ -172,7 +172,7 @@ def _factor(stretch: Geometry) -> float:
     return float(3.0 ** (sum(rule.cost for rule in stretch.rules if rule) / UNLISTED))
 
 
-def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof, *, alone: bool) -> Draft:
+def _draft(candidate: Candidate, rivals: list[Candidate], registered: Registered, *, alone: bool) -> Draft:
     value, alternatives = candidate.describe(), [rival.describe() for rival in rivals if rival is not candidate]
     if alone:
         evidence, reason = Evidence.PROVED, "shapes allow no other order, strides and paddings that end at a usual size"
@@ -186,7 +186,7 @@ def _draft(candidate: Candidate, rivals: list[Candidate], proof: Proof, *, alone
         if alternatives:
             reason = f"shapes also allow: {'; '.join(alternatives[:2])}"
     structure = Choice(None, "structure", value, evidence, reason)
-    return draft_chain(candidate.chain, candidate.geometry, candidate.head, candidate.image, proof, structure)
+    return draft_chain(candidate.chain, candidate.geometry, candidate.head, candidate.image, registered, structure)
 
 
 def _sizeless(chains: list[Chain], embeddings: list[Unit], image: tuple[int, int, int] | None) -> GanportError:

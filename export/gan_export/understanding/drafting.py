@@ -14,7 +14,7 @@ from gan_export.understanding.branches import skip_of
 from gan_export.understanding.chaining import Chain, Step
 from gan_export.understanding.geometry import Geometry
 from gan_export.understanding.heads import Head
-from gan_export.understanding.proof import Proof
+from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import Rule
 from gan_export.understanding.units import Gap, gap_between
 
@@ -23,10 +23,10 @@ GROUPS = (32, 16, 8, 4, 2)
 
 
 def draft_chain(
-    chain: Chain, geometry: Geometry, head: Head, image: tuple[int, int, int], proof: Proof, structure: Choice
+    chain: Chain, geometry: Geometry, head: Head, image: tuple[int, int, int], registered: Registered, structure: Choice
 ) -> Draft:
     """The draft of one candidate. Raises `SpecError` when the layers do not make `image`."""
-    builder = _Builder(chain, geometry, proof)
+    builder = _Builder(chain, geometry, registered)
     builder.open(head)
     for index in range(len(chain.steps)):
         builder.step(index)
@@ -41,7 +41,7 @@ def draft_chain(
     )
     choices = (structure, slots.latent_choice(), *head.choices, *builder.choices)
     notes = (*head.notes, *builder.notes)
-    return Draft(spec, builder.weights, choices, notes=notes, skip=skip_of(chain, proof))
+    return Draft(spec, builder.weights, choices, notes=notes, skip=skip_of(chain, registered))
 
 
 def default_activation(chain: Chain) -> slots.Value:
@@ -54,7 +54,7 @@ def default_activation(chain: Chain) -> slots.Value:
 class _Builder:
     chain: Chain
     geometry: Geometry
-    proof: Proof
+    registered: Registered
     layers: list[L.Layer] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -80,7 +80,7 @@ class _Builder:
         """Adds what comes after the last step; gives the range of values."""
         if self.chain.shuffle > 1:
             self._add(L.PixelShuffle(self.chain.shuffle))
-        between = self.proof.between(self.chain.steps[-1].unit.name, None)
+        between = self.registered.between(self.chain.steps[-1].unit.name, None)
         output = slots.output_choice(len(self.layers), between)
         self._slot(output)
         if self.flat:
@@ -101,7 +101,7 @@ class _Builder:
     def _upsample(self, index: int, rule: Rule) -> None:
         here = len(self.layers)
         before, after = self.chain.steps[index - 1].unit.name, self.chain.steps[index].unit.name
-        listed = self.proof.upsample_mode(before, after)
+        listed = self.registered.upsample_mode(before, after)
         mode, corners = listed or ("nearest", False)
         self._add(L.Upsample(rule.upsample, mode, corners))
         value = {"mode": mode, "align_corners": corners}
@@ -116,9 +116,9 @@ class _Builder:
         unit, here = step.unit, len(self.layers)
         self._add(self._made(step, rule), unit.tensors)
         if unit.kind == "batch_norm":
-            proved = self.proof.eps(unit.name)
+            proved = self.registered.eps(unit.name)
             self.choices.append(slots.eps_choice(here, proved, unit.name))
-        if unit.kind == "norm" and not self.flat and not self.proof.class_name(unit.name):
+        if unit.kind == "norm" and not self.flat and not self.registered.class_name(unit.name):
             values = [L.GroupNorm(groups, step.features) for groups in GROUPS if step.features % groups == 0]
             reason = f"{unit.name} has no running statistics: an instance norm or a group norm"
             alternatives = tuple(value.to_json() for value in values)
@@ -135,20 +135,20 @@ class _Builder:
             case "slope":
                 return L.Activation("prelu", features=unit.shape[0])
             case "layer_norm":
-                return L.LayerNorm(unit.shape, eps=self.proof.eps(unit.name) or 1e-5)
+                return L.LayerNorm(unit.shape, eps=self.registered.eps(unit.name) or 1e-5)
             case "norm":
                 return self._norm(step)
             case _:
                 return L.BatchNorm(
-                    unit.shape[0], eps=self.proof.eps(unit.name) or 1e-5, affine="weight" in unit.tensors
+                    unit.shape[0], eps=self.registered.eps(unit.name) or 1e-5, affine="weight" in unit.tensors
                 )
 
     def _norm(self, step: Step) -> L.Layer:
-        name, eps = step.unit.name, self.proof.eps(step.unit.name) or 1e-5
+        name, eps = step.unit.name, self.registered.eps(step.unit.name) or 1e-5
         if self.flat:
             return L.LayerNorm((step.features,), eps=eps)
-        if self.proof.class_name(name) == "GroupNorm":
-            return L.GroupNorm(int(self.proof.hyper(name).get("num_groups", 1)), step.features, eps=eps)
+        if self.registered.class_name(name) == "GroupNorm":
+            return L.GroupNorm(int(self.registered.hyper(name).get("num_groups", 1)), step.features, eps=eps)
         return L.InstanceNorm(step.features, eps=eps, affine=True)
 
     def _activation(self, index: int) -> None:
@@ -157,8 +157,8 @@ class _Builder:
         where = step.unit.name
         if step.unit.kind == "slope" or following.unit.kind == "slope":
             return
-        gap, between = self._gap(index), self.proof.between(where, following.unit.name)
-        habit = self.proof.habit()
+        gap, between = self._gap(index), self.registered.between(where, following.unit.name)
+        habit = self.registered.habit()
         default = slots.value_of(habit) if habit else default_activation(self.chain)
         if following.unit.kind in NORM_KINDS:
             listed = between is not None and between.activation() is not None

@@ -11,7 +11,7 @@ import heapq
 from dataclasses import dataclass, replace
 
 from gan_export.understanding.chaining import Chain
-from gan_export.understanding.proof import Proof
+from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import RARE, UNLISTED, Rule, every_rule, rules
 from gan_export.understanding.units import Gap, gap_between
 
@@ -63,13 +63,13 @@ Paths = dict[int, list[tuple[float, tuple[Rule | None, ...]]]]
 """Size → (cost, rules so far), for the paths that reach it."""
 
 
-def geometries(chain: Chain, proof: Proof, size: int | None = None) -> list[Geometry]:
+def geometries(chain: Chain, registered: Registered, size: int | None = None) -> list[Geometry]:
     """The ways of sizing `chain`, cheapest first, ending at `size` or, when None, at a plausible one."""
     if not any(step.unit.kind == "conv" for step in chain.steps):
         return [Geometry((None,) * len(chain.steps), 0, 0.0)]
     paths: Paths = {1: [(0.0, ())]}
     for index in range(len(chain.steps)):
-        paths = _narrowed(advance(paths, chain, index, proof, every=False))
+        paths = _narrowed(advance(paths, chain, index, registered, every=False))
     found = [
         Geometry(way, end.size, cost + end.cost)
         for here, ways in paths.items()
@@ -97,7 +97,7 @@ def endings(here: int, chain: Chain, size: int | None) -> list[Ending]:
     return []
 
 
-def advance(paths: Paths, chain: Chain, index: int, proof: Proof, *, every: bool) -> Paths:
+def advance(paths: Paths, chain: Chain, index: int, registered: Registered, *, every: bool) -> Paths:
     """`paths`, taken through the step at `index` by the rules that people write or, with `every`, by all."""
     onward: Paths = {}
     step = chain.steps[index]
@@ -111,7 +111,7 @@ def advance(paths: Paths, chain: Chain, index: int, proof: Proof, *, every: bool
                 onward.setdefault(here, []).extend((cost, (*way, None)) for cost, way in ways)
             continue
         if (here > 4, here == 1) not in options:
-            options[here > 4, here == 1] = _options(chain, index, here, proof, every=every)
+            options[here > 4, here == 1] = _options(chain, index, here, registered, every=every)
         for rule in options[here > 4, here == 1]:
             grown = rule.grow(here, kernel)
             if 1 <= grown <= LARGEST:
@@ -130,11 +130,11 @@ def _narrowed(paths: Paths) -> Paths:
     return {size: ways for size, ways in within.items() if ways}
 
 
-def _options(chain: Chain, index: int, size: int, proof: Proof, *, every: bool) -> list[Rule]:
+def _options(chain: Chain, index: int, size: int, registered: Registered, *, every: bool) -> list[Rule]:
     step = chain.steps[index]
     last = index == max(i for i, other in enumerate(chain.steps) if other.unit.kind == "conv")
     before = next((other.unit.name for other in reversed(chain.steps[:index])), None)
-    proved = proof.rule(step, before)
+    proved = registered.rule(step, before)
     kernel = step.unit.shape[-1]
     if proved is not None:
         found = [proved]
@@ -144,7 +144,7 @@ def _options(chain: Chain, index: int, size: int, proof: Proof, *, every: bool) 
             for kind in step.kinds
             for rule in (every_rule if every else rules)(kind, kernel, size, last=last)
         ]
-    known = proof.upsampling(before, step.unit.name)
+    known = registered.upsampling(before, step.unit.name)
     if known is not None:
         return [replace(rule, upsample=known) for rule in found]
     if before is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Evidence
-from gan_export.understanding.proof import Between
+from gan_export.understanding.registered import Between
 from gan_export.understanding.torch_modules import bounds_of
 from gan_export.understanding.units import Gap
 

@@ -13,8 +13,8 @@ from gan_export.understanding.catalogue import family_drafts
 from gan_export.understanding.listed import listed_drafts
 from gan_export.understanding.listed_check import check_containers, keep_listed
 from gan_export.understanding.module_tree import Tree
-from gan_export.understanding.proof import Proof
 from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
+from gan_export.understanding.registered import Registered
 from gan_export.understanding.units import units_of
 
 
@@ -55,7 +55,7 @@ def draft_candidates(
         raise not_a_chain(units, broke, image[0] if image else None)
     if image is None:
         check_ends(chains[0])
-    drafts = chain_drafts(units, chains, Proof(modules), image)
+    drafts = chain_drafts(units, chains, Registered(modules), image)
     shapes = [draft.spec.shapes for draft in known]
     found = known + [draft for draft in drafts if draft.spec.shapes not in shapes]
     return keep_listed(found, tree) if tree else found

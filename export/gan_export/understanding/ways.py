@@ -11,7 +11,7 @@ import math
 
 from gan_export.understanding.chaining import Chain
 from gan_export.understanding.geometry import LARGEST, Geometry, Paths, advance, endings
-from gan_export.understanding.proof import Proof
+from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED, Rule
 
 MOST = 320
@@ -24,8 +24,8 @@ _NO_END: tuple[float, Rules, int] = (math.inf, (), 0)
 class Ways:
     """The ways through `chain` that end at an image of `size` or, when None, of a plausible one."""
 
-    def __init__(self, chain: Chain, proof: Proof, size: int | None) -> None:
-        self.chain, self.proof, self.size = chain, proof, size
+    def __init__(self, chain: Chain, registered: Registered, size: int | None) -> None:
+        self.chain, self.registered, self.size = chain, registered, size
         self._ends: dict[tuple[int, int, bool], tuple[float, Rules, int]] = {}
 
     def through(self, before: Rules, stop: int) -> tuple[list[Geometry], bool]:
@@ -34,7 +34,7 @@ class Ways:
         paths: Paths = {self._reached(before): [(sum(rule.cost for rule in before if rule), before)]}
         cut = False
         for index in range(len(before), stop):
-            paths = advance(paths, self.chain, index, self.proof, every=True)
+            paths = advance(paths, self.chain, index, self.registered, every=True)
             paths, dropped = _kept(paths, len(before))
             cut = cut or dropped
         found: list[Geometry] = []
@@ -61,7 +61,7 @@ class Ways:
             onward: dict[int, int] = {}
             for here, count in counts.items():
                 paths: Paths = {here: [(0.0, (None,) * index)]}
-                for grown, ways in advance(paths, self.chain, index, self.proof, every=True).items():
+                for grown, ways in advance(paths, self.chain, index, self.registered, every=True).items():
                     onward[grown] = onward.get(grown, 0) + len(ways) * count
             counts = onward
         return sum(n * len(endings(here, self.chain, self.size)) for here, n in counts.items()) == 1
@@ -89,7 +89,7 @@ class Ways:
                 best = min(best, (end.cost, (), end.size), key=lambda way: way[0])
         else:
             blank: Rules = (None,) * index
-            for grown, ways in advance({here: [(0.0, blank)]}, self.chain, index, self.proof, every=every).items():
+            for grown, ways in advance({here: [(0.0, blank)]}, self.chain, index, self.registered, every=every).items():
                 cost, way = min(ways, key=lambda way: way[0])
                 cost_on, rest, size = self._likeliest(index + 1, grown, every=every) if grown <= LARGEST else _NO_END
                 if size and cost + cost_on < best[0]:

@@ -47,7 +47,7 @@ def _activation(kind: str, hyper: Mapping[str, Any]) -> Activation | None:
     return layer if isinstance(layer, Activation) else None
 
 
-class Proof:
+class Registered:
     """Answers from `modules`; every answer is None (or empty) where the file does not say."""
 
     def __init__(self, modules: Mapping[str, ModuleInfo] | None) -> None:
