@@ -57,7 +57,9 @@ def work_of_spec(values: Json) -> Work:
     """The work of a `GeneratorSpec` given as JSON. Raises `SpecError` when it is none."""
     spec = GeneratorSpec.from_json(values)
     embedded = sum(layer.n_classes * layer.dim for layer in spec.layers if isinstance(layer, LabelEmbedding))
-    return Work(2 * spec.products, spec.parameters - embedded, spec.z_dim, math.prod(spec.image), "spec")
+    return Work(
+        2 * spec.products, spec.parameters - embedded, spec.interface.z_dim, math.prod(spec.interface.image), "spec"
+    )
 
 
 def work_of_graph(model: Path, z_dim: int, image: tuple[int, int, int]) -> Work | None:

@@ -41,7 +41,7 @@ class Pixels(Task):
     def feed(generator: Generator, seeds: I64) -> Feed:
         """The latents and labels of `seeds`."""
         contract = generator.contract
-        return latents(seeds, contract.z_dim, contract.latent), generator.check_labels(None, seeds)
+        return latents(seeds, contract.interface.z_dim, contract.interface.latent), generator.check_labels(None, seeds)
 
     def call(self, index: int) -> U8:
         return self.generator.run_pixels(*self.feeds[index % len(self.feeds)])

@@ -53,10 +53,10 @@ def lively(spec: GeneratorSpec, seed: int = 0) -> SpecGenerator:
     reached: list[torch.Tensor] = []
     hook = weighted[-1].register_forward_hook(lambda _module, _inputs, output: reached.append(output))
     for _ in range(BATCHES):
-        module(torch.randn(BATCH, spec.z_dim))
+        module(torch.randn(BATCH, spec.interface.z_dim))
     module.eval()
     reached.clear()
-    module(torch.randn(BATCH, spec.z_dim))
+    module(torch.randn(BATCH, spec.interface.z_dim))
     hook.remove()
     scale = CONTRAST / float(reached[0].std())
     weighted[-1].weight.mul_(scale)

@@ -76,7 +76,7 @@ def record(run: Path, command: str, note: str = "") -> dict[str, Any]:
             "name": checkpoint.spec.name,
             "weights": checkpoint.which,
             "parameters": checkpoint.spec.parameters,
-            "image": list(checkpoint.spec.image),
+            "image": list(checkpoint.spec.interface.image),
         },
         "images_per_s": {"median": statistics.median(speeds), "lowest": min(speeds), "highest": max(speeds)},
         "last_report": lines[-1],

@@ -21,7 +21,7 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
     Raises `GanportError` for a generator without classes and for a class it does not have.
     """
     values = list(values)
-    if values and not contract.conditional:
+    if values and not contract.interface.conditional:
         raise GanportError("this generator has no classes", hint="leave `classes` out")
     found: list[int] = []
     for value in values:
@@ -29,7 +29,7 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
         pieces = [value] if whole is not None else value.split(",")
         for piece in pieces:
             if piece.strip().lower() == "all" and _find(piece, contract) is None:
-                found += range(contract.n_classes)
+                found += range(contract.interface.n_classes)
                 continue
             label = _find(piece, contract)
             if label is None:
@@ -45,14 +45,14 @@ def parse_classes(values: Iterable[str], contract: Contract) -> tuple[int, ...]:
 
 def describe_classes(contract: Contract) -> str:
     """ "0 … 9", or "0 cat, 1 dog, …" with names."""
-    if not contract.class_names:
-        return f"0 … {contract.n_classes - 1}"
-    return number_classes(contract.class_names)
+    if not contract.interface.class_names:
+        return f"0 … {contract.interface.n_classes - 1}"
+    return number_classes(contract.interface.class_names)
 
 
 def class_label(contract: Contract, label: int) -> str:
     """ "3 cat", or "3" where classes have no names."""
-    return f"{label} {contract.class_names[label]}" if contract.class_names else str(label)
+    return f"{label} {contract.interface.class_names[label]}" if contract.interface.class_names else str(label)
 
 
 def number_classes(names: Sequence[str]) -> str:
@@ -64,10 +64,10 @@ def number_classes(names: Sequence[str]) -> str:
 def _find(text: str, contract: Contract) -> int | None:
     """A name first, so that classes named by numbers can be named; then an index."""
     wanted = text.strip().casefold()
-    for label, name in enumerate(contract.class_names):
+    for label, name in enumerate(contract.interface.class_names):
         if name.casefold() == wanted:
             return label
-    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < contract.n_classes:
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < contract.interface.n_classes:
         return int(wanted)
     return None
 
@@ -75,7 +75,9 @@ def _find(text: str, contract: Contract) -> int | None:
 def _find_by_words(text: str, contract: Contract) -> int | None:
     """The one class whose name begins with the words of `text`."""
     wanted = _words(text)
-    found = [label for label, name in enumerate(contract.class_names) if _words(name)[: len(wanted)] == wanted]
+    found = [
+        label for label, name in enumerate(contract.interface.class_names) if _words(name)[: len(wanted)] == wanted
+    ]
     return found[0] if wanted and len(found) == 1 else None
 
 

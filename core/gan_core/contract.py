@@ -8,6 +8,8 @@ describes every key.
              label   int64    (batch,)               only when there are classes
     outputs  image   float32  (batch, C, H, W)       in `value_range`
              pixels  uint8    (batch, H, W, C)       floor(255 v + 0.5), v = image scaled to [0, 1], clamped
+
+Version 2 is written. Version 1, whose interface stands in four keys, is read.
 """
 
 from __future__ import annotations
@@ -15,20 +17,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from gan_core import schema
 from gan_core.errors import ContractError
-from gan_core.latents import LATENT_LAWS, SEED_LIMIT, LatentLaw
+from gan_core.fields import Json, OneOf, Range, SpecError, check_fields, from_json, read_json, shown, types_of
+from gan_core.interface import CHANNELS_IN_WORDS, Interface
+from gan_core.latents import SEED_LIMIT
 from gan_core.limits import LIMITS
 from gan_core.printable import json_text
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 PREFIX = "gan."
 RNG = "philox4x32-10"
-STORES = ("fp32", "fp16")
 
-Json = dict[str, Any]
+MAX_Z_DIM = 1 << 16
+MAX_CLASSES = 1 << 16
+MAX_IMAGE_VALUES = 1 << 27
+"""Bounds of what is read from a file, far above what anybody trained, and low enough to be drawn."""
+
+_REPAIR = "it was changed after its export, or is damaged; export it again"
+
+Text = Annotated[str, Range(0, 1000)]
+Sentences = Annotated[tuple[Annotated[str, Range(0, 4000)], ...], Range(0, 1 << 16)]
 
 
 @dataclass(frozen=True)
@@ -38,24 +48,22 @@ class Golden:
     Images over 64 pixels a side are kept as their area mean at `scale` (2 means half the size).
     """
 
-    seed: int
-    label: int | None
-    scale: int
-    png: str
+    seed: Annotated[int, Range(0, SEED_LIMIT - 1)]
+    label: Annotated[int, Range(0, MAX_CLASSES)] | None
+    scale: Annotated[int, Range(1, 1 << 14)]
+    png: Annotated[str, Range(0, 1 << 20)]
+
+    def __post_init__(self) -> None:
+        check_fields(self, ContractError, _REPAIR)
 
 
 @dataclass(frozen=True)
 class Contract:
     """The contract of one generator. Frozen; `to_metadata` and `from_metadata` are inverses.
 
-    z_dim        components of a latent
-    latent       the law of a latent's components: "normal" N(0, 1) or "uniform" U(-1, 1)
-    image        (C, H, W); C is 1 (grey) or 3 (RGB)
-    value_range  what (black, white) are in the output `image`
-    n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
-    class_names  one name per class, or empty
-    precision    "fp32", "fp16", "int8": where the graph computes
-    store        "fp32", or "fp16" when weights that compute in float32 are saved rounded to float16
+    interface    what goes in and what comes out; images have 1, 3 or 4 channels
+    precision    where the graph computes
+    store        "fp16" when weights that compute in float32 are saved rounded to float16
     kept_fp32    the layers that stay in float32 in a file of lower precision
     weights      "ema" or "raw": which of a checkpoint's generators this is ("unknown" for a file without metadata)
     spec         the GeneratorSpec as JSON, or None for a generator that is not a chain of layers
@@ -70,62 +78,38 @@ class Contract:
     doubts       why the images are likely wrong, as its exporter was told; empty where nothing spoke against it
     graph_sha256 the hex SHA-256 of all that the file holds but its contract (`files.metadata.graph_sha256`), or empty
                  for a file that does not say
+
+    Raises `ContractError` on construction for a field of another type or out of its range.
     """
 
-    z_dim: int
-    image: tuple[int, int, int]
-    latent: LatentLaw = "normal"
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    n_classes: int = 0
-    class_names: tuple[str, ...] = ()
-    precision: str = "fp32"
-    store: str = "fp32"
-    kept_fp32: tuple[str, ...] = ()
-    weights: str = "raw"
-    name: str = "generator"
+    interface: Interface
+    precision: Annotated[str, OneOf(tuple(LIMITS))] = "fp32"
+    store: Annotated[str, OneOf(("fp32", "fp16"))] = "fp32"
+    kept_fp32: Sentences = ()
+    weights: Text = "raw"
+    name: Text = "generator"
     spec: Json | None = None
     source: Json = field(default_factory=dict)
     training: Json = field(default_factory=dict)
     exporter: Json = field(default_factory=dict)
-    passes: tuple[str, ...] = ()
+    passes: Sentences = ()
     parity: Json = field(default_factory=dict)
-    golden: tuple[Golden, ...] = ()
-    assumptions: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-    graph_sha256: str = ""
+    golden: Annotated[tuple[Golden, ...], Range(0, 1000)] = ()
+    assumptions: Sentences = ()
+    answers: Sentences = ()
+    doubts: Sentences = ()
+    graph_sha256: Annotated[str, Range(0, 64)] = ""
 
     def __post_init__(self) -> None:
-        _require(self.z_dim >= 1, f"z_dim must be at least 1, got {self.z_dim}")
-        _require(self.latent in LATENT_LAWS, f"latent must be one of {', '.join(LATENT_LAWS)}, got {self.latent!r}")
-        _require(len(self.image) == 3 and min(self.image) >= 1, f"image must be (C, H, W), got {self.image}")
-        _require(self.image[0] in (1, 3), f"images must have 1 or 3 channels, got {self.image[0]}")
-        _require(
-            len(self.value_range) == 2 and self.value_range[0] < self.value_range[1],
-            f"value_range must be (black, white) with black < white, got {self.value_range}",
-        )
-        _require(self.store in STORES, f"store must be one of {', '.join(STORES)}, got {self.store!r}")
-        _require(self.n_classes >= 0, f"n_classes must not be negative, got {self.n_classes}")
-        _require(
-            len(self.class_names) in (0, self.n_classes),
-            f"{len(self.class_names)} class names for {self.n_classes} classes",
-        )
-
-    @property
-    def channels(self) -> int:
-        return self.image[0]
-
-    @property
-    def height(self) -> int:
-        return self.image[1]
-
-    @property
-    def width(self) -> int:
-        return self.image[2]
-
-    @property
-    def conditional(self) -> bool:
-        return self.n_classes > 0
+        check_fields(self, ContractError, _REPAIR)
+        for key, kind in _SOURCE.items():
+            if not isinstance(self.source.get(key), kind | None):
+                expected = "an object" if kind is dict else "a text"
+                raise ContractError(f"source's {key} must be {expected}, got {shown(self.source[key])}", hint=_REPAIR)
+        if self.interface.channels not in CHANNELS_IN_WORDS:
+            raise ContractError(
+                f"images must have 1, 3 or 4 channels, got {self.interface.channels}", hint="see docs/contract.md"
+            )
 
     @property
     def held_to(self) -> str:
@@ -134,138 +118,112 @@ class Contract:
 
     def to_metadata(self) -> dict[str, str]:
         """The contract as string pairs: every key starts with `gan.`, every value is JSON."""
-        values: Json = {
-            "contract": CONTRACT_VERSION,
-            "name": self.name,
-            "latent": {"law": self.latent, "z_dim": self.z_dim, "rng": RNG},
-            "image": {"channels": self.channels, "height": self.height, "width": self.width},
-            "value_range": list(self.value_range),
-            "classes": {"n": self.n_classes, "names": list(self.class_names)},
-            "precision": self.precision,
-            "store": self.store,
-            "kept_fp32": list(self.kept_fp32),
-            "weights": self.weights,
-            "spec": self.spec,
-            "source": self.source,
-            "training": self.training,
-            "exporter": self.exporter,
-            "passes": list(self.passes),
-            "parity": self.parity,
-            "golden": [vars(golden) for golden in self.golden],
-            "assumptions": list(self.assumptions),
-            "answers": list(self.answers),
-            "doubts": list(self.doubts),
-            "graph_sha256": self.graph_sha256,
-        }
+        values: Json = {"contract": CONTRACT_VERSION} | {name: getattr(self, name) for name in _KEYS}
+        values["interface"] = _interface_json(self.interface)
+        values["golden"] = [vars(golden) for golden in self.golden]
         return {PREFIX + key: json_text(value, utf8=True) for key, value in values.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], *, where: str = "the model") -> Contract | None:
         """Reads the contract from a file's string pairs; None when the file has none.
 
+        Keys that are missing have their defaults, but for the interface; keys that it does not know are left alone.
         Raises `ContractError` when it has one that this version cannot read, or that is damaged.
         """
         if PREFIX + "contract" not in metadata:
             return None
-        version = _read(metadata, "contract", schema.whole(0, 1 << 31), where)
-        if version != CONTRACT_VERSION:
+        version = _read(metadata, "contract", where)
+        if type(version) is not int or version not in _INTERFACES:
             raise ContractError(
-                f"{where} has contract version {version}, this ganport reads {CONTRACT_VERSION}",
+                f"{where} has contract version {shown(version)}, this ganport reads "
+                f"{' and '.join(map(str, _INTERFACES))}",
                 hint="install the ganport that wrote it, or export it again",
             )
-        values = {key: _read(metadata, key, read, where) for key, read in _FIELDS.items()}
-        values |= {
-            key: _read(metadata, key, read, where) for key, read in _LATER_FIELDS.items() if PREFIX + key in metadata
-        }
-        latent, image, classes = values.pop("latent"), values.pop("image"), values.pop("classes")
+        keys, interface = _INTERFACES[version]
+        said = {key: _read(metadata, key, where) for key in keys}
+        values = {key: _read(metadata, key, where) for key in _KEYS[1:] if PREFIX + key in metadata}
         try:
-            made = cls(
-                z_dim=latent["z_dim"],
-                latent=latent["law"],
-                image=(image["channels"], image["height"], image["width"]),
-                n_classes=classes["n"],
-                class_names=classes["names"],
-                golden=tuple(Golden(**golden) for golden in values.pop("golden")),
-                **values,
-            )
-            _require(math.prod(made.image) <= MAX_IMAGE_VALUES, f"images of {made.width}x{made.height} are too large")
-        except ContractError as error:
+            return from_json(cls, {**values, "interface": _bounded(interface(said))})
+        except (ContractError, SpecError) as error:
             raise ContractError(f"{where}: its gan.* metadata makes no sense: {error}", hint=_REPAIR) from None
-        return made
 
 
-MAX_Z_DIM = 1 << 16
-MAX_CLASSES = 1 << 16
-MAX_SIDE = 1 << 14
-MAX_IMAGE_VALUES = 1 << 27
-"""Bounds of what is read from a file, far above what anybody trained, and low enough to be drawn."""
+_KEYS = tuple(types_of(Contract))
+_SOURCE: dict[str, type] = {"file": str, "sha256": str, "key": str, "format": str, "live": dict}
 
-_REPAIR = "it was changed after its export, or is damaged; export it again"
-_NAMES = schema.list_of(schema.text(4000), 1 << 16)
 
-_FIELDS: dict[str, schema.Read] = {
-    "name": schema.text(1000),
-    "latent": schema.record({"law": schema.one_of(LATENT_LAWS), "z_dim": schema.whole(1, MAX_Z_DIM)}),
-    "image": schema.record(
+def _interface_json(interface: Interface) -> Json:
+    c, h, w = interface.image
+    label = {"classes": interface.n_classes, "names": interface.class_names} if interface.conditional else None
+    return {
+        "z": {"dim": interface.z_dim, "law": interface.latent, "rng": RNG},
+        "label": label,
+        "image": {"channels": c, "height": h, "width": w, "range": interface.value_range},
+    }
+
+
+def _interface(said: Json) -> Interface:
+    """Version 2's. Raises `ContractError` or `SpecError` for what is none."""
+    whole = said["interface"]
+    z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
+    label = _object(whole, "label", "classes", "names") if _object(whole).get("label") else {"classes": 0, "names": []}
+    return _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
+
+
+def _interface_1(said: Json) -> Interface:
+    """Version 1's, which stands in four keys."""
+    z, image = _object(said, "latent", "law", "z_dim"), _object(said, "image", "channels", "height", "width")
+    classes = _object(said, "classes", "n", "names")
+    return _made(z["z_dim"], z["law"], image, said["value_range"], classes["n"], classes["names"])
+
+
+def _made(z_dim: Any, law: Any, image: Json, value_range: Any, n_classes: Any, names: Any) -> Interface:
+    sides = [image["channels"], image["height"], image["width"]]
+    return from_json(
+        Interface,
         {
-            "channels": schema.whole(1, 3),
-            "height": schema.whole(1, MAX_SIDE),
-            "width": schema.whole(1, MAX_SIDE),
-        }
-    ),
-    "value_range": schema.list_of(schema.number, 2, 2),
-    "classes": schema.record(
-        {"n": schema.whole(0, MAX_CLASSES), "names": schema.list_of(schema.text(1000), MAX_CLASSES)}
-    ),
-    "precision": schema.one_of(tuple(LIMITS)),
-    "store": schema.one_of(STORES),
-    "kept_fp32": _NAMES,
-    "weights": schema.text(100),
-    "spec": schema.maybe(schema.json_object),
-    "source": schema.known(
-        {
-            "file": schema.maybe(schema.text(4000)),
-            "sha256": schema.maybe(schema.text(64)),
-            "key": schema.maybe(schema.text(4000)),
-            "format": schema.maybe(schema.text(100)),
-            "live": schema.json_object,
-        }
-    ),
-    "training": schema.json_object,
-    "exporter": schema.json_object,
-    "passes": _NAMES,
-    "parity": schema.json_object,
-    "golden": schema.list_of(
-        schema.record(
-            {
-                "seed": schema.whole(0, SEED_LIMIT - 1),
-                "label": schema.maybe(schema.whole(0, MAX_CLASSES)),
-                "scale": schema.whole(1, MAX_SIDE),
-                "png": schema.text(1 << 20),
-            }
-        ),
-        1000,
-    ),
-    "assumptions": _NAMES,
-}
-"""How each key is read, without its prefix."""
-
-_LATER_FIELDS: dict[str, schema.Read] = {"graph_sha256": schema.text(64), "answers": _NAMES, "doubts": _NAMES}
-"""Keys that files of this version came to have later: they may be missing."""
+            "z_dim": z_dim,
+            "latent": law,
+            "image": sides,
+            "value_range": value_range,
+            "n_classes": n_classes,
+            "class_names": names,
+        },
+    )
 
 
-def _read(metadata: Mapping[str, str], key: str, read: schema.Read, where: str) -> Any:
-    """One field. Raises `ContractError` where it is missing or not what it should be."""
+_INTERFACES = {1: (("latent", "image", "value_range", "classes"), _interface_1), 2: (("interface",), _interface)}
+"""Of each version that is read: the keys that hold the interface, and what reads it."""
+
+
+def _bounded(interface: Interface) -> Interface:
+    """Raises `ContractError` for more than can be drawn."""
+    bounds = {
+        "z_dim": (interface.z_dim, MAX_Z_DIM),
+        "n_classes": (interface.n_classes, MAX_CLASSES),
+        "numbers of an image": (math.prod(interface.image), MAX_IMAGE_VALUES),
+    }
+    for what, (found, most) in bounds.items():
+        if found > most:
+            raise ContractError(f"{what}: {found:,}, at most {most:,} are allowed", hint=_REPAIR)
+    return interface
+
+
+def _object(value: Any, *path: str) -> Json:
+    """`value` itself, or, with a path, the object at its first name, which must have the other names."""
+    for name in path[:1]:
+        value = _object(value).get(name)
+    if not isinstance(value, dict) or not set(path[1:]) <= set(value):
+        what = f"{path[0]} must be an object of {', '.join(path[1:])}" if path else "interface must be an object"
+        raise ContractError(f"{what}, got {shown(value)}", hint=_REPAIR)
+    return value
+
+
+def _read(metadata: Mapping[str, str], key: str, where: str) -> Any:
+    """One value. Raises `ContractError` where it is missing or cannot be read."""
     if PREFIX + key not in metadata:
         raise ContractError(f"{where}: its gan.* metadata is incomplete, it has no {PREFIX}{key}", hint=_REPAIR)
     try:
-        return read(schema.read_json(metadata[PREFIX + key]))
+        return read_json(metadata[PREFIX + key])
     except ValueError as error:
         raise ContractError(f"{where}: its metadata {PREFIX}{key} is {error}", hint=_REPAIR) from None
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ContractError(
-            message, hint="a generator draws images of 1 or 3 channels from latents; see docs/contract.md"
-        )

@@ -59,7 +59,7 @@ def decode(golden: Golden, shape_HWC: tuple[int, int, int]) -> U8:
     which = f"the golden image of seed {golden.seed}"
     try:
         with Image.open(io.BytesIO(base64.b64decode(golden.png, validate=True)), formats=["PNG"]) as picture:
-            found = (picture.height, picture.width, {"L": 1, "RGB": 3}.get(picture.mode, 0))
+            found = (picture.height, picture.width, {"L": 1, "RGB": 3, "RGBA": 4}.get(picture.mode, 0))
             if found == shape_HWC:
                 pixels: U8 = np.asarray(picture)
     except Exception as error:  # Pillow raises a dozen classes, some of its own

@@ -34,7 +34,8 @@ MAX_GRID_PIXELS = 178_000_000
 """The size of picture that Pillow opens without a decompression-bomb warning."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB = 0, 2
+_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
+"""PNG's, by an image's channels."""
 _PAETH = 4
 _BLOCK_BYTES = 1 << 15
 """Filtered at a time: the dozen arrays on the way stay in the cache, and the allocator keeps their memory."""
@@ -106,14 +107,14 @@ def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding
 
 
 def to_pil(pixels_HWC: U8) -> Image.Image:
-    """One uint8 image (H, W, 1 or 3) as a Pillow image, mode L or RGB."""
+    """One uint8 image (H, W, 1, 3 or 4) as a Pillow image, mode L, RGB or RGBA."""
     from PIL import Image
 
     return Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[-1] == 1 else pixels_HWC)
 
 
 def encode_png(pixels_HWC: U8, text: Mapping[str, str] | None = None, compress_level: int = 1) -> bytes:
-    """One uint8 image (H, W, 1 or 3) as the bytes of a PNG file, 8 bits a channel, not interlaced.
+    """One uint8 image (H, W, 1, 3 or 4) as the bytes of a PNG file, 8 bits a channel, not interlaced.
 
     text            keyword (1 to 79 Latin-1 characters) → value, kept as tEXt, or iTXt where Latin-1 does not do
     compress_level  0 … 9, as zlib's, but 1 is faster and mostly smaller than zlib's own; lossless at any
@@ -122,9 +123,9 @@ def encode_png(pixels_HWC: U8, text: Mapping[str, str] | None = None, compress_l
 
 
 def encode_batch(pixels_NHWC: U8, chunks: Sequence[bytes], compress_level: int = 1) -> list[bytes]:
-    """Images of one size, uint8 (N, H, W, 1 or 3), as one PNG file each; `chunks` are their `text_chunks`."""
+    """Images of one size, uint8 (N, H, W, 1, 3 or 4), as one PNG file each; `chunks` are their `text_chunks`."""
     n, height, width, channels = pixels_NHWC.shape
-    sizes = struct.pack(">IIBBBBB", width, height, 8, _GREY if channels == 1 else _RGB, 0, 0, 0)
+    sizes = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     head, end = SIGNATURE + _chunk(b"IHDR", sizes), _chunk(b"IEND", b"")
     row_bytes = width * channels
     files: list[bytes] = []

@@ -92,7 +92,7 @@ def latents(
     if z_dim < 1:
         raise GanportError(
             f"z_dim must be at least 1, got {z_dim}",
-            hint="it is the number of a latent's components, contract.z_dim of a loaded generator",
+            hint="it is the number of a latent's components, contract.interface.z_dim of a loaded generator",
         )
     if truncation is None:
         return np.ascontiguousarray(_draw(seed_array, z_dim, law, round_index=0), dtype=np.float32)

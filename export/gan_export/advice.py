@@ -71,5 +71,5 @@ def next_command(identified: Identified, advice: Advice) -> str:
 
 def _sizes(draft: Draft) -> list[str]:
     """The image sizes that the structures make, likeliest first, where there are several."""
-    found = list(dict.fromkeys(size_text(each.spec.image) for each in (draft, *draft.rivals)))
+    found = list(dict.fromkeys(size_text(each.spec.interface.image) for each in (draft, *draft.rivals)))
     return [] if len(found) < 2 else [*found[:SIZES], *["…"] * (len(found) > SIZES)]

@@ -33,12 +33,7 @@ def contract_of(
 ) -> Contract:
     """The contract of an export of `source`. `exporter` adds to the versions of ganport and torch."""
     return Contract(
-        z_dim=source.z_dim,
-        image=source.image,
-        latent=source.latent,
-        value_range=source.value_range,
-        n_classes=source.n_classes,
-        class_names=source.class_names,
+        source.interface,
         precision=precision,
         store=store,
         kept_fp32=kept_fp32,
@@ -65,10 +60,10 @@ def versions() -> dict[str, str]:
 def image_metadata(contract: Contract) -> dict[str, str]:
     """The standard ONNX keys that describe the output `image`."""
     keys = {
-        "Image.BitmapPixelFormat": "Gray8" if contract.channels == 1 else "Rgb8",
+        "Image.BitmapPixelFormat": {1: "Gray8", 3: "Rgb8", 4: "Rgba8"}[contract.interface.channels],
         "Image.ColorSpaceGamma": "SRGB",
     }
-    if (name := DENOTATION_RANGES.get(contract.value_range)) is not None:
+    if (name := DENOTATION_RANGES.get(contract.interface.value_range)) is not None:
         keys["Image.NominalPixelRange"] = name
     return keys
 

@@ -99,7 +99,11 @@ def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
     rows = [("as drafted: " + ", ".join(describe(choice) for choice in asked or draft.open_choices), drafted)]
     for rival in _rivals(draft):
         fitted = investigate([rival], samples=RIVAL_SAMPLES)
-        size = "" if rival.spec.image == draft.spec.image else f" (--image {size_text(rival.spec.image)})"
+        size = (
+            ""
+            if rival.spec.interface.image == draft.spec.interface.image
+            else f" (--image {size_text(rival.spec.interface.image)})"
+        )
         rows += [(f"{describe(c)}{size}", draw(fitted)) for c in fitted.choices if c.field == "structure"]
     for choice in sorted(draft.open_choices, key=lambda choice: choice not in asked):
         for value in choice.alternatives[:ALTERNATIVES]:
@@ -131,10 +135,10 @@ def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
     spec = draft.spec
     module = module_of(draft)
     seeds = check_seeds(range(n))
-    inputs = [torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))]
-    if spec.n_classes:
-        inputs.append(torch.from_numpy(default_labels(seeds, spec.n_classes)))
+    inputs = [torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))]
+    if spec.interface.n_classes:
+        inputs.append(torch.from_numpy(default_labels(seeds, spec.interface.n_classes)))
     at_once = max(1, ELEMENTS // max(map(math.prod, spec.shapes)))
     batches = zip(*(values.split(at_once) for values in inputs), strict=True)
     with torch.inference_mode():
-        return np.concatenate([to_pixels(module(*batch).numpy(), spec.value_range) for batch in batches])
+        return np.concatenate([to_pixels(module(*batch).numpy(), spec.interface.value_range) for batch in batches])

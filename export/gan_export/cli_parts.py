@@ -17,10 +17,10 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def say(ckpt: Path | None, source: Source) -> None:
-    classes = f", {source.n_classes} classes" if source.n_classes else ""
-    c, h, w = source.image
+    classes = f", {source.interface.n_classes} classes" if source.interface.n_classes else ""
+    c, h, w = source.interface.image
     where = "" if ckpt is None else f"{ckpt}: "
-    console.note(f"{where}{source.name}, {source.weights} weights, z {source.z_dim} → {w}x{h}x{c}{classes}")
+    console.note(f"{where}{source.name}, {source.weights} weights, z {source.interface.z_dim} → {w}x{h}x{c}{classes}")
     for assumption in source.assumptions:
         console.note(f"assumed: {assumption}")
 

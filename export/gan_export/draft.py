@@ -104,7 +104,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Draft:
-    """A complete candidate: `weights` load strictly into `build(spec)` (keys as in `spec.tensors()`).
+    """A complete candidate: `weights` has the tensors of each layer of `spec`, by their names there.
 
     family   the name of a known family ("pytorch-examples-dcgan", "pytorch-gan-cgan" …) or "chain"
     fit      forensics' misfit (mean over BatchNorms of the median symmetric KL), None before forensics or without BNs
@@ -117,7 +117,7 @@ class Draft:
     """
 
     spec: GeneratorSpec
-    weights: dict[str, Tensor]
+    weights: tuple[dict[str, Tensor], ...]
     choices: tuple[Choice, ...] = ()
     family: str = "chain"
     fit: float | None = None

@@ -87,7 +87,9 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
     the graph is the same, the proof looks at, and draws again what it needs to.
     """
     reference = Reference(source)
-    tolerance = tolerance_of(limits_for("fp32"), source.value_range)  # PyTorch's own, whatever the file's precision
+    tolerance = tolerance_of(
+        limits_for("fp32"), source.interface.value_range
+    )  # PyTorch's own, whatever the file's precision
     faults = Report(target.name, tuple(check_reference(reference, tolerance)), "PyTorch")
     if not faults.ok:
         return faults

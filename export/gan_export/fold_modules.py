@@ -21,6 +21,8 @@ def fold_modules(generator: nn.Module) -> int:
     layers = generator.layers
     with torch.no_grad():
         for index in range(1, len(layers)):
+            if generator.spec.layers[index - 1].as_:
+                continue  # what the norm gets is used elsewhere, too
             fused = _fused(layers[index - 1], layers[index])
             if fused is not None:
                 layers[index - 1], layers[index] = fused, nn.Identity()

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_core.errors import GanportError
-from gan_core.spec.generator_spec import GeneratorSpec, SpecError
+from gan_core.interface import IMAGE_CHANNELS
+from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
@@ -30,7 +31,6 @@ from gan_export.understanding.module_tree import Tree
 from gan_serve.terminal import console
 from gan_trainer.networks.build import SpecGenerator, build
 
-IMAGE_CHANNELS = (1, 3)
 MAX_SPEC_BYTES = 16 << 20
 WHAT_A_SPEC_SAYS = ("--image", "--latent", "--output-activation", "--value-range")
 
@@ -106,12 +106,14 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
     except GanportError as error:
         raise NotUnderstoodError(reading, error) from error
-    drafts = [_answered(candidate, answers) for candidate in found if candidate.spec.image[0] in IMAGE_CHANNELS]
+    drafts = [
+        _answered(candidate, answers) for candidate in found if candidate.spec.interface.image[0] in IMAGE_CHANNELS
+    ]
     if not drafts:
         raise NotUnderstoodError(
             reading,
             GanportError(
-                f"it draws images of {found[0].spec.image[0]} channels, expected 1 (grey) or 3 (RGB)",
+                f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
                 hint="give the network's own code, with the channels to keep: --module file.py:Class",
             ),
         )
@@ -158,7 +160,7 @@ def source_of(identified: Identified) -> Source:
 def module_of(draft: Draft) -> SpecGenerator:
     """The draft's generator with its weights, in eval mode."""
     module = build(draft.spec)
-    missing = module.load_state_dict(draft.weights, strict=False).missing_keys
+    missing = module.load_state_dict(flat(draft.weights), strict=False).missing_keys
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
     return module.eval()
 

@@ -6,20 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layers import (
-    Activation,
-    AdaptivePool,
-    BatchNorm,
-    Conv,
-    ConvTranspose,
-    LabelEmbedding,
-    Layer,
-    Linear,
-    Pad,
-    Pool,
-    Reshape,
-    Upsample,
-)
 from gan_export.advice import Advice, next_command
 from gan_export.assumptions import answers_of, assumptions_of, describe, odds_text
 from gan_export.draft import Choice
@@ -32,13 +18,12 @@ def render(identified: Identified, advice: Advice) -> str:
     """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
     draft = identified.draft
     spec = spec_of(identified)
-    c, h, w = spec.image
     parameters = spec.parameters
     facts = [
         *_file_facts(identified.reading),
         ("family", draft.family if draft else "gan-train's own: it says everything itself"),
-        ("draws", f"{w}x{h} {'grey' if c == 1 else 'RGB'} from {spec.z_dim} numbers, {spec.latent}"
-         + (f", {spec.n_classes} classes" if spec.n_classes else "")),
+        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
+         + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
         ("size", f"{parameters:,} weights"),
     ]  # fmt: skip
     if draft is not None and draft.fit is not None:
@@ -76,7 +61,8 @@ def _layers(spec: GeneratorSpec, stems: Sequence[str]) -> str:
     named = any(stems)
     rows = []
     for index, layer in enumerate(spec.layers):
-        row = [str(index), describe_layer(layer), "x".join(map(str, spec.shapes[index + 1]))]
+        words = f"{layer.words()} as {layer.as_}" if layer.as_ else layer.words()
+        row = [str(index), words, "x".join(map(str, spec.shapes[index + 1]))]
         rows.append([*row, stems[index]] if named else row)
     return table(("layer", "", "makes", "tensors") if named else ("layer", "", "makes"), rows, right=[0])
 
@@ -92,10 +78,7 @@ def _tensors_of(identified: Identified) -> list[str]:
     if draft is None:
         return []
     names = {id(tensor): name.rpartition(".")[0] or name for name, tensor in identified.reading.tensors.items()}
-    stems = [""] * len(draft.spec.layers)
-    for key, tensor in draft.weights.items():
-        stems[int(key.split(".")[1])] = names.get(id(tensor), "")
-    return stems
+    return [names.get(id(next(iter(owned.values()))), "") if owned else "" for owned in draft.weights]
 
 
 def _evidence(choice: Choice) -> str:
@@ -154,33 +137,3 @@ def spec_of(identified: Identified) -> GeneratorSpec:
         return identified.draft.spec
     assert identified.reading.ours is not None
     return identified.reading.ours.spec
-
-
-def describe_layer(layer: Layer) -> str:
-    """One layer for people: "conv_transpose 100 → 256, k4 s1 p0"."""
-    match layer:
-        case Linear():
-            return f"linear {layer.in_features} → {layer.out_features}"
-        case Conv() | ConvTranspose():
-            extra = f" op{layer.output_padding}" if isinstance(layer, ConvTranspose) and layer.output_padding else ""
-            extra += f" groups {layer.groups}" if layer.groups > 1 else ""
-            extra += f" dilation {layer.dilation}" if layer.dilation > 1 else ""
-            sizes = f"k{layer.kernel} s{layer.stride} p{layer.padding}{extra}"
-            return f"{layer.kind} {layer.in_channels} → {layer.out_channels}, {sizes}"
-        case BatchNorm():
-            return f"batch_norm eps {layer.eps:g}"
-        case Activation():
-            limits = "" if layer.limits is None else " ({:g}, {:g})".format(*layer.limits)
-            return layer.name + (f" {layer.slope:g}" if layer.slope is not None else "") + limits
-        case Upsample():
-            return f"upsample {'to its size' if layer.size else f'x{layer.factor}'} {layer.mode}"
-        case Pool() | AdaptivePool():
-            sizes = "" if isinstance(layer, AdaptivePool) else ", k{}x{} s{}x{}".format(*layer.kernel, *layer.stride)
-            return f"{layer.kind} {layer.mode}{sizes}"
-        case Pad():
-            return f"pad {layer.mode} {' '.join(map(str, layer.borders))}"
-        case LabelEmbedding():
-            return f"label_embedding {layer.n_classes} x {layer.dim}, {layer.merge}"
-        case Reshape():
-            return "reshape"
-    return layer.kind

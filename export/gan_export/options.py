@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar, get_args
 import typer
 
 from gan_core.errors import GanportError
+from gan_core.interface import IMAGE_CHANNELS
 from gan_core.latents import LATENT_LAWS, LatentLaw
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.live_options import (
@@ -140,9 +141,9 @@ def parse_image(text: str | None) -> tuple[int, int, int] | None:
     if not match:
         raise GanportError(f"--image must be CxHxW, got {text!r}", hint="such as 3x64x64")
     c, h, w = (int(number) for number in match.groups())
-    if c not in (1, 3) or not (1 <= h <= 4096 and 1 <= w <= 4096):
+    if c not in IMAGE_CHANNELS or not (1 <= h <= 4096 and 1 <= w <= 4096):
         raise GanportError(
-            f"--image must have 1 or 3 channels and sides of 1 to 4096, got {text}", hint="such as 3x64x64"
+            f"--image must have 1, 3 or 4 channels and sides of 1 to 4096, got {text}", hint="such as 3x64x64"
         )
     return c, h, w
 

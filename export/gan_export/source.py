@@ -15,7 +15,7 @@ from torch import nn
 
 from gan_core.files import model_file
 from gan_core.files.model_file import sha256_of
-from gan_core.latents import LatentLaw
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 
 
@@ -35,12 +35,7 @@ class Source:
     """
 
     module: nn.Module
-    z_dim: int
-    image: tuple[int, int, int]
-    latent: LatentLaw = "normal"
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    n_classes: int = 0
-    class_names: tuple[str, ...] = ()
+    interface: Interface
     spec: GeneratorSpec | None = None
     weights: str = "raw"
     name: str = "generator"
@@ -64,13 +59,8 @@ def from_spec(
 ) -> Source:
     """A `Source` for a module built from `spec`."""
     return Source(
-        module=module.eval(),
-        z_dim=spec.z_dim,
-        image=spec.image,
-        latent=spec.latent,
-        value_range=spec.value_range,
-        n_classes=spec.n_classes,
-        class_names=spec.class_names,
+        module.eval(),
+        spec.interface,
         spec=spec,
         weights=weights,
         name=spec.name,

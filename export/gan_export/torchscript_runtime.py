@@ -83,7 +83,7 @@ class TorchScriptGenerator(Generator):
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         arguments = [torch.from_numpy(np.array(z, np.float32))]
-        if self.contract.conditional:
+        if self.contract.interface.conditional:
             arguments.append(torch.from_numpy(np.array(label, np.int64)))
         try:
             with jit.plain_execution():

@@ -39,7 +39,7 @@ def export_module(source: Source) -> PixelModule:
     The mode (eval or training) is kept, not set: a module in training mode is for the proof to refuse, not for
     the exporter to hide.
     """
-    return PixelModule(without_parametrizations(source.module), source.value_range)
+    return PixelModule(without_parametrizations(source.module), source.interface.value_range)
 
 
 def without_parametrizations(module: nn.Module) -> nn.Module:
@@ -62,7 +62,7 @@ def without_parametrizations(module: nn.Module) -> nn.Module:
 
 def example_inputs(source: Source, batch: int = 3) -> tuple[Tensor, ...]:
     """(z,) or (z, label) to trace with. Three rows: 0 and 1 are sizes that tracers specialise on, 2 a common factor."""
-    z = torch.zeros(batch, source.z_dim)
-    if not source.n_classes:
+    z = torch.zeros(batch, source.interface.z_dim)
+    if not source.interface.n_classes:
         return (z,)
-    return z, torch.arange(batch, dtype=torch.int64) % source.n_classes
+    return z, torch.arange(batch, dtype=torch.int64) % source.interface.n_classes

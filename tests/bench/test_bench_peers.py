@@ -69,7 +69,7 @@ def test_a_peer_draws_what_eager_torch_draws(folder: Path, reference: Generator,
     assert np.abs(pixels.astype(int) - expected).max() <= 1
     assert np.abs(image - expected_image).max() < 1e-4
     assert np.array_equal(peer.run_pixels(z, label), pixels)
-    assert peer.contract.n_classes == 3
+    assert peer.contract.interface.n_classes == 3
     assert peer.provider == "cpu"
 
 

@@ -13,6 +13,7 @@ from bench.made_records import WORK, limit
 from bench.tiny_models import SIDE, Z_DIM
 from gan_bench.limits import Kind, Work, kind_of, kinds_of, limit_of, work_of, work_of_graph, work_of_spec
 from gan_bench.machine import FLOAT, FLOAT16, Machine, product_model
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime.providers import import_onnxruntime
@@ -20,10 +21,8 @@ from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 
 GROUPED = GeneratorSpec(
-    z_dim=8,
-    image=(1, 9, 9),
-    n_classes=3,
-    layers=(
+    Interface(8, (1, 9, 9), n_classes=3),
+    (
         L.LabelEmbedding(3, 8, merge="multiply"),
         L.Reshape((8, 1, 1)),
         L.ConvTranspose(8, 8, 3, groups=4),
@@ -41,9 +40,9 @@ GROUPED = GeneratorSpec(
 )  # fmt: skip
 def test_operations_are_those_that_torch_counts(spec: GeneratorSpec) -> None:
     module = build(spec).eval()
-    label = torch.zeros(1, dtype=torch.int64) if spec.n_classes else None
+    label = torch.zeros(1, dtype=torch.int64) if spec.interface.n_classes else None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.zeros(1, spec.z_dim), label)
+        module(torch.zeros(1, spec.interface.z_dim), label)
     assert work_of_spec(spec.to_json()).flops_per_image == counter.get_total_flops()
 
 

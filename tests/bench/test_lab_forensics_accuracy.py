@@ -13,6 +13,7 @@ import torch
 
 from bench import running
 from export import forensics_nets as nets
+from gan_core.interface import with_interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, ConvTranspose
 from gan_export.draft import Draft
@@ -36,10 +37,10 @@ def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kind_of_random_spec_builds_and_varies(kind: str) -> None:
     specs = [random_spec(kind, random_generators.np.random.default_rng(seed)) for seed in range(12)]
     for spec in specs:
-        label = torch.zeros(2, dtype=torch.int64) if spec.n_classes else None
-        assert build(spec).eval()(torch.zeros(2, spec.z_dim), label).shape == (2, *spec.image)
+        label = torch.zeros(2, dtype=torch.int64) if spec.interface.n_classes else None
+        assert build(spec).eval()(torch.zeros(2, spec.interface.z_dim), label).shape == (2, *spec.interface.image)
     assert len({structure(spec) for spec in specs}) > 3
-    assert len({spec.latent for spec in specs}) == 2
+    assert len({spec.interface.latent for spec in specs}) == 2
 
 
 @pytest.mark.usefixtures("few_batches")
@@ -78,7 +79,7 @@ def test_scores_tell_right_near_and_wrong_and_what_leaves_a_trace() -> None:
         "activation": [("near", True), ("wrong", False)],
         "structure": [("right", True)],
     }
-    assert verdicts(draft, replace(truth, latent="uniform"))["latent"] == [("wrong", True)]
+    assert verdicts(draft, with_interface(truth, latent="uniform"))["latent"] == [("wrong", True)]
 
 
 def test_layers_without_tensors_may_stand_elsewhere() -> None:
@@ -97,7 +98,7 @@ def test_a_structure_is_wrong_with_a_trace_or_without(layer: int, traced: bool) 
     old = layers[layer]
     assert isinstance(old, ConvTranspose)
     layers[layer] = replace(old, stride=4, padding=0)
-    other = replace(truth, layers=tuple(layers), image=(1, 32, 32))
+    other = replace(truth, layers=tuple(layers), interface=replace(truth.interface, image=(1, 32, 32)))
     assert verdicts(drafted(other), truth)["structure"] == [("wrong", traced)]
     assert strides(truth) == "t4s1p0 t4s2p1 t4s2p1"
 

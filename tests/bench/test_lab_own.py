@@ -32,7 +32,7 @@ def test_images_of_untrained_models_are_lively(tmp_path: Path, name: str) -> Non
     source = from_spec(checkpoint.spec, checkpoint.module())
     with torch.no_grad():
         image = source.module(torch.randn(32, 100, generator=torch.Generator().manual_seed(1))).numpy()
-    assert image.shape[1:] == checkpoint.spec.image
+    assert image.shape[1:] == checkpoint.spec.interface.image
     assert 0.35 < image.std() < 0.75, f"tanh of a standard deviation of about {CONTRAST}"
     assert np.abs(image[0] - image[1]).mean() > 0.1, "no two are alike"
     assert source.training == {} or source.training["recipe"].startswith("none")

@@ -81,7 +81,7 @@ def test_file_record_and_card(run: Run) -> None:
     assert "other names" not in err
     shipped, record = OnnxGenerator("out/pets.onnx", "cpu"), json.loads(Path("record.json").read_text())
     contract = shipped.contract
-    assert (contract.class_names, contract.precision, contract.store) == (("cat", "dog"), "fp32", "fp16")
+    assert (contract.interface.class_names, contract.precision, contract.store) == (("cat", "dog"), "fp32", "fp16")
     assert contract.golden
     size = Path("out/pets.onnx").stat().st_size
     assert record["shipped"] == {"file": "pets.onnx", "sha256": shipped.sha256, "size_bytes": size}

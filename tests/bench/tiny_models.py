@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.contract import Contract
+from gan_core.interface import Interface
 
 Z_DIM, SIDE = 4, 8
 
@@ -72,6 +73,6 @@ def tiny_model(
         [numpy_helper.from_array(value, key) for key, value in constants.items() if key in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    contract = Contract(z_dim=Z_DIM, image=(1, SIDE, SIDE), n_classes=n_classes, name=name, precision=precision)
+    contract = Contract(Interface(Z_DIM, (1, SIDE, SIDE), n_classes=n_classes), name=name, precision=precision)
     helper.set_model_props(model, contract.to_metadata())
     return model

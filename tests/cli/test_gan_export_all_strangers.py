@@ -44,10 +44,10 @@ def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: 
     generator = gan_serve.load(model)
     z = known["z"].reshape(len(known["z"]), -1).astype(np.float32)
     label = known["label"].astype(np.int64) if "label" in known else None
-    assert generator.contract.z_dim == z.shape[1]
-    assert generator.contract.conditional == (label is not None)
+    assert generator.contract.interface.z_dim == z.shape[1]
+    assert generator.contract.interface.conditional == (label is not None)
     image_NCHW, _ = generator.run(z, label)
-    black, white = generator.contract.value_range
+    black, white = generator.contract.interface.value_range
     difference = np.abs(image_NCHW - known["image"].reshape(image_NCHW.shape)).max()
     assert difference / (white - black) <= 1 / 255
 
@@ -60,7 +60,7 @@ def test_a_strangers_model_is_drawn_in_its_own_range(caplog: pytest.LogCaptureFi
     assert "black is 0 and white is 1" in caplog.text
     pixels_NHWC = generator.generate(range(4))
     assert pixels_NHWC.min() < 16
-    assert generator.contract.value_range == (0.0, 1.0)
+    assert generator.contract.interface.value_range == (0.0, 1.0)
 
 
 def test_a_strangers_model_with_a_label_is_refused_with_a_way_out() -> None:

@@ -117,7 +117,7 @@ def test_accept_takes_the_draft_and_stamps_what_it_assumed(run: Run, unknown: Pa
         "layer 3 activation leaky_relu 0.2, layer 5 output tanh in [-1, 1]; as you said: latent law uniform"
     )
     contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
-    assert contract.latent == "uniform"
+    assert contract.interface.latent == "uniform"
     assert contract.answers == ("latent law uniform",)
     assert not any("latent" in assumption for assumption in contract.assumptions)
     assert sum("activation" in assumption for assumption in contract.assumptions) == 2
@@ -128,7 +128,7 @@ def test_output_answers_reach_the_file(run: Run, unknown: Path) -> None:
     code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--output-activation", "sigmoid")
     assert code == 0, err
     contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
-    assert contract.value_range == (0.0, 1.0)
+    assert contract.interface.value_range == (0.0, 1.0)
     assert contract.spec is not None
     assert {"sigmoid"} == {layer.get("name") for layer in contract.spec["layers"]} & {"sigmoid", "tanh"}
 

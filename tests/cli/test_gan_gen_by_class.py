@@ -85,5 +85,5 @@ def test_a_plan_of_a_trillion_images_holds_none_of_them() -> None:
     assert plan.seeds.array(last, last + 4).tolist() == [last, last + 1, 0, 1]
     assert plan.labels(last, last + 4).tolist() == [0, 0, 1, 1]
     assert len(plan.latents(last, last + 4)) == 4
-    assert plan.latents(5, 5).shape == (0, about.z_dim)
+    assert plan.latents(5, 5).shape == (0, about.interface.z_dim)
     assert plan.stem(last + 2) == "seed000000-class1"

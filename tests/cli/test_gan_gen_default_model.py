@@ -30,7 +30,11 @@ def shipped() -> OnnxGenerator:
 def test_what_it_says_of_itself(shipped: OnnxGenerator) -> None:
     contract = shipped.contract
     assert runtimes.DEFAULT_MODEL.stat().st_size <= runtimes.MAX_BYTES == 2_000_000
-    assert (contract.image, contract.n_classes, contract.class_names) == ((1, 32, 32), 10, GARMENTS)
+    assert (contract.interface.image, contract.interface.n_classes, contract.interface.class_names) == (
+        (1, 32, 32),
+        10,
+        GARMENTS,
+    )
     assert contract.golden
     assert contract.parity
     assert contract.training["data"]["name"] == "fashion-mnist"
@@ -80,7 +84,7 @@ def test_every_way_out(gen: Gen, shipped: OnnxGenerator, tmp_path: Path) -> None
     assert gen("--n", 3, "--out", "many/")[1] == "many\n"
     assert len(list((tmp_path / "many").iterdir())) == 3
     assert gen("--walk", 2, "--frames", 4)[1] == "fashion-mnist.webp\n"
-    np.save("z.npy", np.zeros((2, shipped.contract.z_dim)))
+    np.save("z.npy", np.zeros((2, shipped.contract.interface.z_dim)))
     assert gen("--latents", "z.npy", "--out", "o.npy")[0] == 0
     record = json.loads(gen("--n", 1, "--json")[1])
     assert (record["model"], record["sha256"]) == (str(runtimes.DEFAULT_MODEL), shipped.sha256)

@@ -50,7 +50,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ids=str,
 )
 def test_one_session_is_enough(arguments: tuple[object, ...], threads: int, gen: Gen, opened: list[int]) -> None:
-    z_dim = OnnxGenerator(DEFAULT_MODEL, "cpu", 1).contract.z_dim
+    z_dim = OnnxGenerator(DEFAULT_MODEL, "cpu", 1).contract.interface.z_dim
     opened.clear()
     for name, shape in (("one", (1, z_dim)), ("flat", (z_dim,)), ("two", (2, z_dim))):
         np.save(f"{name}.npy", np.zeros(shape, np.float32))
@@ -66,7 +66,7 @@ START = f"{sys.executable} -c 'from gan_serve.gen.cli import main; main()' --pro
 
 @pytest.fixture
 def z(model: Path, tmp_path: Path) -> Path:
-    z_dim = OnnxGenerator(model, "cpu", 1).contract.z_dim
+    z_dim = OnnxGenerator(model, "cpu", 1).contract.interface.z_dim
     np.save(tmp_path / "z.npy", np.random.default_rng(0).standard_normal((3, z_dim)).astype(np.float32))
     return tmp_path / "z.npy"
 

@@ -51,19 +51,30 @@ def latents(rows: int) -> bytes:
     return buffer.getvalue()
 
 
+INTERFACE = {
+    "z": {"dim": 4, "law": "normal"},
+    "label": None,
+    "image": {"channels": 3, "height": 6, "width": 5, "range": [-1, 1]},
+}
+
+
+def with_interface(**changes: object) -> bytes:
+    return with_key("gan.interface", json.dumps(INTERFACE | changes))
+
+
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "endless loop": ("m.onnx", test_probe.endless, "took over 8 s or 768 MiB"),
     "100 GB when opened": ("m.onnx", lambda: test_probe.large(True), "took over 8 s or 768 MiB"),
     "100 GB when drawn": ("m.onnx", lambda: test_probe.large(False), "took over 8 s or 768 MiB"),
     "z_dim": (
         "m.onnx",
-        lambda: with_key("gan.latent", '{"law": "normal", "z_dim": 1000000000}'),
-        "z_dim is 1000000000",
+        lambda: with_interface(z={"dim": 10**9, "law": "normal"}),
+        "got 1000000000",
     ),
-    "classes": ("m.onnx", lambda: with_key("gan.classes", '{"n": 1000000000, "names": []}'), "n is 1000000000"),
+    "classes": ("m.onnx", lambda: with_interface(label={"classes": 10**9, "names": []}), "got 1000000000"),
     "nesting": ("m.onnx", lambda: with_key("gan.training", '{"a":' * 200_000 + "1" + "}" * 200_000), "nested deeper"),
     "digits": ("m.onnx", lambda: with_key("gan.training", '{"a": ' + "9" * 10_000_000 + "}"), "not JSON"),
-    "long text": ("m.onnx", lambda: with_key("gan.name", '"' + "x" * (15 << 20) + '"'), "text of at most 1000"),
+    "long text": ("m.onnx", lambda: with_key("gan.name", '"' + "x" * (15 << 20) + '"'), "text of at most 1,000"),
     "fields": ("m.onnx", lambda: b"\x08\x08\x3a\x80\x80\x80\x08" + b"\x0a\x00" * (1 << 23), "over 1,000,000 fields"),
     "a length": ("m.onnx", lambda: b"\x08\x08\x72" + b"\xff" * 9 + b"\x01", "is not a whole ONNX model"),
     "packed tensor": ("m.ts", lambda: archive(**{"data/0": bytes(400 << 20)}), "compressed"),

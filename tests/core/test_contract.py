@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,18 +12,15 @@ import pytest
 
 from gan_core.contract import PREFIX, Contract, Golden
 from gan_core.errors import ContractError
+from gan_core.fields import SpecError
+from gan_core.interface import Interface
 from gan_core.limits import LIMITS
 from serve import onnx_files
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
 
 FULL = Contract(
-    z_dim=100,
-    image=(1, 28, 32),
-    latent="uniform",
-    value_range=(0.0, 1.0),
-    n_classes=2,
-    class_names=("Katze", "犬"),
+    Interface(100, (1, 28, 32), "uniform", (0.0, 1.0), 2, ("Katze", "犬")),
     precision="fp16",
     store="fp16",
     kept_fp32=("layers.13.weight",),
@@ -40,10 +38,24 @@ FULL = Contract(
     answers=("latent law uniform",),
     doubts=("nothing fits",),
 )
-LATER = ("gan.graph_sha256", "gan.answers", "gan.doubts")
+NEEDED = ("gan.contract", "gan.interface")
+VERSION_1 = {
+    "gan.latent": {"law": "uniform", "z_dim": 100, "rng": "philox4x32-10"},
+    "gan.image": {"channels": 1, "height": 28, "width": 32},
+    "gan.value_range": [0.0, 1.0],
+    "gan.classes": {"n": 2, "names": ["Katze", "犬"]},
+}
 
 
-@pytest.mark.parametrize("contract", [FULL, Contract(z_dim=1, image=(3, 1, 1))])
+def version_1(**changes: Any) -> dict[str, str]:
+    """`FULL` as version 1 had it."""
+    metadata = FULL.to_metadata()
+    del metadata["gan.interface"]
+    old = {key: json.dumps(value) for key, value in (VERSION_1 | {"gan.contract": 1}).items()}
+    return metadata | old | {f"gan.{key}": json.dumps(value) for key, value in changes.items()}
+
+
+@pytest.mark.parametrize("contract", [FULL, Contract(Interface(1, (3, 1, 1)))])
 def test_metadata_is_an_inverse(contract: Contract) -> None:
     metadata = contract.to_metadata()
     assert all(key.startswith(PREFIX) and isinstance(json.loads(value), object) for key, value in metadata.items())
@@ -51,24 +63,38 @@ def test_metadata_is_an_inverse(contract: Contract) -> None:
     assert Contract.from_metadata({**metadata, "other": "not json {", "gan.new": "1"}) == contract
 
 
-@pytest.mark.parametrize("key", LATER)
-def test_a_later_key_may_be_missing(key: str) -> None:
+@pytest.mark.parametrize("key", [key for key in FULL.to_metadata() if key not in NEEDED])
+def test_a_key_that_is_missing_has_its_default(key: str) -> None:
     metadata = FULL.to_metadata()
     del metadata[key]
     contract = Contract.from_metadata(metadata)
     assert contract is not None
-    assert Contract.from_metadata(contract.to_metadata()) == contract
+    name = key.removeprefix(PREFIX)
+    assert contract == dataclasses.replace(FULL, **{name: getattr(Contract(FULL.interface), name)})
+
+
+def test_version_1_is_read() -> None:
+    assert Contract.from_metadata(version_1()) == FULL
+
+
+def test_what_a_later_version_adds_inside_a_value_is_left_alone() -> None:
+    metadata = FULL.to_metadata()
+    interface = json.loads(metadata["gan.interface"])
+    interface["z"]["more"] = interface["psi"] = 1
+    golden = [entry | {"more": 1} for entry in json.loads(metadata["gan.golden"])]
+    changed = {"gan.interface": json.dumps(interface), "gan.golden": json.dumps(golden)}
+    assert Contract.from_metadata(metadata | changed) == FULL
 
 
 def test_files_without_metadata_have_none() -> None:
     assert Contract.from_metadata({"producer": "torch"}) is None
 
 
-@pytest.mark.parametrize("key", [key for key in FULL.to_metadata() if key not in ("gan.contract", *LATER)])
-def test_every_key_of_the_first_files_is_needed(key: str) -> None:
-    metadata = FULL.to_metadata()
+@pytest.mark.parametrize("key", ["gan.interface", *VERSION_1])
+def test_the_interface_is_needed(key: str) -> None:
+    metadata = FULL.to_metadata() if key == "gan.interface" else version_1()
     del metadata[key]
-    with pytest.raises(ContractError, match=r"g\.onnx: its gan"):
+    with pytest.raises(ContractError, match=rf"g\.onnx: its gan\.\* metadata is incomplete, it has no {key}"):
         Contract.from_metadata(metadata, where="g.onnx")
 
 
@@ -90,18 +116,21 @@ def test_the_document_names_no_other_key() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"z_dim": 0}, "z_dim must be at least 1, got 0"),
+        ({"z_dim": 0}, "z_dim must be a whole number from 1 to 16,777,216, got 0"),
         ({"latent": "cauchy"}, "latent must be one of normal, uniform, got 'cauchy'"),
-        ({"image": (3, 0, 4)}, "image must be (C, H, W)"),
-        ({"image": (4, 4)}, "image must be (C, H, W)"),
-        ({"image": (4, 4, 4)}, "images must have 1 or 3 channels, got 4"),
+        ({"image": (3, 0, 4)}, "image must be a list of 3, each a whole number from 1 to 16,384, got [3, 0, 4]"),
+        ({"image": (4, 4)}, "image must be a list of 3"),
+        ({"image": (2, 4, 4)}, "images must have 1, 3 or 4 channels, got 2"),
         ({"value_range": (1.0, 1.0)}, "value_range must be (black, white)"),
-        ({"n_classes": -1}, "n_classes must not be negative"),
+        ({"n_classes": -1}, "n_classes must be a whole number from 0"),
         ({"class_names": ("a",)}, "1 class names for 0 classes"),
+        ({"precision": "fp8"}, "precision must be one of fp32, fp16, int8, got 'fp8'"),
+        ({"store": "int8"}, "store must be one of fp32, fp16, got 'int8'"),
+        ({"passes": ["a"]}, "passes must be 0 to 65,536 of: a text of at most 4,000 characters"),
     ],
 )
 def test_contracts_that_make_no_sense(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ContractError, match=re.escape(message)):
+    with pytest.raises((ContractError, SpecError), match=re.escape(message)):
         onnx_files.contract(**changes)
 
 
@@ -132,32 +161,54 @@ def test_a_value_of_another_type_is_one_line(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("latent", {"law": "normal", "z_dim": 10**9}, "z_dim is 1000000000, expected a whole number from 1 to 65536"),
-        ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim is 100.0, expected a whole number"),
-        ("latent", {"law": ["normal"], "z_dim": 4}, "law is a list of 1 values, expected one of normal, uniform"),
-        ("classes", {"n": 10**9, "names": []}, "n is 1000000000, expected a whole number from 0 to 65536"),
-        ("classes", {"n": True, "names": ["a"]}, "n is true, expected a whole number"),
-        ("classes", {"n": 2, "names": "ab"}, "names is 'ab', expected a list"),
-        ("classes", {"n": 2, "names": ["a", 1]}, "names is 1, expected a text"),
-        ("image", {"channels": 1, "height": 10**9, "width": 1}, "height is 1000000000, expected a whole number"),
-        ("image", {"channels": 3, "height": 16384, "width": 16384}, "images of 16384x16384 are too large"),
-        ("image", {"channels": "3", "height": 4, "width": 4}, "channels is '3', expected a whole number"),
-        ("value_range", [0, 1, 2], "is a list of 3 values, expected a list of 2 values"),
-        ("value_range", [0, 1e39], "is 1e+39, expected a number"),
-        ("precision", "fp8", "is 'fp8', expected one of fp32, fp16, int8"),
-        ("spec", 7, "is 7, expected a JSON object"),
-        ("training", "x", "expected a JSON object"),
-        ("source", {"key": 7}, "key is 7, expected a text"),
-        ("source", {"live": []}, "live is a list of 0 values, expected a JSON object"),
-        ("golden", [{"seed": 2**53, "label": None, "scale": 1, "png": ""}], "seed is 9007199254740992, expected"),
-        ("golden", [{"seed": 0, "label": None, "scale": 0, "png": ""}], "scale is 0, expected"),
-        ("golden", [{"seed": 0, "label": None, "scale": 1, "png": None}], "png is null, expected a text"),
-        ("contract", 2, "has contract version 2, this ganport reads 1"),
-        ("contract", "1", "gan.contract is '1'"),
+        (
+            "latent",
+            {"law": "normal", "z_dim": 10**9},
+            "z_dim must be a whole number from 1 to 16,777,216, got 1000000000",
+        ),
+        ("latent", {"law": "normal", "z_dim": 65537}, "z_dim: 65,537, at most 65,536 are allowed"),
+        ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim must be a whole number from 1 to 16,777,216, got 100.0"),
+        ("latent", {"law": ["normal"], "z_dim": 4}, "latent must be one of normal, uniform, got ['normal']"),
+        ("latent", [100, "normal"], "latent must be an object of law, z_dim, got [100, 'normal']"),
+        ("classes", {"n": 10**9, "names": []}, "n_classes must be a whole number from 0 to 1,048,576, got 1000000000"),
+        ("classes", {"n": 65537, "names": []}, "n_classes: 65,537, at most 65,536 are allowed"),
+        ("classes", {"n": True, "names": ["a"]}, "n_classes must be a whole number from 0 to 1,048,576, got True"),
+        ("classes", {"n": 2, "names": "ab"}, "class_names must be a list of any number"),
+        ("classes", {"n": 2, "names": ["a", 1]}, "class_names must be a list of any number, each a text"),
+        ("classes", {"n": 2}, "classes must be an object of n, names, got an object of 1"),
+        (
+            "image",
+            {"channels": 1, "height": 10**9, "width": 1},
+            "each a whole number from 1 to 16,384, got [1, 1000000000",
+        ),
+        ("image", {"channels": 3, "height": 16384, "width": 16384}, "numbers of an image: 805,306,368, at most"),
+        ("image", {"channels": "3", "height": 4, "width": 4}, "each a whole number from 1 to 16,384, got ['3', 4, 4]"),
+        ("value_range", [0, 1, 2], "value_range must be a list of 2, each a number"),
+        ("value_range", [0, 1e39], "value_range must be a list of 2, each a number from -1,000,000 to 1,000,000"),
+        ("interface", {"z": {"dim": 4}, "image": {}}, "z must be an object of dim, law, got an object of 1"),
+        ("interface", {"z": 4}, "z must be an object of dim, law, got 4"),
+        ("interface", [], "must be an object"),
+        ("precision", "fp8", "precision must be one of fp32, fp16, int8, got 'fp8'"),
+        ("spec", 7, "spec must be a JSON object or null, got 7"),
+        ("training", "x", "training must be a JSON object, got 'x'"),
+        ("source", {"key": 7}, "source's key must be a text, got 7"),
+        ("source", {"live": []}, "source's live must be an object, got a list of 0"),
+        ("golden", [{"seed": 2**53, "label": None, "scale": 1, "png": ""}], "seed must be a whole number from 0"),
+        ("golden", [{"seed": 0, "label": None, "scale": 0, "png": ""}], "scale must be a whole number from 1"),
+        ("golden", [{"seed": 0, "label": None, "scale": 1, "png": None}], "png must be a text"),
+        (
+            "golden",
+            [{"seed": 0, "label": None, "scale": 1}],
+            "golden must be 0 to 1,000 of: an object of seed, label, scale, png, got a list of 1",
+        ),
+        ("contract", 3, "has contract version 3, this ganport reads 1 and 2"),
+        ("contract", "1", "has contract version '1', this ganport reads 1 and 2"),
+        ("contract", True, "has contract version True"),
     ],
 )
 def test_fields_are_typed_and_bounded(key: str, value: Any, message: str) -> None:
+    whole = version_1() if PREFIX + key in VERSION_1 else FULL.to_metadata()
     with pytest.raises(ContractError, match=re.escape(message)) as caught:
-        Contract.from_metadata({**FULL.to_metadata(), PREFIX + key: json.dumps(value)}, where="g.onnx")
+        Contract.from_metadata({**whole, PREFIX + key: json.dumps(value)}, where="g.onnx")
     assert str(caught.value).startswith("g.onnx")
     assert "export it again" in caught.value.hint or "install" in caught.value.hint

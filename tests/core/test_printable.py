@@ -15,6 +15,7 @@ import pytest
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.images import text_chunks
+from gan_core.interface import Interface
 from gan_core.printable import json_text, printable, shell_line
 from gan_serve.terminal import console
 
@@ -92,12 +93,12 @@ def test_wrapping_follows_the_terminal_up_to_a_limit(monkeypatch: pytest.MonkeyP
 
 
 def test_a_contract_keeps_any_text_and_png_text_is_safe() -> None:
-    about = Contract(z_dim=2, image=(1, 4, 4), n_classes=1, class_names=(EVIL,), source={"file": EVIL})
+    about = Contract(Interface(2, (1, 4, 4), n_classes=1, class_names=(EVIL,)), source={"file": EVIL})
     metadata = about.to_metadata()
     assert all(printable(text) == text for text in metadata.values())
     read = Contract.from_metadata(metadata)
     assert read is not None
-    assert read.class_names == (EVIL.replace("\udcff", r"\udcff"),)
+    assert read.interface.class_names == (EVIL.replace("\udcff", r"\udcff"),)
     assert read.to_metadata() == metadata
     written = text_chunks({"gan.class": EVIL})
     assert b"\x1b" not in written

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_core.spec.layers import (
     ACTIVATIONS,
@@ -94,7 +95,7 @@ IMAGE_LAYERS: list[tuple[Layer, Shape]] = [
 @pytest.mark.parametrize(("layer", "shape"), IMAGE_LAYERS, ids=lambda value: getattr(value, "kind", None))
 def test_layer_shape_and_tensors_are_what_torch_makes(layer: Layer, shape: Shape) -> None:
     module = build_layer(layer, shape).eval()
-    out = module(torch.randn(3, *shape))
+    out = layer.apply(torch, module, torch.randn(3, *shape))
     assert tuple(out.shape[1:]) == layer.out_shape(shape)
     owned = {name: tuple(t.shape) for name, t in module.state_dict().items() if name != "num_batches_tracked"}
     assert owned == layer.tensors()
@@ -118,7 +119,7 @@ def test_slope_reaches_the_module(slope: float) -> None:
 )
 def test_label_embedding_merges(head: LabelEmbedding, joined: Any) -> None:
     width = head.out_shape((4,))[0]
-    spec = GeneratorSpec(4, (1, 2, 2), (head, Linear(width, 4), Reshape((1, 2, 2))), n_classes=5)
+    spec = GeneratorSpec(Interface(4, (1, 2, 2), n_classes=5), (head, Linear(width, 4), Reshape((1, 2, 2))))
     module = build(spec)
     z, label = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, 0])
     embedded = torch.nn.functional.embedding(label, module.layers[0].weight)
@@ -127,7 +128,7 @@ def test_label_embedding_merges(head: LabelEmbedding, joined: Any) -> None:
 
 
 def test_one_hot_label() -> None:
-    spec = GeneratorSpec(2, (1, 1, 5), (LabelOneHot(3), Reshape((1, 1, 5))), n_classes=3)
+    spec = GeneratorSpec(Interface(2, (1, 1, 5), n_classes=3), (LabelOneHot(3), Reshape((1, 1, 5))))
     made = build(spec)(torch.zeros(2, 2), torch.tensor([0, 2]))
     assert made.reshape(2, 5).tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 0, 1]]
 

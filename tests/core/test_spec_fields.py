@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from gan_core.interface import Interface
 from gan_core.spec.budget import BUDGET
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
+from gan_core.spec.layer import json_name
 from gan_core.spec.layers import (
     LAYER_KINDS,
     Activation,
@@ -47,6 +49,11 @@ LAYERS: list[dict[str, Any]] = [
     {"kind": "reshape", "shape": [1, 2, 2]},
     {"kind": "label_embedding", "n_classes": 3, "dim": 2},
     {"kind": "label_one_hot", "n_classes": 3},
+    {"kind": "load", "of": "z"},
+    {"kind": "add", "with": "z", "scale": 0.5},
+    {"kind": "multiply", "with": "z"},
+    {"kind": "concat", "of": ["z", "x"]},
+    {"kind": "slice", "of": "z", "from": 0, "to": 2},
 ]
 WRONG: list[Any] = [
     "x", "", -1, 1.5, float("nan"), float("inf"), 10**9, 10**400, -(10**5000), True, {}, {"a": 1}, [], [1], ["x", 2],
@@ -64,6 +71,7 @@ def good_for(field: dataclasses.Field[Any], value: Any) -> bool:
         or (kind == "Eps" and number and value >= 0)
         or (kind == "ActivationName" and value == "relu")
         or (kind == "Sides" and value == [1])
+        or (kind == "ValueName" and isinstance(value, str) and len(value) <= 40)
     )
 
 
@@ -76,12 +84,12 @@ def test_every_field_of_every_layer_refuses_what_it_is_not(good: dict[str, Any])
             if good_for(field, value) or (value is None and "None" in str(field.type)):
                 continue
             with pytest.raises(SpecError) as caught:
-                layer_from_json(good | {field.name: value})
-            assert str(caught.value).startswith(field.name) or field.name in str(caught.value)
+                layer_from_json(good | {json_name(field.name): value})
+            assert field.name in str(caught.value)
             assert len(str(caught.value)) < 1200
             assert caught.value.hint
             tried += 1
-    assert tried or good["kind"] == "glu"
+    assert tried
 
 
 def test_the_table_has_every_layer() -> None:
@@ -150,7 +158,7 @@ def test_texts_are_texts(field: str, value: Any) -> None:
 
 def test_class_names_are_texts() -> None:
     good = network_spec("mlp", 28, 1, width=2, z_dim=3, n_classes=2).to_json()
-    assert GeneratorSpec.from_json(good | {"class_names": ["a", "b"]}).class_names == ("a", "b")
+    assert GeneratorSpec.from_json(good | {"class_names": ["a", "b"]}).interface.class_names == ("a", "b")
     for names in ([1, 2], ["a", None], [["a"], ["b"]], ["a", "b" * 1000], "ab"):
         with pytest.raises(SpecError, match="class_names must be"):
             GeneratorSpec.from_json(good | {"class_names": names})
@@ -218,12 +226,12 @@ def test_large_generators_that_exist_pass() -> None:
     blocks = [layer for pair in pairwise(widths) for layer in up(*pair)]
     head = [LabelEmbedding(1000, 128), Linear(256, 512 * 16), Reshape((512, 4, 4))]
     layers = (*head, *blocks, Conv(32, 3, 1), Activation("tanh"))
-    spec = GeneratorSpec(128, (3, 1024, 1024), layers, n_classes=1000)
+    spec = GeneratorSpec(Interface(128, (3, 1024, 1024), n_classes=1000), layers)
     assert spec.products < BUDGET.products
     wide = [Reshape((512, 1, 1)), *[layer for _ in range(9) for layer in up(512, 512)], Conv(512, 3, 3, padding=1)]
-    assert GeneratorSpec(512, (3, 512, 512), tuple(wide)).parameters > 1e7
+    assert GeneratorSpec(Interface(512, (3, 512, 512)), tuple(wide)).parameters > 1e7
     mlp = (Linear(100, 512), Linear(512, 3 * 1024 * 1024), Reshape((3, 1024, 1024)))
-    assert GeneratorSpec(100, (3, 1024, 1024), mlp).image == (3, 1024, 1024)
+    assert GeneratorSpec(Interface(100, (3, 1024, 1024)), mlp).interface.image == (3, 1024, 1024)
 
 
 def test_products_are_counted() -> None:

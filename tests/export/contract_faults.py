@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 
 from gan_core.contract import Contract
+from gan_core.interface import with_interface
 
 
 def respecified(contract: Contract, layer: int, **values: object) -> Contract:
@@ -16,12 +17,12 @@ def respecified(contract: Contract, layer: int, **values: object) -> Contract:
 
 
 CONTRACT_FAULTS: dict[str, tuple[Callable[[Contract], Contract], str]] = {
-    "value range [0, 1]": (lambda c: dataclasses.replace(c, value_range=(0.0, 1.0)), "contract"),
-    "latent law": (lambda c: dataclasses.replace(c, latent="uniform"), "contract"),
-    "z_dim": (lambda c: dataclasses.replace(c, z_dim=9), "inputs"),
-    "no classes": (lambda c: dataclasses.replace(c, n_classes=0), "inputs"),
-    "one class more": (lambda c: dataclasses.replace(c, n_classes=4), "contract"),
-    "image size": (lambda c: dataclasses.replace(c, image=(3, 32, 32)), "outputs"),
+    "value range [0, 1]": (lambda c: with_interface(c, value_range=(0.0, 1.0)), "contract"),
+    "latent law": (lambda c: with_interface(c, latent="uniform"), "contract"),
+    "z_dim": (lambda c: with_interface(c, z_dim=9), "inputs"),
+    "no classes": (lambda c: with_interface(c, n_classes=0), "inputs"),
+    "one class more": (lambda c: with_interface(c, n_classes=4), "contract"),
+    "image size": (lambda c: with_interface(c, image=(3, 32, 32)), "outputs"),
     "raw weights called EMA": (lambda c: dataclasses.replace(c, weights="ema"), "contract"),
     "another checkpoint": (lambda c: dataclasses.replace(c, source={"file": "h.pt", "sha256": "0"}), "contract"),
     "spec with another eps": (lambda c: respecified(c, 3, eps=0.8), "contract"),

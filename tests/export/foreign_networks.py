@@ -8,6 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from gan_core.spec.generator_spec import flat
 from gan_export.draft import Draft
 from gan_trainer.networks.build import build
 
@@ -46,13 +47,13 @@ def difference(draft: Draft, module: nn.Module, z_shape: tuple[int, ...] = (), n
     """max |Δ| between a draft and the module it was drafted from, on the same latents (and all labels)."""
     spec = draft.spec
     drafted = build(spec).eval()
-    found = drafted.load_state_dict(draft.weights, strict=False)
+    found = drafted.load_state_dict(flat(draft.weights), strict=False)
     assert not found.unexpected_keys
     assert all(key.endswith("num_batches_tracked") for key in found.missing_keys)
-    z = torch.randn(n, spec.z_dim, generator=torch.Generator().manual_seed(7))
-    labels = (torch.arange(n) % spec.n_classes,) if spec.n_classes else ()
+    z = torch.randn(n, spec.interface.z_dim, generator=torch.Generator().manual_seed(7))
+    labels = (torch.arange(n) % spec.interface.n_classes,) if spec.interface.n_classes else ()
     with torch.no_grad():
-        images = module(z.reshape(n, *z_shape) if z_shape else z, *labels).reshape(n, *spec.image)
+        images = module(z.reshape(n, *z_shape) if z_shape else z, *labels).reshape(n, *spec.interface.image)
         return float((drafted(z, *labels) - images).abs().max())
 
 

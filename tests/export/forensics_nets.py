@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.interface import Interface, with_interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
@@ -48,7 +49,9 @@ def mlp(*values: dict[str, Any], eps: float = 1e-5, widths: tuple[int, ...] = (6
     for value, width in zip(values, widths, strict=False):
         layers += [Linear(features, width), BatchNorm(width, eps=eps), activation(value)]
         features = width
-    return GeneratorSpec(z_dim, (1, 4, 4), (*layers, Linear(features, 16), Activation("tanh"), Reshape((1, 4, 4))))
+    return GeneratorSpec(
+        Interface(z_dim, (1, 4, 4)), (*layers, Linear(features, 16), Activation("tanh"), Reshape((1, 4, 4)))
+    )
 
 
 def dcgan(first: dict[str, Any], second: dict[str, Any], *, n_classes: int = 0, eps: float = 1e-5) -> GeneratorSpec:
@@ -67,7 +70,7 @@ def dcgan(first: dict[str, Any], second: dict[str, Any], *, n_classes: int = 0, 
         ConvTranspose(24, 1, 4, 2, 1),
         Activation("tanh"),
     )
-    return GeneratorSpec(12, (1, 16, 16), layers, n_classes=n_classes)
+    return GeneratorSpec(Interface(12, (1, 16, 16), n_classes=n_classes), layers)
 
 
 def trained(
@@ -86,8 +89,8 @@ def trained(
                 elif isinstance(part, nn.Linear):
                     part.weight.mul_(gain)
             for _ in range(batches):
-                label = torch.randint(spec.n_classes, (64,)) if spec.n_classes else None
-                module(z(64, spec.z_dim), label)
+                label = torch.randint(spec.interface.n_classes, (64,)) if spec.interface.n_classes else None
+                module(z(64, spec.interface.z_dim), label)
     return {name: tensor.clone() for name, tensor in module.state_dict().items() if "num_batches" not in name}
 
 
@@ -109,7 +112,8 @@ def blank(spec: GeneratorSpec, weights: dict[str, Tensor], evidence: Evidence = 
         elif isinstance(layer, Activation):
             choices.append(Choice(i, "activation", RELU, evidence, "said before"))
             layers[i] = Activation("relu")
-    return Draft(replace(spec, layers=tuple(layers), latent="normal"), weights, tuple(choices))
+    said = with_interface(replace(spec, layers=tuple(layers)), latent="normal")
+    return Draft(said, spec.by_layer(weights), tuple(choices))
 
 
 def found(draft: Draft, field: str) -> list[tuple[Any, Evidence]]:

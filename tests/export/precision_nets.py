@@ -48,8 +48,8 @@ def settled_source(spec: GeneratorSpec) -> Source:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = build(spec)
-        z = torch.randn(16, spec.z_dim)
-        labels = (torch.arange(16) % spec.n_classes,) if spec.n_classes else ()
+        z = torch.randn(16, spec.interface.z_dim)
+        labels = (torch.arange(16) % spec.interface.n_classes,) if spec.interface.n_classes else ()
         settle(module, (z, *labels))
     return from_spec(spec, module, provenance={"file": "g.pt", "sha256": "0" * 64})
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from export.foreign_networks import sequential, settled
 from gan_core.contract import Contract
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, Linear, Reshape
 from gan_export.advice import Kind, advise
@@ -32,7 +33,7 @@ def choice(field: str, value: Any, evidence: Evidence, layer: int | None = None,
 
 def draft(*choices: Choice, side: int = 28, **fields: Any) -> Draft:
     layers = (Linear(4, side * side), Activation("tanh", features=1), Reshape((1, side, side)))
-    return Draft(GeneratorSpec(z_dim=4, image=(1, side, side), layers=layers), {}, choices, **fields)
+    return Draft(GeneratorSpec(Interface(4, (1, side, side)), layers), (), choices, **fields)
 
 
 SETTLED = choice("latent", "normal", Evidence.PROVED)
@@ -114,7 +115,7 @@ def test_the_verdict_counts_what_a_proof_rests_on() -> None:
 
 
 def test_files_from_before_answers_and_doubts_are_read() -> None:
-    about = Contract(z_dim=2, image=(1, 4, 4), assumptions=("a",))
+    about = Contract(Interface(2, (1, 4, 4)), assumptions=("a",))
     metadata = about.to_metadata()
     del metadata["gan.answers"], metadata["gan.doubts"]
     assert Contract.from_metadata(metadata) == about

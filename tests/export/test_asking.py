@@ -44,8 +44,8 @@ def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Pa
     found = identified(tmp_path, without_norms().state_dict())
     draft = found.draft
     assert draft is not None
-    sizes = [rival.spec.image for rival in draft.rivals]
-    other = next(size for size in sizes if size != draft.spec.image)
+    sizes = [rival.spec.interface.image for rival in draft.rivals]
+    other = next(size for size in sizes if size != draft.spec.interface.image)
     option = f"--image {'x'.join(map(str, other))}"
     rows = asking.candidate_rows(draft)
     assert rows[0][0].startswith("as drafted: structure")
@@ -53,11 +53,11 @@ def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Pa
     assert shown
     assert set(shown) == {(10, other[1], other[2], 3)}
     error = asking.ask(found, tmp_path / "g.onnx")
-    size = "x".join(map(str, draft.spec.image))
+    size = "x".join(map(str, draft.spec.interface.image))
     assert error.hint.startswith(f"give --image CxHxW if you know it, the weights allow images of {size}, ")
     picked = identified(tmp_path, without_norms().state_dict(), image=other).draft
     assert picked is not None
-    assert picked.spec.image == other
+    assert picked.spec.interface.image == other
 
 
 def test_a_settled_structure_brings_no_other_rows(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from export import forensics_nets as nets
 from gan_core.errors import GanportError
+from gan_core.interface import with_interface
+from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import BatchNorm, ConvTranspose
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
@@ -43,7 +45,7 @@ def test_the_truth_is_found(kind: str, first: dict[str, Any], second: dict[str, 
     spec = nets.mlp(first, second, eps=eps) if kind == "mlp" else nets.dcgan(first, second, eps=eps)
     draft = nets.blank(spec, nets.trained(spec, nets.normal if law == "normal" else nets.uniform))
     found = investigate([draft], samples=SAMPLES)
-    assert found.spec.latent == law
+    assert found.spec.interface.latent == law
     assert nets.found(found, "latent") == [(law, Evidence.STRONG)]
     assert nets.found(found, "activation")[0] == (first, Evidence.STRONG)
     assert nets.found(found, "eps")[0] == (eps, Evidence.STRONG)
@@ -58,7 +60,7 @@ def test_what_is_said_is_in_the_spec() -> None:
     spec = nets.dcgan(LEAKY, LEAKY, n_classes=4, eps=0.8)
     draft = nets.blank(spec, nets.trained(spec, nets.uniform))
     found = investigate([draft], samples=SAMPLES)
-    assert found.spec == replace(spec, latent="uniform", name=found.spec.name)
+    assert found.spec == with_interface(replace(spec, name=found.spec.name), latent="uniform")
     assert found.weights is draft.weights
     by_field = {(c.layer, c.field): c for c in found.choices}
     assert by_field[0, "merge"].evidence is Evidence.STRONG
@@ -110,7 +112,7 @@ def strides(stride: int, padding: int) -> Draft:
     layers = list(spec.layers)
     layers[4] = ConvTranspose(32, 24, 4, stride, padding, bias=False)
     shape = (1, *[2 * (3 * stride - 2 * padding + 4)] * 2)
-    spec = replace(spec, layers=tuple(layers), image=shape)
+    spec = replace(spec, layers=tuple(layers), interface=replace(spec.interface, image=shape))
     draft = nets.blank(spec, WEIGHTS)
     structure = Choice(None, "structure", f"stride {stride}", Evidence.WEAK, "a guess")
     return replace(draft, choices=(structure, *draft.choices))
@@ -134,9 +136,10 @@ def test_structures_that_differ_behind_the_last_batch_norm_are_not_told_apart() 
     first = strides(2, 1)
     layers = list(first.spec.layers)
     layers[7] = ConvTranspose(24, 1, 4, 4, 0)
-    second = replace(first, spec=replace(first.spec, layers=tuple(layers), image=(1, 32, 32)))
+    wider = replace(first.spec, layers=tuple(layers), interface=replace(first.spec.interface, image=(1, 32, 32)))
+    second = replace(first, spec=wider)
     found = investigate([first, second], samples=512)
-    assert found.spec.image == (1, 16, 16)
+    assert found.spec.interface.image == (1, 16, 16)
     assert found.choices[0].evidence is Evidence.WEAK
     assert "1 more differ only where no BatchNorm remembers" in found.choices[0].reason
 
@@ -202,7 +205,7 @@ def test_a_value_that_is_missing_from_the_list_is_not_strong() -> None:
 
 def test_misfit_is_small_for_the_truth_and_large_for_another_network() -> None:
     spec = nets.dcgan(LEAKY, LEAKY)
-    draft = Draft(spec, WEIGHTS)
+    draft = Draft(spec, spec.by_layer(WEIGHTS))
     right = misfit(draft, samples=512)
     assert [layer for layer, _ in right.layers] == [2, 5]
     assert right.mean is not None
@@ -215,7 +218,10 @@ def test_misfit_is_small_for_the_truth_and_large_for_another_network() -> None:
 
 @pytest.mark.parametrize(
     ("drafts", "samples", "message"),
-    [([], 64, "expected at least one drafted generator"), ([Draft(nets.dcgan(LEAKY, LEAKY), WEIGHTS)], 1, "samples")],
+    [
+        ([], 64, "expected at least one drafted generator"),
+        ([nets.blank(nets.dcgan(LEAKY, LEAKY), WEIGHTS)], 1, "samples"),
+    ],
 )
 def test_wrong_arguments(drafts: list[Draft], samples: int, message: str) -> None:
     with pytest.raises(GanportError, match=message):
@@ -239,7 +245,7 @@ def shared(name: str) -> dict[str, Tensor]:
 def worst(draft: Draft, name: str) -> float:
     reference = np.load(FOLDER / f"{Path(name).stem}.reference.npz")
     module = build(draft.spec).eval()
-    module.load_state_dict(draft.weights, strict=False)
+    module.load_state_dict(flat(draft.weights), strict=False)
     label = torch.from_numpy(reference["label"]) if "label" in reference else None
     with torch.no_grad():
         image = module(torch.from_numpy(reference["z"]).reshape(len(reference["z"]), -1), label)

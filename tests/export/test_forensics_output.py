@@ -57,10 +57,10 @@ def test_a_network_is_judged_by_its_last_values(scale: float, name: str) -> None
     spec = nets.mlp(nets.RELU)
     weights = nets.trained(spec)
     draft = nets.blank(spec, weights)
-    unit = draft.weights["layers.3.weight"]
+    unit = draft.weights[3]["weight"]
     unit /= unit.norm(dim=1, keepdim=True) * 2.0
-    draft.weights["layers.3.weight"] = unit * scale
-    draft.weights["layers.3.bias"] = torch.zeros(16)
+    draft.weights[3]["weight"] = unit * scale
+    draft.weights[3]["bias"] = torch.zeros(16)
     judged = judge_output(draft)
     assert judged.choices[-1].value["name"] == name
     assert judged.spec.layers[-2].to_json()["name"] == name

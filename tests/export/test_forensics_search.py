@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from export import forensics_nets as nets
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
@@ -51,7 +52,7 @@ def test_values_that_mean_the_same(field: str, a: Any, b: Any, expected: bool) -
 )
 def test_near_identical_values_depend_on_the_variance(field: str, a: Any, b: Any, var: float, expected: bool) -> None:
     spec = nets.mlp(nets.RELU)
-    draft = Draft(spec, {"layers.1.running_var": torch.full((64,), var)})
+    draft = Draft(spec, ({}, {"running_var": torch.full((64,), var)}))
     assert alike(draft, replace(choice(field, a), layer=1), a, b) is expected
 
 
@@ -107,7 +108,7 @@ def five_in_a_row(*values: dict[str, Any]) -> GeneratorSpec:
     for value in values:
         layers += [Linear(24, 24), nets.activation(value)]
     layers += [Linear(24, 64), BatchNorm(64), Activation("relu"), Linear(64, 16), Activation("tanh")]
-    return GeneratorSpec(24, (1, 4, 4), (*layers, Reshape((1, 4, 4))))
+    return GeneratorSpec(Interface(24, (1, 4, 4)), (*layers, Reshape((1, 4, 4))))
 
 
 def test_a_long_segment_starts_from_equal_activations() -> None:
@@ -129,7 +130,7 @@ def test_a_long_segment_with_one_odd_activation_is_found() -> None:
     with torch.inference_mode():
         outcome = search([nets.blank(spec, nets.trained(spec, nets.uniform, gain=3.0))], 2048, 0, lambda _: None)
     _, draft = outcome.states[0].drafts[0]
-    assert draft.spec.latent == "uniform"
+    assert draft.spec.interface.latent == "uniform"
     assert [value for value, _ in nets.found(draft, "activation")][:3] == list(truth)
 
 

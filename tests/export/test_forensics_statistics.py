@@ -108,10 +108,10 @@ def test_fewer_rows_for_larger_images(shape: tuple[int, ...], rows: int) -> None
 
 def test_a_new_batch_norm_is_no_witness() -> None:
     spec = nets.mlp(nets.RELU, nets.RELU)
-    draft = Draft(spec, nets.trained(spec, batches=5))
+    draft = Draft(spec, spec.by_layer(nets.trained(spec, batches=5)))
     assert witnesses(draft) == (1, 4)
-    draft.weights["layers.1.running_mean"] = torch.zeros(64)
-    draft.weights["layers.1.running_var"] = torch.ones(64)
+    draft.weights[1]["running_mean"] = torch.zeros(64)
+    draft.weights[1]["running_var"] = torch.ones(64)
     assert never_trained(remembered(draft, 1))
     assert witnesses(draft) == (4,)
 
@@ -120,7 +120,8 @@ def test_a_path_that_is_shared_gives_what_a_fresh_one_gives() -> None:
     weights = nets.trained(nets.mlp(nets.RELU, nets.RELU), batches=3)
     runner = Runner(None, 0, 40, 0)
     for value in (nets.RELU, nets.leaky(0.2), nets.RELU, nets.IDENTITY):
-        draft = Draft(nets.mlp(value, nets.RELU, eps=0.8), weights)
+        spec = nets.mlp(value, nets.RELU, eps=0.8)
+        draft = Draft(spec, spec.by_layer(weights))
         with torch.inference_mode():
             torch.testing.assert_close(runner.run(draft, 4), Runner(None, 0, 40, 0).run(draft, 4), rtol=0, atol=0)
 
@@ -134,7 +135,7 @@ def test_a_run_is_what_the_module_does_in_train_mode() -> None:
     module.layers[6].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         module(latent_batch(12, "normal", 48, 5), label_batch(3, 48))
-        arrived = Runner(None, 0, 48, 5).run(Draft(spec, weights), 6)
+        arrived = Runner(None, 0, 48, 5).run(Draft(spec, spec.by_layer(weights)), 6)
     torch.testing.assert_close(arrived, seen[0], rtol=1e-4, atol=1e-5)
 
 

@@ -50,7 +50,7 @@ def test_unpadded_networks_end_at_their_own_size(
     module = nets.fed(nets.unpadded(widths, kernels, nn.ReLU(), blocks=blocks), widths[0], 1, 1)
     image = (widths[-1], size, size)
     found = investigate(draft_candidates(nets.state(module), image=image if given else None), samples=SAMPLES)
-    assert found.spec.image == image
+    assert found.spec.interface.image == image
     assert structure(found).evidence is Evidence.STRONG
     assert found.contradiction is None
     convs = [layer for layer in found.spec.layers if isinstance(layer, ConvTranspose)]
@@ -83,7 +83,7 @@ def test_usual_networks_stay_strong() -> None:
     )  # fmt: skip
     module = nets.fed(body, 12, 1, 1)
     found = investigate(draft_candidates(nets.state(module)), samples=SAMPLES)
-    assert found.spec.image == (3, 32, 32)
+    assert found.spec.interface.image == (3, 32, 32)
     assert structure(found).evidence is Evidence.STRONG
     assert "none of them usual" in structure(found).reason
 

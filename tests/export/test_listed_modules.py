@@ -417,10 +417,10 @@ def test_the_last_activation_is_the_files(
     torch.save(settled(network), tmp_path / "G.pth")
     draft = drafted(tmp_path / "G.pth")
     assert difference(draft, network, (6, 1, 1)) <= 1e-5
-    assert draft.spec.value_range == value_range
+    assert draft.spec.interface.value_range == value_range
     assert ("value_range" in [choice.field for choice in draft.open_choices]) == asked
     told = drafted(tmp_path / "G.pth", value_range=(0.0, 1.0))
-    assert told.spec.value_range == (0.0, 1.0)
+    assert told.spec.interface.value_range == (0.0, 1.0)
     assert difference(told, network, (6, 1, 1)) <= 1e-5
     assert "value_range" not in [choice.field for choice in told.open_choices]
 
@@ -455,7 +455,7 @@ def test_a_module_beside_the_generator_counts(tmp_path: Path) -> None:
     )
     network = nn.Sequential(OrderedDict([("generator", settled(inner)), ("squash", nn.Hardtanh(0, 1))]))
     assert outcome(network, (6, 1, 1), tmp_path / "G.pth") == "equal"
-    assert drafted(tmp_path / "G.pth").spec.value_range == (0.0, 1.0)
+    assert drafted(tmp_path / "G.pth").spec.interface.value_range == (0.0, 1.0)
     only = nn.Sequential(OrderedDict([("generator", inner)]))
     assert outcome(only, (6, 1, 1), tmp_path / "G.pth") == "equal"
 

@@ -20,6 +20,7 @@ from export.module_faults import MODULE_FAULTS
 from export.surgery import copy_of
 from export.tiny import source_of, spec_of
 from gan_core.contract import Contract
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import contract_of, stamp, to_bytes
@@ -57,10 +58,8 @@ class Right:
 
 
 OVERSHOOTING = GeneratorSpec(
-    8,
-    (3, 4, 4),
+    Interface(8, (3, 4, 4), value_range=(-4.0, 4.0)),
     (L.Linear(8, 32), L.BatchNorm(32), L.Activation("relu"), L.Linear(32, 48), L.Reshape((3, 4, 4))),
-    value_range=(-4.0, 4.0),
 )
 """No activation at its end: some values lie outside the range and have to be clamped."""
 

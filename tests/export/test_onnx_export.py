@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from export.precision_nets import settled_source
 from export.tiny import lively, save_checkpoint, source_of, spec_of
 from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import read_onnx
@@ -53,8 +54,8 @@ def test_signature_is_the_contract_s(exported: Path) -> None:
 
 def test_contract_reads_back(exported: Path) -> None:
     _, contract = read_onnx(exported)
-    assert contract.class_names == ("a", "b", "ç")
-    assert contract.n_classes == 3
+    assert contract.interface.class_names == ("a", "b", "ç")
+    assert contract.interface.n_classes == 3
     assert contract.source["file"] == "g.pt"
     assert contract.exporter["opset"] == 18
     assert {"ganport", "torch", "onnx"} <= set(contract.exporter)
@@ -95,8 +96,7 @@ def test_is_about_as_large_as_its_weights(tmp_path: Path) -> None:
 
 
 WIDE = GeneratorSpec(
-    8,
-    (3, 8, 8),
+    Interface(8, (3, 8, 8)),
     (
         *(L.Linear(8, 4096), L.Reshape((256, 4, 4)), L.Upsample(2), L.Conv(256, 256, 3, 1, 1), L.BatchNorm(256)),
         *(L.Activation("relu"), L.Conv(256, 3, 3, 1, 1), L.Activation("tanh")),
@@ -209,7 +209,9 @@ def test_every_kind_of_layer_exports(name: str, tmp_path: Path) -> None:
     n_classes, layers = EVERY_LAYER[name]
     side = {"convs": 28, "norms": 16, "product": 4}[name]
     value_range = (0.0, 1.0) if name == "norms" else (-1.0, 1.0)
-    spec = GeneratorSpec(8, (3, side, side), layers, "uniform", n_classes, value_range=value_range)
+    spec = GeneratorSpec(
+        Interface(8, (3, side, side), latent="uniform", value_range=value_range, n_classes=n_classes), layers
+    )
     report = export_onnx(source_of(spec), tmp_path / "g.onnx")
     assert report.ok, report.verdict()
     folded = "BatchNormalization" not in {node.op_type for node in read_onnx(tmp_path / "g.onnx")[0].graph.node}
@@ -217,7 +219,7 @@ def test_every_kind_of_layer_exports(name: str, tmp_path: Path) -> None:
 
 
 def live(module: nn.Module, **options: object) -> Source:
-    return dataclasses.replace(Source(lively(module), z_dim=8, image=(1, 4, 4)), **options)  # type: ignore[arg-type]
+    return dataclasses.replace(Source(lively(module), Interface(8, (1, 4, 4))), **options)  # type: ignore[arg-type]
 
 
 class Normed(nn.Module):
@@ -241,7 +243,7 @@ class Normed(nn.Module):
 
 
 def test_reparametrised_weights_are_resolved_and_the_source_is_left_alone(tmp_path: Path) -> None:
-    source = dataclasses.replace(Source(Normed().eval(), z_dim=8, image=(1, 4, 4)))
+    source = dataclasses.replace(Source(Normed().eval(), Interface(8, (1, 4, 4))))
     before = set(source.module.state_dict())
     report = export_onnx(source, tmp_path / "g.onnx")
     assert report.ok, report.verdict()
@@ -330,10 +332,10 @@ def test_reading_what_is_no_artefact(content: bytes, message: str, tmp_path: Pat
 def test_reading_a_foreign_or_damaged_contract(exported: Path, tmp_path: Path) -> None:
     model = onnx.load(exported)
     for entry in model.metadata_props:
-        if entry.key == "gan.latent":
-            entry.value = json.dumps({"law": "normal"})
+        if entry.key == "gan.interface":
+            entry.value = json.dumps({"z": {"law": "normal"}})
     onnx.save(model, tmp_path / "damaged.onnx")
-    with pytest.raises(ContractError, match=r"gan\.latent is without z_dim"):
+    with pytest.raises(ContractError, match=r"z must be an object of dim, law"):
         read_onnx(tmp_path / "damaged.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")

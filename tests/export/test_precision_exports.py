@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from export.precision_nets import settle, settled
 from gan_core.errors import GanportError, JobError
+from gan_core.interface import Interface
 from gan_core.limits import Limits, limits_for
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx, stamp, to_bytes
@@ -122,7 +123,7 @@ class OneLayer(nn.Module):
 
 
 def test_a_network_of_one_layer_has_nothing_to_quantise(tmp_path: Path) -> None:
-    source = Source(OneLayer().eval(), z_dim=8, image=(1, 4, 4))
+    source = Source(OneLayer().eval(), Interface(8, (1, 4, 4)))
     with pytest.raises(JobError, match="no convolution or product behind the first layer"):
         export_onnx(source, tmp_path / "g.onnx", OnnxOptions(precision="int8"))
 
@@ -151,7 +152,7 @@ def live(huge: float = 1.0) -> Source:
         torch.manual_seed(1)
         module = Live(huge)
         settle(module, (torch.randn(16, 8),))
-    return Source(module.eval(), z_dim=8, image=(1, 4, 4))
+    return Source(module.eval(), Interface(8, (1, 4, 4)))
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -19,6 +19,7 @@ from export.test_mutations import Right, rejected
 from export.tiny import source_of, spec_of
 from gan_core.contract import Contract
 from gan_core.images import to_pixels
+from gan_core.interface import Interface
 from gan_export.onnx_export import to_onnx
 from gan_export.proof import Report, prove
 from gan_export.proof.cases import BUDGET, Case, cases
@@ -32,7 +33,7 @@ CLASSES = 1000
 
 
 def drawn(side: int, n_classes: int = 0, budget: int = BUDGET) -> tuple[Case, ...]:
-    return cases(8, "normal", n_classes, (3, side, side), budget)
+    return cases(Interface(8, (3, side, side), n_classes=n_classes), budget)
 
 
 def classes_of(made: Iterable[Case]) -> list[int]:
@@ -103,17 +104,17 @@ class Plain(Generator):
 
     def __init__(self, source: Source) -> None:
         self.module = source.module
-        self.contract = Contract(source.z_dim, source.image, n_classes=source.n_classes)
+        self.contract = Contract(source.interface.z_dim, source.interface.image, n_classes=source.interface.n_classes)
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         image: F32 = self.module(torch.from_numpy(z), torch.from_numpy(label)).numpy()
-        return image, to_pixels(image, self.contract.value_range)
+        return image, to_pixels(image, self.contract.interface.value_range)
 
 
 @pytest.mark.parametrize("n_classes", [40, 400])
 def test_memory_does_not_grow_with_the_number_of_images(n_classes: int) -> None:
     """Of 850 images of 128x128 (167 MB) the reference keeps its share, and nothing else keeps any."""
-    source = Source(Waves((3, 128, 128)).eval(), 8, (3, 128, 128), n_classes=n_classes)
+    source = Source(Waves((3, 128, 128)).eval(), Interface(8, (3, 128, 128), n_classes=n_classes))
     reference = Reference(source)
     generator = Plain(source)
     statistics = Statistics(generator.contract, reference.cases)
@@ -138,7 +139,7 @@ class Stripes(torch.nn.Module):
 
 
 def test_classes_that_only_pixels_tell_apart() -> None:
-    source = Source(Stripes().eval(), 8, (3, 32, 32), n_classes=3)
+    source = Source(Stripes().eval(), Interface(8, (3, 32, 32), n_classes=3))
     reference, generator = Reference(source), Plain(source)
     statistics = Statistics(generator.contract, reference.cases)
     run_cases(generator, reference.cases, [statistics])

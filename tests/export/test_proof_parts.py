@@ -17,6 +17,7 @@ from export.tiny import lively, source_of, spec_of
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
 from gan_core.images import to_pixels
+from gan_core.interface import Interface, with_interface
 from gan_core.latents import latents
 from gan_core.limits import LIMITS
 from gan_core.spec import layers as L
@@ -40,14 +41,15 @@ class FakeGenerator(Generator):
         source = reference.source
         self.reference = reference
         self.contract = Contract(
-            source.z_dim, source.image, source.latent, source.value_range, source.n_classes, precision="fp32"
+            source.interface,
+            precision="fp32",
         )
         self.provider, self.sha256 = "fake", ""
         self.add: F32 = np.zeros(1, np.float32)
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         image = self.reference.run(z, label) + self.add
-        return image, to_pixels(image, self.contract.value_range)
+        return image, to_pixels(image, self.contract.interface.value_range)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def meant(generator: FakeGenerator, made: tuple[Case, ...] | None = None) -> dic
 
 
 def test_cases_cover_batches_latents_and_classes() -> None:
-    made = cases(8, "normal", 30, (3, 28, 28))
+    made = cases(Interface(8, (3, 28, 28), n_classes=30))
     ordinary = [case for case in made if case.kind == "ordinary"]
     assert tuple(len(case.z) for case in ordinary) == BATCHES == (1, 2, 3, 8, 25)
     np.testing.assert_array_equal(ordinary[-1].z, latents(range(25), 8))
@@ -89,7 +91,7 @@ def test_cases_cover_batches_latents_and_classes() -> None:
 
 
 def test_cases_of_a_uniform_latent_stop_at_its_corners() -> None:
-    made = cases(8, "uniform", 0, (3, 28, 28))
+    made = cases(Interface(8, (3, 28, 28), "uniform"))
     assert max(float(np.abs(case.z).max()) for case in made) == 1.0
     assert all(case.label is None for case in made)
 
@@ -137,7 +139,7 @@ def test_the_worst_image_counts_not_the_mean(reference: Reference) -> None:
             image, _ = super().run(z, label)
             if len(z) == BATCHES[-1]:
                 image[7] += np.float32(0.03)
-            return image, to_pixels(image, self.contract.value_range)
+            return image, to_pixels(image, self.contract.interface.value_range)
 
     parity = compared(OneBadImage(reference))
     assert parity.worst_psnr_db < 40 < parity.psnr_db
@@ -155,8 +157,8 @@ BEHIND_UPSAMPLING = (
 
 def test_a_weight_that_is_found_by_name_leaves_the_sizes_to_the_others() -> None:
     """Three of four convolutions of one size were rewritten and are called after their weight; the fourth was not."""
-    spec = GeneratorSpec(8, (3, 32, 32), tuple(BEHIND_UPSAMPLING))
-    contract = Contract(8, (3, 32, 32), spec=spec.to_json())
+    spec = GeneratorSpec(Interface(8, (3, 32, 32)), tuple(BEHIND_UPSAMPLING))
+    contract = Contract(Interface(8, (3, 32, 32)), spec=spec.to_json())
     _, *kernels, last = (name for name, shape in spec.tensors().items() if len(shape) > 1)
     size = 32 * 32 * 9
     phases = [(f"{name}.c{number}", size // 9 * 4) for name in kernels[:3] for number in range(4)]
@@ -172,7 +174,7 @@ def test_a_weight_that_is_found_by_name_leaves_the_sizes_to_the_others() -> None
 
 
 def test_upsampling_three_times_and_a_plain_convolution_of_the_same_size_export(tmp_path: Path) -> None:
-    spec = GeneratorSpec(8, (3, 32, 32), tuple(BEHIND_UPSAMPLING))
+    spec = GeneratorSpec(Interface(8, (3, 32, 32)), tuple(BEHIND_UPSAMPLING))
     report = export_onnx(settled_source(spec), tmp_path / "g.onnx")
     assert report.ok, report.verdict()
 
@@ -205,7 +207,7 @@ def test_pale_images_are_a_warning(reference: Reference) -> None:
     class Pale(FakeGenerator):
         def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
             image = (self.reference.run(z, label) + 1) / 2
-            return image, to_pixels(image, self.contract.value_range)
+            return image, to_pixels(image, self.contract.interface.value_range)
 
     check = meant(Pale(reference))["outside the value range"]
     assert check.ok
@@ -243,7 +245,7 @@ def test_golden_set_is_what_torch_draws(reference: Reference) -> None:
 
 
 def test_reference_of_another_shape() -> None:
-    source = dataclasses.replace(source_of(), image=(3, 32, 32))
+    source = with_interface(source_of(), image=(3, 32, 32))
     with pytest.raises(JobError, match=r"makes \(1, 3, 28, 28\) of a batch of 1 ordinary latents, expected"):
         check_reference(Reference(source), 1e-4)
 
@@ -275,7 +277,7 @@ class Single(Steep):
 @pytest.mark.parametrize(("factor", "limit"), [(1.0, 1e-4), (100.0, None)])
 def test_limit_follows_the_module_s_own_rounding(factor: float, limit: float | None, tmp_path: Path) -> None:
     """Where float32 itself is 1e-4 off, an export can be no closer; a right one passes all the same."""
-    source = Source(Steep(factor).eval(), 8, (3, 4, 4))
+    source = Source(Steep(factor).eval(), Interface(8, (3, 4, 4)))
     reference = Reference(source)
     assert reference.rounding is not None
     expected = limit or 4 * reference.rounding
@@ -286,13 +288,13 @@ def test_limit_follows_the_module_s_own_rounding(factor: float, limit: float | N
 
 
 def test_module_that_float32_cannot_hold_is_no_reference(tmp_path: Path) -> None:
-    report = export_onnx(Source(Steep(1e5).eval(), 8, (3, 4, 4)), tmp_path / "g.onnx")
+    report = export_onnx(Source(Steep(1e5).eval(), Interface(8, (3, 4, 4))), tmp_path / "g.onnx")
     assert [check.name for check in report.failed] == ["reference rounding"]
     assert not (tmp_path / "g.onnx").exists()
 
 
 def test_module_that_does_not_run_in_float64() -> None:
-    reference = Reference(Source(Single(1.0).eval(), 8, (3, 4, 4)))
+    reference = Reference(Source(Single(1.0).eval(), Interface(8, (3, 4, 4))))
     assert reference.rounding is None
     assert check_reference(reference, 1e-4)[-1].detail == "does not run in float64"
     assert reference.allow(1e-4) == 1e-4

@@ -98,7 +98,7 @@ def test_all_generators_of_ours(arch: str, size: int, channels: int, n_classes: 
     spec = network_spec(arch, size, channels, width=4, z_dim=8, n_classes=n_classes)
     report = describe_role(build(spec).state_dict())
     assert report.role == "generator"
-    assert math.prod(spec.image) > 0
+    assert math.prod(spec.interface.image) > 0
 
 
 def test_optimizers() -> None:

@@ -20,6 +20,7 @@ import gan_serve
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.files.archive import read_contract, read_entries
+from gan_core.interface import Interface
 from gan_export.proof import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip, to_archive
@@ -27,7 +28,7 @@ from gan_export.torchscript_runtime import load
 from gan_serve.gen.request import Request, run_request
 from gan_serve.terminal import console
 
-CONTRACT = Contract(z_dim=8, image=(1, 4, 4))
+CONTRACT = Contract(Interface(8, (1, 4, 4)))
 WRITTEN = "canary.bin"
 
 

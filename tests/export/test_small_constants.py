@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from export.small_graphs import tensor, text_of
 from export.tiny import lively
+from gan_core.interface import Interface
 from gan_export.artefact import read_onnx
 from gan_export.export import export_onnx
 from gan_export.onnx_export import to_onnx
@@ -55,7 +56,7 @@ class Normed(nn.Module):
 
 
 def source(norms: slice = slice(1)) -> Source:
-    return Source(lively(Normed(norms)), z_dim=6, image=(1, 4, 4))
+    return Source(lively(Normed(norms)), Interface(6, (1, 4, 4)))
 
 
 def small_numbers(model: ir.Model) -> list[float]:
@@ -74,7 +75,7 @@ def test_zero_latents_are_proved(opset: int, tmp_path: Path) -> None:
     assert [value.name for value in model.graph.inputs] == ["z"]
     assert not any(node.op_type == "Constant" for node in model.graph)
     generator = OnnxGenerator(tmp_path / "g.onnx", provider="cpu")
-    assert np.isfinite(generator.run(np.zeros((3, contract.z_dim), np.float32))[0]).all()
+    assert np.isfinite(generator.run(np.zeros((3, contract.interface.z_dim), np.float32))[0]).all()
 
 
 @pytest.mark.parametrize("options", [OnnxOptions(precision="fp16"), OnnxOptions(precision="int8")])
@@ -98,7 +99,7 @@ class Several(nn.Module):
 
 
 def test_each_number_once_and_no_zero() -> None:
-    several = Source(lively(Several()), z_dim=6, image=(1, 4, 4))
+    several = Source(lively(Several()), Interface(6, (1, 4, 4)))
     made = [to_onnx(several, fold=fold)[0] for fold in (True, False, False)]
     for model in made:
         assert sorted(small_numbers(model)) == [1e-8, 1e-7]

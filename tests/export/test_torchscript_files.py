@@ -17,6 +17,7 @@ import gan_serve
 from export.tiny import save_checkpoint, source_of, spec_of
 from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.files.archive import read_contract
+from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_export import jit
 from gan_export.export import export_onnx, export_torchscript
@@ -98,7 +99,7 @@ def test_two_exports_in_one_process_are_the_same_file(exported: Path, tmp_path: 
 
 
 def test_torch_itself_reads_it_without_ganport(exported: Path) -> None:
-    extra = {"gan.latent": ""}
+    extra = {"gan.interface": ""}
     import warnings
 
     with warnings.catch_warnings():
@@ -107,7 +108,7 @@ def test_torch_itself_reads_it_without_ganport(exported: Path) -> None:
     image, pixels = module(torch.zeros(2, 8), torch.tensor([0, 1]))
     assert image.shape == (2, 3, 28, 28)
     assert pixels.dtype == torch.uint8
-    assert b'"z_dim": 8' in bytes(extra["gan.latent"])
+    assert b'"dim": 8' in bytes(extra["gan.interface"])
 
 
 def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -166,11 +167,11 @@ def newer_contract(exported: Path, folder: Path) -> Path:
 
 
 def incomplete_contract(exported: Path, folder: Path) -> Path:
-    return repacked(exported, folder / "m.ts", lambda name, data: None if name.endswith("gan.image") else data)
+    return repacked(exported, folder / "m.ts", lambda name, data: None if name.endswith("gan.interface") else data)
 
 
 def binary_contract(exported: Path, folder: Path) -> Path:
-    return repacked(exported, folder / "m.ts", lambda name, data: b"\xff" if name.endswith("gan.image") else data)
+    return repacked(exported, folder / "m.ts", lambda name, data: b"\xff" if name.endswith("gan.interface") else data)
 
 
 def without_constants(exported: Path, folder: Path) -> Path:
@@ -250,7 +251,7 @@ class NotTraceable(nn.Module):
 
 def test_module_that_cannot_be_traced(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"cannot trace this generator: ValueError: no tracing,$"):
-        export_torchscript(Source(NotTraceable().eval(), 8, (1, 2, 4)), tmp_path / "g.ts")
+        export_torchscript(Source(NotTraceable().eval(), Interface(8, (1, 2, 4))), tmp_path / "g.ts")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -279,7 +280,7 @@ def test_faults_that_the_graph_shows(tmp_path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         scripted = torch.jit.trace(Dropping(), torch.zeros(3, 8), check_trace=False)
-    contract = contract_of(Source(nn.Identity(), 8, (1, 2, 4)), golden=())
+    contract = contract_of(Source(nn.Identity(), Interface(8, (1, 2, 4))), golden=())
     (tmp_path / "g.ts").write_bytes(to_archive(scripted, contract))
     failed = {check.name for check in prove(tmp_path / "g.ts").failed}
     assert {"training mode", "random ops", "reparametrised weights", "repeats to the bit", "golden set"} <= failed
@@ -287,7 +288,7 @@ def test_faults_that_the_graph_shows(tmp_path: Path) -> None:
 
 def test_contract_is_read_without_torch(exported: Path) -> None:
     contract = read_contract(exported)
-    assert contract.n_classes == 3
+    assert contract.interface.n_classes == 3
     assert contract.exporter["format"] == "torchscript"
     with pytest.raises(ContractError, match="not a TorchScript file"):
         read_contract(Path(__file__))

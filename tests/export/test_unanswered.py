@@ -13,6 +13,7 @@ from torch import nn
 
 from export import forensics_nets as nets
 from export.foreign_networks import GanMlp, settled
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, Conv, ConvTranspose, Layer, Linear, Reshape, Upsample
 from gan_export.answers import Answers
@@ -32,12 +33,12 @@ def upsampling() -> GeneratorSpec:
         Activation("relu"), Upsample(2), Conv(16, 8, 3, padding=1), BatchNorm(8), Activation("relu"),
         Conv(8, 1, 3, padding=1), Activation("tanh"),
     )  # fmt: skip
-    return GeneratorSpec(8, (1, 8, 8), layers)
+    return GeneratorSpec(Interface(8, (1, 8, 8)), layers)
 
 
 def asked(choices: Iterable[Choice]) -> list[int | None]:
     """The layers asked about, of a draft of `upsampling` with these choices."""
-    return [choice.layer for choice in unanswered(Draft(upsampling(), {}, tuple(choices)))]
+    return [choice.layer for choice in unanswered(Draft(upsampling(), (), tuple(choices)))]
 
 
 def eps(*said: Said) -> list[Choice]:
@@ -107,9 +108,9 @@ def test_an_output_that_the_values_speak_against_is_asked(scale: float, is_asked
     draft = nets.blank(spec, nets.trained(spec))
     choices = tuple(replace(c, evidence=evidence if c.field == "output" else STRONG) for c in draft.choices)
     draft = replace(draft, choices=choices)
-    unit = draft.weights["layers.3.weight"]
-    draft.weights["layers.3.weight"] = unit / unit.norm(dim=1, keepdim=True) * 0.5 * scale
-    draft.weights["layers.3.bias"] = torch.zeros(16)
+    unit = draft.weights[3]["weight"]
+    draft.weights[3]["weight"] = unit / unit.norm(dim=1, keepdim=True) * 0.5 * scale
+    draft.weights[3]["bias"] = torch.zeros(16)
     judged = judge_output(draft)
     assert [choice.field for choice in unanswered(judged)] == ["output"] * is_asked
     assert judged.choices[-1].value["name"] == ("identity" if is_asked and evidence is NONE else "tanh")
@@ -147,7 +148,7 @@ def test_a_z_that_people_choose_holds_no_label(tmp_path: Path) -> None:
 
 
 def test_the_eps_of_an_only_batch_norm_is_asked(tmp_path: Path) -> None:
-    spec = GeneratorSpec(16, (1, 8, 8), (
+    spec = GeneratorSpec(Interface(16, (1, 8, 8)), (
         Reshape((16, 1, 1)), ConvTranspose(16, 24, 4), BatchNorm(24, eps=0.8), Activation("relu"),
         ConvTranspose(24, 1, 4, 2, 1), Activation("tanh"),
     ))  # fmt: skip

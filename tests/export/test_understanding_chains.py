@@ -10,6 +10,7 @@ from torch import nn
 from export.chains import CASES, EXACT, IDENTITY, RELU, Case, View, nested_blocks, told
 from export.foreign_networks import difference, examples_dcgan, sequential, settled
 from gan_core.errors import GanportError
+from gan_core.spec.generator_spec import flat
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding import draft_candidates, with_value
 
@@ -20,7 +21,9 @@ def test_the_truth_is_among_the_first_candidates(name: str) -> None:
     module = settled(case.make())
     drafts = draft_candidates(module.state_dict())
     assert 1 <= len(drafts) <= 12
-    fits = [i for i, draft in enumerate(drafts) if draft.spec.image == case.image and _exact(draft, case, module)]
+    fits = [
+        i for i, draft in enumerate(drafts) if draft.spec.interface.image == case.image and _exact(draft, case, module)
+    ]
     assert fits, [draft.choices[0].value for draft in drafts]
     assert fits[0] < case.within
 
@@ -33,9 +36,9 @@ def _exact(draft: Draft, case: Case, module: nn.Module) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_every_candidate_loads_and_runs(name: str) -> None:
     for draft in draft_candidates(CASES[name].make().state_dict()):
-        assert set(draft.weights) == set(draft.spec.tensors())
-        assert all(tuple(draft.weights[key].shape) == shape for key, shape in draft.spec.tensors().items())
-        assert draft.spec.shapes[-1] == draft.spec.image
+        held = {key: tuple(tensor.shape) for key, tensor in flat(draft.weights).items()}
+        assert held == draft.spec.tensors()
+        assert draft.spec.shapes[-1] == draft.spec.interface.image
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -110,15 +113,15 @@ def test_a_one_hot_label_is_offered_where_the_numbers_suggest_it() -> None:
         return nn.Sequential(nn.Linear(z, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh())
 
     drafts = draft_candidates(mlp(110).state_dict())
-    assert [(draft.spec.z_dim, draft.spec.n_classes) for draft in drafts] == [(110, 0), (100, 10)]
+    assert [(draft.spec.interface.z_dim, draft.spec.interface.n_classes) for draft in drafts] == [(110, 0), (100, 10)]
     assert "one-hot" in drafts[1].notes[0]
-    assert [draft.spec.n_classes for draft in draft_candidates(mlp(100).state_dict())] == [0]
+    assert [draft.spec.interface.n_classes for draft in draft_candidates(mlp(100).state_dict())] == [0]
 
 
 def test_the_image_can_be_given() -> None:
     tensors = examples_dcgan(64, prefix="net").state_dict()
-    assert draft_candidates(tensors)[0].spec.image == (3, 64, 64)
-    assert {draft.spec.image for draft in draft_candidates(tensors, image=(3, 68, 68))} == {(3, 68, 68)}
+    assert draft_candidates(tensors)[0].spec.interface.image == (3, 64, 64)
+    assert {draft.spec.interface.image for draft in draft_candidates(tensors, image=(3, 68, 68))} == {(3, 68, 68)}
     with pytest.raises(GanportError, match="no strides and paddings make an image of 3x1030x1030") as caught:
         draft_candidates(tensors, image=(3, 1030, 1030))
     assert "--image" in caught.value.hint

@@ -50,9 +50,9 @@ def test_eps_upsample_norm_latent_output(draft: Draft) -> None:
     bilinear = with_value(draft, upsample, {"mode": "bilinear", "align_corners": True})
     assert bilinear.spec.layers[upsample.layer] == Upsample(2, "bilinear", True)
     assert with_value(draft, norm, norm.alternatives[0]).spec.layers[norm.layer] == GroupNorm(4, 4)
-    assert with_value(draft, choice(draft, "latent"), "uniform").spec.latent == "uniform"
+    assert with_value(draft, choice(draft, "latent"), "uniform").spec.interface.latent == "uniform"
     sigmoid = with_value(draft, choice(draft, "output"), {"name": "sigmoid", "slope": None, "value_range": [0.0, 1.0]})
-    assert sigmoid.spec.value_range == (0.0, 1.0)
+    assert sigmoid.spec.interface.value_range == (0.0, 1.0)
     assert sigmoid.spec.layers[-1] == Activation("sigmoid")
 
 
@@ -136,7 +136,7 @@ def test_an_edit_in_the_text_arrives() -> None:
     spec["latent"] = "uniform"
     spec["layers"][3] = {"kind": "activation", "name": "elu"}
     draft = draft_with_spec(module.state_dict(), spec)
-    assert draft.spec.latent == "uniform"
+    assert draft.spec.interface.latent == "uniform"
     assert draft.spec.layers[3] == Activation("elu")
 
 

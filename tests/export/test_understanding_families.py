@@ -113,7 +113,7 @@ def test_family_is_recognised_and_drafted_exactly(name: str) -> None:
     drafts = draft_candidates(module.state_dict())
     assert [draft.family for draft in drafts] == [family]
     draft = drafts[0]
-    assert draft.spec.image == image
+    assert draft.spec.interface.image == image
     assert draft.open_choices == ()
     assert difference(draft, module, z_shape) <= EXACT
 
@@ -123,7 +123,7 @@ def test_keys_that_others_use_too_are_drafted_as_an_assumption(name: str) -> Non
     make, family, image, z_shape = UNSURE[name]
     module = settled(make())
     draft = draft_candidates(module.state_dict())[0]
-    assert (draft.family, draft.spec.image) == (family, image)
+    assert (draft.family, draft.spec.interface.image) == (family, image)
     assert draft.open_choices
     assert difference(draft, module, z_shape) <= EXACT
 
@@ -176,11 +176,11 @@ def test_a_family_says_on_what_it_rests() -> None:
 
 def test_the_last_kernel_of_1_has_two_readings() -> None:
     drafts = draft_candidates(examples_dcgan(28, nc=1, kernel=1).state_dict())
-    assert [draft.spec.image for draft in drafts[:2]] == [(1, 28, 28), (1, 32, 32)]
+    assert [draft.spec.interface.image for draft in drafts[:2]] == [(1, 28, 28), (1, 32, 32)]
     assert [draft.choices[0].evidence for draft in drafts[:2]] == [Evidence.WEAK] * 2
 
 
 def test_given_the_image_only_that_reading_is_left() -> None:
     drafts = draft_candidates(examples_dcgan(28, nc=1, kernel=1).state_dict(), image=(1, 32, 32))
-    assert {draft.spec.image for draft in drafts} == {(1, 32, 32)}
+    assert {draft.spec.interface.image for draft in drafts} == {(1, 32, 32)}
     assert drafts[0].family == "pytorch-examples-dcgan"

@@ -37,7 +37,7 @@ def test_a_sequential_is_proved_but_for_the_latent() -> None:
     module = settled(examples_dcgan(96, kernel=5))
     drafts = drafted(module)
     assert len(drafts) == 1
-    assert drafts[0].spec.image == (3, 96, 96)
+    assert drafts[0].spec.interface.image == (3, 96, 96)
     assert [choice.field for choice in drafts[0].open_choices] == ["latent"]
     assert {choice.evidence for choice in drafts[0].choices} == {Evidence.PROVED, Evidence.NONE}
     assert difference(drafts[0], module, (5, 1, 1)) <= 1e-5
@@ -56,7 +56,7 @@ def test_hyperparameters_that_nobody_would_guess() -> None:
     assert len(drafts) == 1
     draft = drafts[0]
     assert [choice.field for choice in draft.open_choices] == ["latent"]
-    assert draft.spec.value_range == (0.0, 1.0)
+    assert draft.spec.interface.value_range == (0.0, 1.0)
     assert draft.notes == ()
     assert difference(draft, module) <= 1e-5
 
@@ -92,7 +92,9 @@ def test_group_norm_and_grouped_convolution() -> None:
         )
     )  # fmt: skip
     drafts = drafted(module)
-    assert any(difference(draft, module, (5, 1, 1)) <= 1e-5 for draft in drafts if draft.spec.image == (3, 16, 16))
+    assert any(
+        difference(draft, module, (5, 1, 1)) <= 1e-5 for draft in drafts if draft.spec.interface.image == (3, 16, 16)
+    )
 
 
 class Own(nn.Module):
@@ -192,4 +194,4 @@ def test_a_bare_sequential() -> None:
     draft = drafted(module)[0]
     slot = next(choice for choice in draft.choices if choice.field == "activation")
     assert (slot.value["name"], slot.evidence) == ("gelu", Evidence.PROVED)
-    assert torch.equal(draft.weights["layers.0.weight"], module.state_dict()["0.weight"])
+    assert torch.equal(draft.weights[0]["weight"], module.state_dict()["0.weight"])

@@ -54,7 +54,7 @@ def read(data: bytes) -> None:
         if data.startswith(b"\x93NUMPY"):
             path = Path(folder, "z.npy")
             path.write_bytes(data)
-            plan = LatentPlan(CONTRACT, fit_latents(open_latents(path), path, CONTRACT.z_dim), "z.npy")
+            plan = LatentPlan(CONTRACT, fit_latents(open_latents(path), path, CONTRACT.interface.z_dim), "z.npy")
             plan.latents(0, min(plan.n, 4))
             return
         path = Path(folder, "g.ts" if data.startswith(b"PK") else "g.onnx")
@@ -71,7 +71,14 @@ def read(data: bytes) -> None:
         contract = about.contract
         for golden in contract.golden if contract is not None else ():
             assert contract is not None
-            decode(golden, (contract.height // golden.scale, contract.width // golden.scale, contract.channels))
+            decode(
+                golden,
+                (
+                    contract.interface.height // golden.scale,
+                    contract.interface.width // golden.scale,
+                    contract.interface.channels,
+                ),
+            )
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:

@@ -16,15 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.contract import Contract
 from gan_core.golden import golden_entry
+from gan_core.interface import Interface
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 OPSET = 17
 IR_VERSION = 8
+INTERFACE = Interface(4, (3, 6, 5))
 
 
 def contract(**changes: Any) -> Contract:
-    """The contract of a 6x5 RGB generator of 4 latent components."""
-    return dataclasses.replace(Contract(z_dim=4, image=(3, 6, 5), name="tiny"), **changes)
+    """The contract of a 6x5 RGB generator of 4 latent components, with changes to its interface or itself."""
+    fields = {name: changes.pop(name) for name in vars(INTERFACE) if name in changes}
+    return Contract(dataclasses.replace(INTERFACE, **fields), **{"name": "tiny"} | changes)
 
 
 def classes() -> Contract:
@@ -35,20 +38,20 @@ def classes() -> Contract:
 def weights(about: Contract, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """W (z_dim, CHW), and E (n_classes, CHW) when conditional."""
     rng = np.random.default_rng(seed)
-    size = int(np.prod(about.image))
-    tensors = {"W": rng.standard_normal((about.z_dim, size)).astype(np.float32)}
-    if about.conditional:
-        tensors["E"] = rng.standard_normal((about.n_classes, size)).astype(np.float32)
+    size = int(np.prod(about.interface.image))
+    tensors = {"W": rng.standard_normal((about.interface.z_dim, size)).astype(np.float32)}
+    if about.interface.conditional:
+        tensors["E"] = rng.standard_normal((about.interface.n_classes, size)).astype(np.float32)
     return tensors
 
 
 def model(about: Contract, tensors: dict[str, npt.NDArray[np.float32]], batch: int | str = "batch") -> onnx.ModelProto:
     """The graph with both outputs, and the contract in its metadata."""
-    c, h, w = about.image
+    c, h, w = about.interface.image
     nodes = [helper.make_node("MatMul", ["z", "W"], ["zw"])]
-    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, about.z_dim])]
+    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, about.interface.z_dim])]
     last = "zw"
-    if about.conditional:
+    if about.interface.conditional:
         inputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, [batch]))
         nodes += [helper.make_node("Gather", ["E", "label"], ["e"]), helper.make_node("Add", ["zw", "e"], ["sum"])]
         last = "sum"
@@ -86,7 +89,7 @@ def with_golden(about: Contract, seeds: tuple[int, ...] = (0, 1, 7)) -> Contract
     generator = OnnxGenerator(model(about, weights(about)).SerializeToString(), "cpu", 1)
     entries = []
     for seed in seeds:
-        label = seed % about.n_classes if about.conditional else None
+        label = seed % about.interface.n_classes if about.interface.conditional else None
         entries.append(golden_entry(seed, label, generator.generate([seed], label)[0]))
     return dataclasses.replace(about, golden=tuple(entries))
 

@@ -98,7 +98,7 @@ class Bench:
         self.session = GraphSession(generator.session)
         self.notes: list[str] = []
         self.plain_runs = 0
-        c, h, w = generator.contract.image
+        c, h, w = generator.contract.interface.image
         self.engine = CudaEngine(
             providers.import_onnxruntime(),
             self.session,
@@ -119,7 +119,7 @@ class Bench:
     def feeds(self, sizes: list[int]) -> list[Feed]:
         first = list(itertools.accumulate([0, *sizes]))
         every = [np.arange(start, start + size, dtype=np.int64) for start, size in zip(first, sizes, strict=False)]
-        depth = self.generator.contract.z_dim
+        depth = self.generator.contract.interface.z_dim
         return [(latents(seeds, depth), self.generator.check_labels(None, seeds)) for seeds in every]
 
     def check(self, sizes: list[int]) -> None:
@@ -195,7 +195,10 @@ def test_a_stream_that_is_left_frees_its_buffers(bench: Bench) -> None:
         stream = bench.engine.stream(bench.feeds([2, 2, 2]))
         next(stream)
         stream.close()
-    assert len([call for call in bench.runtime.calls if call == ("pinned", (2, bench.generator.contract.z_dim))]) == 2
+    assert (
+        len([call for call in bench.runtime.calls if call == ("pinned", (2, bench.generator.contract.interface.z_dim))])
+        == 2
+    )
     bench.check([2, 2, 2])
 
 

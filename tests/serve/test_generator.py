@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import re
 import threading
@@ -16,6 +15,7 @@ import pytest
 import gan_serve
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
+from gan_core.interface import with_interface
 from gan_core.latents import latents
 from gan_serve.runtime.generator import F32, feeds, in_order
 from gan_serve.runtime.onnx_generator import OnnxGenerator
@@ -59,7 +59,7 @@ def test_batch_size(
     size: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(generator, "contract", dataclasses.replace(generator.contract, image=image))
+    monkeypatch.setattr(generator, "contract", with_interface(generator.contract, image=image))
     monkeypatch.setattr(generator, "callers", callers)
     assert generator.batch_size(n) == size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -49,6 +50,20 @@ def set_key(key: str, value: str) -> Change:
     return change
 
 
+def interface(
+    z_dim: int = 4,
+    law: str = "normal",
+    image: tuple[int, ...] = (3, 6, 5),
+    value_range: tuple[int, int] = (-1, 1),
+    n_classes: int = 0,
+) -> Change:
+    """`onnx_files.ours` with another interface."""
+    sides = dict(zip(("channels", "height", "width"), image, strict=True))
+    label = {"classes": n_classes, "names": []} if n_classes else None
+    said = {"z": {"dim": z_dim, "law": law}, "label": label, "image": sides | {"range": value_range}}
+    return set_key("gan.interface", json.dumps(said))
+
+
 def drop_key(key: str) -> Change:
     def change(proto: onnx.ModelProto) -> None:
         kept = [pair for pair in proto.metadata_props if pair.key != key]
@@ -76,31 +91,25 @@ def free_latent(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_key("gan.contract", "2"), "m.onnx has contract version 2, this ganport reads 1"),
-        (set_key("gan.contract", '"x"'), "m.onnx: its metadata gan.contract is 'x', expected a whole number"),
-        (set_key("gan.image", "{"), "m.onnx: its metadata gan.image is not JSON"),
-        (set_key("gan.image", "[3, 6, 5]"), "gan.image is a list of 3 values, expected a JSON object"),
-        (set_key("gan.image", '{"channels": 2, "height": 6, "width": 5}'), "images must have 1 or 3 channels, got 2"),
-        (set_key("gan.latent", '{"law": "cauchy", "z_dim": 4}'), "law is 'cauchy', expected one of normal, uniform"),
-        (set_key("gan.value_range", "[1, -1]"), "value_range must be (black, white)"),
-        (set_key("gan.golden", '[{"seed": 1}]'), "m.onnx: its metadata gan.golden is without label"),
-        (set_key("gan.golden", "7"), "m.onnx: its metadata gan.golden is 7, expected a list"),
-        (drop_key("gan.spec"), "m.onnx: its gan.* metadata is incomplete, it has no gan.spec"),
-        (set_key("gan.latent", '{"law": "normal", "z_dim": 1000000000}'), "expected a whole number from 1 to 65536"),
-        (set_key("gan.classes", '{"n": 1000000000, "names": []}'), "n is 1000000000, expected a whole number"),
+        (set_key("gan.contract", "3"), "m.onnx has contract version 3, this ganport reads 1 and 2"),
+        (set_key("gan.contract", '"x"'), "m.onnx has contract version 'x', this ganport reads 1 and 2"),
+        (set_key("gan.interface", "{"), "m.onnx: its metadata gan.interface is not JSON"),
+        (set_key("gan.interface", "[3, 6, 5]"), "interface must be an object, got [3, 6, 5]"),
+        (interface(image=(2, 6, 5)), "images must have 1, 3 or 4 channels, got 2"),
+        (interface(law="cauchy"), "latent must be one of normal, uniform, got 'cauchy'"),
+        (interface(value_range=(1, -1)), "value_range must be (black, white)"),
+        (set_key("gan.golden", '[{"seed": 1}]'), "golden must be 0 to 1,000 of: an object of seed, label, scale, png"),
+        (set_key("gan.golden", "7"), "golden must be 0 to 1,000 of: an object of seed, label, scale, png, got 7"),
+        (drop_key("gan.interface"), "m.onnx: its gan.* metadata is incomplete, it has no gan.interface"),
+        (interface(z_dim=10**9), "z_dim must be a whole number from 1 to 16,777,216, got 1000000000"),
+        (interface(n_classes=10**9), "n_classes must be a whole number from 0 to 1,048,576, got 1000000000"),
         (free_latent, "its graph tensor(float) z (?, ?)"),
         (
-            set_key("gan.latent", '{"law": "normal", "z_dim": 5}'),
+            interface(z_dim=5),
             "m.onnx: its metadata says that it takes tensor(float) z (?, 5), its graph tensor(float) z (?, 4)",
         ),
-        (
-            set_key("gan.image", '{"channels": 3, "height": 5, "width": 6}'),
-            "its metadata says that it gives tensor(float) image (?, 3, 5, 6)",
-        ),
-        (
-            set_key("gan.classes", '{"n": 2, "names": []}'),
-            "its metadata says that it takes label (?), its graph does not",
-        ),
+        (interface(image=(3, 5, 6)), "its metadata says that it gives tensor(float) image (?, 3, 5, 6)"),
+        (interface(n_classes=2), "its metadata says that it takes label (?), its graph does not"),
         (rename_output, "its metadata says that it gives image (?, 3, 6, 5), its graph does not"),
         (bake_batch, "m.onnx: the batch of z is fixed at 1"),
     ],
@@ -132,8 +141,8 @@ def test_a_run_that_fails_says_the_batch(generator: OnnxGenerator) -> None:
 def test_a_file_without_metadata(shape: list[object], element: int) -> None:
     generator = load(onnx_files.foreign(shape, ["batch", 3, 6, 4], element=element))
     assert not generator.ours
-    assert generator.contract.z_dim == 7
-    assert generator.contract.image == (3, 6, 4)
+    assert generator.contract.interface.z_dim == 7
+    assert generator.contract.interface.image == (3, 6, 4)
     assert generator.contract.assumptions == (
         "noise is a latent whose components are N(0, 1)",
         "black is -1 and white is 1",
@@ -163,7 +172,7 @@ def test_a_fixed_batch_is_honoured(n: int) -> None:
 
 def test_sizes_that_only_the_first_image_shows() -> None:
     generator = load(onnx_files.foreign(["batch", 7], ["batch", 3, "h", "w"]))
-    assert generator.contract.image == (3, 6, 6)
+    assert generator.contract.interface.image == (3, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +188,7 @@ def test_the_value_range_is_that_of_the_first_values_and_said(
 ) -> None:
     proto = onnx_files.foreign(["batch", 7], ["batch", 1, 6, 6], activation=activation, scale=scale)
     generator = load(proto)
-    assert generator.contract.value_range == value_range
+    assert generator.contract.interface.value_range == value_range
     assert note in generator.contract.assumptions[-1]
     image_NCHW, pixels_NHWC = generator.run(latents(range(5), 7))
     black, white = value_range
@@ -197,7 +206,7 @@ def test_the_value_range_is_that_of_the_first_values_and_said(
 )  # fmt: skip
 def test_ranges_by_the_extremes(low: float, high: float, value_range: tuple[float, float]) -> None:
     contract = Probed((4, 1, 6, 6), low, high).contract(Signature("z", (7,), "image", np.float32), [], "the model")
-    assert contract.value_range == value_range
+    assert contract.interface.value_range == value_range
 
 
 def test_assumptions_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -86,7 +86,7 @@ def test_parity_with_the_cpu(path: Path, batch: int) -> None:
     ours, theirs = OnnxGenerator(path, "openvino", 2), OnnxGenerator(path, "cpu", 2)
     about: Contract = ours.contract
     seeds = np.arange(batch, dtype=np.int64)
-    z, label = latents(seeds, about.z_dim, about.latent), ours.check_labels(None, seeds)
+    z, label = latents(seeds, about.interface.z_dim, about.interface.latent), ours.check_labels(None, seeds)
     (image, pixels), (expected, expected_pixels) = ours.run(z, label), theirs.run(z, label)
     assert float(np.abs(image - expected).max()) <= 1e-5
     assert int(np.abs(pixels.astype(int) - expected_pixels.astype(int)).max()) <= 1

@@ -311,7 +311,11 @@ def test_a_runtime_that_is_not_there(version: str, message: str) -> None:
 
 def test_metadata_without_a_session(model_path: Path) -> None:
     assert metadata.peek(str(model_path), "gan.precision") == "fp32"
-    assert metadata.peek(model_path.read_bytes(), "gan.image") == {"channels": 3, "height": 6, "width": 5}
+    assert metadata.peek(model_path.read_bytes(), "gan.interface")["z"] == {
+        "dim": 4,
+        "law": "normal",
+        "rng": "philox4x32-10",
+    }
     assert metadata.peek(str(model_path), "gan.absent") is None
 
 

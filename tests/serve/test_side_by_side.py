@@ -63,8 +63,8 @@ def test_many_images_open_the_other_first_and_only_that(model_path: Path, opened
 def test_a_batch_in_parts_is_the_batch(n: int, conditional: bool, model_path: Path, conditional_path: Path) -> None:
     path = conditional_path if conditional else model_path
     alone, together = OnnxGenerator(path, "cpu", 1), OnnxGenerator(path, "cpu", 3)
-    z = np.random.default_rng(n).standard_normal((n, alone.contract.z_dim)).astype(np.float32)
-    label = np.arange(n) % alone.contract.n_classes if conditional else None
+    z = np.random.default_rng(n).standard_normal((n, alone.contract.interface.z_dim)).astype(np.float32)
+    label = np.arange(n) % alone.contract.interface.n_classes if conditional else None
     for seen, expected in zip(together.run(z, label), alone.run(z, label), strict=True):
         assert seen.dtype == expected.dtype
         np.testing.assert_array_equal(seen, expected)

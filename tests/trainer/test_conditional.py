@@ -103,7 +103,7 @@ def test_the_class_decides_the_image(start_run: StartRun, tmp_path: Path) -> Non
     pixels, labels = two_greys()
     start_run(recipe, Limit("steps", 120), pixels_NHWC=pixels, labels=labels, class_names=NAMES).run()
     checkpoint = load_generator(tmp_path / "run" / "g.pt")
-    assert checkpoint.spec.class_names == NAMES
+    assert checkpoint.spec.interface.class_names == NAMES
     module = checkpoint.module()
     dark, bright = (pictures.draw_seeds(module, range(16), [label] * 16).mean().item() for label in (0, 1))
     assert dark < -0.2 < 0.2 < bright

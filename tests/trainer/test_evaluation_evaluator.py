@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -17,6 +16,7 @@ import torch
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.interface import Interface, with_interface
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
@@ -38,7 +38,7 @@ class Painter(Generator):
     """A conditional generator of the same discs and bars; names say which class is which."""
 
     def __init__(self, names: tuple[str, ...] = ("disc", "bar"), n_classes: int = 2, size: int = 28) -> None:
-        self.contract = Contract(z_dim=4, image=(1, size, size), n_classes=n_classes, class_names=names)
+        self.contract = Contract(Interface(4, (1, size, size), n_classes=n_classes, class_names=names))
         self.provider = "numpy"
         self.sha256 = "0" * 64
         self.asked: list[int] = []
@@ -47,9 +47,9 @@ class Painter(Generator):
         assert label is not None
         self.asked += label.tolist()
         seed = int(abs(float(z[0, 0])) * 1e6)
-        size = self.contract.height
+        size = self.contract.interface.height
         both = {"disc": blobs(len(z), size, 1, seed), "bar": bars(len(z), size, 1, seed)}
-        names = self.contract.class_names or ("disc", "bar")
+        names = self.contract.interface.class_names or ("disc", "bar")
         pixels = np.stack([both[names[kind]][i] for i, kind in enumerate(label)])
         return (pixels.transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32), pixels
 
@@ -114,8 +114,8 @@ def test_a_conditional_model_is_asked_for_the_datas_classes_by_name(evaluator: E
 def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "on_note", (notes := []).append)
     painter = Painter(names=())
-    painter.contract = dataclasses.replace(painter.contract, class_names=("bar", "disc"))
-    labels = evaluator.labels_for(dataclasses.replace(painter.contract, class_names=()))
+    painter.contract = with_interface(painter.contract, class_names=("bar", "disc"))
+    labels = evaluator.labels_for(with_interface(painter.contract, class_names=()))
     assert labels is not None
     images = evaluator.draw(painter, 0, labels)
     found = evaluator.measure(images, labels)
@@ -123,7 +123,7 @@ def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator, monkeypa
     assert found.class_accuracies == pytest.approx((0, 0), abs=0.1)
     assert found.coverage is not None
     assert found.coverage > 0.7
-    evaluator.labels_for(dataclasses.replace(painter.contract, class_names=("a", "b")))
+    evaluator.labels_for(with_interface(painter.contract, class_names=("a", "b")))
     assert notes == ["the model's classes have other names than the data's: taken in their order"]
 
 

@@ -39,10 +39,14 @@ def draw_seeds(generator: SpecGenerator, seeds: Sequence[int], classes: Sequence
     In eval mode; the module's own mode is put back.
     """
     device = next(generator.parameters()).device
-    z = torch.from_numpy(latents(seeds, generator.spec.z_dim, generator.spec.latent))
+    z = torch.from_numpy(latents(seeds, generator.spec.interface.z_dim, generator.spec.interface.latent))
     label = None
-    if generator.spec.n_classes:
-        chosen = default_labels(np.asarray(seeds, np.int64), generator.spec.n_classes) if classes is None else classes
+    if generator.spec.interface.n_classes:
+        chosen = (
+            default_labels(np.asarray(seeds, np.int64), generator.spec.interface.n_classes)
+            if classes is None
+            else classes
+        )
         label = torch.tensor(np.asarray(chosen, np.int64))
     training = generator.training
     generator.eval()
@@ -58,9 +62,9 @@ def draw_fixed(generator: SpecGenerator, n: int, cols: int) -> Tensor:
     """The images of a sample picture, as `draw_seeds`: seeds 0 … n - 1; with classes, seeds 0 … cols - 1 of each class,
     one row a class, at most `MAX_ROWS` of them.
     """
-    if not generator.spec.n_classes:
+    if not generator.spec.interface.n_classes:
         return draw_seeds(generator, range(n))
-    rows = min(generator.spec.n_classes, MAX_ROWS)
+    rows = min(generator.spec.interface.n_classes, MAX_ROWS)
     return draw_seeds(generator, list(range(cols)) * rows, [row for row in range(rows) for _ in range(cols)])
 
 

@@ -17,6 +17,7 @@ import torch
 from gan_core.classes import number_classes
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_text
+from gan_core.interface import CHANNELS_IN_WORDS
 from gan_core.printable import json_text
 from gan_serve.terminal import console
 from gan_trainer.config import RunConfig, check_resume, limit_of
@@ -184,14 +185,15 @@ def _check_same_images(config: RunConfig, peers: Peers) -> None:
 
 def _introduce(training: Training, ngpu: int) -> None:
     config, recipe, spec = training.config, training.recipe, training.config.spec()
+    channels, height, width = spec.interface.image
+    kind = CHANNELS_IN_WORDS[channels]
     discriminator = sum(weight.numel() for weight in training.state.discriminator.parameters())
-    kind = "RGB" if spec.image[0] == 3 else "grey"
     classes = f" in {config.n_classes} classes" if config.n_classes else ""
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
     if training.peers.joined:
         device = f"{training.peers.world} processes on {device}"
     console.note(
-        f"{config.data_name}: {config.n_images:,} {kind} images of {spec.image[1]}x{spec.image[2]}{classes}; "
+        f"{config.data_name}: {config.n_images:,} {kind} images of {width}x{height}{classes}; "
         f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
         f"{training.speed.describe()}"
     )

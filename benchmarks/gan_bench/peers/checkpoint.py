@@ -39,9 +39,9 @@ def unpack(ckpt: Path, folder: Path, contract: Contract | None, *, stock: bool) 
         export_stock(source, folder / STOCK)
     about = Checkpoint(
         name=source.name,
-        z_dim=source.z_dim,
-        n_classes=source.n_classes,
-        image=source.image,
+        z_dim=source.interface.z_dim,
+        n_classes=source.interface.n_classes,
+        image=source.interface.image,
         weights=source.weights,
         spec=None if source.spec is None else source.spec.to_json(),
         **{key: source.provenance[key] for key in ("file", "sha256", "size_bytes")},

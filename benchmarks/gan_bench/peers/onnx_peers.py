@@ -17,6 +17,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.metadata import peek
 from gan_core.files.model_file import sha256_of
+from gan_core.interface import Interface
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
 
@@ -107,9 +108,9 @@ class OpenVino(Generator):
     def _best(self, batch: int) -> Run:
         """The faster of the two hints for this batch size: the best of some trials each, in turn."""
         ways = {name: self._compile(batch, name) for name in self._modes}
-        z = np.zeros((batch, self.contract.z_dim), np.float32)
+        z = np.zeros((batch, self.contract.interface.z_dim), np.float32)
         feeds: dict[str, Any] = {"z": z}
-        if self.contract.conditional:
+        if self.contract.interface.conditional:
             feeds["label"] = np.zeros(batch, np.int64)
         best = dict.fromkeys(ways, float("inf"))
         for run in ways.values():
@@ -157,7 +158,7 @@ class OpenVino(Generator):
 
 def _contract(path: Path) -> Contract:
     """The contract that `peers.checkpoint.export_stock` left in the file."""
-    keys = Contract(z_dim=1, image=(1, 1, 1)).to_metadata()
+    keys = Contract(Interface(1, (1, 1, 1))).to_metadata()
     contract = Contract.from_metadata({key: json.dumps(peek(str(path), key)) for key in keys}, where=str(path))
     assert contract is not None
     return contract

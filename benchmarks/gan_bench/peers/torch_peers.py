@@ -6,6 +6,7 @@ the pixels to the host ends the call, and waits for the device. fp16 is `module.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,7 @@ Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 
 def plain_contract(source: Any, precision: str = "fp32") -> Contract:
     """What a worker needs to feed a generator: its latents, classes and image. From a `Source` or a spec."""
-    return Contract(
-        z_dim=source.z_dim,
-        image=source.image,
-        latent=source.latent,
-        value_range=source.value_range,
-        n_classes=source.n_classes,
-        precision=precision,
-        name=source.name,
-    )
+    return Contract(dataclasses.replace(source.interface, class_names=()), precision=precision, name=source.name)
 
 
 class TorchPeer(Generator):
@@ -53,12 +46,12 @@ class TorchPeer(Generator):
         self.contract = plain_contract(checkpoint.spec, precision)
         self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(path)
         self._dtype = torch.float16 if precision == "fp16" else torch.float32
-        plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.value_range)
+        plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface.value_range)
         module = plain.to(device, self._dtype).eval().requires_grad_(False)
         self._guard = guard
         examples = self._arguments(
-            np.zeros((2, self.contract.z_dim), np.float32),
-            np.zeros(2, np.int64) if self.contract.conditional else None,
+            np.zeros((2, self.contract.interface.z_dim), np.float32),
+            np.zeros(2, np.int64) if self.contract.interface.conditional else None,
         )
         with quiet():
             self._call = transform(module, examples)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import (
@@ -90,11 +91,8 @@ def random_spec(kind: str, rng: Rng) -> GeneratorSpec:
     joined = z_dim + (head[0].dim if head and isinstance(head[0], LabelEmbedding) else 0)
     make = {"mlp": _mlp, "dcgan": _dcgan, "upsample": _upsample, "mixed": _mixed}[kind]
     return GeneratorSpec(
-        z_dim=z_dim,
-        image=image,
-        layers=(*head, *make(joined, image, rng), *_output(image, flat=kind == "mlp")),
-        latent="normal" if rng.random() < 0.6 else "uniform",
-        n_classes=n_classes,
+        Interface(z_dim, image, latent="normal" if rng.random() < 0.6 else "uniform", n_classes=n_classes),
+        (*head, *make(joined, image, rng), *_output(image, flat=kind == "mlp")),
         name=f"random-{kind}",
     )
 
@@ -205,8 +203,12 @@ def gather_statistics(module: SpecGenerator, rng: Rng) -> None:
     with torch.no_grad():
         for batch in range(BATCHES):
             seeds = np.arange(first + batch * BATCH_SIZE, first + (batch + 1) * BATCH_SIZE)
-            z = torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))
-            label = torch.from_numpy(rng.integers(spec.n_classes, size=BATCH_SIZE)) if spec.n_classes else None
+            z = torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))
+            label = (
+                torch.from_numpy(rng.integers(spec.interface.n_classes, size=BATCH_SIZE))
+                if spec.interface.n_classes
+                else None
+            )
             module(z, label)
             for parameter in module.parameters():
                 parameter.add_(LEARNING_RATE * torch.randn_like(parameter))

@@ -71,7 +71,7 @@ def units(spec: GeneratorSpec) -> list[Unit]:
 def structure(spec: GeneratorSpec, up_to: int | None = None) -> tuple[Any, ...]:
     """Latent and label sizes, and every unit's geometry and output shape, of the first `up_to` units."""
     parts = [(unit.geometry, unit.out_shape, unit.upsample[0]) for unit in units(spec)[:up_to]]
-    return (spec.z_dim, spec.n_classes, *parts)
+    return (spec.interface.z_dim, spec.interface.n_classes, *parts)
 
 
 def traced_units(draft: Draft) -> int:

@@ -20,11 +20,11 @@ def main(checkpoint_path: str, out: str, n: int) -> None:
     """Draws seeds 0 … n - 1 (class: seed mod number of classes) to `out`, as square a grid as there is."""
     checkpoint = load_generator(checkpoint_path)
     spec, generator = checkpoint.spec, checkpoint.module()
-    z = torch.from_numpy(latents(range(n), spec.z_dim, spec.latent))
-    label = torch.arange(n) % spec.n_classes if spec.n_classes else None
+    z = torch.from_numpy(latents(range(n), spec.interface.z_dim, spec.interface.latent))
+    label = torch.arange(n) % spec.interface.n_classes if spec.interface.n_classes else None
     with torch.inference_mode():
         images = generator(z, label)
-    save_image(images, out, nrow=math.isqrt(n - 1) + 1, normalize=True, value_range=spec.value_range)
+    save_image(images, out, nrow=math.isqrt(n - 1) + 1, normalize=True, value_range=spec.interface.value_range)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ def main(checkpoint_path: str, out: str, n: int) -> None:
     with torch.inference_mode():
         for start in range(0, n, BATCH):
             seeds = range(start, min(start + BATCH, n))
-            z = torch.from_numpy(latents(seeds, spec.z_dim, spec.latent))
-            label = torch.tensor(seeds) % spec.n_classes if spec.n_classes else None
+            z = torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))
+            label = torch.tensor(seeds) % spec.interface.n_classes if spec.interface.n_classes else None
             for seed, image in zip(seeds, generator(z, label), strict=True):
-                save_image(image, folder / f"seed{seed:06d}.png", normalize=True, value_range=spec.value_range)
+                save_image(
+                    image, folder / f"seed{seed:06d}.png", normalize=True, value_range=spec.interface.value_range
+                )
 
 
 if __name__ == "__main__":

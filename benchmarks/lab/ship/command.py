@@ -10,7 +10,6 @@ an export is not proved, when the file is too large, or when the damaged generat
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_bytes, write_text
 from gan_core.files.outputs import check_outputs
+from gan_core.interface import with_interface
 from gan_serve.terminal import console
 from lab import shared
 from lab.ship.card import card, held_card, write_card
@@ -81,7 +81,7 @@ def main_command(
 
     source = open_source(ckpt)
     said = command or training_command(source.training)
-    c, size, _ = source.image
+    c, size, _ = source.interface.image
     name = data or source.training.get("data", {}).get("name", "")
     dataset = open_dataset(name, size=size, channels=c, root=root)
     source = with_class_names(source, dataset)
@@ -100,9 +100,9 @@ def main_command(
             "name": source.name,
             "weights": source.weights,
             "parameters": None if source.spec is None else source.spec.parameters,
-            "z_dim": source.z_dim,
-            "image": list(source.image),
-            "classes": list(source.class_names),
+            "z_dim": source.interface.z_dim,
+            "image": list(source.interface.image),
+            "classes": list(source.interface.class_names),
         },
         "shipped": {key: first[key] for key in ("file", "sha256", "size_bytes")},
         "rows": rows,
@@ -124,7 +124,7 @@ def measure(
 
     def row(variant: str, path: Path, file: str, options: dict[str, str], damage: str = "") -> Json:
         generator, about = open_model(path, device=evaluator.device, provider="auto")
-        generator.contract = dataclasses.replace(generator.contract, class_names=source.class_names)
+        generator.contract = with_interface(generator.contract, class_names=source.interface.class_names)
         found = evaluator.evaluate(generator, model=about | {"file": file})
         console.note(f"{variant}: distance {found.metrics.distance:.3f}, real images {found.floor.distance:.3f}")
         return {

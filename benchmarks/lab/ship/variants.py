@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import GanportError, JobError
+from gan_core.interface import with_interface
 
 if TYPE_CHECKING:
     from gan_export.source import Source
@@ -55,17 +56,17 @@ def with_class_names(source: Source, dataset: ImageDataset) -> Source:
 
     Raises `GanportError` for data with another number of classes.
     """
-    numbers = tuple(map(str, range(source.n_classes)))
-    names = dataset.class_names
-    if source.n_classes and len(names) != source.n_classes:
+    interface, names = source.interface, dataset.class_names
+    numbers = tuple(map(str, range(interface.n_classes)))
+    if interface.n_classes and len(names) != interface.n_classes:
         raise GanportError(
-            f"the checkpoint has {source.n_classes} classes, {dataset.name} has {len(names)}",
+            f"the checkpoint has {interface.n_classes} classes, {dataset.name} has {len(names)}",
             hint="--data names what it was trained on",
         )
-    if not source.n_classes or source.class_names not in ((), numbers) or source.class_names == names:
+    if not interface.n_classes or interface.class_names not in ((), numbers) or interface.class_names == names:
         return source
-    spec = None if source.spec is None else dataclasses.replace(source.spec, class_names=names)
-    return dataclasses.replace(source, spec=spec, class_names=names)
+    spec = None if source.spec is None else with_interface(source.spec, class_names=names)
+    return dataclasses.replace(with_interface(source, class_names=names), spec=spec)
 
 
 def damaged(source: Source, seed: int = 0) -> tuple[Source, str]:

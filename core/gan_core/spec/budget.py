@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gan_core.spec.fields import Shape, SpecError
+from gan_core.fields import Shape, SpecError
 from gan_core.spec.layer import Layer
 
 

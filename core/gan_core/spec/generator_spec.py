@@ -7,72 +7,63 @@ The spec is the JSON half of a checkpoint of ours, the draft of a stranger's, an
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
-from gan_core.latents import LatentLaw
+from gan_core.fields import Name, Shape, SpecError, check_fields, from_json, shown, types_of
+from gan_core.interface import Interface
 from gan_core.printable import json_text
 from gan_core.spec.budget import check_image, check_layers, check_shape
-from gan_core.spec.fields import MAX_CLASSES, Features, Name, Number, Range, Shape, Side, SpecError, check_fields, shown
-from gan_core.spec.layers import LAYER_KINDS, LabelEmbedding, LabelOneHot, Layer, layer_from_json
+from gan_core.spec.layer import LATENT, RUNNING
+from gan_core.spec.layers import LabelEmbedding, LabelOneHot, Layer, layer_from_json, layer_kind
 
 __all__ = ["GeneratorSpec", "SpecError"]
 
-SPEC_FIELDS = ("name", "z_dim", "latent", "n_classes", "class_names", "image", "value_range", "layers")
+_INTERFACE = tuple(types_of(Interface))
+SPEC_FIELDS = ("name", *_INTERFACE, "layers")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class GeneratorSpec:
     """A chain of layers from a latent vector to an image, and how to feed it.
 
-    z_dim        components of a latent (the first layer's input, before any label)
-    latent       law of the components: "normal" N(0, 1) or "uniform" U(-1, 1)
-    image        (C, H, W) of the output
-    layers       see `gan_core.spec.layers`; at most one label layer
-    n_classes    0 without a label layer
-    class_names  one per class, or empty
-    value_range  the output values of (black, white)
-    name         a short name for people: "dcgan-64", "mlp-28"
+    Each layer maps the running value to the next; one that has a name ("as") is kept for later layers that ask for it.
 
-    Raises `SpecError` on construction for a field of another type or out of its range, when the shapes do not chain
-    from (z_dim,) to `image`, and when an image would take more than `gan_core.spec.budget` allows.
+    interface  the latent that goes into the first layer, the classes, and the image that the last layer makes
+    layers     see `gan_core.spec.layers`; at most one label layer
+    name       a short name for people: "dcgan-64", "mlp-28"
+
+    In JSON the fields of the interface stand beside the others. Raises `SpecError` on construction for a field of
+    another type or out of its range, when the shapes do not chain from (z_dim,) to the image, when a layer uses a name
+    that no earlier one has, and when an image would take more than `gan_core.spec.budget` allows.
     """
 
-    z_dim: Features
-    image: tuple[Side, Side, Side]
+    interface: Interface
     layers: tuple[Layer, ...]
-    latent: LatentLaw = "normal"
-    n_classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
-    class_names: tuple[Name, ...] = ()
-    value_range: tuple[Number, Number] = (-1.0, 1.0)
     name: Name = "generator"
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.value_range[0] < self.value_range[1]:
-            raise SpecError(
-                f"value_range must be (black, white) with black < white, got {self.value_range}",
-                hint="as in [-1, 1] or [0, 1]",
-            )
         check_layers(self.layers)
         labels = [layer for layer in self.layers if isinstance(layer, (LabelEmbedding, LabelOneHot))]
         if len(labels) > 1:
             raise SpecError("a spec holds at most one label layer", hint="take out the others")
-        if (labels[0].n_classes if labels else 0) != self.n_classes:
+        n_classes = labels[0].n_classes if labels else 0
+        if n_classes != self.interface.n_classes:
             raise SpecError(
-                f"n_classes is {self.n_classes}, the layers take {labels[0].n_classes if labels else 0}",
+                f"n_classes is {self.interface.n_classes}, the layers take {n_classes}",
                 hint="n_classes is the label layer's, or 0 without one",
             )
-        if len(self.class_names) not in (0, self.n_classes):
-            raise SpecError(
-                f"{len(self.class_names)} class names for {self.n_classes} classes",
-                hint="class_names has one name a class, or none",
-            )
         check_image(self.shapes, self._shapes_and_products[1])
-        if self.shapes[-1] != self.image:
+        if self.shapes[-1] != self.interface.image:
             raise SpecError(
-                f"the layers make {self.shapes[-1]}, image is {self.image}",
+                f"the layers make {self.shapes[-1]}, image is {self.interface.image}",
                 hint="correct image, or the layers that make it",
             )
 
@@ -89,10 +80,14 @@ class GeneratorSpec:
     @cached_property
     def _shapes_and_products(self) -> tuple[tuple[Shape, ...], int]:
         products = 0
-        shapes: list[Shape] = [(self.z_dim,)]
+        shapes: list[Shape] = [(self.interface.z_dim,)]
+        named: dict[str, Shape] = {LATENT: shapes[0]}
         for index, layer in enumerate(self.layers):
             try:
-                after = layer.out_shape(shapes[-1])
+                after = layer.out_shape(shapes[-1], *(_named(named, name) for name in layer.uses))
+                if layer.as_:
+                    _check_name(layer.as_, named)
+                    named[layer.as_] = after
             except SpecError as error:
                 raise SpecError(f"layer {index} ({layer.kind}) {error}", hint=error.hint) from error
             products += check_shape(index, layer, shapes[-1], after)
@@ -101,11 +96,13 @@ class GeneratorSpec:
 
     def tensors(self) -> dict[str, Shape]:
         """Every tensor the built module loads: "layers.3.weight" → shape."""
-        return {
-            f"layers.{i}.{name}": shape
-            for i, layer in enumerate(self.layers)
-            for name, shape in layer.tensors().items()
-        }
+        return flat([layer.tensors() for layer in self.layers])
+
+    def by_layer(self, tensors: Mapping[str, _T]) -> tuple[dict[str, _T], ...]:
+        """What `flat` made, as it was: for each layer its own names. Raises `KeyError` where one is missing."""
+        return tuple(
+            {name: tensors[f"layers.{i}.{name}"] for name in layer.tensors()} for i, layer in enumerate(self.layers)
+        )
 
     @property
     def parameters(self) -> int:
@@ -122,12 +119,7 @@ class GeneratorSpec:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "z_dim": self.z_dim,
-            "latent": self.latent,
-            "n_classes": self.n_classes,
-            "class_names": list(self.class_names),
-            "image": list(self.image),
-            "value_range": list(self.value_range),
+            **self.interface.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }
 
@@ -151,13 +143,11 @@ class GeneratorSpec:
         missing = {"z_dim", "image", "layers"} - set(values)
         if missing:
             raise SpecError(f"the spec lacks {sorted(missing)[0]!r}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        if not isinstance(fields["layers"], tuple):
-            raise SpecError(f"layers must be a list of layers, got {shown(fields['layers'])}", hint="see --spec")
-        fields["layers"] = tuple(map(_layer, range(len(fields["layers"])), fields["layers"]))
-        return cls(**fields)
+        layers = values["layers"]
+        if not isinstance(layers, list):
+            raise SpecError(f"layers must be a list of layers, got {shown(layers)}", hint="see --spec")
+        interface = from_json(Interface, {name: value for name, value in values.items() if name in _INTERFACE})
+        return cls(interface, tuple(map(_layer, range(len(layers)), layers)), values.get("name", cls.name))
 
     @classmethod
     def loads(cls, text: str | bytes) -> GeneratorSpec:
@@ -172,10 +162,31 @@ class GeneratorSpec:
         return cls.from_json(values)
 
 
+def flat(weights: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
+    """The weights of layers under the names that they have in a built module, as in "layers.3.weight"."""
+    return {f"layers.{i}.{name}": value for i, owned in enumerate(weights) for name, value in owned.items()}
+
+
+def _named(named: Mapping[str, Shape], name: str) -> Shape:
+    if name not in named:
+        raise SpecError(
+            f"uses {shown(name)}, which no layer before it is called", hint=f"names so far: {', '.join(named)}"
+        )
+    return named[name]
+
+
+def _check_name(name: str, named: Mapping[str, Shape]) -> None:
+    if not _NAME.fullmatch(name) or name in (RUNNING, *named):
+        taken = "the running value is x, the input z" if name in (RUNNING, LATENT) else "each name is given once"
+        raise SpecError(
+            f"cannot be called {shown(name)}", hint=f"a name is small letters and digits, as in skip_1; {taken}"
+        )
+
+
 def _layer(index: int, values: Any) -> Layer:
     try:
         return layer_from_json(values)
     except SpecError as error:
         kind = values.get("kind") if isinstance(values, dict) else None
-        where = f"layer {index} ({kind})" if isinstance(kind, str) and kind in LAYER_KINDS else f"layer {index}:"
+        where = f"layer {index} ({kind})" if layer_kind(kind) else f"layer {index}:"
         raise SpecError(f"{where} {str(error).removeprefix(f'{kind}: ')}", hint=error.hint) from error

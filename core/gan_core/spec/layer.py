@@ -1,42 +1,95 @@
-"""What every layer of a spec knows: its JSON fields, the shape it makes, the tensors it owns, the work it is."""
+"""What every layer of a spec knows: its JSON fields, the shape it makes, the tensors it owns, its work and its module.
+
+One class is all that ganport knows of a kind of layer. `Layer` lists what a new kind has to say; nothing else names the
+kinds one by one. PyTorch is not imported here: where a layer is built or applied, the caller hands it in.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
-from gan_core.spec.fields import Shape, SpecError, check_fields
+from gan_core.fields import Range, Shape, SpecError, check_fields
+
+RUNNING = "x"
+"""The name of the running value: what the layer before made."""
+LATENT = "z"
+"""The name of the network's input."""
+
+ValueName = Annotated[str, Range(0, 40)]
+
+LAYER_KINDS: dict[str, type[Layer]] = {}
+"""Every kind of layer, by its name in JSON. A subclass of `Layer` that has a `kind` is in it."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Base of all layers. `kind` is the name in JSON.
+    """Base of all layers: maps the running value to the next one.
 
-    Raises `SpecError` on construction for a field of another type or out of its range (`gan_core.spec.fields`).
+    kind         the name in JSON
+    takes_label  whether it takes the class labels beside the running value
+    convolves    whether it computes images place by place, so that a processor's cores best draw an image each
+    as_          a name for what it makes, for later layers; "" for none. In JSON, where it is "as", as every field
+                 without a final underscore
+
+    Raises `SpecError` on construction for a field of another type or out of its range (`gan_core.fields`).
     """
 
     kind: ClassVar[str]
+    takes_label: ClassVar[bool] = False
+    convolves: ClassVar[bool] = False
+    as_: ValueName = field(default="", kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            if cls.kind in LAYER_KINDS:
+                raise TypeError(f"two layers of the kind {cls.kind!r}")
+            LAYER_KINDS[cls.kind] = cls
 
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def out_shape(self, shape: Shape) -> Shape:
-        """The per-sample shape after this layer. Raises `SpecError` when `shape` does not fit."""
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The names of the values it takes beside the running one."""
+        return ()
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        """The per-sample shape of what it makes of the running value and `uses`. Raises `SpecError` for others."""
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         """Names and shapes of the layer's own tensors, buffers included (without num_batches_tracked)."""
         return {}
 
-    def products(self, shape: Shape) -> int:  # noqa: ARG002
+    def products(self, shape: Shape) -> int:
         """Multiplications with an addition that one sample of `shape` takes; elementwise work is not counted."""
         return 0
 
+    def words(self) -> str:
+        """The layer for people, on one line: "conv_transpose 100 → 256, k4 s1 p0"."""
+        return self.kind
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        """The module of `nn` (torch.nn) for samples of `shape`, with the tensors of `tensors()`; None to have none."""
+        return None
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        """What it makes of a batch `x` (N, *shape); beside it the labels, int64 (N,), or the values of `uses`."""
+        return module(x)
+
     def to_json(self) -> dict[str, Any]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = {json_name(f.name): getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "as_"}
         values = {name: value for name, value in values.items() if value is not None or name == "slope"}
+        if self.as_:
+            values["as"] = self.as_
         return {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def json_name(field_name: str) -> str:
+    """A field's name in JSON: `with_` is "with", as Python keeps some words to itself."""
+    return field_name.removesuffix("_")
 
 
 def expect(condition: bool, message: str) -> None:

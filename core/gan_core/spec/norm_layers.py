@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from gan_core.spec.fields import Eps, Features, Number, Shape, Side, Sides
+from gan_core.fields import Eps, Features, Number, Shape, Side, Sides
 from gan_core.spec.layer import Layer, affine_tensors, expect, expect_image
 
 
@@ -18,13 +18,20 @@ class BatchNorm(Layer):
     eps: Eps = 1e-5
     affine: bool = True
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[0] == self.features, f"takes {self.features} features, gets {shape[0]}")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         names = ("weight", "bias", "running_mean", "running_var") if self.affine else ("running_mean", "running_var")
         return dict.fromkeys(names, (self.features,))
+
+    def words(self) -> str:
+        return f"batch_norm eps {self.eps:g}"
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        norm = nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d
+        return norm(self.features, eps=self.eps, affine=self.affine)
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,16 @@ class InstanceNorm(Layer):
     eps: Eps = 1e-5
     affine: bool = False
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, _, _ = expect_image(shape)
         expect(c == self.features, f"takes {self.features} channels, gets {c}")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         return affine_tensors(self.affine, (self.features,))
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.InstanceNorm2d(self.features, eps=self.eps, affine=self.affine)
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,16 @@ class GroupNorm(Layer):
     eps: Eps = 1e-5
     affine: bool = True
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[0] == self.features, f"takes {self.features} features, gets {shape[0]}")
         expect(self.features % self.groups == 0, f"{self.groups} groups do not divide {self.features} features")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         return affine_tensors(self.affine, (self.features,))
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.GroupNorm(self.groups, self.features, eps=self.eps, affine=self.affine)
 
 
 @dataclass(frozen=True)
@@ -74,13 +87,16 @@ class LayerNorm(Layer):
     affine: bool = True
     bias: bool = True
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[len(shape) - len(self.shape) :] == self.shape, f"normalises {self.shape}, gets {shape}")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         owned = affine_tensors(self.affine, self.shape)
         return owned if self.bias else {name: shape for name, shape in owned.items() if name == "weight"}
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.LayerNorm(self.shape, eps=self.eps, elementwise_affine=self.affine, bias=self.bias)
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,9 @@ class PixelNorm(Layer):
 
     kind: ClassVar[str] = "pixel_norm"
     eps: Eps = 1e-8
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
 
 
 @dataclass(frozen=True)
@@ -100,12 +119,15 @@ class RmsNorm(Layer):
     eps: Eps = 1.1920928955078125e-07
     affine: bool = True
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[len(shape) - len(self.shape) :] == self.shape, f"normalises {self.shape}, gets {shape}")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
         return {"weight": self.shape} if self.affine else {}
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.RMSNorm(self.shape, eps=self.eps, elementwise_affine=self.affine)
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,9 @@ class LocalResponseNorm(Layer):
     beta: Number = 0.75
     k: Number = 1.0
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect_image(shape)
         return shape
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.LocalResponseNorm(self.size, self.alpha, self.beta, self.k)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from gan_core.spec.fields import Border, Features, Number, Padding, Range, Shape, Side, Sides
+from gan_core.fields import Border, Features, Number, Padding, Range, Shape, Side, Sides
 from gan_core.spec.layer import Layer, expect, expect_image
 
 UpsampleMode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
@@ -23,14 +23,22 @@ class Upsample(Layer):
     """
 
     kind: ClassVar[str] = "upsample"
+    convolves: ClassVar[bool] = True
     factor: Factor = 2
     mode: UpsampleMode = "nearest"
     align_corners: bool = False
     size: HeightWidth | None = None
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         return (c, *self.size) if self.size else (c, h * self.factor, w * self.factor)
+
+    def words(self) -> str:
+        return f"upsample {'to its size' if self.size else f'x{self.factor}'} {self.mode}"
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        corners = self.align_corners if self.mode in ("bilinear", "bicubic") else None
+        return nn.Upsample(self.size, None if self.size else float(self.factor), self.mode, corners)
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,16 @@ class PixelShuffle(Layer):
     """torch.nn.PixelShuffle: (C f², H, W) → (C, H f, W f)."""
 
     kind: ClassVar[str] = "pixel_shuffle"
+    convolves: ClassVar[bool] = True
     factor: Factor = 2
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         expect(c % self.factor**2 == 0, f"needs a multiple of {self.factor**2} channels, gets {c}")
         return (c // self.factor**2, h * self.factor, w * self.factor)
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.PixelShuffle(self.factor)
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,13 @@ class PixelUnshuffle(Layer):
     kind: ClassVar[str] = "pixel_unshuffle"
     factor: Factor = 2
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         expect(h % self.factor == w % self.factor == 0, f"needs sides that {self.factor} divides, gets {h}x{w}")
         return (c * self.factor**2, h // self.factor, w // self.factor)
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.PixelUnshuffle(self.factor)
 
 
 @dataclass(frozen=True)
@@ -66,10 +81,15 @@ class ChannelShuffle(Layer):
     kind: ClassVar[str] = "channel_shuffle"
     groups: Features
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, _, _ = expect_image(shape)
         expect(c % self.groups == 0, f"{self.groups} groups do not divide {c} channels")
         return shape
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        """In operations that ONNX has."""
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
 @dataclass(frozen=True)
@@ -78,9 +98,12 @@ class Glu(Layer):
 
     kind: ClassVar[str] = "glu"
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[0] % 2 == 0, f"halves its features, gets {shape[0]}")
         return (shape[0] // 2, *shape[1:])
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.GLU(dim=1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +127,7 @@ class Pool(Layer):
         within = all(2 * padding <= kernel for padding, kernel in zip(self.padding, self.kernel, strict=True))
         expect(within, f"padding {self.padding} is over half of kernel {self.kernel}")
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         out = tuple(self._side(side, axis) for axis, side in enumerate((h, w)))
         expect(min(out) >= 1, f"kernel {self.kernel} does not fit into {h}x{w}")
@@ -119,6 +142,14 @@ class Pool(Layer):
             steps -= 1
         return steps + 1
 
+    def words(self) -> str:
+        return "pool {}, k{}x{} s{}x{}".format(self.mode, *self.kernel, *self.stride)
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        if self.mode == "max":
+            return nn.MaxPool2d(self.kernel, self.stride, self.padding, self.dilation, ceil_mode=self.ceil)
+        return nn.AvgPool2d(self.kernel, self.stride, self.padding, self.ceil, self.count_padding)
+
 
 @dataclass(frozen=True)
 class AdaptivePool(Layer):
@@ -128,11 +159,17 @@ class AdaptivePool(Layer):
     mode: Literal["avg", "max"]
     size: HeightWidth
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         even = h % self.size[0] == w % self.size[1] == 0
         expect(even, f"pools to {self.size[0]}x{self.size[1]}, which does not divide {h}x{w}")
         return (c, *self.size)
+
+    def words(self) -> str:
+        return f"adaptive_pool {self.mode}"
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.AdaptiveMaxPool2d(self.size) if self.mode == "max" else nn.AdaptiveAvgPool2d(self.size)
 
 
 @dataclass(frozen=True)
@@ -154,7 +191,7 @@ class Pad(Layer):
             expect(min(self.borders) >= 0, f"borders must be 0 or more with {self.mode}, got {self.borders}")
             expect(self.value == 0, f"value has no meaning with {self.mode}, got {self.value:g}")
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
         left, right, top, bottom = self.borders
         out = (h + top + bottom, w + left + right)
@@ -165,6 +202,13 @@ class Pad(Layer):
             expect(fits, f"borders {self.borders} are wider than {h}x{w} with {self.mode}")
         return (c, *out)
 
+    def words(self) -> str:
+        return f"pad {self.mode} {' '.join(map(str, self.borders))}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        pad = torch.nn.functional.pad
+        return pad(x, self.borders, value=self.value) if self.mode == "zeros" else pad(x, self.borders, self.mode)
+
 
 @dataclass(frozen=True)
 class Reshape(Layer):
@@ -173,6 +217,9 @@ class Reshape(Layer):
     kind: ClassVar[str] = "reshape"
     shape: Sides
 
-    def out_shape(self, shape: Shape) -> Shape:
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(math.prod(shape) == math.prod(self.shape), f"makes {self.shape} of {shape}")
         return self.shape
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return x.reshape(x.shape[0], *self.shape)

@@ -66,10 +66,10 @@ def alike(draft: Draft, choice: Choice, a: Any, b: Any) -> bool:
 
 def eps_effect(draft: Draft, layer: int, a: float, b: float) -> float:
     """By which share the outputs of the BatchNorm at `layer` differ between two eps (median channel)."""
-    name = f"layers.{layer}.running_var"
-    if name not in draft.weights:
+    held = draft.weights[layer]
+    if "running_var" not in held:
         return 0.0 if a == b else 1.0
-    var = draft.weights[name].double()
+    var = held["running_var"].double()
     return abs(float(((var + a) / (var + b)).sqrt().median()) - 1.0)
 
 

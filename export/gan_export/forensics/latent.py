@@ -31,7 +31,7 @@ def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float,
 
     def answer(value: float) -> Tensor:
         """What reaches each channel at each place, (C, places), when every component of z is `value`."""
-        x = torch.full((1, spec.z_dim), value)
+        x = torch.full((1, spec.interface.z_dim), value)
         for i in range(stop):
             x = apply_layer(spec.layers[i], spec.shapes[i], layer_weights(draft, i), x, None, None)
         return x.transpose(0, 1).flatten(1).double()
@@ -47,7 +47,7 @@ def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float,
         return (constant + value * slope).var(dim=1, correction=0)
 
     arrived = moments(Runner(None, 0, samples, seed).run(draft, stop))
-    unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.latent]
+    unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.interface.latent]
     ratio = (memory.var.double() - between_places(mean)) / (arrived.var - between_places(0.0))
     times = float(ratio.median())
     var = between_places(mean) + times * (arrived.var - between_places(0.0))

@@ -53,8 +53,11 @@ def extremes(x: Tensor) -> Extremes:
 def before_output(draft: Draft, layer: int, seed: int) -> Tensor:
     """What reaches layer `layer` in eval mode: float32 (SAMPLES, …)."""
     spec = draft.spec
-    assert spec.latent in LAWS
-    x, labels = latent_batch(spec.z_dim, spec.latent, SAMPLES, seed), label_batch(spec.n_classes, SAMPLES)
+    assert spec.interface.latent in LAWS
+    x, labels = (
+        latent_batch(spec.interface.z_dim, spec.interface.latent, SAMPLES, seed),
+        label_batch(spec.interface.n_classes, SAMPLES),
+    )
     for i, part in enumerate(spec.layers[:layer]):
         memory = remembered(draft, i) if isinstance(part, BatchNorm) else None
         x = apply_layer(part, spec.shapes[i], layer_weights(draft, i), x, labels, memory)

@@ -60,7 +60,7 @@ class Runner:
             parts.append(_Part(i, shape, cut[0] if cut else layer, every=every if i == thin else 1))
             if cut:
                 parts.append(_Part(i, shape, layer, cut[1], every if i == thin else 1))
-        keys: list[object] = [(spec.latent, spec.z_dim), *parts]
+        keys: list[object] = [(spec.interface.latent, spec.interface.z_dim), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
             common += 1
@@ -68,9 +68,9 @@ class Runner:
         if not self._path:
             x = self._arrived
             if x is None:
-                x = latent_batch(spec.z_dim, spec.latent, self._rows, self._seed)
+                x = latent_batch(spec.interface.z_dim, spec.interface.latent, self._rows, self._seed)
             self._path.append((keys[0], x))
-        labels = label_batch(spec.n_classes, self._rows)
+        labels = label_batch(spec.interface.n_classes, self._rows)
         for part in parts[len(self._path) - 1 :]:
             x = self._path[-1][1]
             weights = _thinned_weights(part.layer, layer_weights(draft, part.index), part.every)

@@ -195,7 +195,7 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         start = norms[k - 1] if k else 0
         runner = Runner(group[0].arrived, start, few, seed, rough=True)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
-        work.sort(key=lambda pair: repr((pair[1][1].spec.latent, pair[1][1].spec.layers[start:])))
+        work.sort(key=lambda pair: repr((pair[1][1].spec.interface.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:
             fit = float(runner.misfits(candidate, witnesses(candidate)[k]).median())
             scores[id(entrant)].append((fit, (values, candidate)))

@@ -155,7 +155,7 @@ class _Pool:
                     chosen = with_values(chosen, step.choices, step.chosen.values) if chosen else None
                 if chosen is not None and chosen.structure is not None:
                     self.cut |= chosen.structure.cut
-                    drafts[variant.spec.layers, variant.spec.n_classes] = self.count, chosen
+                    drafts[variant.spec.layers, variant.spec.interface.n_classes] = self.count, chosen
                     self.count += 1
         return replace(state, drafts=tuple(sorted(drafts.values(), key=_rank)))
 
@@ -256,8 +256,8 @@ def _merge(states: list[State], k: int) -> list[State]:
     for state in states:
         _, draft = state.drafts[0]
         stop = witnesses(draft)[k]
-        used = tuple(id(draft.weights[name]) for name in draft.spec.tensors() if int(name.split(".")[1]) <= stop)
-        key = (draft.spec.latent, draft.spec.layers[:stop], used)
+        used = tuple(id(tensor) for owned in draft.weights[: stop + 1] for tensor in owned.values())
+        key = (draft.spec.interface.latent, draft.spec.layers[:stop], used)
         known = merged.get(key)
         merged[key] = (
             state if known is None else replace(known, drafts=tuple(sorted((*known.drafts, *state.drafts), key=_rank)))

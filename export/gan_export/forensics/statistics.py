@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.latents import LatentLaw, latents
-from gan_core.spec.layers import BatchNorm, LabelEmbedding, LabelOneHot, Layer, Shape
+from gan_core.spec.layers import BatchNorm, Layer, Shape
 from gan_export.draft import Draft
 from gan_export.forensics.divergence import Moments
 from gan_trainer.networks.build import build_layer
@@ -48,9 +48,7 @@ def moments(x: Tensor, correction: int = 1) -> Moments:
 
 def remembered(draft: Draft, index: int) -> Moments:
     """The running statistics that the weights hold for the BatchNorm at layer `index`."""
-    return Moments(
-        draft.weights[f"layers.{index}.running_mean"].float(), draft.weights[f"layers.{index}.running_var"].float()
-    )
+    return Moments(draft.weights[index]["running_mean"].float(), draft.weights[index]["running_var"].float())
 
 
 @functools.lru_cache(4096)
@@ -97,9 +95,8 @@ def apply_layer(
     module = _module(layer, in_shape)
     if weights:
         module.load_state_dict(weights, assign=True)
-    if isinstance(layer, (LabelEmbedding, LabelOneHot)):
-        return module(x, labels)  # type: ignore[no-any-return]
-    return module(x)  # type: ignore[no-any-return]
+    made: Tensor = layer.apply(torch, module, x, *((labels,) if layer.takes_label else ()))
+    return made
 
 
 @functools.lru_cache(512)
@@ -111,5 +108,4 @@ def _module(layer: Layer, in_shape: Shape) -> nn.Module:
 
 def layer_weights(draft: Draft, index: int) -> dict[str, Tensor]:
     """The tensors of the layer at `index` under their own names, as float32."""
-    names = draft.spec.layers[index].tensors()
-    return {name: draft.weights[f"layers.{index}.{name}"].float() for name in names}
+    return {name: tensor.float() for name, tensor in draft.weights[index].items()}

@@ -55,9 +55,9 @@ def answers_of(contract: Contract, said: dict[str, Any], module: str) -> Answers
             args=said["args"],
             constants=tuple((str(name), str(text)) for name, text in said["constants"].items()),
             inputs=parse_inputs(said["inputs"]),
-            z_dim=contract.z_dim,
+            z_dim=contract.interface.z_dim,
             z_shape=said["z_shape"],
-            n_classes=contract.n_classes,
+            n_classes=contract.interface.n_classes,
             output_index=output if isinstance(output, int) else None,
             output_key=output if isinstance(output, str) else None,
             noise=said["noise"],
@@ -65,10 +65,10 @@ def answers_of(contract: Contract, said: dict[str, Any], module: str) -> Answers
         return Answers(
             key=contract.source.get("key") or None,
             raw=contract.weights == "raw" and contract.source.get("format") != "code",
-            image=contract.image,
-            latent=contract.latent,
+            image=contract.interface.image,
+            latent=contract.interface.latent,
             output=said["output_activation"],
-            value_range=contract.value_range,
+            value_range=contract.interface.value_range,
             live=live,
         )
     except (KeyError, AttributeError, TypeError) as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
+from gan_core.interface import IMAGE_CHANNELS
 from gan_core.latents import latents
 from gan_export.live.adapter import LiveGenerator
 from gan_export.live.call import Call
@@ -19,7 +20,6 @@ from gan_export.live.constants import Constant
 from gan_export.quiet import quiet
 from gan_export.understanding.refusal import TAKES_IMAGE
 
-IMAGE_CHANNELS = (1, 3, 4)
 HINT = f"{TAKES_IMAGE}; if its input is noise all the same, say so: --z-shape CxHxW"
 _WEIGHTED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import size_text
@@ -63,12 +64,8 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         console.note(f"{code.label}: latent law {law}: {evidence}")
     call = found.call
     return Source(
-        module=adapter.eval(),
-        z_dim=call.z_dim,
-        image=found.picked.image,
-        latent=law,
-        value_range=values.ends,
-        n_classes=call.n_classes,
+        adapter.eval(),
+        Interface(call.z_dim, found.picked.image, latent=law, value_range=values.ends, n_classes=call.n_classes),
         weights=reading.which if reading else "unknown",
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers),

@@ -67,9 +67,9 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
 
 def calibration(source: Source) -> list[Case]:
     """Latents of the model's law that are not the proof's; with classes, every class in turn at least once."""
-    n_classes = source.n_classes
+    n_classes = source.interface.n_classes
     seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(len(CALIBRATION_SEEDS), n_classes))
-    z = latents(seeds, source.z_dim, source.latent)
+    z = latents(seeds, source.interface.z_dim, source.interface.latent)
     label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
     return [Case("calibration", z, label, ())]
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import onnx
 from onnx import TensorProto
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.proof.report import Check, at_most
 from gan_export.source import Source
@@ -33,10 +35,9 @@ def check_contract(contract: Contract, source: Source | None, graph_sha256: str 
     if contract.graph_sha256 not in ("", graph_sha256):
         wrong.append("its graph was changed after the export (sha256)")
     if source is not None:
-        for name in FIELDS:
-            found, expected = getattr(contract, name), getattr(source, name)
-            if found != expected:
-                wrong.append(f"{name} is {found}, the checkpoint's is {expected}")
+        wrong += _differences(contract.interface, source.interface, "the checkpoint's is")
+        if contract.weights != source.weights:
+            wrong.append(f"weights is {contract.weights}, the checkpoint's is {source.weights}")
         if contract.spec != (source.spec.to_json() if source.spec else None):
             wrong.append("spec differs from the checkpoint's")
         if contract.source.get("sha256") != source.provenance.get("sha256"):
@@ -46,11 +47,15 @@ def check_contract(contract: Contract, source: Source | None, graph_sha256: str 
     except GanportError as error:
         wrong.append(f"its spec does not read: {error}")
     else:
-        for name in SPEC_FIELDS if spec else ():
-            if getattr(contract, name) != getattr(spec, name):
-                wrong.append(f"{name} is {getattr(contract, name)}, its spec says {getattr(spec, name)}")
+        if spec is not None:
+            wrong += _differences(contract.interface, spec.interface, "its spec says")
     value = "agrees" if not wrong else "differs"
     return Check(SECTION, "contract", not wrong, value, "agrees", "", "; ".join(wrong[:3]))
+
+
+def _differences(found: Interface, expected: Interface, says: str) -> list[str]:
+    pairs = zip(asdict(found).items(), asdict(expected).values(), strict=True)
+    return [f"{name} is {value}, {says} {other}" for (name, value), other in pairs if value != other]
 
 
 def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> Check:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_core.latents import LatentLaw, default_labels, latents
+from gan_core.interface import Interface
+from gan_core.latents import default_labels
 from gan_serve.runtime.generator import F32, I64
 
 BATCHES = (1, 2, 3, 8, 25)
@@ -46,31 +47,29 @@ class Case:
         return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
 
 
-def cases(
-    z_dim: int, law: LatentLaw, n_classes: int, image: tuple[int, int, int], budget: int = BUDGET
-) -> tuple[Case, ...]:
+def cases(interface: Interface, budget: int = BUDGET) -> tuple[Case, ...]:
     """Every batch of a proof, the ordinary ones first, in the order of `BATCHES`.
 
     Within `budget` pixels, in this order: seeds 0, 1, 2, … in every size of `BATCHES` that a batch has room for; zero;
     the far ends; seed 0 as every class; the seeds up to `SEEDS` that no batch had room for; seed 1 as every class.
     Where not every class fits, those are drawn that lie evenly from the first to the last.
     """
-    area = image[1] * image[2]
+    area, z_dim, n_classes = interface.height * interface.width, interface.z_dim, interface.n_classes
     most = max(LEAST_BATCH, budget // (_BATCH_SHARE * area))
     sizes = [size for size in BATCHES if size <= most]
     batch = sizes[-1]
-    made = [ordinary(range(size), z_dim, law, n_classes) for size in sizes]
+    made = [ordinary(range(size), interface) for size in sizes]
     ends = [_case("zero", np.zeros((2, z_dim), np.float32), ("latent of zeros",) * 2, range(2), n_classes)]
-    ends.extend(_far(z_dim, law, n_classes, batch))
+    ends.extend(_far(interface, batch))
     left = budget // area - sum(len(case.z) for case in (*made, *ends))
     first = spread(n_classes, max(left, LEAST_CLASSES))
     left = max(left - len(first), 0)
     further = range(batch, min(SEEDS, batch + left))
     second = spread(n_classes, left - len(further))
-    made += [ordinary(further[i : i + batch], z_dim, law, n_classes) for i in range(0, len(further), batch)]
+    made += [ordinary(further[i : i + batch], interface) for i in range(0, len(further), batch)]
     made += ends
     for seed, classes in ((0, first), (1, second)):
-        z = latents([seed], z_dim, law)
+        z = interface.latents([seed])
         for start in range(0, len(classes), batch):
             label = classes[start : start + batch]
             rows = tuple(f"seed {seed} class {k}" for k in label)
@@ -78,9 +77,10 @@ def cases(
     return tuple(made)
 
 
-def ordinary(seeds: range, z_dim: int, law: LatentLaw, n_classes: int) -> Case:
+def ordinary(seeds: range, interface: Interface) -> Case:
     """One batch of the latents of `seeds`, each with the label of its seed."""
-    return _case("ordinary", latents(seeds, z_dim, law), tuple(f"seed {seed}" for seed in seeds), seeds, n_classes)
+    rows = tuple(f"seed {seed}" for seed in seeds)
+    return _case("ordinary", interface.latents(seeds), rows, seeds, interface.n_classes)
 
 
 def spread(n: int, count: int) -> I64:
@@ -100,10 +100,10 @@ def alone(case: Case) -> I64:
     return spread(len(case.z), 4)
 
 
-def _far(z_dim: int, law: LatentLaw, n_classes: int, most: int) -> Iterator[Case]:
+def _far(interface: Interface, most: int) -> Iterator[Case]:
     """All components at +far, all at -far, and the signs of a few seeds at ±far; at most `most` in a batch."""
-    far = FAR[law]
-    signs = np.where(latents(range(_FAR_ROWS), z_dim, law) < 0, -1.0, 1.0)
+    far, z_dim = FAR[interface.latent], interface.z_dim
+    signs = np.where(interface.latents(range(_FAR_ROWS)) < 0, -1.0, 1.0)
     z = (far * np.concatenate([np.ones((1, z_dim)), -np.ones((1, z_dim)), signs])).astype(np.float32)
     rows = (
         f"latent of +{far:g}",
@@ -112,7 +112,7 @@ def _far(z_dim: int, law: LatentLaw, n_classes: int, most: int) -> Iterator[Case
     )
     for start in range(0, len(z), most):
         part = slice(start, start + most)
-        yield _case("far", z[part], rows[part], range(len(z))[part], n_classes)
+        yield _case("far", z[part], rows[part], range(len(z))[part], interface.n_classes)
 
 
 def _case(kind: str, z: F32, rows: tuple[str, ...], counted: range, n_classes: int) -> Case:

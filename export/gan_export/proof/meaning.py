@@ -57,7 +57,7 @@ class Statistics:
     of every seed's pixels, the `Widest` batch, and every class (`AsClass`)."""
 
     def __init__(self, contract: Contract, cases: Iterable[Case]) -> None:
-        self.value_range, self.n_classes = contract.value_range, contract.n_classes
+        self.value_range, self.n_classes = contract.interface.value_range, contract.interface.n_classes
         drawn = [case.label for case in cases if case.kind == "class" and case.label is not None]
         self.planned_classes = len(set(np.concatenate(drawn).tolist())) if drawn else 0
         self.not_finite, self.first_not_finite = 0, ""
@@ -114,7 +114,7 @@ def check_meaning(generator: Generator, seen: Statistics, tolerance: float) -> l
             _in_range(seen),
             _not_flat(seen),
             _seeds_differ(seen),
-            *([_labels_matter(generator, seen)] if generator.contract.conditional else []),
+            *([_labels_matter(generator, seen)] if generator.contract.interface.conditional else []),
             _repeats(generator, seen.widest),
             _neighbours(generator, seen.widest, tolerance),
         ]

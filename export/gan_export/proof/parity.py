@@ -94,7 +94,7 @@ class Differences:
 
     def add(self, case: Case, image_NCHW: F32, pixels_NHWC: U8) -> None:
         """As `Observer.add`. Image by image: the temporaries are as large as one image, not as a batch."""
-        value_range = self.reference.source.value_range
+        value_range = self.reference.source.interface.value_range
         for row, expected_CHW in enumerate(self.reference.images(case)):
             with np.errstate(invalid="ignore"):
                 difference = float(np.abs(image_NCHW[row].astype(np.float64) - expected_CHW).max())

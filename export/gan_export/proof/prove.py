@@ -81,11 +81,11 @@ def prove(
     artefact = _open(path, trust_script)
     contract = artefact.contract
     limits = limits_for(contract.held_to)
-    tolerance = tolerance_of(limits, contract.value_range)
+    tolerance = tolerance_of(limits, contract.interface.value_range)
     if reference is None and source is not None:
         reference = Reference(source)
     checks: list[Check] = []
-    image_limit = scaled_limit(limits, contract.value_range)
+    image_limit = scaled_limit(limits, contract.interface.value_range)
     if reference is not None:
         checks += check_reference(reference, tolerance)
         tolerance = reference.allow(tolerance)
@@ -119,7 +119,7 @@ def prove(
 def _draw(artefact: _Artefact, generator: Generator, reference: Reference | None) -> Drawn:
     contract = artefact.contract
     if reference is None:
-        made = cases(contract.z_dim, contract.latent, contract.n_classes, contract.image)
+        made = cases(contract.interface)
         statistics = Statistics(contract, made)
         return Drawn(artefact.graph_sha256, made, run_cases(generator, made, [statistics]), statistics)
     made, statistics, differences = reference.cases, Statistics(contract, reference.cases), Differences(reference)

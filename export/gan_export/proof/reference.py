@@ -37,7 +37,7 @@ class Reference:
 
     def __init__(self, source: Source, budget: int = BUDGET) -> None:
         self.source = source
-        self.cases = cases(source.z_dim, source.latent, source.n_classes, source.image, budget)
+        self.cases = cases(source.interface, budget)
         self._kept: dict[Case, F32] = {}
         self._room = KEPT_BYTES
 
@@ -112,7 +112,7 @@ class Reference:
                 f"the PyTorch generator fails on a {case.name}: {str(error).strip().splitlines()[0][:200]}",
                 hint="a generator must take any number of latents",
             ) from error
-        expected = (len(case.z), *self.source.image)
+        expected = (len(case.z), *self.source.interface.image)
         if image.shape != expected:
             raise JobError(
                 f"the PyTorch generator makes {image.shape} of a {case.name}, expected {expected}",
@@ -126,8 +126,8 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     source = reference.source
     entries = []
     for seed in range(GOLDEN_IMAGES):
-        case = ordinary(range(seed, seed + 1), source.z_dim, source.latent, source.n_classes)
-        pixels_HWC = to_pixels(reference.draw(case), source.value_range)[0]
+        case = ordinary(range(seed, seed + 1), source.interface)
+        pixels_HWC = to_pixels(reference.draw(case), source.interface.value_range)[0]
         entries.append(golden_entry(seed, None if case.label is None else int(case.label[0]), pixels_HWC))
     return tuple(entries)
 

@@ -50,13 +50,13 @@ def check_onnx(path: str | os.PathLike[str], model: onnx.ModelProto, contract: C
 
 def expected_inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """Name → (element type, shape with "batch" for the symbolic dimension) of the inputs."""
-    inputs: dict[str, tuple[str, Shape]] = {"z": ("float", ("batch", contract.z_dim))}
-    return inputs | {"label": ("int64", ("batch",))} if contract.conditional else inputs
+    inputs: dict[str, tuple[str, Shape]] = {"z": ("float", ("batch", contract.interface.z_dim))}
+    return inputs | {"label": ("int64", ("batch",))} if contract.interface.conditional else inputs
 
 
 def expected_outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """As `expected_inputs`, of the outputs."""
-    c, h, w = contract.image
+    c, h, w = contract.interface.image
     return {"image": ("float", ("batch", c, h, w)), "pixels": ("uint8", ("batch", h, w, c))}
 
 
@@ -204,7 +204,7 @@ def check_torchscript(module: Any, contract: Contract) -> list[Check]:
 
 
 def _script_inputs(module: Any, contract: Contract) -> Check:
-    expected = ["z", "label"] if contract.conditional else ["z"]
+    expected = ["z", "label"] if contract.interface.conditional else ["z"]
     found = [value.debugName().split(".")[0] for value in module.graph.inputs()][1:]
     detail = "" if found == expected else f"takes {', '.join(found)}"
     return Check(SECTION, "inputs", found == expected, " ".join(found), " ".join(expected), "", detail)

@@ -99,7 +99,7 @@ def ganport(shapes: Shapes) -> Iterator[Reading]:
                 for narrow in {width, width // 2} - {0}:
                     spec = network_spec(arch, size, channels, width=narrow, z_dim=z_dim, n_classes=n_classes)
                     plan: Plan = [(f"layers.{index}", layer) for index, layer in enumerate(spec.layers)]
-                    yield Reading(plan, z_dim, spec.image, f"gan-train --arch {arch}", n_classes=n_classes)
+                    yield Reading(plan, z_dim, spec.interface.image, f"gan-train --arch {arch}", n_classes=n_classes)
 
 
 FAMILIES: tuple[tuple[str, Callable[[Shapes], Iterator[Reading]]], ...] = (

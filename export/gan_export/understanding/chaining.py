@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gan_core.interface import IMAGE_CHANNELS
 from gan_core.spec.layers import Shape
 from gan_export.understanding.units import Unit
 
 ConvKind = Literal["conv", "conv_transpose"]
 
-IMAGE_CHANNELS = (1, 3, 4)
 SHUFFLES = (2, 3, 4)
 MAX_CHAINS = 16
 MAX_VISITS = 20_000

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Choice, Draft, Evidence
@@ -32,16 +33,13 @@ def draft_chain(
         builder.step(index)
     value_range = builder.close(image)
     spec = GeneratorSpec(
-        z_dim=head.z_dim,
-        image=image,
-        layers=tuple(builder.layers),
-        n_classes=head.n_classes,
-        value_range=value_range,
+        Interface(head.z_dim, image, value_range=value_range, n_classes=head.n_classes),
+        tuple(builder.layers),
         name=f"chain-{image[1]}",
     )
     choices = (structure, slots.latent_choice(), *head.choices, *builder.choices)
     notes = (*head.notes, *builder.notes)
-    return Draft(spec, builder.weights, choices, notes=notes, skip=skip_of(chain, registered))
+    return Draft(spec, tuple(builder.weights), choices, notes=notes, skip=skip_of(chain, registered))
 
 
 def default_activation(chain: Chain) -> slots.Value:
@@ -56,7 +54,7 @@ class _Builder:
     geometry: Geometry
     registered: Registered
     layers: list[L.Layer] = field(default_factory=list)
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     flat: bool = True
@@ -185,9 +183,8 @@ class _Builder:
         self.choices.append(choice)
 
     def _add(self, layer: L.Layer, tensors: dict[str, Tensor] | None = None) -> None:
-        for name, tensor in (tensors or {}).items():
-            self.weights[f"layers.{len(self.layers)}.{name}"] = tensor
         self.layers.append(layer)
+        self.weights.append(dict(tensors or {}))
 
 
 def _convolution(step: Step, rule: Rule) -> L.Layer:

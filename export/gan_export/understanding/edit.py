@@ -26,11 +26,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, Layer, layer_from_json
 from gan_export.draft import Choice, Draft, Evidence
 
-_T = TypeVar("_T", Layer, GeneratorSpec)
+_T = TypeVar("_T", Layer, Interface)
 
 
 def with_value(
@@ -86,7 +87,8 @@ def find_choice(draft: Draft, layer: int | None, field: str) -> Choice:
 
 def _edited(spec: GeneratorSpec, edits: Sequence[tuple[Choice, Any]]) -> GeneratorSpec:
     """`spec` after all of `edits`; the same object where none changes it."""
-    layers, changed = list(spec.layers), {}
+    layers: list[Layer] = list(spec.layers)
+    changed: dict[str, Any] = {}
     for choice, value in edits:
         if choice.field == "structure":
             raise GanportError(
@@ -105,10 +107,10 @@ def _edited(spec: GeneratorSpec, edits: Sequence[tuple[Choice, Any]]) -> Generat
             limits = fields.get("limits")
             fields = {"features": 1} | fields | {"limits": None if limits is None else tuple(limits)}
         layers[choice.layer] = _replaced(layers[choice.layer], choice, fields)
-    if tuple(layers) != spec.layers:
-        changed["layers"] = tuple(layers)
-    changed = {field: value for field, value in changed.items() if getattr(spec, field, None) != value}
-    return _replaced(spec, edits[0][0], changed) if changed else spec
+    interface = _replaced(spec.interface, edits[0][0], changed)
+    if tuple(layers) == spec.layers and interface is spec.interface:
+        return spec
+    return replace(spec, interface=interface, layers=tuple(layers))
 
 
 def _replaced(old: _T, choice: Choice, fields: dict[str, Any]) -> _T:

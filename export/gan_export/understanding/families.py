@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gan_core.interface import Interface
 from gan_core.latents import LatentLaw
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
@@ -85,19 +86,17 @@ def matches(reading: Reading, shapes: Shapes) -> bool:
 def draft_reading(family: str, reading: Reading, tensors: Mapping[str, Tensor]) -> Draft:
     """The draft of a reading that matches. Raises `SpecError` when its layers do not make its image."""
     spec = GeneratorSpec(
-        z_dim=reading.z_dim,
-        image=reading.image,
-        layers=tuple(layer for _, layer in reading.plan),
-        latent=reading.latent,
-        n_classes=reading.n_classes,
-        value_range=reading.value_range,
+        Interface(
+            reading.z_dim,
+            reading.image,
+            latent=reading.latent,
+            value_range=reading.value_range,
+            n_classes=reading.n_classes,
+        ),
+        tuple(layer for _, layer in reading.plan),
         name=f"{family}-{reading.image[1]}",
     )
-    weights = {
-        f"layers.{index}.{local}": tensors[f"{name}.{local}"]
-        for index, (name, layer) in enumerate(reading.plan)
-        for local in layer.tensors()
-    }
+    weights = tuple({own: tensors[f"{name}.{own}"] for own in layer.tensors()} for name, layer in reading.plan)
     return Draft(spec, weights, tuple(_choices(reading)), family=family, notes=reading.notes)
 
 

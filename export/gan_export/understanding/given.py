@@ -25,7 +25,7 @@ def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) ->
         spec = GeneratorSpec.from_json(spec)
     ours = {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
     if spec.tensors() == ours:
-        return Draft(spec, {key: tensors[key] for key in ours}, family="given")
+        return Draft(spec, spec.by_layer(tensors), family="given")
     units = units_of(tensors)
     failure: GanportError | None = None
     for order in _orders(units):
@@ -47,12 +47,13 @@ def _orders(units: list[Unit]) -> Iterator[list[Unit]]:
         yield embeddings + [step.unit for step in chain.steps]
 
 
-def _matched(spec: GeneratorSpec, units: list[Unit]) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
+def _matched(spec: GeneratorSpec, units: list[Unit]) -> tuple[dict[str, Tensor], ...]:
+    weights: list[dict[str, Tensor]] = []
     waiting = list(units)
     for index, layer in enumerate(spec.layers):
         wanted = layer.tensors()
         if not wanted:
+            weights.append({})
             continue
         if not waiting:
             raise GanportError(
@@ -66,14 +67,13 @@ def _matched(spec: GeneratorSpec, units: list[Unit]) -> dict[str, Tensor]:
                 f"the file's next, {unit.name or 'the root'}, has {_shapes(unit.shapes)}",
                 hint="edit the spec's layers so that they take the file's weights in order",
             )
-        for name, tensor in unit.tensors.items():
-            weights[f"layers.{index}.{name}"] = tensor
+        weights.append(dict(unit.tensors))
     if waiting:
         raise GanportError(
             f"{waiting[0]} is left over, the spec names no layer for it",
             hint=f"{len(waiting)} of the file's {len(units)} modules have no layer in the spec",
         )
-    return weights
+    return tuple(weights)
 
 
 def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_core.interface import IMAGE_CHANNELS, Interface
 from gan_core.spec import layers as L
 from gan_core.spec.budget import BUDGET, check_shape
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Shape
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding import slots
-from gan_export.understanding.chaining import IMAGE_CHANNELS
 from gan_export.understanding.families import images_of
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.module_tree import Tree
@@ -89,7 +89,7 @@ class _Reader:
     code_around: bool
     shapes: list[Shape] = field(default_factory=list)
     layers: list[L.Layer] = field(default_factory=list)
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     from_one_pixel: bool = False
 
@@ -106,9 +106,7 @@ class _Reader:
             raise GanportError(f"the file lists Embedding {where}, which takes a label, not a latent", hint=OWN_CODE)
         for layer in layers_of(part, where):
             index = len(self.layers)
-            self._add(layer)
-            for local in layer.tensors():
-                self.weights[f"layers.{index}.{local}"] = part.tensors[local]
+            self._add(layer, {name: part.tensors[name] for name in layer.tensors()})
             said = f"the file lists {part.kind} {where}"
             if isinstance(layer, L.Activation) and layer.name != "prelu":
                 self._proved(index, "activation", slots.value_of(layer), said)
@@ -124,14 +122,11 @@ class _Reader:
         for shape in self._images(image):
             layers = (*self.layers, *([] if self.shapes[-1] == shape else [L.Reshape(shape)]))
             spec = GeneratorSpec(
-                z_dim=self.shapes[0][0],
-                image=shape,
-                layers=layers,
-                value_range=output,
-                name=f"listed-{shape[1]}",
+                Interface(self.shapes[0][0], shape, value_range=output), layers, name=f"listed-{shape[1]}"
             )
             choices = (self._structure(shape), slots.latent_choice(), *self.choices)
-            found.append(Draft(spec, self.weights, choices, family=LISTED))
+            owned = (*self.weights, *({} for _ in layers[len(self.layers) :]))
+            found.append(Draft(spec, owned, choices, family=LISTED))
         return found
 
     def _images(self, image: Image | None) -> list[Image]:
@@ -191,8 +186,9 @@ class _Reader:
     def _proved(self, index: int, what: str, value: object, reason: str) -> None:
         self.choices.append(Choice(index, what, value, Evidence.PROVED, reason))
 
-    def _add(self, layer: L.Layer) -> None:
+    def _add(self, layer: L.Layer, tensors: dict[str, Tensor] | None = None) -> None:
         made = layer.out_shape(self.shapes[-1])
         check_shape(len(self.layers), layer, self.shapes[-1], made)
         self.shapes.append(made)
         self.layers.append(layer)
+        self.weights.append(tensors or {})

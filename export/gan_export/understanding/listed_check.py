@@ -55,7 +55,7 @@ def check_listed(draft: Draft, tree: Tree) -> None:
 def _layers_of_leaves(draft: Draft, tree: Tree) -> dict[str, int]:
     """Leaf with tensors → index of the draft's layer that has them."""
     owners = {id(tensor): name for name, held in tree.tensors.items() for tensor in held.values()}
-    found = {owners.get(id(tensor)): int(key.split(".")[1]) for key, tensor in draft.weights.items()}
+    found = {owners.get(id(tensor)): i for i, owned in enumerate(draft.weights) for tensor in owned.values()}
     return {name: index for name, index in found.items() if name in tree.leaves}
 
 

@@ -6,7 +6,8 @@ import math
 import re
 
 from gan_core.errors import GanportError
-from gan_export.understanding.chaining import IMAGE_CHANNELS, Break, Chain
+from gan_core.interface import IMAGE_CHANNELS
+from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.units import Unit
 

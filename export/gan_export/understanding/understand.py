@@ -44,7 +44,11 @@ def draft_candidates(
         if listed:
             return listed
     check_units(units)
-    known = [draft for draft in family_drafts(tensors) if image in (None, draft.spec.image)] if not modules else []
+    known = (
+        [draft for draft in family_drafts(tensors) if image in (None, draft.spec.interface.image)]
+        if not modules
+        else []
+    )
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
     chains, broke = find_chains(units, image[0] if image else None)

@@ -18,6 +18,7 @@ from gan_core.contract import PREFIX, Contract
 from gan_core.errors import ProofError
 from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
+from gan_core.interface import Interface
 from gan_core.limits import limits_for
 from gan_core.printable import json_text, printable, shorten
 from gan_serve.gen.outputs import size_text
@@ -61,7 +62,7 @@ def describe(path: Path) -> Described:
         sizes = f"{', '.join(map(str, text.inputs))} to {', '.join(map(str, text.outputs))}"
         return Described(None, sha256, sizes=sizes, assumptions=assumed)
     c, h, w = (side or 0 for side in dims[1:])
-    made = Contract(z_dim=signature.z_shape[0], image=(c, h, w), weights="unknown", assumptions=assumed)
+    made = Contract(Interface(signature.z_shape[0], (c, h, w)), weights="unknown", assumptions=assumed)
     return Described(made, sha256)
 
 
@@ -112,9 +113,9 @@ def info_text(generator: Generator | Described, path: Path) -> str:
 def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
     return {
         "name": contract.name,
-        "image": f"{contract.width}x{contract.height} {'grey' if contract.channels == 1 else 'RGB'}",
-        "latent": f"{contract.z_dim} components, {_law(contract)}",
-        "classes": describe_classes(contract) if contract.conditional else "none",
+        "image": contract.interface.picture,
+        "latent": f"{contract.interface.z_dim} components, {_law(contract)}",
+        "classes": describe_classes(contract) if contract.interface.conditional else "none",
         "precision": _precision(contract),
         "weights": contract.weights,
         "source": _pairs(contract.source),
@@ -152,7 +153,7 @@ def _precision(contract: Contract) -> str:
 
 
 def _law(contract: Contract) -> str:
-    return "normal N(0, 1)" if contract.latent == "normal" else "uniform U(-1, 1)"
+    return "normal N(0, 1)" if contract.interface.latent == "normal" else "uniform U(-1, 1)"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def write_animation(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
     into memory (.webp, .gif), `JobError` when ffmpeg fails.
     """
     suffix = path.suffix.lower()
-    c, h, w = plan.contract.image
+    c, h, w = plan.contract.interface.image
     ffmpeg = _find_ffmpeg() if suffix == ".mp4" else ""
     if not ffmpeg and plan.n * c * h * w > MAX_HELD_BYTES:
         raise GanportError(

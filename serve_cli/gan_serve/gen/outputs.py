@@ -126,7 +126,7 @@ def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | Non
 
     Raises `GanportError` for a grid that is too large (for the format), before anything is drawn.
     """
-    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
+    canvas = Canvas(plan.n, plan.contract.interface.image, cols or plan.cols)
     most = MAX_SIDE.get(path.suffix.lower())
     height, width, _ = canvas.picture_HWC.shape
     if most is not None and max(height, width) > most:
@@ -150,7 +150,7 @@ def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict
     refuse_closed_stdout()
     if sys.stdout.isatty():
         raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
-    canvas = Canvas(plan.n, plan.contract.image, cols or plan.cols)
+    canvas = Canvas(plan.n, plan.contract.interface.image, cols or plan.cols)
     for pixels_NHWC in batches:
         canvas.add(pixels_NHWC)
     with explain_stdout():
@@ -164,7 +164,7 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
 
     The images stream into the file: memory stays flat. Raises `GanportError` when the disk is too small for them.
     """
-    c, h, w = plan.contract.image
+    c, h, w = plan.contract.interface.image
     require_room(path, plan.n * h * w * c, f"{plan.n} images")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":
@@ -185,7 +185,7 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
 
 
 def _stream_npy(file: IO[bytes], plan: Plan, batches: Iterable[U8]) -> None:
-    c, h, w = plan.contract.image
+    c, h, w = plan.contract.interface.image
     header = {"descr": "|u1", "fortran_order": False, "shape": (plan.n, h, w, c)}
     np.lib.format.write_array_header_2_0(file, header)
     for pixels_NHWC in batches:

@@ -59,7 +59,7 @@ class Plan(abc.ABC):
 
     def labels(self, start: int, stop: int) -> I64 | None:
         """The classes of images `start` up to `stop`, int64; None for an unconditional generator."""
-        if not self.contract.conditional:
+        if not self.contract.interface.conditional:
             return None
         if not len(self.classes):
             return self.default_labels(start, stop)
@@ -89,13 +89,18 @@ class SeedPlan(Plan):
         super().__init__(contract, len(seeds), classes)
         self.seeds = seeds
         self.truncation = truncation
-        latents([], contract.z_dim, contract.latent, truncation)
+        latents([], contract.interface.z_dim, contract.interface.latent, truncation)
 
     def latents(self, start: int, stop: int) -> F32:
-        return latents(self.seeds.array(start, stop), self.contract.z_dim, self.contract.latent, self.truncation)
+        return latents(
+            self.seeds.array(start, stop),
+            self.contract.interface.z_dim,
+            self.contract.interface.latent,
+            self.truncation,
+        )
 
     def default_labels(self, start: int, stop: int) -> I64:
-        return default_labels(self.seeds.array(start, stop), self.contract.n_classes)
+        return default_labels(self.seeds.array(start, stop), self.contract.interface.n_classes)
 
     def stem(self, index: int) -> str:
         name = f"seed{self.seeds[index]:06d}"
@@ -129,7 +134,7 @@ class LatentPlan(Plan):
         return z
 
     def default_labels(self, start: int, stop: int) -> I64:
-        return np.arange(start, stop, dtype=np.int64) % self.contract.n_classes
+        return np.arange(start, stop, dtype=np.int64) % self.contract.interface.n_classes
 
     def stem(self, index: int) -> str:
         return f"latent{index:06d}"
@@ -151,9 +156,9 @@ class ByClassPlan(Plan):
 
     def __init__(self, base: Plan, classes: Sequence[int] = ()) -> None:
         contract = base.contract
-        if not contract.conditional:
+        if not contract.interface.conditional:
             raise GanportError("this generator has no classes", hint="leave --by-class out")
-        chosen = classes or range(contract.n_classes)
+        chosen = classes or range(contract.interface.n_classes)
         super().__init__(contract, base.n * len(chosen), chosen)
         self._base = base
         self.cols = base.n

@@ -113,7 +113,7 @@ class Request:
         """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
         classes = parse_classes(self.classes, contract)
         if self.latents is not None:
-            z = fit_latents(self._opened_latents, self.latents, contract.z_dim)
+            z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim)
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
         seeds = self._every_seed()
         if self.walk is not None:
@@ -235,7 +235,7 @@ def _selftest(request: Request, generator: Generator) -> None:
 
 
 def _record(request: Request, generator: Generator, plan: Plan, target: Target) -> dict[str, Any]:
-    c, h, w = plan.contract.image
+    c, h, w = plan.contract.interface.image
     record: dict[str, Any] = {
         "out": str(target.path),
         "kind": target.kind.value,
@@ -249,7 +249,7 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target) 
 
 
 def _what(plan: Plan, target: Target) -> str:
-    _, h, w = plan.contract.image
+    _, h, w = plan.contract.interface.image
     noun = "frame" if target.kind is Kind.ANIMATION else "image"
     described = plan.describe()
     seeds, each = described.get("gan.seeds"), " in each class" if "gan.rows" in described else ""

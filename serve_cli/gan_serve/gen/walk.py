@@ -58,14 +58,16 @@ class WalkPlan(Plan):
         self.seeds = seeds
         self.truncation = truncation
         seed_array = seeds.array(0, keys)
-        self._keys = latents(seed_array, contract.z_dim, contract.latent, truncation)
-        self._first_label = default_labels(seed_array[:1], contract.n_classes) if contract.conditional else None
+        self._keys = latents(seed_array, contract.interface.z_dim, contract.interface.latent, truncation)
+        self._first_label = (
+            default_labels(seed_array[:1], contract.interface.n_classes) if contract.interface.conditional else None
+        )
 
     def latents(self, start: int, stop: int) -> F32:
-        return along(self._keys, self._positions(start, stop), self.contract.latent)
+        return along(self._keys, self._positions(start, stop), self.contract.interface.latent)
 
     def labels(self, start: int, stop: int) -> I64 | None:
-        if not self.contract.conditional:
+        if not self.contract.interface.conditional:
             return None
         if not len(self.classes):
             return self.default_labels(start, stop)

@@ -61,7 +61,7 @@ class Generator(abc.ABC):
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         """One batch exactly as given: z (n, z_dim), label (n,) when conditional.
 
-        Returns `image` float32 (n, C, H, W) in `contract.value_range` and `pixels` uint8 (n, H, W, C).
+        Returns `image` float32 (n, C, H, W) in `contract.interface.value_range` and `pixels` uint8 (n, H, W, C).
         """
 
     def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
@@ -92,7 +92,7 @@ class Generator(abc.ABC):
         16 of 64x64 RGB. Large images gain nothing from a larger batch, which only needs more memory; small ones are
         many tiny operators, whose fixed cost a larger batch shares.
         """
-        return max(MIN_BATCH, min(MAX_BATCH, BATCH_PIXELS // math.prod(self.contract.image)))
+        return max(MIN_BATCH, min(MAX_BATCH, BATCH_PIXELS // math.prod(self.contract.interface.image)))
 
     def generate(
         self,
@@ -110,7 +110,7 @@ class Generator(abc.ABC):
         Raises `GanportError` for a seed, label, truncation or batch size out of range.
         """
         every = Seeds.of(seeds)
-        c, h, w = self.contract.image
+        c, h, w = self.contract.interface.image
         try:
             pixels_NHWC = np.empty((len(every), h, w, c), np.uint8)
         except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address holds
@@ -141,11 +141,13 @@ class Generator(abc.ABC):
             self.check_labels(labels, every.array(0, 1))
         else:
             label_array = self._check_label_array(np.asarray(labels), len(every))
-        latents(every.array(0, 1), self.contract.z_dim, self.contract.latent, truncation)
+        latents(every.array(0, 1), self.contract.interface.z_dim, self.contract.interface.latent, truncation)
         given = labels if label_array is None else label_array
 
         def latents_of(start: int, stop: int) -> F32:
-            return latents(every.array(start, stop), self.contract.z_dim, self.contract.latent, truncation)
+            return latents(
+                every.array(start, stop), self.contract.interface.z_dim, self.contract.interface.latent, truncation
+            )
 
         def labels_of(start: int, stop: int) -> I64 | None:
             part = given[start:stop] if isinstance(given, np.ndarray) else given
@@ -190,15 +192,15 @@ class Generator(abc.ABC):
 
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
-        if self.contract.conditional and labels is None:
-            return default_labels(seeds, self.contract.n_classes)
+        if self.contract.interface.conditional and labels is None:
+            return default_labels(seeds, self.contract.interface.n_classes)
         if labels is None:
             return None
         array = np.asarray(labels)
         return self._check_label_array(np.full(len(seeds), array) if array.ndim == 0 else array, len(seeds))
 
     def _check_label_array(self, array: npt.NDArray[Any], count: int) -> I64:
-        n_classes = self.contract.n_classes
+        n_classes = self.contract.interface.n_classes
         if n_classes == 0:
             raise GanportError("this generator has no classes", hint="leave the class out")
         if array.dtype.kind not in "iu" and array.size:
@@ -228,7 +230,7 @@ def check_drawn(
 
     Raises `ContractError`, with what was expected and what was found.
     """
-    c, h, w = contract.image
+    c, h, w = contract.interface.image
     wanted: dict[str, tuple[Any, tuple[int, ...], type[np.generic]]] = {
         "image": (image_NCHW, (n, c, h, w), np.float32),
         "pixels": (pixels_NHWC, (n, h, w, c), np.uint8),

@@ -45,19 +45,17 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
 
 def _check(generator: Generator, entry: Golden, allowed: limits.Limits) -> GoldenResult:
     contract = generator.contract
-    z = latents([entry.seed], contract.z_dim, contract.latent)
+    z = latents([entry.seed], contract.interface.z_dim, contract.interface.latent)
     label = None
-    if contract.conditional:
-        if entry.label is not None and not 0 <= entry.label < contract.n_classes:
+    if contract.interface.conditional:
+        if entry.label is not None and not 0 <= entry.label < contract.interface.n_classes:
             raise ContractError(
                 f"the golden image of seed {entry.seed} is of class {entry.label}, classes are 0 … "
-                f"{contract.n_classes - 1}",
+                f"{contract.interface.n_classes - 1}",
                 hint="export it again",
             )
         label = np.array([0 if entry.label is None else entry.label], np.int64)
-    c, h, w = contract.image
-    if entry.scale < 1:
-        raise ContractError(f"the golden image of seed {entry.seed} has scale {entry.scale}", hint="export it again")
+    c, h, w = contract.interface.image
     expected = decode(entry, (h // entry.scale, w // entry.scale, c))
     image_NCHW, pixels_NHWC = generator.run(z, label)
     check_drawn(contract, 1, image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)

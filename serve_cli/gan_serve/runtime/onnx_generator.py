@@ -142,7 +142,7 @@ class OnnxGenerator(Generator):
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
             image = self._floats(z, self._run)
-            return image, to_pixels(image, self.contract.value_range)
+            return image, to_pixels(image, self.contract.interface.value_range)
         image, pixels = self._run([self.signature.image, self.signature.pixels], self._feeds(z, label))
         return image, pixels
 
@@ -154,7 +154,7 @@ class OnnxGenerator(Generator):
     def batch_size(self, n: int) -> int:
         if self.provider not in providers.GPUS:
             return super().batch_size(n)
-        return max(1, min(n, MAX_GPU_BATCH, GPU_BATCH_PIXELS // math.prod(self.contract.image)))
+        return max(1, min(n, MAX_GPU_BATCH, GPU_BATCH_PIXELS // math.prod(self.contract.interface.image)))
 
     def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
         if self._apart is not None:
@@ -177,7 +177,7 @@ class OnnxGenerator(Generator):
         """One batch, by `run` in the place of `_run` where it is given."""
         run = run or self._run
         if self.signature.pixels is None:
-            return to_pixels(self._floats(feed[0], run), self.contract.value_range)
+            return to_pixels(self._floats(feed[0], run), self.contract.interface.value_range)
         pixels: U8 = run([self.signature.pixels], self._feeds(*feed))[0]
         return pixels
 
@@ -196,7 +196,7 @@ class OnnxGenerator(Generator):
             self.notes.append(text)
             _log.info("%s", text)
 
-        c, h, w = self.contract.image
+        c, h, w = self.contract.interface.image
         engine = CudaEngine(
             providers.import_onnxruntime(),
             self.session,

@@ -22,6 +22,7 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.files import model_file
 from gan_core.files.metadata import Port
+from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_serve.runtime import providers
 from gan_serve.runtime.signature import Signature, understand
@@ -62,10 +63,8 @@ class Probed:
         (black, white), note = self._range()
         _, c, h, w = self.shape
         return Contract(
-            z_dim=signature.z_shape[0],
-            image=(c, h, w),
+            Interface(signature.z_shape[0], (c, h, w), value_range=(black, white)),
             weights="unknown",
-            value_range=(black, white),
             assumptions=(*assumptions, note),
         )
 

@@ -20,6 +20,7 @@ import numpy as np
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
 from gan_core.printable import is_utf8
+from gan_core.spec.layers import LAYER_KINDS
 from gan_serve.runtime import providers
 
 if TYPE_CHECKING:
@@ -238,8 +239,6 @@ def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, 
 
 Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
 
-_CONVOLUTIONS = {"conv", "conv_transpose", "upsample", "pixel_shuffle"}
-
 
 class SideBySide:
     """Two ways for a CPU's threads to share a batch, each with a session of its own, opened when first needed.
@@ -296,4 +295,6 @@ def suits_side_by_side(model: str | bytes) -> bool:
     layers = spec.get("layers") if isinstance(spec, dict) else None
     if not isinstance(layers, list):
         return True
-    return any(isinstance(layer, dict) and str(layer.get("kind")) in _CONVOLUTIONS for layer in layers)
+    kinds = [layer.get("kind") for layer in layers if isinstance(layer, dict)]
+    known = [LAYER_KINDS.get(kind) for kind in kinds if isinstance(kind, str)]
+    return any(kind is None or kind.convolves for kind in known)

@@ -49,9 +49,9 @@ class Signature:
 
 def check_ours(contract: Contract, inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> Signature:
     """The signature of a file with a contract. Raises `ContractError` where its graph is not what the contract says."""
-    c, h, w = contract.image
-    wanted_inputs: dict[str, tuple[str, Dims]] = {"z": ("tensor(float)", (None, contract.z_dim))}
-    if contract.conditional:
+    c, h, w = contract.interface.image
+    wanted_inputs: dict[str, tuple[str, Dims]] = {"z": ("tensor(float)", (None, contract.interface.z_dim))}
+    if contract.interface.conditional:
         wanted_inputs["label"] = ("tensor(int64)", (None,))
     _check_ports(wanted_inputs, inputs, where, "takes")
     _check_ports(
@@ -60,7 +60,13 @@ def check_ours(contract: Contract, inputs: Sequence[Port], outputs: Sequence[Por
         where,
         "gives",
     )
-    return Signature("z", (contract.z_dim,), "image", label="label" if contract.conditional else None, pixels="pixels")
+    return Signature(
+        "z",
+        (contract.interface.z_dim,),
+        "image",
+        label="label" if contract.interface.conditional else None,
+        pixels="pixels",
+    )
 
 
 def _check_ports(wanted: dict[str, tuple[str, Dims]], found: Sequence[Port], where: str, verb: str) -> None:

@@ -52,9 +52,10 @@ def run(request: Request) -> list[Evaluation]:
     ]
     first = opened[0][0].contract
     for path, (generator, _) in zip(request.models, opened, strict=True):
-        if generator.contract.image != first.image:
+        drawn = generator.contract.interface
+        if drawn.image != first.interface.image:
             raise GanportError(
-                f"{path} draws {shape(generator.contract)}, {request.models[0]} {shape(first)}",
+                f"{path} draws {drawn.picture} images, {request.models[0]} {first.interface.picture}",
                 hint="evaluate them in separate commands",
             )
     evaluator = Evaluator(
@@ -80,22 +81,18 @@ def run_of(model: Path) -> RunDir | None:
     return folder if folder.config.is_file() else None
 
 
-def shape(contract: Contract) -> str:
-    """The images of a model, for people."""
-    return f"{contract.width}x{contract.height} {'RGB' if contract.channels == 3 else 'grey'} images"
-
-
 def _data(request: Request, contract: Contract) -> ImageDataset:
-    if contract.height != contract.width or contract.height not in SIZES:
+    interface = contract.interface
+    if interface.height != interface.width or interface.height not in SIZES:
         raise GanportError(
-            f"the model draws {shape(contract)}, data come in squares of {', '.join(map(str, SIZES))}",
+            f"the model draws {interface.picture} images, data come in squares of {', '.join(map(str, SIZES))}",
             hint="from Python, gan_trainer.evaluation.evaluate takes an ImageDataset of any square size",
         )
     data = request.data
     if data is None:
         data = _trained_on(request.models)
         check_still_there(data)
-    return open_dataset(data, size=contract.height, channels=contract.channels, root=request.root)
+    return open_dataset(data, size=interface.height, channels=interface.channels, root=request.root)
 
 
 def _trained_on(models: tuple[Path, ...]) -> str:

@@ -157,7 +157,7 @@ class Evaluator:
 
     def draw(self, generator: Generator, seed: int, labels: I64 | None) -> U8:
         """n images of a generator, uint8 (n, S, S, C), of the seeds from `seed` and as the model's classes `labels`."""
-        c, h, w = generator.contract.image
+        c, h, w = generator.contract.interface.image
         self._check_shape((h, w, c))
         pixels_NHWC = np.empty((self.n, h, w, c), np.uint8)
         done = 0
@@ -172,23 +172,23 @@ class Evaluator:
 
     def labels_for(self, contract: Contract) -> I64 | None:
         """The classes a conditional model is asked for, in its own numbering; None for an unconditional one."""
-        if not contract.conditional:
+        if not contract.interface.conditional:
             return None
         dataset = self.dataset
         if dataset.labels is None:
             raise GanportError(
-                f"the model has {contract.n_classes} classes, {dataset.name} has no labels",
+                f"the model has {contract.interface.n_classes} classes, {dataset.name} has no labels",
                 hint="evaluate it on the labelled data it was trained on",
             )
-        if sorted(contract.class_names) == sorted(dataset.class_names):
-            number = np.array([contract.class_names.index(name) for name in dataset.class_names])
-        elif contract.n_classes == len(dataset.class_names):
-            number = np.arange(contract.n_classes)
-            if contract.class_names:
+        if sorted(contract.interface.class_names) == sorted(dataset.class_names):
+            number = np.array([contract.interface.class_names.index(name) for name in dataset.class_names])
+        elif contract.interface.n_classes == len(dataset.class_names):
+            number = np.arange(contract.interface.n_classes)
+            if contract.interface.class_names:
                 self.on_note("the model's classes have other names than the data's: taken in their order")
         else:
             raise GanportError(
-                f"the model has {contract.n_classes} classes, {dataset.name} has {len(dataset.class_names)}",
+                f"the model has {contract.interface.n_classes} classes, {dataset.name} has {len(dataset.class_names)}",
                 hint="evaluate it on the data it was trained on",
             )
         labels: I64 = number[self._data_labels()]

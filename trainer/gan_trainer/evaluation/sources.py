@@ -38,10 +38,7 @@ class ModuleGenerator(Generator):
         self.device = next(module.parameters()).device
         self.provider = f"torch {describe(self.device)}"
         self.sha256 = ""
-        self.contract = Contract(
-            z_dim=spec.z_dim, image=spec.image, latent=spec.latent, value_range=spec.value_range,
-            n_classes=spec.n_classes, class_names=spec.class_names, name=spec.name, training=training or {},
-        )  # fmt: skip
+        self.contract = Contract(spec.interface, name=spec.name, training=training or {})
 
     @torch.no_grad()
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
@@ -58,7 +55,7 @@ class ModuleGenerator(Generator):
         if not np.isfinite(image).all():
             raise JobError("the generator draws NaN or infinity", hint="its weights are damaged or it diverged")
         check_drawn(self.contract, len(z), image_NCHW=image)
-        return image, to_pixels(image, self.contract.value_range)
+        return image, to_pixels(image, self.contract.interface.value_range)
 
 
 def open_model(
@@ -121,7 +118,7 @@ def about(generator: Generator) -> dict[str, Any]:
         "sha256": generator.sha256 or None,
         "network": contract.name,
         "precision": contract.precision,
-        "conditional": contract.conditional,
+        "conditional": contract.interface.conditional,
         "provider": generator.provider,
         "steps": training.get("steps"),
         "recipe": recipe.get("name") if isinstance(recipe := training.get("recipe"), dict) else None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.latents import LatentLaw
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
@@ -66,12 +67,8 @@ def network_spec(
         joined += n_classes
     body = _mlp(joined, image, width) if arch == "mlp" else _dcgan(joined, image, width)
     return GeneratorSpec(
-        z_dim=z_dim,
-        image=image,
-        layers=head + body,
-        latent=latent,
-        n_classes=n_classes,
-        class_names=class_names,
+        Interface(z_dim, image, latent=latent, n_classes=n_classes, class_names=class_names),
+        head + body,
         name=f"{arch}-{size}",
     )
 

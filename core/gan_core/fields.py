@@ -1,4 +1,4 @@
-"""What a field of a layer or of a spec may hold: its type and its range, checked once, where the value comes in.
+"""What a field of a spec or a contract may hold: its type and its range, checked once, where the value comes in.
 
 A field's annotation says it: `Sides = Annotated[int, Range(1, MAX_SIDE)]`. Whole numbers are `int`, never `bool` and
 never 2.0; numbers are finite; a text is one of a `Literal`'s. No torch here.
@@ -7,12 +7,13 @@ never 2.0; numbers are finite; a text is one of a `Literal`'s. No torch here.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gan_core.errors import GanportError
 
@@ -23,8 +24,13 @@ MAX_CLASSES = 1 << 20
 MAX_NAME = 200
 MAX_SHOWN = 60
 MAX_LISTED = 8
+MAX_JSON = 16 << 20
+"""The most characters of one value's text: a golden set of large images takes some 100,000."""
+MAX_DEPTH = 64
 
 Shape = tuple[int, ...]
+Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class SpecError(GanportError):
@@ -40,6 +46,13 @@ class Range:
 
     least: float
     most: float
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The texts that a field may be."""
+
+    choices: tuple[str, ...]
 
 
 Features = Annotated[int, Range(1, MAX_FEATURES)]
@@ -60,15 +73,75 @@ def types_of(cls: Any) -> Mapping[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def check_fields(owner: Any) -> None:
-    """Raises `SpecError` for the first field of the dataclass instance `owner` that its annotation does not allow."""
+def check_fields(owner: Any, error: type[GanportError] = SpecError, hint: str = "") -> None:
+    """Raises `error` for the first field of the dataclass instance `owner` that its annotation does not allow."""
     cls: Any = type(owner)
     for name, wanted in types_of(cls).items():
         value = getattr(owner, name)
         if not _fits(value, wanted):
-            raise SpecError(
-                f"{name} must be {_in_words(wanted)}, got {shown(value)}", hint=f"correct {name} in the spec"
+            raise error(
+                f"{name} must be {_in_words(wanted)}, got {shown(value)}", hint=hint or f"correct {name} in the spec"
             )
+
+
+def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass `cls` of a JSON object's values: lists become tuples, objects dataclasses, where its fields are.
+
+    What is no field of `cls` is left out. Raises as `cls` does for a field of another type or out of its range, and
+    `TypeError` for one that is missing.
+    """
+    wanted: Any = types_of(cls)  # type: ignore[arg-type]
+    return cls(**{name: _made(value, wanted[name]) for name, value in values.items() if name in wanted})
+
+
+def _made(value: Any, wanted: Any) -> Any:
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if origin is Annotated:
+        return _made(value, inside[0])
+    if origin is tuple and isinstance(value, list):
+        return tuple(_made(each, inside[0]) for each in value)
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted) and isinstance(value, dict):
+        needed = {f.name for f in dataclasses.fields(wanted) if f.default is dataclasses.MISSING}
+        return from_json(wanted, value) if needed <= set(value) else value
+    return value
+
+
+def read_json(text: str) -> Any:
+    """The value of `text`. Raises `ValueError` ("not JSON") where it is none, or more than any file of ours says."""
+    if len(text) > MAX_JSON:
+        raise ValueError(f"{len(text):,} characters long, expected at most {MAX_JSON:,}")
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
+        raise ValueError("not JSON") from error
+    _check_json(value)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _check_json(value: Any) -> None:
+    """Nesting, infinite numbers and texts that are no Unicode, all of which JSON's reader lets through."""
+    pending = [(value, 1)]
+    while pending:
+        each, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(each, dict):
+            pending += [(part, depth + 1) for pair in each.items() for part in pair]
+        elif isinstance(each, list):
+            pending += [(part, depth + 1) for part in each]
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ValueError("a number beyond what a float holds")
+        elif isinstance(each, str) and not each.isascii():
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                raise ValueError("text that is no Unicode") from None
 
 
 def shown(value: Any) -> str:
@@ -90,6 +163,8 @@ def _nests(value: Any) -> bool:
 def _fits(value: Any, wanted: Any) -> bool:
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin is Annotated:
+        if isinstance(inside[1], OneOf):
+            return type(value) is str and value in inside[1].choices
         measured = len(value) if isinstance(value, (tuple, str)) else value
         return _fits(value, inside[0]) and inside[1].least <= measured <= inside[1].most
     if origin is Literal:
@@ -99,6 +174,8 @@ def _fits(value: Any, wanted: Any) -> bool:
     if origin is tuple:
         each = (inside[0],) * len(value) if isinstance(value, tuple) and inside[-1] is ... else inside
         return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if origin is dict:
+        return isinstance(value, dict)
     if wanted is float:
         return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
     return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
@@ -107,6 +184,8 @@ def _fits(value: Any, wanted: Any) -> bool:
 def _in_words(wanted: Any) -> str:
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin is Annotated:
+        if isinstance(inside[1], OneOf):
+            return f"one of {', '.join(inside[1].choices)}"
         least, most = (f"{bound:,.10g}" for bound in (inside[1].least, inside[1].most))
         if inside[0] is str:
             return f"a text of at most {most} characters"
@@ -119,4 +198,8 @@ def _in_words(wanted: Any) -> str:
         return " or ".join(_in_words(one) for one in inside)
     if origin is tuple:
         return f"a list of {'any number' if inside[-1] is ... else len(inside)}, each {_in_words(inside[0])}"
+    if origin is dict:
+        return "a JSON object"
+    if dataclasses.is_dataclass(wanted):
+        return f"an object of {', '.join(field.name for field in dataclasses.fields(wanted))}"
     return {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}.get(wanted, "a text")

@@ -1,0 +1,137 @@
+"""Layers that use values which earlier layers named: skips, sums, products, joins and parts.
+
+With these a chain of layers says residual, dense, U-shaped, squeeze-and-excite and skip-to-RGB networks. "z" is the
+network's input, "x" the running value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from gan_core.fields import Number, Padding, Range, Shape, Side
+from gan_core.spec.layer import RUNNING, Layer, ValueName, expect
+
+
+@dataclass(frozen=True)
+class Load(Layer):
+    """The value called `of` takes the place of the running one."""
+
+    kind: ClassVar[str] = "load"
+    of: ValueName
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        return used[0]
+
+    def words(self) -> str:
+        return f"load {self.of}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return beside[0]
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """x + scale · value. A side of 1 is repeated: (C, 1, 1) adds to every place of (C, H, W)."""
+
+    kind: ClassVar[str] = "add"
+    with_: ValueName
+    scale: Number = 1.0
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.with_,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        return _repeated(shape, used[0], self.with_)
+
+    def words(self) -> str:
+        return f"add {'' if self.scale == 1 else f'{self.scale:g} · '}{self.with_}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return x + (beside[0] if self.scale == 1 else self.scale * beside[0])
+
+
+@dataclass(frozen=True)
+class Multiply(Layer):
+    """x · value, place by place. A side of 1 is repeated, as a squeeze-and-excite does with its (C, 1, 1)."""
+
+    kind: ClassVar[str] = "multiply"
+    with_: ValueName
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.with_,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        return _repeated(shape, used[0], self.with_)
+
+    def words(self) -> str:
+        return f"multiply with {self.with_}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return x * beside[0]
+
+
+@dataclass(frozen=True)
+class Concat(Layer):
+    """Values joined along their channels (or features), in the order of `of`; "x" is the running one."""
+
+    kind: ClassVar[str] = "concat"
+    of: Annotated[tuple[ValueName, ...], Range(2, 16)]
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return tuple(name for name in self.of if name != RUNNING)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        shapes = self._in_order(shape, used)
+        same = len({len(each) for each in shapes}) == 1 and len({each[1:] for each in shapes}) == 1
+        expect(same, f"joins {' and '.join(map(str, shapes))}, which differ in more than their channels")
+        return (sum(each[0] for each in shapes), *shapes[0][1:])
+
+    def words(self) -> str:
+        return f"concat {', '.join(self.of)}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return torch.cat(self._in_order(x, beside), dim=1)
+
+    def _in_order(self, running: Any, used: tuple[Any, ...]) -> list[Any]:
+        named = iter(used)
+        return [running if name == RUNNING else next(named) for name in self.of]
+
+
+@dataclass(frozen=True)
+class Slice(Layer):
+    """Channels (or features) `from` up to, but without, `to` of a value."""
+
+    kind: ClassVar[str] = "slice"
+    from_: Padding
+    to: Side
+    of: ValueName = RUNNING
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return () if self.of == RUNNING else (self.of,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        cut = used[0] if used else shape
+        expect(self.from_ < self.to <= cut[0], f"takes {self.from_} to {self.to} of {cut[0]} channels")
+        return (self.to - self.from_, *cut[1:])
+
+    def words(self) -> str:
+        return f"slice {self.from_} to {self.to}" + ("" if self.of == RUNNING else f" of {self.of}")
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        return (beside[0] if beside else x)[:, self.from_ : self.to]
+
+
+def _repeated(shape: Shape, other: Shape, name: str) -> Shape:
+    """The shape of a sum or product; sides of 1 are repeated. Raises `SpecError` where they do not fit."""
+    fits = len(shape) == len(other) and all(a == b or 1 in (a, b) for a, b in zip(shape, other, strict=True))
+    expect(fits, f"takes {name} of {shape}, gets {other}")
+    return tuple(map(max, shape, other))

@@ -1,0 +1,148 @@
+"""Layers with weights: linear ones and convolutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gan_core.fields import Features, Padding, Shape, Side
+from gan_core.spec.layer import Layer, expect, expect_image
+from gan_core.spec.shape_layers import PaddingMode
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y = x Wᵀ + b on a vector. weight (out, in)."""
+
+    kind: ClassVar[str] = "linear"
+    in_features: Features
+    out_features: Features
+    bias: bool = True
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        expect(shape == (self.in_features,), f"takes a vector of {self.in_features}, gets {shape}")
+        return (self.out_features,)
+
+    def tensors(self) -> dict[str, Shape]:
+        return {"weight": (self.out_features, self.in_features)} | _bias(self.bias, self.out_features)
+
+    def products(self, shape: Shape) -> int:
+        return math.prod(shape) * self.out_features
+
+    def words(self) -> str:
+        return f"linear {self.in_features} → {self.out_features}"
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.Linear(self.in_features, self.out_features, self.bias)
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """torch.nn.Conv2d with square kernels. weight (out, in / groups, k, k)."""
+
+    kind: ClassVar[str] = "conv"
+    convolves: ClassVar[bool] = True
+    in_channels: Features
+    out_channels: Features
+    kernel: Side
+    stride: Side = 1
+    padding: Padding = 0
+    dilation: Side = 1
+    groups: Features = 1
+    bias: bool = True
+    padding_mode: PaddingMode = "zeros"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect_groups(self)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        expect(c == self.in_channels, f"takes {self.in_channels} channels, gets {c}")
+        if self.padding_mode in ("reflect", "circular"):
+            most = min(h, w) - (self.padding_mode == "reflect")
+            expect(self.padding <= most, f"padding {self.padding} is wider than {h}x{w} with {self.padding_mode}")
+        reach = self.dilation * (self.kernel - 1) + 1
+        out = tuple((side + 2 * self.padding - reach) // self.stride + 1 for side in (h, w))
+        expect(min(out) >= 1, f"kernel {self.kernel} does not fit into {h}x{w}")
+        return (self.out_channels, *out)
+
+    def tensors(self) -> dict[str, Shape]:
+        weight = (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
+        return {"weight": weight} | _bias(self.bias, self.out_channels)
+
+    def products(self, shape: Shape) -> int:
+        return math.prod(self.out_shape(shape)[1:]) * math.prod(self.tensors()["weight"])
+
+    def words(self) -> str:
+        return _convolution_words(self)
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.Conv2d(
+            self.in_channels, self.out_channels, self.kernel, self.stride, self.padding, self.dilation, self.groups,
+            self.bias, self.padding_mode,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Layer):
+    """torch.nn.ConvTranspose2d with square kernels. weight (in, out / groups, k, k)."""
+
+    kind: ClassVar[str] = "conv_transpose"
+    convolves: ClassVar[bool] = True
+    in_channels: Features
+    out_channels: Features
+    kernel: Side
+    stride: Side = 1
+    padding: Padding = 0
+    output_padding: Padding = 0
+    dilation: Side = 1
+    groups: Features = 1
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect_groups(self)
+        least = max(self.stride, self.dilation)
+        expect(self.output_padding < least, f"output_padding {self.output_padding} must be below {least}")
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        expect(c == self.in_channels, f"takes {self.in_channels} channels, gets {c}")
+        reach = self.dilation * (self.kernel - 1) + 1
+        out = tuple((side - 1) * self.stride - 2 * self.padding + reach + self.output_padding for side in (h, w))
+        expect(min(out) >= 1, f"makes a {out[0]}x{out[1]} image of {h}x{w}")
+        return (self.out_channels, *out)
+
+    def tensors(self) -> dict[str, Shape]:
+        weight = (self.in_channels, self.out_channels // self.groups, self.kernel, self.kernel)
+        return {"weight": weight} | _bias(self.bias, self.out_channels)
+
+    def products(self, shape: Shape) -> int:
+        return math.prod(shape[1:]) * math.prod(self.tensors()["weight"])
+
+    def words(self) -> str:
+        return _convolution_words(self, f" op{self.output_padding}" if self.output_padding else "")
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        return nn.ConvTranspose2d(
+            self.in_channels, self.out_channels, self.kernel, self.stride, self.padding, self.output_padding,
+            self.groups, self.bias, self.dilation,
+        )  # fmt: skip
+
+
+def _expect_groups(layer: Conv | ConvTranspose) -> None:
+    for side, channels in (("in", layer.in_channels), ("out", layer.out_channels)):
+        expect(channels % layer.groups == 0, f"{layer.groups} groups do not divide {channels} {side}_channels")
+
+
+def _convolution_words(layer: Conv | ConvTranspose, extra: str = "") -> str:
+    extra += f" groups {layer.groups}" if layer.groups > 1 else ""
+    extra += f" dilation {layer.dilation}" if layer.dilation > 1 else ""
+    sizes = f"k{layer.kernel} s{layer.stride} p{layer.padding}{extra}"
+    return f"{layer.kind} {layer.in_channels} → {layer.out_channels}, {sizes}"
+
+
+def _bias(bias: bool, n: int) -> dict[str, Shape]:
+    return {"bias": (n,)} if bias else {}

@@ -1,0 +1,146 @@
+"""Networks that are no plain chain, said with named values; and a kind of layer from another package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.interface import Interface
+from gan_core.spec.generator_spec import GeneratorSpec, SpecError
+from gan_core.spec.layer import LAYER_KINDS, Layer
+from gan_core.spec.layers import Activation, Add, Concat, Conv, Linear, Load, Multiply, Pool, Reshape, Slice, Upsample
+from gan_trainer.networks.build import build
+
+
+def chain(*layers: Layer, z_dim: int = 4, image: tuple[int, int, int] = (1, 2, 2)) -> GeneratorSpec:
+    return GeneratorSpec(Interface(z_dim, image), layers)
+
+
+def test_values_are_what_they_were_called() -> None:
+    spec = chain(
+        Linear(4, 8, as_="h"),
+        Activation("relu"),
+        Add("h", scale=0.5),
+        Slice(2, 6, as_="part"),
+        Multiply("z"),
+        Concat(("part", "x", "h")),
+        Slice(0, 4, of="x"),
+        Add("z"),
+        Reshape((1, 2, 2)),
+    )
+    module, z = build(spec), torch.randn(5, 4)
+    h = module.layers[0](z)
+    part = (h.relu() + 0.5 * h)[:, 2:6]
+    joined = torch.cat((part, part * z, h), dim=1)
+    torch.testing.assert_close(module(z), (joined[:, :4] + z).reshape(5, 1, 2, 2))
+    assert [spec.shapes[i] for i in (3, 5, 6)] == [(8,), (4,), (16,)]
+
+
+def test_a_side_of_one_is_repeated() -> None:
+    spec = chain(
+        Reshape((1, 2, 2), as_="image"), Pool("avg", (2, 2), (2, 2), as_="mean"), Load("image"), Multiply("mean")
+    )
+    z = torch.randn(3, 4)
+    image: Tensor = z.reshape(3, 1, 2, 2)
+    torch.testing.assert_close(build(spec)(z), image * image.mean(dim=(2, 3), keepdim=True))
+
+
+def test_names_survive_json_and_old_specs_have_none() -> None:
+    spec = chain(Linear(4, 4, as_="a"), Add("a", scale=2.0), Reshape((1, 2, 2)))
+    again = GeneratorSpec.loads(spec.dumps())
+    assert again == spec
+    written = json.loads(spec.dumps())["layers"]
+    assert written[0]["as"] == "a"
+    assert written[1] == {"kind": "add", "with": "a", "scale": 2.0}
+    assert "as" not in written[2]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([Load("later"), Reshape((1, 2, 2))], r"layer 0 \(load\) uses 'later', which no layer before it is called"),
+        ([Reshape((1, 2, 2), as_="z")], r"layer 0 \(reshape\) cannot be called 'z'"),
+        ([Reshape((1, 2, 2), as_="x")], "cannot be called 'x'"),
+        ([Reshape((1, 2, 2), as_="Skip 1")], "cannot be called 'Skip 1'"),
+        ([Activation("relu", as_="a"), Activation("relu", as_="a"), Reshape((1, 2, 2))], r"layer 1 .* called 'a'"),
+        ([Linear(4, 8), Add("z"), Reshape((1, 2, 2))], r"layer 1 \(add\) takes z of \(8,\), gets \(4,\)"),
+        ([Reshape((1, 2, 2)), Concat(("x", "z"))], r"joins \(1, 2, 2\) and \(4,\), which differ in more than"),
+        ([Slice(2, 5), Reshape((1, 2, 2))], r"takes 2 to 5 of 4 channels"),
+        ([Slice(2, 2), Reshape((1, 2, 2))], r"takes 2 to 2 of 4 channels"),
+    ],
+)
+def test_wrong_names_and_shapes_are_told(layers: list[Layer], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        chain(*layers)
+    assert caught.value.hint
+
+
+def test_layers_with_matrices_count_their_work() -> None:
+    """A kind that forgets to would look free: to the budget, to the roofline and to the choice of sessions."""
+    made = {
+        "linear": Linear(4, 8),
+        "conv": Conv(2, 3, 3),
+        "conv_transpose": LAYER_KINDS["conv_transpose"](2, 3, 3),
+    }
+    owners = {kind for kind, cls in LAYER_KINDS.items() if "tensors" in cls.__dict__}
+    counted = {kind for kind, cls in LAYER_KINDS.items() if "products" in cls.__dict__}
+    assert counted == set(made)
+    # Vectors and a lookup take no products.
+    vectors = {"batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "activation"}
+    assert owners - counted == vectors | {"label_embedding"}
+    for layer in made.values():
+        assert layer.products((4,) if isinstance(layer, Linear) else (2, 5, 5)) > 0
+
+
+class CubeEntryPoint:
+    """x³, a kind of layer of a package of somebody else's: its module defines the class, no more."""
+
+    def load(self) -> object:
+        @dataclass(frozen=True)
+        class Cube(Layer):
+            kind: ClassVar[str] = "tests_cube"
+            gain: float = 1.0
+
+            def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:  # noqa: ARG002
+                return self.gain * x**3
+
+        return Cube
+
+
+@pytest.fixture
+def no_cube() -> Iterator[None]:
+    yield
+    LAYER_KINDS.pop("tests_cube", None)
+
+
+@pytest.mark.usefixtures("no_cube")
+def test_another_package_adds_a_kind_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module is imported when a spec names the kind, by its entry point."""
+    text = json.dumps({"z_dim": 4, "image": [1, 2, 2], "layers": [
+        {"kind": "tests_cube", "gain": 2.0, "as": "cubed"}, {"kind": "add", "with": "cubed"},
+        {"kind": "reshape", "shape": [1, 2, 2]},
+    ]})  # fmt: skip
+    with pytest.raises(SpecError, match="unknown layer kind 'tests_cube'"):
+        GeneratorSpec.loads(text)
+
+    def entry_points(*, group: str, name: str) -> list[CubeEntryPoint]:
+        assert (group, name) == ("ganport.layers", "tests_cube")
+        return [CubeEntryPoint()]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    spec = GeneratorSpec.loads(text)
+    assert GeneratorSpec.loads(spec.dumps()) == spec
+    z = torch.randn(3, 4)
+    torch.testing.assert_close(build(spec)(z), (4 * z**3).reshape(3, 1, 2, 2))
+
+
+def test_two_kinds_of_one_name_are_a_mistake() -> None:
+    with pytest.raises(TypeError, match="two layers of the kind 'upsample'"):
+        type("Again", (Layer,), {"kind": Upsample.kind})
