@@ -1,9 +1,9 @@
 """Trains the same run under kill -9 at many moments; run by test_gan_train_signals.py as a process of its own.
 
-    python kill_moments.py FOLDER KILLS SEED
+    python -m cli.kill_moments FOLDER KILLS SEED
 
-torch is imported once; each attempt is a fork that does what `gan-train --resume` does (or starts the run), killed
-after a random time, often while it writes. After every kill each file must load, and the step never goes back.
+What it needs is imported once; each attempt is a fork that does what `gan-train --resume` does (or starts the run),
+killed after a random time, often while it writes. After every kill each file must load, and the step never goes back.
 Then the run goes on to its end, and must be, bit for bit, one that was never killed (FOLDER-whole).
 Prints one JSON line: {"steps": the step after each kill}. SEED gives the same moments again.
 """
@@ -19,13 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import torch
-import torch._dynamo  # what torch.optim imports at the first step
 from PIL import Image
 
+from cli.forked import make_ready
 from gan_serve.terminal import console
-from gan_trainer import session
 from gan_trainer.cli import NAME, app
 from gan_trainer.data import open_dataset
 from gan_trainer.networks.checkpoint import load_generator
@@ -125,13 +123,9 @@ def check(folder: Path) -> int:
     return step
 
 
-WARM = (matplotlib.figure, torch._dynamo, session)
-"""Imported before the forks, so that they start at once."""
-
-
 def main() -> None:
     folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
+    make_ready()
     rng = random.Random(seed)
     open_dataset("digits")  # decoded and cached before the clock runs
     # The first attempt tells how long this machine takes to the first report; the moments follow from that.

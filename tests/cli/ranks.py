@@ -1,9 +1,9 @@
 """Runs gan-train as the processes of several jobs, one job after the other; run by the tests as a process of its own.
 
-    python ranks.py < jobs.json
+    python -m cli.ranks < jobs.json
 
-torch is imported once; every process is a fork with the environment that torchrun would give it, and this process keeps
-their meeting place, as torchrun's agent does. A job:
+What it needs is imported once; every process is a fork with the environment that torchrun would give it, and this
+process keeps their meeting place, as torchrun's agent does. A job:
 
     {"args": […], "world": 2, "signal": [number, rank, "file"], "cwd": ["a", "b"], "env": {…}}
 
@@ -21,15 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
-import torch
-import torch._dynamo
 from torch.distributed import TCPStore
 
-from gan_trainer import cli, distributed, session
-
-WARM = (matplotlib.figure, torch._dynamo, session, distributed)
-"""Imported before the forks, so that they start at once."""
+from cli.forked import make_ready
+from gan_trainer import cli
 
 
 def run(job: dict[str, Any], folder: Path) -> list[tuple[int, str, str]]:
@@ -71,7 +66,7 @@ def run(job: dict[str, Any], folder: Path) -> list[tuple[int, str, str]]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    make_ready()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps([run(job, Path(folder)) for job in json.load(sys.stdin)]))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from cli.conftest import Run, nobody
 from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
 from gan_export import cli_parts
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -295,25 +299,26 @@ def test_wrong_arguments(
     assert ckpt.stat().st_size > 0
 
 
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """The size limit of this process stands in for the disk's: writing past it fails in the same way."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 @pytest.mark.parametrize(("command", "name"), [("onnx", "g.onnx"), ("torchscript", "g.ts")])
-def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, tmp_path: Path) -> None:
-    """The size limit of a process stands in for the disk's: writing past it fails in the same way."""
-    script = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from gan_export.cli import main; main()"
-    )
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
+def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out" / name
-    done = subprocess.run(
-        [sys.executable, "-c", script, command, "--ckpt", str(ckpt), "--out", str(target)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    assert f"error: no room to write {target}: File too large" in done.stderr
-    assert "hint: free some disk space" in done.stderr
-    assert done.stdout == ""
+    with full_disk(20000):
+        code, out, err = run(command, "--ckpt", ckpt, "--out", target)
+    assert (code, out) == (2, ""), err
+    assert f"error: no room to write {target}: File too large" in err
+    assert "hint: free some disk space" in err
     assert names(tmp_path / "out") == []
 
 

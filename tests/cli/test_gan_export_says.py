@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -12,6 +13,8 @@ import gan_serve
 from cli.conftest import Run
 from export.foreign_networks import examples_dcgan, settled
 from gan_serve.gen.about import info_json, info_text
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 
 def without_norms() -> nn.Module:

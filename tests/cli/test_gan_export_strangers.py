@@ -17,6 +17,7 @@ from torch import nn
 import gan_serve
 from cli.conftest import Run
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
 

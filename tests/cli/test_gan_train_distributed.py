@@ -19,7 +19,7 @@ from PIL import Image
 
 from gan_trainer.state import load_networks, read_last
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 TINY = ("--width", "2", "--z-dim", "4", "--device", "cpu", "--report-every", "1", "--sample-every", "100")
 DATA = ("--data", "images", "--size", "28")
@@ -60,7 +60,7 @@ class Done:
 def environment(folder: Path) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")},
-        "GANPORT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1",
+        "GANPORT_CACHE": str(folder / "cache"), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(folder: Path) -> dict[str, Done]:
     """How each of `jobs` ended; they share one import of torch."""
     finished = subprocess.run(
-        (sys.executable, str(Path(__file__).with_name("ranks.py"))), input=json.dumps([*jobs().values()]),
+        (sys.executable, "-m", "cli.ranks"), input=json.dumps([*jobs().values()]),
         cwd=folder, env=environment(folder), capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr

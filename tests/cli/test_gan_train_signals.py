@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import pytest
 from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.state import read_last
 
+pytestmark = pytest.mark.slow
+
 GAN_TRAIN = (sys.executable, "-c", "from gan_trainer.cli import main; main()")
 OPTIONS = (
     "--width", "2", "--z-dim", "4", "--batch-size", "8", "--device", "cpu", "--steps", "100000",
@@ -23,9 +24,10 @@ OPTIONS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "GANPORT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    return {**os.environ, "GANPORT_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -58,9 +60,8 @@ def test_signals_save_and_exit_130(number: signal.Signals, tmp_path: Path, envir
 def test_kill_9_at_30_moments(tmp_path: Path, environment: dict[str, str]) -> None:
     """Other moments in every run of the test; a failure prints the seed that brings its own back."""
     seed = os.environ.get("KILL_SEED") or str(time.time_ns() % 10**6)
-    script = shutil.copy(Path(__file__).with_name("kill_moments.py"), tmp_path)
     done = subprocess.run(
-        (sys.executable, script, "run", "30", seed),
+        (sys.executable, "-m", "cli.kill_moments", "run", "30", seed),
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"KILL_SEED={seed}\n{done.stderr}"

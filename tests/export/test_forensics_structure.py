@@ -17,6 +17,8 @@ from gan_export.forensics.structure import out_of_line
 from gan_export.understanding import draft_candidates, with_value
 from gan_export.understanding.rules import every_rule
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 256
 COURSE = ((3, 2), (4, 1), (3, 2), (4, 2))
 """1 → 3 → 6 → 13 → 28."""
@@ -154,25 +156,3 @@ def test_one_run_stands_for_all_paddings(kernel: int) -> None:
 )
 def test_a_later_misfit_is_out_of_line(fits: tuple[float, ...], expected: list[int]) -> None:
     assert out_of_line(fits) == expected
-
-
-def test_a_network_with_a_skip_is_no_chain() -> None:
-    """Names that tell nothing, equal shapes: the statistics say that something lies between the layers."""
-
-    class Block(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
-            self.c, self.d = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.d(self.c(torch.relu(self.b(self.a(x)))))
-
-    body = nets.sequential(
-        nn.ConvTranspose2d(12, 24, 8), nn.BatchNorm2d(24), nn.ReLU(), Block(24), Block(24), nn.Upsample(scale_factor=2),
-        Block(24), nn.Upsample(scale_factor=2), nn.Conv2d(24, 3, 3, padding=1), nn.Tanh(),
-    )  # fmt: skip
-    found = investigate(draft_candidates(nets.state(nets.fed(body, 12, 1, 1))), samples=SAMPLES)
-    assert not structure(found).evidence.settled
-    assert found.contradiction is not None
-    assert "such as a skip" in found.contradiction

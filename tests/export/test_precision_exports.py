@@ -29,6 +29,8 @@ from gan_serve.gen.about import info_text
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
+pytestmark = pytest.mark.slow
+
 SOURCES = {
     "dcgan": lambda: settled("dcgan", 28),
     "classes": lambda: settled("dcgan", 28, n_classes=3),
@@ -201,6 +203,7 @@ def stranger(file: str) -> Source:
     return source_of(identify(STRANGERS / file, Answers()))
 
 
+@pytest.mark.usefixtures("drafted_once")
 @pytest.mark.parametrize("file", ["mixed_faces32.pt", "conditional_mnist.pth", "mlp_mnist.ckpt"])
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
