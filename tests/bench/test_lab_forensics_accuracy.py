@@ -24,6 +24,8 @@ from lab.forensics_accuracy import random_generators
 from lab.forensics_accuracy.random_generators import KINDS, random_generator, random_spec
 from lab.forensics_accuracy.scoring import score, strides, structure, units
 
+pytestmark = pytest.mark.slow
+
 run = functools.partial(running.run, accuracy.app)
 LEAKY = nets.leaky(0.2)
 

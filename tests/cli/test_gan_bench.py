@@ -18,6 +18,8 @@ from bench.processes import children, ended, needs_proc, wait_until
 from bench.tiny_models import tiny_model
 from gan_bench.cli import app
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-P", "-c", "from gan_bench.cli import main; main()"]
 
 

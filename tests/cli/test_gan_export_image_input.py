@@ -11,6 +11,8 @@ from torch import nn
 
 from cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 CODE = '''
 import torch
 from torch import nn

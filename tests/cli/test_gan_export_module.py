@@ -13,6 +13,8 @@ from cli.conftest import Run
 from export import live_networks as networks
 from gan_core.files.archive import read_contract
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = Path(networks.__file__)
 
 

@@ -18,6 +18,8 @@ from cli.drawing import names
 from export.tiny import save_checkpoint
 from gan_export.quiet import quiet
 
+pytestmark = pytest.mark.slow
+
 
 def interrupt(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)

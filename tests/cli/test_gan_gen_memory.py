@@ -20,7 +20,7 @@ def leave(code, really=os._exit):
 os._exit = leave
 from gan_serve.gen.cli import main; main()
 """
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")]
 
 
 @pytest.fixture(scope="module")

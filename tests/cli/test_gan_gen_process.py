@@ -20,6 +20,8 @@ from PIL import Image
 from cli.drawing import names
 from serve import onnx_files
 
+pytestmark = pytest.mark.slow
+
 START = "import sys; from gan_serve.gen.cli import main; main()"
 
 

@@ -16,6 +16,8 @@ from gan_serve.runtime import providers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:

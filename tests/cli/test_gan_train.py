@@ -21,6 +21,8 @@ from gan_trainer.cli import app
 from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.presets import PRESETS
 
+pytestmark = pytest.mark.slow
+
 
 def test_trains_and_prints_the_path(gan_train: GanTrain, tmp_path: Path) -> None:
     result = gan_train("--steps", "3", *TINY)

@@ -169,6 +169,7 @@ def test_too_few_pictures(n: int, message: str, gan_train: GanTrain, photos: Pat
     assert not Path("r").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [

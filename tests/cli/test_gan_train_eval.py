@@ -24,6 +24,8 @@ from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation
 from gan_trainer.networks.architectures import network_spec
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 Run = Callable[..., tuple[int, str, str]]
 N = 160

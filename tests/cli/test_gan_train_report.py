@@ -23,6 +23,8 @@ from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation, FeaturesInfo, Metrics
 from gan_trainer.report.charts import Curve, chart, number, ticks
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 EVIL = "<script>alert('x')</script>&amp;\"</title>"
 CONFIG = {

@@ -18,7 +18,10 @@ import pytest
 from export.test_script_check import CONTRACT
 from serve import onnx_files, test_probe
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process took is read as Linux has it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="what a process took is read as Linux has it"),
+]
 
 COMMAND = "from gan_serve.gen.cli import main; main()"
 

@@ -15,6 +15,8 @@ import gan_trainer.cli
 from gan_serve.terminal import console
 from gan_trainer.presets import PRESETS
 
+pytestmark = pytest.mark.slow
+
 N_PICTURES = 9
 
 

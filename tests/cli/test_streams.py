@@ -16,6 +16,8 @@ from cli.drawing import names
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from gan_serve.terminal import shell
 
+pytestmark = pytest.mark.slow
+
 START = (sys.executable, "-c", "from gan_serve.gen.cli import main; main()")
 
 

@@ -17,6 +17,8 @@ from gan_core.contract import Contract
 from gan_core.printable import printable
 from serve import onnx_files
 
+pytestmark = pytest.mark.slow
+
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u2028\nerror: fake"
 NAMES = [EVIL.replace("\u2028", ""), os.fsdecode(b"caf\xe9\xff\x9b")]
 

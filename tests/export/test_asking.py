@@ -22,6 +22,8 @@ from gan_export.understanding import draft_candidates
 from gan_serve.terminal.console import WIDEST
 from gan_trainer.networks.build import SpecGenerator
 
+pytestmark = pytest.mark.slow
+
 
 def without_norms() -> nn.Module:
     """No BatchNorm, so shapes alone have to say how large its images are, and allow more than one size."""

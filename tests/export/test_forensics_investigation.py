@@ -24,6 +24,8 @@ from gan_export.forensics.divergence import GOOD
 from gan_export.understanding import draft_candidates, with_value
 from gan_trainer.networks.build import build
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))
 LEAKY = nets.leaky(0.2)
 SAMPLES = 1024

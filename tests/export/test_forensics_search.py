@@ -17,6 +17,8 @@ from gan_export.forensics.candidates import ACTIVATIONS, alike, same, segment_of
 from gan_export.forensics.combinations import MOST, combinations, neighbours, one_step_away
 from gan_export.forensics.search import search
 
+pytestmark = pytest.mark.slow
+
 
 def choice(field: str, value: Any, evidence: Evidence = Evidence.NONE, alternatives: tuple[Any, ...] = ()) -> Choice:
     return Choice(2, field, value, evidence, "", alternatives)

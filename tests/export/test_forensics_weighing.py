@@ -19,6 +19,8 @@ from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
 from gan_export.understanding import with_value
 from gan_export.understanding.catalogue import family_drafts
 
+pytestmark = pytest.mark.slow
+
 LEAKY = nets.leaky(0.2)
 FRESH = 100_000
 """The first seed of latents that nothing else runs on."""

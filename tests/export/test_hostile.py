@@ -196,6 +196,7 @@ def exploded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {name: told.get(f"{index:03}") for index, name in enumerate(BOMBS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_claim_is_believed(exploded: dict[str, Any], name: str) -> None:
     told = exploded[name]

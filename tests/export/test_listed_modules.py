@@ -25,6 +25,8 @@ from gan_export.identify import identify, source_of
 from gan_export.onnx_export import to_onnx
 from gan_export.understanding.torch_modules import INERT, ROWS
 
+pytestmark = pytest.mark.slow
+
 CHANNELS, SIDE = 8, 4
 EXAMPLES: dict[str, tuple[Any, ...]] = {
     "AdaptiveAvgPool1d": (2,), "AdaptiveAvgPool2d": (2,), "AdaptiveAvgPool3d": (2,),

@@ -24,6 +24,8 @@ from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
 from gan_export.torchscript_export import to_torchscript
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(networks.__file__)
 
 

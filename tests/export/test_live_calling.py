@@ -17,6 +17,8 @@ from gan_export.live.source import live_source
 from gan_export.live_options import parse_inputs
 from gan_export.source import Source
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = Path(networks.__file__)
 Draw = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

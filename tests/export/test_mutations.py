@@ -30,6 +30,8 @@ from gan_export.proof.prove import draw
 from gan_export.proof.reference import make_golden
 from gan_export.source import Source
 
+pytestmark = pytest.mark.slow
+
 
 @dataclasses.dataclass
 class Right:

@@ -28,6 +28,8 @@ from gan_export.onnx_options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -30,6 +30,8 @@ from gan_export.passes.transposed import layers, rewrite, tune
 from gan_export.passes.transposed.rewrite import always, fitting
 from gan_export.passes.transposed.rules import for_cpu, for_gpu
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(3)
 PADS = (1, 1, 1, 1)
 

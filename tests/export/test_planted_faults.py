@@ -21,6 +21,8 @@ from gan_export.proof import Report
 from gan_export.source import Source
 from gan_export.wrapper import PixelModule, export_module
 
+pytestmark = pytest.mark.slow
+
 Export = Callable[[Source, Path], Report]
 FORMATS: dict[str, Export] = {".onnx": export_onnx, ".ts": export_torchscript}
 

@@ -33,6 +33,8 @@ from gan_export.proof.report import Check, Report
 from gan_export.source import Source
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 
+pytestmark = pytest.mark.slow
+
 
 class FakeGenerator(Generator):
     """Draws what a reference draws, changed by a test."""

@@ -18,6 +18,8 @@ from export.reading_nets import Generator, same
 from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def by_torch(net: Any, path: Path) -> None:
     torch.save(net, path)

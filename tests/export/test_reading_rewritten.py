@@ -16,6 +16,8 @@ from gan_core.errors import GanportError
 from gan_export.reading import container, reading
 from gan_export.reading.reading import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 NET = {"0.weight": torch.randn(8, 4, 4, 4), "1.weight": torch.randn(4, 3, 4, 4)}
 
 # In a process of its own: of a mapped file that is cut short, the system ends the process.

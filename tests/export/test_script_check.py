@@ -29,6 +29,7 @@ from gan_serve.gen.request import Request, run_request
 from gan_serve.terminal import console
 
 CONTRACT = Contract(Interface(8, (1, 4, 4)))
+pytestmark = pytest.mark.slow
 WRITTEN = "canary.bin"
 
 

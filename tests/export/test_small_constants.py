@@ -22,6 +22,8 @@ from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
+pytestmark = pytest.mark.slow
+
 NORMS: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda x, _: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-8),
     lambda x, _: x / torch.sqrt((x**2).mean(1, keepdim=True) + 1e-12),

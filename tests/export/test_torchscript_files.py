@@ -26,6 +26,8 @@ from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator, load
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,8 @@ from export.small_graphs import (
 from gan_export.passes.transposed import FORMS, Transposed, layers, rewrite, to_convs
 from gan_export.passes.transposed.rewrite import fitting
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(7)
 
 

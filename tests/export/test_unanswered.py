@@ -22,6 +22,8 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.output import judge_output
 from gan_export.identify import Identified, identify, source_of
 
+pytestmark = pytest.mark.slow
+
 NONE, WEAK, STRONG, PROVED = Evidence.NONE, Evidence.WEAK, Evidence.STRONG, Evidence.PROVED
 Said = tuple[Any, Evidence, float | None]
 

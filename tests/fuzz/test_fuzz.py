@@ -12,6 +12,8 @@ import pytest
 
 from fuzz import runner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", runner.TARGETS)
 def test_nothing_but_refusals(name: str) -> None:

@@ -94,6 +94,7 @@ def test_parts_equal_the_whole(recipe: Recipe, start_run: StartRun, tmp_path: Pa
     assert (tmp_path / "whole" / sample).read_bytes() == (tmp_path / "parts" / sample).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_class_decides_the_image(start_run: StartRun, tmp_path: Path) -> None:
     """120 steps are enough to draw class 0 dark and class 1 bright."""
     recipe = dataclasses.replace(

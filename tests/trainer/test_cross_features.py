@@ -18,6 +18,8 @@ from gan_trainer.state import load_networks
 from trainer.conftest import CPU_SPEED, StartRun, blobs
 from trainer.same_runs import log_without_timings, whole_and_parts
 
+pytestmark = pytest.mark.slow
+
 BF16 = Speed(channels_last=True, bf16=True)
 SMALL = {"size": 28, "channels": 1, "width": 2, "z_dim": 4, "batch_size": 8, "report_every": 5, "sample_every": 10}
 PIXELS = blobs(20, 28, 1)

@@ -216,6 +216,7 @@ def test_local_files_need_neither_torch_nor_torchvision(tmp_path: Path) -> None:
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN_FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_debians_fashion_mnist(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtin, "DEBIAN", DEBIAN_FASHION.parent)

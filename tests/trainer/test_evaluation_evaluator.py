@@ -31,6 +31,8 @@ from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from trainer.conftest import CPU, blobs
 from trainer.shapes import bars, shapes
 
+pytestmark = pytest.mark.slow
+
 DATA = shapes(240)
 
 

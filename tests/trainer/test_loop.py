@@ -26,6 +26,8 @@ from gan_trainer.state import load_networks
 from gan_trainer.steps import d_step
 from trainer.conftest import TINY, StartRun, blobs
 
+pytestmark = pytest.mark.slow
+
 TINY_PRESET = {"width": 2, "z_dim": 8, "batch_size": 6, "report_every": 2, "sample_every": 2}
 
 

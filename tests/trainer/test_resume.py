@@ -15,6 +15,8 @@ from gan_trainer.stop import StopRequest
 from trainer.conftest import TINY, StartRun
 from trainer.same_runs import assert_same_bits, log_without_timings, whole_and_parts
 
+pytestmark = pytest.mark.slow
+
 RECIPES = {
     "default": TINY,
     "g_first": dataclasses.replace(TINY, arch="mlp", order="g_first", d_loss="mean", ema_beta=None),

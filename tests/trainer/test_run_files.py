@@ -20,6 +20,8 @@ from gan_trainer.rundir import RunDir, default_name, newest, next_free
 from gan_trainer.state import TrainState, load_networks, read_last
 from trainer.conftest import CPU, TINY, StartRun
 
+pytestmark = pytest.mark.slow
+
 
 def config(**changes: Any) -> RunConfig:
     values = {

@@ -19,6 +19,8 @@ from gan_trainer.presets import TUTORIALS, preset
 from gan_trainer.speed import PLAIN, Speed
 from trainer.conftest import CPU, CPU_SPEED, StartRun, blobs
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 WIDTH = 4
 BATCH = 10

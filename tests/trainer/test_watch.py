@@ -17,6 +17,8 @@ from gan_trainer.watch import COLLAPSED, HINTS, MEMORY, PATIENCE, STRONG_STEPS, 
 from trainer.conftest import TINY, StartRun
 from trainer.same_runs import log_without_timings
 
+pytestmark = pytest.mark.slow
+
 BCE = preset("dcgan64")
 
 

@@ -24,6 +24,8 @@ from gan_trainer.progress import Progress, clock, loss_line
 from gan_trainer.recipes import Loss
 from gan_trainer.stop import StopRequest
 
+pytestmark = pytest.mark.slow
+
 
 def test_exact_samples(tmp_path: Path) -> None:
     images_NCHW = torch.linspace(-1, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
