@@ -109,7 +109,7 @@ def test_the_verdict_counts_what_a_proof_rests_on() -> None:
         + ", ".join(f"layer {n} eps 0.8" for n in range(6))
         + " and 3 more; as you said: latent law uniform"
     )
-    assert told.to_json()["assumptions"] == list(names)
+    assert list(told.to_json()["assumptions"]) == list(names)
     failed = Report("g.onnx", (*checks, Check("parity", "c", False, 1)), assumptions=names)
     assert failed.verdict() == "not proved: 1 of 3 checks fail (c)"
 

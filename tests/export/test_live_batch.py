@@ -87,7 +87,7 @@ def test_bfloat16_inside_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "z_dim", "classes"), [("OwnLayer", 6, 3), ("OwnKernel", 6, 4)])
 def test_a_label_s_own_layer_is_not_the_latent_s(name: str, z_dim: int, classes: int, tmp_path: Path) -> None:
     made = source(name, tmp_path)
-    assert (made.z_dim, made.n_classes) == (z_dim, classes)
+    assert (made.interface.z_dim, made.interface.n_classes) == (z_dim, classes)
     assert any(f"{classes} classes: as many numbers as the label's own layer takes" in one for one in made.assumptions)
     z, label = torch.randn(4, z_dim), torch.arange(4) % classes
     one_hot = torch.eye(classes)[label]
@@ -135,7 +135,7 @@ def test_an_encoder_in_the_file_does_not_veto_the_code(below: tuple[str, ...], t
         "def decoder():\n    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh())\n"
     )
     made = live_source(tmp_path / "vae.pth", Answers(live=LiveAnswers(f"{tmp_path / 'code.py'}:decoder")))
-    assert made.z_dim == 8
+    assert made.interface.z_dim == 8
     z = torch.randn(2, 8)
     with torch.no_grad():
         torch.testing.assert_close(made.module(z).flatten(1), module.decoder(z))

@@ -103,12 +103,12 @@ def test_found(case: str, tmp_path: Path) -> None:
     found = source(name, tmp_path, args, **live)
     torch.manual_seed(0)
     module = networks.lively(made(name, args)).eval()
-    z = torch.randn(5, found.z_dim)
-    label = torch.arange(5) % max(found.n_classes, 1)
+    z = torch.randn(5, found.interface.z_dim)
+    label = torch.arange(5) % max(found.interface.n_classes, 1)
     with torch.no_grad():
-        image = found.module(z, label) if found.n_classes else found.module(z)
+        image = found.module(z, label) if found.interface.n_classes else found.module(z)
         expected = draw(module, z, label)
-    assert image.shape == (5, *found.image)
+    assert image.shape == (5, *found.interface.image)
     assert image.dtype == torch.float32
     assert torch.allclose(image, expected, atol=1e-6)
     said = found.provenance["live"]
@@ -124,7 +124,7 @@ CLASSES = {"Conditional": (4, "index"), "LabelFirst": (4, "index"), "OneHot": (3
 @pytest.mark.parametrize("name", CLASSES)
 def test_classes(name: str, tmp_path: Path) -> None:
     found = source(name, tmp_path)
-    assert (found.n_classes, found.provenance["live"]["label"]) == CLASSES[name]
+    assert (found.interface.n_classes, found.provenance["live"]["label"]) == CLASSES[name]
 
 
 RANGES: dict[str, tuple[str, Any, dict[str, Any], tuple[float, float], str]] = {
@@ -143,7 +143,7 @@ RANGES: dict[str, tuple[str, Any, dict[str, Any], tuple[float, float], str]] = {
 def test_value_range(case: str, tmp_path: Path) -> None:
     name, args, answers, expected, assumption = RANGES[case]
     found = source(name, tmp_path, args, answers)
-    assert found.value_range == expected
+    assert found.interface.value_range == expected
     said = [a.partition(":")[0] for a in found.assumptions if "value range" in a]
     assert said == [assumption] * bool(assumption)
 
@@ -151,7 +151,7 @@ def test_value_range(case: str, tmp_path: Path) -> None:
 def test_latent_law_is_said_or_assumed(tmp_path: Path) -> None:
     assert any("latent law normal" in a for a in source("Plain", tmp_path).assumptions)
     said = source("Plain", tmp_path, None, {"latent": "uniform"})
-    assert said.latent == "uniform"
+    assert said.interface.latent == "uniform"
     assert not any("latent" in a for a in said.assumptions)
 
 

@@ -30,7 +30,7 @@ def source(folder: Path, law: LatentLaw, trained: bool = True) -> Source:
 @pytest.mark.parametrize("law", LATENT_LAWS)
 def test_remembered(law: LatentLaw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = source(tmp_path, law)
-    assert found.latent == law
+    assert found.interface.latent == law
     assert not any("latent" in assumption for assumption in found.assumptions)
     assert f"latent law {law}: its BatchNorms remember it" in capsys.readouterr().err
 
@@ -45,7 +45,7 @@ def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
 
 def test_statistics_that_fit_no_law_say_nothing(tmp_path: Path) -> None:
     found = source(tmp_path, "uniform", trained=False)
-    assert found.latent == "normal"
+    assert found.interface.latent == "normal"
     assert any("latent law normal" in assumption for assumption in found.assumptions)
 
 

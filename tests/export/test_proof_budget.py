@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ class Plain(Generator):
 
     def __init__(self, source: Source) -> None:
         self.module = source.module
-        self.contract = Contract(source.interface.z_dim, source.interface.image, n_classes=source.interface.n_classes)
+        self.contract = Contract(source.interface)
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         image: F32 = self.module(torch.from_numpy(z), torch.from_numpy(label)).numpy()
@@ -153,6 +154,7 @@ import json, resource, sys
 from pathlib import Path
 import torch
 from export.tiny import lively
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.export import export_onnx
@@ -160,7 +162,7 @@ from gan_export.source import from_spec
 from gan_trainer.networks.build import build
 layers = (L.Linear(8, 4 * 16 * 16), L.Reshape((4, 16, 16)), L.Activation("relu"), L.Upsample(64),
           L.Conv(4, 3, 3, 1, 1), L.Activation("tanh"))
-spec = GeneratorSpec(8, (3, 1024, 1024), layers)
+spec = GeneratorSpec(Interface(8, (3, 1024, 1024)), layers)
 torch.manual_seed(0)
 report = export_onnx(from_spec(spec, lively(build(spec))), Path(sys.argv[1]))
 peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -189,7 +191,7 @@ def table_edited(right: Right, path: Path, edit: Callable[[Tensor], object]) -> 
     module = source_of(right.source.spec).module
     with torch.no_grad():
         edit(module.layers[0].weight)  # type: ignore[index,union-attr,operator]
-    return right.file(path, to_onnx(dataclasses.replace(right.source, module=module))[0])
+    return right.file(path, ir.to_proto(to_onnx(dataclasses.replace(right.source, module=module))[0]))
 
 
 def off(label: int) -> Callable[[Tensor], object]:

@@ -165,7 +165,7 @@ def test_a_file_that_writes_files(made: type[nn.Module]) -> None:
         with pytest.raises(ContractError, match="does more than a generator needs"):
             use()
     run(info=True)
-    assert read_contract("m.ts").z_dim == 8
+    assert read_contract("m.ts").interface.z_dim == 8
     assert not Path(WRITTEN).exists()
 
 

@@ -95,5 +95,5 @@ def test_renamed_keys_still_give_the_structure(name: str) -> None:
     truth = draft_candidates(tensors)[0].spec
     draft = draft_candidates(renamed)[0]
     assert draft.family == "chain"
-    assert draft.spec.interface.image == truth.image
+    assert draft.spec.interface.image == truth.interface.image
     assert structure(draft) == structure(replace(draft, spec=truth))
