@@ -12,6 +12,7 @@
     training             the record of a training run
     recipes              recipes trained on equal budgets
     forensics_accuracy   how often gan-export reads a generator right from its weights
+    sizes                the project's files, lines and importers, and what a command runs through
     ship                 a checkpoint becomes the model that ships (`make default-model`)
 
 What they are made of: `processes` (whole commands timed beside each other), `loops` (training loops in turn),

@@ -125,7 +125,7 @@ def strides(spec: GeneratorSpec) -> str:
 
 def _true_value(draft: Draft, choice: Choice, truth: GeneratorSpec, true_units: list[Unit]) -> Any:
     if choice.layer is None:
-        return getattr(truth, choice.field)
+        return getattr(truth.interface, choice.field)
     before = sum(bool(layer.tensors()) for layer in draft.spec.layers[: choice.layer + 1])
     if choice.field == "merge":
         return "z_label"
