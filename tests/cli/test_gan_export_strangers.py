@@ -138,7 +138,7 @@ def test_inspect_says_to_look_first_and_its_command_asks(run: Run, unknown: Path
     draft = unknown.with_name("draft.spec.json")
     code, out, _ = run("inspect", "--ckpt", unknown, "--latent", "normal", "--out", draft)
     assert code == 0
-    *_, why, _, last = out.splitlines()
+    *_, why, last = (" ".join(block.split()) for block in out.split("\n\n"))
     command = last.removeprefix("next: gan-export ")
     assert command.split() == ["onnx", "--ckpt", str(unknown), "--latent", "normal"]
     assert why == "2 choices are not settled: it draws the candidates, look at them before you --accept"
@@ -164,7 +164,7 @@ def test_inspect_of_our_own(run: Run, tmp_path: Path) -> None:
     [
         (["--latent", "gamma"], "--latent must be one of normal, uniform"),
         (["--image", "28"], "--image must be CxHxW"),
-        (["--image", "2x28x28"], "--image must have 1 or 3 channels"),
+        (["--image", "2x28x28"], "--image must have 1, 3 or 4 channels"),
         (["--output-activation", "relu"], "--output-activation must be one of tanh"),
         (["--value-range", "1"], "--value-range must be two numbers"),
         (["--value-range", "1,-1"], "--value-range must be LO,HI"),

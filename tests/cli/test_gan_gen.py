@@ -14,6 +14,21 @@ from cli.conftest import Gen
 from cli.drawing import drawn, names, read, text_of
 from gan_core.images import grid
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from serve import onnx_files
+
+
+def test_images_with_opacity(gen: Gen, tmp_path: Path) -> None:
+    onnx_files.save(tmp_path / "a.onnx", onnx_files.contract(image=(4, 6, 5)))
+    assert gen("--model", "a.onnx", "--n", 4, "--out", "a.png")[:2] == (0, "a.png\n")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert (picture.mode, picture.size) == ("RGBA", (16, 18))
+    assert gen("--model", "a.onnx", "--n", 2, "--out", "many/")[0] == 0
+    assert gen("--model", "a.onnx", "--walk", 2, "--frames", 2, "--out", "w.webp")[0] == 0
+    for out in ("a.jpg", "w.mp4"):
+        code, printed, err = gen("--model", "a.onnx", "--out", out, *(("--walk", 2) if out == "w.mp4" else ()))
+        assert (code, printed) == (2, "")
+        assert "the images have an opacity channel" in err
+        assert not (tmp_path / out).exists()
 
 
 def test_the_default_is_25_seeds_in_the_current_folder(gen: Gen, model: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 DEFAULT_N = 25
+NO_OPACITY = (".jpg", ".jpeg", ".mp4")
 DEFAULT_N_BY_CLASS = 10
 
 
@@ -194,6 +195,10 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
 
 
 def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> None:
+    if plan.contract.interface.channels == 4 and target.path.suffix.lower() in NO_OPACITY:
+        raise GanportError(
+            f"the images have an opacity channel, which {target.path.suffix} cannot hold", hint="write a .png or .webp"
+        )
     drawn = generator.draw(plan.n, request.batch_size, plan.latents, plan.labels)
     text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
     with contextlib.closing(console.with_progress(drawn, plan.n, "drawing")) as batches:
