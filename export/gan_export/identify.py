@@ -106,9 +106,7 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
     except GanportError as error:
         raise NotUnderstoodError(reading, error) from error
-    drafts = [
-        _answered(candidate, answers) for candidate in found if candidate.spec.interface.image[0] in IMAGE_CHANNELS
-    ]
+    drafts = [_answered(draft, answers) for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
     if not drafts:
         raise NotUnderstoodError(
             reading,

@@ -127,7 +127,7 @@ def test_the_page_fits_a_terminal_and_names_the_tensors(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda net: [p.detach() for p in net.parameters()], "10 tensors without names, and no network with the same"),
-        (lambda _: settled(examples_dcgan(32, nc=4)).state_dict(), "it draws images of 4 channels, expected 1"),
+        (lambda _: settled(examples_dcgan(32, nc=5)).state_dict(), "it draws images of 5 channels, expected 1"),
         (
             lambda net: {k: v for k, v in net.state_dict().items() if k != "main.4.running_var"},
             "main.4.running_var is missing",
