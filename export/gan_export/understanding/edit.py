@@ -107,7 +107,7 @@ def _edited(spec: GeneratorSpec, edits: Sequence[tuple[Choice, Any]]) -> Generat
             limits = fields.get("limits")
             fields = {"features": 1} | fields | {"limits": None if limits is None else tuple(limits)}
         layers[choice.layer] = _replaced(layers[choice.layer], choice, fields)
-    interface = _replaced(spec.interface, edits[0][0], changed)
+    interface = _replaced(spec.interface, edits[0][0], changed) if changed else spec.interface
     if tuple(layers) == spec.layers and interface is spec.interface:
         return spec
     return replace(spec, interface=interface, layers=tuple(layers))
