@@ -1,6 +1,7 @@
 # Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
 #   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
+#   make test-long   the few tests that take half a minute or more each: before a release
 #   make test-fast   the part of it that is quick and enters every package: before each commit
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
 #   make fuzz    broken files for the readers of files, 60 s each: make fuzz FUZZ_ARGS='contract --seconds 3600'
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test test-fast test-openvino check lint fuzz bench docs clean default-model
+.PHONY: demo test test-fast test-long test-openvino check lint fuzz bench docs clean default-model
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -43,7 +44,10 @@ demo: $(INSTALLED)
 PYTEST := $(BIN)/python -m pytest --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
-	$(PYTEST) -n auto --maxprocesses 4
+	$(PYTEST) -n auto --maxprocesses 4 -m 'not long'
+
+test-long: $(INSTALLED)
+	$(PYTEST) -n auto --maxprocesses 4 -m long
 
 test-fast: $(INSTALLED)
 	$(PYTEST) -n 2 -m 'not slow'

@@ -128,6 +128,7 @@ def test_own_without_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Missing option '--out'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_smallest_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--models", tmp_path / "models", "--quick", "--width", "1", "--only", "mlp-28")
@@ -216,6 +217,7 @@ def test_gpu_sh_leaves_out_what_there_is_no_time_for(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "machine.txt").read_text().splitlines()[-1].startswith("python 3.")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gpu_sh_on_the_cpu(tmp_path: Path) -> None:
     """All of it but CUDA itself."""

@@ -275,6 +275,7 @@ def test_torchrun(done: dict[str, Done], folder: Path) -> None:
     assert_same_curve(folder / "joined-one", folder / "torchrun")
 
 
+@pytest.mark.long
 def test_torchrun_restarts_a_killed_job_which_goes_on(folder: Path) -> None:
     """--max-restarts 1, killed twice: the message, the run resumed, then the end."""
     arguments = ("--standalone", "--max-restarts", "1", "--no-python", "gan-train", *TINY, *DATA, "--steps", "100000")

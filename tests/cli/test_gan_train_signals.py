@@ -56,6 +56,7 @@ def test_signals_save_and_exit_130(number: signal.Signals, tmp_path: Path, envir
     assert (tmp_path / "my run/losses.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kill_9_at_30_moments(tmp_path: Path, environment: dict[str, str]) -> None:
     """Other moments in every run of the test; a failure prints the seed that brings its own back."""

@@ -170,6 +170,7 @@ print(json.dumps({"peak_mb": peak_mb, "report": report.to_json()}))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_export_of_images_of_1024_keeps_below_3_gb(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", CHILD, str(tmp_path / "g.onnx")]

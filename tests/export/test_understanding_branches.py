@@ -89,6 +89,7 @@ def test_names_that_tell_stand_where_nothing_speaks_for_a_chain() -> None:
     assert "a residual network: it has res1" in draft.contradiction
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "missing"), [(("res1", "res2"), "its names say a residual network"), (("one", "two"), "such as a skip")]
 )
