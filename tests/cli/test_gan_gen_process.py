@@ -58,7 +58,8 @@ HEAVY = {
     "numpy.ma", "numpy.testing", "gan_trainer", "gan_export", "gan_bench",
 }  # fmt: skip
 NOT_FOR_A_GRID = {
-    f"gan_serve.{name}" for name in ("gen.animation", "gen.about", "gen.walk", "runtime.golden", "runtime.probe")
+    *(f"gan_serve.{name}" for name in ("gen.animation", "gen.about", "gen.walk", "runtime.golden", "runtime.probe")),
+    "gan_core.spec.layers",
 }
 
 

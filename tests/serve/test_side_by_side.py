@@ -16,9 +16,10 @@ import pytest
 
 import gan_serve
 from gan_core.files import model_file
+from gan_core.spec.layers import LAYER_KINDS
 from gan_serve.runtime import providers, runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_serve.runtime.sessions import SideBySide, share, suits_side_by_side
+from gan_serve.runtime.sessions import TOGETHER, SideBySide, share, suits_side_by_side
 from serve import onnx_files
 
 LINEAR = {"layers": [{"kind": "linear"}, {"kind": "activation"}]}
@@ -116,6 +117,10 @@ def test_bytes_are_drawn_side_by_side(model_path: Path, opened: list[int]) -> No
     generator.generate(range(4))
     assert opened == [2, 1]
     assert generator.sha256 == model_file.sha256_of(model_path)
+
+
+def test_the_names_are_those_of_the_layers_that_do_not_convolve() -> None:
+    assert {kind for kind, layer in LAYER_KINDS.items() if not layer.convolves} == TOGETHER
 
 
 @pytest.mark.parametrize(("spec", "apart"), [(LINEAR, False), (CONVOLUTION, True), (None, True)])

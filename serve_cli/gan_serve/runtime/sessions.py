@@ -20,7 +20,6 @@ import numpy as np
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
 from gan_core.printable import is_utf8
-from gan_core.spec.layers import LAYER_KINDS
 from gan_serve.runtime import providers
 
 if TYPE_CHECKING:
@@ -239,6 +238,14 @@ def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, 
 
 Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
 
+TOGETHER = frozenset({
+    "activation", "adaptive_pool", "add", "batch_norm", "channel_shuffle", "concat", "glu", "group_norm",
+    "instance_norm", "label_embedding", "label_one_hot", "layer_norm", "linear", "load", "local_response_norm",
+    "multiply", "pad", "pixel_norm", "pixel_unshuffle", "pool", "reshape", "rms_norm", "slice",
+})  # fmt: skip
+"""The kinds of layers whose class says that they do not convolve; a kind that is not known here may. By name, for the
+classes take as long to import as a third of a cold start."""
+
 
 class SideBySide:
     """Two ways for a CPU's threads to share a batch, each with a session of its own, opened when first needed.
@@ -296,5 +303,4 @@ def suits_side_by_side(model: str | bytes) -> bool:
     if not isinstance(layers, list):
         return True
     kinds = [layer.get("kind") for layer in layers if isinstance(layer, dict)]
-    known = [LAYER_KINDS.get(kind) for kind in kinds if isinstance(kind, str)]
-    return any(kind is None or kind.convolves for kind in known)
+    return any(kind not in TOGETHER for kind in kinds if isinstance(kind, str))
