@@ -9,7 +9,6 @@ import numpy as np
 
 from gan_bench import parity
 from gan_bench.parity import Difference
-from gan_core.latents import latents
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 
 Feed = tuple[F32, I64 | None]
@@ -41,7 +40,7 @@ class Pixels(Task):
     def feed(generator: Generator, seeds: I64) -> Feed:
         """The latents and labels of `seeds`."""
         contract = generator.contract
-        return latents(seeds, contract.interface.z_dim, contract.interface.latent), generator.check_labels(None, seeds)
+        return contract.interface.latents(seeds), generator.check_labels(None, seeds)
 
     def call(self, index: int) -> U8:
         return self.generator.run_pixels(*self.feeds[index % len(self.feeds)])

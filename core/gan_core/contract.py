@@ -164,9 +164,9 @@ def _interface_json(interface: Interface) -> Json:
 
 def _interface(said: Json) -> Interface:
     """Version 2's. Raises `ContractError` or `SpecError` for what is none."""
-    whole = said["interface"]
+    whole = _object(said, "interface")
     z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
-    label = _object(whole, "label", "classes", "names") if _object(whole).get("label") else {"classes": 0, "names": []}
+    label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
     return _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
 
 
@@ -209,13 +209,12 @@ def _bounded(interface: Interface) -> Interface:
     return interface
 
 
-def _object(value: Any, *path: str) -> Json:
-    """`value` itself, or, with a path, the object at its first name, which must have the other names."""
-    for name in path[:1]:
-        value = _object(value).get(name)
-    if not isinstance(value, dict) or not set(path[1:]) <= set(value):
-        what = f"{path[0]} must be an object of {', '.join(path[1:])}" if path else "interface must be an object"
-        raise ContractError(f"{what}, got {shown(value)}", hint=_REPAIR)
+def _object(said: Json, name: str, *needed: str) -> Json:
+    """The object at `name` of `said`. Raises `ContractError` where there is none that has the `needed` names."""
+    value = said.get(name)
+    if not isinstance(value, dict) or not set(needed) <= set(value):
+        expected = f"an object of {', '.join(needed)}" if needed else "an object"
+        raise ContractError(f"{name} must be {expected}, got {shown(value)}", hint=_REPAIR)
     return value
 
 

@@ -98,6 +98,9 @@ def _made(value: Any, wanted: Any) -> Any:
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin is Annotated:
         return _made(value, inside[0])
+    if origin in (Union, types.UnionType):
+        tried = (_made(value, one) for one in inside)
+        return next((made for made in tried if made is not value), value)
     if origin is tuple and isinstance(value, list):
         return tuple(_made(each, inside[0]) for each in value)
     if isinstance(wanted, type) and dataclasses.is_dataclass(wanted) and isinstance(value, dict):

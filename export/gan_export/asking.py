@@ -18,7 +18,7 @@ import torch
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes, write_text
 from gan_core.images import to_pixels
-from gan_core.latents import check_seeds, default_labels, latents
+from gan_core.latents import check_seeds, default_labels
 from gan_export.advice import CODE, Kind, advise
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.assumptions import describe, describe_value, size_text, unanswered
@@ -135,7 +135,7 @@ def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
     spec = draft.spec
     module = module_of(draft)
     seeds = check_seeds(range(n))
-    inputs = [torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))]
+    inputs = [torch.from_numpy(spec.interface.latents(seeds))]
     if spec.interface.n_classes:
         inputs.append(torch.from_numpy(default_labels(seeds, spec.interface.n_classes)))
     at_once = max(1, ELEMENTS // max(map(math.prod, spec.shapes)))

@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_core.errors import MissingPackageError
 from gan_core.files.atomic import atomic_path, write_bytes
 from gan_core.images import encode_png, grid, to_pixels
-from gan_core.latents import default_labels, latents
+from gan_core.latents import default_labels
 from gan_trainer.history import History
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.recipes import MAX_ROWS, UNSCALED, Grid, Loss
@@ -39,7 +39,7 @@ def draw_seeds(generator: SpecGenerator, seeds: Sequence[int], classes: Sequence
     In eval mode; the module's own mode is put back.
     """
     device = next(generator.parameters()).device
-    z = torch.from_numpy(latents(seeds, generator.spec.interface.z_dim, generator.spec.interface.latent))
+    z = torch.from_numpy(generator.spec.interface.latents(seeds))
     label = None
     if generator.spec.interface.n_classes:
         chosen = (

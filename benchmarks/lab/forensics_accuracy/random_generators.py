@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.interface import Interface
-from gan_core.latents import latents
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import (
     Activation,
@@ -203,7 +202,7 @@ def gather_statistics(module: SpecGenerator, rng: Rng) -> None:
     with torch.no_grad():
         for batch in range(BATCHES):
             seeds = np.arange(first + batch * BATCH_SIZE, first + (batch + 1) * BATCH_SIZE)
-            z = torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))
+            z = torch.from_numpy(spec.interface.latents(seeds))
             label = (
                 torch.from_numpy(rng.integers(spec.interface.n_classes, size=BATCH_SIZE))
                 if spec.interface.n_classes

@@ -12,7 +12,6 @@ import sys
 import torch
 from torchvision.utils import save_image
 
-from gan_core.latents import latents
 from gan_trainer.networks.checkpoint import load_generator
 
 
@@ -20,7 +19,7 @@ def main(checkpoint_path: str, out: str, n: int) -> None:
     """Draws seeds 0 … n - 1 (class: seed mod number of classes) to `out`, as square a grid as there is."""
     checkpoint = load_generator(checkpoint_path)
     spec, generator = checkpoint.spec, checkpoint.module()
-    z = torch.from_numpy(latents(range(n), spec.interface.z_dim, spec.interface.latent))
+    z = torch.from_numpy(spec.interface.latents(range(n)))
     label = torch.arange(n) % spec.interface.n_classes if spec.interface.n_classes else None
     with torch.inference_mode():
         images = generator(z, label)

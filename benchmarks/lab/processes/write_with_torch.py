@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torchvision.utils import save_image
 
-from gan_core.latents import latents
 from gan_trainer.networks.checkpoint import load_generator
 
 BATCH = 16
@@ -27,7 +26,7 @@ def main(checkpoint_path: str, out: str, n: int) -> None:
     with torch.inference_mode():
         for start in range(0, n, BATCH):
             seeds = range(start, min(start + BATCH, n))
-            z = torch.from_numpy(latents(seeds, spec.interface.z_dim, spec.interface.latent))
+            z = torch.from_numpy(spec.interface.latents(seeds))
             label = torch.tensor(seeds) % spec.interface.n_classes if spec.interface.n_classes else None
             for seed, image in zip(seeds, generator(z, label), strict=True):
                 save_image(

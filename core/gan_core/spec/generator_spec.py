@@ -7,6 +7,7 @@ The spec is the JSON half of a checkpoint of ours, the draft of a stranger's, an
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from gan_core.interface import Interface
 from gan_core.printable import json_text
 from gan_core.spec.budget import check_image, check_layers, check_shape
 from gan_core.spec.layer import LATENT, RUNNING
-from gan_core.spec.layers import LabelEmbedding, LabelOneHot, Layer, layer_from_json, layer_kind
+from gan_core.spec.layers import Layer, layer_from_json, layer_kind
 
 __all__ = ["GeneratorSpec", "SpecError"]
 
@@ -51,10 +52,10 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         check_fields(self)
         check_layers(self.layers)
-        labels = [layer for layer in self.layers if isinstance(layer, (LabelEmbedding, LabelOneHot))]
+        labels = [layer.classes for layer in self.layers if layer.classes]
         if len(labels) > 1:
             raise SpecError("a spec holds at most one label layer", hint="take out the others")
-        n_classes = labels[0].n_classes if labels else 0
+        n_classes = sum(labels)
         if n_classes != self.interface.n_classes:
             raise SpecError(
                 f"n_classes is {self.interface.n_classes}, the layers take {n_classes}",
@@ -107,14 +108,7 @@ class GeneratorSpec:
     @property
     def parameters(self) -> int:
         """Trainable numbers (running statistics not counted)."""
-        total = 0
-        for name, shape in self.tensors().items():
-            if "running_" not in name:
-                size = 1
-                for side in shape:
-                    size *= side
-                total += size
-        return total
+        return sum(math.prod(shape) for name, shape in self.tensors().items() if "running_" not in name)
 
     def to_json(self) -> dict[str, Any]:
         return {

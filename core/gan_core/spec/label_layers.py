@@ -20,10 +20,13 @@ class LabelEmbedding(Layer):
     """
 
     kind: ClassVar[str] = "label_embedding"
-    takes_label: ClassVar[bool] = True
     n_classes: Classes
     dim: Features
     merge: Merge = "z_label"
+
+    @property
+    def classes(self) -> int:
+        return self.n_classes
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(len(shape) == 1, f"joins a latent vector, gets {shape}")
@@ -50,9 +53,12 @@ class LabelOneHot(Layer):
     """The label as a one-hot vector, concatenated with the latent; owns no tensors."""
 
     kind: ClassVar[str] = "label_one_hot"
-    takes_label: ClassVar[bool] = True
     n_classes: Classes
     merge: Literal["z_label", "label_z"] = "z_label"
+
+    @property
+    def classes(self) -> int:
+        return self.n_classes
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(len(shape) == 1, f"joins a latent vector, gets {shape}")

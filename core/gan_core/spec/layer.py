@@ -28,7 +28,6 @@ class Layer:
     """Base of all layers: maps the running value to the next one.
 
     kind         the name in JSON
-    takes_label  whether it takes the class labels beside the running value
     convolves    whether it computes images place by place, so that a processor's cores best draw an image each
     as_          a name for what it makes, for later layers; "" for none. In JSON, where it is "as", as every field
                  without a final underscore
@@ -37,7 +36,6 @@ class Layer:
     """
 
     kind: ClassVar[str]
-    takes_label: ClassVar[bool] = False
     convolves: ClassVar[bool] = False
     as_: ValueName = field(default="", kw_only=True)
 
@@ -49,6 +47,11 @@ class Layer:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def classes(self) -> int:
+        """Of how many classes it takes the label beside the running value; 0 for none."""
+        return 0
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ kind's name, and the module that defines its class.
 from __future__ import annotations
 
 import dataclasses
-from importlib import metadata
 from typing import Any
 
-from gan_core.fields import Shape, SpecError, shown
+from gan_core.fields import Shape, SpecError, from_json, shown
 from gan_core.spec.activation_layer import ACTIVATIONS, LIMITED, SLOPED, Activation, ActivationName
 from gan_core.spec.label_layers import LabelEmbedding, LabelOneHot, Merge
 from gan_core.spec.layer import LAYER_KINDS, Layer, json_name
@@ -56,6 +55,8 @@ def layer_kind(kind: object) -> type[Layer] | None:
     if not isinstance(kind, str):
         return None
     if kind not in LAYER_KINDS:
+        from importlib import metadata  # which nobody needs for a kind that is known
+
         for entry_point in metadata.entry_points(group=GROUP, name=kind):
             entry_point.load()
     return LAYER_KINDS.get(kind)
@@ -79,9 +80,4 @@ def layer_from_json(values: Any) -> Layer:
     for words, names in (("unknown field", unknown), ("lacks the field", missing)):
         if names:
             raise SpecError(f"{kind}: {words} {shown(names[0])}", hint=f"fields of {kind}: {', '.join(sorted(known))}")
-    arguments = {known[name].name: _tuples(value) for name, value in values.items() if name != "kind"}
-    return cls(**arguments)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return from_json(cls, {known[name].name: value for name, value in values.items() if name != "kind"})

@@ -35,19 +35,28 @@ class Load(Layer):
 
 
 @dataclass(frozen=True)
-class Add(Layer):
-    """x + scale · value. A side of 1 is repeated: (C, 1, 1) adds to every place of (C, H, W)."""
+class _PlaceByPlace(Layer):
+    """The running value with one other. A side of 1 is repeated: (C, 1, 1) meets every place of (C, H, W)."""
 
-    kind: ClassVar[str] = "add"
     with_: ValueName
-    scale: Number = 1.0
 
     @property
     def uses(self) -> tuple[str, ...]:
         return (self.with_,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
-        return _repeated(shape, used[0], self.with_)
+        (other,) = used
+        fits = len(shape) == len(other) and all(a == b or 1 in (a, b) for a, b in zip(shape, other, strict=True))
+        expect(fits, f"takes {self.with_} of {shape}, gets {other}")
+        return tuple(map(max, shape, other))
+
+
+@dataclass(frozen=True)
+class Add(_PlaceByPlace):
+    """x + scale · value."""
+
+    kind: ClassVar[str] = "add"
+    scale: Number = 1.0
 
     def words(self) -> str:
         return f"add {'' if self.scale == 1 else f'{self.scale:g} · '}{self.with_}"
@@ -57,18 +66,10 @@ class Add(Layer):
 
 
 @dataclass(frozen=True)
-class Multiply(Layer):
-    """x · value, place by place. A side of 1 is repeated, as a squeeze-and-excite does with its (C, 1, 1)."""
+class Multiply(_PlaceByPlace):
+    """x · value, as a squeeze-and-excite does with its (C, 1, 1)."""
 
     kind: ClassVar[str] = "multiply"
-    with_: ValueName
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.with_,)
-
-    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
-        return _repeated(shape, used[0], self.with_)
 
     def words(self) -> str:
         return f"multiply with {self.with_}"
@@ -128,10 +129,3 @@ class Slice(Layer):
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         return (beside[0] if beside else x)[:, self.from_ : self.to]
-
-
-def _repeated(shape: Shape, other: Shape, name: str) -> Shape:
-    """The shape of a sum or product; sides of 1 are repeated. Raises `SpecError` where they do not fit."""
-    fits = len(shape) == len(other) and all(a == b or 1 in (a, b) for a, b in zip(shape, other, strict=True))
-    expect(fits, f"takes {name} of {shape}, gets {other}")
-    return tuple(map(max, shape, other))

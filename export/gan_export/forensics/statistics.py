@@ -95,7 +95,7 @@ def apply_layer(
     module = _module(layer, in_shape)
     if weights:
         module.load_state_dict(weights, assign=True)
-    made: Tensor = layer.apply(torch, module, x, *((labels,) if layer.takes_label else ()))
+    made: Tensor = layer.apply(torch, module, x, *((labels,) if layer.classes else ()))
     return made
 
 

@@ -21,7 +21,7 @@ from gan_core.classes import class_label
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import check_file, read_pipe
-from gan_core.latents import Seeds, default_labels, latents
+from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
 from gan_serve.runtime.generator import F32, I64
 
@@ -89,15 +89,10 @@ class SeedPlan(Plan):
         super().__init__(contract, len(seeds), classes)
         self.seeds = seeds
         self.truncation = truncation
-        latents([], contract.interface.z_dim, contract.interface.latent, truncation)
+        contract.interface.latents([], truncation)
 
     def latents(self, start: int, stop: int) -> F32:
-        return latents(
-            self.seeds.array(start, stop),
-            self.contract.interface.z_dim,
-            self.contract.interface.latent,
-            self.truncation,
-        )
+        return self.contract.interface.latents(self.seeds.array(start, stop), self.truncation)
 
     def default_labels(self, start: int, stop: int) -> I64:
         return default_labels(self.seeds.array(start, stop), self.contract.interface.n_classes)

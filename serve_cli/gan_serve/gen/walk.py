@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
-from gan_core.latents import LatentLaw, Seeds, default_labels, latents
+from gan_core.latents import LatentLaw, Seeds, default_labels
 from gan_core.printable import shorten
 from gan_serve.gen.plan import Plan
 from gan_serve.runtime.generator import F32, I64
@@ -58,7 +58,7 @@ class WalkPlan(Plan):
         self.seeds = seeds
         self.truncation = truncation
         seed_array = seeds.array(0, keys)
-        self._keys = latents(seed_array, contract.interface.z_dim, contract.interface.latent, truncation)
+        self._keys = contract.interface.latents(seed_array, truncation)
         self._first_label = (
             default_labels(seed_array[:1], contract.interface.n_classes) if contract.interface.conditional else None
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
-from gan_core.latents import Seeds, default_labels, latents
+from gan_core.latents import Seeds, default_labels
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -135,19 +135,17 @@ class Generator(abc.ABC):
 
         Checks before the first batch.
         """
-        every = Seeds.of(seeds)
+        every, interface = Seeds.of(seeds), self.contract.interface
         label_array = None
         if labels is None or np.ndim(labels) == 0:
             self.check_labels(labels, every.array(0, 1))
         else:
             label_array = self._check_label_array(np.asarray(labels), len(every))
-        latents(every.array(0, 1), self.contract.interface.z_dim, self.contract.interface.latent, truncation)
+        interface.latents(every.array(0, 1), truncation)
         given = labels if label_array is None else label_array
 
         def latents_of(start: int, stop: int) -> F32:
-            return latents(
-                every.array(start, stop), self.contract.interface.z_dim, self.contract.interface.latent, truncation
-            )
+            return interface.latents(every.array(start, stop), truncation)
 
         def labels_of(start: int, stop: int) -> I64 | None:
             part = given[start:stop] if isinstance(given, np.ndarray) else given

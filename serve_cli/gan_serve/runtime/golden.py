@@ -11,7 +11,6 @@ from gan_core import limits
 from gan_core.contract import Golden
 from gan_core.errors import ContractError, GanportError
 from gan_core.golden import decode, reduce
-from gan_core.latents import latents
 from gan_serve.runtime.generator import Generator, check_drawn
 
 
@@ -45,7 +44,7 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
 
 def _check(generator: Generator, entry: Golden, allowed: limits.Limits) -> GoldenResult:
     contract = generator.contract
-    z = latents([entry.seed], contract.interface.z_dim, contract.interface.latent)
+    z = contract.interface.latents([entry.seed])
     label = None
     if contract.interface.conditional:
         if entry.label is not None and not 0 <= entry.label < contract.interface.n_classes:

@@ -25,7 +25,7 @@ class SpecGenerator(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         x, named = z, {LATENT: z}
         for layer, module in zip(self.spec.layers, self.layers, strict=True):
-            beside = (label,) if layer.takes_label else tuple(named[name] for name in layer.uses)
+            beside = (label,) if layer.classes else tuple(named[name] for name in layer.uses)
             x = layer.apply(torch, module, x, *beside)
             if layer.as_:
                 named[layer.as_] = x
