@@ -19,6 +19,7 @@ from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision.qdq import Layer, quantisable, quantise
 from gan_export.precision.ranges import Range, layer_name, measure_ranges
+from gan_export.proof.agreement import WEIGHTED
 from gan_export.proof.cases import Case
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.reference import Reference
@@ -31,8 +32,6 @@ REACHES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 """Where a range ends between the ordinary latents' (0) and the far ones' (1)."""
 MARGIN_DB = 1.0
 """The search goes on until the limit is passed by so much: other machines round a little differently."""
-
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 Ranges = Mapping[str, Range]
 
