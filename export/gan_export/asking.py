@@ -26,7 +26,7 @@ from gan_export.contact_sheet import U8, contact_sheet
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
 from gan_export.identify import Identified, module_of
-from gan_export.understanding import with_value
+from gan_export.understanding.edit import with_value
 from gan_serve.terminal import console
 
 IMAGES_A_ROW = 10

@@ -286,7 +286,7 @@ def _source_for(model: Path, ckpt: Path | None, module: str | None) -> Source:
     from gan_export.identify import Identified, identify, source_of
     from gan_export.live.again import is_live, source_again
     from gan_export.reading import read_checkpoint
-    from gan_export.understanding import draft_with_spec
+    from gan_export.understanding.given import draft_with_spec
 
     if ckpt is not None:
         ckpt = check_checkpoint(ckpt)

@@ -17,7 +17,7 @@ from gan_core.interface import with_interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, ConvTranspose
 from gan_export.draft import Draft
-from gan_export.understanding import with_value
+from gan_export.understanding.edit import with_value
 from gan_trainer.networks.build import build
 from lab.forensics_accuracy import command as accuracy
 from lab.forensics_accuracy import random_generators

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.foreign_networks import sequential
 from gan_export.draft import Draft
-from gan_export.understanding import with_value
+from gan_export.understanding.edit import with_value
 
 EXACT = 1e-5
 RELU = {"name": "relu", "slope": None}

@@ -18,7 +18,7 @@ from gan_export.answers import Answers
 from gan_export.assumptions import describe, describe_value
 from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.identify import Identified, NotUnderstoodError, identify
-from gan_export.understanding import draft_candidates
+from gan_export.understanding.understand import draft_candidates
 from gan_serve.terminal.console import WIDEST
 from gan_trainer.networks.build import SpecGenerator
 

@@ -21,7 +21,8 @@ from gan_core.spec.layers import BatchNorm, ConvTranspose
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
 from gan_export.forensics.divergence import GOOD
-from gan_export.understanding import draft_candidates, with_value
+from gan_export.understanding.edit import with_value
+from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.build import build
 
 pytestmark = pytest.mark.slow

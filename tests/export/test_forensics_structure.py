@@ -14,8 +14,9 @@ from gan_export.forensics import investigate
 from gan_export.forensics.runner import cut_out, widest
 from gan_export.forensics.statistics import apply_layer
 from gan_export.forensics.structure import out_of_line
-from gan_export.understanding import draft_candidates, with_value
+from gan_export.understanding.edit import with_value
 from gan_export.understanding.rules import every_rule
+from gan_export.understanding.understand import draft_candidates
 
 pytestmark = pytest.mark.slow
 

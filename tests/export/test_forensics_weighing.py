@@ -14,10 +14,10 @@ from export import forensics_nets as nets
 from export.foreign_networks import GanConv, fed
 from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.families.registry import family_drafts
 from gan_export.forensics import investigate
 from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
-from gan_export.understanding import with_value
-from gan_export.understanding.catalogue import family_drafts
+from gan_export.understanding.edit import with_value
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from gan_export.draft import Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import witnesses
 from gan_export.forensics.structure import contradiction
-from gan_export.understanding import draft_candidates
+from gan_export.understanding.understand import draft_candidates
 
 pytestmark = pytest.mark.slow
 

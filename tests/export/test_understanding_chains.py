@@ -12,7 +12,8 @@ from export.foreign_networks import difference, examples_dcgan, sequential, sett
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import flat
 from gan_export.draft import Draft, Evidence
-from gan_export.understanding import draft_candidates, with_value
+from gan_export.understanding.edit import with_value
+from gan_export.understanding.understand import draft_candidates
 
 
 @pytest.mark.parametrize("name", CASES)

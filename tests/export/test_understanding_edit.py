@@ -14,7 +14,9 @@ from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm, GroupNorm, Upsample
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.understanding import draft_candidates, draft_with_spec, find_choice, with_value
+from gan_export.understanding.edit import find_choice, with_value
+from gan_export.understanding.given import draft_with_spec
+from gan_export.understanding.understand import draft_candidates
 
 
 @pytest.fixture(scope="module")

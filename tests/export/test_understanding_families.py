@@ -23,7 +23,7 @@ from export.foreign_networks import (
     settled,
 )
 from gan_export.draft import Evidence
-from gan_export.understanding import draft_candidates
+from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 
@@ -94,7 +94,7 @@ SURE: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, int, int], tuple[
     "arjovsky": (arjovsky, "wgan-arjovsky-dcgan", (3, 16, 16), (5, 1, 1)),
     "emilien dupont": (EmilienDupont, "emilien-dupont-wgan-gp", (1, 32, 32), ()),
     "deeplearning.ai": (DeepLearningAi, "deeplearning-ai-dcgan", (1, 28, 28), ()),
-    "deeplearning.ai conditional": (lambda: DeepLearningAi(n_classes=10), "deeplearning-ai-dcgan", (1, 28, 28), ()),
+    "deeplearning.ai conditional": (lambda: DeepLearningAi(n_classes=10), "deeplearning-ai-cgan", (1, 28, 28), ()),
     "deeplearning.ai mlp": (deeplearning_mlp, "deeplearning-ai-mlp", (1, 28, 28), ()),
 }  # fmt: skip
 UNSURE: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, int, int], tuple[int, ...]]] = {

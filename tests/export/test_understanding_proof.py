@@ -13,7 +13,7 @@ from export.foreign_networks import GanConv, difference, examples_dcgan, sequent
 from gan_core.errors import GanportError
 from gan_export.draft import Draft, Evidence
 from gan_export.reading.modules import ModuleInfo
-from gan_export.understanding import draft_candidates
+from gan_export.understanding.understand import draft_candidates
 
 
 def infos(module: nn.Module) -> dict[str, ModuleInfo]:

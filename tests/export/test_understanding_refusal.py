@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from export.foreign_networks import sequential
 from gan_core.errors import GanportError
-from gan_export.understanding import draft_candidates
+from gan_export.understanding.understand import draft_candidates
 
 
 def named(**shapes: tuple[int, ...]) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def main_command(
 def examine(number: int, samples: int) -> Json:
     """One generator: what was drawn, what was found. `error` says why it could not be investigated, or is empty."""
     from gan_export.forensics import investigate
-    from gan_export.understanding import draft_candidates
+    from gan_export.understanding.understand import draft_candidates
     from lab.forensics_accuracy.random_generators import random_generator
     from lab.forensics_accuracy.scoring import score, strides, structure, units
 

@@ -18,8 +18,8 @@ from gan_core.spec.budget import BUDGET, check_shape
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Shape
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.families.family import images_of
 from gan_export.understanding import slots
-from gan_export.understanding.families import images_of
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.torch_modules import OWN_CODE, bounds_of, layers_of

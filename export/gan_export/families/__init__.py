@@ -1,0 +1,1 @@
+"""Generators of widely used code, recognised by their keys and shapes."""

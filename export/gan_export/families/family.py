@@ -1,0 +1,121 @@
+"""A family: the generator of one widely used code, recognised by all of its keys and shapes.
+
+A family reads the few free numbers of that code (z_dim, widths, channels …) out of a file's shapes, and writes down the
+whole network that the code builds with them, each layer with the name that its module has there. A file is of the
+family when that gives its keys and shapes exactly, nothing missing and nothing over. What the code does beyond its
+tensors (eps, activations, how z and label are joined, the distribution of z) then has strong evidence; forensics may
+still contradict it, since people edit code.
+
+`Family` lists what a new one has to say, `registry` knows them all, `round_trip.check_family` tries one. Each was read
+in its repository: the layouts are facts about that code.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from gan_core.interface import Interface
+from gan_core.spec import layers as L
+from gan_core.spec.layers import Shape
+from gan_export.draft import Evidence
+from gan_export.understanding.units import COUNTER
+
+Numbers = TypeVar("Numbers")
+"""The free numbers of a family's code: a NamedTuple, or any value that compares."""
+NamedLayers = list[tuple[str, L.Layer]]
+"""The layers in the order they run, each with its module's dotted name in the code ("" where it owns no tensors)."""
+
+RELU = L.Activation("relu")
+LEAKY = L.Activation("leaky_relu", slope=0.2)
+TANH = L.Activation("tanh")
+SIGMOID = L.Activation("sigmoid")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a family's code builds with some numbers.
+
+    evidence   how surely these keys and shapes are that code's: strong, or weak where other code has them too
+    questions  the choices ("structure", "latent", "eps" …) that the code leaves open, which are asked about
+    notes      sentences for people that are not about one choice
+    """
+
+    layers: NamedLayers
+    interface: Interface
+    evidence: Evidence = Evidence.STRONG
+    questions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Key → shape of a state_dict of it, without the counters of training steps."""
+        return {f"{name}.{own}": shape for name, layer in self.layers for own, shape in layer.tensors().items()}
+
+
+class Shapes(dict[str, Shape]):
+    """Key → shape of a file, the counters of training steps left out; a key that is missing has shape ()."""
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Shapes:
+        return cls({key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)})
+
+    def __missing__(self, key: str) -> Shape:
+        return ()
+
+    def rank(self, key: str, ndim: int) -> bool:
+        """Whether the file has `key` with that many dimensions."""
+        return len(self[key]) == ndim
+
+    def row(self, keys: Iterable[str], ndim: int) -> list[Shape]:
+        """The shapes of `keys` up to the first that is missing or has other than `ndim` dimensions."""
+        found = []
+        for key in keys:
+            if not self.rank(key, ndim):
+                break
+            found.append(self[key])
+        return found
+
+
+class Family(abc.ABC, Generic[Numbers]):
+    """One code's generator.
+
+    name    what `gan-export inspect` calls it; also what `before` names
+    source  where the code is, for people: "pytorch/examples dcgan"
+    before  the families that it goes before, where a file matches both
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    before: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def numbers(self, shapes: Shapes) -> Iterable[Numbers]:
+        """The numbers that a file with `shapes` may be made with, likeliest first; none where its signs are not there.
+
+        It need not check more than it reads: the keys and shapes of `network` are held against the file's.
+        """
+
+    @abc.abstractmethod
+    def network(self, numbers: Numbers) -> Network:
+        """What the code builds with `numbers`. Raises `SpecError` for numbers that make no network."""
+
+    @abc.abstractmethod
+    def sample(self, random: Random) -> Numbers:
+        """Numbers of some small network that the code can build, to try the family with."""
+
+
+def images_of(count: int) -> list[tuple[int, int, int]]:
+    """The square images (C, H, W) of 1 or 3 channels that have `count` numbers."""
+    found = []
+    for channels in (1, 3):
+        side = math.isqrt(count // channels)
+        if side and channels * side**2 == count:
+            found.append((channels, side, side))
+    return found

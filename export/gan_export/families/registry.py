@@ -1,0 +1,190 @@
+"""Every family that is known, and what they make of a file.
+
+Another package adds families with entry points of the group "ganport.families": a name, and the subclass of `Family`.
+docs/architecture.md shows it on one page.
+"""
+
+from __future__ import annotations
+
+import functools
+import graphlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.errors import GanportError
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import SpecError
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.families import dcgan, plain, pytorch_gan
+from gan_export.families.family import Family, Network, Shapes
+from gan_export.understanding import slots
+
+_log = logging.getLogger(__name__)
+
+GROUP = "ganport.families"
+NEAR = 0.8
+"""The part of all tensors from which on a file that is no family's is said to be near one."""
+OWN: tuple[type[Family[Any]], ...] = (
+    plain.Ganport,
+    dcgan.PytorchExamplesDcgan,
+    pytorch_gan.PytorchGanMlp,
+    pytorch_gan.PytorchGanCgan,
+    pytorch_gan.PytorchGanDcgan,
+    pytorch_gan.PytorchGanAcgan,
+    pytorch_gan.MnistConditionalWganGp,
+    dcgan.ZnxlwmDcgan,
+    plain.ZnxlwmGan,
+    dcgan.YunjeyDcgan,
+    plain.YunjeyGan,
+    dcgan.ArjovskyDcgan,
+    dcgan.Zeleni9,
+    dcgan.EmilienDupont,
+    dcgan.DeepLearningAiDcgan,
+    dcgan.DeepLearningAiCgan,
+    plain.DeepLearningAiMlp,
+)
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A family that a file nearly is of: `right` of `total` tensors are as its code has them, `differences` the others
+    in words, first to last."""
+
+    family: Family[Any]
+    right: int
+    total: int
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {len(self.differences) - 3} more" if len(self.differences) > 3 else ""
+        return (
+            f"{self.right} of {self.total} tensors as in {self.family.source}; {', '.join(self.differences[:3])}{more}"
+        )
+
+
+def families() -> tuple[Family[Any], ...]:
+    """ganport's families and those of entry points, each after the ones whose `before` names it.
+
+    One that cannot be loaded is left out with a warning (`logging`). Raises `GanportError` when `before` goes in a
+    circle, and when two have the same name.
+    """
+    return _ordered((*OWN, *_foreign()))
+
+
+def family_drafts(tensors: Mapping[str, Tensor]) -> list[Draft]:
+    """The drafts of every family that the file matches, the surest first; mostly none or one."""
+    shapes = Shapes.of(tensors)
+    drafts = []
+    for family, network in _networks(shapes):
+        if network.shapes == shapes:
+            try:
+                drafts.append(_draft(family, network, tensors))
+            except SpecError:
+                continue
+    return sorted(drafts, key=lambda draft: not draft.choices[0].evidence.settled)
+
+
+def near_miss(tensors: Mapping[str, Tensor]) -> NearMiss | None:
+    """The family that most of a file's tensors are of, where it is none's; None where nothing is near."""
+    shapes = Shapes.of(tensors)
+    found = []
+    for family, network in _networks(shapes):
+        expected = network.shapes
+        union = dict.fromkeys((*expected, *shapes))
+        wrong = [key for key in union if expected.get(key) != shapes.get(key)]
+        if wrong and len(union) - len(wrong) >= NEAR * len(union):
+            words = tuple(_difference(key, expected.get(key), shapes.get(key)) for key in wrong)
+            found.append(NearMiss(family, len(union) - len(wrong), len(union), words))
+    return max(found, key=lambda near: near.right / near.total, default=None)
+
+
+def _difference(key: str, expected: L.Shape | None, found: L.Shape | None) -> str:
+    if found is None:
+        return f"{key} is missing"
+    return f"{key} is unexpected" if expected is None else f"{key} is {list(found)}, expected {list(expected)}"
+
+
+def _networks(shapes: Shapes) -> Iterator[tuple[Family[Any], Network]]:
+    for family in families():
+        for numbers in family.numbers(shapes):
+            try:
+                yield family, family.network(numbers)
+            except SpecError:
+                continue
+
+
+def _foreign() -> Iterator[type[Family[Any]]]:
+    for entry_point in metadata.entry_points(group=GROUP):
+        try:
+            yield entry_point.load()
+        except Exception as error:
+            _log.warning("the family %s cannot be loaded: %s: %s", entry_point.value, type(error).__name__, error)
+
+
+@functools.lru_cache(maxsize=8)
+def _ordered(classes: Sequence[type[Family[Any]]]) -> tuple[Family[Any], ...]:
+    known = {cls.name: cls() for cls in classes}
+    if len(known) < len(classes):
+        names = [cls.name for cls in classes]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise GanportError(f"two families are named {twice}", hint=f"uninstall a package that adds one ({GROUP})")
+    after: dict[str, Iterable[str]] = {
+        name: {o for o, other in known.items() if name in other.before} for name in known
+    }
+    try:
+        order = tuple(graphlib.TopologicalSorter(after).static_order())
+    except graphlib.CycleError as error:
+        raise GanportError(
+            f"the families {', '.join(error.args[1][1:])} each go before the other",
+            hint=f"uninstall a package that adds one ({GROUP})",
+        ) from error
+    return tuple(known[name] for name in order)
+
+
+def _draft(family: Family[Any], network: Network, tensors: Mapping[str, Tensor]) -> Draft:
+    """The draft of a network whose keys and shapes are the file's. Raises `SpecError` when its layers do not make its
+    image."""
+    layers = tuple(layer for _, layer in network.layers)
+    spec = GeneratorSpec(network.interface, layers, name=f"{family.name}-{network.interface.image[1]}")
+    weights = tuple({own: tensors[f"{name}.{own}"] for own in layer.tensors()} for name, layer in network.layers)
+    return Draft(spec, weights, tuple(_choices(family, network)), family=family.name, notes=network.notes)
+
+
+def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
+    layers, interface = [layer for _, layer in network.layers], network.interface
+
+    def choice(index: int | None, field: str, value: Any, values: tuple[Any, ...] = ()) -> Choice:
+        evidence = Evidence.WEAK if field in network.questions else network.evidence
+        if field == "structure" and field not in network.questions:
+            evidence = Evidence.STRONG
+        return Choice(index, field, value, evidence, f"as {family.source} has it", slots.others(value, values))
+
+    words = {"conv": "conv", "conv_transpose": "convT"}
+    text = ", ".join(
+        f"{words[layer.kind]} k{layer.kernel} s{layer.stride} p{layer.padding}"
+        for layer in layers
+        if isinstance(layer, (L.Conv, L.ConvTranspose))
+    )
+    size = "x".join(map(str, interface.image))
+    yield choice(None, "structure", f"{text} → {size}" if text else size)
+    yield choice(None, "latent", interface.latent, ("normal", "uniform"))
+    last = max((index for index, layer in enumerate(layers) if isinstance(layer, L.Activation)), default=None)
+    for index, layer in enumerate(layers):
+        if isinstance(layer, L.LabelEmbedding):
+            yield choice(index, "merge", layer.merge, () if layer.merge == "multiply" else ("z_label", "label_z"))
+        elif isinstance(layer, L.BatchNorm):
+            yield choice(index, "eps", layer.eps, slots.EPS_VALUES)
+        elif isinstance(layer, L.Upsample):
+            value = {"mode": layer.mode, "align_corners": layer.align_corners}
+            yield choice(index, "upsample", value, slots.UPSAMPLE_VALUES)
+        elif isinstance(layer, L.Activation) and index != last:
+            yield choice(index, "activation", slots.value_of(layer), slots.ACTIVATION_VALUES)
+        elif isinstance(layer, L.Activation):
+            value = slots.value_of(layer) | {"value_range": list(interface.value_range)}
+            yield choice(index, "output", value, slots.OUTPUT_VALUES)
