@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_random_spec_builds_and_varies(kind: str) -> None:
-    specs = [random_spec(kind, random_generators.np.random.default_rng(seed)) for seed in range(12)]
+    specs = [random_spec(kind, np.random.default_rng(seed)) for seed in range(12)]
     for spec in specs:
         label = torch.zeros(2, dtype=torch.int64) if spec.interface.n_classes else None
         assert build(spec).eval()(torch.zeros(2, spec.interface.z_dim), label).shape == (2, *spec.interface.image)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -47,7 +50,7 @@ def tiny_model(
         helper.make_node("Cast", ["clamped"], ["bytes_NCHW"], to=TensorProto.UINT8),
         helper.make_node("Transpose", ["bytes_NCHW"], ["pixels"], perm=[0, 2, 3, 1]),
     ]
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "weight": weight,
         "classes": np.random.default_rng(1).normal(size=(max(1, n_classes), SIDE * SIDE)).astype(np.float32),
         "table": np.zeros((max_batch or 0) + 1, np.float32),

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def interrupt(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
-    for _ in range(1000):  # Python takes the signal between two instructions
+    for _turn in range(1000):  # Python takes the signal between two instructions
         pass
 
 

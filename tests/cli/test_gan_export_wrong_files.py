@@ -49,7 +49,10 @@ def classifier(path: Path) -> None:
 
 
 def contents(data: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(data) and None  # type: ignore[func-returns-value]
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {

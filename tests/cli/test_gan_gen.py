@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,7 +178,9 @@ def test_stdout_is_one_png(gen: Gen, model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1, 1)])
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
-def test_latents_from_a_file(gen: Gen, model: Path, tmp_path: Path, shape: tuple[int, ...], kind: type) -> None:
+def test_latents_from_a_file(
+    gen: Gen, model: Path, tmp_path: Path, shape: tuple[int, ...], kind: type[np.floating[Any]]
+) -> None:
     z = np.random.default_rng(0).standard_normal((5, 4)).astype(kind)
     np.save("z.npy", z.reshape(shape))
     expected = OnnxGenerator(model, "cpu").run(z.astype(np.float32))[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import Gen, nobody
-from gan_serve.gen import cli, outputs
+from gan_serve.gen import cli
 from gan_serve.terminal import console
 from serve import onnx_files
 
@@ -230,8 +231,8 @@ def test_a_walk_too_large_for_one_picture(gen: Gen, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_full_disk_is_seen_before_the_first_file(gen: Gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = outputs.shutil.disk_usage(tmp_path)._replace(free=5000)
-    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     code, _, err = gen("--model", "g.onnx", "--n", "100", "--out", "new/many/")
     assert code == 2
     assert re.match(r"error: 100 images take about [\d.]+ kB, .*many has 5 kB free\n", err)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 Run = Callable[..., tuple[int, str, str]]
 EVIL = "<script>alert('x')</script>&amp;\"</title>"
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "data": EVIL, "data_name": EVIL, "fingerprint": "f" * 64, "n_images": 12, "seed": 0, "class_names": [EVIL],
     "limit": {"unit": "steps", "amount": 20},
     "recipe": {"name": "default", "arch": "dcgan", "size": 28, "channels": 3, "ema_beta": None, "betas": [0.0, 0.9]},

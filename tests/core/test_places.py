@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,11 @@ def test_a_pipe_gets_the_bytes_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     check_outputs({}, {"--json": pipe, "--report": pipe})
-    for write in (lambda data: write_bytes(pipe, data), lambda data: WholeFiles(tmp_path).write("pipe", data)):
+    writers: list[Callable[[bytes], None]] = [
+        lambda data: write_bytes(pipe, data),
+        lambda data: WholeFiles(tmp_path).write("pipe", data),
+    ]
+    for write in writers:
         reader = Reader(pipe)
         write(b"0123456789" * 50_000)
         assert reader.all() == b"0123456789" * 50_000

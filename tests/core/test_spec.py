@@ -122,7 +122,7 @@ def test_label_embedding_merges(head: LabelEmbedding, joined: Any) -> None:
     spec = GeneratorSpec(Interface(4, (1, 2, 2), n_classes=5), (head, Linear(width, 4), Reshape((1, 2, 2))))
     module = build(spec)
     z, label = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, 0])
-    embedded = torch.nn.functional.embedding(label, module.layers[0].weight)
+    embedded = torch.nn.functional.embedding(label, module.layers[0].get_parameter("weight"))
     expected = module.layers[1](joined(z, embedded)).reshape(6, 1, 2, 2)
     torch.testing.assert_close(module(z, label), expected)
 

@@ -15,7 +15,20 @@ from torch import Tensor
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_core.spec.layer import LAYER_KINDS, Layer
-from gan_core.spec.layers import Activation, Add, Concat, Conv, Linear, Load, Multiply, Pool, Reshape, Slice, Upsample
+from gan_core.spec.layers import (
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Linear,
+    Load,
+    Multiply,
+    Pool,
+    Reshape,
+    Slice,
+    Upsample,
+)
 from gan_trainer.networks.build import build
 
 
@@ -87,7 +100,7 @@ def test_layers_with_matrices_count_their_work() -> None:
     made = {
         "linear": Linear(4, 8),
         "conv": Conv(2, 3, 3),
-        "conv_transpose": LAYER_KINDS["conv_transpose"](2, 3, 3),
+        "conv_transpose": ConvTranspose(2, 3, 3),
     }
     owners = {kind for kind, cls in LAYER_KINDS.items() if "tensors" in cls.__dict__}
     counted = {kind for kind, cls in LAYER_KINDS.items() if "products" in cls.__dict__}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,9 @@ def change_value(model: onnx.ModelProto, name: str, nodes: Nodes) -> onnx.ModelP
     return model
 
 
-def change_weight(model: onnx.ModelProto, name: str, edit: Callable[[Array], Array]) -> onnx.ModelProto:
+def change_weight(
+    model: onnx.ModelProto, name: str, edit: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> onnx.ModelProto:
     """The initialiser `name` becomes `edit` of it."""
     model = copy_of(model)
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
@@ -60,7 +63,7 @@ def constant(name: str, value: float | Sequence[float] | Array, dtype: type = np
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value, dtype)))
 
 
-def one(op_type: str, **attributes: object) -> Nodes:
+def one(op_type: str, **attributes: Any) -> Nodes:
     """A single node that takes the value and makes the new one."""
     return lambda before, after: [helper.make_node(op_type, [before], [after], **attributes)]
 

@@ -62,13 +62,14 @@ def of_zip(data: bytes, draw: random.Random, change: Callable[[str, bytes, rando
         return of_bytes(data, draw)
     at = draw.randrange(len(entries))
     name, content, _ = entries[at]
-    made = draw.choice((
+    change_one: Callable[[], list[tuple[str, bytes, int]]] = draw.choice((
         *[lambda: [(name, change(name, content, draw), zipfile.ZIP_STORED)]] * 8,
         lambda: [],
         lambda: [entries[at], (name, change(name, content, draw), zipfile.ZIP_STORED)],
         lambda: [(of_text(name, draw), content, zipfile.ZIP_STORED)],
         lambda: [(name, content + bytes(1 << 20), zipfile.ZIP_DEFLATED)],
-    ))()  # fmt: skip
+    ))  # fmt: skip
+    made = change_one()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
         warnings.simplefilter("ignore")  # of two entries of one name

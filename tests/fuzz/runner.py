@@ -64,7 +64,7 @@ def replay(name: str, *, alone: bool = False) -> int:
 def fuzz(name: str, seconds: int) -> int:
     """Mutations for `seconds`, by atheris where it is installed. 0, or what is left after a fault."""
     try:
-        import atheris  # type: ignore[import-not-found]
+        import atheris
     except ImportError:
         print(f"{name}: atheris is not installed, mutations are drawn at random", file=sys.stderr)
         return _at_random(name, seconds)

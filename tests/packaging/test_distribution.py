@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def build(kind: str, out: Path) -> Path:
     """The wheel or the sdist, built into an empty folder."""
-    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", out, ROOT]
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     (built,) = out.iterdir()
     return built

@@ -65,7 +65,7 @@ def model(about: Contract, tensors: dict[str, npt.NDArray[np.float32]], batch: i
         helper.make_node("Transpose", ["clipped"], ["channels_last"], perm=[0, 2, 3, 1]),
         helper.make_node("Cast", ["channels_last"], ["pixels"], to=TensorProto.UINT8),
     ]
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         **tensors,
         "shape": np.array([-1, c, h, w], np.int64),
         **{

@@ -192,7 +192,12 @@ def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> 
     clock = iter([0.0, 0.1, waited_s, waited_s, waited_s])
     monkeypatch.setattr("gan_serve.terminal.console.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("gan_serve.terminal.console.sys.stderr.isatty", lambda: terminal)
-    monkeypatch.setattr(console, "progress", lambda length, label: shown.append((length, label)) or Bar())
+
+    def progress(length: int, label: str) -> Bar:
+        shown.append((length, label))
+        return Bar()
+
+    monkeypatch.setattr(console, "progress", progress)
     assert list(console.with_progress([range(10)] * 3, 100, "drawing")) == [range(10)] * 3
     return shown
 

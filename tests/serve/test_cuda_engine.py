@@ -192,7 +192,7 @@ def test_copies_back_wait_for_the_computing_on_a_stream_of_their_own(bench: Benc
 
 def test_a_stream_that_is_left_frees_its_buffers(bench: Bench) -> None:
     for _ in range(5):
-        stream = bench.engine.stream(bench.feeds([2, 2, 2]))
+        stream: Any = bench.engine.stream(bench.feeds([2, 2, 2]))
         next(stream)
         stream.close()
     assert (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +26,11 @@ def cut(proto: onnx.ModelProto, axis: int, keep: int, outputs: tuple[str, ...] =
     for node in nodes:
         node.output[:] = [f"{name}_whole" if name in outputs else name for name in node.output]
         node.input[:] = [f"{name}_whole" if name in outputs else name for name in node.input]
-    constants = {"nought": np.array(0, np.float32), "kept": np.array([keep], np.int64), "none": np.array([0], np.int64)}
+    constants: dict[str, npt.NDArray[Any]] = {
+        "nought": np.array(0, np.float32),
+        "kept": np.array([keep], np.int64),
+        "none": np.array([0], np.int64),
+    }
     nodes.extend(
         [
             helper.make_node("ReduceSum", ["z"], ["z_sum"], keepdims=0),

@@ -163,7 +163,7 @@ def test_wrong_requests_fail_before_the_first_image(
 
 def test_unknown_attribute_of_the_package() -> None:
     with pytest.raises(AttributeError, match="nothing"):
-        _ = gan_serve.nothing  # type: ignore[attr-defined]
+        _ = gan_serve.nothing
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ def dcgan(path: Path) -> Path:
     for layer, (before, after) in enumerate(itertools.pairwise(widths)):
         last = layer == len(widths) - 2
         values[f"w{layer}"] = rng.normal(0, 0.08 * 4, (before, after, 4, 4)).astype(np.float32)
-        hyper = {"strides": [2, 2], "pads": [1, 1, 1, 1]} if layer else {"strides": [1, 1], "pads": [0, 0, 0, 0]}
+        hyper: Any = {"strides": [2, 2], "pads": [1, 1, 1, 1]} if layer else {"strides": [1, 1], "pads": [0, 0, 0, 0]}
         nodes.append(helper.make_node("ConvTranspose", [f"x{layer}", f"w{layer}"], [f"y{layer}"], **hyper))
         if not last:
             nodes.append(helper.make_node("Relu", [f"y{layer}"], [f"x{layer + 1}"]))

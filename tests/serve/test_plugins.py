@@ -128,7 +128,8 @@ class Options:
     """SessionOptions that remembers the plug-in's devices."""
 
     def __init__(self, plugin: Plugin) -> None:
-        self._plugin, self.entries = plugin, {}
+        self._plugin = plugin
+        self.entries: dict[str, str] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         self.entries[key] = value

@@ -174,11 +174,16 @@ def test_tensorrt_reads_tf32_from_the_environment(machine: Machine, model_path: 
 
 
 @pytest.mark.usefixtures("machine")
-def test_tensorrt_sees_one_batch_size(model_path: Path) -> None:
+def test_tensorrt_sees_one_batch_size(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = OnnxGenerator(model_path, "tensorrt", 1, tf32=True)
     sizes = []
     run = generator._pixels
-    generator._pixels = lambda feed: sizes.append(len(feed[0])) or run(feed)  # type: ignore[func-returns-value,method-assign]
+
+    def counted(feed: Any) -> Any:
+        sizes.append(len(feed[0]))
+        return run(feed)
+
+    monkeypatch.setattr(generator, "_pixels", counted)
     drawn = list(generator.stream(range(7), batch_size=3))
     assert (sizes, [len(batch) for batch in drawn]) == ([3, 3, 3], [3, 3, 1])
     expected = OnnxGenerator(model_path, "cpu", 1).generate(range(7))
@@ -286,7 +291,7 @@ def test_pinned_memory_is_freed_with_its_last_array(library: Library) -> None:
 def test_where_no_page_can_be_locked_memory_is_pageable(library: Library) -> None:
     library.code["cudaHostAlloc"] = 2
     array = CudaRuntime("13.0").pinned((2, 2), np.int64)
-    assert (array.shape, array.dtype, array.flags.writeable) == ((2, 2), np.int64, True)
+    assert (array.shape, array.dtype, array.flags.writeable) == ((2, 2), np.dtype(np.int64), True)
     del array
     assert library.freed == []
 

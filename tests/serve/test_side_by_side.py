@@ -67,8 +67,7 @@ def test_a_batch_in_parts_is_the_batch(n: int, conditional: bool, model_path: Pa
     z = np.random.default_rng(n).standard_normal((n, alone.contract.interface.z_dim)).astype(np.float32)
     label = np.arange(n) % alone.contract.interface.n_classes if conditional else None
     for seen, expected in zip(together.run(z, label), alone.run(z, label), strict=True):
-        assert seen.dtype == expected.dtype
-        np.testing.assert_array_equal(seen, expected)
+        np.testing.assert_array_equal(seen, expected, strict=True)
     np.testing.assert_array_equal(together.run_pixels(z, label), alone.run_pixels(z, label))
 
 
