@@ -1,9 +1,12 @@
 # Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
 #   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
-#   make test-long   the few tests that take half a minute or more each: before a release
 #   make test-fast   the part of it that is quick and enters every package: before each commit
+#   make test-long   the few tests that take half a minute or more each: before a release
+#   make test-runtime   the core and the runtime in an environment without torch, as an application has them
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
+#   make coverage   the test suite, and which lines of the packages it runs: fails below the floor in pyproject.toml
+#   make hooks   git hooks: lint before each commit, the fast tests before each push
 #   make fuzz    broken files for the readers of files, 60 s each: make fuzz FUZZ_ARGS='contract --seconds 3600'
 #   make bench   the project's own CPU records, anew, into benchmarks/results (about 25 minutes on an idle machine)
 #   make docs    write docs/cli.md anew from the commands' --help
@@ -11,13 +14,14 @@
 # PYTHON names the interpreter (3.11 or newer), VENV the environment, PIP_ARGS goes to every pip install.
 
 VENV ?= .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 INSTALLED := $(VENV)/.ganport-installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 
-.PHONY: demo test test-fast test-long test-openvino check lint fuzz bench docs clean default-model
+.PHONY: demo test test-fast test-long test-runtime test-openvino check coverage hooks lint fuzz bench docs clean default-model
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: ganport needs Python 3.11 or newer, none was found"; \
@@ -52,6 +56,16 @@ test-long: $(INSTALLED)
 test-fast: $(INSTALLED)
 	$(PYTEST) -n 2 -m 'not slow'
 
+RUNTIME_VENV ?= .venv-runtime
+$(RUNTIME_VENV)/.ganport-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt \
+		-e '.[cpu]' onnx pytest
+	@touch $@
+
+test-runtime: $(RUNTIME_VENV)/.ganport-installed
+	$(RUNTIME_VENV)/$(SCRIPTS)/python -m pytest tests/core tests/serve
+
 # onnxruntime-openvino and onnxruntime own the same module: it needs an environment of its own.
 OPENVINO_VENV ?= .venv-openvino
 $(OPENVINO_VENV)/.ganport-installed: pyproject.toml
@@ -72,6 +86,13 @@ lint: $(INSTALLED)
 
 check: lint test
 
+# Processes that tests start are not seen: the floor is for what runs in the tests' own.
+coverage: $(INSTALLED)
+	$(PYTEST) -n auto --maxprocesses 4 -m 'not long' --cov --cov-report term:skip-covered
+
+hooks: $(INSTALLED)
+	$(BIN)/pre-commit install
+
 # What each target does stands in tests/fuzz; what it finds is left in tests/fuzz/found.
 fuzz: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
@@ -90,4 +111,4 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py
 
 clean:
-	rm -rf $(VENV) $(OPENVINO_VENV) $(DEMO) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(OPENVINO_VENV) $(RUNTIME_VENV) $(DEMO) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

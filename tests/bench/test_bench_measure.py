@@ -186,30 +186,28 @@ def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Ca
     assert "batch of 8" in bad.failure
 
 
-@pytest.mark.parametrize(
-    ("plan", "status", "reason"),
-    [
-        ("die-at-open", "failed", "killed by SIGKILL"),
-        ("exit-at-prepare", "failed", "exit code 7: out of luck"),
-        ("raise-at-prepare", "failed", "RuntimeError: no such kernel"),
-        ("die-later", "failed", "killed by SIGSEGV"),
-        ("garbage-later", "failed", "NameError"),
-        ("other-answer-later", "failed", "TakeWindow: expected Window or Refused or Failed, got"),
-        ("unfit-answer-later", "failed", "a int64 fits no message"),
-        ("other-pixels", "wrong", "by up to 128 LSB"),
-        ("drift-later", "wrong", "by up to 128 LSB"),
-        ("floats", "failed", "expected pixels uint8"),
-    ],
-)
-def test_a_row_that_fails_leaves_the_others(
-    model: Path, sabotage: list[str], plan: str, status: str, reason: str
-) -> None:
-    before, failing, after = measure_with(model, ["cpu", plan, "cpu-again"], sabotage)
-    assert failing.status == status
-    values = failing.to_json()
-    assert reason in values["reason"]
-    assert values["images_per_s"] is None
-    assert values["windows"] == []
+FAILURES = {
+    "die-at-open": ("failed", "killed by SIGKILL"),
+    "exit-at-prepare": ("failed", "exit code 7: out of luck"),
+    "raise-at-prepare": ("failed", "RuntimeError: no such kernel"),
+    "die-later": ("failed", "killed by SIGSEGV"),
+    "garbage-later": ("failed", "NameError"),
+    "other-answer-later": ("failed", "TakeWindow: expected Window or Refused or Failed, got"),
+    "unfit-answer-later": ("failed", "a int64 fits no message"),
+    "other-pixels": ("wrong", "by up to 128 LSB"),
+    "drift-later": ("wrong", "by up to 128 LSB"),
+    "floats": ("failed", "expected pixels uint8"),
+}
+
+
+def test_rows_that_fail_leave_the_others(model: Path, sabotage: list[str]) -> None:
+    before, *failing, after = measure_with(model, ["cpu", *FAILURES, "cpu-again"], sabotage)
+    for result, (plan, (status, reason)) in zip(failing, FAILURES.items(), strict=True):
+        assert result.status == status, plan
+        values = result.to_json()
+        assert reason in values["reason"]
+        assert values["images_per_s"] is None
+        assert values["windows"] == []
     for other in (before, after):
         assert other.status in ("ok", "unstable")
         assert len(other.windows) == 3

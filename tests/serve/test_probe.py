@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
@@ -16,6 +15,7 @@ from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.probe import probe
 from serve import onnx_files
 
+resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are Linux's")
 
 
