@@ -6,6 +6,7 @@
     own                  every CPU record of benchmarks/results (`make bench`)
     cold_start           gan-gen and a bare torch script, from process start to picture
     end_to_end           the same for a folder of PNG files
+    beside               this checkout and another one of the project, the same commands
     scaling              gan-gen for several numbers of images
     forms                the forms of transposed convolutions, layer by layer
     train_speed          gan-train beside the classic DCGAN loop
