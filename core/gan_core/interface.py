@@ -1,18 +1,25 @@
-"""What goes into a generator and what comes out: declared once, for its spec, its contract and what draws with it."""
+"""What goes into a generator and what comes out: declared once, for its spec, its contract and what draws with it.
+
+And the text that names its classes: `3`, `cat`, `0,cat,7`, `all`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.errors import GanportError
 from gan_core.fields import MAX_CLASSES, Features, Json, Name, Number, Range, Side, SpecError, check_fields
 from gan_core.latents import LatentLaw, latents
+from gan_core.printable import shorten
 
 T = TypeVar("T")
+_SHOWN = 12
 
 CHANNELS_IN_WORDS = {1: "grey", 3: "RGB", 4: "RGBA"}
 IMAGE_CHANNELS = tuple(CHANNELS_IN_WORDS)
@@ -89,3 +96,74 @@ def with_interface(owner: T, **changes: Any) -> T:
     """A spec, a contract or an exporter's source with `changes` to its interface."""
     interface = replace(owner.interface, **changes)  # type: ignore[attr-defined]
     return replace(owner, interface=interface)  # type: ignore[type-var]
+
+
+def parse_classes(values: Iterable[str], interface: Interface) -> tuple[int, ...]:
+    """The classes that `values` name, in order: indices, names (case does not matter), commas between, or
+    `all`. Empty for no values.
+
+    A name that holds a comma is taken whole. Its first words will do where no other class begins with them, whatever
+    stands between them: `t-shirt` and `ankle_boot` for "T-shirt/top" and "Ankle boot".
+    Raises `GanportError` for a generator without classes and for a class it does not have.
+    """
+    values = list(values)
+    if values and not interface.conditional:
+        raise GanportError("this generator has no classes", hint="leave `classes` out")
+    found: list[int] = []
+    for value in values:
+        whole = _find(value, interface)
+        pieces = [value] if whole is not None else value.split(",")
+        for piece in pieces:
+            if piece.strip().lower() == "all" and _find(piece, interface) is None:
+                found += range(interface.n_classes)
+                continue
+            label = _find(piece, interface)
+            if label is None:
+                label = _find_by_words(piece, interface)
+            if label is None:
+                raise GanportError(
+                    f"class {shorten(piece.strip(), 40)!r} does not exist",
+                    hint=f"classes are {describe_classes(interface)}",
+                )
+            found.append(label)
+    return tuple(found)
+
+
+def describe_classes(interface: Interface) -> str:
+    """ "0 … 9", or "0 cat, 1 dog, …" with names."""
+    if not interface.class_names:
+        return f"0 … {interface.n_classes - 1}"
+    return number_classes(interface.class_names)
+
+
+def class_label(interface: Interface, label: int) -> str:
+    """ "3 cat", or "3" where classes have no names."""
+    return f"{label} {interface.class_names[label]}" if interface.class_names else str(label)
+
+
+def number_classes(names: Sequence[str]) -> str:
+    """ "0 cat, 1 dog, …": the names of classes with their numbers, the first dozen of them."""
+    shown = [f"{label} {name}" for label, name in enumerate(names[:_SHOWN])]
+    return ", ".join(shown) + (" …" if len(names) > _SHOWN else "")
+
+
+def _find(text: str, interface: Interface) -> int | None:
+    """A name first, so that classes named by numbers can be named; then an index."""
+    wanted = text.strip().casefold()
+    for label, name in enumerate(interface.class_names):
+        if name.casefold() == wanted:
+            return label
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < interface.n_classes:
+        return int(wanted)
+    return None
+
+
+def _find_by_words(text: str, interface: Interface) -> int | None:
+    """The one class whose name begins with the words of `text`."""
+    wanted = _words(text)
+    found = [label for label, name in enumerate(interface.class_names) if _words(name)[: len(wanted)] == wanted]
+    return found[0] if wanted and len(found) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 
-from gan_core.classes import number_classes
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_text
-from gan_core.interface import CHANNELS_IN_WORDS
+from gan_core.interface import CHANNELS_IN_WORDS, number_classes
 from gan_core.printable import json_text
 from gan_serve.terminal import console
 from gan_trainer.config import RunConfig, check_resume, limit_of

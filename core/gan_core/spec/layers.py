@@ -12,7 +12,6 @@ from typing import Any
 
 from gan_core.fields import Shape, SpecError, from_json, shown
 from gan_core.spec.activation_layer import ACTIVATIONS, LIMITED, SLOPED, Activation, ActivationName
-from gan_core.spec.label_layers import LabelEmbedding, LabelOneHot, Merge
 from gan_core.spec.layer import LAYER_KINDS, Layer, json_name
 from gan_core.spec.norm_layers import (
     BatchNorm,
@@ -36,7 +35,16 @@ from gan_core.spec.shape_layers import (
     Upsample,
     UpsampleMode,
 )
-from gan_core.spec.value_layers import Add, Concat, Load, Multiply, Slice
+from gan_core.spec.value_layers import (
+    Add,
+    Concat,
+    LabelEmbedding,
+    LabelOneHot,
+    Load,
+    Merge,
+    Multiply,
+    Slice,
+)
 from gan_core.spec.weight_layers import Conv, ConvTranspose, Linear
 
 __all__ = [

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_core.classes import describe_classes
 from gan_core.contract import PREFIX, Contract
 from gan_core.errors import ProofError
 from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
-from gan_core.interface import Interface
+from gan_core.interface import Interface, describe_classes
 from gan_core.limits import limits_for
 from gan_core.printable import json_text, printable, shorten
 from gan_serve.gen.outputs import size_text
@@ -115,7 +114,7 @@ def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
         "name": contract.name,
         "image": contract.interface.picture,
         "latent": f"{contract.interface.z_dim} components, {_law(contract)}",
-        "classes": describe_classes(contract) if contract.interface.conditional else "none",
+        "classes": describe_classes(contract.interface) if contract.interface.conditional else "none",
         "precision": _precision(contract),
         "weights": contract.weights,
         "source": _pairs(contract.source),

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.classes import class_label
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import check_file, read_pipe
+from gan_core.interface import class_label
 from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
 from gan_serve.runtime.generator import F32, I64
@@ -75,7 +75,7 @@ class Plan(abc.ABC):
         labels = self.labels(index, index + 1)
         if labels is None:
             return {}
-        return {"gan.class": class_label(self.contract, int(labels[0]))}
+        return {"gan.class": class_label(self.contract.interface, int(labels[0]))}
 
 
 class SeedPlan(Plan):

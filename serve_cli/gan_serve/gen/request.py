@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core import __version__
-from gan_core.classes import class_label, parse_classes
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.interface import class_label, parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
 from gan_serve.gen import outputs
@@ -112,7 +112,7 @@ class Request:
 
     def plan(self, contract: Contract) -> Plan:
         """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
-        classes = parse_classes(self.classes, contract)
+        classes = parse_classes(self.classes, contract.interface)
         if self.latents is not None:
             z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim)
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
@@ -185,7 +185,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         _write(request, generator, plan, target)
         chosen = " (auto)" if provider == "auto" else ""
         if request.by_class and target.kind in (Kind.PICTURE, Kind.STDOUT):
-            rows = ", ".join(class_label(plan.contract, int(label)) for label in plan.classes)
+            rows = ", ".join(class_label(plan.contract.interface, int(label)) for label in plan.classes)
             console.note(f"rows: {shorten(rows)}")
         console.note(f"{plan.n} {_what(plan, target)} on {generator.provider}{chosen}")
         if request.json:
