@@ -2,7 +2,7 @@
 
     python -m lab.forms --json FILE
 
-Every layer is timed alone, with random weights, in every form that fits it (`gan_export.passes.transposed`), on one
+Every layer is timed alone, with random weights, in every form that fits it (`gan_export.passes.forms`), on one
 thread of onnxruntime's CPU provider; the forms of a layer take turns. Milliseconds per batch: median, lowest, highest.
 """
 
@@ -78,10 +78,8 @@ def time_layer(numbers: Sequence[int], batch: int) -> Json:
     """One layer in all its forms: what it is, which form the rule gives it, and milliseconds per batch by form."""
     import onnx_ir as ir
 
-    from gan_export.passes.transposed import Transposed, rewrite
-    from gan_export.passes.transposed.rewrite import always, fitting
-    from gan_export.passes.transposed.rules import for_cpu
-    from gan_export.passes.transposed.tune import runner, single_layer, times_in_turns
+    from gan_export.passes.layer import Transposed
+    from gan_export.passes.rewrite import always, fitting, for_cpu, rewrite, runner, single_layer, times_in_turns
 
     c_in, c_out, side, kernel, stride, padding, extra = numbers
     rng = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from gan_core.files.outputs import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
-from gan_export.checkpoint_input import check_checkpoint
 from gan_export.cli_parts import finish, require_packages, say
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions, Opset, Optimize, Precision, Store
+from gan_export.source import check_checkpoint
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
@@ -186,8 +186,8 @@ def inspect(
     require_packages("inspecting a checkpoint")
     from gan_core.files.atomic import write_text
     from gan_export import inspection
-    from gan_export.advice import advise
     from gan_export.identify import NotUnderstoodError, identify
+    from gan_export.inspection import advise
 
     try:
         identified = identify(check_checkpoint(ckpt), answers)

@@ -16,7 +16,7 @@ from gan_core.files.atomic import atomic_path
 from gan_core.limits import limits_for
 from gan_core.process import kept
 from gan_export.artefact import contract_of, stamp, to_bytes
-from gan_export.onnx_making import make_onnx
+from gan_export.onnx_export import make_onnx
 from gan_export.onnx_options import OnnxOptions
 from gan_export.proof.prove import draw, prove, tolerance_of
 from gan_export.proof.reference import Reference, check_reference, make_golden

@@ -1,13 +1,19 @@
-"""A `Source` as an ONNX graph: torch's dynamo exporter and its optimiser, then ganport's own passes.
+"""A `Source` as the ONNX model that is asked for: torch's dynamo exporter and its optimiser, then ganport's own passes.
 
 The result keeps the artefact's signature (`gan_core.contract`), has its weights inside and says nothing of the
 machine it was made on: the exporter leaves stack traces and module paths in every node's metadata. The same
 checkpoint gives the same bytes.
+
+Which form each part of a graph is to have is a matter of rule ("auto"), of measuring here ("tune"), or stays as it came
+("none"). Merging upsampling with the convolution behind it saves work on CPUs in float32; there the kernels that it
+needs are derived at loading, which runtimes do in no other precision, so that files of lower precision keep the two
+apart. How a transposed convolution is written is a matter of the layer and of where the file runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -15,11 +21,80 @@ import torch
 
 from gan_core.errors import JobError
 from gan_core.process import causes
-from gan_export.onnx_options import DEFAULT_OPSET, check_opset
-from gan_export.passes import PASSES, STOCK, run_passes
+from gan_export.onnx_options import DEFAULT_OPSET, Mode, OnnxOptions, check_opset
+from gan_export.passes import PASSES, STOCK, TIDY, run_passes
+from gan_export.passes.layer import MergeUpsampling, layers
+from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
+from gan_export.passes.tidy import PlainCast, StripTraces
+from gan_export.precision.float16 import StoreFloat16, to_float16
+from gan_export.precision.int8 import to_int8
+from gan_export.precision.qdq import ActivationFirst
+from gan_export.precision.ranges import measure_ranges
+from gan_export.proof.reference import Reference
 from gan_export.quiet import quiet
-from gan_export.source import Source
-from gan_export.wrapper import PixelModule, example_inputs, export_module
+from gan_export.source import PixelModule, Source, example_inputs, export_module
+
+
+@dataclass(frozen=True)
+class Made:
+    """The model, the names of the passes that changed it, and of the layers that stayed in float32."""
+
+    model: ir.Model
+    passes: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+def make_onnx(reference: Reference, options: OnnxOptions) -> Made:
+    """The model of `reference.source`, without metadata. `reference` says what lower precisions may lose.
+
+    Raises `JobError` when torch cannot export the module, or no layer can be quantised.
+    """
+    model, passes = to_onnx(reference.source, options.opset, fold=options.optimize != "none")
+    kept: tuple[str, ...] = ()
+    model, applied = optimise(model, options.mode, options.precision)
+    passes += tuple(name for name in applied if name not in passes)
+    if options.precision == "int8":
+        model, kept = to_int8(ActivationFirst()(model).model, reference)
+        passes += ("int8",)
+    elif options.precision == "fp16":
+        model, kept = to_float16(model, measure_ranges(model, reference.cases))
+        passes += ("float16",)
+    if options.store == "fp16":
+        StoreFloat16()(model)
+        passes += ("store_float16",)
+    StripTraces()(model)  # what was inferred on the way
+    return Made(model, passes, kept)
+
+
+def optimise(model: ir.Model, mode: Mode, precision: str = "fp32") -> tuple[ir.Model, tuple[str, ...]]:
+    """`model` optimised for where files of `precision` run, and the names of what changed it.
+
+    "none" changes nothing. "tune" takes seconds: it times the forms on this machine. `model` itself may be changed on
+    the way; the result draws the same images up to float32 rounding.
+    """
+    if mode == "none":
+        return model, ()
+    model, applied = run_passes(model, {"merge_upsampling": MergeUpsampling()} if precision == "fp32" else {})
+    if precision == "int8":
+        changed = to_convs(model)
+        applied += ("to_convs",) if changed is not model else ()
+    else:
+        choice = _choose(model, mode, precision)
+        changed = rewrite(model, by_output(choice))
+        applied += tuple(dict.fromkeys(f"transposed_{form}" for form in choice.values() if form != "keep"))
+    if precision == "fp32":
+        changed, shorter = run_passes(changed, {"plain_cast": PlainCast()})
+        applied += shorter
+    return run_passes(changed, TIDY)[0], applied
+
+
+def _choose(model: ir.Model, mode: Mode, precision: str) -> dict[str, str]:
+    """The form of each layer, by the name of the layer's output."""
+    if mode == "tune" and precision == "fp32":
+        return tuned(model)
+    rule = for_cpu if precision == "fp32" else for_gpu
+    return {layer.output: rule(layer) for layer in layers(model)}
+
 
 BATCH = "batch"
 SMALL = 1e-6

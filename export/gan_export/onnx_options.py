@@ -36,7 +36,7 @@ Store = Annotated[
 class OnnxOptions:
     """Checked when made: raises `GanportError` for a value or a combination that is not offered.
 
-    optimize   "auto" and "tune" rewrite the graph (`gan_export.onnx_making`), "none" keeps the exporter's
+    optimize   "auto" and "tune" rewrite the graph (`gan_export.onnx_export`), "none" keeps the exporter's
     precision  "fp32", "fp16" or "int8": where the graph computes
     store      "fp32", or "fp16": what computes in float32 has its weights saved as float16
     """

@@ -1,19 +1,26 @@
 """What the exporters take: one generator module with a uniform signature, and all that is known about it.
 
 Every way in (a checkpoint of ours, a stranger's state_dict, a live module) ends as a `Source`; everything after it
-(ONNX, TorchScript, the proof) sees nothing else.
+(ONNX, TorchScript, the proof) sees nothing else. What is exported of it is a `PixelModule`.
 """
 
 from __future__ import annotations
 
+import copy
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from gan_core.contract import PREFIX
+from gan_core.errors import GanportError
 from gan_core.files import model_file
+from gan_core.files.archive import EXTRA, is_archive, read_records
 from gan_core.files.model_file import sha256_of
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
@@ -89,3 +96,112 @@ def _file_in(folder: Path, what: str) -> str:
 def file_provenance(path: Path) -> dict[str, Any]:
     """{"file": name, "sha256": hex digest, "size_bytes": n} of a file."""
     return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
+class PixelModule(nn.Module):
+    """A generator with the artefact's two outputs.
+
+    forward(z float32 (N, z_dim), label int64 (N,) when conditional) returns `image` float32 (N, C, H, W) in
+    `value_range` and `pixels` uint8 (N, H, W, C). The arithmetic of `pixels` is that of `gan_core.images.to_pixels`,
+    operation for operation, so that both round alike to the last bit.
+    """
+
+    def __init__(self, generator: nn.Module, value_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.generator = generator
+        self.black = value_range[0]
+        self.scale = 255.0 / (value_range[1] - value_range[0])
+        self.training = generator.training
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        image_NCHW = self.generator(z) if label is None else self.generator(z, label)
+        rounded = torch.floor((image_NCHW - self.black) * self.scale + 0.5)
+        pixels_NCHW = torch.clamp(rounded, 0, 255).to(torch.uint8)
+        return image_NCHW, pixels_NCHW.permute(0, 2, 3, 1).contiguous()
+
+
+def export_module(source: Source) -> PixelModule:
+    """A copy of the source's generator with its reparametrisations resolved, wrapped; the source stays as it is.
+
+    The mode (eval or training) is kept, not set: a module in training mode is for the proof to refuse, not for
+    the exporter to hide.
+    """
+    return PixelModule(without_parametrizations(source.module), source.interface.value_range)
+
+
+def without_parametrizations(module: nn.Module) -> nn.Module:
+    """A copy whose weight_norm and spectral_norm (hooks and parametrizations) are replaced by the weights they make."""
+    plain = copy.deepcopy(module)
+    with torch.no_grad():
+        for part in plain.modules():
+            if parametrize.is_parametrized(part):
+                # A copy shares the class that holds its parametrised properties, which the removal deletes.
+                shared = type(part)
+                part.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+                for name in list(part.parametrizations):  # type: ignore[arg-type]
+                    parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+            for key, hook in list(part._forward_pre_hooks.items()):
+                if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
+                    hook.remove(part)  # type: ignore[attr-defined]
+                    del part._forward_pre_hooks[key]
+    return plain
+
+
+def example_inputs(source: Source, batch: int = 3) -> tuple[Tensor, ...]:
+    """(z,) or (z, label) to trace with. Three rows: 0 and 1 are sizes that tracers specialise on, 2 a common factor."""
+    z = torch.zeros(batch, source.interface.z_dim)
+    if not source.interface.n_classes:
+        return (z,)
+    return z, torch.arange(batch, dtype=torch.int64) % source.interface.n_classes
+
+
+_HEAD_BYTES = 64
+_TRAINING_STATE = b"ganport_run"
+
+
+def check_checkpoint(path: Path) -> Path:
+    """`path`, when it may be a checkpoint.
+
+    Raises `GanportError` when the file is missing, or is a model that was exported already, a training state
+    (last.pt) or text. What else is no checkpoint, the reader says (`gan_export.reading`).
+    """
+    from gan_export.source import check_file  # torch, which --help must not need
+
+    path = check_file(path, "checkpoint")
+    with path.open("rb") as handle:
+        head = handle.read(_HEAD_BYTES)
+    if not head:
+        raise GanportError(f"{path} is empty, expected a checkpoint", hint="copy or download it again")
+    if head.lstrip()[:1] in (b"{", b"["):
+        raise GanportError(f"{path} is JSON, expected a checkpoint", hint="name the weights, such as runs/NAME/g.pt")
+    if head[:1] == b"\x08":
+        raise GanportError(
+            f"{path} is an ONNX model already, expected a checkpoint",
+            hint=f"to prove it: gan-export verify --model {path}",
+        )
+    if is_archive(path):
+        _refuse_archives(path)
+    return path
+
+
+def _refuse_archives(path: Path) -> None:
+    """Zip archives that are no generator checkpoint: TorchScript of ours, and gan-train's last.pt."""
+    try:
+        with path.open("rb") as handle:
+            records = read_records(handle, memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)))
+    except (GanportError, OSError, ValueError):
+        return  # damaged: the reader says so, in its own words
+    exported = any(f"/{EXTRA}/{PREFIX}" in name for name in records)
+    pickles = [record for name, record in records.items() if name.endswith("data.pkl")]
+    training = bool(pickles) and _TRAINING_STATE in bytes(pickles[0].data[: 1 << 16])
+    if exported:
+        raise GanportError(
+            f"{path} is an exported TorchScript model already, expected a checkpoint",
+            hint=f"to prove it: gan-export verify --model {path}",
+        )
+    if training:
+        generator = path.with_name("g.pt")
+        raise GanportError(
+            f"{path} is a training state, made to resume from, expected a generator",
+            hint=f"gan-train keeps the generator beside it: --ckpt {generator}",
+        )

@@ -13,8 +13,8 @@ import torch
 from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
-from gan_export import jit, script_check
-from gan_export.torchscript_export import stored_zip
+from gan_export import script_check
+from gan_export.torchscript_export import all_nodes, load_bytes, plain_execution, stored_zip
 from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ class TorchScriptGenerator(Generator):
         try:
             # As it was looked at: torch reads an archive of its own kind in other ways than Python.
             archive = stored_zip(entries)
-            self.module: Any = jit.load_bytes(archive)
+            self.module: Any = load_bytes(archive)
             if not trust_script:
-                script_check.check_graph(jit.all_nodes(self.module), str(path))
+                script_check.check_graph(all_nodes(self.module), str(path))
             if self.provider != "cpu":
-                self.module = jit.load_bytes(archive, self.provider)
+                self.module = load_bytes(archive, self.provider)
         except GanportError:
             raise
         except Exception as error:  # torch raises RuntimeError, ValueError and its own classes for damaged archives
@@ -86,7 +86,7 @@ class TorchScriptGenerator(Generator):
         if self.contract.interface.conditional:
             arguments.append(torch.from_numpy(np.array(label, np.int64)))
         try:
-            with jit.plain_execution():
+            with plain_execution():
                 image, pixels = self.module(*(argument.to(self.provider) for argument in arguments))
         except Exception as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]

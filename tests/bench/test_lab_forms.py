@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.running import run
-from gan_export.passes.transposed import tune
+from gan_export.passes import rewrite as tune
 from lab import forms
 
 SMALL = ((4, 3, 1, 4, 1, 0, 0), (3, 2, 4, 4, 2, 1, 0), (3, 2, 3, 5, 2, 2, 1))

@@ -97,10 +97,11 @@ def test_verify_of_a_changed_file_fails(run: Run, ckpt: Path, tmp_path: Path) ->
 def test_failed_export_leaves_nothing_but_the_report(
     run: Run, ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gan_export import onnx_export, wrapper
+    from gan_export import onnx_export
+    from gan_export import source as exported
 
-    def faulty(source: object) -> wrapper.PixelModule:
-        module = wrapper.export_module(source)  # type: ignore[arg-type]
+    def faulty(source: object) -> exported.PixelModule:
+        module = exported.export_module(source)  # type: ignore[arg-type]
         with torch.no_grad():
             module.generator.layers[4].weight[:, 0] *= 1.01  # type: ignore[index,union-attr]
         return module

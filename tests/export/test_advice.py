@@ -15,11 +15,11 @@ from gan_core.contract import Contract
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, Linear, Reshape
-from gan_export.advice import Kind, advise
 from gan_export.answers import Answers
 from gan_export.assumptions import assumptions_of, doubts_of, odds_text
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.identify import Identified, identify
+from gan_export.inspection import Kind, advise
 from gan_export.proof import Report
 from gan_export.proof.report import Check
 

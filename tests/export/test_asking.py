@@ -13,11 +13,11 @@ from torch import nn
 from export.foreign_networks import examples_dcgan, fed, sequential, settled
 from gan_core.errors import GanportError
 from gan_export import asking, inspection
-from gan_export.advice import advise
 from gan_export.answers import Answers
+from gan_export.asking import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.assumptions import describe, describe_value
-from gan_export.contact_sheet import MARGIN, MIN_WIDTH, contact_sheet
 from gan_export.identify import Identified, NotUnderstoodError, identify
+from gan_export.inspection import advise
 from gan_export.understanding.understand import draft_candidates
 from gan_serve.terminal.console import WIDEST
 from gan_trainer.networks.build import SpecGenerator

@@ -13,16 +13,15 @@ from torch import nn
 
 from export import live_batches as networks
 from gan_core.errors import GanportError, JobError
-from gan_export import jit
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.export import export_onnx
-from gan_export.live.sizes import latent_widths
+from gan_export.live.signature import latent_widths
 from gan_export.live.source import live_source
-from gan_export.live.symbolic import SymbolicInt, symbolic_len
+from gan_export.live.tracing import SymbolicInt, symbolic_len
 from gan_export.onnx_export import to_onnx
 from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
-from gan_export.torchscript_export import to_torchscript
+from gan_export.torchscript_export import plain_execution, to_torchscript
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +48,7 @@ def test_a_batch_that_was_made_a_number_stays_a_batch(name: str, tmp_path: Path)
     traced, _ = to_torchscript(made)
     for batch in (1, 3, 4):
         z = torch.randn(batch, 7)
-        with torch.no_grad(), jit.plain_execution():
+        with torch.no_grad(), plain_execution():
             expected = module_of(name)(z)
             scripted = traced(z)[0]
         drawn = session.run(["image"], {"z": z.numpy()})[0]

@@ -14,7 +14,7 @@ from export import live_networks as networks
 from gan_core.errors import GanportError
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import live_source
-from gan_export.live_options import parse_inputs
+from gan_export.options import parse_inputs
 from gan_export.source import Source
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ FOUND: dict[str, tuple[str, Any, dict[str, Any], str, Draw]] = {
 
 
 def still(draw: Callable[[], Tensor]) -> Tensor:
-    from gan_export.live.noise import Still
+    from gan_export.live.tracing import Still
 
     with Still(None):
         return draw()

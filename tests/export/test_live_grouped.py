@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan_export.live.grouped import UngroupBatch, conv_each, transposed_each
+from gan_export.live.tracing import UngroupBatch, conv_each, transposed_each
 
 CASES = list(itertools.product((1, 3), (1, 3, 4), (1, 2), (0, 1, 2), (1, 2)))
 

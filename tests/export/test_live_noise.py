@@ -10,8 +10,8 @@ from torch import Tensor
 
 from export import live_networks as networks
 from gan_export.answers import Answers, LiveAnswers
-from gan_export.live.noise import Cleared, Listener, Still, draw_once
 from gan_export.live.source import live_source
+from gan_export.live.tracing import Cleared, Listener, Still, draw_once
 from gan_export.source import Source
 
 

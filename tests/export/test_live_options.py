@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
-from gan_export.live_options import parse_args, parse_constants, parse_inputs, parse_live
+from gan_export.options import parse_args, parse_constants, parse_inputs, parse_live
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("module", "args", "z_dim", "z_shape", "inputs", "classes", "constants", "output_index", "output_key", "noise")

@@ -23,12 +23,11 @@ from export.small_graphs import (
     text_of,
     transposed,
 )
-from gan_export.onnx_making import optimise
+from gan_export.onnx_export import optimise
+from gan_export.passes import rewrite as tune
 from gan_export.passes.graph import drop_unused
-from gan_export.passes.merge_upsampling import MergeUpsampling
-from gan_export.passes.transposed import layers, rewrite, tune
-from gan_export.passes.transposed.rewrite import always, fitting
-from gan_export.passes.transposed.rules import for_cpu, for_gpu
+from gan_export.passes.layer import MergeUpsampling, layers
+from gan_export.passes.rewrite import always, fitting, for_cpu, for_gpu, rewrite
 
 pytestmark = pytest.mark.slow
 

@@ -66,7 +66,7 @@ def status(key: str) -> int:
 
 def measure() -> None:
     """Prints how many times its weights the passes need at their peak, the weights themselves among it."""
-    from gan_export.onnx_making import optimise
+    from gan_export.onnx_export import optimise
     from gan_export.passes import run_passes
 
     optimise(run_passes(generator(8)[0])[0], "auto")  # loads what they need

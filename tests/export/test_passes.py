@@ -10,14 +10,11 @@ import pytest
 
 from export.small_graphs import Array, Case, f32, graph, kinds, run, text_of
 from gan_export.passes import PASSES, run_passes
-from gan_export.passes.fold_constants import FoldConstants
-from gan_export.passes.fold_norms import FoldNorms
+from gan_export.passes.folding import FoldConstants, FoldNorms
 from gan_export.passes.graph import drop_unused
-from gan_export.passes.merge_upsampling import MergeUpsampling
-from gan_export.passes.plain_cast import PlainCast
-from gan_export.passes.tidy import CanonicalNames, StripTraces
-from gan_export.passes.transposed import rewrite
-from gan_export.passes.transposed.rewrite import always
+from gan_export.passes.layer import MergeUpsampling
+from gan_export.passes.rewrite import always, rewrite
+from gan_export.passes.tidy import CanonicalNames, PlainCast, StripTraces
 
 rng = np.random.default_rng(0)
 

@@ -18,8 +18,7 @@ from gan_core.errors import JobError
 from gan_export import onnx_export, torchscript_export
 from gan_export.export import export_onnx, export_torchscript
 from gan_export.proof import Report
-from gan_export.source import Source
-from gan_export.wrapper import PixelModule, export_module
+from gan_export.source import PixelModule, Source, export_module
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,10 @@ from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.files.archive import read_contract
 from gan_core.interface import Interface
 from gan_core.latents import latents
-from gan_export import jit
 from gan_export.export import export_onnx, export_torchscript
 from gan_export.proof import prove
 from gan_export.source import Source
+from gan_export.torchscript_export import all_nodes
 from gan_export.torchscript_runtime import TorchScriptGenerator, load
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
@@ -68,7 +68,7 @@ def test_runs_through_the_library_by_its_suffix(exported: Path) -> None:
 
 def test_norms_are_folded_and_weights_frozen(exported: Path) -> None:
     module = TorchScriptGenerator(exported).module
-    kinds = {node.kind() for node in jit.all_nodes(module)}
+    kinds = {node.kind() for node in all_nodes(module)}
     assert "aten::batch_norm" not in kinds
     assert not list(module.parameters())
     assert TorchScriptGenerator(exported).contract.passes == ("fold_norms", "freeze")

@@ -21,8 +21,9 @@ from export.small_graphs import (
     text_of,
     transposed,
 )
-from gan_export.passes.transposed import FORMS, Transposed, layers, rewrite, to_convs
-from gan_export.passes.transposed.rewrite import fitting
+from gan_export.passes.forms import FORMS
+from gan_export.passes.layer import Transposed, layers
+from gan_export.passes.rewrite import fitting, rewrite, to_convs
 
 pytestmark = pytest.mark.slow
 

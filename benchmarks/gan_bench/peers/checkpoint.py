@@ -13,12 +13,10 @@ from gan_bench.questions import Checkpoint, Unpacked
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
-from gan_export.checkpoint_input import check_checkpoint
 from gan_export.identify import identify, source_of
 from gan_export.quiet import quiet
 from gan_export.reading import read_checkpoint
-from gan_export.source import Source
-from gan_export.wrapper import example_inputs, export_module
+from gan_export.source import Source, check_checkpoint, example_inputs, export_module
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 MODULE, STOCK = "g.pt", "stock.onnx"

@@ -1,6 +1,6 @@
 """The checkpoint in PyTorch: eager, channels-last, compiled, and frozen TorchScript.
 
-All compute z → image → pixels as `gan_export.wrapper.PixelModule` does, on their device, in inference mode; the copy of
+All compute z → image → pixels as `gan_export.source.PixelModule` does, on their device, in inference mode; the copy of
 the pixels to the host ends the call, and waits for the device. fp16 is `module.half()`, without autocast.
 """
 
@@ -18,7 +18,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
 from gan_export.quiet import quiet
-from gan_export.wrapper import PixelModule, without_parametrizations
+from gan_export.source import PixelModule, without_parametrizations
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 from gan_trainer.networks.checkpoint import load_generator
 

@@ -40,8 +40,8 @@ class Variant:
 def open_source(ckpt: Path) -> Source:
     """A checkpoint of gan-train's. Raises `GanportError` for anything else."""
     from gan_export.answers import Answers
-    from gan_export.checkpoint_input import check_checkpoint
     from gan_export.identify import identify, source_of
+    from gan_export.source import check_checkpoint
 
     identified = identify(check_checkpoint(ckpt), Answers())
     if identified.reading.ours is None:

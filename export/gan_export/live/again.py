@@ -12,7 +12,7 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import KEY, live_source
-from gan_export.live_options import parse_inputs
+from gan_export.options import parse_inputs
 from gan_export.source import Source
 from gan_serve.terminal import console
 

@@ -13,13 +13,11 @@ from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import size_text
-from gan_export.live.adapter import LiveGenerator
-from gan_export.live.constants import Constant
-from gan_export.live.law import latent_evidence
+from gan_export.live.adapter import Constant, LiveGenerator
 from gan_export.live.loading import Code, build, load_code, users_code
-from gan_export.live.noise import Listener, draw_once
 from gan_export.live.probing import BATCH, Found, probe
-from gan_export.live.ranges import find_range
+from gan_export.live.tracing import Listener, draw_once
+from gan_export.live.values import find_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.source import Source, file_provenance

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from gan_core.errors import GanportError
 from gan_export.reading import Reading
 from gan_export.reading.naming import common_prefix
-from gan_export.wrapper import without_parametrizations
+from gan_export.source import without_parametrizations
 
 COUNTER = "num_batches_tracked"
 """BatchNorm counts its batches there; eval mode does not use it, and old files lack it."""

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from gan_export.passes.fold_constants import FoldConstants
-from gan_export.passes.fold_norms import FoldNorms
+from gan_export.passes.folding import FoldConstants, FoldNorms
 from gan_export.passes.graph import drop_unused
 from gan_export.passes.tidy import CanonicalNames, StripTraces
 
@@ -28,7 +27,7 @@ STOCK: Passes = {"fold_constants": FoldConstants(), **TIDY}
 """What the stock graph gets: no weights are left that it computes of others at every run."""
 
 PASSES: Passes = {"fold_constants": FoldConstants(), "fold_norms": FoldNorms(), **TIDY}
-"""What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.onnx_making`."""
+"""What every optimised export gets first; what is a matter of the machine is chosen in `gan_export.onnx_export`."""
 
 
 def run_passes(model: ir.Model, passes: Passes = PASSES) -> tuple[ir.Model, tuple[str, ...]]:

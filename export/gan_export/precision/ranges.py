@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from gan_export.passes.graph import F32, infer_shapes, open_session
-from gan_export.proof.cases import Case
+from gan_export.proof.reference import Case
 
 BATCH_SIZE = 8
 """Latents at a time: every activation of a batch is in memory at once."""

@@ -16,8 +16,7 @@ import numpy as np
 from gan_core import limits
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
-from gan_export.proof.cases import BATCHES, Case
-from gan_export.proof.reference import Reference
+from gan_export.proof.reference import BATCHES, Case, Reference
 from gan_export.proof.report import Check, at_most
 from gan_serve.runtime.generator import F32, U8, Generator, check_drawn
 

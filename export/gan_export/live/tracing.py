@@ -1,0 +1,331 @@
+"""What stands in for functions of torch and Python while a live module runs, and while it is traced.
+
+`Still` and `Cleared` hold what a forward draws (StyleGAN's noise), so that a latent has one image: they work on
+torch.randn, rand, normal and their _like forms, and on Tensor.normal_ and uniform_. Numbers drawn in other ways
+(torch.randint, dropout that is always on, Python's random) are left, and the proof refuses the module.
+
+`UngroupBatch` writes convolutions that are grouped by the batch as sums of products. StyleGAN2 gives every image its
+own kernels and convolves them at once, as one image of N·C channels in N groups (Karras et al. 2020, arXiv:1912.04958,
+appendix B); ONNX's Conv has a fixed number of groups, so such a graph could only hold one batch size.
+
+`symbolic_batch` keeps the batch symbolic where a forward turns it into a number: `len(x)`, `int(x.shape[0])`,
+`np.prod(x.shape)`. Python's `len` and `int` must return an int, so a tracer takes the batch that it traces with for the
+only one. Loops over the images stay what they are, as many steps as were traced, and are refused.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gan_core.errors import JobError
+
+SEED = 0
+_NORMAL = {torch.randn, torch.randn_like}
+_UNIFORM = {torch.rand, torch.rand_like}
+_LIKE = {torch.randn_like, torch.rand_like}
+_KEPT = ("dtype", "device")
+_CLEARED: dict[Any, Any] = {
+    torch.empty: torch.zeros,
+    torch.empty_like: torch.zeros_like,
+    Tensor.new_empty: Tensor.new_zeros,
+}
+
+Shape = tuple[Any, ...]
+
+
+class Listener(TorchFunctionMode):
+    """Writes down the law and shape of every draw, and lets it happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[tuple[str, Shape]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        drawn = _draw(func, args, kwargs or {})
+        if drawn is not None:
+            self.draws.append((drawn[0], drawn[1]))
+        return func(*args, **(kwargs or {}))
+
+
+class Cleared(TorchFunctionMode):
+    """Memory that torch.empty and its kin leave as it was starts as zeros: an image must not depend on what was there,
+    and a file that asks for such memory is one that others refuse."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _CLEARED.get(func, func)(*args, **(kwargs or {}))
+
+
+class Still(TorchFunctionMode):
+    """Replaces every draw. `fixed` holds one tensor a draw, in the order of the forward; None puts means there."""
+
+    def __init__(self, fixed: list[Tensor] | None) -> None:
+        super().__init__()
+        self.fixed = fixed
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        drawn = _draw(func, args, kwargs)
+        if drawn is None:
+            return func(*args, **kwargs)
+        law, shape, scale, shift, target = drawn
+        value = self._value(law, shape, kwargs, target)
+        value = value * scale + shift
+        return target.copy_(value) if target is not None and func not in _LIKE else value
+
+    def _value(self, law: str, shape: Shape, kwargs: dict[str, Any], target: Tensor | None) -> Tensor:
+        options = {name: kwargs[name] for name in _KEPT if kwargs.get(name) is not None}
+        if target is not None:
+            options = {"dtype": target.dtype, "device": target.device} | options
+        if self.fixed is None:
+            return torch.full(
+                shape, 0.5 if law == "uniform" else 0.0, **({"dtype": torch.get_default_dtype()} | options)
+            )
+        index = self.count % len(self.fixed)
+        self.count += 1
+        return self.fixed[index].to(**options).expand(shape) if options else self.fixed[index].expand(shape)
+
+
+def draw_once(draws: list[list[tuple[str, Shape]]], batches: list[int]) -> list[Tensor]:
+    """One tensor for each draw of a forward, seen with several batch sizes: sides that follow the batch are 1.
+
+    float32; normal N(0, 1) or uniform U(0, 1), by `SEED`.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    tensors = []
+    for seen in zip(*draws, strict=True):
+        law = seen[0][0]
+        shape = [
+            1 if all(side == batch for side, batch in zip(sides, batches, strict=True)) else int(sides[0])
+            for sides in zip(*(shape for _, shape in seen), strict=True)
+        ]
+        make = torch.rand if law == "uniform" else torch.randn
+        tensors.append(make(shape, generator=generator))
+    return tensors
+
+
+def _draw(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[str, Shape, Any, Any, Tensor | None] | None:
+    """(law, shape, scale, shift, the tensor that is filled or imitated) of a draw; None for any other function."""
+    if func in _LIKE:
+        target = args[0] if args else kwargs["input"]
+        return ("normal" if func in _NORMAL else "uniform", tuple(target.shape), 1.0, 0.0, target)
+    if func in _NORMAL or func in _UNIFORM:
+        size = args if args else kwargs["size"]
+        size = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else tuple(size)
+        return ("normal" if func in _NORMAL else "uniform", size, 1.0, 0.0, None)
+    if func is Tensor.normal_:
+        mean, std = _pair(args, kwargs, ("mean", "std"), (0.0, 1.0))
+        return ("normal", tuple(args[0].shape), std, mean, args[0])
+    if func is Tensor.uniform_:
+        low, high = _pair(args, kwargs, ("from", "to"), (0.0, 1.0))
+        return ("uniform", tuple(args[0].shape), high - low, low, args[0])
+    if func is torch.normal:
+        mean, std = (
+            args[i] if len(args) > i else kwargs.get(n, d) for i, (n, d) in enumerate((("mean", 0.0), ("std", 1.0)))
+        )
+        size = args[2] if len(args) > 2 else kwargs.get("size")
+        shape = tuple(size) if size is not None else tuple((mean if isinstance(mean, Tensor) else std).shape)
+        return ("normal", shape, std, mean, None)
+    return None
+
+
+def _pair(args: Any, kwargs: dict[str, Any], names: tuple[str, str], defaults: tuple[float, float]) -> tuple[Any, Any]:
+    first, second = (
+        args[1 + index] if len(args) > 1 + index else kwargs.get(name, defaults[index])
+        for index, name in enumerate(names)
+    )
+    return first, second
+
+
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
+
+
+class UngroupBatch(TorchFunctionMode):
+    """Rewrites conv2d and conv_transpose2d whose number of groups is the traced batch; all else stays as it is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.conv2d, torch.conv_transpose2d):
+            names = _CONV if func is torch.conv2d else _TRANSPOSED
+            given = _DEFAULTS | dict(zip(names, args, strict=False)) | kwargs
+            if _by_the_batch(given):
+                return conv_each(given) if func is torch.conv2d else transposed_each(given)
+        return func(*args, **kwargs)
+
+
+def _by_the_batch(given: dict[str, Any]) -> bool:
+    """Whether the groups follow the batch: a symbol in torch.export; in torch.jit.trace all sizes are tensors."""
+    one_image = given["input"].dim() == 4 and isinstance(given["groups"], (torch.SymInt, Tensor))
+    return one_image and bool(given["input"].shape[0] == 1)
+
+
+def conv_each(given: dict[str, Any]) -> Tensor:
+    """conv2d of (1, N·Cin, H, W) with (N·Cout, Cin, kh, kw) in N groups, for a symbolic N: (1, N·Cout, H', W')."""
+    x, weight, n = given["input"], given["weight"], given["groups"]
+    inside, kernel_h, kernel_w = (int(side) for side in weight.shape[1:])
+    x = x.reshape(n, inside, *x.shape[2:])
+    weight = weight.reshape(n, -1, inside, kernel_h, kernel_w)
+    padding = given["padding"]
+    if padding == "same":
+        spans = [dilation * (k - 1) for dilation, k in zip(_two(given["dilation"]), (kernel_h, kernel_w), strict=True)]
+        x = F.pad(x, (spans[1] // 2, spans[1] - spans[1] // 2, spans[0] // 2, spans[0] - spans[0] // 2))
+    elif padding != "valid":
+        pad_h, pad_w = _two(padding)
+        x = F.pad(x, (pad_w, pad_w, pad_h, pad_h))
+    out = _sum_of_products(x, weight, _two(given["stride"]), _two(given["dilation"]))
+    return _joined(out, given["bias"])
+
+
+def transposed_each(given: dict[str, Any]) -> Tensor:
+    """conv_transpose2d likewise, weight (N·Cin, Cout, kh, kw): zeros between the pixels, then the flipped kernel."""
+    x, weight, n = given["input"], given["weight"], given["groups"]
+    outside, kernel_h, kernel_w = (int(side) for side in weight.shape[1:])
+    height, width = (int(side) for side in x.shape[2:])
+    x = x.reshape(n, -1, height, width)
+    weight = weight.reshape(n, -1, outside, kernel_h, kernel_w)
+    (stride_h, stride_w), (pad_h, pad_w) = _two(given["stride"]), _two(given["padding"])
+    (more_h, more_w), (step_h, step_w) = _two(given["output_padding"]), _two(given["dilation"])
+    if stride_h > 1 or stride_w > 1:
+        spread = F.pad(x.unsqueeze(3).unsqueeze(5), (0, stride_w - 1, 0, 0, 0, stride_h - 1))
+        x = spread.reshape(n, -1, height * stride_h, width * stride_w)
+        x = x[:, :, : (height - 1) * stride_h + 1, : (width - 1) * stride_w + 1]
+    edge_h, edge_w = step_h * (kernel_h - 1) - pad_h, step_w * (kernel_w - 1) - pad_w
+    x = F.pad(x, (edge_w, edge_w + more_w, edge_h, edge_h + more_h))
+    out = _sum_of_products(x, weight.transpose(1, 2).flip(3, 4), (1, 1), (step_h, step_w))
+    return _joined(out, given["bias"])
+
+
+def _sum_of_products(x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
+    """x (N, Cin, H, W), padded, with weight (N, Cout, Cin, kh, kw): (N, Cout, H', W')."""
+    kernel_h, kernel_w = (int(side) for side in weight.shape[3:])
+    height = (int(x.shape[2]) - dilation[0] * (kernel_h - 1) - 1) // stride[0] + 1
+    width = (int(x.shape[3]) - dilation[1] * (kernel_w - 1) - 1) // stride[1] + 1
+    total: Tensor | None = None
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            top, left = i * dilation[0], j * dilation[1]
+            bottom, right = top + (height - 1) * stride[0] + 1, left + (width - 1) * stride[1] + 1
+            seen = x[:, :, top : bottom : stride[0], left : right : stride[1]]
+            product = torch.matmul(weight[:, :, :, i, j], seen.flatten(2))
+            total = product if total is None else total + product
+    if total is None:
+        raise JobError("a convolution without a kernel", hint="is the module built with the right --args?")
+    return total.reshape(total.shape[0], -1, height, width)
+
+
+def _joined(out: Tensor, bias: Tensor | None) -> Tensor:
+    joined = out.reshape(1, -1, *out.shape[2:])
+    return joined if bias is None else joined + bias.reshape(1, -1, 1, 1)
+
+
+def _two(value: Any) -> tuple[int, int]:
+    if isinstance(value, (tuple, list)):
+        return (int(value[0]), int(value[-1]))
+    return int(value), int(value)
+
+
+_MISSING = object()
+
+
+def _symbolic(value: Any) -> bool:
+    """A size in torch.export, or in torch.jit.trace, where sizes are whole numbers in tensors."""
+    if isinstance(value, torch.SymInt):
+        return True
+    traced = isinstance(value, Tensor) and torch._C._get_tracing_state() is not None
+    return traced and value.dim() == 0 and value.dtype == torch.int64
+
+
+def symbolic_len(value: Any) -> Any:
+    """`len`, but the first side of a tensor as its shape has it."""
+    return value.shape[0] if isinstance(value, Tensor) and value.dim() else len(value)
+
+
+class _AnyInt(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, int)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, int)
+
+
+class SymbolicInt(int, metaclass=_AnyInt):
+    """`int`, but of a symbolic size that size; as a type it is `int`."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if args and not kwargs and _symbolic(args[0]) else int(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def symbolic_batch(module: nn.Module) -> Iterator[None]:
+    """Traces with these names in the code of `module` and its parts; everything is as before at the end."""
+    spaces = _namespaces(module)
+    stand_ins = {"len": symbolic_len, "int": SymbolicInt}
+    before = [{name: space.get(name, _MISSING) for name in stand_ins} for space in spaces]
+    prod = np.prod
+    try:
+        for space in spaces:
+            for name, stand_in in stand_ins.items():
+                if space.get(name, getattr(builtins, name)) is getattr(builtins, name):  # not a name of the author's
+                    space[name] = stand_in
+        np.prod = lambda a, *args, **kwargs: _product(prod, a, *args, **kwargs)
+        yield
+    finally:
+        np.prod = prod
+        for space, names in zip(spaces, before, strict=True):
+            for name, value in names.items():
+                if value is _MISSING:
+                    space.pop(name, None)
+                else:
+                    space[name] = value
+
+
+def _product(prod: Any, a: Any, *args: Any, **kwargs: Any) -> Any:
+    plain = isinstance(a, (tuple, list)) and not args and not kwargs
+    return math.prod(a) if plain and any(_symbolic(side) for side in a) else prod(a, *args, **kwargs)
+
+
+def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
+    """The global names of the code that `module` may run: its classes' modules, and what these take from others."""
+    pending = [sys.modules.get(cls.__module__) for part in module.modules() for cls in type(part).__mro__]
+    spaces: dict[int, dict[str, Any]] = {}
+    waiting = [vars(found) for found in pending if found is not None and _authors(found.__name__)]
+    while waiting:
+        space = waiting.pop()
+        if id(space) in spaces:
+            continue
+        spaces[id(space)] = space
+        for value in list(space.values()):
+            where = getattr(value, "__module__", None) if isinstance(value, (FunctionType, type)) else None
+            found = sys.modules.get(where) if isinstance(where, str) else None
+            if found is not None and _authors(found.__name__):
+                waiting.append(vars(found))
+    return list(spaces.values())
+
+
+def _authors(name: str) -> bool:
+    """Whether a Python module is neither torch's, numpy's, the standard library's nor ganport's."""
+    top = name.partition(".")[0]
+    return top not in (
+        "torch",
+        "torchvision",
+        "numpy",
+        "gan_core",
+        "gan_export",
+        "gan_serve",
+        "gan_trainer",
+        "__main__",
+    ) and (top not in sys.stdlib_module_names)
