@@ -17,7 +17,6 @@ from onnx_ir.passes import common
 from gan_serve.runtime.providers import import_onnxruntime
 
 Array = npt.NDArray[np.generic]
-F32 = npt.NDArray[np.float32]
 Shape = tuple[int | None, ...]
 
 drop_unused = common.RemoveUnusedNodesPass()

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gan_export.passes.graph import F32, Builder, constant, infer_shapes, maker_of, nodes_of, replace, shape_of
+from gan_core.images import F32
+from gan_export.passes.graph import Builder, constant, infer_shapes, maker_of, nodes_of, replace, shape_of
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gan_export.passes.graph import F32, Array, add_initialiser, constant, drop_unused, nodes_of, used_once
+from gan_core.images import F32
+from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, nodes_of, used_once
 from gan_export.precision.ranges import Range
 
 I8 = npt.NDArray[np.int8]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gan_export.passes.graph import F32, infer_shapes, open_session
+from gan_core.images import F32
+from gan_export.passes.graph import infer_shapes, open_session
 from gan_export.proof.reference import Case
 
 BATCH_SIZE = 8
@@ -52,14 +53,30 @@ def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
         return {}
     watched.graph.outputs.extend(value for value in values if not value.is_graph_output())
     names = sorted(value.name or "" for value in values)
+    weights = _as_inputs(watched)
     session = open_session(watched, optimised=False)
     found: dict[str, Range] = {}
     for feeds in _batches(cases):
-        for name, value in zip(names, session.run(names, feeds), strict=True):
+        for name, value in zip(names, session.run(names, feeds | weights), strict=True):
             if value.size:
                 seen = _range(value)
                 found[name] = found[name] | seen if name in found else seen
     return found
+
+
+def _as_inputs(model: ir.Model) -> dict[str, object]:
+    """Makes inputs of the matrices and kernels, which a session would copy; their values, by name."""
+    graph = model.graph
+    taken: dict[str, object] = {}
+    for name, value in list(graph.initializers.items()):
+        if value.const_value is not None and len(value.const_value.shape) > 1 and not value.is_graph_input():
+            taken[name] = value.const_value.numpy()
+            del graph.initializers[name]
+            value.type = ir.TensorType(value.const_value.dtype)
+            value.shape = ir.Shape(value.const_value.shape.numpy())
+            value.const_value = None
+            graph.inputs.append(value)
+    return taken
 
 
 def _range(value: F32) -> Range:
