@@ -24,6 +24,8 @@ def name_of(reference: Path) -> str:
     return reference.name.removesuffix(".reference.npz")
 
 
+SETTLED = ("conditional_mnist", "mixed_faces32")
+"""Nothing is asked of these: every fact is in the file."""
 LONG = ("upsample_sigmoid",)
 """A search over its structures takes minutes."""
 
@@ -47,6 +49,7 @@ def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: 
     model = tmp_path / "g.onnx"
     code, out, err = run("onnx", "--ckpt", checkpoint_of(reference), "--out", model)
     if code:
+        assert name_of(reference) not in SETTLED, err
         assert (code, out) == (2, "")
         assert "error: " in err
         assert "hint: " in err
@@ -62,6 +65,11 @@ def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: 
     black, white = generator.contract.interface.value_range
     difference = np.abs(image_NCHW - known["image"].reshape(image_NCHW.shape)).max()
     assert difference / (white - black) <= 1 / 255
+    if name_of(reference) in SETTLED:
+        assert difference <= 1e-4
+        code, out, err = run("verify", "--model", model, "--ckpt", checkpoint_of(reference))
+        assert code == 0, err
+        assert "proved against PyTorch" in out
 
 
 def test_a_strangers_model_is_drawn_in_its_own_range(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,13 +64,13 @@ def test_assumptions_and_answers_are_in_every_file_and_listed(run: Run, tmp_path
     options = ("--accept", "--latent", "uniform", "--image", "1x28x28")
     about = json.loads(run("inspect", "--ckpt", ckpt, *options[1:], "--json")[1])
     for command in ("torchscript", "onnx"):
-        code, out, err = run(command, "--ckpt", ckpt, *options)
+        code, out, err = run(command, "--ckpt", ckpt, *options, "--report", tmp_path / "report.json")
         assert code == 0, err
         things = "2 things: layer 1 activation leaky_relu 0.2, layer 3 output tanh in [-1, 1]"
         assert out.splitlines()[-2].endswith(
             f" checks hold; the reading assumes {things}; as you said: images of 1x28x28, latent law uniform"
         )
-        report = json.loads(run(command, "--ckpt", ckpt, *options, "--json")[1])
+        report = json.loads((tmp_path / "report.json").read_text())
         assert report["assumptions"] == about["assumptions"]
         assert report["answers"] == about["answers"] == ["images of 1x28x28", "latent law uniform"]
         assert [each.partition(" (")[0] for each in report["assumptions"]] == things.partition(": ")[2].split(", ", 1)

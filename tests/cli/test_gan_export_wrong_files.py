@@ -48,14 +48,11 @@ def classifier(path: Path) -> None:
     torch.save(net.state_dict(), path)
 
 
-def contents(data: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(data)
-
-    return write
+def contents(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
 
 
-WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
+WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "pipe": (pipe, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
     "device": (device, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
     "folder": (folder, "is a folder, expected a checkpoint file", "netG.pth"),

@@ -26,8 +26,9 @@ from export.surgery import (
 
 def one_percent(weight: Array) -> Array:
     """One channel of a kernel, one per cent larger."""
-    weight[:, 0] *= 1.01
-    return weight
+    changed = weight.astype(np.float32)
+    changed[:, 0] *= 1.01
+    return changed
 
 
 def noise(before: str, after: str) -> list[onnx.NodeProto]:
@@ -61,7 +62,7 @@ def in_row(row: int) -> Callable[[str, str], list[onnx.NodeProto]]:
     """One image of a batch is off by 0.01: of larger batches than `row` only."""
 
     def nodes(before: str, after: str) -> list[onnx.NodeProto]:
-        integers = {"zero": 0, "one": 1, "row": row, "column": [-1, 1, 1, 1]}
+        integers: dict[str, int | list[int]] = {"zero": 0, "one": 1, "row": row, "column": [-1, 1, 1, 1]}
         return [
             *(constant(name, value, np.int64) for name, value in integers.items()),
             constant("amount", 0.01),
@@ -204,7 +205,7 @@ GRAPH_FAULTS: dict[str, tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto],
     "kernel flipped": ("dcgan", first_kernel(lambda w: w[:, :, ::-1, ::-1]), "image values"),
     "kernel's channels reversed": ("dcgan", first_kernel(lambda w: w[:, ::-1]), "image values"),
     "kernel is zero": ("mlp", lambda m: change_weight(m, weights(m)[-1], np.zeros_like), "seeds differ"),
-    "NaN weight": ("mlp", lambda m: change_weight(m, weights(m)[0], lambda w: w * np.float32("nan")), "NaN or Inf"),
+    "NaN weight": ("mlp", lambda m: change_weight(m, weights(m)[0], lambda w: np.full_like(w, np.nan)), "NaN or Inf"),
     "NaN in one pixel": ("dcgan", at("image", one_pixel_nan), "NaN or Inf"),
     "RGB became BGR": ("dcgan", at("image", channels([2, 1, 0])), "image values"),
     "one channel swapped": ("dcgan", at("image", channels([0, 2, 1])), "image values"),

@@ -102,7 +102,7 @@ class OwnKernel(nn.Module):
 class AnyVector(OwnLayer):
     """A condition that may be any vector: as wide as a label's layer, and nothing says that it is one."""
 
-    def forward(self, z: Tensor, cond: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, z: Tensor, cond: Tensor) -> Tensor:
         return super().forward(z, cond)
 
 

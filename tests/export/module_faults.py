@@ -6,12 +6,13 @@ Each is the right export that it is planted in, what plants it, and the check th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def edited(edit: Callable[[nn.Module], object]) -> Callable[[nn.Module], nn.Module]:
+def edited(edit: Callable[[Any], object]) -> Callable[[nn.Module], nn.Module]:
     """A module edited in place."""
 
     def apply(module: nn.Module) -> nn.Module:
@@ -24,7 +25,20 @@ def edited(edit: Callable[[nn.Module], object]) -> Callable[[nn.Module], nn.Modu
 
 def every(kind: type[nn.Module], **values: object) -> Callable[[nn.Module], nn.Module]:
     """Sets attributes of every part of a kind."""
-    return edited(lambda m: [setattr(p, k, v) for p in m.modules() if isinstance(p, kind) for k, v in values.items()])
+    return edited(lambda m: [assign(part, **values) for part in m.modules() if isinstance(part, kind)])
+
+
+def assign(part: Any, **values: object) -> Any:
+    """`part` with these attributes."""
+    for name, value in values.items():
+        setattr(part, name, value)
+    return part
+
+
+def lose_statistics(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
 
 
 class BatchStatistics(nn.Module):
@@ -59,8 +73,9 @@ def half_overflow(image: Tensor) -> Tensor:
     return (image * 1e5).half().float() / 1e5
 
 
-def replace_layer(module: nn.Module, index: int, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    module.layers[index] = make(module.layers[index])  # type: ignore[index,operator]
+def replace_layer(module: Any, index: int, make: Callable[[Any], nn.Module]) -> nn.Module:
+    module.layers[index] = make(module.layers[index])
+    assert isinstance(module, nn.Module)
     return module
 
 
@@ -72,18 +87,18 @@ MODULE_FAULTS: dict[str, tuple[str, Callable[[nn.Module], nn.Module], str]] = {
     "ReLU became LeakyReLU": ("dcgan", lambda m: replace_layer(m, 4, lambda _: nn.LeakyReLU(0.01)), "image values"),
     "running statistics lost": (
         "dcgan",
-        edited(lambda m: [p.reset_running_stats() for p in m.modules() if isinstance(p, nn.BatchNorm2d)]),
+        edited(lose_statistics),
         "image values",
     ),
     "BatchNorm in train mode": (
         "dcgan",
-        lambda m: replace_layer(m, 3, BatchStatistics),  # type: ignore[arg-type]
+        lambda m: replace_layer(m, 3, BatchStatistics),
         "independent of neighbours",
     ),
-    "stride 3 instead of 2": ("dcgan", edited(lambda m: setattr(m.layers[8], "stride", (3, 3))), "outputs"),
+    "stride 3 instead of 2": ("dcgan", edited(lambda m: assign(m.layers[8], stride=(3, 3))), "outputs"),
     "padding moved": (
         "dcgan",
-        edited(lambda m: (setattr(m.layers[8], "padding", (0, 0)), setattr(m.layers[5], "padding", (2, 2)))),
+        edited(lambda m: (assign(m.layers[8], padding=(0, 0)), assign(m.layers[5], padding=(2, 2)))),
         "outputs",
     ),
     "transposed conv flipped": (

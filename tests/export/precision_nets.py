@@ -40,7 +40,7 @@ def _standardise(module: nn.Module, part: nn.Module, inputs: tuple[torch.Tensor,
     hook = part.register_forward_hook(lambda _module, _inputs, output: seen.append(float(output.std())))
     module(*inputs)
     hook.remove()
-    part.weight.mul_(spread / seen[0])  # type: ignore[operator, union-attr]
+    part.weight.mul_(spread / seen[0])  # type: ignore[operator]
 
 
 def settled_source(spec: GeneratorSpec) -> Source:

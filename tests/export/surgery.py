@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 Array = npt.NDArray[np.generic]
-Nodes = Callable[[str, str], Sequence[onnx.NodeProto]]
+Nodes = Callable[[str, str], list[onnx.NodeProto]]
 """(name of what comes in, name of what goes out) → nodes."""
 
 

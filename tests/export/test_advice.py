@@ -40,8 +40,8 @@ SETTLED = choice("latent", "normal", Evidence.PROVED)
 OUTPUT = choice("output", TANH, Evidence.NONE, 1)
 WEAK = choice("eps", 0.8, Evidence.WEAK, 3, odds=12.0)
 STRUCTURE = choice("structure", "z 4, 784 → 1x28x28", Evidence.WEAK)
-RIVALS = {"rivals": (draft(), draft())}
-OTHER_SIZES = {"rivals": (draft(side=32), draft(side=64))}
+RIVALS: dict[str, Any] = {"rivals": (draft(), draft())}
+OTHER_SIZES: dict[str, Any] = {"rivals": (draft(side=32), draft(side=64))}
 
 
 @pytest.mark.parametrize(

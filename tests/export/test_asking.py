@@ -73,14 +73,15 @@ def test_rows_name_the_option_that_asks_for_them(tmp_path: Path) -> None:
     draft = identified(tmp_path, net.state_dict()).draft
     assert draft is not None
     rows = dict(asking.candidate_rows(draft))
-    for label, answers in {
+    options: dict[str, dict[str, object]] = {
         "latent law uniform (--latent uniform)": {"latent": "uniform"},
         "layer 3 output sigmoid in [0, 1] (--output-activation sigmoid)": {"output": "sigmoid"},
         "layer 3 output identity in [0, 1] (--output-activation identity --value-range=0,1)": {
             "output": "identity",
             "value_range": (0.0, 1.0),
         },
-    }.items():
+    }
+    for label, answers in options.items():
         asked = identified(tmp_path, net.state_dict(), **answers).draft
         assert asked is not None
         assert (asking.draw(asked) == rows[label]).all(), label
@@ -156,7 +157,12 @@ def test_large_images_are_drawn_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     whole = asking.draw(draft, 5)
     sizes: list[int] = []
     forward = SpecGenerator.forward
-    monkeypatch.setattr(SpecGenerator, "forward", lambda self, z: (sizes.append(len(z)), forward(self, z))[1])
+
+    def counted(self: SpecGenerator, z: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(z))
+        return forward(self, z)
+
+    monkeypatch.setattr(SpecGenerator, "forward", counted)
     monkeypatch.setattr(asking, "ELEMENTS", 2 * max(map(math.prod, draft.spec.shapes)))
     assert (asking.draw(draft, 5) == whole).all()
     assert sizes == [2, 2, 1]

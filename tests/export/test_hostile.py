@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import json
 import os
@@ -112,7 +113,7 @@ def test_functions_of_other_packages_are_not_called_either(tmp_path: Path, monke
         "import os\n\ndef run(command):\n    os.system(command)\n\nclass Box:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import gadget  # type: ignore[import-not-found]
+    gadget = importlib.import_module("gadget")
 
     payload = saved({"netG": generator(), "x": Calls(gadget.run, COMMAND), "y": gadget.Box()})
     torch.load(io.BytesIO(payload), weights_only=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ class Block(nn.Module):
         self.skip = nn.Conv2d(8, 6, 1)
         self.last = nn.Conv2d(6, 3, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Any:
         up = nn.Upsample(scale_factor=2)
         x = self.fc(z).reshape(-1, 8, 4, 4)
         y = self.conv1(up(self.norm1(x).relu()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,12 +106,12 @@ def one_percent(module: nn.Module) -> nn.Module:
     return module
 
 
-def batch_statistics(module: nn.Module) -> nn.Module:
+def batch_statistics(module: Any) -> Any:
     class BatchStatistics(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.batch_norm(x, None, None, training=True)
 
-    module.layers[3] = BatchStatistics()  # type: ignore[index,operator]
+    module.layers[3] = BatchStatistics()
     return module
 
 

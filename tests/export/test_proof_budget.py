@@ -190,7 +190,7 @@ def table_edited(right: Right, path: Path, edit: Callable[[Tensor], object]) -> 
     """An export of `right` whose table of classes, one row each, was edited."""
     module = source_of(right.source.spec).module
     with torch.no_grad():
-        edit(module.layers[0].weight)  # type: ignore[index,union-attr,operator]
+        edit(module.layers[0].weight)  # type: ignore[index,union-attr]
     return right.file(path, ir.to_proto(to_onnx(dataclasses.replace(right.source, module=module))[0]))
 
 

@@ -116,7 +116,7 @@ def test_psnr_is_that_of_the_textbook(reference: Reference) -> None:
 @pytest.mark.parametrize(("shift", "fails"), [(0.0, set()), (5e-5, set()), (2e-4, {"image values"}), (0.02, None)])
 def test_limits_of_parity(reference: Reference, shift: float, fails: set[str] | None) -> None:
     generator = FakeGenerator(reference)
-    generator.add = np.float32(shift)
+    generator.add[:] = shift
     parity = compared(generator)
     failed = {check.name for check in check_parity(parity, LIMITS["fp32"], 1e-4) if not check.ok}
     assert failed == (fails if fails is not None else {"image values", "pixel values"})
@@ -125,7 +125,7 @@ def test_limits_of_parity(reference: Reference, shift: float, fails: set[str] | 
 def test_lower_precisions_are_held_to_their_psnr(reference: Reference) -> None:
     generator = FakeGenerator(reference)
     for shift, ok in ((0.01, True), (0.1, False)):
-        generator.add = np.float32(shift)
+        generator.add[:] = shift
         parity = compared(generator)
         checks = check_parity(parity, LIMITS["fp16"], None)
         assert all(check.ok for check in checks) == ok
@@ -181,7 +181,7 @@ def test_upsampling_three_times_and_a_plain_convolution_of_the_same_size_export(
 
 def test_nan_counts_as_infinitely_far(reference: Reference) -> None:
     generator = FakeGenerator(reference)
-    generator.add = np.float32("nan")
+    generator.add[:] = np.nan
     parity = compared(generator)
     assert parity.image.value == math.inf
     assert not meant(generator)["NaN or Inf"].ok
@@ -206,7 +206,7 @@ def test_pale_images_are_a_warning(reference: Reference) -> None:
 
     class Pale(FakeGenerator):
         def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
-            image = (self.reference.run(z, label) + 1) / 2
+            image = (self.reference.run(z, label) + np.float32(1)) / np.float32(2)
             return image, to_pixels(image, self.contract.interface.value_range)
 
     check = meant(Pale(reference))["outside the value range"]
@@ -271,7 +271,9 @@ class Single(Steep):
     """Has float32 written into it."""
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.tanh(torch.nn.functional.linear(z, self.linear.weight.float())).reshape(-1, 3, 4, 4)
+        return torch.tanh(torch.nn.functional.linear(z, self.get_parameter("linear.weight").float())).reshape(
+            -1, 3, 4, 4
+        )
 
 
 @pytest.mark.parametrize(("factor", "limit"), [(1.0, 1e-4), (100.0, None)])

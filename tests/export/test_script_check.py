@@ -67,6 +67,11 @@ def with_entry(data: bytes, ends: str, change: Callable[[bytes], bytes], compres
     return buffer.getvalue()
 
 
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """For `with_entry`: the first `old` becomes `new`."""
+    return lambda entry: entry.replace(old, new, 1)
+
+
 def refused(data: bytes) -> ContractError:
     path = save(data)
     with pytest.raises(ContractError) as caught:
@@ -209,7 +214,7 @@ def test_what_loading_would_run_is_refused(name: str) -> None:
 def test_classes_that_are_no_modules() -> None:
     data = scripted(Plain())
     for base in (b"NamedTuple", b"Enum", b"Module, Module", b"torch.nn.Module", b"Module, metaclass=x"):
-        refused(with_entry(data, ".py", lambda text, base=base: text.replace(b"(Module)", b"(" + base + b")")))
+        refused(with_entry(data, ".py", replaced(b"(Module)", b"(" + base + b")")))
 
 
 def test_pickles_name_only_what_they_should() -> None:
@@ -220,7 +225,7 @@ def test_pickles_name_only_what_they_should() -> None:
         (b"c__torch__.", b"c__torch__.torch.classes.quantized."),
     ):
         assert any(old in entry for name, entry in entries_of(data).items() if name.endswith("data.pkl"))
-        broken = with_entry(data, "data.pkl", lambda entry, old=old, new=new: entry.replace(old, new, 1))
+        broken = with_entry(data, "data.pkl", replaced(old, new))
         assert "data.pkl" in str(refused(broken))
 
 
@@ -241,7 +246,7 @@ def test_a_tensor_beyond_its_storage() -> None:
     sizes = b"K\x10K\x08"
     assert any(sizes in entry for name, entry in entries_of(data).items() if name.endswith("data.pkl"))
     for larger in (b"M\xff\xffK\x08", b"J\xff\xff\xff\x7fK\x08"):
-        broken = with_entry(data, "data.pkl", lambda entry, larger=larger: entry.replace(sizes, larger, 1))
+        broken = with_entry(data, "data.pkl", replaced(sizes, larger))
         assert "a tensor claims" in str(refused(broken))
     short = with_entry(data, "data/0", lambda entry: entry[:8])
     assert "a tensor claims more than the file holds" in str(refused(short))

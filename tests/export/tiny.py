@@ -20,7 +20,11 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for part in module.modules():
-            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)) and part.running_mean is not None:
+            if (
+                isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))
+                and part.running_mean is not None
+                and part.running_var is not None
+            ):
                 part.running_mean.normal_(0, 0.3, generator=generator)
                 part.running_var.uniform_(0.2, 1.5, generator=generator)
                 if part.affine:
