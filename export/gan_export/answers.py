@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_core.latents import LatentLaw
 
 OUTPUT_RANGES: dict[str, tuple[float, float]] = {
@@ -15,6 +16,10 @@ OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "identity": (-1.0, 1.0),
 }
 """Output activations that can be asked for, and the values of (black, white) that each goes with."""
+
+ROLES = ("z", "label")
+Inputs = tuple[tuple[str, str | None], ...]
+"""(role, forward's parameter or None for by position), in the order of the call."""
 
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
@@ -26,8 +31,8 @@ class LiveAnswers:
 
     module         "path/to/file.py:Name" or "package.module:Name"; Name is a class, a factory or an instance
     args           what Name is called with: an object's fields by name, a list's by position
-    constants      (parameter, text) of forward parameters that are neither latent nor label; see `live.constants`
-    inputs         (role, parameter or None) in the order of the call; roles are "z" and "label"
+    constants      (parameter, text) of forward parameters that are neither latent nor label; see `live.adapter`
+    inputs         forward's inputs, of the roles "z" and "label"
     z_dim          components of a latent
     z_shape        the shape in which forward takes one latent: "D", "Dx1x1", "[D]" (in a list), "14x512"
     n_classes      number of classes
@@ -39,7 +44,7 @@ class LiveAnswers:
     module: str
     args: dict[str, Any] | list[Any] | None = None
     constants: tuple[tuple[str, str], ...] = ()
-    inputs: tuple[tuple[str, str | None], ...] | None = None
+    inputs: Inputs | None = None
     z_dim: int | None = None
     z_shape: str | None = None
     n_classes: int | None = None
@@ -73,20 +78,22 @@ class Answers:
     accept: bool = False
     live: LiveAnswers | None = None
 
-    def as_options(self) -> list[str]:
-        """The command-line options that say the same, `--accept` and those of a live module apart."""
-        words: list[str] = []
-        if self.key is not None:
-            words += ["--key", self.key]
-        words += ["--raw"] * self.raw + ["--trust-pickle"] * self.trust_pickle
-        if self.spec is not None:
-            words += ["--spec", str(self.spec)]
-        if self.image is not None:
-            words += ["--image", "x".join(map(str, self.image))]
-        if self.latent is not None:
-            words += ["--latent", self.latent]
-        if self.output is not None:
-            words += ["--output-activation", self.output]
-        if self.value_range is not None:
-            words.append("--value-range={:g},{:g}".format(*self.value_range))
-        return words
+
+def parse_inputs(text: str) -> Inputs:
+    """ "z,label" → (("z", None), ("label", None)); "noise=z" → (("z", "noise"),). Raises `GanportError`."""
+    found: list[tuple[str, str | None]] = []
+    for part in text.split(","):
+        name, equals, role = part.strip().rpartition("=")
+        if role not in ROLES or (equals and not name.isidentifier()):
+            raise GanportError(
+                f"`inputs` must list z and label, got {text!r}", hint="such as z,label or noise=z,y=label"
+            )
+        if not equals and any(named for _, named in found):
+            raise GanportError(
+                f"`inputs` has {role!r} by position after one by name: {text!r}", hint="name both, or none"
+            )
+        found.append((role, name if equals else None))
+    roles = [role for role, _ in found]
+    if roles.count("z") != 1 or roles.count("label") > 1:
+        raise GanportError(f"`inputs` must have one z and at most one label, got {text!r}", hint="such as z,label")
+    return tuple(found)

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes, write_text
-from gan_core.images import to_pixels
+from gan_core.images import U8, to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.assumptions import describe, describe_value, size_text, unanswered
@@ -31,14 +30,20 @@ from gan_export.inspection import CODE, Kind, advise
 from gan_export.understanding.edit import with_value
 from gan_serve.terminal import console
 
-U8 = npt.NDArray[np.uint8]
-
 MARGIN = 12
 GAP = 4
 TEXT_SIZE = 15
 MIN_SIDE = 64
 MIN_WIDTH = 640
 INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+IMAGES_A_ROW = 10
+ALTERNATIVES = 4
+MAX_ROWS = 16
+RIVAL_SAMPLES = 256
+"""Latents for the choices of another structure: enough to show it, not to rest an export on."""
+ELEMENTS = 1 << 25
+"""Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
 
 
 def contact_sheet(rows: Sequence[tuple[str, U8]]) -> Image.Image:
@@ -87,20 +92,15 @@ def _strip(pixels_NHWC: U8) -> Image.Image:
     return Image.fromarray(strip)
 
 
-IMAGES_A_ROW = 10
-ALTERNATIVES = 4
-MAX_ROWS = 16
-RIVAL_SAMPLES = 256
-"""Latents for the choices of another structure: enough to show it, not to rest an export on."""
-ELEMENTS = 1 << 25
-"""Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
-
-
 def ask(identified: Identified, target: Path) -> GanportError:
     """Writes the sheet and the spec beside `target`; the error that asks the user to look at them and decide."""
     draft, ckpt = identified.draft, identified.reading.path
     assert draft is not None
-    sheet, spec = write_sheet(draft, target), write_spec(draft, target)
+    sheet, spec = target.with_suffix(".candidates.png"), target.with_suffix(".spec.json")
+    picture = io.BytesIO()
+    contact_sheet(candidate_rows(draft)).save(picture, "PNG")
+    write_bytes(sheet, picture.getvalue())
+    write_text(spec, draft.spec.dumps())
     asked = unanswered(draft)
     console.note(f"{ckpt}: the file does not settle")
     for choice in asked or draft.open_choices:
@@ -121,30 +121,6 @@ def ask(identified: Identified, target: Path) -> GanportError:
         hint=f"{said}look at {sheet}; if the first row is right, add --accept, "
         f"else edit {spec} and pass it with --spec",
     )
-
-
-def spec_path(target: Path) -> Path:
-    """Where the draft of `target` is written."""
-    return target.with_suffix(".spec.json")
-
-
-def sheet_path(target: Path) -> Path:
-    """Where the contact sheet of `target` is written."""
-    return target.with_suffix(".candidates.png")
-
-
-def write_spec(draft: Draft, target: Path) -> Path:
-    """Writes the draft's spec beside `target`; returns its path."""
-    write_text(spec_path(target), draft.spec.dumps())
-    return spec_path(target)
-
-
-def write_sheet(draft: Draft, target: Path) -> Path:
-    """Writes the contact sheet beside `target`; returns its path."""
-    buffer = io.BytesIO()
-    contact_sheet(candidate_rows(draft)).save(buffer, "PNG")
-    write_bytes(sheet_path(target), buffer.getvalue())
-    return sheet_path(target)
 
 
 def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:

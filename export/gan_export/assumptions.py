@@ -130,7 +130,7 @@ def odds_text(choice: Choice) -> str:
 
 
 def size_text(image: tuple[int, int, int]) -> str:
-    """ "3x64x64": (C, H, W) as `--image` takes it."""
+    """ "3x64x64": (C, H, W) as people write it."""
     return "x".join(map(str, image))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -9,18 +10,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_core.errors import GanportError
+from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.outputs import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
-from gan_export.cli_parts import finish, require_packages, say
-from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions, Opset, Optimize, Precision, Store
-from gan_export.source import check_checkpoint
+from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
+from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
+    from gan_export.proof import Report
     from gan_export.source import Source
+
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def say(ckpt: Path | None, source: Source) -> None:
+    classes = f", {source.interface.n_classes} classes" if source.interface.n_classes else ""
+    c, h, w = source.interface.image
+    where = "" if ckpt is None else f"{ckpt}: "
+    console.note(f"{where}{source.name}, {source.weights} weights, z {source.interface.z_dim} → {w}x{h}x{c}{classes}")
+    for assumption in source.assumptions:
+        console.note(f"assumed: {assumption}")
+
+
+def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
+    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
+    from gan_export.proof.report import HEADER  # with torch, which --help must not need
+
+    written = str(target) if target is not None and report.ok else None
+    if report_file is not None:
+        report.write(report_file)
+    for check in report.warnings:
+        console.warn(check.detail)
+    if as_json:
+        console.show_json({"path": written} | report.to_json())
+    else:
+        console.show(f"{console.table(HEADER, report.rows())}\n{report.verdict()}")
+    if not report.ok:
+        raise report.error("nothing was written" if target is not None else "")
+    if written and not as_json:
+        console.show_path(written)
+    for doubt in report.doubts:
+        console.warn(f"the images are likely wrong: {doubt}")
+
+
+def require_packages(purpose: str) -> None:
+    """Raises `MissingPackageError` naming the first package of the extra `export` that is not installed."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(package, "export", purpose)
+
 
 NAME = "gan-export"
 
@@ -152,9 +194,13 @@ def verify(
     check_model_file(model)
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--report": report})
     require_packages("gan-export verify")
+    from gan_export.again import source_again
     from gan_export.proof import prove
 
-    source = None if ckpt is None and module is None else _source_for(model, ckpt, module)
+    source = None
+    if ckpt is not None or module is not None:
+        source = source_again(model, ckpt, module)
+        say(ckpt, source)
     with redirect_stdout(sys.stderr):
         proved = prove(model, source, trust_script=trust_script)
     finish(proved, None, report, as_json)
@@ -190,7 +236,7 @@ def inspect(
     from gan_export.inspection import advise
 
     try:
-        identified = identify(check_checkpoint(ckpt), answers)
+        identified = identify(ckpt, answers)
     except NotUnderstoodError as error:
         reading = error.reading
         if as_json:
@@ -254,10 +300,10 @@ def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answer
     if answers.live is not None:
         from gan_export.live.source import live_source
 
-        source = live_source(None if ckpt is None else check_checkpoint(ckpt), answers)
+        source = live_source(ckpt, answers)
     else:
         assert ckpt is not None
-        source = _identified(check_checkpoint(ckpt), outputs["--out"] or ckpt, answers)
+        source = _identified(ckpt, outputs["--out"] or ckpt, answers)
     say(ckpt, source)
     return source
 
@@ -272,39 +318,6 @@ def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
     if (identified.unanswered or identified.doubts) and not answers.accept:
         raise ask(identified, target)
     return source_of(identified)
-
-
-def _source_for(model: Path, ckpt: Path | None, module: str | None) -> Source:
-    """The generator in `ckpt` as `model` understands it: its contract says what the checkpoint itself may not.
-
-    A stranger's checkpoint need not be understood again: the contract names the spec, the key and the weights that were
-    taken, and only the tensors come from the checkpoint. For a live generator it is that of the code `module`.
-    Raises `GanportError` when they do not fit.
-    """
-    from gan_core.files.archive import is_archive, read_contract
-    from gan_export.artefact import read_onnx
-    from gan_export.identify import Identified, identify, source_of
-    from gan_export.live.again import is_live, source_again
-    from gan_export.reading import read_checkpoint
-    from gan_export.understanding.given import draft_with_spec
-
-    if ckpt is not None:
-        ckpt = check_checkpoint(ckpt)
-    contract = read_contract(model) if is_archive(model) else read_onnx(model)[1]
-    if is_live(contract):
-        source = source_again(contract, module, ckpt)
-    elif module is not None:
-        raise GanportError(f"{model} was not exported from code, --module has no place", hint="leave out --module")
-    else:
-        assert ckpt is not None
-        if contract.spec is None or "family" not in contract.source:
-            source = source_of(identify(ckpt, Answers()))
-        else:
-            reading = read_checkpoint(ckpt, key=contract.source.get("key") or None, raw=contract.weights == "raw")
-            draft = None if reading.ours is not None else draft_with_spec(reading.tensors, contract.spec)
-            source = source_of(Identified(reading, draft))
-    say(ckpt, source)
-    return source
 
 
 def main() -> None:

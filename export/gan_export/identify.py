@@ -10,6 +10,7 @@ see `gan_export.assumptions`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,18 +24,17 @@ from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doub
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.reading import Reading, read_checkpoint
-from gan_export.source import Source, check_file, from_spec
+from gan_export.source import Source, check_checkpoint, check_file, from_spec
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.given import draft_with_spec
 from gan_export.understanding.listed import LISTED
 from gan_export.understanding.listed_check import check_listed
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.understand import draft_candidates
-from gan_serve.terminal import console
 from gan_trainer.networks.build import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20
-WHAT_A_SPEC_SAYS = ("--image", "--latent", "--output-activation", "--value-range")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,26 +68,27 @@ class NotUnderstoodError(GanportError):
 
 
 def check_possible(identified: Identified) -> None:
-    """Raises `GanportError` when the file contradicts every chain: no answer and no --accept makes one right."""
+    """Raises `GanportError` when the file contradicts every chain: no answer makes one right."""
     draft = identified.draft
     if draft is not None and draft.contradiction is not None:
         raise GanportError(
             f"{identified.reading.path}: {draft.contradiction}",
-            hint="give the network's own code: --module file.py:Class; a chain that you know to be right: --spec",
+            hint="give the network's own code: `module` file.py:Class; a chain that you know to be right: `spec`",
         )
 
 
-def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = console.note) -> Identified:
+def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.info) -> Identified:
     """Finds out what the checkpoint at `path` is.
 
     Raises `GanportError` when it cannot be read, `NotUnderstoodError` when it holds no generator that is a chain.
     """
+    path = check_checkpoint(path)
     reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
     if reading.ours is not None:
-        _refuse_answers(str(path), answers, ("--spec", *WHAT_A_SPEC_SAYS))
+        _refuse_answers(path, answers, "spec")
         return Identified(reading, None, answers)
     if answers.spec is not None:
-        _refuse_answers(str(answers.spec), answers, WHAT_A_SPEC_SAYS)
+        _refuse_answers(answers.spec, answers)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
     else:
         draft = _drafted(reading, answers, on_note)
@@ -101,7 +102,7 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
             reading,
             GanportError(
                 f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
-                hint="give the network's own code: --module file.py:Class",
+                hint="give the network's own code: `module` file.py:Class",
             ),
         )
     try:
@@ -114,7 +115,7 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
             reading,
             GanportError(
                 f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
-                hint="give the network's own code, with the channels to keep: --module file.py:Class",
+                hint="give the network's own code, with the channels to keep: `module` file.py:Class",
             ),
         )
     draft = investigate(drafts, on_note=on_note)
@@ -135,13 +136,7 @@ def _structure(draft: Draft) -> Any:
 def source_of(identified: Identified) -> Source:
     """The generator as the exporters take it, with what it rests on in its assumptions."""
     reading, draft = identified.reading, identified.draft
-    provenance: dict[str, Any] = {
-        "file": reading.path.name,
-        "sha256": reading.sha256,
-        "size_bytes": reading.size_bytes,
-        "format": reading.format,
-        "key": reading.chosen,
-    }
+    provenance = provenance_of(reading)
     if reading.ours is not None:
         ours = reading.ours
         return from_spec(ours.spec, ours.module(), weights=ours.which, provenance=provenance, training=ours.training)
@@ -157,6 +152,17 @@ def source_of(identified: Identified) -> Source:
     )
 
 
+def provenance_of(reading: Reading) -> dict[str, Any]:
+    """Which file, and what in it, a source was read from; no folders."""
+    return {
+        "file": reading.path.name,
+        "sha256": reading.sha256,
+        "size_bytes": reading.size_bytes,
+        "format": reading.format,
+        "key": reading.chosen,
+    }
+
+
 def module_of(draft: Draft) -> SpecGenerator:
     """The draft's generator with its weights, in eval mode."""
     module = build(draft.spec)
@@ -166,12 +172,12 @@ def module_of(draft: Draft) -> SpecGenerator:
 
 
 def read_spec(path: Path) -> GeneratorSpec:
-    """The spec in a --spec file. Raises `GanportError` when there is none."""
+    """The spec in a file. Raises `GanportError` when there is none."""
     path = check_file(path, "spec")
     if path.stat().st_size > MAX_SPEC_BYTES:
         raise GanportError(
             f"{path} has {path.stat().st_size:,} bytes, expected a spec of at most {MAX_SPEC_BYTES:,}",
-            hint="--spec takes the JSON that gan-export inspect writes; the checkpoint goes to --ckpt",
+            hint="`spec` takes the JSON that gan-export inspect writes; the checkpoint goes to `ckpt`",
         )
     try:
         return GeneratorSpec.loads(path.read_bytes())
@@ -196,15 +202,9 @@ def _answered(draft: Draft, answers: Answers) -> Draft:
     return draft
 
 
-def _refuse_answers(said_by: str, answers: Answers, options: tuple[str, ...]) -> None:
-    """An option about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
-    given = {
-        "--spec": answers.spec,
-        "--image": answers.image,
-        "--latent": answers.latent,
-        "--output-activation": answers.output,
-        "--value-range": answers.value_range,
-    }
-    for option in options:
-        if given[option] is not None:
-            raise GanportError(f"{said_by} says all of this itself, {option} has no place", hint=f"leave out {option}")
+def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
+    """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
+    for said in (*also, "image", "latent", "output", "value_range"):
+        if getattr(answers, said) is not None:
+            name = {"output": "output_activation"}.get(said, said)
+            raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

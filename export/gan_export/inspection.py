@@ -79,8 +79,15 @@ def advise(identified: Identified) -> Advice:
 
 def next_command(identified: Identified, advice: Advice) -> str:
     """The command to type next, with the options that were needed to get here."""
-    known = identified.answers.as_options()
-    return shell_line(["gan-export", "onnx", "--ckpt", str(identified.reading.path), *known, *advice.options])
+    said, words = identified.answers, ["gan-export", "onnx", "--ckpt", str(identified.reading.path)]
+    image = None if said.image is None else size_text(said.image)
+    values = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
+    for option, value in (values | {"--output-activation": said.output}).items():
+        words += [] if value is None else [option, str(value)]
+    if said.value_range is not None:
+        words.append("--value-range={:g},{:g}".format(*said.value_range))
+    words += ["--raw"] * said.raw + ["--trust-pickle"] * said.trust_pickle
+    return shell_line([*words, *advice.options])
 
 
 def _sizes(draft: Draft) -> list[str]:

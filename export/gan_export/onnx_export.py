@@ -170,7 +170,7 @@ def _explain(error: Exception) -> JobError:
     lines = str(first).strip().splitlines() or ["no message"]
     return JobError(
         f"torch.onnx cannot export this generator: {type(first).__name__}: {lines[0][:200]}",
-        hint="run again with --debug for the exporter's own report",
+        hint="run again with `debug` for the exporter's own report",
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
-
-import typer
+from typing import Literal, get_args
 
 from gan_core.errors import GanportError
 
@@ -17,19 +15,6 @@ Mode = Literal["auto", "tune", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 PRECISIONS = ("fp32", "fp16", "int8")
 STORES = ("fp32", "fp16")
-
-Opset = Annotated[
-    int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
-]
-Optimize = Annotated[
-    str, typer.Option(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph.")
-]
-Precision = Annotated[
-    str, typer.Option(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.")
-]
-Store = Annotated[
-    str, typer.Option(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before.")
-]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The options that say what a checkpoint is, shared by the commands; no torch here.
+"""The options that say what a checkpoint is and how a file is made, shared by the commands; no torch here.
 
 `checkpoint_answers` and `export_answers` are the commands' options and what is made of them: a command decorated with
 `answered_by(…)` gets their parameters in place of its own parameter `answers`.
@@ -13,16 +13,40 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, TypeVar
 
 import typer
 
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.latents import LATENT_LAWS, LatentLaw
-from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers
+from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers, parse_inputs
+from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
 
-ROLES = ("z", "label")
+T = TypeVar("T")
+
+Key = Annotated[str | None, typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Take the raw weights where there are averaged (EMA) ones too.")]
+TrustPickle = Annotated[
+    bool,
+    typer.Option("--trust-pickle", help="Load a pickle for real, RUNNING the code in it."),
+]
+SpecFile = Annotated[
+    Path | None, typer.Option("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one.")
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
+]
+Latent = Annotated[str | None, typer.Option("--latent", metavar="LAW", help="normal, N(0, 1), or uniform, U(-1, 1).")]
+Output = Annotated[
+    str | None, typer.Option("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option("--value-range", metavar="LO,HI", help="The output's values of black and white: 0,1."),
+]
+Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
 Module = Annotated[
     str | None,
@@ -58,130 +82,18 @@ Noise = Annotated[
     ),
 ]
 
-
-def parse_live(
-    module: str | None,
-    args: str | None,
-    z_dim: int | None,
-    z_shape: str | None,
-    inputs: str | None,
-    classes: int | None,
-    constants: list[str] | None,
-    output_index: int | None,
-    output_key: str | None,
-    noise: str | None,
-) -> LiveAnswers | None:
-    """The options above, checked; None without `--module`. Raises `GanportError`."""
-    if module is None:
-        given = {
-            "--args": args,
-            "--z-dim": z_dim,
-            "--z-shape": z_shape,
-            "--inputs": inputs,
-            "--classes": classes,
-            "--constant": constants or None,
-            "--output-index": output_index,
-            "--output-key": output_key,
-            "--noise": noise,
-        }
-        for option, value in given.items():
-            if value is not None:
-                raise GanportError(f"{option} has no place without --module", hint="--module networks.py:Generator")
-        return None
-    if output_index is not None and output_key is not None:
-        raise GanportError(
-            "--output-index and --output-key name two outputs, expected one", hint="leave out one of them"
-        )
-    if noise is not None and noise not in NOISES:
-        raise GanportError(
-            f"--noise must be one of {', '.join(NOISES)}, got {noise!r}",
-            hint="zero puts the mean there, fixed one draw for every image",
-        )
-    return LiveAnswers(
-        module=module,
-        args=parse_args(args),
-        constants=parse_constants(constants or []),
-        inputs=None if inputs is None else parse_inputs(inputs),
-        z_dim=z_dim,
-        z_shape=z_shape,
-        n_classes=classes,
-        output_index=output_index,
-        output_key=output_key,
-        noise=noise,
-    )
-
-
-def parse_args(text: str | None) -> dict[str, object] | list[object] | None:
-    """`--args`: a JSON object or list; None stays. Raises `GanportError`."""
-    if text is None:
-        return None
-    hint = "--args '{\"nz\": 100, \"ngf\": 64}' by name, or --args '[100, 64]' by position"
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise GanportError(f"--args is not JSON: {error}", hint=hint) from error
-    if not isinstance(value, (dict, list)):
-        raise GanportError(f"--args must be an object or a list, got {text}", hint=hint)
-    return value
-
-
-def parse_constants(texts: list[str]) -> tuple[tuple[str, str], ...]:
-    """ "noise=0" → ("noise", "0"). Raises `GanportError`, also for a name given twice."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise GanportError(f"--constant must be NAME=VALUE, got {text!r}", hint="such as --constant noise=0")
-        if name.strip() in found:
-            raise GanportError(f"--constant {name.strip()} is given twice", hint="leave out one of them")
-        found[name.strip()] = value.strip()
-    return tuple(found.items())
-
-
-def parse_inputs(text: str) -> tuple[tuple[str, str | None], ...]:
-    """ "z,label" → (("z", None), ("label", None)); "noise=z" → (("z", "noise"),). Raises `GanportError`."""
-    found: list[tuple[str, str | None]] = []
-    for part in text.split(","):
-        name, equals, role = part.strip().rpartition("=")
-        if role not in ROLES or (equals and not name.isidentifier()):
-            raise GanportError(
-                f"--inputs must list z and label, got {text!r}", hint="such as z,label or noise=z,y=label"
-            )
-        if not equals and any(named for _, named in found):
-            raise GanportError(
-                f"--inputs has {role!r} by position after one by name: {text!r}", hint="name both, or none"
-            )
-        found.append((role, name if equals else None))
-    roles = [role for role, _ in found]
-    if roles.count("z") != 1 or roles.count("label") > 1:
-        raise GanportError(f"--inputs must have one z and at most one label, got {text!r}", hint="such as z,label")
-    return tuple(found)
-
-
-T = TypeVar("T")
-
-Key = Annotated[str | None, typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.")]
-Raw = Annotated[bool, typer.Option("--raw", help="Take the raw weights where there are averaged (EMA) ones too.")]
-TrustPickle = Annotated[
-    bool,
-    typer.Option("--trust-pickle", help="Load a pickle for real, RUNNING the code in it."),
+Opset = Annotated[
+    int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
 ]
-SpecFile = Annotated[
-    Path | None, typer.Option("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one.")
+Optimize = Annotated[
+    str, typer.Option(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph.")
 ]
-Image = Annotated[
-    str | None,
-    typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
+Precision = Annotated[
+    str, typer.Option(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.")
 ]
-Latent = Annotated[str | None, typer.Option("--latent", metavar="LAW", help="normal, N(0, 1), or uniform, U(-1, 1).")]
-Output = Annotated[
-    str | None, typer.Option("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
+Store = Annotated[
+    str, typer.Option(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before.")
 ]
-ValueRange = Annotated[
-    str | None,
-    typer.Option("--value-range", metavar="LO,HI", help="The output's values of black and white: 0,1."),
-]
-Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
 
 def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -196,7 +108,7 @@ def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., T]], C
 
         @functools.wraps(command)
         def run(**given: object) -> T:
-            said = {name: given.pop(name) for name in taken}
+            said = {name: given.pop(name) for name in taken if name in given}
             return command(**given, answers=parse(**said))
 
         listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
@@ -225,10 +137,10 @@ def checkpoint_answers(
         raw=raw,
         trust_pickle=trust_pickle,
         spec=spec,
-        image=parse_image(image),
-        latent=parse_latent(latent),
-        output=parse_output(output_activation),
-        value_range=parse_value_range(value_range),
+        image=None if image is None else parse_image(image),
+        latent=None if latent is None else parse_latent(latent),
+        output=None if output_activation is None else parse_output(output_activation),
+        value_range=None if value_range is None else parse_value_range(value_range),
     )
 
 
@@ -248,19 +160,53 @@ def export_answers(
     noise: Noise = None,
 ) -> Answers:
     """Those of `checkpoint_answers`, and those of a generator that comes as code."""
-    live = parse_live(module, args, z_dim, z_shape, inputs, classes, constant, output_index, output_key, noise)
+    of_code = {
+        "--args": args,
+        "--z-dim": z_dim,
+        "--z-shape": z_shape,
+        "--inputs": inputs,
+        "--classes": classes,
+        "--constant": constant or None,
+        "--output-index": output_index,
+        "--output-key": output_key,
+        "--noise": noise,
+    }
+    if module is None:
+        for option, value in of_code.items():
+            if value is not None:
+                raise GanportError(f"{option} has no place without --module", hint="--module networks.py:Generator")
+        return dataclasses.replace(answers, accept=accept)
     for option, given in (("--spec", answers.spec is not None), ("--accept", accept)):
-        if live is not None and given:
+        if given:
             raise GanportError(
                 f"{option} has no place beside --module: code needs no draft", hint=f"leave out {option}"
             )
-    return dataclasses.replace(answers, accept=accept, live=live)
+    if output_index is not None and output_key is not None:
+        raise GanportError(
+            "--output-index and --output-key name two outputs, expected one", hint="leave out one of them"
+        )
+    if noise is not None and noise not in NOISES:
+        raise GanportError(
+            f"--noise must be one of {', '.join(NOISES)}, got {noise!r}",
+            hint="zero puts the mean there, fixed one draw for every image",
+        )
+    live = LiveAnswers(
+        module=module,
+        args=None if args is None else parse_args(args),
+        constants=parse_constants(constant or []),
+        inputs=None if inputs is None else parse_inputs(inputs),
+        z_dim=z_dim,
+        z_shape=z_shape,
+        n_classes=classes,
+        output_index=output_index,
+        output_key=output_key,
+        noise=noise,
+    )
+    return dataclasses.replace(answers, live=live)
 
 
-def parse_image(text: str | None) -> tuple[int, int, int] | None:
-    """ "1x28x28" → (1, 28, 28); None stays. Raises `GanportError`."""
-    if text is None:
-        return None
+def parse_image(text: str) -> tuple[int, int, int]:
+    """ "1x28x28" → (1, 28, 28). Raises `GanportError`."""
     match = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
     if not match:
         raise GanportError(f"--image must be CxHxW, got {text!r}", hint="such as 3x64x64")
@@ -272,22 +218,20 @@ def parse_image(text: str | None) -> tuple[int, int, int] | None:
     return c, h, w
 
 
-def parse_latent(text: str | None) -> LatentLaw | None:
-    """The name of a latent law; None stays. Raises `GanportError`."""
+def parse_latent(text: str) -> LatentLaw:
+    """The latent law of that name. Raises `GanportError`."""
     for law in LATENT_LAWS:
         if text == law:
             return law
-    if text is None:
-        return None
     raise GanportError(
-        f"--latent must be one of {', '.join(get_args(LatentLaw))}, got {text!r}",
+        f"--latent must be one of {', '.join(LATENT_LAWS)}, got {text!r}",
         hint="normal is N(0, 1), uniform is U(-1, 1)",
     )
 
 
-def parse_output(text: str | None) -> str | None:
-    """The name of an output activation; None stays. Raises `GanportError`."""
-    if text is not None and text not in OUTPUT_RANGES:
+def parse_output(text: str) -> str:
+    """The name of an output activation. Raises `GanportError`."""
+    if text not in OUTPUT_RANGES:
         raise GanportError(
             f"--output-activation must be one of {', '.join(OUTPUT_RANGES)}, got {text!r}",
             hint="identity for none; --value-range says which values are black and white",
@@ -295,10 +239,8 @@ def parse_output(text: str | None) -> str | None:
     return text
 
 
-def parse_value_range(text: str | None) -> tuple[float, float] | None:
-    """ "-1,1" → (-1.0, 1.0); None stays. Raises `GanportError`."""
-    if text is None:
-        return None
+def parse_value_range(text: str) -> tuple[float, float]:
+    """ "-1,1" → (-1.0, 1.0). Raises `GanportError`."""
     try:
         black, white = (float(number) for number in text.split(","))
     except ValueError as error:
@@ -306,3 +248,28 @@ def parse_value_range(text: str | None) -> tuple[float, float] | None:
     if not (-1e6 < black < white < 1e6):
         raise GanportError(f"--value-range must be LO,HI with LO < HI, got {text!r}", hint="such as 0,1")
     return black, white
+
+
+def parse_args(text: str) -> dict[str, object] | list[object]:
+    """A JSON object or list. Raises `GanportError`."""
+    hint = "--args '{\"nz\": 100, \"ngf\": 64}' by name, or --args '[100, 64]' by position"
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise GanportError(f"--args is not JSON: {error}", hint=hint) from error
+    if not isinstance(value, (dict, list)):
+        raise GanportError(f"--args must be an object or a list, got {text}", hint=hint)
+    return value
+
+
+def parse_constants(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    """ "noise=0" → ("noise", "0"). Raises `GanportError`, also for a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise GanportError(f"--constant must be NAME=VALUE, got {text!r}", hint="such as --constant noise=0")
+        if name.strip() in found:
+            raise GanportError(f"--constant {name.strip()} is given twice", hint="leave out one of them")
+        found[name.strip()] = value.strip()
+    return tuple(found.items())

@@ -53,30 +53,9 @@ class Source:
     doubts: tuple[str, ...] = ()
 
 
-def from_spec(
-    spec: GeneratorSpec,
-    module: nn.Module,
-    *,
-    weights: str = "raw",
-    provenance: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    assumptions: tuple[str, ...] = (),
-    answers: tuple[str, ...] = (),
-    doubts: tuple[str, ...] = (),
-) -> Source:
-    """A `Source` for a module built from `spec`."""
-    return Source(
-        module.eval(),
-        spec.interface,
-        spec=spec,
-        weights=weights,
-        name=spec.name,
-        provenance=provenance or {},
-        training=training or {},
-        assumptions=assumptions,
-        answers=answers,
-        doubts=doubts,
-    )
+def from_spec(spec: GeneratorSpec, module: nn.Module, **about: Any) -> Source:
+    """A `Source` for a module built from `spec`; `about` are further fields of it."""
+    return Source(module.eval(), spec.interface, spec=spec, name=spec.name, **about)
 
 
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -165,8 +144,6 @@ def check_checkpoint(path: Path) -> Path:
     Raises `GanportError` when the file is missing, or is a model that was exported already, a training state
     (last.pt) or text. What else is no checkpoint, the reader says (`gan_export.reading`).
     """
-    from gan_export.source import check_file  # torch, which --help must not need
-
     path = check_file(path, "checkpoint")
     with path.open("rb") as handle:
         head = handle.read(_HEAD_BYTES)
@@ -203,5 +180,5 @@ def _refuse_archives(path: Path) -> None:
         generator = path.with_name("g.pt")
         raise GanportError(
             f"{path} is a training state, made to resume from, expected a generator",
-            hint=f"gan-train keeps the generator beside it: --ckpt {generator}",
+            hint=f"gan-train keeps the generator beside it: `ckpt` {generator}",
         )

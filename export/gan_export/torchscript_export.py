@@ -157,7 +157,7 @@ def to_torchscript(source: Source) -> tuple[Any, tuple[str, ...]]:
         lines = str(error).strip().splitlines() or ["no message"]
         raise JobError(
             f"torch.jit cannot trace this generator: {type(error).__name__}: {lines[0][:200]}",
-            hint="run again with --debug for torch's own report",
+            hint="run again with `debug` for torch's own report",
         ) from error
 
 

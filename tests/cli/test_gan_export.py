@@ -21,7 +21,7 @@ import torch
 from cli.conftest import Run, nobody
 from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
-from gan_export import cli_parts
+from gan_export import cli
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_verify_of_a_changed_file_fails(run: Run, ckpt: Path, tmp_path: Path) ->
 
     run("onnx", "--ckpt", ckpt)
     model = onnx.load(tmp_path / "g.onnx")
-    onnx.save(change_weight(model, weights(model)[1], lambda weight: weight * 1.1), tmp_path / "g.onnx")
+    onnx.save(change_weight(model, weights(model)[1], lambda weight: weight.astype("f4") * 1.1), tmp_path / "g.onnx")
     code, out, err = run("verify", "--model", tmp_path / "g.onnx")
     assert code == 1
     assert "its graph was changed after the export" in err
@@ -323,7 +323,7 @@ def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, run: Run,
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("package", cli_parts.PACKAGES)
+@pytest.mark.parametrize("package", cli.PACKAGES)
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "verify"])
 def test_missing_packages(command: str, package: str, run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec

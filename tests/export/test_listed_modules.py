@@ -280,7 +280,7 @@ def test_refusals_say_why(make: Callable[[], nn.Module], message: str, tmp_path:
     torch.save(network, tmp_path / "G.pth")
     with pytest.raises(GanportError, match=message) as caught:
         drafted(tmp_path / "G.pth")
-    assert "--module file.py:Class" in caught.value.hint
+    assert "`module` file.py:Class" in caught.value.hint
 
 
 class Swish(nn.Module):
@@ -325,7 +325,7 @@ def with_hook(pre: bool) -> nn.Module:
 
 def with_forward() -> nn.Module:
     network = dcgan(nn.ReLU())
-    network[2].forward = own_forward  # type: ignore[method-assign]
+    network[2].forward = own_forward
     return network
 
 
@@ -366,7 +366,7 @@ def test_code_that_the_file_does_not_hold_is_refused(
     torch.save(make(), tmp_path / "G.pth")
     with pytest.raises(GanportError, match=message) as caught:
         drafted(tmp_path / "G.pth")
-    assert "--module file.py:Class" in caught.value.hint
+    assert "`module` file.py:Class" in caught.value.hint
 
 
 def test_two_activations_in_one_place_both_count(tmp_path: Path) -> None:

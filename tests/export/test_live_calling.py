@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from export import live_networks as networks
 from gan_core.errors import GanportError
-from gan_export.answers import Answers, LiveAnswers
+from gan_export.answers import Answers, LiveAnswers, parse_inputs
 from gan_export.live.source import live_source
-from gan_export.options import parse_inputs
 from gan_export.source import Source
 
 pytestmark = pytest.mark.slow
@@ -162,29 +161,29 @@ WRONG: dict[str, tuple[str, Any, dict[str, Any], dict[str, Any], str, str]] = {
     "RGBA": ("Wrapped", {"how": "rgba"}, {}, {}, "gives (N, 4, 8, 8), expected images", "generator"),
     "one image for all": ("Wrapped", {"how": "mean"}, {}, {}, "one image for every latent", "weights"),
     "NaN": ("Wrapped", {"how": "nan"}, {}, {}, "not finite", "weights"),
-    "two images": ("SkipExcitation", None, {}, {}, "returns 2 images: [0] (N, 3, 16, 16), [1]", "--output-index 0"),
-    "two in a dict": ("Wrapped", {"how": "two"}, {}, {}, "returns 2 images: ['fake']", "--output-key fake"),
-    "no such output": ("SkipExcitation", None, {}, {"output_index": 4}, "1 or 3 channels at 4", "--output-index"),
-    "no such key": ("Wrapped", {"how": "dict"}, {}, {"output_key": "img"}, "at 'img'", "--output-key"),
-    "another image size": ("Plain", None, {"image": (3, 16, 16)}, {}, "expected images 3x16x16", "--image"),
-    "flat, another size": ("Flat", None, {"image": (1, 4, 8)}, {}, "gives (N, 64), expected images 1x4x8", "--image"),
-    "z too wide": ("Plain", None, {}, {"z_dim": 7}, "fails (and 2 other ways)", "is --z-dim right?"),
-    "z in another shape": ("Plain", None, {}, {"z_shape": "D"}, "fails", "--z-shape"),
+    "two images": ("SkipExcitation", None, {}, {}, "returns 2 images: [0] (N, 3, 16, 16), [1]", "`output_index` 0"),
+    "two in a dict": ("Wrapped", {"how": "two"}, {}, {}, "returns 2 images: ['fake']", "`output_key` fake"),
+    "no such output": ("SkipExcitation", None, {}, {"output_index": 4}, "1 or 3 channels at 4", "`output_index`"),
+    "no such key": ("Wrapped", {"how": "dict"}, {}, {"output_key": "img"}, "at 'img'", "`output_key`"),
+    "another image size": ("Plain", None, {"image": (3, 16, 16)}, {}, "expected images 3x16x16", "`image`"),
+    "flat, another size": ("Flat", None, {"image": (1, 4, 8)}, {}, "gives (N, 64), expected images 1x4x8", "`image`"),
+    "z too wide": ("Plain", None, {}, {"z_dim": 7}, "fails (and 2 other ways)", "is `z_dim` right?"),
+    "z in another shape": ("Plain", None, {}, {"z_shape": "D"}, "fails", "`z_shape`"),
     "an unknown constant": ("Plain", None, {}, {"constants": (("psi", "1"),)}, "no parameter of that name", "name one"),
-    "more inputs": ("Scaled", None, {}, {}, "wants 3 inputs, expected a latent and at most a label", "--constant"),
+    "more inputs": ("Scaled", None, {}, {}, "wants 3 inputs, expected a latent and at most a label", "`constant`"),
     "a bad constant": (
         "Scaled", None, {}, {"constants": (("noise", "0"), ("strength", "1"), ("mode", '"odd"'))},
-        "no mode odd", "--constant",
+        "no mode odd", "`constant`",
     ),
     "inputs of other names": ("Conditional", None, {}, {"inputs": (("z", "latent"),)}, "no such parameter", ""),
-    "a label short": ("Conditional", None, {}, {"inputs": (("z", None),)}, "missing 1 required positional", "--inputs"),
-    "no classes": ("Conditional", None, {}, {"n_classes": 0}, "wants a label or another input", "--classes N"),
-    "too many classes": ("Conditional", None, {}, {"n_classes": 9}, "index out of range", "--classes"),
+    "a label short": ("Conditional", None, {}, {"inputs": (("z", None),)}, "missing 1 required positional", "`inputs`"),
+    "no classes": ("Conditional", None, {}, {"n_classes": 0}, "wants a label or another input", "`classes` N"),
+    "too many classes": ("Conditional", None, {}, {"n_classes": 9}, "index out of range", "`classes`"),
     "CUDA in forward": ("OnCuda", None, {}, {}, "live_networks.py line", "runs on the CPU"),
-    "noise unsaid": ("StyleGAN2", None, {}, {}, "draws 2 tensors of random numbers", "--noise zero"),
-    "noise where none is": ("Plain", None, {}, {"noise": "zero"}, "draws no numbers", "leave out --noise"),
-    "logits": ("Flat", {"ends": "none", "gain": 9.0}, {}, {}, "logits, or another range?", "--output-activation"),
-    "bytes": ("Wrapped", {"how": "bytes"}, {}, {}, "its values run from", "--value-range 0,255"),
+    "noise unsaid": ("StyleGAN2", None, {}, {}, "draws 2 tensors of random numbers", "`noise=zero`"),
+    "noise where none is": ("Plain", None, {}, {"noise": "zero"}, "draws no numbers", "leave out `noise`"),
+    "logits": ("Flat", {"ends": "none", "gain": 9.0}, {}, {}, "logits, or another range?", "`output_activation`"),
+    "bytes": ("Wrapped", {"how": "bytes"}, {}, {}, "its values run from", "`value_range` 0,255"),
 }  # fmt: skip
 
 
@@ -201,11 +200,11 @@ def test_refused_in_one_line(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("live", "message"),
     [
-        ({"z_shape": "Dx"}, "--z-shape must be such as"),
-        ({"z_shape": "[D"}, "--z-shape must be such as"),
-        ({"z_shape": "DxD"}, "--z-shape must be such as"),
+        ({"z_shape": "Dx"}, "`z_shape` must be such as"),
+        ({"z_shape": "[D"}, "`z_shape` must be such as"),
+        ({"z_shape": "DxD"}, "`z_shape` must be such as"),
         ({"z_shape": "0x1"}, "has a side of 0"),
-        ({"z_shape": "4x4", "z_dim": 6}, "holds 16 numbers, --z-dim says 6"),
+        ({"z_shape": "4x4", "z_dim": 6}, "holds 16 numbers, `z_dim` says 6"),
         ({"z_shape": "Dx4", "z_dim": 6}, "cannot hold 6 numbers"),
         ({"constants": (("input", "zeros(2,N)"),)}, "only the first side can be N"),
         ({"constants": (("input", "zeros(99999,99999,99)"),)}, "larger than 1 GiB"),
@@ -232,12 +231,12 @@ def test_weights_that_come_with_the_code() -> None:
 def test_random_weights_are_refused(name: str) -> None:
     with pytest.raises(GanportError, match="other weights each time") as raised:
         live_source(None, Answers(live=LiveAnswers(f"{NETWORKS}:{name}")))
-    assert "--ckpt" in raised.value.hint
+    assert "`ckpt`" in raised.value.hint
 
 
 def test_a_checkpoint_of_ours_needs_no_module(tmp_path: Path) -> None:
     from export.tiny import save_checkpoint
 
     ours = save_checkpoint(tmp_path / "g.pt")
-    with pytest.raises(GanportError, match="--module has no place"):
+    with pytest.raises(GanportError, match="`module` has no place"):
         live_source(ours, Answers(live=LiveAnswers(f"{NETWORKS}:Plain")))

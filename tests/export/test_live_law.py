@@ -28,17 +28,18 @@ def source(folder: Path, law: LatentLaw, trained: bool = True) -> Source:
 
 
 @pytest.mark.parametrize("law", LATENT_LAWS)
-def test_remembered(law: LatentLaw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remembered(law: LatentLaw, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     found = source(tmp_path, law)
     assert found.interface.latent == law
     assert not any("latent" in assumption for assumption in found.assumptions)
-    assert f"latent law {law}: its BatchNorms remember it" in capsys.readouterr().err
+    assert f"latent law {law}: its BatchNorms remember it" in caplog.text
 
 
 def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
     found = source(tmp_path, "uniform")
     saved = torch.load(tmp_path / "g.pth")
-    state = found.module.module.state_dict()  # type: ignore[union-attr,operator]
+    state = found.module.module.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
     assert not any(part.training for part in found.module.modules())
 

@@ -52,12 +52,15 @@ def test_wrappers_are_taken_off() -> None:
     assert type(build(wrapped, None)).__name__ == "Flat"
 
 
-def test_the_code_is_announced_and_its_prints_go_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_is_announced_and_its_prints_go_to_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     path = written(tmp_path, "print('hello from the network')\nimport torch\nG = torch.nn.Linear(2, 2)\n")
     build(load_code(f"{path}:G"), None)
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"--module: running the code in {path}" in printed.err
+    assert f"`module`: running the code in {path}" in caplog.text
     assert "hello from the network" in printed.err
 
 
@@ -97,15 +100,15 @@ def test_a_file_may_be_called_torch(tmp_path: Path) -> None:
         ("def f(:\n", "net.py line 1: SyntaxError", "Python"),
         ("x = 1\n  y = 2\n", "line 2: IndentationError", "Python"),
         ("import no_such_package_here\n", "at net.py line 1: ModuleNotFoundError", "install 'no_such_package_here'"),
-        ("from torch import NoSuchThing\n", "at net.py line 1: ImportError", "--debug"),
+        ("from torch import NoSuchThing\n", "at net.py line 1: ImportError", "`debug`"),
         (
             "x = 1\nraise ValueError('bad config\\nsecond line')\n",
             "at net.py line 2: ValueError: bad config",
-            "--debug",
+            "`debug`",
         ),
         ("import sys\nsys.exit('usage: train.py')\n", "ended the program at net.py line 2", "__main__"),
         ("import argparse\nargparse.ArgumentParser().parse_args(['--epochs'])\n", "ended the program", "__main__"),
-        ("1 / 0\n", "ZeroDivisionError", "--debug"),
+        ("1 / 0\n", "ZeroDivisionError", "`debug`"),
         ("assert False, 'needs a GPU: CUDA'\n", "AssertionError: needs a GPU", "runs on the CPU"),
         ("import torch\n", "has no 'G'", "defines no torch module"),
         ("import torch\nclass Gen(torch.nn.Module): pass\n", "has no 'G'", "it has Gen"),
@@ -149,10 +152,10 @@ def test_what_is_not_there(text: str, message: str, tmp_path: Path, monkeypatch:
     [
         ("Plain", {"nz": 3, "width": 4}, "unexpected keyword argument 'width'", "Plain(nz=6, ngf=4, nc=3)"),
         ("Plain", [1, 2, 3, 4, 5], "too many positional arguments", "Plain(nz=6, ngf=4, nc=3)"),
-        ("Broken", None, "cannot be called without --args: missing a required argument: 'depth'", "Broken(depth)"),
-        ("Broken", [3], "failed at live_networks.py line", "--debug"),
-        ("Plain", {"nz": "six"}, "TypeError", "--debug"),
-        ("INSTANCE", {"a": 1}, "is an instance, --args has no place", "factory"),
+        ("Broken", None, "cannot be called without `args`: missing a required argument: 'depth'", "Broken(depth)"),
+        ("Broken", [3], "failed at live_networks.py line", "`debug`"),
+        ("Plain", {"nz": "six"}, "TypeError", "`debug`"),
+        ("INSTANCE", {"a": 1}, "is an instance, `args` has no place", "factory"),
         ("NUMBER", None, "is an int, expected a class", "class"),
         ("make_tensor", None, "made a Tensor, expected a torch.nn.Module", "class"),
         ("Output", None, "is a class that is no torch.nn.Module", "factory"),

@@ -7,19 +7,21 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
-from gan_export.options import parse_args, parse_constants, parse_inputs, parse_live
+from gan_export.answers import Answers, parse_inputs
+from gan_export.options import export_answers, parse_args, parse_constants
 
-NOTHING: dict[str, Any] = dict.fromkeys(
-    ("module", "args", "z_dim", "z_shape", "inputs", "classes", "constants", "output_index", "output_key", "noise")
-)
+SAID: dict[str, Any] = {
+    "args": "[3]", "z_dim": 8, "z_shape": "Dx1x1", "inputs": "y=label,x=z", "classes": 4,
+    "constant": ["a=0", "b = [1, 2]"], "output_key": "image", "noise": "fixed",
+}  # fmt: skip
 
 
 def test_nothing_said_is_nothing() -> None:
-    assert parse_live(**NOTHING) is None
+    assert export_answers() == Answers()
 
 
 def test_everything_said() -> None:
-    live = parse_live("n.py:G", "[3]", 8, "Dx1x1", "y=label,x=z", 4, ["a=0", "b = [1, 2]"], None, "image", "fixed")
+    live = export_answers(module="n.py:G", **SAID).live
     assert live is not None
     assert live.args == [3]
     assert live.inputs == (("label", "y"), ("z", "x"))
@@ -27,11 +29,10 @@ def test_everything_said() -> None:
     assert (live.z_dim, live.z_shape, live.n_classes, live.output_key, live.noise) == (8, "Dx1x1", 4, "image", "fixed")
 
 
-@pytest.mark.parametrize("name", [name for name in NOTHING if name != "module"])
-def test_every_option_needs_the_module(name: str) -> None:
-    value = ["a=0"] if name == "constants" else 0 if name in ("classes", "output_index") else 1
-    with pytest.raises(GanportError, match="has no place without --module"):
-        parse_live(**NOTHING | {name: value})
+@pytest.mark.parametrize(("name", "value"), [*SAID.items(), ("classes", 0), ("output_index", 0)])
+def test_every_option_needs_the_module(name: str, value: Any) -> None:
+    with pytest.raises(GanportError, match=f"--{name.replace('_', '-')} has no place without --module"):
+        export_answers(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -45,12 +46,12 @@ def test_every_option_needs_the_module(name: str) -> None:
         (parse_constants, ["=0"], "--constant must be NAME=VALUE"),
         (parse_constants, ["a b=0"], "--constant must be NAME=VALUE"),
         (parse_constants, ["a=0", "a=1"], "--constant a is given twice"),
-        (parse_inputs, "", "--inputs must list z and label"),
-        (parse_inputs, "noise", "--inputs must list z and label"),
+        (parse_inputs, "", "`inputs` must list z and label"),
+        (parse_inputs, "noise", "`inputs` must list z and label"),
         (parse_inputs, "z,z", "one z and at most one label"),
         (parse_inputs, "label", "one z and at most one label"),
         (parse_inputs, "x=z,label", "by position after one by name"),
-        (parse_inputs, "1x=z", "--inputs must list z and label"),
+        (parse_inputs, "1x=z", "`inputs` must list z and label"),
     ],
 )
 def test_what_does_not_read(parse: Any, text: Any, message: str) -> None:
@@ -68,4 +69,4 @@ def test_what_does_not_read(parse: Any, text: Any, message: str) -> None:
 )
 def test_what_does_not_go_together(change: dict[str, Any], message: str) -> None:
     with pytest.raises(GanportError, match=message):
-        parse_live(**NOTHING | {"module": "n.py:G"} | change)
+        export_answers(module="n.py:G", **change)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ class OldWeightNorm(nn.Module):
         with pytest.warns(FutureWarning, match="weight_norm"):
             self.body = nn.utils.weight_norm(nn.Linear(4, 6))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Any:
         return self.body(z)
 
 
@@ -111,10 +112,10 @@ def drop(*names: str) -> Callable[[State], State]:
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        (drop("main.0.weight"), "1 missing (main.0.weight)", "--args"),
-        (drop("main.1.running_mean", "main.1.running_var"), "2 missing", "--args"),
-        (lambda s: s | {"main.9.weight": torch.zeros(3, 3)}, "1 left over (main.9.weight)", "--args"),
-        (lambda s: s | {"main.0.weight": torch.zeros(9, 8, 4, 4)}, "main.0.weight 9x8x4x4 for 6x8x4x4", "--args"),
+        (drop("main.0.weight"), "1 missing (main.0.weight)", "`args`"),
+        (drop("main.1.running_mean", "main.1.running_var"), "2 missing", "`args`"),
+        (lambda s: s | {"main.9.weight": torch.zeros(3, 3)}, "1 left over (main.9.weight)", "`args`"),
+        (lambda s: s | {"main.0.weight": torch.zeros(9, 8, 4, 4)}, "main.0.weight 9x8x4x4 for 6x8x4x4", "`args`"),
         (
             lambda s: {name.replace("main.3.", "main.out.") if ".3." in name else name: t for name, t in s.items()},
             "2 missing (main.3.weight, main.3.bias); 2 left over (main.out.weight, main.out.bias)",

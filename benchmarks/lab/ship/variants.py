@@ -41,9 +41,8 @@ def open_source(ckpt: Path) -> Source:
     """A checkpoint of gan-train's. Raises `GanportError` for anything else."""
     from gan_export.answers import Answers
     from gan_export.identify import identify, source_of
-    from gan_export.source import check_checkpoint
 
-    identified = identify(check_checkpoint(ckpt), Answers())
+    identified = identify(ckpt, Answers())
     if identified.reading.ours is None:
         raise GanportError(
             f"{ckpt} is not a checkpoint of gan-train", hint="what ships is trained by ganport: name g.pt"

@@ -1,8 +1,8 @@
-"""A generator that comes as code: `--module file.py:Class`, with its weights (docs/live-modules.md).
+"""A generator that comes as code, "file.py:Class", with its weights (docs/live-modules.md).
 
-loading    runs the user's code and builds the module       weights   loads a checkpoint into it, strictly
-probing    finds how it is called, by signature and trying  ranges    what its output's values mean
-law        the latent law, where its BatchNorms remember it
-adapter    one signature for all of them                    noise     what it draws inside its forward, held still
-grouped    convolutions grouped by the batch (StyleGAN2), which ONNX cannot say, as sums of products
+source     all of it: from the code's name and a checkpoint to what the exporters take
+loading    runs the user's code and builds the module        weights   loads a checkpoint into it, strictly
+probing    finds how it is called, by trying                 signature what its signature and its layers say of that
+adapter    one signature for all of them                     values    what its latents and its output's values mean
+tracing    what it draws held still, and what a tracer cannot follow written otherwise
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
+from gan_export.answers import Inputs
 from gan_export.live.tracing import Cleared, Still, UngroupBatch, symbolic_batch
 
 LabelForm = Literal["index", "one-hot", "column", "one-hot map"]
@@ -45,13 +47,9 @@ class ZShape:
 
 @dataclass(frozen=True)
 class Call:
-    """One way to call a forward.
+    """One way to call a forward; `label_form`, how a label is given, is None without classes."""
 
-    inputs      ("z" or "label", parameter name or None for by position), in order
-    label_form  how a label is given; None without classes
-    """
-
-    inputs: tuple[tuple[str, str | None], ...]
+    inputs: Inputs
     z_dim: int
     z_shape: ZShape
     n_classes: int = 0
@@ -83,26 +81,24 @@ def parse_z_shape(text: str, z_dim: int | None) -> tuple[ZShape | None, int | No
     match = re.fullmatch(r"(\[?)((?:\d+|D)(?:x(?:\d+|D))*)(\]?)", text.strip().replace("×", "x"))
     if match is None or bool(match[1]) != bool(match[3]) or match[2].count("D") > 1:
         raise GanportError(
-            f"--z-shape must be such as D, Dx1x1, [D] or 14x512, got {text!r}",
+            f"`z_shape` must be such as D, Dx1x1, [D] or 14x512, got {text!r}",
             hint="D stands for what is left of z's numbers",
         )
     sides = match[2].split("x")
-    fixed = 1
-    for side in sides:
-        fixed *= int(side) if side != "D" else 1
+    fixed = math.prod(int(side) for side in sides if side != "D")
     if fixed < 1:
-        raise GanportError(f"--z-shape has a side of 0: {text!r}", hint="every side is 1 or more")
+        raise GanportError(f"`z_shape` has a side of 0: {text!r}", hint="every side is 1 or more")
     if "D" not in sides:
         if z_dim is not None and z_dim != fixed:
             raise GanportError(
-                f"--z-shape {text} holds {fixed} numbers, --z-dim says {z_dim}", hint="leave out one of them"
+                f"`z_shape` {text} holds {fixed} numbers, `z_dim` says {z_dim}", hint="leave out one of them"
             )
         z_dim = fixed
     if z_dim is None:
         return None, None
     if z_dim % fixed:
         raise GanportError(
-            f"--z-shape {text} cannot hold {z_dim} numbers",
+            f"`z_shape` {text} cannot hold {z_dim} numbers",
             hint="z's numbers must be a multiple of the sides that are given",
         )
     shape = tuple(z_dim // fixed if side == "D" else int(side) for side in sides)
@@ -142,9 +138,7 @@ def layout_of(
     if len(shape) < 2 or shape[0] != n:
         return None
     sides = tuple(shape[1:])
-    size = 1
-    for side in sides:
-        size *= side
+    size = math.prod(sides)
     found: tuple[Layout, tuple[int, int, int]] | None = None
     if len(sides) == 3 and sides[0] in IMAGE_CHANNELS and min(sides[1:]) > 3:
         found = "NCHW", (sides[0], sides[1], sides[2])
@@ -158,7 +152,7 @@ def layout_of(
         return found
     if found is not None and found[1] == image:
         return found
-    whole = image[0] * image[1] * image[2] == size
+    whole = math.prod(image) == size
     return ("flat", image) if whole and (len(sides) == 1 or size == max(sides)) else None
 
 
@@ -190,28 +184,28 @@ class Constant:
         sides = [side.strip() for side in filled[2].split(",") if side.strip()]
         self.batched = sides[:1] == ["N"]
         if "N" in sides[1:]:
-            raise GanportError(f"--constant {name}={text}: only the first side can be N, the batch", hint=HINT)
+            raise GanportError(f"`constant` {name}={text}: only the first side can be N, the batch", hint=HINT)
         shape = [1 if side == "N" else int(side) for side in sides]
         if torch.Size(shape).numel() > 1 << 28:
-            raise GanportError(f"--constant {name}={text} is larger than 1 GiB", hint=HINT)
+            raise GanportError(f"`constant` {name}={text} is larger than 1 GiB", hint=HINT)
         self.value = torch.full(shape, _FILL[filled[1]])
 
     def _plain(self, text: str) -> Any:
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise GanportError(f"--constant {self.name}={text} is not JSON: {error}", hint=HINT) from error
+            raise GanportError(f"`constant` {self.name}={text} is not JSON: {error}", hint=HINT) from error
         if isinstance(value, list):
             try:
                 return torch.tensor(value, dtype=torch.float32)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise GanportError(
-                    f"--constant {self.name}={text} is no tensor: a list must hold numbers, in rows of one length",
+                    f"`constant` {self.name}={text} is no tensor: a list must hold numbers, in rows of one length",
                     hint=HINT,
                 ) from error
         if isinstance(value, dict):
             raise GanportError(
-                f"--constant {self.name} is an object, which no forward is given in a graph",
+                f"`constant` {self.name} is an object, which no forward is given in a graph",
                 hint="write a factory that returns a module with a plain forward",
             )
         return value

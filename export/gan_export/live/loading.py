@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -24,15 +25,16 @@ from torch import nn
 
 from gan_core.errors import GanportError
 from gan_export.source import check_file, file_provenance
-from gan_serve.terminal import console
+
+log = logging.getLogger(__name__)
 
 HINT_CUDA = "the export runs on the CPU: take .cuda() and device='cuda' out of the code, or let them follow z.device"
-HINT_DEBUG = "run again with --debug for the whole traceback"
+HINT_DEBUG = "run again with `debug` for the whole traceback"
 
 
 @dataclass(frozen=True)
 class Code:
-    """An object in the user's code: what `--module` names.
+    """An object in the user's code: what `module` names.
 
     path       the file it is in, None when Python does not say
     name       the object's name; `label` is "file.py:Name" or "package.module:Name", without folders
@@ -63,14 +65,14 @@ def load_code(reference: str) -> Code:
     where, colon, name = reference.rpartition(":")
     if not colon or not where or not name.isidentifier():
         raise GanportError(
-            f"--module must be FILE.py:NAME or PACKAGE.MODULE:NAME, got {reference!r}",
-            hint="such as --module networks.py:Generator",
+            f"`module` must be FILE.py:NAME or PACKAGE.MODULE:NAME, got {reference!r}",
+            hint="such as `module` networks.py:Generator",
         )
     is_file = where.endswith(".py") or "/" in where or "\\" in where
     path = check_file(where, "Python") if is_file else None
     if path is not None and path.suffix != ".py":
-        raise GanportError(f"--module must name a .py file, got {path}", hint="such as --module networks.py:Generator")
-    console.note(f"--module: running the code in {where}")
+        raise GanportError(f"`module` must name a .py file, got {path}", hint="such as `module` networks.py:Generator")
+    log.info(f"`module`: running the code in {where}")
     with users_code(path, f"importing {where}"):
         module = _import_name(where) if path is None else _import_file(path)
     if not hasattr(module, name):
@@ -88,7 +90,7 @@ def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
     target = code.target
     if isinstance(target, nn.Module):
         if args is not None:
-            raise GanportError(f"{code.label} is an instance, --args has no place", hint="name its class, or a factory")
+            raise GanportError(f"{code.label} is an instance, `args` has no place", hint="name its class, or a factory")
         return _checked(target, code)
     if not callable(target):
         raise GanportError(
@@ -189,7 +191,7 @@ def _import_file(path: Path) -> ModuleType:
 def _import_name(dotted: str) -> ModuleType:
     if not all(part.isidentifier() for part in dotted.split(".")):
         raise GanportError(
-            f"--module names no module: {dotted!r}", hint="such as networks.py:Generator or package.module:Generator"
+            f"`module` names no module: {dotted!r}", hint="such as networks.py:Generator or package.module:Generator"
         )
     if dotted.split(".")[0] not in sys.modules and importlib.util.find_spec(dotted.split(".")[0]) is None:
         file = Path(f"{dotted}.py")
@@ -219,10 +221,10 @@ def _check_arguments(code: Code, arguments: tuple[Any, ...], keywords: dict[str,
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as error:
-        given = "with these --args" if arguments or keywords else "without --args"
+        given = "with these `args`" if arguments or keywords else "without `args`"
         raise GanportError(
             f"{code.label} cannot be called {given}: {error}",
-            hint=f"its signature: {code.name}{_short_signature(signature)}; --args '{{\"NAME\": VALUE}}'",
+            hint=f"its signature: {code.name}{_short_signature(signature)}; `args` '{{\"NAME\": VALUE}}'",
         ) from error
 
 

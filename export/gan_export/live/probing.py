@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.latents import latents
-from gan_export.answers import LiveAnswers
+from gan_export.answers import Inputs, LiveAnswers
 from gan_export.live.adapter import (
     LABEL_FORMS,
     ONE_HOT_FORMS,
@@ -36,7 +36,6 @@ from gan_export.live.adapter import (
 from gan_export.live.loading import HINT_CUDA, Code, asks_for_cuda, forward_error
 from gan_export.live.signature import (
     Forward,
-    Inputs,
     class_counts,
     counts_beside,
     counts_taken,
@@ -49,7 +48,7 @@ from gan_export.live.signature import (
 from gan_export.quiet import quiet
 from gan_export.understanding.refusal import TAKES_IMAGE
 
-HINT = f"{TAKES_IMAGE}; if its input is noise all the same, say so: --z-shape CxHxW"
+HINT = f"{TAKES_IMAGE}; if its input is noise all the same, say so: `z_shape` CxHxW"
 _WEIGHTED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
@@ -148,7 +147,7 @@ def _counted(module: nn.Module, call: Call, live: LiveAnswers) -> str:
     """The assumption behind a number of classes that only the width of a layer shows."""
     if not call.n_classes or live.n_classes is not None or class_counts(module) or counts_beside(module, live.z_dim):
         return ""
-    return f"{call.n_classes} classes: as many numbers as the label's own layer takes; --classes says otherwise"
+    return f"{call.n_classes} classes: as many numbers as the label's own layer takes; `classes` says otherwise"
 
 
 def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[Call]:
@@ -178,7 +177,7 @@ def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[C
         if not known:
             raise GanportError(
                 f"{forward.text} takes a label, and nothing says of how many classes",
-                hint="--classes N; or --constant NAME=VALUE when it is no label",
+                hint="`classes` N; or `constant` NAME=VALUE when it is no label",
             )
 
 
@@ -292,7 +291,7 @@ def _pick(
         notes.append(f"its images are channels last, {_shape(tensor)}: transposed")
     if layout == "flat" and tensor.dim() != 4 and image is None:
         notes.append(
-            f"its output {_shape(tensor)} is taken for images {'x'.join(map(str, size))} (--image says otherwise)"
+            f"its output {_shape(tensor)} is taken for images {'x'.join(map(str, size))} (`image` says otherwise)"
         )
     return Picked(path, layout, size), tuple(notes)
 
@@ -305,7 +304,7 @@ def _explain(
         _, images = tries.choices[0]
         shown = ", ".join(f"{_path(path)} {_shape(tensor)}" for path, tensor in images[:6])
         first = images[0][0][0] if images[0][0] else 0
-        option = f"--output-index {first}" if isinstance(first, int) else f"--output-key {first}"
+        option = f"`output_index` {first}" if isinstance(first, int) else f"`output_key` {first}"
         return GanportError(f"{code.label} returns {len(images)} images: {shown}", hint=f"choose one, such as {option}")
     if tries.outputs:
         call, what = tries.outputs[0]
@@ -316,7 +315,7 @@ def _explain(
             f"{code.label}: {call} gives {what}, expected {expected}{where}",
             hint="are these its own weights, and trained ones?"
             if "every latent" in what or "finite" in what
-            else "a generator? --image for flat images, --output-index or --output-key for one of several outputs",
+            else "a generator? `image` for flat images, `output_index` or `output_key` for one of several outputs",
         )
     if tries.errors:
         call, what, _ = max(tries.errors, key=lambda one: one[2])  # the way that got furthest is the likeliest
@@ -324,14 +323,14 @@ def _explain(
         return GanportError(f"{code.label}: {call} fails{more}: {what}", hint=_hint(what, live))
     if not forward.free and not forward.open_ended:
         return GanportError(f"{code.label}: {forward.text} takes no latent", hint="a generator's forward takes one")
-    return GanportError(f"{code.label}: {forward.text} gives no clue to the latent's size", hint="say it: --z-dim N")
+    return GanportError(f"{code.label}: {forward.text} gives no clue to the latent's size", hint="say it: `z_dim` N")
 
 
 def _hint(error: str, live: LiveAnswers) -> str:
     if asks_for_cuda(error):
         return HINT_CUDA
-    width = "is --z-dim right? else" if live.z_dim is not None else "--z-dim N,"
-    return f"say how it is called: {width} --z-shape Dx1x1, --inputs z,label, --classes N, --constant NAME=VALUE"
+    width = "is `z_dim` right? else" if live.z_dim is not None else "`z_dim` N,"
+    return f"say how it is called: {width} `z_shape` Dx1x1, `inputs` z,label, `classes` N, `constant` NAME=VALUE"
 
 
 def _path(path: tuple[int | str, ...]) -> str:

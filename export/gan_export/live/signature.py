@@ -12,10 +12,9 @@ from typing import Any
 from torch import nn
 
 from gan_core.errors import GanportError
+from gan_export.answers import Inputs
 from gan_export.reading.naming import tokens
 from gan_export.reading.words import words
-
-Inputs = tuple[tuple[str, str | None], ...]
 
 LABEL_NAMES = words(
     "label labels y c cls class_ class_id class_ids classes class_label class_labels class_idx target targets "
@@ -71,7 +70,7 @@ def forward_of(module: nn.Module, constants: Collection[str]) -> Forward:
     for name in constants:
         if not keywords and name not in {p.name for p in named if p.kind is not p.POSITIONAL_ONLY}:
             raise GanportError(
-                f"--constant {name}: {text} has no parameter of that name", hint="name one of its parameters"
+                f"`constant` {name}: {text} has no parameter of that name", hint="name one of its parameters"
             )
     free = tuple(p for p in named if p.name not in constants)
     required = tuple(p for p in free if p.default is p.empty)
@@ -79,12 +78,12 @@ def forward_of(module: nn.Module, constants: Collection[str]) -> Forward:
 
 
 def given_inputs(forward: Forward, inputs: Inputs) -> Inputs:
-    """`--inputs`, checked against the signature."""
+    """The `inputs` that were said, checked against the signature."""
     names = {p.name for p in forward.free}
     for _, name in inputs:
         if name is not None and names and name not in names:
             raise GanportError(
-                f"--inputs names {name!r}, {forward.text} has no such parameter",
+                f"`inputs` names {name!r}, {forward.text} has no such parameter",
                 hint=f"parameters that can be fed: {', '.join(sorted(names))}",
             )
     return inputs
@@ -103,7 +102,7 @@ def possible_inputs(forward: Forward, conditional: bool | None) -> list[Inputs]:
         rest = ", ".join(p.name for p in forward.required[1:] if p is not forward.label)
         raise GanportError(
             f"{forward.text} wants {len(forward.required)} inputs, expected a latent and at most a label",
-            hint=f"fix the others: --constant NAME=VALUE for those of {rest} that are neither",
+            hint=f"fix the others: `constant` NAME=VALUE for those of {rest} that are neither",
         )
     label = forward.label
     if conditional and label is None and len(forward.free) > 1:
@@ -113,7 +112,7 @@ def possible_inputs(forward: Forward, conditional: bool | None) -> list[Inputs]:
         if must and conditional is False:
             raise GanportError(
                 f"{forward.text} wants a label or another input, and there are no classes",
-                hint=f"--classes N, or --constant {label.name if label else 'NAME'}=VALUE when it is no label",
+                hint=f"`classes` N, or `constant` {label.name if label else 'NAME'}=VALUE when it is no label",
             )
         latent = next((p for p in (*forward.required, *forward.free) if p is not label), None)
         return [] if latent is None else [(_passed(forward, [("z", latent)]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import size_text
+from gan_export.identify import provenance_of
 from gan_export.live.adapter import Constant, LiveGenerator
 from gan_export.live.loading import Code, build, load_code, users_code
 from gan_export.live.probing import BATCH, Found, probe
@@ -20,11 +22,12 @@ from gan_export.live.tracing import Listener, draw_once
 from gan_export.live.values import find_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
-from gan_export.source import Source, file_provenance
-from gan_serve.terminal import console
+from gan_export.source import Source, check_checkpoint, file_provenance
+
+log = logging.getLogger(__name__)
 
 KEY = "live"
-"""Where the provenance keeps how a live module was called; `gan_export.live.again` reads it."""
+"""Where the provenance keeps how a live module was called; `gan_export.again` reads it."""
 
 
 def live_source(ckpt: Path | None, answers: Answers) -> Source:
@@ -41,13 +44,14 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     reading: Reading | None = None
     if ckpt is None:
         _check_own_weights(module, code, live)
-        console.note(f"no --ckpt: the weights are those that {code.label} comes with")
+        log.info(f"no `ckpt`: the weights are those that {code.label} comes with")
     else:
+        ckpt = check_checkpoint(ckpt)
         reading = _read(ckpt, answers)
         prepare(module, code)
         module, notes = load_weights(module, reading, code.label)
         for note in (*_before_folding(reading), *notes):
-            console.note(f"{ckpt}: {note}")
+            log.info(f"{ckpt}: {note}")
     prepare(module, code)
     with users_code(code.path, f"calling {code.label}"):
         found = probe(module, code, live, constants, answers.image)
@@ -55,11 +59,11 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         evidence = None if answers.latent else latent_evidence(adapter)
         law = answers.latent or (evidence.law if evidence else "normal")
         values = find_range(adapter, law, answers.output, answers.value_range)
-    console.note(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
+    log.info(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
     for note in filter(None, (*found.notes, found.assumption)):
-        console.note(f"{code.label}: {note}")
+        log.info(f"{code.label}: {note}")
     if evidence is not None:
-        console.note(f"{code.label}: latent law {law}: {evidence}")
+        log.info(f"{code.label}: latent law {law}: {evidence}")
     call = found.call
     return Source(
         adapter.eval(),
@@ -87,7 +91,7 @@ def _read(ckpt: Path, answers: Answers) -> Reading:
     reading = read_checkpoint(ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=True)
     if reading.ours is not None:
         raise GanportError(
-            f"{ckpt} says itself what its generator is, --module has no place", hint="leave out --module"
+            f"{ckpt} says itself what its generator is, `module` has no place", hint="leave out `module`"
         )
     return reading
 
@@ -106,7 +110,7 @@ def _check_own_weights(module: nn.Module, code: Code, live: LiveAnswers) -> None
     if differing:
         raise GanportError(
             f"{code.label} makes other weights each time ({differing[0]}): random ones; expected trained ones",
-            hint="give them: --ckpt FILE; or name a factory that loads them",
+            hint="give them: `ckpt` FILE; or name a factory that loads them",
         )
 
 
@@ -131,16 +135,16 @@ def _adapter(
         raise GanportError(
             f"{code.label} draws {len(draws[0])} tensors of random numbers in its forward, the first ({shape}), "
             f"so a latent has no one image",
-            hint="--noise zero puts their mean there, --noise fixed one draw for every image",
+            hint="`noise=zero` puts their mean there, `noise=fixed` one draw for every image",
         )
     if live.noise and not draws[0]:
         raise GanportError(
-            f"--noise has no place: {code.label} draws no numbers in its forward", hint="leave out --noise"
+            f"`noise` has no place: {code.label} draws no numbers in its forward", hint="leave out `noise`"
         )
     if len(draws[0]) != len(draws[1]):
         raise GanportError(
             f"{code.label} draws {len(draws[0])} tensors for {batches[0]} latents, {len(draws[1])} for {batches[1]}",
-            hint="--noise needs a forward that draws as many for any batch",
+            hint="`noise` needs a forward that draws as many for any batch",
         )
     fixed = draw_once(draws, batches) if live.noise == "fixed" else []
     return LiveGenerator(
@@ -160,13 +164,7 @@ def _provenance(
     """The checkpoint's (or, without one, the code's) file, and under `KEY` how it was called; no folders."""
     call = found.call
     if reading is not None:
-        file = {
-            "file": reading.path.name,
-            "sha256": reading.sha256,
-            "size_bytes": reading.size_bytes,
-            "format": reading.format,
-            "key": reading.chosen,
-        }
+        file = provenance_of(reading)
     else:
         file = {"format": "code"} | (file_provenance(code.path) if code.path and code.path.is_file() else {})
     path = found.picked.path
@@ -188,7 +186,7 @@ def _assumptions(live: LiveAnswers, value_range: str, classes: str, *, law_known
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
-    latent = [] if law_known else ["latent law normal: nothing in the module shows it; --latent says otherwise"]
+    latent = [] if law_known else ["latent law normal: nothing in the module shows it; `latent` says otherwise"]
     return tuple(filter(None, (*latent, value_range, classes, noise.get(live.noise or ""))))
 
 

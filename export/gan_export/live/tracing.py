@@ -223,7 +223,7 @@ def _sum_of_products(x: Tensor, weight: Tensor, stride: tuple[int, int], dilatio
             product = torch.matmul(weight[:, :, :, i, j], seen.flatten(2))
             total = product if total is None else total + product
     if total is None:
-        raise JobError("a convolution without a kernel", hint="is the module built with the right --args?")
+        raise JobError("a convolution without a kernel", hint="is the module built with the right `args`?")
     return total.reshape(total.shape[0], -1, height, width)
 
 

@@ -126,11 +126,11 @@ def find_range(
     if low >= 0.0 and high <= 255.0 and high > 2.0:
         raise GanportError(
             f"its values run from {low:.3g} to {high:.3g}, expected images in [-1, 1] or [0, 1]",
-            hint="say what they mean: --value-range 0,255",
+            hint="say what they mean: `value_range` 0,255",
         )
     raise GanportError(
         f"its values run from {low:.3g} to {high:.3g}, expected images in [-1, 1] or [0, 1]: logits, or another range?",
-        hint="--output-activation sigmoid or tanh applies one to logits, --value-range LO,HI names black and white",
+        hint="`output_activation` sigmoid or tanh applies one to logits, `value_range` LO,HI names black and white",
     )
 
 

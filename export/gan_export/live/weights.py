@@ -162,7 +162,7 @@ def _explain(fit: _Fit, reading: Reading, label: str) -> GanportError:
 
 def _hint(fit: _Fit, reading: Reading) -> str:
     if fit.misshapen and not fit.missing and not fit.unexpected:
-        return "the sizes are other ones than it was trained with: give them with --args"
+        return "the sizes are other ones than it was trained with: give them with `args`"
     pairs = []
     for name in fit.missing:
         near = difflib.get_close_matches(name, fit.unexpected, n=1, cutoff=0.6)
@@ -172,9 +172,9 @@ def _hint(fit: _Fit, reading: Reading) -> str:
         return f"in the file by nearly that name: {_some(tuple(pairs))}"
     if not fit.tensors:
         keys = [one.key for one in reading.candidates if one.key]
-        others = f"; the file also holds {_some(tuple(keys))}: --key" if keys else ""
+        others = f"; the file also holds {_some(tuple(keys))}: `key`" if keys else ""
         return f"no name agrees: is it this network's file?{others}"
-    return "build it as it was trained: --args; gan-export inspect --ckpt FILE shows what the file holds"
+    return "build it as it was trained: `args`; gan-export inspect --ckpt FILE shows what the file holds"
 
 
 def _without_counters(names: Iterable[str]) -> list[str]:

@@ -94,7 +94,7 @@ def with_options(text: str) -> str:
 
 def _options() -> dict[str, str]:
     """Parameter → option of the running command, {"batch_size": "--batch-size"}, by its function's name and its own."""
-    options: dict[str, str] = {}
+    options = {"debug": "--debug"}  # which every command takes, and typer does not know
     for parameter in _running_command().params if _running else ():
         option = next((name for name in parameter.opts if name.startswith("--")), None)
         if option is not None:
