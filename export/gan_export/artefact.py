@@ -21,34 +21,23 @@ DENOTATION_RANGES = {(-1.0, 1.0): "Normalized_1_1", (0.0, 1.0): "Normalized_0_1"
 
 
 def contract_of(
-    source: Source,
-    *,
-    golden: tuple[Golden, ...],
-    parity: dict[str, Any] | None = None,
-    passes: tuple[str, ...] = (),
-    exporter: dict[str, Any] | None = None,
-    precision: str = "fp32",
-    store: str = "fp32",
-    kept_fp32: tuple[str, ...] = (),
+    source: Source, *, golden: tuple[Golden, ...] = (), exporter: dict[str, Any] | None = None, **made: Any
 ) -> Contract:
-    """The contract of an export of `source`. `exporter` adds to the versions of ganport and torch."""
+    """The contract of an export of `source`. `exporter` adds to the versions of ganport and torch; `made` is what the
+    export made of it: passes, precision, store, kept_fp32."""
     return Contract(
         source.interface,
-        precision=precision,
-        store=store,
-        kept_fp32=kept_fp32,
         weights=source.weights,
         name=source.name,
         spec=source.spec.to_json() if source.spec else None,
         source=source.provenance,
         training=source.training,
         exporter=versions() | (exporter or {}),
-        passes=passes,
-        parity=parity or {},
         golden=golden,
         assumptions=source.assumptions,
         answers=source.answers,
         doubts=source.doubts,
+        **made,
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from gan_core.contract import Contract
 from gan_core.files.atomic import atomic_path
 from gan_core.limits import limits_for
 from gan_core.process import kept
@@ -33,20 +32,12 @@ class _ProofFailedError(Exception):
         self.report = report
 
 
-def export_onnx(
-    source: Source,
-    target: str | os.PathLike[str],
-    options: OnnxOptions = OnnxOptions(),
-    *,
-    opset: int | None = None,
-) -> Report:
+def export_onnx(source: Source, target: str | os.PathLike[str], options: OnnxOptions = OnnxOptions()) -> Report:
     """Exports `source` to an ONNX file at `target` and proves it. The file is there if and only if `report.ok`.
 
-    `opset`, where given, is used in place of that of `options`.
-    A failed proof leaves what was at `target` before, or nothing. Raises `GanportError` for an opset out of range or
-    a target that cannot be written, `JobError` when torch cannot export the module, or when it cannot be quantised.
+    A failed proof leaves what was at `target` before, or nothing. Raises `GanportError` for a target that cannot be
+    written, `JobError` when torch cannot export the module, or when it cannot be quantised.
     """
-    options = options if opset is None else dataclasses.replace(options, opset=opset)
 
     def make(reference: Reference) -> Callable[[dict[str, Any]], bytes]:
         made = make_onnx(reference, options)
@@ -59,7 +50,7 @@ def export_onnx(
             store=options.store,
             kept_fp32=made.kept,
         )
-        return lambda parity: to_bytes(stamp(ir.to_proto(made.model), _with_parity(base, parity)))
+        return lambda parity: to_bytes(stamp(ir.to_proto(made.model), dataclasses.replace(base, parity=parity)))
 
     return _export(source, Path(target), make)
 
@@ -75,7 +66,7 @@ def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report
             passes=passes,
             exporter={"format": "torchscript"},
         )
-        return lambda parity: to_archive(module, _with_parity(base, parity))
+        return lambda parity: to_archive(module, dataclasses.replace(base, parity=parity))
 
     return _export(source, Path(target), make)
 
@@ -106,7 +97,3 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
             return report
     except _ProofFailedError as failed:
         return failed.report
-
-
-def _with_parity(contract: Contract, parity: dict[str, Any]) -> Contract:
-    return dataclasses.replace(contract, parity=parity)

@@ -91,40 +91,31 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
         _refuse_answers(answers.spec, answers)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
     else:
-        draft = _drafted(reading, answers, on_note)
+        try:
+            draft = _drafted(reading, answers, on_note)
+        except GanportError as error:
+            raise NotUnderstoodError(reading, error) from error
     return Identified(reading, draft, answers)
 
 
 def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
     """The likeliest draft of the tensors, investigated; the other structures beside it."""
     if reading.positional and all(name.isdecimal() for name in reading.tensors):
-        raise NotUnderstoodError(
-            reading,
-            GanportError(
-                f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
-                hint="give the network's own code: `module` file.py:Class",
-            ),
+        raise GanportError(
+            f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
+            hint="give the network's own code: `module` file.py:Class",
         )
-    try:
-        found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
-    except GanportError as error:
-        raise NotUnderstoodError(reading, error) from error
+    found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image)
     drafts = [_answered(draft, answers) for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
     if not drafts:
-        raise NotUnderstoodError(
-            reading,
-            GanportError(
-                f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
-                hint="give the network's own code, with the channels to keep: `module` file.py:Class",
-            ),
+        raise GanportError(
+            f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
+            hint="give the network's own code, with the channels to keep: `module` file.py:Class",
         )
     draft = investigate(drafts, on_note=on_note)
     tree = Tree(reading.tensors, reading.modules)
     if tree and draft.family != LISTED and answers.output is None:
-        try:
-            check_listed(draft, tree)
-        except GanportError as error:
-            raise NotUnderstoodError(reading, error) from error
+        check_listed(draft, tree)
     others = draft.rivals or tuple(dataclasses.replace(other, structure=None) for other in drafts)
     return dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
 
@@ -134,12 +125,19 @@ def _structure(draft: Draft) -> Any:
 
 
 def source_of(identified: Identified) -> Source:
-    """The generator as the exporters take it, with what it rests on in its assumptions."""
+    """The generator as the exporters take it, with what it rests on in its assumptions.
+
+    Raises `GanportError` for a checkpoint of ours whose weights do not fit its spec.
+    """
     reading, draft = identified.reading, identified.draft
     provenance = provenance_of(reading)
     if reading.ours is not None:
         ours = reading.ours
-        return from_spec(ours.spec, ours.module(), weights=ours.which, provenance=provenance, training=ours.training)
+        try:
+            module = ours.module()
+        except GanportError as error:
+            raise GanportError(f"{reading.path}: {error}", hint=error.hint) from error
+        return from_spec(ours.spec, module, weights=ours.which, provenance=provenance, training=ours.training)
     assert draft is not None
     return from_spec(
         draft.spec,

@@ -21,7 +21,7 @@ import torch
 
 from gan_core.errors import JobError
 from gan_core.process import causes
-from gan_export.onnx_options import DEFAULT_OPSET, Mode, OnnxOptions, check_opset
+from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.passes import PASSES, STOCK, TIDY, run_passes
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
@@ -51,7 +51,7 @@ def make_onnx(reference: Reference, options: OnnxOptions) -> Made:
     """
     model, passes = to_onnx(reference.source, options.opset, fold=options.optimize != "none")
     kept: tuple[str, ...] = ()
-    model, applied = optimise(model, options.mode, options.precision)
+    model, applied = optimise(model, options.optimize, options.precision)
     passes += tuple(name for name in applied if name not in passes)
     if options.precision == "int8":
         model, kept = to_int8(ActivationFirst()(model).model, reference)
@@ -66,7 +66,7 @@ def make_onnx(reference: Reference, options: OnnxOptions) -> Made:
     return Made(model, passes, kept)
 
 
-def optimise(model: ir.Model, mode: Mode, precision: str = "fp32") -> tuple[ir.Model, tuple[str, ...]]:
+def optimise(model: ir.Model, mode: str, precision: str = "fp32") -> tuple[ir.Model, tuple[str, ...]]:
     """`model` optimised for where files of `precision` run, and the names of what changed it.
 
     "none" changes nothing. "tune" takes seconds: it times the forms on this machine. `model` itself may be changed on
@@ -88,7 +88,7 @@ def optimise(model: ir.Model, mode: Mode, precision: str = "fp32") -> tuple[ir.M
     return run_passes(changed, TIDY)[0], applied
 
 
-def _choose(model: ir.Model, mode: Mode, precision: str) -> dict[str, str]:
+def _choose(model: ir.Model, mode: str, precision: str) -> dict[str, str]:
     """The form of each layer, by the name of the layer's output."""
     if mode == "tune" and precision == "fp32":
         return tuned(model)
@@ -106,9 +106,8 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True) ->
 
     Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic. Without `fold` it is
     the exporter's graph, tidied and with the weights that it makes of others computed.
-    Raises `GanportError` for an opset out of range, `JobError` when the exporter cannot follow the module.
+    Raises `JobError` when the exporter cannot follow the module.
     """
-    check_opset(opset)
     module = export_module(source)
     try:
         model = _dynamo_export(module, source, opset)

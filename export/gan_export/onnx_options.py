@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from gan_core.errors import GanportError
 
@@ -11,8 +10,7 @@ MIN_OPSET, MAX_OPSET = 18, 23
 DEFAULT_OPSET = 18
 """The exporter writes 18 without converting; every onnxruntime since 1.14, and onnxruntime-web, runs it."""
 
-Mode = Literal["auto", "tune", "none"]
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES = ("auto", "tune", "none")
 PRECISIONS = ("fp32", "fp16", "int8")
 STORES = ("fp32", "fp16")
 
@@ -32,7 +30,11 @@ class OnnxOptions:
     store: str = "fp32"
 
     def __post_init__(self) -> None:
-        check_opset(self.opset)
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise GanportError(
+                f"`opset` must be {MIN_OPSET} to {MAX_OPSET}, got {self.opset}",
+                hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
+            )
         for name, values in (("optimize", MODES), ("precision", PRECISIONS), ("store", STORES)):
             given = getattr(self, name)
             if given not in values:
@@ -42,11 +44,6 @@ class OnnxOptions:
                 f'`optimize="{self.optimize}"` has no place beside `precision="int8"`, which needs a form of its own',
                 hint="leave out `optimize`",
             )
-
-    @property
-    def mode(self) -> Mode:
-        """`optimize`, as `optimise` takes it."""
-        return next(mode for mode in MODES if mode == self.optimize)
 
     @property
     def tag(self) -> str:
@@ -60,12 +57,3 @@ def _hint(given: str) -> str:
             if given.lower().replace("float", "fp").replace("-", "").replace("uint8", "int8") == value:
                 return f'`{name}="{value}"`'
     return "docs/precision.md says what each is for"
-
-
-def check_opset(opset: int) -> None:
-    """Raises `GanportError` for an opset that is not offered."""
-    if not MIN_OPSET <= opset <= MAX_OPSET:
-        raise GanportError(
-            f"`opset` must be {MIN_OPSET} to {MAX_OPSET}, got {opset}",
-            hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
-        )

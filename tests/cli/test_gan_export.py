@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,92 +125,6 @@ def test_flat_images_are_said_aloud(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert "warning: every image is nearly one colour" in err
     assert "look at: flat images" in out
-
-
-# --- Wrong input: (what lies in the folder and is passed, what is said). ---
-
-
-def truncated(path: Path) -> None:
-    path.write_bytes(save_checkpoint(path.with_name("whole.pt")).read_bytes()[:3000])
-
-
-def training_state(path: Path) -> None:
-    torch.save({"ganport_run": 1, "generator": {}}, path)
-
-
-def tensor(path: Path) -> None:
-    torch.save(torch.zeros(3), path)
-
-
-def other_version(path: Path) -> None:
-    torch.save({"ganport": 99, "spec": "{}", "weights": {}, "which": "raw", "training": "{}"}, path)
-
-
-def misfitting(path: Path) -> None:
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
-
-    save_generator(GeneratorCheckpoint(spec_of(), {"layers.1.weight": torch.zeros(2, 2)}), path)
-
-
-def onnx_model(path: Path) -> None:
-    path.write_bytes(b"\x08\x0a\x12\x07ganport")
-
-
-def torchscript_model(path: Path) -> None:
-    import zipfile
-
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", b"")
-        archive.writestr("archive/code/__torch__/generator.py", b"")
-        archive.writestr("archive/extra/gan.contract", b"1")
-
-
-WRONG_CHECKPOINTS: list[tuple[str, Callable[[Path], object] | None, str]] = [
-    ("missing.pt", None, "no checkpoint at"),
-    ("folder.pt", lambda path: path.mkdir(), "is a folder, expected a checkpoint file"),
-    ("empty.pt", lambda path: path.write_bytes(b""), "is empty"),
-    ("config.json", lambda path: path.write_text('{"z_dim": 8}'), "is JSON, expected a checkpoint"),
-    ("list.json", lambda path: path.write_text("[1, 2]"), "is JSON, expected a checkpoint"),
-    ("text.pt", lambda path: path.write_text("hello\n" * 40), "no checkpoint of any known format"),
-    ("random.pt", lambda path: path.write_bytes(b"\x93" + os.urandom(900)), "no checkpoint of any known format"),
-    ("truncated.pt", truncated, "cut short or damaged"),
-    ("last.pt", training_state, "is a training state, made to resume from"),
-    ("tensor.pt", tensor, "holds one tensor of shape"),
-    ("newer.pt", other_version, "format 99, this ganport reads 1"),
-    ("misfit.pt", misfitting, "the checkpoint lacks|has shape"),
-    ("model.onnx", onnx_model, "is an ONNX model already"),
-    ("model.ts", torchscript_model, "is an exported TorchScript model already"),
-]
-
-
-@pytest.mark.parametrize("command", ["onnx", "torchscript"])
-@pytest.mark.parametrize(("name", "make", "message"), WRONG_CHECKPOINTS, ids=[name for name, *_ in WRONG_CHECKPOINTS])
-def test_wrong_checkpoints(
-    command: str, name: str, make: Callable[[Path], object] | None, message: str, run: Run, tmp_path: Path
-) -> None:
-    import re
-
-    folder, out = tmp_path / "in", tmp_path / "out"
-    folder.mkdir()
-    out.mkdir()
-    if make is not None:
-        make(folder / name)
-    target = out / {"onnx": "g.onnx", "torchscript": "g.ts"}[command]
-    code, stdout, stderr = run(command, "--ckpt", folder / name, "--out", target)
-    assert code == 2, stderr
-    assert stdout == ""
-    first, *hints = stderr.splitlines()
-    assert first.startswith("error: ")
-    assert re.search(message, first), first
-    assert len(hints) <= 1
-    assert all(line.startswith("hint: ") for line in hints)
-    assert names(out) == []
-
-
-def test_last_pt_is_answered_with_the_g_pt_beside_it(run: Run, tmp_path: Path) -> None:
-    training_state(tmp_path / "last.pt")
-    _, _, err = run("onnx", "--ckpt", tmp_path / "last.pt")
-    assert f"hint: gan-train keeps the generator beside it: --ckpt {tmp_path / 'g.pt'}" in err
 
 
 @pytest.mark.parametrize(("command", "name"), [("onnx", "g.onnx"), ("torchscript", "g.ts")])

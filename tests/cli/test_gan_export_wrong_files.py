@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from gan_export import cli
-from gan_serve.terminal import console
+from cli.conftest import Run
+from export.tiny import save_checkpoint, spec_of
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a214614ab2935" * 4 + b"\nsize 12345\n"
-
-
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
 
 
 def device(path: Path) -> None:
@@ -28,10 +26,6 @@ def device(path: Path) -> None:
 def folder(path: Path) -> None:
     path.mkdir()
     (path / "netG.pth").write_bytes(b"x")
-
-
-def empty_folder(path: Path) -> None:
-    path.mkdir()
 
 
 def dangling(path: Path) -> None:
@@ -52,16 +46,46 @@ def contents(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
 
+def truncated(path: Path) -> None:
+    path.write_bytes(save_checkpoint(path).read_bytes()[:3000])
+
+
+def training_state(path: Path) -> None:
+    torch.save({"ganport_run": 1, "generator": {}}, path)
+
+
+def other_version(path: Path) -> None:
+    torch.save({"ganport": 99, "spec": "{}", "weights": {}, "which": "raw", "training": "{}"}, path)
+
+
+def torchscript_model(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+        archive.writestr("archive/code/__torch__/generator.py", b"")
+        archive.writestr("archive/extra/gan.contract", b"1")
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "pipe": (pipe, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
+    "nothing": (lambda _: None, "no checkpoint at", "check the path"),
+    "pipe": (os.mkfifo, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
     "device": (device, "is not a regular file, expected a checkpoint file", "save the file to a disk"),
     "folder": (folder, "is a folder, expected a checkpoint file", "netG.pth"),
-    "empty folder": (empty_folder, "is a folder, expected a checkpoint file", "name the file itself"),
+    "empty folder": (Path.mkdir, "is a folder, expected a checkpoint file", "name the file itself"),
     "dangling link": (dangling, "no checkpoint at", "check the path"),
     "empty": (contents(b""), "is empty", "again"),
     "Git LFS pointer": (contents(POINTER), "is a Git LFS pointer", "git lfs pull"),
     "web page": (contents(b"<!DOCTYPE html><html>"), "is an HTML page", "download it again"),
+    "JSON": (contents(b'{"z_dim": 8}'), "is JSON, expected a checkpoint", "g.pt"),
+    "a list in JSON": (contents(b"[1, 2]"), "is JSON, expected a checkpoint", "g.pt"),
     "log": (contents(b"epoch 1 loss 3.2\n" * 9), "it begins with 'epoch 1 loss 3.2'", "torch.save"),
+    "text": (contents(b"hello\n" * 40), "no checkpoint of any known format", ""),
+    "noise": (contents(b"\x93" + os.urandom(900)), "no checkpoint of any known format", ""),
+    "truncated": (truncated, "cut short or damaged", ""),
+    "training state": (training_state, "is a training state, made to resume from", "--ckpt {folder}/g.pt"),
+    "a tensor": (lambda path: torch.save(torch.zeros(3), path), "holds one tensor of shape", ""),
+    "another version": (other_version, "format 99, this ganport reads 1", ""),
+    "ONNX": (contents(b"\x08\x0a\x12\x07ganport"), "is an ONNX model already", "gan-export verify --model"),
+    "TorchScript": (torchscript_model, "is an exported TorchScript model already", "gan-export verify --model"),
     "classifier": (classifier, "holds a classifier", "draws nothing"),
     "residual network": (residual, "but a residual network: it has block.c_sc.weight", "--module"),
 }
@@ -69,38 +93,38 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 @pytest.mark.parametrize("command", ["inspect", "onnx", "torchscript"])
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_files(name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_files(name: str, command: str, tmp_path: Path, run: Run) -> None:
     make, message, hint = WRONG[name]
     path = tmp_path / "G.pth"
     make(path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(SystemExit) as done:
-        console.run(cli.app, cli.NAME, [command, "--ckpt", str(path)])
-    out, err = capsys.readouterr()
-    assert done.value.code == 2
-    lines = err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("error: ")
-    assert str(path) in lines[0]
-    assert message in lines[0]
-    assert lines[1].startswith("hint: ")
-    assert hint in lines[1]
+    code, out, err = run(command, "--ckpt", path)
+    assert code == 2
+    first, second = err.splitlines()
+    assert first.startswith("error: ")
+    assert str(path) in first
+    assert message in first
+    assert second.startswith("hint: ")
+    assert hint.format(folder=tmp_path) in second
     assert bool(out) == (command == "inspect" and name == "residual network")
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_inspect_lists_the_tensors_of_what_it_does_not_understand(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "G.pth"
-    residual(path)
-    with pytest.raises(SystemExit):
-        console.run(cli.app, cli.NAME, ["inspect", "--ckpt", str(path)])
-    page = capsys.readouterr().out
+@pytest.mark.parametrize("command", ["onnx", "torchscript"])
+def test_weights_of_another_spec(command: str, tmp_path: Path, run: Run) -> None:
+    weights = {"layers.1.weight": torch.zeros(2, 2)}
+    save_generator(GeneratorCheckpoint(spec_of(), weights), tmp_path / "g.pt")
+    code, out, err = run(command, "--ckpt", tmp_path / "g.pt")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'g.pt'}: layers.1.weight has shape (2, 2), its spec says ")
+    assert [path.name for path in tmp_path.iterdir()] == ["g.pt"]
+
+
+def test_inspect_lists_the_tensors_of_what_it_does_not_understand(tmp_path: Path, run: Run) -> None:
+    residual(tmp_path / "G.pth")
+    _, page, _ = run("inspect", "--ckpt", tmp_path / "G.pth")
     assert "weights     raw, 3 tensors, from netG" in page
     assert page.splitlines()[-1].split() == ["out.weight", "3x4x3x3"]
-    with pytest.raises(SystemExit):
-        console.run(cli.app, cli.NAME, ["inspect", "--ckpt", str(path), "--json"])
-    said = json.loads(capsys.readouterr().out)
+    said = json.loads(run("inspect", "--ckpt", tmp_path / "G.pth", "--json")[1])
     assert said["tensors"]["out.weight"] == [3, 4, 3, 3]
     assert said["key"] == "netG"

@@ -21,8 +21,11 @@ from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
+from gan_export.answers import Answers
 from gan_export.artefact import read_onnx
-from gan_export.export import export_onnx
+from gan_export.export import export_onnx, export_torchscript
+from gan_export.identify import identify
+from gan_export.identify import source_of as identified_source
 from gan_export.onnx_export import to_onnx
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from gan_export.source import Source
@@ -132,17 +135,20 @@ def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
+def export_both(folder: str, name: str) -> None:
+    """The checkpoint in `folder` as NAME.onnx and NAME.ts."""
+    source = identified_source(identify(Path(folder) / "g.pt", Answers()))
+    assert export_onnx(source, Path(folder) / f"{name}.onnx").ok
+    assert export_torchscript(source, Path(folder) / f"{name}.ts").ok
+
+
 def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Here, where much was exported before, and in a process of its own, where hashes differ."""
     save_checkpoint(tmp_path / "g.pt")
-    script = (
-        "import sys; from pathlib import Path; from gan_export.identify import *; from gan_export.export import *;"
-        "s = source_of(identify(Path(sys.argv[1] + '/g.pt'), Answers()));"
-        "assert export_onnx(s, sys.argv[1] + '/' + sys.argv[2] + '.onnx').ok;"
-        "assert export_torchscript(s, sys.argv[1] + '/' + sys.argv[2] + '.ts').ok;"
-    )
-    for name, seed in (("a", "1"), ("b", "2")):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", script, str(tmp_path), name], check=True, env=environment)
+    export_both(str(tmp_path), "a")
+    script = "import sys; from export.test_onnx_export import export_both; export_both(*sys.argv[1:])"
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), "b"], check=True, env=environment)
     for suffix in (".onnx", ".ts"):
         first, second = ((tmp_path / name).with_suffix(suffix).read_bytes() for name in "ab")
         assert first == second, suffix
@@ -150,7 +156,7 @@ def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opset", [MIN_OPSET, 21, MAX_OPSET])
 def test_opsets(opset: int, tmp_path: Path) -> None:
-    report = export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
+    report = export_onnx(source_of(), tmp_path / "g.onnx", OnnxOptions(opset=opset))
     assert report.ok, report.verdict()
     model, contract = read_onnx(tmp_path / "g.onnx")
     assert [entry.version for entry in model.opset_import] == [opset] == [contract.exporter["opset"]]
@@ -159,7 +165,7 @@ def test_opsets(opset: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("opset", [-1, 0, MIN_OPSET - 1, MAX_OPSET + 1, 10**9])
 def test_opset_out_of_range(opset: int, tmp_path: Path) -> None:
     with pytest.raises(GanportError, match=f"`opset` must be 18 to 23, got {opset}"):
-        export_onnx(source_of(), tmp_path / "g.onnx", opset=opset)
+        export_onnx(source_of(), tmp_path / "g.onnx", OnnxOptions(opset=opset))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -11,17 +10,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor
 
+from export.surgery import Array, change_weight
 from export.test_mutations import Right, rejected
-from export.tiny import source_of, spec_of
+from export.tiny import spec_of
 from gan_core.contract import Contract
 from gan_core.images import to_pixels
 from gan_core.interface import Interface
-from gan_export.onnx_export import to_onnx
 from gan_export.proof import Report, prove
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, run_cases
@@ -187,11 +185,14 @@ def many() -> Right:
 
 
 def table_edited(right: Right, path: Path, edit: Callable[[Tensor], object]) -> Path:
-    """An export of `right` whose table of classes, one row each, was edited."""
-    module = source_of(right.source.spec).module
-    with torch.no_grad():
-        edit(module.layers[0].weight)  # type: ignore[index,union-attr]
-    return right.file(path, ir.to_proto(to_onnx(dataclasses.replace(right.source, module=module))[0]))
+    """The export of `right` with its table of classes, one row each, edited."""
+    (name,) = (tensor.name for tensor in right.model.graph.initializer if CLASSES in tensor.dims)
+
+    def edited(table: Array) -> Array:
+        edit(torch.from_numpy(table))
+        return table
+
+    return right.file(path, change_weight(right.model, name, edited))
 
 
 def off(label: int) -> Callable[[Tensor], object]:

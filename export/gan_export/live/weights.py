@@ -60,20 +60,12 @@ def load_weights(module: nn.Module, reading: Reading, label: str) -> tuple[nn.Mo
 
 def _fits(module: nn.Module, reading: Reading) -> Iterator[_Fit]:
     """Every way in turn, the plainest first."""
-    plain: nn.Module | None = None
-    for folded in (False, True):
-        tensors = reading.tensors if folded else reading.saved
-        for target in (module, None):
-            if target is None:
-                if not folded:
-                    continue
-                if plain is None:
-                    plain = _resolved(module)
-                target = plain
-            expected = target.state_dict()
-            for named, note in _namings(tensors, expected, reading):
-                how = "its normalised weights folded" if folded else ""
-                yield _compared(target, expected, named, "; ".join(filter(None, (note, how))))
+    for folded, resolved in ((False, False), (True, False), (True, True)):
+        target = _resolved(module) if resolved else module
+        expected = target.state_dict()
+        for named, note in _namings(reading.tensors if folded else reading.saved, expected, reading):
+            how = "its normalised weights folded" if folded else ""
+            yield _compared(target, expected, named, "; ".join(filter(None, (note, how))))
 
 
 def _resolved(module: nn.Module) -> nn.Module:

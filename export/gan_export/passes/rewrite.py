@@ -62,17 +62,17 @@ def for_gpu(layer: Transposed) -> str:
     return "gemm" if FORMS["gemm"].fits(layer) else "keep"
 
 
-Choice = Callable[[Transposed], str]
+Chooser = Callable[[Transposed], str]
 """Names the form, one of `FORMS` that fits, that a layer is to have."""
 
 
-def always(form: str) -> Choice:
-    """The choice of one form for every layer."""
+def always(form: str) -> Chooser:
+    """One form for every layer."""
     return lambda _layer: form
 
 
-def by_output(forms: Mapping[str, str]) -> Choice:
-    """The choice that `forms` says, by the name of a layer's output."""
+def by_output(forms: Mapping[str, str]) -> Chooser:
+    """What `forms` says, by the name of a layer's output."""
     return lambda layer: forms[layer.output]
 
 
@@ -88,7 +88,7 @@ class _Chain:
     nodes: list[ir.Node]
 
 
-def rewrite(model: ir.Model, choose: Choice) -> ir.Model:
+def rewrite(model: ir.Model, choose: Chooser) -> ir.Model:
     """`model` with every transposed convolution that can be rewritten in the form that `choose` names.
 
     The result shares tensors with `model`, which stays as it is; it is `model` itself where all layers do. Raises
@@ -181,11 +181,10 @@ ROUNDS = 7
 WINDOW_S = 0.02
 """How long a form is run in each of `ROUNDS` rounds; forms take turns, so that a machine that drifts drifts for all."""
 
-Choices = dict[str, str]
 Run = Callable[[], object]
 
 
-def tuned(model: ir.Model) -> Choices:
+def tuned(model: ir.Model) -> dict[str, str]:
     """The form of each layer of `model`, by the name of the layer's output."""
     every = layers(model)
     if not every:

@@ -99,7 +99,7 @@ class _Trial:
 
     def psnr_db(self, layers: Collection[str], reach: float) -> float:
         """The worst image's PSNR."""
-        contract = contract_of(self.reference.source, golden=(), precision="int8")
+        contract = contract_of(self.reference.source, precision="int8")
         stamped = stamp(ir.to_proto(self.quantised(layers, reach)), contract)
         differences = Differences(self.reference)
         failures = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases, [differences])
