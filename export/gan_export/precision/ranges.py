@@ -65,17 +65,16 @@ def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
 
 
 def _as_inputs(model: ir.Model) -> dict[str, object]:
-    """Makes inputs of the matrices and kernels, which a session would copy; their values, by name."""
-    graph = model.graph
+    """Makes inputs of the float32 matrices and kernels, which a session would copy; their values, by name."""
     taken: dict[str, object] = {}
-    for name, value in list(graph.initializers.items()):
-        if value.const_value is not None and len(value.const_value.shape) > 1 and not value.is_graph_input():
-            taken[name] = value.const_value.numpy()
-            del graph.initializers[name]
-            value.type = ir.TensorType(value.const_value.dtype)
-            value.shape = ir.Shape(value.const_value.shape.numpy())
-            value.const_value = None
-            graph.inputs.append(value)
+    for name, value in list(model.graph.initializers.items()):
+        known = value.const_value
+        if known is None or known.dtype != ir.DataType.FLOAT or len(known.shape) < 2 or value.is_graph_input():
+            continue
+        taken[name] = known.numpy()
+        del model.graph.initializers[name]
+        value.const_value, value.type, value.shape = None, ir.TensorType(known.dtype), ir.Shape(known.shape.numpy())
+        model.graph.inputs.append(value)
     return taken
 
 
