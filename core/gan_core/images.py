@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 MAX_GRID_PIXELS = 178_000_000
 """The size of picture that Pillow opens without a decompression-bomb warning."""

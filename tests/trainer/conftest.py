@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from gan_core.images import U8
+from gan_core.latents import I64
 from gan_trainer.config import Limit, RunConfig
 from gan_trainer.data import builtin
 from gan_trainer.loop import Training
-from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import RunDir
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
+from gan_trainer.terminal import Bar
 from trainer.data_files import Opened
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
     """start_run(recipe, limit, name, pixels, **changes of the recipe) → a `Training` in tmp_path/name, ready to run.
 
     Resumes when the folder holds a run. losses.png, progress.webp and real_vs_fake.png, which take longer than these
-    trainings, are drawn with pictures=True only. Progress goes to a buffer: training.reporter.progress.stream.
+    trainings, are drawn with pictures=True only. Progress goes to a buffer: `printed`.
     """
 
     def start(
@@ -64,7 +64,7 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         seed: int = 0,
         pictures: bool = False,
         speed: Speed = CPU_SPEED,
-        labels: npt.NDArray[np.int64] | None = None,
+        labels: I64 | None = None,
         class_names: tuple[str, ...] = (),
         **changes: Any,
     ) -> Training:
@@ -83,12 +83,20 @@ def start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRun:
         else:
             run.start(config.to_json())
             state = TrainState.fresh(config, CPU)
-        training = Training(state, pixels, run, CPU, labels=labels, speed=speed, progress=Progress(io.StringIO()))
+        training = Training(state, pixels, run, CPU, labels=labels, speed=speed, progress=Bar(io.StringIO()))
         if not pictures:
             monkeypatch.setattr(training.gallery, "redraw", lambda: None)
         return training
 
     return start
+
+
+def printed(training: Training) -> str:
+    """What the training has shown."""
+    progress = training.reporter.progress
+    assert isinstance(progress, Bar)
+    assert isinstance(progress.stream, io.StringIO)
+    return progress.stream.getvalue()
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import logging
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -90,9 +94,9 @@ class Opened:
         self.cache_dir = cache_dir
         self.notes: list[str] = []
 
-    def __call__(self, data: Path | str, **settings: object) -> ImageDataset:
-        self.notes = []
-        return open_dataset(str(data), cache_dir=self.cache_dir, on_note=self.notes.append, **settings)  # type: ignore[arg-type]
+    def __call__(self, data: Path | str, **settings: Any) -> ImageDataset:
+        with logged() as self.notes:
+            return open_dataset(str(data), cache_dir=self.cache_dir, **settings)
 
     @property
     def entries(self) -> list[str]:
@@ -103,6 +107,28 @@ class Opened:
     def decoded(self) -> bool:
         """Whether the last call decoded anything (rather than reading the cache)."""
         return any("decoded" in note for note in self.notes)
+
+
+def skipped(found: ImageDataset) -> list[str]:
+    """The names of the files that could not be used."""
+    return [name for name, _ in found.skipped]
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """What gan_trainer logs meanwhile, in order."""
+    notes: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("gan_trainer")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:

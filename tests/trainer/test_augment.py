@@ -10,15 +10,14 @@ from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_trainer.augment import augment
-from gan_trainer.augmentations import COLUMNS, columns, parse_augment
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
-from gan_trainer.noise import draw_noise, n_uniforms
 from gan_trainer.presets import preset
-from gan_trainer.steps import d_step, g_step
+from gan_trainer.recipes import AUGMENTATIONS, columns, parse_augment
+from gan_trainer.steps import d_step, draw_noise, g_step, n_uniforms
 from trainer.conftest import TINY, StartRun
 
-ALL = tuple(COLUMNS)
+ALL = tuple(AUGMENTATIONS)
 
 
 def images(n: int = 6, channels: int = 3, side: int = 16) -> Tensor:
@@ -121,8 +120,8 @@ def test_names(text: str, channels: int | None, names: tuple[str, ...]) -> None:
         ("rotate", 3, "no augmentation is called 'rotate'"),
         ("", 3, "no augmentation is called ''"),
         ("cutout,,flip", 3, "no augmentation is called ''"),
-        ("none,cutout", 3, "none stands alone, got none,cutout"),
-        ("auto,none", 3, "none stands alone"),
+        ("none,cutout", 3, "stands alone, got none,cutout"),
+        ("auto,none", 3, "stands alone"),
         ("auto,auto", 3, "no augmentation is called 'auto'"),
         ("auto,cutout", 3, "names one twice"),
         ("auto,colour", 1, "colour is for RGB, the images are grey"),

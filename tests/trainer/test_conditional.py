@@ -14,7 +14,7 @@ from gan_core.errors import GanportError
 from gan_core.images import U8
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
-from gan_trainer.config import Limit, RunConfig, check_resume
+from gan_trainer.config import Limit, RunConfig, TrainRequest
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
 from gan_trainer.networks.architectures import ARCHITECTURES, network_spec
@@ -46,7 +46,7 @@ def test_projection_discriminator_is_its_equation(arch: str, norm: DNorm) -> Non
     D = Discriminator(arch, (1, 28, 28), 4, norm, n_classes=3).eval()
     x, label = torch.randn(5, 1, 28, 28), torch.tensor([0, 1, 2, 1, 0])
     features = D.layers[:-1](x).flatten(1)
-    assert D.projection is not None
+    assert isinstance(D.projection, (nn.Conv2d, nn.Linear))
     last, v = D.layers[-1], D.projection.weight.flatten(1)
     assert isinstance(last, (nn.Conv2d, nn.Linear))
     expected = features @ last.weight.flatten() + (0 if last.bias is None else last.bias) + (features * v[label]).sum(1)
@@ -145,7 +145,7 @@ def test_fixed_samples_are_one_row_a_class() -> None:
 
 
 def test_conditional_needs_classes() -> None:
-    with pytest.raises(GanportError, match="--conditional needs images with classes, blobs has none") as caught:
+    with pytest.raises(GanportError, match="`conditional` needs images with classes, blobs has none") as caught:
         RunConfig("blobs", "blobs", "f", 4, CONDITIONAL, 0, Limit("steps", 1))
     assert "subfolder" in caught.value.hint
 
@@ -161,6 +161,6 @@ def test_configs_from_before_classes_still_read() -> None:
 def test_a_resumed_run_stays_conditional() -> None:
     config = RunConfig("greys", "greys", "f", 4, CONDITIONAL, 0, Limit("steps", 1), class_names=NAMES)
     assert RunConfig.from_json(config.to_json()) == config
-    check_resume(config, "f", {"conditional": True})
-    with pytest.raises(GanportError, match="started with --conditional, asked is --no-conditional"):
-        check_resume(config, "f", {"conditional": False})
+    config.check_resumed("f", TrainRequest(changes={"conditional": True}))
+    with pytest.raises(GanportError, match="started with `conditional=True`, asked is `conditional=False`"):
+        config.check_resumed("f", TrainRequest(changes={"conditional": False}))

@@ -189,9 +189,9 @@ def test_cifar10_with_a_file_missing(opened: Opened, tmp_path: Path, monkeypatch
 def test_a_root_that_is_none(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "gone", tmp_path / "file"):
-        with pytest.raises(GanportError, match=f"--root {root} is not a folder"):
+        with pytest.raises(GanportError, match=f'`root="{root}"` is not a folder'):
             opened("mnist", root=root)
-    with pytest.raises(GanportError, match="--root does not apply to digits"):
+    with pytest.raises(GanportError, match="`root` does not apply to digits"):
         opened("digits", root=tmp_path)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_trainer.data import cache
-from trainer.data_files import Opened, fill, picture, save, save_idx
+from gan_trainer.data import cache, open_dataset
+from trainer.data_files import Opened, fill, logged, picture, save, save_idx, skipped
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_details_come_back(opened: Opened, tmp_path: Path) -> None:
         assert found.labels.tolist() == [0, 1, 1]
         assert found.labels.dtype == np.int64
         assert found.class_names == ("x", "y")
-        assert found.skipped == ("x/bad.png",)
+        assert skipped(found) == ["x/bad.png"]
 
 
 def test_each_size_and_channel_count_has_its_entry(opened: Opened, folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_other_sources_keep_their_entries(opened: Opened, folder: Path) -> None:
 
 def test_a_new_transform_decodes_again(opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(folder)
-    monkeypatch.setattr("gan_trainer.data.transforms.VERSION", 1_000)
+    monkeypatch.setattr("gan_trainer.data.decode.VERSION", 1_000)
     opened(folder)
     assert opened.decoded
 
@@ -186,8 +186,6 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, folde
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    notes: list[str] = []
-    from gan_trainer.data import open_dataset
-
-    assert len(open_dataset(str(folder), on_note=notes.append)) == 3
+    with logged() as notes:
+        assert len(open_dataset(str(folder))) == 3
     assert "there is no home folder" in notes[0]

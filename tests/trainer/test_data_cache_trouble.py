@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,19 @@ def flip_a_bit(npy: Path, _: Path) -> None:
     npy.write_bytes(data)
 
 
-def change_json(**changes: object) -> object:
+def change_json(**changes: object) -> Callable[[Path, Path], object]:
     def apply(_: Path, details: Path) -> None:
         details.write_text(json.dumps(json.loads(details.read_text()) | changes))
 
     return apply
 
 
-DAMAGES = {
+def make_a_folder(_: Path, details: Path) -> None:
+    details.unlink()
+    details.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "a byte short": truncate,
     "a bit flipped": flip_a_bit,
     "empty": lambda npy, _: npy.write_bytes(b""),
@@ -54,7 +60,7 @@ DAMAGES = {
     "another format": change_json(format=0),
     "another shape": change_json(shape=[1, 64, 64, 3]),
     "labels that are none": change_json(labels="x"),
-    "a folder for the json": lambda _, details: (details.unlink(), details.mkdir()),
+    "a folder for the json": make_a_folder,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,9 @@ from PIL import Image
 
 from gan_core.errors import GanportError
 from gan_trainer.data import ImageDataset
-from gan_trainer.data.decode import CHUNK
-from gan_trainer.data.transforms import prepare, read_image
+from gan_trainer.data.decode import CHUNK, Chunk, prepare, read_image
 from gan_trainer.networks.architectures import SIZES
-from trainer.data_files import Opened, fill, picture, png_claiming, save, save_idx
+from trainer.data_files import Opened, fill, picture, png_claiming, save, save_idx, skipped
 
 EMOJI = os.environ.get("GANPORT_EMOJI")
 
@@ -105,7 +105,7 @@ def test_broken_pictures_are_skipped_counted_and_named(opened: Opened, tmp_path:
     for _ in range(2):  # from the pictures, then from the cache
         found = opened(folder)
         assert len(found) == 5
-        assert found.skipped == ("bomb.png", "dead.jpg", "empty.gif", "half.png", "text.png")
+        assert skipped(found) == ["bomb.png", "dead.jpg", "empty.gif", "half.png", "text.png"]
         note = opened.notes[-1]
         assert note.startswith(
             "in: 5 of 10 images skipped: bomb.png (10000x10000, larger than 89 megapixels), dead.jpg ("
@@ -123,7 +123,7 @@ def test_an_unreadable_picture_is_skipped(opened: Opened, tmp_path: Path, monkey
         return real(path, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image, "open", refuse)
-    assert opened(folder).skipped == ("b.png",)
+    assert skipped(opened(folder)) == ["b.png"]
     assert "b.png (Permission denied)" in opened.notes[-1]
 
 
@@ -187,7 +187,7 @@ def test_a_wrong_name(opened: Opened, tmp_path: Path, monkeypatch: pytest.Monkey
         ("in", {"channels": 2}, "channels must be 1"),
         ("in", {"channels": 0}, "channels must be 1"),
         ("in", {"channels": 4}, "channels must be 1"),
-        ("in", {"root": Path()}, "--root is for data sets known by name"),
+        ("in", {"root": Path()}, "`root` is for data sets known by name"),
         ("empty", {}, "no images in empty"),
         ("in/a.png", {}, "in/a.png is a file, expected a folder"),
         ("faces.zip", {}, "faces.zip is a file, expected a folder"),
@@ -229,31 +229,19 @@ def test_a_file_where_a_folder_belongs(opened: Opened, tmp_path: Path, name: str
     assert caught.value.hint.startswith(hint)
 
 
-def test_long_work_shows_a_bar(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[int, str]] = []
-    done: list[int] = []
+def test_decoding_can_be_followed(opened: Opened, tmp_path: Path) -> None:
+    parts: list[int] = []
 
-    class Bar:
-        def __enter__(self) -> Bar:
-            return self
+    def track(chunks: Iterable[Chunk], length: int, label: str) -> Iterator[Chunk]:
+        assert (length, label) == (2 * CHUNK + 2, "decoding in")
+        for chunk in chunks:
+            yield chunk
+            parts.append(len(chunk))
 
-        def __exit__(self, *_: object) -> None: ...
-
-        def update(self, count: int) -> None:
-            done.append(count)
-
-    def progress(length: int, label: str) -> Bar:
-        shown.append((length, label))
-        return Bar()
-
-    monkeypatch.setattr("gan_serve.terminal.console.progress", progress)
     folder = fill(tmp_path / "in", *(f"{index}.png" for index in range(2 * CHUNK + 1)))
-    opened(folder, size=28)
-    assert shown == []
-    monkeypatch.setattr("gan_trainer.data.decode.BAR_AFTER_S", -1.0)
-    opened(folder, size=32)
-    assert shown == [(2 * CHUNK + 1, "decoding in")]
-    assert sum(done) == 2 * CHUNK + 1
+    (folder / "broken.png").write_bytes(b"broken")
+    opened(folder, size=28, track=track)
+    assert parts == [CHUNK, CHUNK, 2]
 
 
 @pytest.mark.skipif(not EMOJI, reason="GANPORT_EMOJI names no folder of emoji PNGs")

@@ -32,7 +32,7 @@ class FakeDatasets:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("mnist", "put train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz in a folder and name it with --root"),
+        ("mnist", "put train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz in a folder and name it: `root`"),
         ("fashion-mnist", "sudo apt install dataset-fashion-mnist, or put train-images"),
         ("cifar10", "the unpacked cifar-10-python.tar.gz"),
         ("celeba", "the unpacked img_align_celeba.zip"),

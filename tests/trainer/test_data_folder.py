@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gan_core.errors import GanportError
-from gan_trainer.data.folder import FolderSource, scan
+from gan_trainer.data.folder import FolderPictures, scan
 from trainer.data_files import fill, picture, save
 
 
@@ -43,7 +43,7 @@ def test_a_picture_without_a_suffix_is_told_by_its_first_bytes(tmp_path: Path, s
     (tmp_path / "P").write_text("P")
     found = scan(tmp_path)
     assert [file.relative for file in found.files] == ["0001", "b.download"]
-    assert FolderSource(tmp_path).image(0).size == picture().size
+    assert FolderPictures(tmp_path).image(0).size == picture().size
     assert dict(found.others) == {"empty": 1, "P": 1}
 
 
@@ -51,16 +51,18 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     fill(tmp_path, "a.png")
     for other in ("1.heic", "2.heic", "3.heic", "notes.txt"):
         (tmp_path / other).write_text("x")
-    assert FolderSource(tmp_path).notes == ("left out 4 files that ganport cannot read as pictures (.heic 3, .txt 1)",)
+    assert FolderPictures(tmp_path).notes == (
+        "left out 4 files that ganport cannot read as pictures (.heic 3, .txt 1)",
+    )
     for other in ("a.a", "b.b", "c.c", "d.d", "e.e"):
         (tmp_path / other).write_text("x")
-    (note,) = FolderSource(tmp_path).notes
+    (note,) = FolderPictures(tmp_path).notes
     assert note.startswith("left out 9 files that ganport cannot read as pictures (.heic 3, ")
     assert note.endswith(", …)")
 
 
 def test_a_folder_of_pictures_alone_has_nothing_to_say(tmp_path: Path) -> None:
-    assert FolderSource(fill(tmp_path, "a/1.png", "b/2.tif")).notes == ()
+    assert FolderPictures(fill(tmp_path, "a/1.png", "b/2.tif")).notes == ()
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
@@ -121,9 +123,9 @@ def test_a_name_that_is_no_unicode_can_be_shown(tmp_path: Path) -> None:
         (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     except OSError:
         pytest.skip("this file system takes only Unicode names")
-    source = FolderSource(tmp_path)
+    source = FolderPictures(tmp_path)
     assert source.item_name(0) == "caf\ufffd.png"
-    assert len(source.identity()) == 64
+    assert len(source.identity) == 64
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_name_that_is_no_unicode_can_be_shown(tmp_path: Path) -> None:
     ],
 )
 def test_class_folders(tmp_path: Path, files: list[str], labels: list[int] | None, classes: tuple[str, ...]) -> None:
-    found, names = FolderSource(fill(tmp_path, *files)).load()
+    found, names = FolderPictures(fill(tmp_path, *files)).load()
     assert (None if found is None else found.tolist()) == labels
     assert names == classes
 
@@ -159,13 +161,13 @@ def test_class_folders(tmp_path: Path, files: list[str], labels: list[int] | Non
     ],
 )
 def test_what_becomes_of_classes_is_said(tmp_path: Path, files: list[str], notes: list[str]) -> None:
-    assert list(FolderSource(fill(tmp_path, *files)).notes) == notes
+    assert list(FolderPictures(fill(tmp_path, *files)).notes) == notes
 
 
 def test_an_empty_class_folder_is_no_class(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "c").mkdir()
-    assert FolderSource(tmp_path).load()[1] == ("a", "b")
+    assert FolderPictures(tmp_path).load()[1] == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -187,12 +189,12 @@ def test_grey_when_every_readable_picture_is(tmp_path: Path, modes: list[str | N
         else:
             image = Image.new("LA", (9, 9)) if mode == "LA" else picture(mode=mode)
             save(tmp_path, f"{index}.png", image)
-    assert FolderSource(tmp_path).natural_channels() == channels
+    assert FolderPictures(tmp_path).natural_channels() == channels
 
 
 def test_sixteen_bit_grey_is_grey(tmp_path: Path) -> None:
     save(tmp_path, "a.png", Image.fromarray(np.full((9, 9), 40_000, np.uint16)))
-    assert FolderSource(tmp_path).natural_channels() == 1
+    assert FolderPictures(tmp_path).natural_channels() == 1
 
 
 @pytest.mark.parametrize(
@@ -210,41 +212,41 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path, others: list
     for name in others:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(GanportError, match=r"no images in .*, expected jpg, jpeg, .* or avif") as caught:
-        FolderSource(tmp_path)
+        FolderPictures(tmp_path)
     assert hint in caught.value.hint
 
 
 def test_a_folder_of_dead_links_names_one(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("nowhere.png")
     with pytest.raises(GanportError) as caught:
-        FolderSource(tmp_path)
+        FolderPictures(tmp_path)
     assert "a.png cannot be read: a link that leads nowhere" in caught.value.hint
 
 
 def test_identity_follows_every_change(tmp_path: Path) -> None:
     first = fill(tmp_path, "a.png", "b.png") / "a.png"
-    seen = [FolderSource(tmp_path).identity()]
-    assert FolderSource(tmp_path).identity() == seen[0]
+    seen = [FolderPictures(tmp_path).identity]
+    assert FolderPictures(tmp_path).identity == seen[0]
 
     os.utime(first, ns=(1, 1))
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     first.write_bytes(first.read_bytes() + b"\0")
     os.utime(first, ns=(1, 1))
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     first.chmod(0o600)
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     first.rename(tmp_path / "c.png")
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     (tmp_path / "c.png").unlink()
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     (tmp_path / "c.png").symlink_to("nowhere")
-    seen.append(FolderSource(tmp_path).identity())
+    seen.append(FolderPictures(tmp_path).identity)
     assert len(set(seen)) == len(seen) == 7
 
 
 def test_other_files_do_not_touch_the_identity(tmp_path: Path) -> None:
     fill(tmp_path, "a.png")
-    before = FolderSource(tmp_path).identity()
+    before = FolderPictures(tmp_path).identity
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / ".DS_Store").write_text("x")
-    assert FolderSource(tmp_path).identity() == before
+    assert FolderPictures(tmp_path).identity == before

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan_trainer.ema import Ema
-from gan_trainer.history import History
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
+from gan_trainer.state import Ema, History
 
 
 def test_decay_ramps_up_to_beta() -> None:

@@ -20,15 +20,14 @@ from gan_core.interface import Interface, with_interface
 from gan_serve.runtime.generator import F32, I64, U8, Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
-from gan_trainer.evaluation.classifier import split
-from gan_trainer.evaluation.classifier_cache import classifier_for, weights_hash
-from gan_trainer.evaluation.features import choose
-from gan_trainer.evaluation.inception import InceptionFeatures
-from gan_trainer.evaluation.sources import ModuleGenerator, open_model
+from gan_trainer.evaluation.classifier import classifier_for, split, weights_hash
+from gan_trainer.evaluation.features import InceptionFeatures, choose
+from gan_trainer.evaluation.generators import ModuleGenerator, open_model
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from trainer.conftest import CPU, blobs
+from trainer.data_files import logged
 from trainer.shapes import bars, shapes
 
 pytestmark = pytest.mark.slow
@@ -71,7 +70,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluator(cache: Path) -> Evaluator:
-    return Evaluator(DATA, device=CPU, cache_dir=cache, on_note=lambda _: None)
+    return Evaluator(DATA, device=CPU, cache_dir=cache)
 
 
 def test_real_images_score_like_the_floor_and_noise_does_not(evaluator: Evaluator) -> None:
@@ -113,8 +112,7 @@ def test_a_conditional_model_is_asked_for_the_datas_classes_by_name(evaluator: E
     assert np.mean(painter.asked) == pytest.approx(0.5, abs=0.1)
 
 
-def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator, "on_note", (notes := []).append)
+def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator) -> None:
     painter = Painter(names=())
     painter.contract = with_interface(painter.contract, class_names=("bar", "disc"))
     labels = evaluator.labels_for(with_interface(painter.contract, class_names=()))
@@ -125,14 +123,16 @@ def test_swapped_classes_cost_label_accuracy_only(evaluator: Evaluator, monkeypa
     assert found.class_accuracies == pytest.approx((0, 0), abs=0.1)
     assert found.coverage is not None
     assert found.coverage > 0.7
-    evaluator.labels_for(with_interface(painter.contract, class_names=("a", "b")))
+    with logged() as notes:
+        evaluator.labels_for(with_interface(painter.contract, class_names=("a", "b")))
     assert notes == ["the model's classes have other names than the data's: taken in their order"]
 
 
 def test_json_reads_back(evaluator: Evaluator) -> None:
     found = evaluator.evaluate(Painter())
     assert Evaluation.from_json(json.loads(found.dumps())) == found
-    for wrong in ({}, [], None, {"ganport_eval": 2}, {"ganport_eval": 1}):
+    damaged: tuple[Any, ...] = ({}, [], None, {"ganport_eval": 2}, {"ganport_eval": 1})
+    for wrong in damaged:
         with pytest.raises(GanportError):
             Evaluation.from_json(wrong)
 
@@ -166,11 +166,11 @@ def test_nan_is_an_error() -> None:
 def test_without_labels_it_is_swd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan_trainer.evaluation.sliced.PATCHES", 1024)
     data = shapes(120, labelled=False)
-    found = evaluate(shapes(60, seed=3).pixels_NHWC, data, device="cpu", on_note=lambda _: None)
+    found = evaluate(shapes(60, seed=3).pixels_NHWC, data, device="cpu")
     assert found.features.id == "swd"
     assert found.metrics.frechet is None
     assert found.metrics.distance == found.metrics.sliced_mean
-    worse = evaluate(np.zeros((60, 28, 28, 1), np.uint8), data, device="cpu", on_note=lambda _: None)
+    worse = evaluate(np.zeros((60, 28, 28, 1), np.uint8), data, device="cpu")
     assert worse.metrics.distance > 3 * found.metrics.distance
 
 
@@ -191,10 +191,13 @@ def test_the_floor_shares_no_image_with_its_reference() -> None:
 
 def test_labels_are_those_held_out_and_go_round(evaluator: Evaluator, cache: Path) -> None:
     labels = evaluator.labels_for(Painter().contract)
+    assert labels is not None
     assert DATA.labels is not None
     assert np.array_equal(np.sort(labels), np.sort(DATA.labels[evaluator._halves[1]]))
-    many = Evaluator(DATA, n=500, device=CPU, cache_dir=cache, on_note=lambda _: None)
-    assert len(many.labels_for(Painter().contract)) == 500
+    many = Evaluator(DATA, n=500, device=CPU, cache_dir=cache)
+    labels = many.labels_for(Painter().contract)
+    assert labels is not None
+    assert len(labels) == 500
 
 
 def test_features_follow_from_the_data() -> None:
@@ -207,28 +210,29 @@ def test_features_follow_from_the_data() -> None:
 
 def test_classifier_is_trained_once_and_kept(tmp_path: Path) -> None:
     data = shapes(60)
-    notes: list[str] = []
     before = torch.get_rng_state()
-    first = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert [note.split()[0] for note in notes] == ["training", "classifier"]
-    second = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
-    assert len(notes) == 2
-    assert weights_hash(second.network) == weights_hash(first.network)
-    (kept,) = (tmp_path / "evaluators").iterdir()
-    kept.write_bytes(kept.read_bytes()[:1000])
-    third = classifier_for(data, CPU, cache_dir=tmp_path, on_note=notes.append)
-    assert "does not read" in notes[2]
-    assert weights_hash(third.network) == weights_hash(first.network), "the same data, the same classifier"
-    other = classifier_for(shapes(60, seed=1), CPU, cache_dir=tmp_path, on_note=notes.append)
-    assert weights_hash(other.network) != weights_hash(first.network)
+    with logged() as notes:
+        first = classifier_for(data, CPU, cache_dir=tmp_path)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert [note.split()[0] for note in notes] == ["training", "classifier"]
+        second = classifier_for(data, CPU, cache_dir=tmp_path)
+        assert len(notes) == 2
+        assert weights_hash(second) == weights_hash(first)
+        assert second.accuracy == first.accuracy
+        (kept,) = (tmp_path / "evaluators").iterdir()
+        kept.write_bytes(kept.read_bytes()[:1000])
+        third = classifier_for(data, CPU, cache_dir=tmp_path)
+        assert "does not read" in notes[2]
+    assert weights_hash(third) == weights_hash(first), "the same data, the same classifier"
+    other = classifier_for(shapes(60, seed=1), CPU, cache_dir=tmp_path)
+    assert weights_hash(other) != weights_hash(first)
     assert len(list((tmp_path / "evaluators").iterdir())) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    notes: list[str] = []
-    classifier_for(shapes(40), CPU, cache_dir=tmp_path / "file", on_note=notes.append)
+    with logged() as notes:
+        classifier_for(shapes(40), CPU, cache_dir=tmp_path / "file")
     assert notes[-1].startswith("the classifier is not kept: cannot write")
 
 
@@ -272,7 +276,7 @@ def test_wrong_input(call: Any, message: str, evaluator: Evaluator) -> None:
 
 def test_a_provider_for_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "g.pt").write_bytes(b"")
-    with pytest.raises(GanportError, match="--provider is for exported files"):
+    with pytest.raises(GanportError, match="`provider` is for exported files"):
         open_model(tmp_path / "g.pt", device=CPU, provider="cuda")
 
 
@@ -281,7 +285,7 @@ def test_inception_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingPackageError) as refused:
         _with(features="inception")
     assert "ganport[inception]" in refused.value.hint
-    assert "--features swd" in refused.value.hint
+    assert '`features="swd"`' in refused.value.hint
 
 
 def stub_fidelity(monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None) -> None:
@@ -293,7 +297,7 @@ def stub_fidelity(monkeypatch: pytest.MonkeyPatch, fail: Exception | None = None
             assert (name, features_list) == ("inception-v3-compat", ["2048"])
             if fail is not None:
                 raise fail
-            self.register_buffer("axes", torch.randn(3, 2048, generator=torch.Generator().manual_seed(0)))
+            self.axes = torch.randn(3, 2048, generator=torch.Generator().manual_seed(0))
 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
             assert images.dtype == torch.uint8
@@ -314,8 +318,8 @@ def test_inception_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "weights.pth").write_bytes(b"weights")
-    notes: list[str] = []
-    measure = Evaluator(DATA, "inception", n=40, device="cpu", on_note=notes.append)
+    with logged() as notes:
+        measure = Evaluator(DATA, "inception", n=40, device="cpu")
     assert (measure.info.id, measure.info.hash) == ("inception", hashlib.sha256(b"weights").hexdigest()[:12])
     assert "far too large" in notes[0]
     features, classes = InceptionFeatures(CPU)(DATA.pixels_NHWC, np.arange(50))

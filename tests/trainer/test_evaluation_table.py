@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_trainer.evaluation import table
+from gan_trainer.cli_eval import render
 from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
 
 CLASSES = ["T-shirt/top", "Trouser", "Ankle boot"]
@@ -29,7 +29,7 @@ def evaluation(file: str, found: Metrics, *, floor: Metrics | None = None, n_flo
 
 def test_few_models_stand_beside_each_other() -> None:
     right = metrics(right=(0.88, 0.98, None))
-    text = table.render([evaluation("g.pt", right), evaluation("fashion-mnist.onnx", metrics(1, (0.5, 0.25, 1.0)))])
+    text = render([evaluation("g.pt", right), evaluation("fashion-mnist.onnx", metrics(1, (0.5, 0.25, 1.0)))])
     assert all(len(line) <= 80 for line in text.splitlines())
     assert f"features classifier 51d61d831ed0: {LONG}" in text.replace("\n", " "), "names stay whole"
     lines = [line.split() for line in text.splitlines()]
@@ -46,7 +46,7 @@ def test_few_models_stand_beside_each_other() -> None:
 
 def test_many_models_stand_below_each_other() -> None:
     given = [evaluation(f"a-rather-long-name-{number}.onnx", metrics(number)) for number in range(9)]
-    lines = table.render(given).splitlines()
+    lines = render(given).splitlines()
     header = next(number for number, line in enumerate(lines) if "Fréchet↓" in line)
     assert [line.split("  ")[0] for line in lines[header + 2 :]] == [*(name_of(each) for each in given), "real images"]
 
@@ -57,12 +57,12 @@ def name_of(each: Evaluation) -> str:
 
 def test_a_class_that_is_hardly_drawn_is_named_unless_classes_were_asked_for() -> None:
     shares = (0.01, 0.5, 0.49)
-    text = table.render([evaluation("g.pt", metrics(shares=shares)), evaluation("all.pt", metrics())])
+    text = render([evaluation("g.pt", metrics(shares=shares)), evaluation("all.pt", metrics())])
     assert text.endswith("\n\ng.pt: hardly any T-shirt/top")
-    asked = table.render([evaluation("g.pt", metrics(right=(1.0, 1.0, 1.0), shares=shares))])
+    asked = render([evaluation("g.pt", metrics(right=(1.0, 1.0, 1.0), shares=shares))])
     assert "hardly any" not in asked
 
 
 def test_a_smaller_floor_is_said() -> None:
-    assert "The real images are 300 against 300" in table.render([evaluation("g.pt", metrics(), n_floor=300)])
-    assert "against 300" not in table.render([evaluation("g.pt", metrics())])
+    assert "The real images are 300 against 300" in render([evaluation("g.pt", metrics(), n_floor=300)])
+    assert "against 300" not in render([evaluation("g.pt", metrics())])

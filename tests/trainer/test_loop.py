@@ -24,7 +24,7 @@ from gan_trainer.presets import PRESETS, preset
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import load_networks
 from gan_trainer.steps import d_step
-from trainer.conftest import TINY, StartRun, blobs
+from trainer.conftest import TINY, StartRun, blobs, printed
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +130,7 @@ def test_provenance(start_run: StartRun) -> None:
 def test_printed_losses(start_run: StartRun) -> None:
     training = start_run(limit=Limit("epochs", 2), print_every=1, report_every=5)
     training.run()
-    lines = training.reporter.progress.stream.getvalue().splitlines()
+    lines = printed(training).splitlines()
     assert len(lines) == 12
     assert lines[0].startswith("step 1  epoch 1/2  loss D ")
     assert lines[7].startswith("step 8  epoch 2/2  loss D ")
@@ -148,7 +148,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(print_ever
         group["lr"] = 1e30
     with pytest.raises(JobError, match=r"the training diverged: (loss_d|loss_g) is nan at step [78]$") as caught:
         bad.run()
-    assert "lower --lr" in caught.value.hint
+    assert "lower `lr`" in caught.value.hint
     assert caught.value.hint.endswith("g.pt of step 5 is kept")
     assert caught.value.exit_code == 1
     assert {file: (bad.run_dir.path / file).read_bytes() for file in before} == before

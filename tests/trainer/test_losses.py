@@ -16,14 +16,12 @@ from torch.optim import SGD
 
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator, initialise
-from gan_trainer.losses import CHANCE, LOSSES
+from gan_trainer.losses import CHANCE, LOSSES, gradient_penalty, squared_norms
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
-from gan_trainer.noise import draw_noise, n_uniforms
-from gan_trainer.penalties import gradient_penalty, squared_norms
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
-from gan_trainer.steps import d_step, g_step, train_step
+from gan_trainer.steps import d_step, draw_noise, g_step, n_uniforms, train_step
 from trainer.conftest import TINY, StartRun
 from trainer.same_runs import whole_and_parts
 
@@ -103,7 +101,8 @@ def plain_d_loss(D: nn.Module, real: Tensor, fake: Tensor, recipe: Recipe, a: Te
         assert a is not None
         between = (a[:, None, None, None] * real + (1 - a[:, None, None, None]) * fake).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(D(between).sum(), between, create_graph=True)
-        return loss + recipe.penalty_weight * ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+        return loss + recipe.penalty_weight * penalty
     for x in (real, fake) if recipe.penalty == "r1r2" else (real,):
         (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
         loss = loss + recipe.penalty_weight / 2 * gradient.flatten(1).square().sum(1).mean()

@@ -27,9 +27,9 @@ def test_process_3(name: str, present: int, device: str, monkeypatch: pytest.Mon
     ("name", "ngpu", "message", "hint"),
     [
         ("auto", 1, "process 3 of this host has no device of its own, there are 2 CUDA devices", "--nproc-per-node 2"),
-        ("cuda:1", 1, "--device cuda:1 names one device", "--device cuda"),
-        ("auto", 2, "--ngpu 2 shares a batch inside one process, torchrun among several", "leave --ngpu out"),
-        ("cpu", 2, "--ngpu 2 shares a batch inside one process, torchrun among several", "--nproc-per-node 2"),
+        ("cuda:1", 1, '`device="cuda:1"` names one device', '`device="cuda"`'),
+        ("auto", 2, "`ngpu=2` shares a batch inside one process, torchrun among several", "leave `ngpu` out"),
+        ("cpu", 2, "`ngpu=2` shares a batch inside one process, torchrun among several", "--nproc-per-node 2"),
         ("tpu", 1, "unknown device 'tpu'", "devices: auto"),
     ],
 )

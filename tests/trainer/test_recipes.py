@@ -65,7 +65,8 @@ def test_a_recipe_ends(name: str) -> None:
 def test_a_preset_for_rgb(name: str) -> None:
     """Two of them differ there; the tutorials never do, and nothing does on grey images."""
     assert preset(name, 1) == preset(name)
-    changed = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}.get(name, {})
+    changes: dict[str, dict[str, Any]] = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}
+    changed = changes.get(name, {})
     assert preset(name, 3) == dataclasses.replace(preset(name), **changed)
 
 
@@ -99,10 +100,10 @@ def test_a_preset_near_nothing_gets_the_list() -> None:
         ({"size": -64}, "no network for size -64"),
         ({"channels": 2}, "channels must be 1 .* got 2"),
         ({"channels": 4}, "channels must be 1 .* got 4"),
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"z_dim": -1}, "z_dim must be at least 1, got -1"),
-        ({"batch_size": 1}, "batch size must be at least 2, got 1"),
-        ({"batch_size": -64}, "batch size must be at least 2, got -64"),
+        ({"width": 0}, "`width` must be at least 1, got 0"),
+        ({"z_dim": -1}, "`z_dim` must be at least 1, got -1"),
+        ({"batch_size": 1}, "`batch_size` must be at least 2, got 1"),
+        ({"batch_size": -64}, "`batch_size` must be at least 2, got -64"),
         ({"lr_g": 0.0}, "learning rate must be a finite number above 0, got 0"),
         ({"lr_d": -1e-4}, "learning rate .* got -0.0001"),
         ({"lr_g": math.nan}, "learning rate .* got nan"),
@@ -112,13 +113,13 @@ def test_a_preset_near_nothing_gets_the_list() -> None:
         ({"betas": (0.9,)}, "betas"),
         ({"ema_beta": 1.0}, "EMA's decay must lie in"),
         ({"ema_beta": -0.1}, "EMA's decay must lie in"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"steps": -5}, "steps must be at least 1"),
-        ({"report_every": 0}, "report_every must be at least 1"),
-        ({"sample_every": 0}, "sample_every must be at least 1"),
-        ({"print_every": -1}, "print_every must be at least 0"),
-        ({"n_fixed": 0}, "n_fixed must be at least 1"),
-        ({"cols": 0}, "cols must be at least 1"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"steps": -5}, "`steps` must be at least 1"),
+        ({"report_every": 0}, "`report_every` must be at least 1"),
+        ({"sample_every": 0}, "`sample_every` must be at least 1"),
+        ({"print_every": -1}, "`print_every` must be at least 0"),
+        ({"n_fixed": 0}, "`n_fixed` must be at least 1"),
+        ({"cols": 0}, "`cols` must be at least 1"),
         ({"order": "both"}, "order must be one of d_first, g_first"),
         ({"d_loss": "max"}, "d_loss must be one of sum, mean"),
         ({"init": "xavier"}, "init must be one of dcgan, torch"),

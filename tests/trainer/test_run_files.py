@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gan_core.errors import GanportError
-from gan_trainer.config import Limit, RunConfig, check_resume
+from gan_trainer.config import Limit, RunConfig, TrainRequest
 from gan_trainer.report import gather
 from gan_trainer.rundir import RunDir, default_name, newest, next_free
 from gan_trainer.state import TrainState, load_networks, read_last
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def config(**changes: Any) -> RunConfig:
-    values = {
+    values: dict[str, Any] = {
         "data": "digits", "data_name": "digits", "fingerprint": "ab" * 32, "n_images": 42, "recipe": TINY, "seed": 1,
         "limit": Limit("epochs", 3),
     }  # fmt: skip
@@ -44,11 +44,11 @@ def test_damaged_config(damage: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("unit", "amount", "message"),
     [
-        ("steps", 0, "--steps must be a number above 0, got 0"),
-        ("steps", -1, "--steps must be a number above 0, got -1"),
-        ("epochs", 1.5, "--epochs must be a whole number, got 1.5"),
-        ("minutes", float("nan"), "--minutes must be a number above 0, got nan"),
-        ("minutes", float("inf"), "--minutes must be a number above 0, got inf"),
+        ("steps", 0, "`steps` must be a number above 0, got 0"),
+        ("steps", -1, "`steps` must be a number above 0, got -1"),
+        ("epochs", 1.5, "`epochs` must be a whole number, got 1.5"),
+        ("minutes", float("nan"), "`minutes` must be a number above 0, got nan"),
+        ("minutes", float("inf"), "`minutes` must be a number above 0, got inf"),
         ("hours", 1, "a limit counts steps, epochs, minutes"),
     ],
 )
@@ -58,9 +58,9 @@ def test_limits_out_of_range(unit: Any, amount: float, message: str) -> None:
 
 
 def test_limits() -> None:
-    assert [Limit("steps", 10).reached(step, 1e9, 3) for step in (9, 10)] == [False, True]
-    assert [Limit("epochs", 2).reached(step, 1e9, 5) for step in (9, 10)] == [False, True]
-    assert [Limit("minutes", 2).reached(10**9, seconds, 3) for seconds in (119.9, 120.0)] == [False, True]
+    assert [Limit("steps", 10).fraction(step, 1e9, 3) == 1 for step in (9, 10)] == [False, True]
+    assert [Limit("epochs", 2).fraction(step, 1e9, 5) == 1 for step in (9, 10)] == [False, True]
+    assert [Limit("minutes", 2).fraction(10**9, seconds, 3) == 1 for seconds in (119.9, 120.0)] == [False, True]
     assert Limit("epochs", 2).fraction(5, 0, 5) == 0.5
     assert Limit("minutes", 2).fraction(5, 30, 5) == 0.25
     assert str(Limit("minutes", 1.5)) == "1.5 minutes"
@@ -69,30 +69,31 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"preset": "dcgan64"}, "started with --preset tiny, asked is --preset dcgan64"),
-        ({"arch": "mlp"}, "--arch dcgan, asked is --arch mlp"),
-        ({"size": 64}, "--size 28, asked is --size 64"),
-        ({"channels": 3}, "--channels 1, asked is --channels 3"),
-        ({"width": 8}, "--width 2, asked is --width 8"),
-        ({"z_dim": 8}, "--z-dim 6, asked is --z-dim 8"),
-        ({"batch_size": 64}, "--batch-size 8, asked is --batch-size 64"),
-        ({"lr": 1e-3}, "--lr 0.0002, asked is --lr 0.001"),
-        ({"ema": False}, "--ema, asked is --no-ema"),
-        ({"seed": 0}, "--seed 1, asked is --seed 0"),
+        (TrainRequest(preset="dcgan64"), 'started with `preset="tiny"`, asked is `preset="dcgan64"`'),
+        (TrainRequest(changes={"arch": "mlp"}), '`arch="dcgan"`, asked is `arch="mlp"`'),
+        (TrainRequest(changes={"size": 64}), "`size=28`, asked is `size=64`"),
+        (TrainRequest(changes={"channels": 3}), "`channels=1`, asked is `channels=3`"),
+        (TrainRequest(changes={"width": 8}), "`width=2`, asked is `width=8`"),
+        (TrainRequest(changes={"z_dim": 8}), "`z_dim=6`, asked is `z_dim=8`"),
+        (TrainRequest(changes={"batch_size": 64}), "`batch_size=8`, asked is `batch_size=64`"),
+        (TrainRequest(changes={"lr_g": 1e-3}), "`lr=0.0002`, asked is `lr=0.001`"),
+        (TrainRequest(ema=False), "`ema=True`, asked is `ema=False`"),
+        (TrainRequest(seed=0), "`seed=1`, asked is `seed=0`"),
     ],
 )
-def test_what_a_resumed_run_must_keep(asked: dict[str, Any], message: str) -> None:
+def test_what_a_resumed_run_must_keep(asked: TrainRequest, message: str) -> None:
     with pytest.raises(GanportError, match=message):
-        check_resume(config(), "ab" * 32, asked)
+        config().check_resumed("ab" * 32, asked)
 
 
 def test_what_a_resumed_run_may_repeat() -> None:
-    check_resume(config(), "ab" * 32, {"preset": "tiny", "lr": 2e-4, "ema": True, "seed": 1, "arch": None})
+    changes = {"lr_g": 2e-4, "lr_d": 2e-4, "arch": None, "report_every": 7}
+    config().check_resumed("ab" * 32, TrainRequest(preset="tiny", changes=changes, ema=True, seed=1))
 
 
 def test_other_data() -> None:
     with pytest.raises(GanportError, match=r"trained on other data: .* digest abababababab…, these have cdcdcdcdcdcd…"):
-        check_resume(config(), "cd" * 32, {})
+        config().check_resumed("cd" * 32, TrainRequest())
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_packed_last_pt_is_not_unpacked(tmp_path: Path) -> None:
 def test_missing_last_pt(tmp_path: Path) -> None:
     with pytest.raises(GanportError, match="nothing to resume") as caught:
         read_last(tmp_path / "last.pt")
-    assert caught.value.hint == "start it without --resume"
+    assert caught.value.hint == "start it without `resume`"
 
 
 @pytest.mark.parametrize("key", ["generator", "optimizer_d", "z_rng", "history", "step", "ema"])

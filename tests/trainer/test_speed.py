@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import dataclasses
 import subprocess
 import sys
@@ -14,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
-from gan_trainer import memory, speed
+from gan_trainer import devices, speed, terminal
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
-from gan_trainer.graphs import WARM_UP, GraphedStep
 from gan_trainer.loop import Training
 from gan_trainer.presets import PRESETS, TUTORIALS
-from gan_trainer.speed import PLAIN, Autocast, Speed, as_called, choose, lay_out
+from gan_trainer.speed import PLAIN, WARM_UP, Autocast, CudaRecorder, GraphedStep, Speed, as_called, choose, lay_out
 from trainer.conftest import CPU, CPU_SPEED, TINY, StartRun
 
 CUDA = torch.device("cuda", 0)
@@ -81,11 +81,11 @@ def test_bf16_on_an_old_gpu() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"amp": "fp16"}, "--amp must be one of auto, off, bf16, got 'fp16'"),
-        ({"amp": ""}, "--amp must be one of"),
-        ({"amp": "BF16"}, "--amp must be one of"),
-        ({"compiled": "yes"}, "--compile must be one of auto, off, on, got 'yes'"),
-        ({"compiled": "on", "ngpu": 2}, "--compile on does not go with --ngpu"),
+        ({"amp": "fp16"}, "`amp` must be one of auto, off, bf16, got 'fp16'"),
+        ({"amp": ""}, "`amp` must be one of"),
+        ({"amp": "BF16"}, "`amp` must be one of"),
+        ({"compiled": "yes"}, "`compiled` must be one of auto, off, on, got 'yes'"),
+        ({"compiled": "on", "ngpu": 2}, '`compiled="on"` does not go with `ngpu`'),
     ],
 )
 def test_refused(asked: dict[str, object], message: str) -> None:
@@ -108,8 +108,13 @@ def test_compiling_is_tried_before_it_is_promised(monkeypatch: pytest.MonkeyPatc
 
 
 def test_compiled_networks_share_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(torch, "compile", lambda network, **settings: seen.append((network, settings)) or network)
+    seen: list[object] = []
+
+    def compiled(network: nn.Module, **settings: object) -> nn.Module:
+        seen.append((network, settings))
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiled)
     network = nn.Linear(2, 2)
     assert as_called(network, Speed(compiled=True), CPU) is network
     assert seen == [(network, {"dynamic": False})]
@@ -149,8 +154,8 @@ def test_channels_last_is_how_weights_moments_and_images_lie(start_run: StartRun
         for weight in network.parameters():
             assert weight.dim() < 4 or weight.is_contiguous(memory_format=torch.channels_last)
     for optimizer in (state.optimizer_g, state.optimizer_d):
-        for weight, moments in optimizer.state.items():
-            assert moments["exp_avg"].stride() == weight.stride() == moments["exp_avg_sq"].stride()
+        for tensor, moments in optimizer.state.items():
+            assert moments["exp_avg"].stride() == tensor.stride() == moments["exp_avg_sq"].stride()
     assert training.batches(0).is_contiguous(memory_format=torch.channels_last)
     assert (
         not start_run(recipe=dataclasses.replace(TINY, arch="mlp", channels=3), name="mlp")
@@ -207,7 +212,7 @@ def test_autocast_keeps_spectral_norm_in_float32() -> None:
         assert torch.equal(ours, theirs), "the singular vectors were rounded to bfloat16"
 
 
-class Tape:
+class Tape(CudaRecorder):
     """A stand-in for a CUDA graph: replaying runs what was recorded, recording alone runs nothing that counts."""
 
     def __init__(self, refuse: bool = False) -> None:
@@ -257,11 +262,12 @@ def test_recorded_steps_are_the_same_steps(start_run: StartRun) -> None:
     assert str(ours) == str(theirs), "a replay must not overwrite the numbers of the step before"
 
 
-def test_what_cannot_be_recorded_goes_on(start_run: StartRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_recorded_goes_on(start_run: StartRun, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     tape = Tape(refuse=True)
     plain, graphed = trained(start_run, "plain", None), trained(start_run, "graphed", tape)
     assert tape.events == ["warm up"] * WARM_UP
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count("no CUDA graph, going on without: operation not permitted when stream is capturing") == 1
     assert "long story" not in said
     for ours, theirs in zip(
@@ -286,7 +292,7 @@ def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None
     """In a process of its own: the setting is the whole process's."""
     program = """
 import ctypes, resource
-from gan_trainer.memory import keep_freed_memory
+from gan_trainer.terminal import keep_freed_memory
 print(keep_freed_memory())
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -309,8 +315,8 @@ print(faults() - before)
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_are_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.sys, "platform", platform)
-    assert not memory.keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", platform)
+    assert not terminal.keep_freed_memory()
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,20 +324,17 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         def __getattr__(self, name: str) -> object:
             raise AttributeError(name)
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: Musl())
-    assert not memory.keep_freed_memory()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Musl())
+    assert not terminal.keep_freed_memory()
 
 
 def test_images_may_fill_a_third_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan_trainer.devices import memory_for_images
-
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (9 << 30, 16 << 30))
-    assert memory_for_images(CUDA) == 3 << 30
-    assert memory_for_images(CPU) == 2 << 30
+    assert devices.memory_for_images(CUDA) == 3 << 30
+    assert devices.memory_for_images(CPU) == 2 << 30
 
 
 def test_fast_bf16_asks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0) if device == CUDA else (7, 0))
     assert speed.fast_bf16(CUDA)
-    assert asked == [CUDA]
+    assert not speed.fast_bf16(torch.device("cuda", 1))

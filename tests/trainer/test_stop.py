@@ -9,8 +9,7 @@ import signal
 
 import pytest
 
-from gan_trainer import stop
-from gan_trainer.stop import StopRequest
+from gan_trainer.loop import StopRequest
 
 
 def test_a_second_signal_interrupts() -> None:
@@ -37,7 +36,7 @@ def test_an_ignored_signal_stays_ignored(name: str) -> None:
 
 def test_an_echo_of_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(stop.time, "monotonic", lambda: now)
+    monkeypatch.setattr("gan_trainer.loop.time.monotonic", lambda: now)
     with StopRequest(job=True) as request:
         os.kill(os.getpid(), signal.SIGTERM)
         now = 104.0

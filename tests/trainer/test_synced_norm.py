@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from gan_trainer.distributed import Peers
 from gan_trainer.synced_norm import SyncedBatchNorm, synchronise
@@ -17,7 +18,7 @@ from gan_trainer.synced_norm import SyncedBatchNorm, synchronise
 
 @pytest.fixture
 def group() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_serve.terminal import console
 from gan_trainer import watch as watching
 from gan_trainer.config import Limit
 from gan_trainer.presets import preset
 from gan_trainer.watch import COLLAPSED, HINTS, MEMORY, PATIENCE, STRONG_STEPS, Watch, diversity
-from trainer.conftest import TINY, StartRun
+from trainer.conftest import TINY, StartRun, printed
 from trainer.same_runs import log_without_timings
 
 pytestmark = pytest.mark.slow
@@ -132,21 +133,21 @@ def test_a_run_says_it_once_and_logs_it(start_run: StartRun, monkeypatch: pytest
     assert [line["step"] for line in log if "noticed" in line] == [8, 10, 12]
     assert log[-1]["noticed"] == ["collapse"]
     assert log[0]["diversity"] > 0 == log[-1]["diversity"]
-    printed = training.reporter.progress.stream.getvalue()  # type: ignore[attr-defined]
-    assert printed.count(f"warning: {HINTS['collapse'][0]}\nhint: {HINTS['collapse'][1]}\n") == 1
+    said = printed(training)
+    assert said.count(f"warning: {HINTS['collapse'][0]}\nhint: {console.with_options(HINTS['collapse'][1])}\n") == 1
 
 
 def test_a_resumed_run_does_not_say_it_again(start_run: StartRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "COLLAPSED", 1e-9)
     recipe = dataclasses.replace(TINY, sample_every=2, report_every=2)
-    printed = []
+    said = []
     for last in (12, 14):
         training = start_run(recipe, Limit("steps", last))
         collapse_after(training, 6)
         training.run()
-        printed.append(training.reporter.progress.stream.getvalue().count("warning: "))  # type: ignore[attr-defined]
+        said.append(printed(training).count("warning: "))
     assert training.run_dir.read_log()[-1]["noticed"] == ["collapse"]
-    assert printed == [1, 0]
+    assert said == [1, 0]
 
 
 def test_a_resumed_run_notices_the_same(start_run: StartRun) -> None:

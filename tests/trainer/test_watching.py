@@ -8,7 +8,6 @@ import re
 import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +16,14 @@ from PIL import Image
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_trainer import devices, pictures
-from gan_trainer.history import History
+from gan_trainer.loop import StopRequest
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
-from gan_trainer.progress import Progress, clock, loss_line
+from gan_trainer.progress import clock, loss_line
 from gan_trainer.recipes import Loss
-from gan_trainer.stop import StopRequest
+from gan_trainer.report.charts import smooth
+from gan_trainer.state import History
+from gan_trainer.terminal import Bar
 
 pytestmark = pytest.mark.slow
 
@@ -64,24 +65,23 @@ def test_drawing_leaves_the_generator_as_it_was() -> None:
     torch.testing.assert_close(images_NCHW[66:], pictures.draw_seeds(generator, range(66, 70)))
 
 
-@pytest.mark.parametrize("steps", [1, 3, 700])
-@pytest.mark.parametrize("loss", ["bce", "wasserstein"])
+@pytest.mark.parametrize(("steps", "loss"), [(1, "bce"), (3, "wasserstein"), (700, "bce")])
 def test_loss_curves_of_any_length(steps: int, loss: Loss, tmp_path: Path) -> None:
     history = History()
     history.extend(torch.rand(steps, 5))
     pictures.plot_losses(history, tmp_path / "losses.png", loss)
     with Image.open(tmp_path / "losses.png") as picture:
-        colours = {colour[:3] for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
         assert picture.size == (900, 600)
         assert (255, 127, 14) in colours, "Loss_G is drawn"
 
 
 def test_smooth_is_a_mean() -> None:
     values = np.random.default_rng(0).random(500).astype(np.float32)
-    smoothed = pictures.smooth(values)
+    smoothed = smooth(values)
     assert smoothed[250] == pytest.approx(values[245:256].mean())
     assert smoothed[0] == pytest.approx(values[:6].mean())
-    assert pictures.smooth(values[:1]) == pytest.approx(values[:1])
+    assert smooth(values[:1]) == pytest.approx(values[:1])
 
 
 @pytest.mark.parametrize(("n", "frames"), [(1, 1), (5, 5), (200, pictures.MAX_FRAMES)])
@@ -123,7 +123,7 @@ class Terminal(io.StringIO):
 
 def test_no_bar_away_from_a_terminal() -> None:
     stream = io.StringIO()
-    progress = Progress(stream)
+    progress = Bar(stream)
     progress.update(0.5, 10, 640)
     progress.line("hello")
     progress.close()
@@ -135,7 +135,7 @@ def test_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan_trainer.progress.time.monotonic", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    progress = Progress(stream)
+    progress = Bar(stream)
     progress.update(0.0, 0, 0)
     assert stream.getvalue().endswith("  0%  step 0"), "neither speed nor time left is known"
     now[0] += 0.01
@@ -175,22 +175,20 @@ def test_loss_line() -> None:
 def test_a_terminal_shows_of_a_line_what_fits(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = Terminal()
-    Progress(stream).line("x" * 60, "64 images/s", "1:05 left")
+    Bar(stream).line("x" * 60, "64 images/s", "1:05 left")
     assert stream.getvalue() == f"\r\x1b[K{shown}\n"
 
 
 def test_time_left_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("gan_trainer.progress.time.monotonic", lambda: now[0])
-    progress = Progress(io.StringIO())
-    assert not progress.left
-    progress.update(0.5, 10, 640)  # a resumed run: the half before was not timed
-    assert not progress.left
-    now[0] += 30
-    progress.update(0.75, 15, 960)
-    assert progress.left == "0:30 left"
-    progress.update(1.0, 20, 1280)
-    assert not progress.left
+    progress = Bar(io.StringIO())
+    seen = [progress.left]
+    for seconds, fraction in ((0, 0.5), (30, 0.75), (0, 1.0)):  # a resumed run: the half before was not timed
+        now[0] += seconds
+        progress.update(fraction, int(20 * fraction), int(1280 * fraction))
+        seen.append(progress.left)
+    assert seen == ["", "", "0:30 left", ""]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -250,8 +248,8 @@ def test_devices(name: str, ngpu: int, present: int, device: str, monkeypatch: p
         ("cpu:0", 1, 1, "unknown device 'cpu:0'"),
         ("cpu", 2, 4, "needs CUDA devices"),
         ("auto", 2, 0, "needs CUDA devices"),
-        ("cuda:1", 2, 4, "takes the first 2 devices, --device names cuda:1"),
-        ("cuda", 8, 4, "--ngpu 8 asks for more devices than the 4"),
+        ("cuda:1", 2, 4, "takes the first 2 devices, `device` names cuda:1"),
+        ("cuda", 8, 4, "`ngpu=8` asks for more devices than the 4"),
     ],
 )
 def test_devices_that_are_not_there(
@@ -263,10 +261,8 @@ def test_devices_that_are_not_there(
 
 
 def test_several_devices_share_a_batch_in_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    monkeypatch.setattr(devices.nn, "DataParallel", lambda network, ids: made.append(ids) or network)
+    monkeypatch.setattr(torch.nn, "DataParallel", lambda network, ids: (network, ids))
     network = torch.nn.Linear(1, 1)
     assert devices.parallel(network, 1) is network
-    assert not made
-    devices.parallel(network, 3)
-    assert made == [[0, 1, 2]]
+    shared: object = devices.parallel(network, 3)
+    assert shared == (network, [0, 1, 2])

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan_trainer.augmentations import COLUMNS
+from gan_trainer.recipes import AUGMENTATIONS
 
 TRANSLATION = 1 / 8
 CUTOUT = 1 / 2
@@ -29,7 +29,7 @@ def augment(images_NCHW: Tensor, u: Tensor, names: tuple[str, ...]) -> Tensor:
     """T of images (N, C, H, W) in [-1, 1], each by its own row of `u`, uniform in [0, 1), (N, `columns(names)`)."""
     start = 0
     for name in names:
-        stop = start + COLUMNS[name]
+        stop = start + AUGMENTATIONS[name]
         images_NCHW = _TRANSFORMS[name](images_NCHW, u[:, start:stop])
         start = stop
     return images_NCHW

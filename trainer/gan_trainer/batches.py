@@ -7,11 +7,12 @@ the memory-mapped cache. A DataLoader's shuffle=True, drop_last=False, without i
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_core.images import U8
+from gan_core.latents import I64
 from gan_trainer.devices import memory_for_images, send
 
 WHOLE = slice(None)
@@ -26,12 +27,12 @@ class Batches:
 
     def __init__(
         self,
-        pixels_NHWC: npt.NDArray[np.uint8],
+        pixels_NHWC: U8,
         batch_size: int,
         seed: int,
         device: torch.device,
         *,
-        labels: npt.NDArray[np.int64] | None = None,
+        labels: I64 | None = None,
         channels_last: bool = False,
         resident_limit_bytes: int | None = None,
     ) -> None:

@@ -1,8 +1,9 @@
-"""The command `gan-train`."""
+"""The command `gan-train`: training. `eval` and `report` are in `gan_trainer.cli_eval`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +13,11 @@ from gan_core.printable import shell_line
 from gan_core.process import rest_idle_threads
 from gan_serve.terminal import console
 from gan_serve.terminal.console import EXIT_INTERRUPTED
-from gan_trainer import options
-from gan_trainer.cli_eval import eval_command
-from gan_trainer.cli_report import report_command
-from gan_trainer.config import chosen_limit, limit_of
-from gan_trainer.launch import launched, read_launch, run_job
-from gan_trainer.memory import keep_freed_memory
+from gan_trainer.cli_eval import eval_command, report_command
+from gan_trainer.config import Limit, TrainRequest
+from gan_trainer.networks.architectures import ARCHITECTURES, SIZES
 from gan_trainer.presets import PRESETS
-from gan_trainer.request import Request
+from gan_trainer.terminal import Bar, keep_freed_memory, launched, run_job
 
 if TYPE_CHECKING:
     from gan_trainer.loop import Outcome
@@ -33,40 +31,113 @@ app = console.new_app()
 @app.callback(invoke_without_command=True)
 def train(
     ctx: typer.Context,
-    data: options.Data = None,
-    preset: options.Preset = None,
-    list_presets: options.ListPresets = False,
-    arch: options.Arch = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    width: options.Width = None,
-    z_dim: options.ZDim = None,
-    conditional: options.Conditional = None,
-    out: options.Out = None,
-    steps: options.Steps = None,
-    epochs: options.Epochs = None,
-    minutes: options.Minutes = None,
-    batch_size: options.BatchSize = None,
-    lr: options.Lr = None,
-    lr_d: options.LrD = None,
-    n_critic: options.NCritic = None,
-    penalty_weight: options.PenaltyWeight = None,
-    penalty_every: options.PenaltyEvery = None,
-    augment: options.Augment = None,
-    ema: options.UseEma = None,
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    ngpu: options.Ngpu = 1,
-    amp: options.Amp = "auto",
-    compiled: options.Compile = "auto",
-    cuda_graphs: options.CudaGraphs = True,
-    threads: options.Threads = None,
-    resume: options.Resume = False,
-    root: options.Root = None,
-    report_every: options.ReportEvery = None,
-    sample_every: options.SampleEvery = None,
-    tensorboard: options.Tensorboard = False,
-    as_json: options.AsJson = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="digits, mnist, fashion-mnist, cifar10, celeba, or a folder: of images (any depth), or of idx files. "
+            "[default: digits]",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A recipe, see --list-presets. [default: default]", show_default=False),
+    ] = None,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Print the presets and exit.")] = False,
+    arch: Annotated[str | None, typer.Option(metavar="|".join(ARCHITECTURES), help="The networks.")] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help=f"Side of the images: {', '.join(map(str, SIZES))}.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(metavar="1|3", help="1 for grey, 3 for RGB.")] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="ngf and ndf of DCGAN; 64 is the tutorials' width.")
+    ] = None,
+    z_dim: Annotated[int | None, typer.Option(metavar="N", help="Components of a latent.")] = None,
+    conditional: Annotated[
+        bool | None,
+        typer.Option(
+            "--conditional/--no-conditional",
+            help="Train G and D on the classes of the data too: gan-gen --class then chooses one.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The run's folder. [default: runs/DATA-ARCHSIZE, a new one]", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Train this many batches in all.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Train this many passes over the data in all.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="N", help="Train for this long in all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.")] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate, of both networks.")] = None,
+    lr_d: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Adam's learning rate of D, where it differs.")
+    ] = None,
+    n_critic: Annotated[int | None, typer.Option(metavar="N", help="Steps of D for one of G.")] = None,
+    penalty_weight: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Weight of the gradient penalty: λ of wgan-gp, γ of r3gan.")
+    ] = None,
+    penalty_every: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", help="The gradient penalty only this often, and as many times as heavy."),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|auto|NAMES",
+            help="What D sees images through: flip, colour, translation, cutout, with commas. auto: translation, "
+            "cutout, and colour for RGB.",
+        ),
+    ] = None,
+    ema: Annotated[
+        bool | None,
+        typer.Option("--ema/--no-ema", help="Export an average of the weights, or the last ones.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of weights, latents and order. [default: 0]", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.")] = "auto",
+    ngpu: Annotated[int, typer.Option(metavar="N", min=1, help="Share each batch among the first N CUDA devices.")] = 1,
+    amp: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|bf16",
+            help="Compute convolutions in bfloat16. auto: on a GPU that has it in hardware; off for a tutorial's "
+            "preset.",
+        ),
+    ] = "auto",
+    compiled: Annotated[
+        str,
+        typer.Option("--compile", metavar="auto|off|on", help="Compile both networks with torch.compile. auto: off."),
+    ] = "auto",
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="On one CUDA device, launch each step as one graph.")
+    ] = True,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: torch's choice]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out (or the newest of its name).")
+    ] = False,
+    root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the data sets known by name lie, looked up first.")
+    ] = None,
+    report_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="A line in log.jsonl, g.pt and last.pt this often.")
+    ] = None,
+    sample_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="A picture of the fixed latents this often.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write losses and samples for TensorBoard too, to FOLDER/tensorboard.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")] = False,
 ) -> int:
     """Train a GAN on images; the generator to export is FOLDER/g.pt.
 
@@ -90,31 +161,33 @@ def train(
     if list_presets:
         console.show(presets_table())
         return 0
-    limit = chosen_limit(steps, epochs, minutes)
     if seed is not None and not 0 <= seed < SEED_LIMIT:
         raise GanportError(f"--seed must lie in 0 … 2**53 - 1, got {seed}", hint="any whole number from 0 will do")
+    request = TrainRequest(
+        data=data, preset=preset, ema=ema, seed=seed, limit=Limit.of(steps=steps, epochs=epochs, minutes=minutes),
+        out=out, resume=resume, root=root, device=device, ngpu=ngpu, tensorboard=tensorboard, amp=amp,
+        compiled=compiled, cuda_graphs=cuda_graphs,
+        changes={
+            "arch": arch, "size": size, "channels": channels, "width": width, "z_dim": z_dim,
+            "conditional": conditional, "batch_size": batch_size, "lr_g": lr, "lr_d": lr if lr_d is None else lr_d,
+            "n_critic": n_critic, "penalty_weight": penalty_weight, "penalty_every": penalty_every,
+            "augment": augment, "report_every": report_every, "sample_every": sample_every,
+        },
+    )  # fmt: skip
     try:
         import torch
     except ImportError as error:
-        raise MissingPackageError("torch", "train", "gan-train") from error
+        raise MissingPackageError("torch", "train", NAME) from error
     from gan_trainer import session
     from gan_trainer.devices import resolve
-    from gan_trainer.distributed import join
+    from gan_trainer.distributed import join, read_launch
 
-    launch = read_launch()
+    launch = read_launch() if launched() else None
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    request = Request(
-        data=data, preset=preset, arch=arch, size=size, channels=channels, width=width, z_dim=z_dim,
-        conditional=conditional, batch_size=batch_size, lr=lr, lr_d=lr_d, n_critic=n_critic,
-        penalty_weight=penalty_weight, penalty_every=penalty_every, augment=augment, ema=ema, seed=seed, limit=limit,
-        report_every=report_every, sample_every=sample_every, out=out, resume=resume, root=root,
-        device=device, ngpu=ngpu, amp=amp, tensorboard=tensorboard,
-        compiled=compiled, cuda_graphs=cuda_graphs,
-    )  # fmt: skip
     with join(launch, resolve(device, ngpu, None if launch is None else launch.local_rank)) as peers:
-        run, outcome = session.train(request, peers=peers)
+        run, outcome = session.train(request, Bar(), peers, console.with_progress)
         # Inside: torchrun ends all processes as soon as one has ended with an exit code.
         return print_outcome(run, outcome, as_json)
 
@@ -173,7 +246,7 @@ def presets_table() -> str:
                 f"{recipe.arch} {recipe.size or 'any size'}{colour}",
                 str(recipe.batch_size),
                 f"{recipe.lr_g:g}",
-                str(limit_of(recipe)),
+                str(Limit.of(steps=recipe.steps, epochs=recipe.epochs)),
                 text,
             )
         )

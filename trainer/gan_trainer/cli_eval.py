@@ -1,77 +1,82 @@
-"""`gan-train eval`: its options, and what it prints."""
+"""`gan-train eval` and `gan-train report`: their options, what they do and print."""
 
 from __future__ import annotations
 
+import json
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gan_core.contract import Contract
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.atomic import write_text
 from gan_core.latents import SEED_LIMIT
+from gan_core.printable import printable
 from gan_serve.terminal import console
-from gan_trainer.evaluation.choices import DEFAULT_N, FEATURES, MIN_N
+from gan_trainer.data import check_still_there, open_dataset
+from gan_trainer.evaluation.results import DEFAULT_N, FEATURES, MIN_N, Evaluation
+from gan_trainer.networks.architectures import SIZES
+from gan_trainer.rundir import RunDir
 
-Models = Annotated[
-    list[Path],
-    typer.Option(
-        "--ckpt",
-        "--model",
-        metavar="FILE",
-        help="A run's g.pt, or an export: .onnx, .ts. Give it again for several in one table.",
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DATA",
-        help="What gan-train --data takes. [default: what the run that the file lies in was trained on]",
-        show_default=False,
-    ),
-]
-Features = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(FEATURES),
-        help="What images are compared by. auto: classifier where the data have labels, else swd.",
-    ),
-]
-N = Annotated[
-    int | None,
-    typer.Option(
-        "--n", metavar="N", min=MIN_N, help=f"Images to draw. [default: half the data, at most {DEFAULT_N:,}]",
-        show_default=False,
-    ),
-]  # fmt: skip
-Seed = Annotated[int, typer.Option(metavar="S", help="The first seed: images S … S+N-1.")]
-BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images drawn at a time.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where torch draws and compares.")]
-Provider = Annotated[str, typer.Option(metavar="NAME", help="Where an export runs, as for gan-gen.")]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: every core]")]
-Root = Annotated[Path | None, typer.Option(metavar="FOLDER", help="As for gan-train.")]
-TrustScript = Annotated[
-    bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
-]
-Keep = Annotated[
-    bool, typer.Option("--keep/--no-keep", help="Keep the numbers of a run's g.pt in its folder, for its report.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print every number as JSON.")]
+if TYPE_CHECKING:
+    from gan_trainer.data import ImageDataset
+
+WIDTH = 80
+RARE = 0.2
+"""A class is called rare when it has less than this share of what it has in the data."""
 
 
 def eval_command(
-    ckpt: Models,
-    data: Data = None,
-    features: Features = "auto",
-    n: N = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    provider: Provider = "auto",
-    threads: Threads = None,
-    root: Root = None,
-    keep: Keep = True,
-    trust_script: TrustScript = False,
-    as_json: AsJson = False,
+    ckpt: Annotated[
+        list[Path],
+        typer.Option(
+            "--ckpt",
+            "--model",
+            metavar="FILE",
+            help="A run's g.pt, or an export: .onnx, .ts. Give it again for several in one table.",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="What gan-train --data takes. [default: what the run that the file lies in was trained on]",
+            show_default=False,
+        ),
+    ] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(FEATURES),
+            help="What images are compared by. auto: classifier where the data have labels, else swd.",
+        ),
+    ] = "auto",
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            metavar="N",
+            min=MIN_N,
+            help=f"Images to draw. [default: half the data, at most {DEFAULT_N:,}]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="The first seed: images S … S+N-1.")] = 0,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images drawn at a time.")] = 64,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where torch draws and compares.")] = "auto",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="Where an export runs, as for gan-gen.")] = "auto",
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: every core]")] = None,
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="As for gan-train.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="Keep the numbers of a run's g.pt in its folder, for its report.")
+    ] = True,
+    trust_script: Annotated[
+        bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
 ) -> int:
     """Measure how close a generator's images are to the data's.
 
@@ -94,18 +99,168 @@ def eval_command(
         import torch
     except ImportError as error:
         raise MissingPackageError("torch", "train", "gan-train eval") from error
-    from gan_trainer.evaluation import command, table
+    from gan_trainer.devices import resolve
+    from gan_trainer.evaluation import Evaluator
+    from gan_trainer.evaluation.generators import open_model
 
     if threads is not None:
         torch.set_num_threads(threads)
-    request = command.Request(
-        models=tuple(ckpt), data=data, features=features, n=n, seed=seed, batch_size=batch_size, device=device,
-        provider=provider, threads=threads, root=root, keep=keep,
-        trust_script=trust_script,
+    torch_device = resolve(device)
+    opened = [
+        open_model(
+            path, device=torch_device, provider=provider, threads=threads,
+            trust_script=trust_script and path.suffix.lower() == ".ts",
+        )
+        for path in ckpt
+    ]  # fmt: skip
+    first = opened[0][0].contract
+    for path, (generator, _) in zip(ckpt, opened, strict=True):
+        drawn = generator.contract.interface
+        if drawn.image != first.interface.image:
+            raise GanportError(
+                f"{path} draws {drawn.picture} images, {ckpt[0]} {first.interface.picture}",
+                hint="evaluate them in separate commands",
+            )
+    dataset = _dataset(_trained_on(ckpt) if data is None else data, first, root)
+    evaluator = Evaluator(
+        dataset, features, n=n, batch_size=batch_size, device=torch_device, track=console.with_progress
     )  # fmt: skip
-    found = command.run(request)
+    for generator, _ in opened:
+        evaluator.labels_for(generator.contract)
+    console.note(f"features: {evaluator.info.id} {evaluator.info.hash}: {evaluator.info.text}")
+    found = []
+    for path, (generator, model) in zip(ckpt, opened, strict=True):
+        evaluation = evaluator.evaluate(generator, seed=seed, model=model)
+        run = _run_of(path)
+        if keep and run is not None and path.name == run.generator.name:
+            kept = run.evaluation(evaluation.features.id)
+            write_text(kept, evaluation.dumps())
+            console.note(f"kept in {kept}")
+        found.append(evaluation)
     if as_json:
         console.show_json([each.to_json() for each in found] if len(found) > 1 else found[0].to_json())
     else:
-        console.show(table.render(found))
+        console.show(render(found))
+    return 0
+
+
+def _run_of(model: Path) -> RunDir | None:
+    """The run whose folder a model lies in, or None."""
+    run = RunDir(model.parent)
+    return run if run.config.is_file() else None
+
+
+def _dataset(data: str, contract: Contract, root: Path | None) -> ImageDataset:
+    interface = contract.interface
+    if interface.height != interface.width or interface.height not in SIZES:
+        raise GanportError(
+            f"the model draws {interface.picture} images, data come in squares of {', '.join(map(str, SIZES))}",
+            hint="from Python, gan_trainer.evaluation.evaluate takes an ImageDataset of any square size",
+        )
+    return open_dataset(
+        data, size=interface.height, channels=interface.channels, root=root, track=console.with_progress
+    )  # fmt: skip
+
+
+def _trained_on(models: Sequence[Path]) -> str:
+    """The data of the run that the models lie in."""
+    asked = set()
+    for model in models:
+        run = _run_of(model)
+        try:
+            config = {} if run is None else json.loads(run.config.read_text("utf-8"))
+            asked.add(config.get("data"))
+        except (OSError, ValueError, AttributeError):
+            asked.add(None)
+    if len(asked) == 1 and isinstance(data := asked.pop(), str):
+        check_still_there(data)
+        return data
+    raise GanportError(
+        "nothing says what data to compare with: no run's config.json lies beside the model", hint="name them: --data"
+    )
+
+
+def render(evaluations: Sequence[Evaluation]) -> str:
+    """A table of models and, last, real images, and what to know beside it: all of one feature set and data set."""
+    first = evaluations[0]
+    labels = any(each.of_classes for each in evaluations)
+    rows = [(_name_of(each), each.metrics.cells(labels)) for each in evaluations]
+    rows.append(("real images", first.floor.cells(labels)))
+    header = ["", *rows[0][1]]
+    lines = [
+        f"{printable(str(first.data['name']))}, {first.data['size']}x{first.data['size']}: "
+        f"{first.n:,} images of seeds {first.seed} … "
+        f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
+        _filled(f"features {first.features.id} {first.features.hash}: {first.features.text}"),
+        "",
+        _narrow([header, *([name, *cells.values()] for name, cells in rows)]),
+    ]
+    if first.n_floor != first.n:
+        text = (
+            f"The real images are {first.n_floor:,} against {first.n_floor:,}: their distances are larger than of more"
+        )
+        lines += ["", _filled(text)]
+    return "\n".join([*lines, *_classes(evaluations)])
+
+
+def _name_of(evaluation: Evaluation) -> str:
+    """What a row is headed with."""
+    return str(evaluation.model.get("file") or evaluation.model.get("kind") or "model")
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(printable(text), WIDTH, break_on_hyphens=False)
+
+
+def _narrow(rows: Sequence[Sequence[str]]) -> str:
+    """The table, its first row a header, or the same with rows and columns exchanged: the one that is less wide."""
+    shown = [
+        console.table(each[0], each[1:], right=range(1, len(each[0]))) for each in (rows, [*zip(*rows, strict=True)])
+    ]
+    return min(shown, key=lambda text: text.index("\n"))
+
+
+def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """What the classifier says of the classes: how many are right, or which are hardly drawn."""
+    first = evaluations[0]
+    names = first.data["class_names"]
+    judged = [(_name_of(each), each.metrics.class_accuracies) for each in evaluations if each.metrics.class_accuracies]
+    lines = []
+    if judged:
+        judged.append(("real images", first.floor.class_accuracies))
+        header = ["drawn as and taken for", *(name for name, _ in judged)]
+        shares = zip(names, *(shares or [None] * len(names) for _, shares in judged), strict=True)
+        rows = [[name, *("" if share is None else f"{share:.0%}" for share in of)] for name, *of in shares]
+        lines += ["", console.table(header, rows, right=range(1, len(header)))]
+    for each in evaluations:
+        if not each.metrics.class_accuracies:
+            pairs = zip(names, each.metrics.class_shares, each.floor.class_shares, strict=False)
+            rare = [name for name, share, real in pairs if share < RARE * real]
+            lines += ["", printable(f"{_name_of(each)}: hardly any {', '.join(rare)}")] if rare else []
+    return lines
+
+
+def report_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="[default: RUN/report.html]", show_default=False)
+    ] = None,
+) -> int:
+    """Write one HTML page about a run.
+
+    It shows samples, curves, configuration, and the numbers that gan-train eval kept. The page
+    holds its pictures and opens from disk, without a network. Its path is printed.
+
+    \b
+    Examples:
+      gan-train report runs/photos
+      gan-train report runs/photos --out photos.html
+    """
+    from gan_trainer import report
+
+    target = out or RunDir(run).report
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise GanportError(f"a report's name ends in .html, got {target.name}", hint="--out NAME.html")
+    write_text(target, report.render(report.gather(run)))
+    console.show_path(target)
     return 0

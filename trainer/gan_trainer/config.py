@@ -1,18 +1,29 @@
-"""What a run was asked to do: `RunConfig`, written to config.json and into every checkpoint. No torch here."""
+"""What is asked of a training, `TrainRequest`, and what it then is, `RunConfig`. No torch here.
+
+A run's config.json and each of its checkpoints hold its `RunConfig`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_trainer.networks.architectures import network_spec
+from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 
 Unit = Literal["steps", "epochs", "minutes"]
+
+DEFAULT_EMA_BETA = 0.999
+FREE = ("report_every", "sample_every")
+"""Of a recipe what a resumed run may change: where and how often things are written decides no weight."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,22 @@ class Limit:
             )
         if not (math.isfinite(self.amount) and self.amount > 0):
             raise GanportError(
-                f"--{self.unit} must be a number above 0, got {self.amount:g}",
+                f"`{self.unit}` must be a number above 0, got {self.amount:g}",
                 hint="leave it out to train as long as the preset says",
             )
         if self.unit != "minutes" and self.amount != int(self.amount):
             raise GanportError(
-                f"--{self.unit} must be a whole number, got {self.amount:g}", hint="--minutes takes fractions"
+                f"`{self.unit}` must be a whole number, got {self.amount:g}", hint="`minutes` takes fractions"
             )
+
+    @classmethod
+    def of(cls, **amounts: float | None) -> Limit | None:
+        """The one of `steps`, `epochs` and `minutes` that is not None, if any. Raises `GanportError` for several."""
+        given: list[Any] = [(unit, amount) for unit, amount in amounts.items() if amount is not None]
+        if len(given) > 1:
+            names = " and ".join(f"`{unit}`" for unit, _ in given)
+            raise GanportError(f"{names} exclude each other", hint="a training ends by one of them; give one")
+        return cls(*given[0]) if given else None
 
     def steps(self, per_epoch: int) -> int | None:
         """The last step, where that is known beforehand."""
@@ -43,42 +63,56 @@ class Limit:
             return None
         return int(self.amount) * (per_epoch if self.unit == "epochs" else 1)
 
-    def reached(self, step: int, seconds: float, per_epoch: int) -> bool:
-        last = self.steps(per_epoch)
-        return seconds >= self.amount * 60 if last is None else step >= last
-
     def fraction(self, step: int, seconds: float, per_epoch: int) -> float:
-        """How much is done, in [0, 1]."""
+        """How much is done, in [0, 1]: 1 when the limit is reached."""
         last = self.steps(per_epoch)
-        done = seconds / (self.amount * 60) if last is None else step / last
-        return min(1.0, done)
+        return min(1.0, seconds / (self.amount * 60) if last is None else step / last)
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
 
 
-def limit_of(recipe: Recipe) -> Limit:
-    """How long the recipe trains by itself."""
-    if recipe.epochs is not None:
-        return Limit("epochs", recipe.epochs)
-    return Limit("steps", recipe.steps or 1)
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training as asked for; None where the preset, the data or the resumed run decide.
 
+    changes  of the preset, by the names of `Recipe`'s fields; None changes nothing
+    ema      whether an average of the weights is exported
+    """
 
-def chosen_limit(steps: int | None, epochs: int | None, minutes: float | None) -> Limit | None:
-    """The limit asked for on the command line, or None. Raises `GanportError` for more than one."""
-    asked: dict[Unit, float | None] = {"steps": steps, "epochs": epochs, "minutes": minutes}
-    given: list[tuple[Unit, float]] = [(unit, amount) for unit, amount in asked.items() if amount is not None]
-    if len(given) > 1:
-        names = " and ".join(f"--{unit}" for unit, _ in given)
-        raise GanportError(f"{names} exclude each other", hint="a training ends by one of them; give one")
-    return Limit(*given[0]) if given else None
+    data: str | None = None
+    preset: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    ema: bool | None = None
+    seed: int | None = None
+    limit: Limit | None = None
+    out: Path | None = None
+    resume: bool = False
+    root: Path | None = None
+    device: str = "auto"
+    ngpu: int = 1
+    tensorboard: bool = False
+    amp: str = "auto"
+    compiled: str = "auto"
+    cuda_graphs: bool = True
+
+    def recipe(self, channels: int | None = None) -> Recipe:
+        """The preset with everything that was asked for in its place, for images of `channels` where that is known.
+
+        Raises `GanportError` for values out of range.
+        """
+        channels = self.changes.get("channels") or channels
+        recipe = preset(self.preset or "default", channels).override(**self.changes)
+        if self.ema is None or self.ema == (recipe.ema_beta is not None):
+            return recipe
+        return dataclasses.replace(recipe, ema_beta=DEFAULT_EMA_BETA if self.ema else None)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """The whole of a training's input. Two equal configs on the same CPU give the same bits.
 
-    data         the data set as it was named on the command line
+    data         the data set as it was asked for
     data_name    the data set's own short name
     fingerprint  hex digest of its images, as `gan_trainer.data` computes it
     n_images     how many images it has
@@ -100,8 +134,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.recipe.conditional and not self.class_names:
             raise GanportError(
-                f"--conditional needs images with classes, {self.data_name} has none",
-                hint="a folder has classes when every image lies in one subfolder a class; or leave --conditional out",
+                f"`conditional` needs images with classes, {self.data_name} has none",
+                hint="a folder has classes when every image lies in one subfolder a class; or leave it out",
             )
 
     @property
@@ -113,66 +147,50 @@ class RunConfig:
         """The generator to train. Raises `GanportError` for a network that does not exist."""
         recipe = self.recipe
         if recipe.size is None or recipe.channels is None:
-            raise GanportError("the recipe leaves size or channels open", hint="choose them: --size and --channels")
+            raise GanportError("the recipe leaves size or channels open", hint="choose them: `size` and `channels`")
         return network_spec(
             recipe.arch, recipe.size, recipe.channels, width=recipe.width, z_dim=recipe.z_dim,
             n_classes=self.n_classes, class_names=self.class_names if self.n_classes else (),
         )  # fmt: skip
 
-    def to_json(self) -> dict[str, Any]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"recipe": self.recipe.to_json(), "limit": dataclasses.asdict(self.limit)}
+    def check_resumed(self, fingerprint: str, asked: TrainRequest) -> None:
+        """Raises `GanportError` where a run of this configuration cannot go on with these data or this request."""
+        if fingerprint != self.fingerprint:
+            raise GanportError(
+                f"the run was trained on other data: its images have the digest {self.fingerprint[:12]}…, "
+                f"these have {fingerprint[:12]}…",
+                hint="give the same `data`, unchanged, or start a new run",
+            )
+        recipe = self.recipe
+        wanted = {"preset": asked.preset, **asked.changes, "ema": asked.ema, "seed": asked.seed}
+        started = {**vars(recipe), "preset": recipe.name, "ema": recipe.ema_beta is not None, "seed": self.seed}
+        for name, value in wanted.items():
+            if value is not None and name not in FREE and value != started[name]:
+                raise GanportError(
+                    f"the run was started with {_said(name, started[name])}, asked is {_said(name, value)}",
+                    hint="leave it out to go on as before, or start a new run with another `out`",
+                )
+
+    def to_json(self) -> Json:
+        return vars(self) | {"recipe": self.recipe.to_json(), "limit": dataclasses.asdict(self.limit)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RunConfig:
+    def from_json(cls, values: Json) -> RunConfig:
         """Reads what `to_json` wrote. Raises `GanportError` when it is incomplete or of another version."""
         try:
-            return cls(
-                **values
-                | {
-                    "recipe": Recipe.from_json(values["recipe"]),
-                    "limit": Limit(**values["limit"]),
-                    "class_names": tuple(values.get("class_names", ())),
-                },
-            )
+            read: Json = {
+                "recipe": Recipe.from_json(values["recipe"]),
+                "limit": Limit(**values["limit"]),
+                "class_names": tuple(values.get("class_names", ())),
+            }
+            return cls(**values | read)
         except (KeyError, TypeError) as error:
             raise GanportError(
                 f"the run's configuration does not read: {error}",
-                hint="config.json or last.pt was edited or is of another ganport; start a new run with --out",
+                hint="config.json or last.pt was edited or is of another ganport; start a new run with `out`",
             ) from error
 
 
-def check_resume(config: RunConfig, fingerprint: str, asked: dict[str, Any]) -> None:
-    """Whether a run with `config` may go on with these data and explicitly asked settings (None: not asked).
-
-    Raises `GanportError` naming the first that differs. Where and how often things are written may change; what decides
-    the weights may not.
-    """
-    if fingerprint != config.fingerprint:
-        raise GanportError(
-            f"the run was trained on other data: its images have the digest {config.fingerprint[:12]}…, "
-            f"these have {fingerprint[:12]}…",
-            hint="give the same --data, unchanged, or start a new run",
-        )
-    recipe = config.recipe
-    started = {
-        "preset": recipe.name, "arch": recipe.arch, "size": recipe.size, "channels": recipe.channels,
-        "width": recipe.width, "z_dim": recipe.z_dim, "batch_size": recipe.batch_size, "lr": recipe.lr_g,
-        "ema": recipe.ema_beta is not None, "seed": config.seed, "conditional": recipe.conditional,
-        "lr_d": recipe.lr_d, "n_critic": recipe.n_critic, "penalty_weight": recipe.penalty_weight,
-        "penalty_every": recipe.penalty_every, "augment": recipe.augment,
-    }  # fmt: skip
-    for name, value in asked.items():
-        if value is not None and value != started[name]:
-            raise GanportError(
-                f"the run was started with {_option(name, started[name])}, asked is {_option(name, value)}",
-                hint="leave it out to go on as before, or start a new run with another --out",
-            )
-
-
-def _option(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return (
-        f"--{name.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}"
-    )
+def _said(name: str, value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"`{'lr' if name == 'lr_g' else name}={text}`"

@@ -22,38 +22,39 @@ def resolve(name: str, ngpu: int = 1, process: int | None = None) -> torch.devic
         raise GanportError(f"unknown device {name!r}", hint="devices: auto, cpu, cuda, cuda:0, cuda:1, …")
     if kind == "cuda" and present == 0:
         raise GanportError(
-            "no CUDA device was found by torch", hint="use --device cpu, or install a torch built for your GPU's driver"
+            "no CUDA device was found by torch",
+            hint='use `device="cpu"`, or install a torch built for your GPU\'s driver',
         )
     if kind == "cuda" and int(index or 0) >= present:
         raise GanportError(f"no device {name}, there {_count(present)}", hint=f"the last is cuda:{present - 1}")
     if process is not None:
         if ngpu > 1:
             raise GanportError(
-                f"--ngpu {ngpu} shares a batch inside one process, torchrun among several: they exclude each other",
-                hint=f"leave --ngpu out: torchrun --nproc-per-node {ngpu} …",
+                f"`ngpu={ngpu}` shares a batch inside one process, torchrun among several: they exclude each other",
+                hint=f"leave `ngpu` out: torchrun --nproc-per-node {ngpu} …",
             )
         if kind == "cpu":
             return torch.device("cpu")
         if index:
             raise GanportError(
-                f"--device {name} names one device, torchrun gives each process its own", hint="say --device cuda"
+                f'`device="{name}"` names one device, torchrun gives each process its own', hint='say `device="cuda"`'
             )
         if process >= present:
             raise GanportError(
                 f"process {process} of this host has no device of its own, there {_count(present)}",
-                hint=f"say torchrun --nproc-per-node {present}, or --device cpu",
+                hint=f'say torchrun --nproc-per-node {present}, or `device="cpu"`',
             )
         return torch.device("cuda", process)
     if ngpu > 1:
         if kind == "cpu":
-            raise GanportError(f"--ngpu {ngpu} needs CUDA devices, training runs on the CPU", hint="leave --ngpu out")
+            raise GanportError(f"`ngpu={ngpu}` needs CUDA devices, training runs on the CPU", hint="leave `ngpu` out")
         if index:
             raise GanportError(
-                f"--ngpu {ngpu} takes the first {ngpu} devices, --device names {name}", hint="say --device cuda"
+                f"`ngpu={ngpu}` takes the first {ngpu} devices, `device` names {name}", hint='say `device="cuda"`'
             )
         if ngpu > present:
             raise GanportError(
-                f"--ngpu {ngpu} asks for more devices than the {present} there are", hint=f"say --ngpu {present}"
+                f"`ngpu={ngpu}` asks for more devices than the {present} there are", hint=f"say `ngpu={present}`"
             )
     return torch.device(name)
 

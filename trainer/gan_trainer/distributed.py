@@ -11,6 +11,7 @@ weighted by its share. So the losses are those of one process, up to the roundin
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,11 +22,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import GradBucket, PrefixStore  # type: ignore[attr-defined]
+from torch.distributed import GradBucket, PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_core.errors import JobError
-from gan_trainer.launch import Launch, open_store
+from gan_core.errors import GanportError, JobError
 from gan_trainer.synced_norm import synchronise
 
 TIMEOUT = timedelta(hours=1)
@@ -35,7 +35,50 @@ MEETING = timedelta(minutes=5)
 """How long it may take until all have started."""
 
 RUN_KEY = "ganport/run"
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process of a job: its number, how many there are, its number on its host, and where they meet."""
+
+    rank: int
+    world: int
+    local_rank: int
+    address: str
+    port: int
+    restarts: int = 0
+    agent: bool = False
+    """Whether torchrun keeps the meeting place; otherwise process 0 does."""
+
+
+def read_launch() -> Launch:
+    """The job that the environment tells of. Raises `GanportError` when it is incomplete or wrong."""
+    hint = "start it with torchrun, which sets them all, or unset RANK and WORLD_SIZE to train in one process"
+    missing = [name for name in NAMES if not os.environ.get(name)]
+    if missing:
+        raise GanportError(f"expected the environment of torchrun: {', '.join(NAMES)}; {missing[0]} is not set", hint)
+    numbers = {}
+    for name in (*NAMES[:3], NAMES[4], "TORCHELASTIC_RESTART_COUNT"):
+        text = os.environ.get(name, "0")
+        if not text.isdecimal():
+            raise GanportError(f"{name} must be a whole number from 0, got {text!r}", hint)
+        numbers[name] = int(text)
+    rank, world, local_rank, port, restarts = numbers.values()
+    if not rank < world:
+        raise GanportError(f"RANK must lie below WORLD_SIZE, got {rank} and {world}", hint)
+    if not local_rank <= rank:
+        raise GanportError(f"LOCAL_RANK cannot exceed RANK, got {local_rank} and {rank}", hint)
+    if not 0 < port < 1 << 16:
+        raise GanportError(f"MASTER_PORT must be a port from 1 to 65535, got {port}", hint)
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return Launch(rank, world, local_rank, os.environ["MASTER_ADDR"], port, restarts, agent)
+
+
+def open_store(launch: Launch, timeout: timedelta, *, host: bool) -> TCPStore:
+    """The job's meeting place, made anew (`host`) or visited. Raises RuntimeError when nobody is there."""
+    return TCPStore(launch.address, launch.port, is_master=host, timeout=timeout, wait_for_workers=False)
 
 
 @dataclass
@@ -154,7 +197,7 @@ def join(launch: Launch | None, device: torch.device) -> Iterator[Peers]:
             raise
         raise JobError(
             f"another process of the job is gone ({_cause(error)})",
-            hint="torchrun reports which one and how it ended; what was saved goes on with --resume, "
+            hint="torchrun reports which one and how it ended; what was saved goes on with `resume=True`, "
             "on as many processes as you like",
         ) from error
     dist.destroy_process_group()

@@ -6,38 +6,86 @@ report:   losses checked for NaN, weights too; log.jsonl, last.pt, g.pt
 save:     last.pt and g.pt alone, where reports are more than a minute apart
 sample:   the fixed latents drawn with the weights that g.pt would hold
 
-Here is what a step does and when the rest is due; `gan_trainer.reporter` and `gan_trainer.gallery` do the rest.
+Here is what a step does and when the rest is due; `gan_trainer.reporter` and `gan_trainer.pictures` do the rest.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gan_core.images import U8
+from gan_core.latents import I64
 from gan_trainer.batches import Batches
 from gan_trainer.devices import parallel, send
 from gan_trainer.distributed import Peers
-from gan_trainer.gallery import Gallery
-from gan_trainer.graphs import CudaRecorder, GraphedStep, Step
-from gan_trainer.noise import draw_noise
+from gan_trainer.pictures import Gallery
 from gan_trainer.progress import Progress
 from gan_trainer.reporter import Reporter
 from gan_trainer.rundir import RunDir
-from gan_trainer.speed import PLAIN, Speed, as_called, lay_out
+from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, lay_out
 from gan_trainer.state import TrainState
-from gan_trainer.steps import train_step
-from gan_trainer.stop import StopRequest
+from gan_trainer.steps import draw_noise, train_step
 from gan_trainer.tensorboard import Board
 
 SAVE_EVERY_S = 60.0
 """A kill -9 costs at most this time, on machines where a report takes long to come."""
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+GRACE_S = 5.0
+"""In a job of several processes, further signals within this time count for the first."""
+
+
+class StopRequest:
+    """While the context is open, the first signal sets `requested`; a second one raises KeyboardInterrupt at once.
+
+    `job`: one of several processes. A second signal soon after the first counts for the same: a scheduler may signal
+    torchrun and its processes both, and torchrun passes its own on. And when an error leaves the context, SIGTERM is
+    ignored from there on: torchrun sends it as soon as another process has ended, and would silence what this one is
+    about to say of it.
+
+    A signal that is ignored stays so: SIGHUP under nohup. Outside the main thread, where Python takes no signals, it
+    only carries the flag, to be set by hand.
+    """
+
+    def __init__(self, *, job: bool = False) -> None:
+        self.requested = False
+        self._job = job
+        self._first = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    continue
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            silencing = self._job and isinstance(error, Exception) and number == signal.SIGTERM
+            signal.signal(number, signal.SIG_IGN if silencing else handler)
+        self._before.clear()
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.requested and not (self._job and now - self._first < GRACE_S):
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested, self._first = True, now
 
 
 @dataclass(frozen=True)
@@ -59,11 +107,11 @@ class Training:
     def __init__(
         self,
         state: TrainState,
-        pixels_NHWC: npt.NDArray[np.uint8],
+        pixels_NHWC: U8,
         run: RunDir,
         device: torch.device,
         *,
-        labels: npt.NDArray[np.int64] | None = None,
+        labels: I64 | None = None,
         ngpu: int = 1,
         speed: Speed = PLAIN,
         progress: Progress | None = None,
@@ -122,7 +170,7 @@ class Training:
     @property
     def reached(self) -> bool:
         """Whether the limit is reached."""
-        return self.config.limit.reached(self.state.step, self.state.seconds, self.batches.per_epoch)
+        return self.config.limit.fraction(self.state.step, self.state.seconds, self.batches.per_epoch) >= 1
 
     def _step(self) -> None:
         state, recipe = self.state, self.recipe

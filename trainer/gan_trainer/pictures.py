@@ -1,28 +1,31 @@
-"""The pictures of a run: sample grids, loss curves, the animation, reals next to fakes.
+"""The pictures of a run: the fixed latents, loss curves, the animation, reals next to fakes.
 
-They are drawn from what is on disk or passed in, and change nothing: a training gives the same bits with or without.
+They change nothing: a training gives the same bits with or without.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gan_core.errors import MissingPackageError
 from gan_core.files.atomic import atomic_path, write_bytes
-from gan_core.images import encode_png, grid, to_pixels
+from gan_core.images import U8, encode_png, grid, to_pixels
 from gan_core.latents import default_labels
-from gan_trainer.history import History
+from gan_trainer.batches import Batches
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.recipes import MAX_ROWS, UNSCALED, Grid, Loss
-
-U8 = npt.NDArray[np.uint8]
+from gan_trainer.report.charts import smooth
+from gan_trainer.rundir import RunDir
+from gan_trainer.state import History, TrainState
+from gan_trainer.watch import data_diversity, diversity
 
 MAX_FRAMES = 60
 SHARP_SIDE = 1200
@@ -38,15 +41,12 @@ def draw_seeds(generator: SpecGenerator, seeds: Sequence[int], classes: Sequence
     `classes` holds one class a seed; without it a conditional generator draws seed s as class s mod n_classes.
     In eval mode; the module's own mode is put back.
     """
+    interface = generator.spec.interface
     device = next(generator.parameters()).device
-    z = torch.from_numpy(generator.spec.interface.latents(seeds))
+    z = torch.from_numpy(interface.latents(seeds))
     label = None
-    if generator.spec.interface.n_classes:
-        chosen = (
-            default_labels(np.asarray(seeds, np.int64), generator.spec.interface.n_classes)
-            if classes is None
-            else classes
-        )
+    if interface.n_classes:
+        chosen = default_labels(np.asarray(seeds), interface.n_classes) if classes is None else classes
         label = torch.tensor(np.asarray(chosen, np.int64))
     training = generator.training
     generator.eval()
@@ -62,9 +62,10 @@ def draw_fixed(generator: SpecGenerator, n: int, cols: int) -> Tensor:
     """The images of a sample picture, as `draw_seeds`: seeds 0 … n - 1; with classes, seeds 0 … cols - 1 of each class,
     one row a class, at most `MAX_ROWS` of them.
     """
-    if not generator.spec.interface.n_classes:
+    n_classes = generator.spec.interface.n_classes
+    if not n_classes:
         return draw_seeds(generator, range(n))
-    rows = min(generator.spec.interface.n_classes, MAX_ROWS)
+    rows = min(n_classes, MAX_ROWS)
     return draw_seeds(generator, list(range(cols)) * rows, [row for row in range(rows) for _ in range(cols)])
 
 
@@ -117,16 +118,6 @@ def plot_losses(history: History, target: Path, loss: Loss) -> None:
         figure.savefig(temporary)
 
 
-def smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """A centred moving mean over a fiftieth of the curve (shorter at its ends), as long as `values`."""
-    half = max(1, len(values) // 100)
-    total = np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
-    index = np.arange(len(values))
-    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    means: npt.NDArray[np.float64] = (total[high] - total[low]) / (high - low)
-    return means
-
-
 def animate(frames: Sequence[Path], target: Path) -> None:
     """An endless animated WebP of the sample pictures, at most `MAX_FRAMES` of them, the last one held."""
     chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int))]
@@ -158,3 +149,65 @@ def compare(real_NHWC: U8, fake_NHWC: U8, target: Path, cols: int = 8) -> None:
         axes.set_axis_off()
     with atomic_path(target) as temporary:
         figure.savefig(temporary)
+
+
+PICTURE_SHARE = 0.05
+"""Redrawing losses.png, progress.webp and real_vs_fake.png while training may take this share of the time."""
+
+
+class Gallery:
+    """The pictures of one run, drawn with the weights that g.pt would hold."""
+
+    def __init__(self, state: TrainState, run: RunDir, batches: Batches) -> None:
+        self.state = state
+        self.recipe = state.config.recipe
+        self.run_dir = run
+        self.batches = batches
+        self._seconds = self._cost = 0.0
+
+    def watched_sample(self) -> Path:
+        """A sample of every `sample_every` steps: `Watch` takes its diversity. The losses so far must have been read.
+
+        It comes before the report of its step, so that last.pt knows of it.
+        """
+        target, images_NCHW = self._draw()
+        n_classes, cols = self.state.config.n_classes, self.recipe.cols
+        classes = torch.arange(len(images_NCHW)) // cols if n_classes else None
+        self.state.watch.sample(self.state.step, diversity(images_NCHW, classes), self._data_diversity)
+        return target
+
+    def last_sample(self) -> Path | None:
+        """The sample of the last step, where there is none yet. It is not watched: a longer run would not have it."""
+        return None if self.run_dir.sample(self.state.step).exists() else self._draw()[0]
+
+    @property
+    def affordable(self) -> bool:
+        """Whether `redraw` would stay within its share of the time."""
+        return self._seconds + self._cost <= PICTURE_SHARE * self.state.seconds
+
+    def redraw(self) -> None:
+        """losses.png, progress.webp and real_vs_fake.png anew."""
+        began = time.monotonic()
+        run, state = self.run_dir, self.state
+        if state.step:
+            plot_losses(state.history, run.losses, self.recipe.loss)
+        animate(run.sample_files(), run.progress)
+        shown = np.sort(self.batches.order(0)[:64].numpy())
+        classes = None
+        if (labels := self.batches.all_labels) is not None:  # by class, a fake of its class for each real
+            shown = shown[np.argsort(labels.numpy()[shown], kind="stable")]
+            classes = labels.numpy()[shown].tolist()
+        fakes_NHWC = to_pixels(draw_seeds(state.exported, range(len(shown)), classes).numpy())
+        compare(self.batches.pixels_NHWC[shown], fakes_NHWC, run.real_vs_fake)
+        self._cost = time.monotonic() - began
+        self._seconds += self._cost
+
+    def _draw(self) -> tuple[Path, Tensor]:
+        images_NCHW = draw_fixed(self.state.exported, self.recipe.n_fixed, self.recipe.cols)
+        target = self.run_dir.sample(self.state.step)
+        save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
+        return target, images_NCHW
+
+    @cached_property
+    def _data_diversity(self) -> float | None:
+        return data_diversity(self.batches)

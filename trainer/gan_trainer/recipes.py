@@ -1,6 +1,6 @@
-"""A recipe: everything that decides a training, as one frozen value. `gan_trainer.presets` has the named ones.
+"""A recipe: everything that decides a training, as one frozen value; `gan_trainer.presets` has the named ones.
 
-No torch here, so that `gan-train --help` needs none.
+No torch here, so that help and reports need none.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gan_core.errors import GanportError
-from gan_trainer.augmentations import parse_augment
-from gan_trainer.networks.architectures import ARCHITECTURES, SIZES
+from gan_core.fields import Json, check_fields
+from gan_trainer.networks.architectures import Arch, check_image
 
 Loss = Literal["bce", "hinge", "wasserstein", "relativistic"]
 Penalty = Literal["none", "gp", "r1", "r1r2"]
@@ -24,6 +24,15 @@ Grid = Literal["exact", "save_image"]
 
 UNSCALED = frozenset[Loss](("wasserstein", "relativistic"))
 """Losses that see only differences of D's outputs: D(x) may drift by any constant, and its sigmoid says nothing."""
+
+AUGMENTATIONS = {"flip": 1, "colour": 3, "translation": 2, "cutout": 2}
+"""Every augmentation, in the order in which they are applied, and how many random numbers an image of it takes."""
+
+LEAST = {
+    "width": 1, "z_dim": 1, "report_every": 1, "sample_every": 1, "n_fixed": 1, "cols": 1, "n_critic": 1,
+    "penalty_every": 1, "print_every": 0, "batch_size": 2, "epochs": 1, "steps": 1,
+}  # fmt: skip
+"""The least value of a recipe's whole numbers; BatchNorm learns nothing from a batch of one image."""
 
 MAX_ROWS = 20
 """A sample of a recipe with classes has a row for each, at most this many."""
@@ -44,11 +53,11 @@ class Recipe:
     d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957),
                       or "none"
     loss              "bce" (non-saturating), "hinge", "wasserstein" or "relativistic", see `gan_trainer.losses`
-    penalty           on D's gradient: "none", "gp", "r1" or "r1r2", see `gan_trainer.penalties`
+    penalty           on D's gradient: "none", "gp", "r1" or "r1r2", see `gan_trainer.losses`
     penalty_weight    λ of "gp", γ of "r1" and "r1r2" (each counts γ / 2)
     penalty_every     lazy regularisation: only every this many steps, this many times as heavy
     n_critic          steps of D for one of G; a step always is one batch of reals for D
-    augment           what D sees images through: "none", "auto" or names, see `gan_trainer.augmentations`
+    augment           what D sees images through: "none", "auto" or names, see `parse_augment`
     order             "d_first": one step of D, then one of G; "g_first": the other way. Both see the same fakes
     d_loss            "sum": real + fake, two backward passes; "mean": (real + fake) / 2, one backward pass;
                       "joined": real + fake in one batch, for a D without BatchNorm
@@ -65,7 +74,7 @@ class Recipe:
     """
 
     name: str
-    arch: str = "dcgan"
+    arch: Arch = "dcgan"
     size: int | None = None
     channels: int | None = None
     width: int = 64
@@ -97,40 +106,25 @@ class Recipe:
     checkpoint_every_epoch: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("arch", self.arch, ARCHITECTURES)
-        _one_of("init", self.init, get_args(Init))
-        _one_of("d_norm", self.d_norm, get_args(DNorm))
-        _one_of("loss", self.loss, get_args(Loss))
-        _one_of("penalty", self.penalty, get_args(Penalty))
-        _one_of("order", self.order, get_args(Order))
-        _one_of("d_loss", self.d_loss, get_args(DLoss))
-        _one_of("grid", self.grid, get_args(Grid))
-        if self.d_loss == "joined" and self.d_norm == "batch":
-            raise GanportError("d_loss joined mixes real and fake in D's BatchNorm", hint="d_norm spectral has none")
-        self._check_penalty()
-        parse_augment(self.augment, self.channels)
-        if self.size is not None and self.size not in SIZES:
-            raise GanportError(f"no network for size {self.size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
-        if self.channels not in (None, 1, 3):
-            raise GanportError(
-                f"channels must be 1 (grey) or 3 (RGB), got {self.channels}", hint="leave it out to take the data's own"
-            )
-        for name in ("width", "z_dim", "report_every", "sample_every", "n_fixed", "cols", "n_critic", "penalty_every"):
-            _at_least(1, name, getattr(self, name))
-        _at_least(0, "print_every", self.print_every)
-        if self.batch_size < 2:
-            raise GanportError(
-                f"batch size must be at least 2, got {self.batch_size}",
-                hint="batch normalisation cannot learn from a batch of one image",
-            )
-        for name in ("lr_g", "lr_d"):
-            rate = getattr(self, name)
+        for rate in (self.lr_g, self.lr_d):
             if not (math.isfinite(rate) and rate > 0):
                 raise GanportError(
                     f"a learning rate must be a finite number above 0, got {rate:g}",
                     hint="for a GAN, Adam's is 1e-4 to 1e-3",
                 )
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        self._check_penalty()
+        check_fields(self, GanportError, "leave it out to take the preset's")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise GanportError(
+                    f"`{name}` must be at least {least}, got {value}", hint="leave it out to take the preset's"
+                )
+        if self.d_loss == "joined" and self.d_norm == "batch":
+            raise GanportError("d_loss joined mixes real and fake in D's BatchNorm", hint="d_norm spectral has none")
+        parse_augment(self.augment, self.channels)
+        check_image(self.size, self.channels)
+        if not all(0 <= beta < 1 for beta in self.betas):
             raise GanportError(
                 f"Adam's betas must be two numbers in [0, 1), got {self.betas}", hint="such as (0.5, 0.999)"
             )
@@ -138,9 +132,6 @@ class Recipe:
             raise GanportError(
                 f"EMA's decay must lie in [0, 1), got {self.ema_beta:g}", hint="such as 0.999; 0 keeps no average"
             )
-        for name in ("epochs", "steps"):
-            if getattr(self, name) is not None:
-                _at_least(1, name, getattr(self, name))
 
     def _check_penalty(self) -> None:
         if self.loss == "relativistic" and self.d_loss != "joined":
@@ -181,11 +172,11 @@ class Recipe:
         """The recipe with every value that is not None put in its place."""
         return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return dataclasses.asdict(self) | {"betas": list(self.betas)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Recipe:
+    def from_json(cls, values: Json) -> Recipe:
         """Reads what `to_json` wrote. Raises `GanportError` for a field that is unknown, missing or wrong."""
         try:
             return cls(**values | {"betas": tuple(values["betas"])})
@@ -193,11 +184,32 @@ class Recipe:
             raise GanportError(f"the recipe does not read: {error}", hint="written by another ganport?") from error
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise GanportError(f"{name} must be one of {', '.join(choices)}, got {value!r}", hint="choose one of them")
+def parse_augment(text: str, channels: int | None) -> tuple[str, ...]:
+    """The augmentations that `text` names, in the order of `AUGMENTATIONS`; () for "none".
+
+    "auto" is translation and cutout, and colour for RGB. Flips are never automatic (a mirrored 7 is no digit), but
+    "auto,flip" asks for them. Raises `GanportError` for a name that does not exist, and for colour on grey images
+    (`channels` 1).
+    """
+    known = f"none, or of auto, {', '.join(AUGMENTATIONS)} with commas between"
+    names = [name.strip() for name in text.split(",")]
+    if names == ["none"]:
+        return ()
+    if "none" in names:
+        raise GanportError(f'`augment="none"` stands alone, got {text}', hint=known)
+    if "auto" in names:
+        names.remove("auto")
+        names += [name for name in AUGMENTATIONS if name != "flip" and (name != "colour" or channels == 3)]
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise GanportError(f"no augmentation is called {name!r}", hint=known)
+    if len(set(names)) < len(names):
+        raise GanportError(f"`augment` names one twice: {text}", hint=known)
+    if "colour" in names and channels == 1:
+        raise GanportError("the augmentation colour is for RGB, the images are grey", hint="leave colour out")
+    return tuple(name for name in AUGMENTATIONS if name in names)
 
 
-def _at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise GanportError(f"{name} must be at least {least}, got {value}", hint="leave it out to take the preset's")
+def columns(names: tuple[str, ...]) -> int:
+    """How many uniform numbers these augmentations take for an image."""
+    return sum(AUGMENTATIONS[name] for name in names)

@@ -1,4 +1,4 @@
-"""What a training tells and keeps: losses on the terminal, log.jsonl, last.pt and g.pt.
+"""What a training tells and keeps: losses, log.jsonl, last.pt and g.pt.
 
 Losses wait on the device until they are read, all at once, and are looked at before anything is saved: what diverged
 never replaces a good checkpoint.
@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 import gan_core
 from gan_core.errors import JobError
+from gan_core.fields import Json
 from gan_trainer.devices import describe
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.progress import Progress, loss_line
@@ -84,7 +84,7 @@ class Reporter:
         self.progress.line(self._line())
         self._printed = self.state.step
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Json:
         """One line in log.jsonl, then last.pt and g.pt: what a kill -9 cannot take back. Returns the line."""
         self.read()
         self._check_weights()
@@ -142,7 +142,7 @@ class Reporter:
         weights = state.exported.state_dict()
         save_generator(GeneratorCheckpoint(self.config.spec(), weights, state.which, self._provenance()), target)
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> Json:
         config, state = self.config, self.state
         return {
             "data": {"name": config.data_name, "fingerprint": config.fingerprint, "images": config.n_images},
@@ -171,7 +171,7 @@ class Reporter:
         kept = f"{self.run_dir.generator} of step {good} is kept" if good else "no checkpoint was written yet"
         return JobError(
             f"the training diverged: {what}",
-            hint=f"start again with a lower --lr (it was {rates}), a larger --batch-size or another --preset; {kept}",
+            hint=f"start again with a lower `lr` (it was {rates}), a larger `batch_size` or another `preset`; {kept}",
         )
 
     def _line(self) -> str:

@@ -60,10 +60,10 @@ class RunDir:
     def check_free(self) -> None:
         """Raises `GanportError` when the path is a file or holds a run. Nothing is written."""
         if self.path.exists() and not self.path.is_dir():
-            raise GanportError(f"{self.path} is a file, expected a folder for the run", hint="name another --out")
+            raise GanportError(f"{self.path} is a file, expected a folder for the run", hint="name another `out`")
         if self.holds_run:
             raise GanportError(
-                f"{self.path} already holds a run", hint="go on with --resume, or name another --out for a new run"
+                f"{self.path} already holds a run", hint="go on with `resume`, or name another `out` for a new run"
             )
 
     def rewind(self, step: int) -> None:
@@ -131,7 +131,7 @@ class RunDir:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise GanportError(
-                    f"another gan-train is at work in {self.path}", hint="wait for it, or name another --out"
+                    f"another gan-train is at work in {self.path}", hint="wait for it, or name another `out`"
                 ) from error
             yield
 
@@ -140,7 +140,7 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GanportError(
-                f"cannot make the folder {self.path}: {error.strerror}", hint="name another --out"
+                f"cannot make the folder {self.path}: {error.strerror}", hint="name another `out`"
             ) from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,16 +19,15 @@ from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_text
 from gan_core.interface import CHANNELS_IN_WORDS, number_classes
 from gan_core.printable import json_text
-from gan_serve.terminal import console
-from gan_trainer.config import RunConfig, check_resume, limit_of
+from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
+from gan_trainer.data.decode import Track, untracked
 from gan_trainer.devices import describe, resolve
 from gan_trainer.distributed import Peers
 from gan_trainer.loop import Outcome, Training
 from gan_trainer.presets import TUTORIALS
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
-from gan_trainer.request import Request
 from gan_trainer.rundir import FollowedRun, RunDir, default_name, newest, next_free
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
@@ -36,12 +36,17 @@ from gan_trainer.tensorboard import Board, check_tensorboard
 DEFAULT_DATA = "digits"
 RUNS = Path("runs")
 
+log = logging.getLogger(__name__)
 
-def train(request: Request, progress: Progress | None = None, peers: Peers | None = None) -> tuple[RunDir, Outcome]:
+
+def train(
+    request: TrainRequest, progress: Progress | None = None, peers: Peers | None = None, track: Track = untracked
+) -> tuple[RunDir, Outcome]:
     """Trains as asked, from the start or from where a run stopped. Returns the run's folder and how it ended.
 
     Every process of a distributed job calls it, with the `peers` it has joined. A job that torchrun has restarted goes
-    on with its run. Raises `GanportError` for input that cannot be trained with, `JobError` when the training fails.
+    on with its run. `progress` and `track` show how far it is. Raises `GanportError` for input that cannot be trained
+    with, `JobError` when the training fails.
     """
     check_packages()
     if request.tensorboard:
@@ -51,7 +56,7 @@ def train(request: Request, progress: Progress | None = None, peers: Peers | Non
     if peers.restarted_run is not None:
         request = dataclasses.replace(request, resume=True, out=peers.restarted_run)
     with torch.random.fork_rng(devices=[]), explain_memory():
-        job = _Job(request, device, progress, peers)
+        job = _Job(request, device, progress or Progress(), peers, track)
         return job.resumed() if request.resume else job.fresh()
 
 
@@ -59,10 +64,11 @@ def train(request: Request, progress: Progress | None = None, peers: Peers | Non
 class _Job:
     """A training, as one of its processes sees it."""
 
-    request: Request
+    request: TrainRequest
     device: torch.device
-    progress: Progress | None
+    progress: Progress
     peers: Peers
+    track: Track
 
     def fresh(self) -> tuple[RunDir, Outcome]:
         request, peers = self.request, self.peers
@@ -79,7 +85,7 @@ class _Job:
             n_images=len(dataset),
             recipe=recipe,
             seed=request.seed or 0,
-            limit=request.limit or limit_of(recipe),
+            limit=request.limit or Limit.of(epochs=recipe.epochs, steps=recipe.steps) or Limit("steps", 1),
             class_names=dataset.class_names,
         )
         base = RUNS / default_name(dataset.name, recipe.arch, dataset.size)
@@ -96,31 +102,31 @@ class _Job:
         run = self._run_dir(peers.said(lambda: request.out or self._newest_run()))
         if peers.leads and not run.path.is_dir():
             raise GanportError(
-                f"nothing to resume: no folder {run.path}", hint="start it without --resume, or name its --out"
+                f"nothing to resume: no folder {run.path}", hint="start it without `resume`, or name its `out`"
             )
         if peers.leads and not run.last.exists():
-            raise GanportError(f"nothing to resume: no {run.last}", hint="start it without --resume")
+            raise GanportError(f"nothing to resume: no {run.last}", hint="start it without `resume`")
         with run.lock():
             config, content = peers.said(lambda: read_last(run.last))
             if request.data is None:
                 check_still_there(config.data)
             data = config.data if request.data is None else request.data
             dataset = peers.in_turn(lambda: self._open(data, config.recipe))
-            check_resume(config, dataset.fingerprint, request.kept())
+            config.check_resumed(dataset.fingerprint, request)
             config = dataclasses.replace(
                 config,
                 data=data,
                 limit=request.limit or config.limit,
-                recipe=config.recipe.override(report_every=request.report_every, sample_every=request.sample_every),
+                recipe=config.recipe.override(**{name: request.changes.get(name) for name in FREE}),
             )
             speed = self._speed(config.recipe)
             state = TrainState.fresh(config, self.device)
             state.restore(content, str(run.last))
             training = self._training(state, dataset, run, speed)
             if training.reached:
-                console.note(
+                log.info(
                     f"nothing left to do: {run.path} has {state.step} steps in {state.seconds / 60:.1f} minutes, "
-                    f"the limit is {config.limit}; a larger --steps, --epochs or --minutes goes on"
+                    f"the limit is {config.limit}; more `steps`, `epochs` or `minutes` go on"
                 )
             run.rewind(state.step)
             if peers.leads:
@@ -149,18 +155,20 @@ class _Job:
         return DEFAULT_DATA if self.request.data is None else self.request.data
 
     def _newest_run(self) -> Path:
-        """The run that the same command without --resume made last."""
+        """The run that the same request without `resume` made last."""
         recipe = self.request.recipe()
         dataset = self._open(self._begun_on(), recipe)
         return newest(RUNS / default_name(dataset.name, recipe.arch, dataset.size))
 
     def _open(self, data: str, recipe: Recipe) -> ImageDataset:
-        return open_dataset(data, size=recipe.size, channels=recipe.channels, root=self.request.root)
+        return open_dataset(data, size=recipe.size, channels=recipe.channels, root=self.request.root, track=self.track)
 
     def _speed(self, recipe: Recipe) -> Speed:
         request = self.request
         if self.peers.joined and request.compiled == "on":
-            raise GanportError("--compile on does not go with torchrun yet", hint="leave it out: auto compiles nothing")
+            raise GanportError(
+                '`compiled="on"` does not go with torchrun yet', hint="leave it out: auto compiles nothing"
+            )
         return choose(
             self.device,
             exact=recipe.name in TUTORIALS,
@@ -191,20 +199,20 @@ def _introduce(training: Training, ngpu: int) -> None:
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
     if training.peers.joined:
         device = f"{training.peers.world} processes on {device}"
-    console.note(
+    log.info(
         f"{config.data_name}: {config.n_images:,} {kind} images of {width}x{height}{classes}; "
         f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
         f"{training.speed.describe()}"
     )
     if config.n_classes:
-        console.note(f"classes: {number_classes(config.class_names)}")
+        log.info(f"classes: {number_classes(config.class_names)}")
     if training.batches.batch_size < recipe.batch_size:
-        console.note(
+        log.info(
             f"fewer images than the batch size of {recipe.batch_size}: every step sees all {config.n_images} of them"
         )
     start = f"from step {training.state.step} " if training.state.step else ""
     seen = f"augmented by {', '.join(recipe.augmentations)}; " if recipe.augmentations else ""
-    console.note(
+    log.info(
         f"recipe {recipe.name}: batches of {training.batches.batch_size}, {training.batches.per_epoch} an epoch; {seen}"
         f"{start}to {config.limit} → {training.run_dir.path}"
     )
@@ -227,6 +235,6 @@ def explain_memory() -> Iterator[None]:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in text:
             raise JobError(
                 "out of memory: the networks and a batch do not fit",
-                hint="try a smaller --batch-size or --width; a saved run goes on with --resume",
+                hint="try a smaller `batch_size` or `width`; a saved run goes on with `resume=True`",
             ) from error
         raise

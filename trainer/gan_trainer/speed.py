@@ -4,7 +4,7 @@ channels-last  convolutions on (N, H, W, C) in memory: oneDNN and cuDNN have the
 fused Adam     one pass over all weights
 amp            convolutions in bfloat16 under autocast; weights, Adam, BatchNorm's statistics and losses stay float32
 compile        torch.compile of both networks
-CUDA graph     a step's kernels launched as one, see `gan_trainer.graphs`
+CUDA graph     a step's hundreds of kernels in one launch (`GraphedStep`)
 
 `auto` keeps float32 for the tutorials' presets, which are meant to be exact, and on a CPU, so that every CPU trains the
 same model; elsewhere it takes bfloat16 where the GPU has it in hardware. It compiles nothing: the networks are
@@ -13,6 +13,7 @@ convolutions that run in the same libraries either way, and a CUDA graph already
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -23,6 +24,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Adam
 
 from gan_core.errors import GanportError
+
+log = logging.getLogger(__name__)
 
 Amp = Literal["auto", "off", "bf16"]
 Compile = Literal["auto", "off", "on"]
@@ -67,22 +70,22 @@ def choose(
     """
     if amp not in get_args(Amp):
         raise GanportError(
-            f"--amp must be one of {', '.join(get_args(Amp))}, got {amp!r}", hint="leave it out for auto"
+            f"`amp` must be one of {', '.join(get_args(Amp))}, got {amp!r}", hint="leave it out for auto"
         )
     if compiled not in get_args(Compile):
         raise GanportError(
-            f"--compile must be one of {', '.join(get_args(Compile))}, got {compiled!r}", hint="leave it out for auto"
+            f"`compiled` must be one of {', '.join(get_args(Compile))}, got {compiled!r}", hint="leave it out for auto"
         )
     cuda = device.type == "cuda"
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if amp == "bf16" and cuda and not fast_bf16(device):
         raise GanportError(
-            "--amp bf16: this GPU computes no bfloat16 in hardware", hint="leave --amp out; bfloat16 came with Ampere"
+            '`amp="bf16"`: this GPU computes no bfloat16 in hardware', hint="leave `amp` out; bfloat16 came with Ampere"
         )
     if compiled == "on":
         if ngpu > 1:
             raise GanportError(
-                "--compile on does not go with --ngpu, which is DataParallel", hint="leave one of them out"
+                '`compiled="on"` does not go with `ngpu`, which is DataParallel', hint="leave one of them out"
             )
         check_compiler(device)
     return Speed(
@@ -106,7 +109,8 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise GanportError(
-            f"--compile on: torch.compile does not work here: {lines[0]}", hint="leave --compile out to train without"
+            f'`compiled="on"`: torch.compile does not work here: {lines[0]}',
+            hint="leave `compiled` out to train without",
         ) from error
 
 
@@ -167,3 +171,77 @@ def _in_float32(forward: Callable[..., Tensor], device_type: str) -> Callable[..
             return forward(*inputs)
 
     return call
+
+
+Step = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(real_NCHW, z, label) → the step's numbers. One step of the training."""
+
+WARM_UP = 3
+"""Steps before recording: Adam makes its moments in the first, cuDNN tries its kernels."""
+
+
+class CudaRecorder:
+    """Records a step as a `torch.cuda.CUDAGraph` and replays it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.graph = torch.cuda.CUDAGraph()
+
+    def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
+        """Runs a step as recording will, on a side stream, and returns its result."""
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            result = run()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        return result
+
+    def record(self, run: Callable[[], Tensor]) -> Tensor:
+        """Records `run` without computing it. Returns the tensor that every replay fills."""
+        with torch.cuda.graph(self.graph):
+            return run()
+
+    def replay(self) -> None:
+        self.graph.replay()
+
+
+class GraphedStep:
+    """`step`, recorded once it is warm and replayed from then on. What cannot be recorded goes on as it was, said once.
+
+    A graph repeats what was recorded: the same kernels on the same addresses. So all that changes from step to step
+    comes in through its inputs (images, latents, labels), and what it changes it changes in place (weights, Adam's
+    moments, BatchNorm's statistics). The average of the weights, whose decay is a number of the step, stays outside,
+    and so do batches of another size than the first: those are stepped as usual, on the same weights.
+    """
+
+    def __init__(self, step: Step, recorder: CudaRecorder) -> None:
+        self.step = step
+        self.recorder: CudaRecorder | None = recorder
+        self.warm = 0
+        self._inputs: tuple[Tensor, ...] = ()
+        self._stats: Tensor | None = None
+
+    def __call__(self, real_NCHW: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+        given = (real_NCHW, z) if label is None else (real_NCHW, z, label)
+        if self.recorder is None or (self._inputs and real_NCHW.shape != self._inputs[0].shape):
+            return self.step(real_NCHW, z, label)
+        if not self._inputs:
+            self._inputs = tuple(torch.empty_like(tensor) for tensor in given)
+        for static, tensor in zip(self._inputs, given, strict=True):
+            static.copy_(tensor, non_blocking=True)
+        if self.warm < WARM_UP:
+            self.warm += 1
+            return self.recorder.warm_up(self._run)
+        if self._stats is None:
+            try:
+                self._stats = self.recorder.record(self._run)
+            except RuntimeError as error:
+                self.recorder = None
+                log.info(f"no CUDA graph, going on without: {str(error).splitlines()[0]}")
+                return self.step(real_NCHW, z, label)
+        self.recorder.replay()
+        return self._stats.clone()
+
+    def _run(self) -> Tensor:
+        real_NCHW, z, *label = self._inputs
+        return self.step(real_NCHW, z, label[0] if label else None)

@@ -1,6 +1,7 @@
 """One training step: the whole algorithm.
 
-Both networks stay in training mode. Nothing here waits for the device: the step's numbers come back as a tensor.
+Both networks stay in training mode. Nothing here waits for the device: the step's numbers come back as a tensor. All
+that is random in a step comes in drawn (`draw_noise`): one stream, the same on every device and in every process.
 """
 
 from __future__ import annotations
@@ -10,11 +11,29 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_trainer.augment import augment
-from gan_trainer.augmentations import columns
-from gan_trainer.losses import LOSSES, score
-from gan_trainer.noise import SIGHTS
-from gan_trainer.penalties import gradient_penalty, squared_norms
-from gan_trainer.recipes import Recipe
+from gan_trainer.losses import LOSSES, gradient_penalty, score, squared_norms
+from gan_trainer.recipes import Recipe, columns
+
+SIGHTS = 4
+"""How often D sees a batch in a step, each time through other augmentations: reals and fakes in its own step, fakes and
+(for the relativistic loss) reals in G's."""
+
+
+def n_uniforms(recipe: Recipe) -> int:
+    """How many uniform numbers an image takes."""
+    return SIGHTS * columns(recipe.augmentations) + (recipe.penalty == "gp")
+
+
+def draw_noise(recipe: Recipe, n: int, rng: torch.Generator) -> Tensor:
+    """float32 (n, z_dim + `n_uniforms(recipe)`) on the CPU.
+
+    Latents, N(0, 1); then uniform numbers in [0, 1) for the augmentations of each sight, and the last one for the
+    gradient penalty's point between real and fake; only where the recipe has them.
+    """
+    z = torch.randn(n, recipe.z_dim, generator=rng)
+    uniforms = n_uniforms(recipe)
+    return torch.cat((z, torch.rand(n, uniforms, generator=rng)), 1) if uniforms else z
+
 
 STATS = ("loss_d", "loss_g", "d_x", "d_g_z1", "d_g_z2")
 """What a step reports: the two losses (D's without its penalty), D(x) on reals, D(G(z)) in D's step and in G's. With D
@@ -37,7 +56,7 @@ def train_step(
 ) -> Tensor:
     """One step of D and one of G on the same fakes G(z), drawn once. Returns `STATS`, float32 (5,), on the device.
 
-    `noise` is what `gan_trainer.noise` draws. `label` int64 (N,) are the classes of the reals; fakes are drawn of the
+    `noise` is what `draw_noise` draws. `label` int64 (N,) are the classes of the reals; fakes are drawn of the
     same ones, so that classes are as frequent among them as in the data. Without `train_g` G stays as it is; `penalise`
     says whether the recipe's penalty is due (`Recipe.trains_g`, `Recipe.penalises`).
     """

@@ -1,4 +1,4 @@
-"""A run in TensorBoard: the numbers of each report and the sample pictures, as `--tensorboard` asks for.
+"""A run in TensorBoard: the numbers of each report and the sample pictures, where it is asked for.
 
 They are written to RUN/tensorboard by torch's SummaryWriter, from the same values that log.jsonl and samples/ get. A
 resumed run writes on in the same folder; what an interrupted one had written after the step it is resumed from is
@@ -26,7 +26,7 @@ NOT_SCALARS = ("step",)
 def check_tensorboard() -> None:
     """Raises `MissingPackageError` where the package tensorboard is not installed."""
     if find_spec("tensorboard") is None:
-        raise MissingPackageError("tensorboard", "tensorboard", "--tensorboard")
+        raise MissingPackageError("tensorboard", "tensorboard", "`tensorboard=True`")
 
 
 class Board:

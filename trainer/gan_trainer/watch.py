@@ -33,11 +33,11 @@ DATA_IMAGES = 512
 HINTS = {
     "d_too_strong": (
         f"D has told real from fake without error for {STRONG_STEPS} steps: G learns little from it",
-        "a lower --lr-d, --augment translation or auto, or --preset r3gan",
+        'a lower `lr_d`, `augment="translation"` or auto, or `preset="r3gan"`',
     ),
     "collapse": (
         "the samples have become alike: G draws few of the data's kinds of images",
-        "look at samples/; a lower --lr, a larger --batch-size, or --preset r3gan",
+        'look at samples/; a lower `lr`, a larger `batch_size`, or `preset="r3gan"`',
     ),
 }
 """What is said once for each thing noticed, and the hint with it."""

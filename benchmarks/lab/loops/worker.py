@@ -119,11 +119,11 @@ def _train(
 
     from gan_trainer.config import Limit, RunConfig
     from gan_trainer.loop import Training
-    from gan_trainer.memory import keep_freed_memory
     from gan_trainer.presets import TUTORIALS
     from gan_trainer.rundir import RunDir
     from gan_trainer.speed import choose
     from gan_trainer.state import TrainState
+    from gan_trainer.terminal import keep_freed_memory
 
     keep_freed_memory()
     device = torch.device(asked.device)

@@ -67,13 +67,12 @@ class Bench:
     def _row(self, data: Data, recipe: Recipe, seed: int, evaluator: Any) -> Json:
         import torch
 
-        from gan_trainer.config import Limit
+        from gan_trainer.config import Limit, TrainRequest
         from gan_trainer.networks.checkpoint import load_generator
-        from gan_trainer.progress import Progress
-        from gan_trainer.request import Request
         from gan_trainer.session import train
+        from gan_trainer.terminal import Bar
 
-        class Fixed(Request):
+        class Fixed(TrainRequest):
             """A request for a recipe as it is."""
 
             def recipe(self, channels: int | None = None) -> Recipe:  # noqa: ARG002
@@ -85,7 +84,7 @@ class Bench:
         limit = Limit("steps", steps)
         request = Fixed(data=data.name, seed=seed, limit=limit, out=out, root=self.root, device=self.device)
         try:
-            run, outcome = train(request, Progress())
+            run, outcome = train(request, Bar())
             if outcome.interrupted:
                 raise KeyboardInterrupt
             checkpoint = load_generator(run.generator)

@@ -88,26 +88,19 @@ def _evaluations(record: Json) -> dict[str, Evaluation]:
 
 
 def _table(record: Json) -> list[str]:
-    from gan_trainer.evaluation.table import columns, has_labels, values
-
     evaluations = _evaluations(record)
-    floor, labels = evaluations[SHIPPED].floor, has_labels(evaluations[SHIPPED])
-    forms = columns(floor, labels)
+    labels = evaluations[SHIPPED].of_classes
+    floor = evaluations[SHIPPED].floor.cells(labels)
     lines = [
-        "| | size | PSNR | " + " | ".join(name for name, _ in forms) + " |",
-        "|---|--:|--:|" + "--:|" * len(forms),
+        "| | size | PSNR | " + " | ".join(floor) + " |",
+        "|---|--:|--:|" + "--:|" * len(floor),
     ]
     for row in record["rows"]:
         psnr = (row["parity"] or {}).get("psnr_db")
         cells = [NAMES[row["variant"]], size_text(row["size_bytes"]), "" if psnr is None else f"{psnr:.0f} dB"]
-        cells += _cells(values(evaluations[row["variant"]].metrics, labels), forms)
+        cells += evaluations[row["variant"]].metrics.cells(labels).values()
         lines.append(f"| {' | '.join(cells)} |")
-    cells = ["real images", "", "", *_cells(values(floor, labels), forms)]
-    return [*lines, f"| {' | '.join(cells)} |"]
-
-
-def _cells(numbers: list[float | None], forms: list[tuple[str, str]]) -> list[str]:
-    return ["" if n is None else format(n, form) for n, (_, form) in zip(numbers, forms, strict=True)]
+    return [*lines, f"| {' | '.join(['real images', '', '', *floor.values()])} |"]
 
 
 def _classes(record: Json) -> list[str]:

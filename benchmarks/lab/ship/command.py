@@ -120,7 +120,7 @@ def measure(
 ) -> tuple[bytes, list[Json]]:
     """The bytes of the file that ships, and a row for the checkpoint, each export and the damaged generator."""
     from gan_core.files.model_file import sha256_of
-    from gan_trainer.evaluation.sources import open_model
+    from gan_trainer.evaluation.generators import open_model
 
     def row(variant: str, path: Path, file: str, options: dict[str, str], damage: str = "") -> Json:
         generator, about = open_model(path, device=evaluator.device, provider="auto")

@@ -77,8 +77,8 @@ def note(text: str) -> None:
 def with_options(text: str) -> str:
     """`text` with the running command's options in the place of the parameters that stand in it in backticks.
 
-    `batch_size` becomes --batch-size, `provider="cpu"` --provider cpu, `tf32=True` --tf32. What the command has no
-    option for stays as it is, without the backticks.
+    `batch_size` becomes --batch-size, `provider="cpu"` --provider cpu, `tf32=True` --tf32, `ema=False` --no-ema. What
+    the command has no option for stays as it is, without the backticks.
     """
     options = _options() if "`" in text else {}
 
@@ -87,6 +87,8 @@ def with_options(text: str) -> str:
         value = match[3] if match[2] is None else match[2]
         if option is None:
             return match[0].strip("`")
+        if value == "False":
+            return f"--no-{option[2:]}"
         return option if value in (None, "True") else f"{option} {shlex.quote(value)}"
 
     return _PARAMETER.sub(shown, text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -23,13 +24,15 @@ import numpy as np
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import explain_os_errors, hidden_name, sweep
-from gan_trainer.data.decode import Arrays, ArraySource, Source
-from gan_trainer.data.folder import FolderSource
-from gan_trainer.data.idx import content_hash, find_pair, idx_source
+from gan_trainer.data.decode import ArrayPictures, Arrays, Pictures
+from gan_trainer.data.folder import FolderPictures
+from gan_trainer.data.idx import content_hash, find_pair, idx_pictures
 
 DATA_VARIABLE = "GANPORT_DATA"
 DEBIAN = Path("/usr/share/datasets")
 """Where Debian's dataset-* packages put their files."""
+
+log = logging.getLogger(__name__)
 
 TEN_DIGITS = tuple(map(str, range(10)))
 GARMENTS = (
@@ -51,11 +54,11 @@ class Download:
     torchvision: str
     below: tuple[str, ...]
     holds: Callable[[Path], bool]
-    open: Callable[[Path], Source]
+    open: Callable[[Path], Pictures]
     by_hand: str
 
 
-def digits() -> Source:
+def digits() -> Pictures:
     """scikit-learn's 1,797 handwritten digits (UCI optdigits), 8x8, 0 … 16 scaled to 0 … 255."""
     try:
         from sklearn.datasets import load_digits
@@ -69,10 +72,10 @@ def digits() -> Source:
         return pixels, labels, TEN_DIGITS
 
     identity = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
-    return ArraySource("digits", "digits", identity, read, length=len(pixels), channels=1, size=32)
+    return ArrayPictures("digits", "digits", identity, 32, read, len(pixels), 1)
 
 
-def open_builtin(name: str, root: Path | None, downloads: Path | None, on_note: Callable[[str], None]) -> Source:
+def open_builtin(name: str, root: Path | None, downloads: Path | None) -> Pictures:
     """The data set `name`, from this machine if it lies here, else downloaded into `downloads`.
 
     Looked up in `root`, $GANPORT_DATA, Debian's folder and `downloads`. Raises `GanportError` when it is nowhere
@@ -83,15 +86,15 @@ def open_builtin(name: str, root: Path | None, downloads: Path | None, on_note: 
     wanted = DOWNLOADS[name]
     folder = locate(wanted, root, downloads)
     if folder is None:
-        folder = _download(wanted, downloads, on_note)
-    on_note(f"{name}: {folder}")
+        folder = _download(wanted, downloads)
+    log.info(f"{name}: {folder}")
     return wanted.open(folder)
 
 
 def locate(wanted: Download, root: Path | None, downloads: Path | None) -> Path | None:
     """The folder on this machine that holds a data set, or None. Only `root` may itself be that folder."""
     if root is not None and not root.is_dir():
-        raise GanportError(f"--root {root} is not a folder", hint=f"name the folder that holds {wanted.name}")
+        raise GanportError(f'`root="{root}"` is not a folder', hint=f"name the folder that holds {wanted.name}")
     roots = [root, Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None, DEBIAN, downloads]
     for place in roots:
         if place is None:
@@ -104,14 +107,14 @@ def locate(wanted: Download, root: Path | None, downloads: Path | None) -> Path 
     return None
 
 
-def _download(wanted: Download, downloads: Path | None, on_note: Callable[[str], None]) -> Path:
+def _download(wanted: Download, downloads: Path | None) -> Path:
     if downloads is None:
         raise _absent(wanted, "there is no cache folder to download it to")
     try:
         from torchvision import datasets
     except ImportError as error:
         raise _absent(wanted, "torchvision, which downloads it, is not installed") from error
-    on_note(f"{wanted.name}: not on this machine, downloading it to {downloads}")
+    log.info(f"{wanted.name}: not on this machine, downloading it to {downloads}")
     with explain_os_errors(downloads):
         downloads.mkdir(parents=True, exist_ok=True)
         # Into a folder of its own, renamed when whole: an interrupted download is never taken for the data set.
@@ -120,8 +123,8 @@ def _download(wanted: Download, downloads: Path | None, on_note: Callable[[str],
         try:
             part.mkdir()
             _fetch(wanted, getattr(datasets, wanted.torchvision), part)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                _rename_new(part, downloads / wanted.name)
+            if not (downloads / wanted.name).exists():  # another process may have been faster
+                part.rename(downloads / wanted.name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     folder = locate(wanted, None, downloads)
@@ -138,20 +141,10 @@ def _fetch(wanted: Download, dataset: Any, folder: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise  # the disk's fault, not the network's
-        raise _absent(wanted, _network_reason(error)) from error
+        cause = getattr(error, "reason", error)  # urllib wraps the socket's error
+        raise _absent(wanted, _last_line(getattr(cause, "strerror", None) or cause)) from error
     except Exception as error:  # RuntimeError for a failed mirror or digest, ModuleNotFoundError for gdown, …
         raise _absent(wanted, _last_line(error)) from error
-
-
-def _rename_new(source: Path, target: Path) -> None:
-    if target.exists():
-        raise FileExistsError(target)
-    source.rename(target)
-
-
-def _network_reason(error: OSError) -> str:
-    cause = getattr(error, "reason", error)  # urllib wraps the socket's error
-    return _last_line(getattr(cause, "strerror", None) or cause)
 
 
 def _last_line(error: object) -> str:
@@ -170,11 +163,11 @@ def _holds_idx(folder: Path) -> bool:
     return folder.is_dir() and find_pair(folder) is not None
 
 
-def _open_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Source]:
-    def open_folder(folder: Path) -> Source:
+def _open_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Pictures]:
+    def open_folder(folder: Path) -> Pictures:
         pair = find_pair(folder)
         assert pair is not None, "holds() said so"
-        return idx_source(name, pair, class_names)
+        return idx_pictures(name, pair, class_names)
 
     return open_folder
 
@@ -183,7 +176,7 @@ def _holds_cifar10(folder: Path) -> bool:
     return (folder / CIFAR10_FILES[1]).is_file()
 
 
-def _open_cifar10(folder: Path) -> Source:
+def _open_cifar10(folder: Path) -> Pictures:
     for name in CIFAR10_FILES:
         if not (folder / name).is_file():
             raise GanportError(f"{folder} lacks {name}, a file of CIFAR-10", hint="unpack cifar-10-python.tar.gz again")
@@ -209,20 +202,20 @@ def _open_cifar10(folder: Path) -> Source:
         return np.asarray(found.data, np.uint8), np.asarray(found.targets, np.int64), CIFAR10_CLASSES
 
     identity = content_hash(tuple(folder / name for name in CIFAR10_FILES))
-    return ArraySource("cifar10", str(folder.resolve()), identity, read, length=50_000, channels=3, size=32)
+    return ArrayPictures("cifar10", str(folder.resolve()), identity, 32, read, 50_000, 3)
 
 
 def _holds_faces(folder: Path) -> bool:
     return folder.is_dir() and (any(folder.glob("*.jpg")) or any(folder.glob("img_align_celeba/*.jpg")))
 
 
-def _open_faces(folder: Path) -> Source:
-    return FolderSource(folder, name="celeba", classes=False)
+def _open_faces(folder: Path) -> Pictures:
+    return FolderPictures(folder, name="celeba", classes=False)
 
 
 def _by_hand(files: str, package: str = "") -> str:
     install = f"sudo apt install {package}, or " if package else ""
-    return f"{install}put {files} in a folder and name it with --root"
+    return f"{install}put {files} in a folder and name it: `root`"
 
 
 _IDX_FILES = "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"

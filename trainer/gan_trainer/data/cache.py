@@ -18,15 +18,16 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, write_text
 from gan_core.images import U8
-from gan_trainer.data import transforms
-from gan_trainer.data.decode import I64, Source
+from gan_core.latents import I64
+from gan_trainer.data import decode
+from gan_trainer.data.decode import Pictures
 
 CACHE_VARIABLE = "GANPORT_CACHE"
 FORMAT = 1
@@ -36,24 +37,35 @@ LEFTOVER_S = 24 * 3600
 """A temporary file untouched for a day belongs to a writer that was killed."""
 
 
-@dataclass(frozen=True)
-class Details:
-    """What is known of a decoded data set besides its pixels. `skipped` are (name, reason)."""
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Square images, ready to train on.
 
-    labels: I64 | None
-    class_names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
-    natural_channels: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A decoded data set. `path` is None when its pixels are in memory."""
+    pixels_NHWC  uint8 (N, size, size, C), C-contiguous, read-only; memory-mapped where the cache can be written
+    labels       int64 (N,), the class of each image, 0 … len(class_names) - 1; None without classes
+    class_names  empty without classes
+    name         "digits", "fashion-mnist", or the folder's name
+    fingerprint  sha256 (hex) of pixels, labels and class names: equal means the same training data
+    skipped      (name, reason) of the files that could not be used
+    """
 
     pixels_NHWC: U8  # noqa: N815
-    details: Details
-    path: Path | None
+    labels: I64 | None
+    class_names: tuple[str, ...]
+    name: str
+    fingerprint: str
+    skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.pixels_NHWC.shape[1])
+
+    @property
+    def channels(self) -> int:
+        return int(self.pixels_NHWC.shape[3])
+
+    def __len__(self) -> int:
+        return len(self.pixels_NHWC)
 
 
 class DamagedEntryError(Exception):
@@ -71,17 +83,17 @@ def default_cache_dir() -> Path | None:
     return None
 
 
-def entry_path(folder: Path, source: Source, size: int, channels: int) -> Path:
-    """Where the pixels of `source` in its present state, at this size, are or would be: FOLDER/….npy."""
-    state = hashlib.sha256(f"{transforms.VERSION} {FORMAT} {source.identity()}".encode()).hexdigest()
-    return folder / f"{_source_prefix(source)}{state[:16]}-{size}x{channels}.npy"
+def entry_path(folder: Path, pictures: Pictures, size: int, channels: int) -> Path:
+    """Where the pixels of `pictures` in its present state, at this size, are or would be: FOLDER/….npy."""
+    state = hashlib.sha256(f"{decode.VERSION} {FORMAT} {pictures.identity}".encode()).hexdigest()
+    return folder / f"{_prefix(pictures)}{state[:16]}-{size}x{channels}.npy"
 
 
-def read_entry(path: Path) -> Entry | None:
-    """The entry at `path`, its pixels memory-mapped and read-only, or None when there is none.
+def read_entry(path: Path, name: str, *, natural: bool) -> ImageDataset | None:
+    """The data set at `path`, called `name`, its pixels memory-mapped and read-only, or None when there is none.
 
-    Raises `DamagedEntryError` when it is not what was written: up to a gigabyte every byte is compared, beyond that a
-    gigabyte in evenly spread blocks.
+    With `natural` only one in the channels that its pictures have by nature. Raises `DamagedEntryError` when it is not
+    what was written: up to a gigabyte every byte is compared, beyond that a gigabyte in evenly spread blocks.
     """
     try:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
@@ -93,15 +105,21 @@ def read_entry(path: Path) -> Entry | None:
         raise DamagedEntryError(f"its .json does not read ({error})") from error
     try:
         values = json.loads(text)
-        details = _details_from_json(values)
+        if values["format"] != FORMAT:
+            raise DamagedEntryError(f"it has format {values['format']}, expected {FORMAT}")
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         if list(pixels.shape) != values["shape"] or pixels.dtype != np.uint8:
             raise DamagedEntryError(f"it holds {pixels.dtype} {pixels.shape}, expected uint8 {values['shape']}")
         if checksum(pixels) != values["checksum"]:
             raise DamagedEntryError("its bytes have changed")
+        labels = None if values["labels"] is None else np.array(values["labels"], np.int64)
+        skipped = tuple((str(file), str(reason)) for file, reason in values["skipped"])
+        found = ImageDataset(
+            pixels, labels, tuple(values["class_names"]), name, str(values["fingerprint"]), skipped
+        )  # fmt: skip
+        return None if natural and values["natural_channels"] != found.channels else found
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DamagedEntryError(f"it does not read ({type(error).__name__})") from error
-    return Entry(pixels, details, path)
 
 
 def write_pixels(path: Path, parts: Iterable[U8], total: int, shape: tuple[int, int, int]) -> U8:
@@ -110,6 +128,8 @@ def write_pixels(path: Path, parts: Iterable[U8], total: int, shape: tuple[int, 
     At most `total` images come; how many is known at the end. Plain writes, not a writable map: on a full disk
     they fail with an error, where a map kills the process. Raises `GanportError` when there is no room.
     """
+    megabytes = total * int(np.prod(shape)) / 1e6
+    hint = f"it takes {megabytes:,.0f} MB: free some, or set {CACHE_VARIABLE} to a folder with more room"
     try:
         with atomic_path(path) as temporary, temporary.open("r+b") as file:
             _write_header(file, (total, *shape))
@@ -122,26 +142,26 @@ def write_pixels(path: Path, parts: Iterable[U8], total: int, shape: tuple[int, 
             _write_header(file, (written, *shape))
             assert file.tell() == start, "numpy pads the header so that the first dimension may change"
     except OSError as error:
-        raise GanportError(f"cannot write {path}: {error.strerror or error}", hint=_elsewhere(total, shape)) from error
+        raise GanportError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
     except GanportError as error:
         if error.code == "no_room":
-            raise GanportError(str(error), hint=_elsewhere(total, shape)) from error
+            raise GanportError(str(error), hint=hint) from error
         raise
     pixels: U8 = np.load(path, mmap_mode="r", allow_pickle=False)
     return pixels
 
 
-def write_details(path: Path, pixels: U8, details: Details) -> None:
+def write_details(path: Path, dataset: ImageDataset, natural_channels: int) -> None:
     """Makes the pixels at `path` an entry. Raises `GanportError`, and deletes the pixels, when there is no room."""
     values = {
         "format": FORMAT,
-        "shape": list(pixels.shape),
-        "checksum": checksum(pixels),
-        "fingerprint": details.fingerprint,
-        "natural_channels": details.natural_channels,
-        "labels": None if details.labels is None else details.labels.tolist(),
-        "class_names": details.class_names,
-        "skipped": details.skipped,
+        "shape": list(dataset.pixels_NHWC.shape),
+        "checksum": checksum(dataset.pixels_NHWC),
+        "fingerprint": dataset.fingerprint,
+        "natural_channels": natural_channels,
+        "labels": None if dataset.labels is None else dataset.labels.tolist(),
+        "class_names": dataset.class_names,
+        "skipped": dataset.skipped,
     }
     try:
         write_text(path.with_suffix(".json"), json.dumps(values))
@@ -150,9 +170,9 @@ def write_details(path: Path, pixels: U8, details: Details) -> None:
         raise
 
 
-def forget_older(path: Path, source: Source) -> None:
-    """Deletes the entries that `source` left in other states, and what killed writers left."""
-    prefix = _source_prefix(source)
+def forget_older(path: Path, pictures: Pictures) -> None:
+    """Deletes the entries that `pictures` left in other states, and what killed writers left."""
+    prefix = _prefix(pictures)
     state = path.name[len(prefix) :].split("-", 1)[0]
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
@@ -200,25 +220,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _details_from_json(values: dict[str, Any]) -> Details:
-    if values["format"] != FORMAT:
-        raise DamagedEntryError(f"it has format {values['format']}, expected {FORMAT}")
-    labels = values["labels"]
-    return Details(
-        labels=None if labels is None else np.array(labels, np.int64),
-        class_names=tuple(values["class_names"]),
-        skipped=tuple((str(name), str(reason)) for name, reason in values["skipped"]),
-        natural_channels=int(values["natural_channels"]),
-        fingerprint=str(values["fingerprint"]),
-    )
-
-
-def _source_prefix(source: Source) -> str:
-    slug = re.sub(r"[^A-Za-z0-9_]+", "_", source.name)[:40] or "images"
-    place = hashlib.sha256(os.fsencode(source.place)).hexdigest()[:8]
+def _prefix(pictures: Pictures) -> str:
+    slug = re.sub(r"[^A-Za-z0-9_]+", "_", pictures.name)[:40] or "images"
+    place = hashlib.sha256(os.fsencode(pictures.place)).hexdigest()[:8]
     return f"{slug}-{place}-"
-
-
-def _elsewhere(total: int, shape: tuple[int, int, int]) -> str:
-    megabytes = total * int(np.prod(shape)) / 1e6
-    return f"it takes {megabytes:,.0f} MB: free some, or set {CACHE_VARIABLE} to a folder with more room"

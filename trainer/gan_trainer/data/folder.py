@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from gan_core.errors import GanportError
-from gan_trainer.data.decode import I64
-from gan_trainer.data.transforms import (
+from gan_core.latents import I64
+from gan_trainer.data.decode import (
     GREY_MODES,
     BrokenImageError,
+    Pictures,
     looks_like_image,
     quiet_pillow,
     read_image,
@@ -26,21 +27,8 @@ from gan_trainer.data.transforms import (
 )
 
 SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".jp2",
-    ".avif",
-)
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif",
+)  # fmt: skip
 """A file whose name ends so is a picture, or a damaged one. Any other is a picture when it begins like one."""
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
@@ -123,35 +111,32 @@ def _add_file(result: Scan, entry: os.DirEntry[str], relative: str) -> None:
         result.others[suffix or entry.name] += 1
 
 
-class FolderSource:
-    """The pictures below `folder` as a `Source`. Raises `GanportError` when there is none.
+class FolderPictures(Pictures):
+    """The pictures below `folder`. Raises `GanportError` when there is none.
 
     Each folder directly below is a class when every picture lies in one and there are at least two. Where all folders
-    directly below are `SPLITS`, the classes are the folders in them.
+    directly below are `SPLITS`, the classes are the folders in them. The identity changes when a picture is added,
+    removed, renamed, edited, or made (un)readable.
     """
 
     def __init__(self, folder: Path, *, name: str = "", classes: bool = True) -> None:
         self.folder = folder.resolve()
-        self.name = name or self.folder.name or "images"
-        self.place = str(self.folder) if classes else f"{self.folder} without classes"
-        self.natural_size = FOLDER_SIZE
         found = scan(self.folder)
         if not found.files:
+            suffixes = [suffix[1:] for suffix in SUFFIXES]
             raise GanportError(
-                f"no images in {folder}, expected {_list_suffixes()}", hint=_hint_for_none(folder, found)
+                f"no images in {folder}, expected {', '.join(suffixes[:-1])} or {suffixes[-1]}",
+                hint=_hint_for_none(folder, found),
             )
+        place = str(self.folder) if classes else f"{self.folder} without classes"
+        super().__init__(name or self.folder.name or "images", place, _identity(found), FOLDER_SIZE)
         self.files = found.files
         self.unreadable = tuple(found.unreadable)
-        self._identity = _identity(found)
         self._labels, self._class_names, about = _classes(self.files) if classes else (None, (), ())
         self.notes = (*_left_out(found), *about)
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def identity(self) -> str:
-        """Changes when a picture is added, removed, renamed, edited, or made (un)readable."""
-        return self._identity
 
     def natural_channels(self) -> int:
         """1 when every readable picture is grey, else 3. Stops at the first with colour; reads headers only."""
@@ -203,9 +188,8 @@ def _left_out(found: Scan) -> tuple[str, ...]:
     total = sum(found.others.values())
     if not total:
         return ()
-    return (
-        f"left out {total:,} file{'s' if total > 1 else ''} that ganport cannot read as pictures ({_common(found)})",
-    )
+    files = f"{total:,} file{'s' if total > 1 else ''}"
+    return (f"left out {files} that ganport cannot read as pictures ({_common(found)})",)
 
 
 def _common(found: Scan) -> str:
@@ -229,10 +213,6 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _list_suffixes() -> str:
-    return ", ".join(suffix[1:] for suffix in SUFFIXES[:-1]) + f" or {SUFFIXES[-1][1:]}"
-
-
 def _hint_for_none(folder: Path, found: Scan) -> str:
     if found.unreadable:
         relative, reason = found.unreadable[0]
@@ -242,4 +222,4 @@ def _hint_for_none(folder: Path, found: Scan) -> str:
         return f"unpack the {archives[0]} file in {folder} first"
     if found.others:
         return f"it holds {sum(found.others.values()):,} other files ({_common(found)}): convert them to one of these"
-    return "name a folder of images, of idx files, or one of the data sets that --help lists"
+    return "name a folder of images, of idx files, or a data set that is known by name"

@@ -6,12 +6,14 @@ uint32, and the values in C order (LeCun, Cortes and Burges, "The MNIST database
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import math
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,8 +22,8 @@ import numpy as np
 
 from gan_core.errors import GanportError
 from gan_core.images import U8
-from gan_trainer.data.decode import I64, Arrays, ArraySource
-from gan_trainer.data.transforms import MAX_PIXELS
+from gan_core.latents import I64
+from gan_trainer.data.decode import MAX_PIXELS, ArrayPictures, Arrays
 from gan_trainer.networks.architectures import SIZES
 
 UNSIGNED_BYTE = 8
@@ -137,8 +139,8 @@ def natural_size(height: int, width: int) -> int:
     return min((size for size in SIZES if size >= min(height, width)), default=max(SIZES))
 
 
-def idx_source(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> ArraySource:
-    """A split as a `Source`, known by the content of its files. Classes are the labels' values unless named."""
+def idx_pictures(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> ArrayPictures:
+    """A split as a `Pictures`, known by the content of its files. Classes are the labels' values unless named."""
     n, height, width = image_header(pair.images)
 
     def read() -> Arrays:
@@ -156,7 +158,7 @@ def idx_source(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> A
     # The same files under another name have other classes, so they are another source.
     place = f"{','.join(class_names)} {pair.images.parent.resolve()}"
     size = natural_size(height, width)
-    return ArraySource(name, place, content_hash(pair.files), read, length=n, channels=1, size=size)
+    return ArrayPictures(name, place, content_hash(pair.files), size, read, n, 1)
 
 
 def content_hash(files: tuple[Path, ...]) -> str:
@@ -169,24 +171,19 @@ def content_hash(files: tuple[Path, ...]) -> str:
     return digest.hexdigest()
 
 
-class _explained:  # noqa: N801 (reads as a verb in a with statement)
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     """Turns what goes wrong while reading `path` into a `GanportError`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-            raise GanportError(
-                f"{self.path} is not a whole gzip file: {error}", hint="copy or download the file again"
-            ) from error
-        if isinstance(error, OSError):
-            raise GanportError(
-                f"cannot read {self.path}: {error.strerror or error}",
-                hint="check that you may read the file, or copy it again",
-            ) from error
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise GanportError(
+            f"{path} is not a whole gzip file: {error}", hint="copy or download the file again"
+        ) from error
+    except OSError as error:
+        raise GanportError(
+            f"cannot read {path}: {error.strerror or error}", hint="check that you may read the file, or copy it again"
+        ) from error
 
 
 def _open(path: Path) -> BinaryIO:

@@ -1,10 +1,11 @@
 """How good a generator is, in numbers: `evaluate`, or `Evaluator` for several of them against the same data.
 
-frechet, kernel, manifold   distances and shares of two sets of features, in float64
-sliced                      sliced Wasserstein distance of two sets of images, where there are no labels
-classifier, inception       where features come from; `features` chooses
-sources                     checkpoints, modules and exported files as one interface
-results                     `Evaluation`, `Metrics`: frozen, to and from JSON
+statistics   distances and shares of two sets of features
+sliced       sliced Wasserstein distance of two sets of images, where there are no labels
+classifier   a small network whose inner layer gives features; `features` chooses it, or Inception
+generators   checkpoints, modules and exported files as one interface
+evaluator    `Evaluator`: the reference, its floor, and what a generator draws
+results      `Evaluation`, `Metrics`: frozen, to and from JSON
 
 docs/evaluation.md says what each number means.
 """
@@ -22,7 +23,7 @@ __all__ = ["Evaluation", "Evaluator", "FeaturesInfo", "Metrics", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy: results and choices are read where there is no torch.
+    # Lazy: results are read where there is no torch.
     if name in ("Evaluator", "evaluate"):
         from gan_trainer.evaluation import evaluator
 

@@ -8,12 +8,11 @@ hold fewer than 2n images, the floor is of their two halves; where they hold few
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,24 +20,24 @@ import torch
 import gan_core
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
-from gan_core.images import U8
+from gan_core.fields import Json
+from gan_core.images import F32, U8
+from gan_core.latents import I64
 from gan_serve.runtime.generator import Generator
-from gan_serve.terminal import console
 from gan_trainer.data import ImageDataset
-from gan_trainer.data.decode import I64
+from gan_trainer.data.decode import Track, untracked
 from gan_trainer.devices import resolve
-from gan_trainer.evaluation.choices import DEFAULT_N, MIN_N
-from gan_trainer.evaluation.features import F32, Extractor, choose, extractor, sliced_info
-from gan_trainer.evaluation.frechet import Gaussian, frechet_distance
-from gan_trainer.evaluation.kernel import kernel_distance
-from gan_trainer.evaluation.manifold import manifold
-from gan_trainer.evaluation.results import Evaluation, FeaturesInfo, Metrics
+from gan_trainer.evaluation.features import Extractor, choose, extractor, sliced_info
+from gan_trainer.evaluation.generators import about, as_generator
+from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, FeaturesInfo, Metrics
 from gan_trainer.evaluation.sliced import Sliced
-from gan_trainer.evaluation.sources import about, as_generator
+from gan_trainer.evaluation.statistics import Gaussian, frechet_distance, kernel_distance, manifold
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint
 
-Source = Generator | SpecGenerator | GeneratorCheckpoint | U8 | str | os.PathLike[str]
+log = logging.getLogger(__name__)
+
+Drawable = Generator | SpecGenerator | GeneratorCheckpoint | U8 | str | os.PathLike[str]
 BATCH_SIZE = 64
 
 
@@ -49,6 +48,7 @@ class Evaluator:
     n          images of each set; None: half of the data's, at most 10,000
     device     where the feature network runs, and the generators of checkpoints
     cache_dir  where classifiers are kept; None: the usual place
+    track      shows how far drawing, and training a classifier, are
     Raises `GanportError` for too few images and for features that cannot be had.
     """
 
@@ -61,14 +61,14 @@ class Evaluator:
         batch_size: int = BATCH_SIZE,
         device: str | torch.device = "auto",
         cache_dir: Path | None = None,
-        on_note: Callable[[str], None] = console.note,
+        track: Track = untracked,
     ) -> None:
         self.dataset = dataset
         self.n = min(DEFAULT_N, len(dataset) // 2) if n is None else n
         _check_numbers(self.n, len(dataset), batch_size)
         self.batch_size = batch_size
         self.device = resolve(device) if isinstance(device, str) else device
-        self.on_note = on_note
+        self.track = track
         name = choose(features, dataset)
         order = np.random.default_rng(0).permutation(len(dataset))
         half = min(self.n, len(dataset) // 2)
@@ -78,15 +78,15 @@ class Evaluator:
         if name == "swd":
             self.info: FeaturesInfo = sliced_info(dataset.size, dataset.channels)
         else:
-            self.extractor = extractor(name, dataset, self.device, cache_dir, on_note)
+            self.extractor = extractor(name, dataset, self.device, cache_dir, track)
             self.info = self.extractor.info
             if self.n <= self.info.dimensions:
-                on_note(
+                log.info(
                     f"{self.n:,} images for {self.info.dimensions:,} features: the Fréchet distance is far too large, "
                     "compare it with the floor only"
                 )
 
-    def evaluate(self, source: Source, *, seed: int = 0, model: dict[str, Any] | None = None) -> Evaluation:
+    def evaluate(self, source: Drawable, *, seed: int = 0, model: Json | None = None) -> Evaluation:
         """Draws n images with the seeds `seed` … `seed` + n - 1 and measures them.
 
         source  a generator (gan_serve's, a module of ours, a checkpoint, a file of any kind that gan-train eval takes),
@@ -98,7 +98,7 @@ class Evaluator:
         if isinstance(source, np.ndarray):
             pixels_NHWC = source
             self._check_pixels(pixels_NHWC)
-            said: dict[str, Any] = {"file": None, "kind": "images"}
+            said: Json = {"file": None, "kind": "images"}
         else:
             generator = as_generator(source, self.device)
             labels = self.labels_for(generator.contract)
@@ -122,7 +122,7 @@ class Evaluator:
             },
         )  # fmt: skip
 
-    def distance(self, source: Source, *, seed: int = 0) -> float:
+    def distance(self, source: Drawable, *, seed: int = 0) -> float:
         """Only the leading number of `Metrics.distance`: the Fréchet distance, or the mean of "swd". Quicker."""
         if isinstance(source, np.ndarray):
             pixels_NHWC = source
@@ -162,12 +162,10 @@ class Evaluator:
         pixels_NHWC = np.empty((self.n, h, w, c), np.uint8)
         done = 0
         given = None if labels is None else labels.tolist()
-        with console.progress(self.n, "drawing") as bar:
-            seeds = range(seed, seed + self.n)
-            for batch in generator.stream(seeds, given, batch_size=self.batch_size):
-                pixels_NHWC[done : done + len(batch)] = batch
-                done += len(batch)
-                bar.update(len(batch))
+        drawn = generator.stream(range(seed, seed + self.n), given, batch_size=self.batch_size)
+        for batch in self.track(drawn, self.n, "drawing"):
+            pixels_NHWC[done : done + len(batch)] = batch
+            done += len(batch)
         return pixels_NHWC
 
     def labels_for(self, contract: Contract) -> I64 | None:
@@ -185,7 +183,7 @@ class Evaluator:
         elif contract.interface.n_classes == len(dataset.class_names):
             number = np.arange(contract.interface.n_classes)
             if contract.interface.class_names:
-                self.on_note("the model's classes have other names than the data's: taken in their order")
+                log.info("the model's classes have other names than the data's: taken in their order")
         else:
             raise GanportError(
                 f"the model has {contract.interface.n_classes} classes, {dataset.name} has {len(dataset.class_names)}",
@@ -218,7 +216,6 @@ class Evaluator:
         self, real: F32, real_gaussian: Gaussian, fake: F32, classes: I64 | None, labels: I64 | None
     ) -> Metrics:
         kernel, spread = kernel_distance(real, fake)
-        four = manifold(real, fake)
         n_classes = len(self.dataset.class_names)
         shares: tuple[float, ...] = ()
         if classes is not None:
@@ -229,8 +226,7 @@ class Evaluator:
             accuracy, accuracies = _accuracies(classes, labels, n_classes)
         return Metrics(
             frechet=frechet_distance(real_gaussian, Gaussian.of(fake)), kernel=kernel, kernel_spread=spread,
-            precision=four.precision, recall=four.recall, density=four.density, coverage=four.coverage,
-            class_shares=shares, label_accuracy=accuracy, class_accuracies=accuracies,
+            **manifold(real, fake), class_shares=shares, label_accuracy=accuracy, class_accuracies=accuracies,
         )  # fmt: skip
 
     def _check_pixels(self, pixels_NHWC: U8) -> None:
@@ -253,17 +249,16 @@ class Evaluator:
 
 
 def evaluate(
-    source: Source,
+    source: Drawable,
     dataset: ImageDataset,
     features: str = "auto",
     *,
     n: int | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
-    on_note: Callable[[str], None] = console.note,
 ) -> Evaluation:
     """Measures one generator, or uint8 images, against a data set. Arguments and errors as `Evaluator`'s."""
-    return Evaluator(dataset, features, n=n, device=device, on_note=on_note).evaluate(source, seed=seed)
+    return Evaluator(dataset, features, n=n, device=device).evaluate(source, seed=seed)
 
 
 def _check_numbers(n: int, n_data: int, batch_size: int) -> None:

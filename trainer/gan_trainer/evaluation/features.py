@@ -9,26 +9,27 @@ swd         no network: patches, see `gan_trainer.evaluation.sliced`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import sys
+import warnings
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from gan_core.errors import GanportError
-from gan_core.images import U8
+from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files.model_file import sha256_of
+from gan_core.images import F32, U8
+from gan_core.latents import I64
 from gan_trainer.data import ImageDataset
-from gan_trainer.data.decode import I64
-from gan_trainer.evaluation import classifier, sliced
-from gan_trainer.evaluation.choices import FEATURES
-from gan_trainer.evaluation.classifier_cache import classifier_for, weights_hash
-from gan_trainer.evaluation.results import FeaturesInfo
-
-F32 = npt.NDArray[np.float32]
+from gan_trainer.data.decode import Track
+from gan_trainer.evaluation import sliced
+from gan_trainer.evaluation.classifier import ClassifierFeatures
+from gan_trainer.evaluation.results import FEATURES, FeaturesInfo
 
 
 class Extractor(Protocol):
@@ -38,26 +39,6 @@ class Extractor(Protocol):
 
     def __call__(self, pixels_NHWC: U8, rows: I64 | None = None) -> tuple[F32, I64 | None]:
         """(features float32 (n, d), classes int64 (n,) or None) of uint8 images, or of some of their rows."""
-
-
-class ClassifierFeatures:
-    """The classifier of a data set as an `Extractor`."""
-
-    def __init__(
-        self, dataset: ImageDataset, device: torch.device, cache_dir: Path | None, on_note: Callable[[str], None]
-    ) -> None:
-        trained = classifier_for(dataset, device, cache_dir=cache_dir, on_note=on_note)
-        digest = weights_hash(trained.network)
-        self.network = trained.network.to(device)
-        self.info = FeaturesInfo(
-            "classifier", digest, classifier.FEATURES,
-            f"{classifier.FEATURES} features of a small classifier of {dataset.name} {dataset.size}x{dataset.size} "
-            f"({trained.accuracy:.1%} right on images kept from it)",
-            trained.accuracy,
-        )  # fmt: skip
-
-    def __call__(self, pixels_NHWC: U8, rows: I64 | None = None) -> tuple[F32, I64 | None]:
-        return classifier.apply(self.network, pixels_NHWC, rows)
 
 
 def choose(features: str, dataset: ImageDataset) -> str:
@@ -70,14 +51,10 @@ def choose(features: str, dataset: ImageDataset) -> str:
 
 
 def extractor(
-    name: str, dataset: ImageDataset, device: torch.device, cache_dir: Path | None, on_note: Callable[[str], None]
+    name: str, dataset: ImageDataset, device: torch.device, cache_dir: Path | None, track: Track
 ) -> Extractor:
     """The network called `name`, "inception" or "classifier". Raises `GanportError` where it cannot be had."""
-    if name == "inception":
-        from gan_trainer.evaluation.inception import InceptionFeatures
-
-        return InceptionFeatures(device)
-    return ClassifierFeatures(dataset, device, cache_dir, on_note)
+    return InceptionFeatures(device) if name == "inception" else ClassifierFeatures(dataset, device, cache_dir, track)
 
 
 def sliced_info(size: int, channels: int) -> FeaturesInfo:
@@ -87,3 +64,59 @@ def sliced_info(size: int, channels: int) -> FeaturesInfo:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     at = ", ".join(map(str, levels))
     return FeaturesInfo("swd", digest, 0, f"no network: {sliced.PATCH}x{sliced.PATCH} patches at {at} pixels")
+
+
+DIMENSIONS = 2048
+BATCH_SIZE = 32
+INSTEAD = '`features="classifier"` (labelled data) and `features="swd"` need neither package nor download'
+
+
+class InceptionFeatures:
+    """The 2048 values of Inception's last pooling layer, as the published FID has them, through torch-fidelity.
+
+    Its weights (the TensorFlow network of 2015, converted) are in torch's hub folder, or torch-fidelity downloads
+    them. Grey images are shown as RGB; torch-fidelity scales them to 299x299 as TensorFlow did.
+    Raises `MissingPackageError` without torch-fidelity, `GanportError` when its weights cannot be had.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+        except ModuleNotFoundError as error:
+            missing = (error.name or "torch_fidelity").partition(".")[0].replace("_", "-")
+            raise MissingPackageError(
+                missing, "inception", '`features="inception"`',
+                hint=f"pip install 'ganport[inception]'; {INSTEAD}",
+            ) from error  # fmt: skip
+        path = _weights_path(fidelity)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                network = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise GanportError(
+                f"Inception's weights cannot be had: {reason}", hint=f"put them at {path}; {INSTEAD}"
+            ) from error
+        self.network: Any = network.eval().to(device)
+        self.device = device
+        digest = sha256_of(path)[:12] if path.is_file() else "unknown"
+        self.info = FeaturesInfo(
+            "inception", digest, DIMENSIONS, f"{DIMENSIONS} features of Inception v3 (2015, as the published FID)"
+        )
+
+    @torch.no_grad()
+    def __call__(self, pixels_NHWC: U8, rows: I64 | None = None) -> tuple[F32, I64 | None]:
+        rows = np.arange(len(pixels_NHWC)) if rows is None else rows
+        parts = []
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = torch.from_numpy(pixels_NHWC[rows[start : start + BATCH_SIZE]]).permute(0, 3, 1, 2)
+            (found,) = self.network(batch.expand(-1, 3, -1, -1).contiguous().to(self.device))
+            parts.append(found.cpu().numpy().astype(np.float32))
+        return np.concatenate(parts), None
+
+
+def _weights_path(fidelity: Any) -> Path:
+    """Where torch-fidelity looks for the file and downloads it to."""
+    url = str(getattr(fidelity, "URL_INCEPTION_V3", "weights-inception-2015-12-05-6726825d.pth"))
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(url)  # noqa: PTH119 (a URL's)

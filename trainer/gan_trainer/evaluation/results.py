@@ -1,4 +1,7 @@
-"""What an evaluation gives: frozen values that turn into JSON and back. No torch here."""
+"""What an evaluation gives: frozen values that turn into JSON and back, and the numbers that a table shows of them.
+
+No torch here, so that help and reports need none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.printable import json_text
+
+FEATURES = ("auto", "inception", "classifier", "swd")
+DEFAULT_N = 10_000
+MIN_N = 32
+
 
 FORMAT = 1
 
@@ -36,7 +45,7 @@ class Metrics:
 
     frechet                     squared Fréchet distance, ≥ 0
     kernel, kernel_spread       mean of the squared MMD over subsets, and its standard deviation
-    precision, recall, density, coverage    see `gan_trainer.evaluation.manifold`
+    precision, recall, density, coverage    see `gan_trainer.evaluation.statistics`
     sliced                      (side in pixels, 1000 · sliced Wasserstein distance) of each pyramid level
     class_shares                share of images that the classifier puts in each class
     label_accuracy              share of images that it puts in the class that they were drawn as
@@ -67,6 +76,21 @@ class Metrics:
         assert value is not None, "every feature set gives one of them"
         return value
 
+    def cells(self, labels: bool) -> dict[str, str]:
+        """The numbers under their headings, "" for None; ↓: lower is better, ↑: higher is. `labels`: whether images of
+        classes were asked for and judged.
+        """
+        if self.sliced:
+            shown = [("SWD↓", self.sliced_mean, ".2f"), *((f"{side}px↓", value, ".2f") for side, value in self.sliced)]
+        else:
+            shown = [
+                ("Fréchet↓", self.frechet, ".3f"), ("kernel↓", self.kernel, ".4f"), ("±", self.kernel_spread, ".4f"),
+                ("precision↑", self.precision, ".3f"), ("recall↑", self.recall, ".3f"),
+                ("density↑", self.density, ".3f"), ("coverage↑", self.coverage, ".3f"),
+            ]  # fmt: skip
+            shown += [("class right↑", self.label_accuracy, ".1%")] if labels else []
+        return {name: "" if value is None else format(value, form) for name, value, form in shown}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -81,8 +105,8 @@ class Evaluation:
     n_floor      how many images each side of the floor has
     """
 
-    model: dict[str, Any]
-    data: dict[str, Any]
+    model: Json
+    data: Json
     features: FeaturesInfo
     n: int
     n_real: int
@@ -92,7 +116,12 @@ class Evaluation:
     n_floor: int
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def of_classes(self) -> bool:
+        """Whether the model was asked for classes and a classifier judged them."""
+        return bool(self.model.get("conditional")) and self.features.id == "classifier"
+
+    def to_json(self) -> Json:
         """A JSON object; `from_json` reads it back."""
         return {"ganport_eval": FORMAT, **dataclasses.asdict(self)}
 
@@ -117,7 +146,7 @@ class Evaluation:
             raise GanportError(f"not an evaluation by gan-train eval: {error}", hint="evaluate again") from error
 
 
-def _metrics(values: dict[str, Any]) -> Metrics:
+def _metrics(values: Json) -> Metrics:
     lists = {name: tuple(values[name]) for name in ("class_shares", "class_accuracies")}
     sliced = tuple((int(side), float(value)) for side, value in values["sliced"])
     return Metrics(**{**values, **lists, "sliced": sliced})

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
@@ -15,8 +16,10 @@ from gan_core.latents import LatentLaw
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
 
+Arch = Literal["mlp", "dcgan"]
+
 SIZES = (28, 32, 64, 96, 128)
-ARCHITECTURES = ("mlp", "dcgan")
+ARCHITECTURES: tuple[Arch, ...] = get_args(Arch)
 
 MLP_HIDDEN = (128, 256, 512, 1024)
 MLP_EPS = 0.8
@@ -50,10 +53,7 @@ def network_spec(
     """
     if arch not in ARCHITECTURES:
         raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
-    if size not in SIZES:
-        raise GanportError(f"no network for size {size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
-    if channels not in (1, 3):
-        raise GanportError(f"channels must be 1 (grey) or 3 (RGB), got {channels}", hint="--channels 1 or --channels 3")
+    check_image(size, channels)
     if width < 1 or z_dim < 1:
         raise GanportError(
             f"width and z_dim must be at least 1, got {width} and {z_dim}",
@@ -71,6 +71,16 @@ def network_spec(
         head + body,
         name=f"{arch}-{size}",
     )
+
+
+def check_image(size: int | None, channels: int | None) -> None:
+    """Raises `GanportError` for images that no network here draws; None is left open."""
+    if size is not None and size not in SIZES:
+        raise GanportError(f"no network for size {size}", hint=f"sizes: {', '.join(map(str, SIZES))}")
+    if channels not in (None, 1, 3):
+        raise GanportError(
+            f"channels must be 1 (grey) or 3 (RGB), got {channels}", hint="leave `channels` out to take the data's own"
+        )
 
 
 def _mlp(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:

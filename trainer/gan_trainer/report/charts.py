@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.images import F64
 from gan_core.printable import printable
 
 WIDTH, HEIGHT = 520, 250
@@ -53,7 +54,7 @@ def chart(
     for index, (_, values) in enumerate(drawn):
         if len(values) >= MANY:
             parts.append(_line(across, up, x, values, f"raw c{index}"))
-            values = _smooth(values)
+            values = smooth(values)
         parts.append(_line(across, up, x, values, f"c{index}"))
     return "".join([*parts, "</svg>"])
 
@@ -95,7 +96,7 @@ class _Scale:
         return self.begin + min(1.05, max(-0.05, share)) * (self.end - self.begin)
 
 
-def _bounds(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _bounds(values: F64) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return 0.0, 1.0
@@ -107,8 +108,9 @@ def _bounds(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return low - (margin if low else 0.0), high + margin
 
 
-def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def smooth(values: npt.ArrayLike) -> F64:
     """A centred moving mean over a fiftieth of the curve; gaps are left out of it."""
+    values = np.asarray(values, np.float64)
     half = max(1, len(values) // 100)
     good = np.isfinite(values)
     total = np.concatenate(([0.0], np.cumsum(np.where(good, values, 0.0))))
@@ -116,11 +118,11 @@ def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     with np.errstate(invalid="ignore", divide="ignore"):
-        means: npt.NDArray[np.float64] = (total[high] - total[low]) / (count[high] - count[low])
+        means: F64 = (total[high] - total[low]) / (count[high] - count[low])
     return means
 
 
-def _line(across: _Scale, up: _Scale, x: npt.NDArray[np.float64], values: npt.NDArray[np.float64], kind: str) -> str:
+def _line(across: _Scale, up: _Scale, x: F64, values: F64, kind: str) -> str:
     """Polylines between the gaps; at most `MAX_POINTS` bins, each drawn as its mean."""
     bins = np.array_split(np.arange(len(values)), min(len(values), MAX_POINTS))
     runs: list[list[str]] = [[]]
@@ -140,6 +142,6 @@ def _line(across: _Scale, up: _Scale, x: npt.NDArray[np.float64], values: npt.ND
     return "".join(parts)
 
 
-def _last_value(label: str, values: npt.NDArray[np.float64]) -> str:
+def _last_value(label: str, values: F64) -> str:
     finite = values[np.isfinite(values)]
     return f"{label} {number(float(finite[-1]))} at the end" if len(finite) else f"{label} without a value"

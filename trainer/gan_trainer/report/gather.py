@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageChops
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.model_file import check_file, sha256_of
-from gan_serve.terminal import console
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.rundir import RunDir
+
+log = logging.getLogger(__name__)
 
 MAX_FRAMES = 40
 MAX_PNG_BYTES = 48 << 10
@@ -47,15 +49,15 @@ class Run:
     """
 
     name: str
-    config: dict[str, Any]
-    log: list[dict[str, Any]] = field(default_factory=list)
+    config: Json
+    log: list[Json] = field(default_factory=list)
     samples: tuple[tuple[int, Picture], ...] = ()
     compared: tuple[Picture, ...] = ()
     evaluations: tuple[tuple[Evaluation, bool], ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
 
 
-def gather(folder: Path, on_note: Callable[[str], None] = console.note) -> Run:
+def gather(folder: Path) -> Run:
     """Reads a run's folder. Raises `GanportError` when it is none."""
     if not folder.is_dir():
         what = "a file" if folder.exists() else "no folder"
@@ -78,10 +80,10 @@ def gather(folder: Path, on_note: Callable[[str], None] = console.note) -> Run:
         name=folder.resolve().name,
         config={**config, "recipe": recipe},
         log=run.read_log(),
-        samples=_samples(run.sample_files(), on_note),
-        compared=_compared(run.real_vs_fake, on_note),
-        evaluations=_evaluations(run.evaluation_files(), digest, on_note),
-        provenance=_provenance(run, digest, on_note),
+        samples=_samples(run.sample_files()),
+        compared=_compared(run.real_vs_fake),
+        evaluations=_evaluations(run.evaluation_files(), digest),
+        provenance=_provenance(run, digest),
     )
 
 
@@ -90,7 +92,7 @@ def _runs_below(folder: Path) -> str:
     return f"runs in it: {', '.join(map(str, found[:5]))}" if found else "name a folder that gan-train wrote"
 
 
-def _samples(files: Sequence[Path], on_note: Callable[[str], None]) -> tuple[tuple[int, Picture], ...]:
+def _samples(files: Sequence[Path]) -> tuple[tuple[int, Picture], ...]:
     n = min(len(files), MAX_FRAMES)
     chosen = [files[round(i * (len(files) - 1) / max(n - 1, 1))] for i in range(n)]
     found = []
@@ -99,7 +101,7 @@ def _samples(files: Sequence[Path], on_note: Callable[[str], None]) -> tuple[tup
         try:
             found.append((int(step.group()) if step else 0, _inline(file, whole=file in (chosen[0], chosen[-1]))))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-            on_note(f"{file.name} is left out: {error}")
+            log.info(f"{file.name} is left out: {error}")
     return tuple(found)
 
 
@@ -120,7 +122,7 @@ def _webp(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _compared(file: Path, on_note: Callable[[str], None]) -> tuple[Picture, ...]:
+def _compared(file: Path) -> tuple[Picture, ...]:
     """The two grids of real_vs_fake.png, without the figure's margins and titles."""
     if not file.exists():
         return ()
@@ -128,7 +130,7 @@ def _compared(file: Path, on_note: Callable[[str], None]) -> tuple[Picture, ...]
         with Image.open(file) as opened:
             figure = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
-        on_note(f"{file.name} is left out: {error}")
+        log.info(f"{file.name} is left out: {error}")
         return ()
     middle = figure.width // 2
     halves = []
@@ -151,20 +153,18 @@ def _square_part(half: Image.Image) -> Image.Image:
     return half.crop((left, max(top, bottom - (right - left)), right, bottom))
 
 
-def _evaluations(
-    files: Sequence[Path], digest: str | None, on_note: Callable[[str], None]
-) -> tuple[tuple[Evaluation, bool], ...]:
+def _evaluations(files: Sequence[Path], digest: str | None) -> tuple[tuple[Evaluation, bool], ...]:
     found = []
     for file in files:
         try:
             evaluation = Evaluation.from_json(json.loads(file.read_text("utf-8")))
             found.append((evaluation, evaluation.model.get("sha256") == digest))
         except (OSError, ValueError, GanportError) as error:
-            on_note(f"{file.name} is left out: {error}")
+            log.info(f"{file.name} is left out: {error}")
     return tuple(found)
 
 
-def _provenance(run: RunDir, digest: str | None, on_note: Callable[[str], None]) -> tuple[tuple[str, str], ...]:
+def _provenance(run: RunDir, digest: str | None) -> tuple[tuple[str, str], ...]:
     """What g.pt says of itself where torch can read it, and its digest."""
     if digest is None:
         return ()
@@ -176,7 +176,7 @@ def _provenance(run: RunDir, digest: str | None, on_note: Callable[[str], None])
     except ImportError:
         return tuple(facts)
     except GanportError as error:
-        on_note(f"g.pt is not described: {error}")
+        log.info(f"g.pt is not described: {error}")
         return tuple(facts)
     facts += [
         ("weights", {"ema": "their average (EMA)", "raw": "the last ones"}.get(checkpoint.which, checkpoint.which)),

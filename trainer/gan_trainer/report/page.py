@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import Any
 
 import gan_core
-from gan_trainer.evaluation import table
 from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.recipes import MAX_ROWS, UNSCALED
 from gan_trainer.report.charts import Curve, chart, escape, legend
@@ -142,17 +141,11 @@ def _curves(run: Run) -> str:
 def _evaluations(run: Run) -> str:
     parts = []
     for evaluation, current in run.evaluations:
-        labels = table.has_labels(evaluation)
-        forms = table.columns(evaluation.metrics, labels)
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name, _ in forms)
+        generated, real = (each.cells(evaluation.of_classes) for each in (evaluation.metrics, evaluation.floor))
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in generated)
         rows = "".join(
-            f'<tr><th scope="row">{name}</th>'
-            + "".join(
-                f"<td>{'' if value is None else format(value, form)}</td>"
-                for value, (_, form) in zip(table.values(metrics, labels), forms, strict=True)
-            )
-            + "</tr>"
-            for name, metrics in (("generated", evaluation.metrics), ("real images", evaluation.floor))
+            f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells.values())}</tr>'
+            for name, cells in (("generated", generated), ("real images", real))
         )
         info = evaluation.features
         parts.append(

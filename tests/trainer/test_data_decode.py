@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from gan_trainer.data.transforms import (
-    EXIF_ORIENTATION,
+from gan_core.images import U8
+from gan_trainer.data.decode import (
     MAX_PIXELS,
     BrokenImageError,
     prepare,
@@ -26,11 +26,12 @@ from trainer.data_files import picture, png_bytes, png_claiming, save
 EMOJI = os.environ.get("GANPORT_EMOJI")
 
 
-def tutorial_pixels(image: Image.Image, size: int) -> np.ndarray:
+def tutorial_pixels(image: Image.Image, size: int) -> U8:
     """Resize(size), CenterCrop(size) by torchvision, then its PILToTensor."""
     transforms = pytest.importorskip("torchvision.transforms")
     steps = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()])
-    return steps(image).permute(1, 2, 0).numpy()
+    pixels: U8 = steps(image).permute(1, 2, 0).numpy()
+    return pixels
 
 
 @pytest.mark.parametrize("size", [28, 32, 64, 96, 128])
@@ -134,7 +135,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     path = tmp_path / "a.png"
     picture(20, 31).save(path, exif=exif)
     with Image.open(path) as image:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
+from gan_core.fields import Json
 from gan_core.files.model_file import sha256_of
 from gan_core.images import to_pixels
 from gan_core.spec.generator_spec import GeneratorSpec
@@ -31,7 +31,7 @@ class ModuleGenerator(Generator):
     spec    None: the module's own `spec`
     """
 
-    def __init__(self, module: nn.Module, spec: GeneratorSpec | None = None, *, training: dict[str, Any] | None = None):
+    def __init__(self, module: nn.Module, spec: GeneratorSpec | None = None, *, training: Json | None = None):
         spec = spec or module.spec  # type: ignore[assignment]
         assert isinstance(spec, GeneratorSpec)
         self.module = module
@@ -65,7 +65,7 @@ def open_model(
     provider: str = "auto",
     threads: int | None = None,
     trust_script: bool = False,
-) -> tuple[Generator, dict[str, Any]]:
+) -> tuple[Generator, Json]:
     """A g.pt of ours (on `device`), or an exported .onnx or .ts (on `provider`), and what an evaluation says of it.
 
     Raises `GanportError` for a file that is missing or none of them.
@@ -79,7 +79,7 @@ def open_model(
     else:
         if provider != "auto":
             raise GanportError(
-                f"--provider is for exported files, {path} is a checkpoint", hint="--device says where torch runs"
+                f"`provider` is for exported files, {path} is a checkpoint", hint="`device` says where torch runs"
             )
         generator = _of_checkpoint(_read_checkpoint(path), device)
         generator.sha256 = sha256_of(path)
@@ -109,7 +109,7 @@ def as_generator(
     return source if isinstance(source, Generator) else ModuleGenerator(source)
 
 
-def about(generator: Generator) -> dict[str, Any]:
+def about(generator: Generator) -> Json:
     """What is known of a generator: network, precision, digest, where it ran, how long it was trained."""
     contract = generator.contract
     training = contract.training
