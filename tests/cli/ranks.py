@@ -5,10 +5,11 @@
 What it needs is imported once; every process is a fork with the environment that torchrun would give it, and this
 process keeps their meeting place, as torchrun's agent does. A job:
 
-    {"args": […], "world": 2, "signal": [number, rank, "file"], "cwd": ["a", "b"], "env": {…}}
+    {"args": […], "world": 2, "signal": [number, rank, "file"], "cwd": ["a", "b"], "env": {…}, "pictures": true}
 
-world 0 is gan-train without a launcher. The signal goes to that rank once the file exists. Prints a JSON list, a row
-of it a job: [[exit code, stdout, stderr], …] of its processes.
+Without "pictures" only samples are drawn: the others take longer than these trainings. world 0 is gan-train without a
+launcher. The signal goes to that rank once the file exists. Prints a JSON list, a row of it a job: [[exit code, stdout,
+stderr], …] of its processes.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def run(job: dict[str, Any], folder: Path) -> list[tuple[int, str, str]]:
             for number in (1, 2):
                 os.dup2(os.open(folder / f"{rank}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             os.environ.update(environment)
+            if "pictures" not in job:
+                setattr(Gallery, "redraw", lambda _: None)  # noqa: B010
             if "cwd" in job:
                 os.chdir(job["cwd"][rank])
             sys.argv = [cli.NAME, *job["args"]]
@@ -68,7 +71,6 @@ def run(job: dict[str, Any], folder: Path) -> list[tuple[int, str, str]]:
 
 def main() -> None:
     make_ready()
-    setattr(Gallery, "redraw", lambda _: None)  # noqa: B010 (pictures: slower than these trainings, and tested elsewhere)
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps([run(job, Path(folder)) for job in json.load(sys.stdin)]))
 

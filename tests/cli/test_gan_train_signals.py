@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from cli.test_gan_train_distributed import make_images
 from gan_trainer.networks.checkpoint import load_generator
 from gan_trainer.state import read_last
 
 pytestmark = pytest.mark.slow
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GAN_TRAIN = (sys.executable, "-c", "from gan_trainer.cli import main; main()")
 OPTIONS = (
     "--width", "2", "--z-dim", "4", "--batch-size", "8", "--device", "cpu", "--steps", "100000",
@@ -30,30 +32,48 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "GANPORT_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_save_and_exit_130(number: signal.Signals, tmp_path: Path, environment: dict[str, str]) -> None:
-    command = (*GAN_TRAIN, *OPTIONS, "--sample-every", "20", "--out", "my run")
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "my run/samples/step-0000020.png").exists():
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    config, content = read_last(tmp_path / "my run/last.pt")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stopped")
+
+
+@pytest.fixture(scope="module")
+def stopped(folder: Path, environment: dict[str, str]) -> dict[signal.Signals, tuple[int, str, str]]:
+    """How gan-train ended by each signal: forks of a process that has imported what it needs (cli.ranks)."""
+    make_images(folder / "images")
+    jobs = []
+    for number in SIGNALS:
+        (folder / number.name).mkdir()
+        sample = f"{number.name}/my run/samples/step-0000020.png"
+        arguments = [*OPTIONS, "--data", "../images", "--size", "28", "--sample-every", "20", "--out", "my run"]
+        jobs.append({
+            "args": arguments, "world": 0, "cwd": [number.name], "signal": [number, 0, sample], "pictures": True,
+        })  # fmt: skip
+    done = subprocess.run(
+        (sys.executable, "-m", "cli.ranks"), input=json.dumps(jobs), cwd=folder, env=environment,
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    return dict(zip(SIGNALS, (tuple(ended[0]) for ended in json.loads(done.stdout)), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_save_and_exit_130(
+    number: signal.Signals, stopped: dict[signal.Signals, tuple[int, str, str]], folder: Path
+) -> None:
+    code, out, err = stopped[number]
+    assert (code, out) == (130, "")
+    run = folder / number.name / "my run"
+    config, content = read_last(run / "last.pt")
     step = content["step"]
     assert 20 <= step < 1000
     assert f"interrupted at step {step}, saved\n" in err
     assert err.splitlines()[-1] == "hint: go on with gan-train --resume --out 'my run'"
     assert "Traceback" not in err
     assert config.limit.amount == 100000
-    assert load_generator(tmp_path / "my run/g.pt").training["steps"] == step
-    assert not (tmp_path / "my run/log.jsonl").exists(), "no report was due"
-    assert (tmp_path / "my run/losses.png").exists()
+    assert load_generator(run / "g.pt").training["steps"] == step
+    assert not (run / "log.jsonl").exists(), "no report was due"
+    assert (run / "losses.png").exists()
 
 
 @pytest.mark.long
