@@ -111,7 +111,7 @@ def test_recipes_without_a_name() -> None:
         ("default:steps=5", "expected field=value"),
         ("default:width=wide", "width must be like 64, got 'wide'"),
         ("default:width=1.5", "width must be like 64"),
-        ("default:width=0", "width must be at least 1"),
+        ("default:width=0", "`width` must be at least 1"),
         ("default:conditional=1", "conditional must be like False"),
         ("default:loss=lsgan", "loss must be one of"),
         ("default:penalty=gp", "penalty gp with weight 0"),

@@ -148,9 +148,9 @@ def test_marks_refused(text: str) -> None:
         ({"distance": 3.0}, "--distance takes a number above 0 and needs --marks"),
         ({"distance": -3.0, "marks": "5"}, "--distance takes a number above 0"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
-        ({"amp": "fp8"}, "--amp must be one of"),
+        ({"amp": "fp8"}, "`amp` must be one of"),
         ({"features": "nose", "marks": "5"}, "nose"),
-        ({"compiled": "maybe"}, "--compile must be one of"),
+        ({"compiled": "maybe"}, "`compiled` must be one of"),
     ],
 )
 def test_refused(changes: dict[str, Any], message: str, pictures: Path) -> None:

@@ -208,6 +208,13 @@ def test_features_follow_from_the_data() -> None:
         choose("vgg", DATA)
 
 
+@pytest.fixture
+def shorter_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody asks how good it is."""
+    monkeypatch.setattr("gan_trainer.evaluation.classifier.LEAST_STEPS", 1)
+
+
+@pytest.mark.usefixtures("shorter_training")
 def test_classifier_is_trained_once_and_kept(tmp_path: Path) -> None:
     data = shapes(60)
     before = torch.get_rng_state()
@@ -229,6 +236,7 @@ def test_classifier_is_trained_once_and_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "evaluators").iterdir())) == 2
 
 
+@pytest.mark.usefixtures("shorter_training")
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with logged() as notes:

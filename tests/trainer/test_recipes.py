@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
+from gan_trainer.config import TrainRequest
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.recipes import Recipe
 
@@ -68,6 +69,25 @@ def test_a_preset_for_rgb(name: str) -> None:
     changes: dict[str, dict[str, Any]] = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}
     changed = changes.get(name, {})
     assert preset(name, 3) == dataclasses.replace(preset(name), **changed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "value"),
+    [
+        (TrainRequest(), "augment", "translation"),
+        (TrainRequest(changes={"channels": 1}), "augment", "none"),
+        (TrainRequest(changes={"augment": "none"}), "augment", "none"),
+        (TrainRequest(changes={"augment": "auto"}), "augment", "auto"),
+        (TrainRequest(preset="r3gan"), "penalty_weight", 10.0),
+        (TrainRequest(preset="r3gan", changes={"channels": 1}), "penalty_weight", 1.0),
+        (TrainRequest(preset="r3gan", changes={"penalty_weight": 2.0}), "penalty_weight", 2.0),
+        (TrainRequest(preset="gan-basic"), "augment", "none"),
+        (TrainRequest(preset="gan-basic", ema=True), "ema_beta", 0.999),
+        (TrainRequest(ema=False), "ema_beta", None),
+    ],
+)
+def test_what_is_asked_for_beside_a_preset_of_rgb_images(asked: TrainRequest, field: str, value: object) -> None:
+    assert getattr(asked.recipe(3), field) == value
 
 
 def test_override_takes_only_what_was_asked_for() -> None:

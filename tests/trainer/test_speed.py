@@ -8,7 +8,6 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
@@ -241,7 +240,7 @@ class Tape(CudaRecorder):
 def trained(start_run: StartRun, name: str, tape: Tape | None) -> Training:
     training = start_run(name=name, limit=Limit("steps", 14))
     if tape is not None:
-        training._steps[True, False] = GraphedStep(partial(training._train_step, True, False), tape)
+        training._steps[True, False] = GraphedStep(training.plain_step(True, False), tape)
     training.run()
     return training
 

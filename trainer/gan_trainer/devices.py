@@ -1,10 +1,14 @@
-"""Which device trains."""
+"""Which device trains, and what a result says of where it was made."""
 
 from __future__ import annotations
 
+import platform
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+import gan_core
 from gan_core.errors import GanportError
 
 
@@ -62,6 +66,16 @@ def resolve(name: str, ngpu: int = 1, process: int | None = None) -> torch.devic
 def describe(device: torch.device) -> str:
     """The device for people and provenance: "cpu", or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers of a training or an evaluation."""
+    return {
+        "ganport": gan_core.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def parallel(network: nn.Module, ngpu: int) -> nn.Module:

@@ -21,7 +21,6 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gan_core.images import U8
 from gan_core.latents import I64
@@ -193,17 +192,16 @@ class Training:
         """Steps that train G or not, with the penalty or without: each kind is a CUDA graph of its own."""
         kind = (train_g, penalise)
         if kind not in self._steps:
-            step: Step = partial(self._train_step, train_g, penalise)
+            step = self.plain_step(train_g, penalise)
             self._steps[kind] = GraphedStep(step, CudaRecorder(self.device)) if self.speed.cuda_graphs else step
         return self._steps[kind]
 
-    def _train_step(
-        self, train_g: bool, penalise: bool, real_NCHW: Tensor, noise: Tensor, label: Tensor | None
-    ) -> Tensor:
+    def plain_step(self, train_g: bool, penalise: bool) -> Step:
+        """A step as it is computed without a graph."""
         state = self.state
-        return train_step(
-            self.G, self.D, state.optimizer_g, state.optimizer_d, real_NCHW, noise,
-            recipe=self.recipe, label=label, train_g=train_g, penalise=penalise,
+        return partial(
+            train_step, self.G, self.D, state.optimizer_g, state.optimizer_d,
+            recipe=self.recipe, train_g=train_g, penalise=penalise,
         )  # fmt: skip
 
     def _start(self) -> None:

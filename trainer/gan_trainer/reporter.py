@@ -7,19 +7,16 @@ never replaces a good checkpoint.
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import gan_core
 from gan_core.errors import JobError
 from gan_core.fields import Json
-from gan_trainer.devices import describe
+from gan_trainer.devices import describe, versions
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.progress import Progress, loss_line
 from gan_trainer.rundir import RunDir
@@ -153,11 +150,8 @@ class Reporter:
             "minutes": round(state.seconds / 60, 2),
             "device": describe(self.device),
             "speed": self.speed,
-            "versions": {
-                "ganport": gan_core.__version__, "torch": torch.__version__, "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        }  # fmt: skip
+            "versions": versions(),
+        }
 
     def _check_weights(self) -> None:
         network = self.state.not_finite()

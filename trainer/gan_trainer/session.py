@@ -100,12 +100,9 @@ class _Job:
     def resumed(self) -> tuple[RunDir, Outcome]:
         request, peers = self.request, self.peers
         run = self._run_dir(peers.said(lambda: request.out or self._newest_run()))
-        if peers.leads and not run.path.is_dir():
-            raise GanportError(
-                f"nothing to resume: no folder {run.path}", hint="start it without `resume`, or name its `out`"
-            )
         if peers.leads and not run.last.exists():
-            raise GanportError(f"nothing to resume: no {run.last}", hint="start it without `resume`")
+            missing = run.last if run.path.is_dir() else f"folder {run.path}"
+            raise GanportError(f"nothing to resume: no {missing}", hint="start it without `resume`, or name its `out`")
         with run.lock():
             config, content = peers.said(lambda: read_last(run.last))
             if request.data is None:

@@ -48,9 +48,9 @@ def train_step(
     opt_D: Optimizer,
     real_NCHW: Tensor,
     noise: Tensor,
+    label: Tensor | None = None,
     *,
     recipe: Recipe,
-    label: Tensor | None = None,
     train_g: bool = True,
     penalise: bool = True,
 ) -> Tensor:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import gan_core
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.fields import Json
@@ -26,7 +24,7 @@ from gan_core.latents import I64
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import Track, untracked
-from gan_trainer.devices import resolve
+from gan_trainer.devices import resolve, versions
 from gan_trainer.evaluation.features import Extractor, choose, extractor, sliced_info
 from gan_trainer.evaluation.generators import about, as_generator
 from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, FeaturesInfo, Metrics
@@ -94,19 +92,7 @@ class Evaluator:
         model   what the result shall say of it; None: what it says of itself
         Raises `GanportError` for images of another shape than the data's, and classes that do not fit.
         """
-        labels: I64 | None = None
-        if isinstance(source, np.ndarray):
-            pixels_NHWC = source
-            self._check_pixels(pixels_NHWC)
-            said: Json = {"file": None, "kind": "images"}
-        else:
-            generator = as_generator(source, self.device)
-            labels = self.labels_for(generator.contract)
-            pixels_NHWC = self.draw(generator, seed, labels)
-            said = about(generator)
-            if isinstance(source, str | os.PathLike):
-                said["file"] = Path(source).name
-            labels = None if labels is None else self._data_labels()
+        pixels_NHWC, labels, said = self._images(source, seed)
         dataset = self.dataset
         return Evaluation(
             model=said if model is None else model,
@@ -116,23 +102,27 @@ class Evaluator:
             },
             features=self.info, n=len(pixels_NHWC), n_real=len(self.reference), seed=seed,
             metrics=self.measure(pixels_NHWC, labels), floor=self.floor, n_floor=len(self._halves[0]),
-            versions={
-                "ganport": gan_core.__version__, "torch": torch.__version__, "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            versions=versions(),
         )  # fmt: skip
 
     def distance(self, source: Drawable, *, seed: int = 0) -> float:
         """Only the leading number of `Metrics.distance`: the Fréchet distance, or the mean of "swd". Quicker."""
-        if isinstance(source, np.ndarray):
-            pixels_NHWC = source
-        else:
-            generator = as_generator(source, self.device)
-            pixels_NHWC = self.draw(generator, seed, self.labels_for(generator.contract))
-        self._check_pixels(pixels_NHWC)
+        pixels_NHWC, _, _ = self._images(source, seed)
         if self.extractor is None:
             return Metrics(sliced=self._sliced.distance(pixels_NHWC)).distance
         return frechet_distance(self._gaussian, Gaussian.of(self.extractor(pixels_NHWC)[0]))
+
+    def _images(self, source: Drawable, seed: int) -> tuple[U8, I64 | None, Json]:
+        """Images of a source, the data's classes that they were drawn as, and what the source says of itself."""
+        if isinstance(source, np.ndarray):
+            self._check_pixels(source)
+            return source, None, {"file": None, "kind": "images"}
+        generator = as_generator(source, self.device)
+        labels = self.labels_for(generator.contract)
+        said = about(generator)
+        if isinstance(source, str | os.PathLike):
+            said["file"] = Path(source).name
+        return self.draw(generator, seed, labels), None if labels is None else self._data_labels(), said
 
     def measure(self, pixels_NHWC: U8, labels: I64 | None = None) -> Metrics:
         """All numbers of uint8 images against the reference; `labels` are the data's classes they were drawn as."""

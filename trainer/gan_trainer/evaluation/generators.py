@@ -81,17 +81,13 @@ def open_model(
             raise GanportError(
                 f"`provider` is for exported files, {path} is a checkpoint", hint="`device` says where torch runs"
             )
-        generator = _of_checkpoint(_read_checkpoint(path), device)
+        if path.name == "last.pt":
+            raise GanportError(
+                f"{path} is the state of a training, expected its generator", hint=f"name {path.with_name('g.pt')}"
+            )
+        generator = _of_checkpoint(load_generator(path), device)
         generator.sha256 = sha256_of(path)
     return generator, about(generator) | {"file": path.name}
-
-
-def _read_checkpoint(path: Path) -> GeneratorCheckpoint:
-    if path.name == "last.pt":
-        raise GanportError(
-            f"{path} is the state of a training, expected its generator", hint=f"name {path.with_name('g.pt')}"
-        )
-    return load_generator(path)
 
 
 def _of_checkpoint(checkpoint: GeneratorCheckpoint, device: torch.device) -> Generator:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.errors import GanportError
-from gan_core.fields import Json
+from gan_core.fields import Json, check_fields, from_json
 from gan_core.printable import json_text
 
 FEATURES = ("auto", "inception", "classifier", "swd")
@@ -137,16 +137,8 @@ class Evaluation:
                     f"the evaluation has format {values['ganport_eval']!r}, this ganport reads {FORMAT}",
                     hint="evaluate again: gan-train eval",
                 )
-            fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
-            fields["features"] = FeaturesInfo(**fields["features"])
-            for name in ("metrics", "floor"):
-                fields[name] = _metrics(fields[name])
-            return cls(**fields)
+            found = from_json(cls, values)
+            check_fields(found, GanportError, "evaluate again")
+            return found
         except (KeyError, TypeError, ValueError) as error:
             raise GanportError(f"not an evaluation by gan-train eval: {error}", hint="evaluate again") from error
-
-
-def _metrics(values: Json) -> Metrics:
-    lists = {name: tuple(values[name]) for name in ("class_shares", "class_accuracies")}
-    sliced = tuple((int(side), float(value)) for side, value in values["sliced"])
-    return Metrics(**{**values, **lists, "sliced": sliced})
