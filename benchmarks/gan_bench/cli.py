@@ -17,10 +17,9 @@ from gan_bench.record import Settings, read_record
 from gan_bench.report import check_alike, compare_text, notes, render
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
+from gan_core.fields import Json
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
-
-Json = dict[str, Any]
 
 HELP = """Measure how fast a generator draws here, beside everything else that could draw it.
 

@@ -14,14 +14,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 
 import gan_core
+from gan_core.fields import Json
 from gan_core.process import usable_cores
-
-Json = dict[str, Any]
 
 BUSY = 0.15
 """Above this share of the machine's CPU time taken by others before the start, numbers are not to be trusted."""

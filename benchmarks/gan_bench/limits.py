@@ -24,10 +24,9 @@ from typing import Any
 
 from gan_bench.questions import Product
 from gan_bench.windows import spread, stable
+from gan_core.fields import Json
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_core.spec.layers import LabelEmbedding
-
-Json = dict[str, Any]
 
 NUMBER_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
 
-Json = dict[str, Any]
 Call = Callable[[], object]
 
 SIZES = {"cpu": (768, 1536), "cuda": (4096, 8192)}

@@ -30,9 +30,9 @@ from gan_bench.rows import Row, Selection
 from gan_bench.windows import Track, interleave
 from gan_bench.worker import LONGEST_WINDOW
 from gan_core.errors import GanportError, JobError
+from gan_core.fields import Json
 from gan_core.process import usable_cores
 
-Json = dict[str, Any]
 Subject = tuple[WorkerProcess, Result | Limit]
 
 ALIKE = ("image", "z_dim", "n_classes", "value_range")

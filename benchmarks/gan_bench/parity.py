@@ -11,13 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.limits import decibels, limits_for
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 REFERENCE_SEEDS = 8
 

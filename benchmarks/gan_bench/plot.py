@@ -11,9 +11,9 @@ from gan_bench.environment import BUSY
 from gan_bench.report import best_of, label, machine_line, model_line, number, place
 from gan_bench.rows import OURS
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.fields import Json
 from gan_core.files.atomic import atomic_path
 
-Json = dict[str, Any]
 Group = tuple[str, int]
 
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from gan_bench.parity import Difference
+from gan_core.fields import Json
 
-Json = dict[str, Any]
 Task = Literal["pixels", "png"]
 A = TypeVar("A")
 

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gan_bench.limits import Limit, Work, kind_of, limit_of
 from gan_bench.parity import Difference, verdict
@@ -17,12 +17,12 @@ from gan_bench.questions import Memory, Opened
 from gan_bench.rows import Row
 from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, spread
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.model_file import check_model_file
 from gan_core.printable import printable
 
 SCHEMA = 2
 
-Json = dict[str, Any]
 Status = Literal["ok", "unstable", "wrong", "failed"]
 
 

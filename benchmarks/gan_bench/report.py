@@ -15,9 +15,8 @@ from typing import Any
 from gan_bench.peers import PEERS
 from gan_bench.rows import OURS, threads_label
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_serve.terminal.console import table
-
-Json = dict[str, Any]
 
 HEADER = (
     "", "runs on", "images/s", "low–high", "limit", "p50 ms", "p99 ms", "1st ms", "open ms", "MiB", "LSB", "",

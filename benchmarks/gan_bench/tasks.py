@@ -9,7 +9,8 @@ import numpy as np
 
 from gan_bench import parity
 from gan_bench.parity import Difference
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_core.arrays import F32, I64, U8
+from gan_serve.runtime.generator import Generator
 
 Feed = tuple[F32, I64 | None]
 

@@ -16,11 +16,11 @@ from typing import Annotated
 import typer
 
 from gan_bench.options import hand_over
+from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab import shared
 from lab.processes import (
     Command,
-    Json,
     check_request,
     gan_gen,
     new_record,

@@ -9,17 +9,16 @@ thread of onnxruntime's CPU provider; the forms of a layer take turns. Milliseco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from gan_bench.options import hand_over
 from gan_bench.windows import spread
+from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab import shared
-
-Json = dict[str, Any]
 
 MAX_BATCH = 1024
 

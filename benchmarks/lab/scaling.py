@@ -19,10 +19,11 @@ import typer
 
 from gan_bench.options import hand_over
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
-from lab.processes import Command, Json, gan_gen, share, table, take_turns
+from lab.processes import Command, gan_gen, share, table, take_turns
 
 MAX_N = 1_000_000
 

@@ -7,18 +7,17 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gan_bench.environment import busy_note, describe
 from gan_bench.options import whole_number
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.fields import Json
 from gan_core.files.model_file import sha256_of
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
-
-Json = dict[str, Any]
 
 Exported = Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")]
 Checkpoint = Annotated[

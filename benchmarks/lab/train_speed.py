@@ -13,13 +13,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gan_bench.record import dumps
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
@@ -30,7 +31,6 @@ from lab.loops.taking_turns import Loop, quality_at, take_turns
 if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator
 
-Json = dict[str, Any]
 
 PACKAGES = ("torch", "torchvision", "pillow")
 

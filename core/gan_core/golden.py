@@ -11,13 +11,11 @@ import base64
 import io
 
 import numpy as np
-import numpy.typing as npt
 
+from gan_core.arrays import U8
 from gan_core.contract import Golden
 from gan_core.errors import ContractError
 from gan_core.images import encode_png
-
-U8 = npt.NDArray[np.uint8]
 
 MAX_SIDE = 64
 

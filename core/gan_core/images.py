@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.arrays import F32, U8
 from gan_core.errors import GanportError
 from gan_core.printable import printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 MAX_GRID_PIXELS = 178_000_000
 """The size of picture that Pillow opens without a decompression-bomb warning."""

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from gan_core.arrays import F32, I64
 from gan_core.errors import GanportError
 from gan_core.fields import MAX_CLASSES, Features, Json, Name, Number, Range, Side, SpecError, check_fields
 from gan_core.latents import LatentLaw, latents
@@ -81,9 +79,7 @@ class Interface:
         """The image for people: "64x64 RGB"."""
         return f"{self.width}x{self.height} {CHANNELS_IN_WORDS.get(self.channels, f'in {self.channels} channels')}"
 
-    def latents(
-        self, seeds: Iterable[int] | npt.NDArray[np.int64], truncation: float | None = None
-    ) -> npt.NDArray[np.float32]:
+    def latents(self, seeds: Iterable[int] | I64, truncation: float | None = None) -> F32:
         """The latents of `seeds`, float32 (len(seeds), z_dim). Takes `truncation` and raises as `latents.latents`."""
         return latents(seeds, self.z_dim, self.latent, truncation)
 

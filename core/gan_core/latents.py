@@ -30,8 +30,8 @@ from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from gan_core.arrays import F32, F64, I64, U32
 from gan_core.errors import GanportError
 
 LatentLaw = Literal["normal", "uniform"]
@@ -49,8 +49,6 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
 _ROUNDS = 10
 _LOW_32 = np.uint64(0xFFFFFFFF)
-
-U32 = npt.NDArray[np.uint32]
 
 
 def philox4x32(counter: tuple[U32, U32, U32, U32], key: tuple[U32, U32]) -> tuple[U32, U32, U32, U32]:
@@ -73,11 +71,11 @@ def philox4x32(counter: tuple[U32, U32, U32, U32], key: tuple[U32, U32]) -> tupl
 
 
 def latents(
-    seeds: Iterable[int] | npt.NDArray[np.int64],
+    seeds: Iterable[int] | I64,
     z_dim: int,
     law: LatentLaw = "normal",
     truncation: float | None = None,
-) -> npt.NDArray[np.float32]:
+) -> F32:
     """The latents z(s) of `seeds`: float32 (len(seeds), z_dim), C-contiguous.
 
     `law` is "normal" (N(0, 1)) or "uniform" (U(-1, 1)); `truncation`, in [0.05, inf), bounds |z| (None: no
@@ -115,12 +113,12 @@ def latents(
     return np.ascontiguousarray(z, dtype=np.float32)
 
 
-def default_labels(seeds: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.int64]:
+def default_labels(seeds: I64, n_classes: int) -> I64:
     """The class of seed s where none is asked for: s mod n_classes, so that any run of seeds shows every class."""
     return seeds % n_classes
 
 
-def check_seeds(seeds: Iterable[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def check_seeds(seeds: Iterable[int] | I64) -> I64:
     """`seeds` as an int64 array. Raises `GanportError` for anything that is not an integer in [0, 2**53).
 
     A range is checked before a single seed of it is stored; one of more than `MAX_SEEDS_AT_ONCE` is refused
@@ -160,7 +158,7 @@ def _check_bounds(low: int, high: int) -> None:
         )
 
 
-def _draw(seeds: npt.NDArray[np.int64], z_dim: int, law: LatentLaw, round_index: int) -> npt.NDArray[np.float64]:
+def _draw(seeds: I64, z_dim: int, law: LatentLaw, round_index: int) -> F64:
     """Float64 (len(seeds), z_dim) from one Philox round index."""
     blocks = -(-z_dim // 4)
     key_low = (seeds & 0xFFFFFFFF).astype(np.uint32)[:, None]
@@ -179,8 +177,6 @@ def _draw(seeds: npt.NDArray[np.int64], z_dim: int, law: LatentLaw, round_index:
         z = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
     return z.reshape(len(seeds), 4 * blocks)[:, :z_dim]
 
-
-I64 = npt.NDArray[np.int64]
 
 _PART = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _MOST_DIGITS = len(str(SEED_LIMIT))

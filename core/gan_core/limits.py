@@ -10,11 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from gan_core.arrays import U8
 from gan_core.errors import ContractError
-
-U8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes, write_text
-from gan_core.images import U8, to_pixels
+from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.assumptions import describe, describe_value, size_text, unanswered

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
 from gan_export import script_check
 from gan_export.torchscript_export import all_nodes, load_bytes, plain_execution, stored_zip
-from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn
+from gan_serve.runtime.generator import Generator, check_drawn
 
 log = logging.getLogger(__name__)
 

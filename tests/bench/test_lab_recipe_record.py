@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from lab.recipes import record as recipe_record
 from lab.recipes.table import tables
 
-Json = dict[str, Any]
 AROUND = {"date": "2026-01-02T00:00:00", "command": "one", "cpu_busy_fraction": 0.0, "hardware": {"cpu": "A CPU"}}
 OTHER = AROUND | {"date": "2026-01-03T00:00:00", "command": "two"}
 

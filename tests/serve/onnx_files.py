@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gan_core.arrays import F32
 from gan_core.contract import Contract
 from gan_core.golden import golden_entry
 from gan_core.interface import Interface
@@ -35,7 +36,7 @@ def classes() -> Contract:
     return contract(image=(1, 8, 8), n_classes=3, class_names=("cat", "T-shirt, red", "7"))
 
 
-def weights(about: Contract, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+def weights(about: Contract, seed: int = 0) -> dict[str, F32]:
     """W (z_dim, CHW), and E (n_classes, CHW) when conditional."""
     rng = np.random.default_rng(seed)
     size = int(np.prod(about.interface.image))
@@ -45,7 +46,7 @@ def weights(about: Contract, seed: int = 0) -> dict[str, npt.NDArray[np.float32]
     return tensors
 
 
-def model(about: Contract, tensors: dict[str, npt.NDArray[np.float32]], batch: int | str = "batch") -> onnx.ModelProto:
+def model(about: Contract, tensors: dict[str, F32], batch: int | str = "batch") -> onnx.ModelProto:
     """The graph with both outputs, and the contract in its metadata."""
     c, h, w = about.interface.image
     nodes = [helper.make_node("MatMul", ["z", "W"], ["zw"])]

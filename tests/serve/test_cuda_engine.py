@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.latents import latents
 from gan_serve.runtime import cuda_engine, providers
 from gan_serve.runtime.cuda_engine import NO_GRAPH, CudaEngine
-from gan_serve.runtime.generator import I64, U8, Feed
+from gan_serve.runtime.generator import Feed
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 STREAM = 77
@@ -256,9 +257,7 @@ def test_whatever_fails_the_images_are_right(bench: Bench, fault: str, batch: in
 
 
 @pytest.mark.parametrize("feed", [(np.zeros((0, 4), np.float32), None), (np.zeros((2, 5), np.float32), None)])
-def test_what_does_not_fit_is_the_plain_runs_to_judge(
-    generator: OnnxGenerator, feed: tuple[npt.NDArray[np.float32], I64 | None]
-) -> None:
+def test_what_does_not_fit_is_the_plain_runs_to_judge(generator: OnnxGenerator, feed: tuple[F32, I64 | None]) -> None:
     bench = Bench(generator)
     bench.engine._plain = lambda given: given  # type: ignore[assignment,return-value]
     given: Any = bench.engine.run(*feed)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import gan_serve
+from gan_core.arrays import F32
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
 from gan_core.interface import with_interface
 from gan_core.latents import latents
-from gan_serve.runtime.generator import F32, feeds, in_order
+from gan_serve.runtime.generator import feeds, in_order
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.images import U8
-from gan_core.latents import I64
+from gan_core.arrays import I64, U8
 from gan_trainer.config import Limit, RunConfig
 from gan_trainer.data import builtin
 from gan_trainer.loop import Training

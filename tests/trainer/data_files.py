@@ -14,10 +14,10 @@ from typing import Any
 from urllib.error import URLError
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from gan_core.arrays import U8
 from gan_trainer.data import ImageDataset, open_dataset
 
 FORMAT_OF = {
@@ -70,13 +70,13 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def idx_bytes(array: npt.NDArray[np.uint8], kind: int = 8) -> bytes:
+def idx_bytes(array: U8, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def save_idx(
     folder: Path, n: int = 12, side: int = 28, *, prefix: str = "train-", dot: str = "-", zipped: bool = True
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+) -> tuple[U8, U8]:
     """A split of `n` images with labels 0, 1, 2, …, 9, 0, … in `folder`; returns both arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(n).integers(0, 256, (n, side, side)).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan_core.images import U8
+from gan_core.arrays import U8
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import fingerprint
 from trainer.conftest import blobs

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.arrays import U8
 from gan_core.errors import GanportError
-from gan_core.images import U8
 from gan_trainer import pictures
 from gan_trainer.batches import Batches
 from gan_trainer.config import Limit, RunConfig, TrainRequest

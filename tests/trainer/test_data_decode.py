@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from gan_core.images import U8
+from gan_core.arrays import U8
 from gan_trainer.data.decode import (
     MAX_PIXELS,
     BrokenImageError,

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.interface import Interface, with_interface
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
 from gan_trainer.evaluation.classifier import classifier_for, split, weights_hash

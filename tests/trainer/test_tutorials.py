@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_core.images import U8
+from gan_core.arrays import U8
 from gan_trainer.batches import Batches
 from gan_trainer.config import Limit
 from gan_trainer.loop import Training

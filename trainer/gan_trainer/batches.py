@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.images import U8
-from gan_core.latents import I64
 from gan_trainer.devices import memory_for_images, send
 
 WHOLE = slice(None)

@@ -22,8 +22,7 @@ from typing import Any
 
 import torch
 
-from gan_core.images import U8
-from gan_core.latents import I64
+from gan_core.arrays import I64, U8
 from gan_trainer.batches import Batches
 from gan_trainer.devices import parallel, send
 from gan_trainer.distributed import Peers

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.metadata import peek
 from gan_core.files.model_file import sha256_of
 from gan_core.interface import Interface
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
 
 TRIALS, TRIAL_S = 3, 0.1

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
 from gan_export.quiet import quiet
 from gan_export.source import PixelModule, without_parametrizations
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 from gan_trainer.networks.checkpoint import load_generator
 
 Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]

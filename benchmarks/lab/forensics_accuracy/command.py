@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files import atomic
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 from lab import shared
 
 NAME = "python -m lab.forensics_accuracy"
-Json = dict[str, Any]
 FIELDS = ("latent", "activation", "eps", "upsample", "merge", "structure")
 
 HELP = """How often forensics is right: random generators, drafted from their tensors alone, investigated, compared.

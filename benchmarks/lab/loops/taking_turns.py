@@ -14,13 +14,13 @@ from gan_bench import messages
 from gan_bench.process import Process, WorkerError
 from gan_bench.windows import spread
 from gan_core.errors import JobError
+from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab.loops.messages import At, Ready, Saved, Train
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator
 
-Json = dict[str, Any]
 M = TypeVar("M")
 
 COMMAND = (sys.executable, "-P", "-m", "lab.loops.worker")

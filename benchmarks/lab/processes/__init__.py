@@ -22,11 +22,10 @@ from gan_bench.options import check_checkpoint
 from gan_bench.windows import spread
 from gan_bench.worker import maxrss_bytes
 from gan_core.errors import JobError
+from gan_core.fields import Json
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
-
-Json = dict[str, Any]
 
 MAX_LSB = 1
 PACKAGES = ("onnxruntime", "torch", "torchvision", "pillow")

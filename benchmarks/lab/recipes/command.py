@@ -16,12 +16,13 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 from lab import shared
@@ -33,7 +34,6 @@ from lab.recipes.variants import BUDGET_BATCH, Data, parse_data, parse_variant
 
 NAME = "python -m lab.recipes"
 STEPS = 3000
-Json = dict[str, Any]
 
 app = console.new_app("Train recipes on equal budgets, measure what they draw and how fast they train.")
 

@@ -12,16 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from gan_bench.record import dumps
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_file
 from lab.recipes.variants import name_of
 from lab.training_command import WATCHING
-
-Json = dict[str, Any]
 
 TOOL = "lab.recipes"
 TOOLS = (TOOL, "gan_bench.recipes")

@@ -19,12 +19,11 @@ from typing import Any
 
 from gan_bench.environment import load_average
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, take_turns
 from lab.recipes.variants import Data
-
-Json = dict[str, Any]
 
 WINDOWS = 3
 WINDOW_S = 2.0

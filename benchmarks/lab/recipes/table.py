@@ -9,12 +9,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gan_bench.environment import busy_note
 from gan_bench.windows import Spread, spread
-
-Json = dict[str, Any]
+from gan_core.fields import Json
 
 BASELINE = "default"
 

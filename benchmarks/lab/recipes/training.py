@@ -10,13 +10,12 @@ from typing import Any
 
 from gan_bench.environment import without_folders
 from gan_core.errors import GanportError, JobError
+from gan_core.fields import Json
 from gan_serve.terminal import console
 from gan_trainer.recipes import Recipe
 from lab.recipes import record as recipe_record
 from lab.recipes.speed import check_images
 from lab.recipes.variants import Data, Variant, name_of, steps_of
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

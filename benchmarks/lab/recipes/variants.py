@@ -10,12 +10,11 @@ from typing import Any
 
 from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_trainer.networks.architectures import SIZES
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from lab.training_command import differing
-
-Json = dict[str, Any]
 
 BUDGET_BATCH = 64
 """`--steps` counts updates of G on batches of this many images; a recipe with other batches takes other steps."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_core.errors import GanportError
+from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_serve.gen.outputs import size_text
 from lab.ship.variants import SHIPPED
@@ -13,7 +14,6 @@ from lab.ship.variants import SHIPPED
 if TYPE_CHECKING:
     from gan_trainer.evaluation.results import Evaluation
 
-Json = dict[str, Any]
 
 NAMES = {
     "checkpoint": "the checkpoint, in PyTorch",

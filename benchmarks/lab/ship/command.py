@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError, MissingPackageError
+from gan_core.fields import Json
 from gan_core.files.atomic import write_bytes, write_text
 from gan_core.files.outputs import check_outputs
 from gan_core.interface import with_interface
@@ -35,7 +36,6 @@ NAME = "python -m lab.ship"
 SCHEMA = 1
 CLEARLY_WORSE = 2.0
 """How many times the distance of the worst export the damaged generator must have, at least."""
-Json = dict[str, Any]
 
 app = console.new_app("Make a checkpoint into a model that ships.")
 

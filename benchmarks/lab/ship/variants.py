@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_core.errors import GanportError, JobError
 from gan_core.interface import with_interface
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gan_export.source import Source
     from gan_trainer.data import ImageDataset
 
-Json = dict[str, Any]
 SHIPPED, DAMAGED = "store fp16", "damaged"
 EXPORTS: dict[str, dict[str, str]] = {
     SHIPPED: {"store": "fp16"},

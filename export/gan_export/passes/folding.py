@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from gan_core.arrays import F64
 from gan_export.passes.graph import (
     Array,
     add_initialiser,
@@ -105,7 +105,6 @@ def _weight_bytes(model: ir.Model) -> int:
     return sum(tensor.nbytes for tensor in model.graph.initializers.tensors())
 
 
-F64 = npt.NDArray[np.float64]
 ONNX_DEFAULT_EPS = 1e-5
 
 

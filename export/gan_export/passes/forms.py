@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from gan_core.images import F32
+from gan_core.arrays import F32
 from gan_export.passes.graph import Builder
 from gan_export.passes.layer import Transposed
 from gan_export.passes.layouts import Feature, Layout, nchw, nhwc, to_layout

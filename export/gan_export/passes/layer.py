@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from gan_core.images import F32
+from gan_core.arrays import F32, F64
 from gan_export.passes.graph import Builder, constant, infer_shapes, maker_of, nodes_of, replace, shape_of
 
 
@@ -248,7 +247,7 @@ def _repeats(resize: ir.Node, factor: int) -> bool:
         source = (output + 0.5) / factor - 0.5
     else:
         return False
-    rounded: dict[str, npt.NDArray[np.float64]] = {
+    rounded: dict[str, F64] = {
         "floor": np.floor(source),
         "ceil": np.ceil(source),
         "round_prefer_floor": np.ceil(source - 0.5),

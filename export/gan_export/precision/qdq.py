@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gan_core.images import F32
+from gan_core.arrays import F32
 from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, nodes_of, used_once
 from gan_export.precision.ranges import Range
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gan_core.images import F32
+from gan_core.arrays import F32
 from gan_export.passes.graph import infer_shapes, open_session
 from gan_export.proof.reference import Case
 

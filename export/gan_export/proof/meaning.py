@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.arrays import F32, F64, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
@@ -18,7 +19,7 @@ from gan_core.limits import max_lsb
 from gan_export.proof.parity import Worst
 from gan_export.proof.reference import Case, alone
 from gan_export.proof.report import Check, at_most
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 
 SECTION = "meaning"
 
@@ -49,7 +50,7 @@ class AsClass:
     z: F32
     label: I64
     row: str
-    means: npt.NDArray[np.float64]
+    means: F64
 
 
 class Statistics:
@@ -223,12 +224,12 @@ def _digest(*arrays: npt.NDArray[np.generic]) -> bytes:
     return digest.digest()
 
 
-def _block_means(image_CHW: F32) -> npt.NDArray[np.float64]:
+def _block_means(image_CHW: F32) -> F64:
     """The means of `_BLOCKS` x `_BLOCKS` blocks of every channel: float64 (n,)."""
     sides = [np.linspace(0, side, min(_BLOCKS, side), endpoint=False).astype(int) for side in image_CHW.shape[1:]]
     counts = [np.diff(starts, append=side) for starts, side in zip(sides, image_CHW.shape[1:], strict=True)]
     with np.errstate(invalid="ignore"):  # infinities, which another check reports
         sums = np.add.reduceat(image_CHW, sides[0], axis=1, dtype=np.float64)
         sums = np.add.reduceat(sums, sides[1], axis=2)
-    means: npt.NDArray[np.float64] = (sums / np.outer(*counts)).reshape(-1)
+    means: F64 = (sums / np.outer(*counts)).reshape(-1)
     return means

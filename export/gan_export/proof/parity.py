@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from gan_core import limits
+from gan_core.arrays import F32, U8
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
 from gan_export.proof.reference import BATCHES, Case, Reference
 from gan_export.proof.report import Check, at_most
-from gan_serve.runtime.generator import F32, U8, Generator, check_drawn
+from gan_serve.runtime.generator import Generator, check_drawn
 
 SECTION = "parity"
 PSNR_CEILING_DB = 200.0

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from gan_core.arrays import F32, I64
 from gan_core.contract import Golden
 from gan_core.errors import GanportError, JobError
 from gan_core.golden import golden_entry
@@ -26,7 +27,6 @@ from gan_core.interface import Interface
 from gan_core.latents import default_labels
 from gan_export.proof.report import Check, at_most
 from gan_export.source import Source
-from gan_serve.runtime.generator import F32, I64
 
 BATCHES = (1, 2, 3, 8, 25)
 SEEDS = BATCHES[-1]

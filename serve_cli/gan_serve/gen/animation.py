@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_core.arrays import U8
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import atomic_path
 from gan_core.images import to_pil
 from gan_serve.gen.plan import Plan
-from gan_serve.runtime.generator import U8
 
 FRAMES_PER_S = 25
 MAX_HELD_BYTES = 1 << 31

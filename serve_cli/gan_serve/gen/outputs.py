@@ -21,12 +21,13 @@ from typing import IO
 
 import numpy as np
 
+from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
 from gan_core.images import Canvas, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.process import usable_cores
 from gan_serve.gen.plan import Plan
-from gan_serve.runtime.generator import U8, in_order
+from gan_serve.runtime.generator import in_order
 from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
 
 _STDOUT = 1

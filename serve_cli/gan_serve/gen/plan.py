@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import check_file, read_pipe
 from gan_core.interface import class_label
 from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
-from gan_serve.runtime.generator import F32, I64
 
 
 class Plan(abc.ABC):

@@ -13,16 +13,13 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
+from gan_core.arrays import F32, F64, I64
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.latents import LatentLaw, Seeds, default_labels
 from gan_core.printable import shorten
 from gan_serve.gen.plan import Plan
-from gan_serve.runtime.generator import F32, I64
-
-F64 = npt.NDArray[np.float64]
 
 FRAMES_PER_SEED = 20
 MAX_KEYS = 10_000

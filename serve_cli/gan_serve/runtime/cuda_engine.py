@@ -26,7 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gan_serve.runtime.generator import F32, I64, U8, Feed
+from gan_core.arrays import F32, I64, U8
+from gan_serve.runtime.generator import Feed
 from gan_serve.runtime.signature import Signature
 
 MAX_SIZES = 4

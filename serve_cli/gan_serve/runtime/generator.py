@@ -13,13 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.latents import Seeds, default_labels
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 Feed = tuple[F32, I64 | None]
 """One batch: its latents (n, z_dim), and its labels (n,) or None."""

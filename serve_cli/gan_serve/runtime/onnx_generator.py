@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
@@ -23,7 +24,7 @@ from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_serve.runtime import providers, sessions
-from gan_serve.runtime.generator import BATCH_PIXELS, F32, I64, U8, Feed, Generator, check_drawn, in_order
+from gan_serve.runtime.generator import BATCH_PIXELS, Feed, Generator, check_drawn, in_order
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours, understand
 

@@ -22,10 +22,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, write_text
-from gan_core.images import U8
-from gan_core.latents import I64
 from gan_trainer.data import decode
 from gan_trainer.data.decode import Pictures
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.images import U8
-from gan_core.latents import I64
 from gan_trainer.data import cache
 from gan_trainer.data.builtin import BUILTIN, open_builtin
 from gan_trainer.data.cache import ImageDataset

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gan_core.images import U8
-from gan_core.latents import I64
+from gan_core.arrays import I64, U8
 
 VERSION = 2
 """Raise it when the same folder would give other pixels or classes: every cached data set is then decoded anew."""

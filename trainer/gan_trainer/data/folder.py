@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from gan_core.arrays import I64
 from gan_core.errors import GanportError
-from gan_core.latents import I64
 from gan_trainer.data.decode import (
     GREY_MODES,
     BrokenImageError,

@@ -20,9 +20,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.images import U8
-from gan_core.latents import I64
 from gan_trainer.data.decode import MAX_PIXELS, ArrayPictures, Arrays
 from gan_trainer.networks.architectures import SIZES
 

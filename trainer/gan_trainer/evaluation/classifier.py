@@ -25,9 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError
-from gan_core.images import F32, U8
-from gan_core.latents import I64
 from gan_trainer.batches import normalise
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir

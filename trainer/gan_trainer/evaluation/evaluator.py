@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.images import F32, U8
-from gan_core.latents import I64
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import Track, untracked

@@ -21,10 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import sha256_of
-from gan_core.images import F32, U8
-from gan_core.latents import I64
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.decode import Track
 from gan_trainer.evaluation import sliced

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
@@ -16,7 +17,7 @@ from gan_core.files.model_file import sha256_of
 from gan_core.images import to_pixels
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime import runtimes
-from gan_serve.runtime.generator import F32, I64, U8, Generator, check_drawn
+from gan_serve.runtime.generator import Generator, check_drawn
 from gan_trainer.devices import describe
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator

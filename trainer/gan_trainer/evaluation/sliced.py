@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.images import U8
+from gan_core.arrays import U8
 from gan_trainer.batches import normalise
 
 PATCH = 7

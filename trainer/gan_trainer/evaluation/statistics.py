@@ -35,9 +35,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gan_core.arrays import F64
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.images import F64
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.images import F64
+from gan_core.arrays import F64
 from gan_core.printable import printable
 
 WIDTH, HEIGHT = 520, 250
