@@ -22,7 +22,7 @@ from gan_export.assumptions import (
 from gan_export.draft import Choice, Draft
 from gan_export.identify import Identified
 from gan_export.reading import Reading
-from gan_serve.terminal.console import table, wrap
+from gan_serve.terminal.console import table, with_options, wrap
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"
@@ -133,8 +133,8 @@ def _file_facts(reading: Reading) -> list[tuple[str, str]]:
         ("file", f"{reading.path} ({reading.size_bytes:,} bytes, {reading.format})"),
         ("sha256", reading.sha256),
         ("weights", f"{reading.which}, {len(reading.tensors)} tensors, from {reading.chosen or 'the whole file'}"),
-        *[("", note) for note in reading.notes],
-        *[("passed over", f"{other.key or 'the file itself'}: {other.why}") for other in reading.candidates],
+        *[("", with_options(note)) for note in reading.notes],
+        *[("passed over", f"{other.key or 'the file itself'}: {other.why}") for other in reading.passed_over],
     ]
 
 
@@ -208,7 +208,7 @@ def reading_json(reading: Reading) -> dict[str, Any]:
         "weights": reading.which,
         "key": reading.chosen,
         "notes": list(reading.notes),
-        "passed_over": [{"key": c.key, "tensors": c.tensors, "why": c.why} for c in reading.candidates],
+        "passed_over": [{"key": c.key, "tensors": c.tensors, "why": c.why} for c in reading.passed_over],
         "tensors": {name: list(tensor.shape) for name, tensor in reading.tensors.items()},
     }
 

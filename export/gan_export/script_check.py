@@ -23,10 +23,10 @@ import torch
 
 from gan_core.errors import ContractError, GanportError
 from gan_export.reading import rebuild, unpickler
-from gan_export.reading.budget import Budget
+from gan_export.reading.inert import Budget
 from gan_export.reading.lazy import Blob, Storage
-from gan_export.reading.stream import Stream
-from gan_export.reading.words import words
+from gan_export.reading.roles import words
+from gan_export.reading.unpickler import Stream
 
 OPERATORS = words(
     """

@@ -17,6 +17,7 @@ from torch import nn
 from export.reading_bombs import TENSOR, archive, module, tensor, text
 from export.reading_nets import generator, same
 from gan_core.errors import GanportError
+from gan_export import reading
 from gan_export.reading import container, read_checkpoint
 
 NET = generator()
@@ -142,7 +143,7 @@ def test_a_file_that_is_moved_away(tmp_path: Path, when: str, monkeypatch: pytes
     path = tmp_path / "g.pt"
     torch.save(NET, path)
     moment = "sniff" if when == "while it is read" else "open_container"
-    module_ = container if when == "while it is read" else __import__("gan_export.reading.reading", fromlist=["x"])
+    module_ = container if when == "while it is read" else reading
     original = getattr(module_, moment)
 
     def gone(*args: Any) -> Any:

@@ -254,5 +254,5 @@ def test_real_checkpoints(name: str) -> None:
         pytest.skip(f"no real checkpoints at {CHECKPOINTS} (set GANPORT_CHECKPOINTS)")
     reading = read_checkpoint(path)
     assert same(reading.tensors, torch.load(path, map_location="cpu", weights_only=True))
-    assert (reading.chosen, reading.prefix, reading.candidates) == ("", "", ())
+    assert (reading.chosen, reading.prefix, reading.passed_over) == ("", "", ())
     assert reading.notes == ("saved on cuda:0, read to the CPU",)

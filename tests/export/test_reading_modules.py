@@ -208,7 +208,7 @@ def test_trusted_modules_give_the_same_tensors_and_structure(tmp_path: Path) -> 
     safe, trusted = read_checkpoint(tmp_path / "G.pth"), read_checkpoint(tmp_path / "G.pth", trust_pickle=True)
     assert same(trusted.tensors, safe.tensors)
     assert trusted.modules == safe.modules
-    assert (trusted.chosen, trusted.candidates) == (safe.chosen, safe.candidates)
+    assert (trusted.chosen, trusted.passed_over) == (safe.chosen, safe.passed_over)
 
 
 def test_trusting_needs_the_classes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from gan_export.reading import read_checkpoint
-from gan_export.reading.norms import fold
+from gan_export.reading.weights import fold
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(6, 5), (2, 6)),
@@ -99,7 +99,7 @@ def test_pruned_weights_are_masked(tmp_path: Path, kind: str) -> None:
 
 def test_a_mask_of_another_shape_is_left_alone() -> None:
     state = {"a.weight_orig": torch.ones(3, 3), "a.weight_mask": torch.ones(3, 2)}
-    assert set(fold(state).tensors) == set(state)
+    assert set(fold(state)[0]) == set(state)
 
 
 def test_the_weight_stands_where_its_first_part_stood() -> None:
@@ -109,13 +109,13 @@ def test_the_weight_stands_where_its_first_part_stood() -> None:
         "a.weight_v": torch.eye(3),
         "b.weight": torch.ones(2, 3),
     }
-    assert list(fold(state).tensors) == ["a.bias", "a.weight", "b.weight"]
+    assert list(fold(state)[0]) == ["a.bias", "a.weight", "b.weight"]
 
 
 def test_a_stale_weight_gives_way() -> None:
     """Before torch 1.0 the computed weight was saved too."""
     state = {"a.weight": torch.zeros(3, 3), "a.weight_g": torch.ones(3, 1), "a.weight_v": torch.eye(3)}
-    folded = fold(state).tensors
+    folded = fold(state)[0]
     assert list(folded) == ["a.weight"]
     assert torch.equal(folded["a.weight"], torch.eye(3))
 
@@ -147,9 +147,9 @@ class SpectralBar(nn.Module):
 def test_weight_bar_classes(kind: str) -> None:
     torch.manual_seed(0)
     wrapped = SpectralBar(LAYERS[kind][0]())
-    folded = fold({f"l1.0.{name}": tensor.detach() for name, tensor in wrapped.state_dict().items()})
-    assert list(folded.tensors) == ["l1.0.bias", "l1.0.weight"]
-    assert torch.allclose(folded.tensors["l1.0.weight"], wrapped.weight(), rtol=1e-6, atol=1e-7)
+    folded = fold({f"l1.0.{name}": tensor.detach() for name, tensor in wrapped.state_dict().items()})[0]
+    assert list(folded) == ["l1.0.bias", "l1.0.weight"]
+    assert torch.allclose(folded["l1.0.weight"], wrapped.weight(), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("u_name", "sigma_name"), [("sn_u", "sn_sigma"), ("u0", "sv0")])
@@ -160,7 +160,7 @@ def test_mimicry_and_biggan(u_name: str, sigma_name: str) -> None:
     v = F.normalize(u @ matrix, eps=1e-12)
     u_next = F.normalize(v @ matrix.t(), eps=1e-12)
     sigma = (u_next @ matrix @ v.t()).squeeze()
-    folded = fold({"a.weight": weight, f"a.{u_name}": u, f"a.{sigma_name}": torch.ones(1)}).tensors
+    folded = fold({"a.weight": weight, f"a.{u_name}": u, f"a.{sigma_name}": torch.ones(1)})[0]
     assert list(folded) == ["a.weight"]
     assert torch.allclose(folded["a.weight"], weight / sigma, rtol=1e-6, atol=1e-7)
 
@@ -186,6 +186,6 @@ def test_fp16_norms_are_folded_in_float32(tmp_path: Path) -> None:
     ],
 )
 def test_what_only_looks_like_a_norm_is_left_alone(state: dict[str, Tensor]) -> None:
-    folded = fold(state)
-    assert list(folded.tensors) == list(state)
-    assert folded.notes == ()
+    folded, notes = fold(state)
+    assert list(folded) == list(state)
+    assert notes == []

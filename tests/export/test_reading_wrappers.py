@@ -43,7 +43,7 @@ def test_one_generator_under_any_key(read: Callable[..., Reading], key: str) -> 
     assert reading.chosen == key
     assert same(reading.tensors, RAW)
     assert reading.which == ("ema" if "ema" in key.lower() or key in ("avgG", "g_running") else "raw")
-    assert [candidate.key for candidate in reading.candidates] == ["optimizer"]
+    assert [candidate.key for candidate in reading.passed_over] == ["optimizer"]
 
 
 @pytest.mark.parametrize("raw_key", ["G", "netG", "g", "generator", "model", "state_dict", "params"])
@@ -64,7 +64,7 @@ def test_the_ema_is_preferred_and_raw_overrides(read: Callable[..., Reading], ra
     raw = read(content, raw=True)
     assert (raw.which, raw.chosen) == ("raw", raw_key)
     assert same(raw.tensors, RAW)
-    reasons = {candidate.key: candidate.why for candidate in raw.candidates}
+    reasons = {candidate.key: candidate.why for candidate in raw.passed_over}
     assert reasons == {
         "D": "its name says discriminator", "D_ema": "its name says discriminator",
         ema_key: "raw weights are asked for",
@@ -152,7 +152,7 @@ def test_both_networks_in_one_dictionary(read: Callable[..., Reading], ours: str
     reading = read(state)
     assert reading.chosen == ours.rstrip(".")
     assert same(reading.tensors, RAW)
-    assert [candidate.key for candidate in reading.candidates] == [theirs.rstrip(".")]
+    assert [candidate.key for candidate in reading.passed_over] == [theirs.rstrip(".")]
 
 
 def test_lightning(read: Callable[..., Reading]) -> None:
@@ -169,7 +169,7 @@ def test_lightning(read: Callable[..., Reading]) -> None:
     )
     assert reading.chosen == "state_dict.generator"
     assert same(reading.tensors, RAW)
-    assert {c.key for c in reading.candidates if c.why == "an optimizer's state"} == {
+    assert {c.key for c in reading.passed_over if c.why == "an optimizer's state"} == {
         "optimizer_states.0",
         "optimizer_states.1",
     }
@@ -239,7 +239,7 @@ def test_whole_optimizers_are_passed_over(read: Callable[..., Reading]) -> None:
     adam.step()
     reading = read({"model": net.state_dict(), "optimizer": adam, "step": 3})
     assert reading.chosen == "model"
-    assert [(c.key, c.why) for c in reading.candidates] == [("optimizer", "an optimizer's state")]
+    assert [(c.key, c.why) for c in reading.passed_over] == [("optimizer", "an optimizer's state")]
 
 
 def test_strays_are_no_networks(read: Callable[..., Reading]) -> None:
@@ -253,8 +253,8 @@ def test_strays_are_no_networks(read: Callable[..., Reading]) -> None:
 def test_shapes_decide_where_names_do_not(read: Callable[..., Reading]) -> None:
     reading = read({"net_1": D, "net_2": RAW})
     assert reading.chosen == "net_2"
-    assert reading.candidates[0].key == "net_1"
-    assert "a discriminator" in reading.candidates[0].why
+    assert reading.passed_over[0].key == "net_1"
+    assert "a discriminator" in reading.passed_over[0].why
     assert read([D, RAW]).chosen == "1"
 
 
@@ -310,7 +310,7 @@ def test_keys_that_lead_nowhere_list_what_is_there(
 def test_two_generators_are_a_question(read: Callable[..., Reading]) -> None:
     with pytest.raises(GanportError, match="2 networks that may be the generator: 'G_A', 'G_B'") as caught:
         read({"G_A": RAW, "G_B": EMA})
-    assert "--key G_A" in caught.value.hint
+    assert '`key="G_A"`' in caught.value.hint
 
 
 def test_raw_where_there_is_only_an_ema(read: Callable[..., Reading]) -> None:
@@ -326,7 +326,7 @@ def test_a_training_state_of_ours(read: Callable[..., Reading]) -> None:
     assert same(read(content).tensors, EMA)
 
 
-def test_trusted_loading_walks_the_same_tree(read: Callable[..., Reading], capsys: pytest.CaptureFixture[str]) -> None:
+def test_trusted_loading_walks_the_same_tree(read: Callable[..., Reading], caplog: pytest.LogCaptureFixture) -> None:
     content = {
         "models": {"G": nn.ParameterDict(), "netG": prefixed(RAW, "module."), "netD": D},
         "g_ema": parameters(EMA),
@@ -334,5 +334,5 @@ def test_trusted_loading_walks_the_same_tree(read: Callable[..., Reading], capsy
     reading = read(content, trust_pickle=True)
     assert (reading.chosen, reading.format) == ("g_ema", "trusted")
     assert torch.equal(reading.tensors["main.0.weight"], EMA["main.0.weight"])
-    assert "runs the code in it" in capsys.readouterr().err
-    assert any("--trust-pickle" in note for note in reading.notes)
+    assert "runs the code in it" in caplog.text
+    assert any("`trust_pickle`" in note for note in reading.notes)

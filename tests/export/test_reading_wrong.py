@@ -69,7 +69,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "HTML": (b"<!DOCTYPE html>\n<html><head><title>x</title>", "is an HTML page", "download it again"),
     "HTML, no doctype": (b"\n  <html lang='en'>", "is an HTML page", "download it again"),
     "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied", "is an XML answer", "download it again"),
-    "JSON": (b'{"z_dim": 100}', "is JSON text", "--spec"),
+    "JSON": (b'{"z_dim": 100}', "is JSON text", "`spec`"),
     "empty": (b"", "is empty (0 bytes)", "get the file again"),
     "random bytes": (np.random.default_rng(0).bytes(4096), "no checkpoint of any known format", "torch.save"),
     "text": (b"hello, world\n", "no checkpoint of any known format", "torch.save"),
@@ -110,7 +110,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "discriminator in a wrapper": (
         saved({"netD": discriminator(), "epoch": 1}),
         "holds a discriminator (at 'netD')",
-        "--key netD",
+        '`key="netD"`',
     ),
     "classifier": (saved(CLASSIFIER.state_dict()), "holds a classifier", "draws nothing"),
     "pickled classifier": (saved(CLASSIFIER), "holds a classifier", "draws nothing"),
@@ -123,7 +123,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "autoencoder with a decoder": (
         saved({"vae": {f"{'encoder' if k < '2' else 'decoder'}.{k}": v for k, v in AUTOENCODER.state_dict().items()}}),
         "holds an image-to-image network",
-        "--key vae.decoder",
+        '`key="vae.decoder"`',
     ),
     "optimizer": (saved(optimizer_state()), "holds an optimizer's state", "not of its optimizer"),
     "optimizer in a wrapper": (

@@ -13,8 +13,7 @@ from torch import nn
 
 from gan_core.errors import GanportError
 from gan_export.answers import Inputs
-from gan_export.reading.naming import tokens
-from gan_export.reading.words import words
+from gan_export.reading.roles import tokens, words
 
 LABEL_NAMES = words(
     "label labels y c cls class_ class_id class_ids classes class_label class_labels class_idx target targets "

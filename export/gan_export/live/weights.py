@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from gan_core.errors import GanportError
 from gan_export.reading import Reading
-from gan_export.reading.naming import common_prefix
+from gan_export.reading.roles import common_prefix
 from gan_export.source import without_parametrizations
 
 COUNTER = "num_batches_tracked"
@@ -163,7 +163,7 @@ def _hint(fit: _Fit, reading: Reading) -> str:
     if pairs:
         return f"in the file by nearly that name: {_some(tuple(pairs))}"
     if not fit.tensors:
-        keys = [one.key for one in reading.candidates if one.key]
+        keys = [one.key for one in reading.passed_over if one.key]
         others = f"; the file also holds {_some(tuple(keys))}: `key`" if keys else ""
         return f"no name agrees: is it this network's file?{others}"
     return "build it as it was trained: `args`; gan-export inspect --ckpt FILE shows what the file holds"

@@ -1,8 +1,233 @@
-"""Reading any generator checkpoint, without running code from it: tensors and inert structure."""
+"""Reading any generator checkpoint, without running code from it.
 
-from gan_export.reading.choosing import Candidate
-from gan_export.reading.modules import ModuleInfo
-from gan_export.reading.reading import Reading, read_checkpoint
-from gan_export.reading.roles import RoleReport, describe_role
+`read_checkpoint`: a file that somebody's training script left, as one generator's plain state_dict.
 
-__all__ = ["Candidate", "ModuleInfo", "Reading", "RoleReport", "describe_role", "read_checkpoint"]
+container  what file is it, and what objects are in it, without running anything
+wrappers   every set of tensors in it          choosing   the generator among them, EMA before raw
+weights    only those tensors, as float32, weight and spectral normalisation folded
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
+from gan_core.files.model_file import sha256_of
+from gan_export.reading.choosing import PassedOver, choose
+from gan_export.reading.container import Container, open_container, sniff
+from gan_export.reading.inert import TENSOR_STEPS, Budget, Inert, brief
+from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.modules import ModuleInfo, below
+from gan_export.reading.roles import RoleReport, describe_role, wrapper_prefix
+from gan_export.reading.weights import fold, materialise
+from gan_export.reading.wrappers import at_key, find
+from gan_export.source import check_file
+from gan_trainer.networks.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
+
+__all__ = ["ModuleInfo", "PassedOver", "Reading", "RoleReport", "describe_role", "read_checkpoint"]
+
+
+MAX_TENSORS = 10_000
+"""In one network; the largest generators have a thousand."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One generator, read from a file.
+
+    format       "torch-zip", "torch-legacy", "torch-tar", "torchscript", "safetensors", "pickle", "ganport", "trusted"
+    tensors      its state_dict: CPU, floating tensors float32, counters as they are; wrapper prefixes stripped,
+                 norms folded, order as in the file
+    saved        the tensors as saved, norms not folded (shares memory with `tensors`): what a live module loads
+    which        "ema" or "raw"
+    notes        what was done, one sentence each
+    chosen       the path of keys that was taken: "g_ema", "GAN.GE"; "" for a bare state_dict
+    prefix       what was stripped from every name; a live module may want it back
+    passed_over  the other sets of tensors in the file, and why not those
+    modules      whole-module pickles: dotted name → class and hyperparameters, in order; otherwise {}
+    positional   the tensors came as a list without names, and were named by their order
+    ours         the checkpoint, when gan-train wrote it
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    format: str
+    tensors: dict[str, Tensor]
+    saved: dict[str, Tensor]
+    which: str
+    notes: tuple[str, ...]
+    chosen: str
+    prefix: str = ""
+    passed_over: tuple[PassedOver, ...] = ()
+    modules: dict[str, ModuleInfo] = field(default_factory=dict)
+    positional: bool = False
+    ours: GeneratorCheckpoint | None = None
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    raw: bool = False,
+    trust_pickle: bool = False,
+    for_code: bool = False,
+) -> Reading:
+    """Reads the generator in the checkpoint at `path`, running no code from it.
+
+    key           the path of keys to the generator, "a.b.c" ("." for the whole file); None: found by names and shapes
+    raw           take the raw weights where there is an EMA too
+    trust_pickle  load the file for real, running the code in it, after a warning in the log
+    for_code      code says what the network is: the shapes of a file's only network have no veto
+
+    Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
+    kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there; and for a
+    file that is written to meanwhile.
+    """
+    path = check_file(path, "checkpoint")
+    with _told(path):
+        container = _open_trusted(path) if trust_pickle and _is_pickle(path) else open_container(path)
+        notes = ["loaded with `trust_pickle`: the code in the file was run"] * (container.format == "trusted")
+        if key is None and is_ours(container.tree):
+            return _read_ours(path, container, raw, notes)
+        if key is None:
+            _check_holds_tensors(container.tree)
+        return _read(path, container, key, raw, notes, for_code)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Names the file in what the readers raise ("it …"), and raises when it has become another meanwhile, whatever was
+    made of it: so the digest that is taken of it is of the bytes that were read."""
+    before, failed = _state(path), None
+    try:
+        yield
+    except GanportError as error:
+        failed = GanportError(f"{path}: {error}", hint=error.hint or HINT)
+        failed.__cause__ = error
+    except RecursionError:
+        failed = GanportError(f"{path} is nested deeper than any checkpoint", hint="is it a checkpoint at all?")
+    except MemoryError:
+        failed = GanportError(f"{path} takes more memory to read than there is", hint="is it a checkpoint at all?")
+    except OSError as error:  # moved away or cut while it is read
+        reason = error.strerror or error
+        failed = GanportError(f"{path} cannot be read: {reason}", hint="was it moved? Check the path and the disk")
+    if _state(path) not in (before, None):
+        raise GanportError(
+            f"{path} was written to while it was read", hint="wait until what writes it has ended, or export a copy"
+        ) from failed
+    if failed is not None:
+        raise failed
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written to; None when it is gone, which the reader tells."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str], for_code: bool) -> Reading:
+    tree, budget = container.tree, container.budget
+    founds = find(tree, budget) if key is None else at_key(tree, key, budget)
+    choice = choose(founds, raw=raw, by_key=key is not None or for_code)
+    found = choice.found
+    lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}
+    if len(lazy) > MAX_TENSORS:
+        raise GanportError(
+            f"it holds {len(lazy):,} tensors in one network, expected at most {MAX_TENSORS:,}",
+            hint="save the generator's state_dict alone, and name it",
+        )
+    budget.spend(TENSOR_STEPS * len(lazy))
+    prefix = wrapper_prefix(lazy)
+    if _beside(found.modules, prefix):
+        prefix = ""
+    if prefix:
+        notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
+        lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
+    modules = below(found.modules, prefix)
+    saved, more = materialise(lazy, container.size, found.key)
+    tensors, folded = fold(saved, modules)
+    return Reading(
+        path,
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size,
+        format=container.format,
+        tensors=tensors,
+        saved=saved,
+        which="ema" if choice.ema else "raw",
+        notes=(*choice.notes, *notes, *more, *folded),
+        chosen=found.key,
+        prefix=prefix,
+        passed_over=choice.passed_over,
+        modules=modules,
+        positional=found.kind == "list",
+    )
+
+
+def _read_ours(path: Path, container: Container, raw: bool, notes: list[str]) -> Reading:
+    weights = container.tree.get("weights")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, LazyTensor) for tensor in weights.values()):
+        raise GanportError(
+            "it is a damaged ganport checkpoint: it lacks its weights", hint="train or download it again"
+        )
+    tensors, more = materialise({str(name): tensor for name, tensor in weights.items()}, container.size, "weights")
+    ours = parse_generator({**container.tree, "weights": tensors}, "it")
+    if raw and ours.which != "raw":
+        raise GanportError("it holds averaged (EMA) weights only", hint="leave out `raw`")
+    return Reading(
+        path,
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size,
+        format="ganport",
+        tensors=tensors,
+        saved=tensors,
+        which=ours.which,
+        notes=(*notes, *more),
+        chosen="weights",
+        ours=ours,
+    )
+
+
+def _open_trusted(path: Path) -> Container:
+    from gan_export.reading.trusted import MEANING, load_trusted
+
+    _log.warning(MEANING)
+    size = path.stat().st_size
+    return Container("trusted", load_trusted(path), size, Budget.of_file(size))
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return sniff(handle) != "safetensors"
+
+
+def _beside(modules: dict[str, ModuleInfo], prefix: str) -> bool:
+    """Whether modules stand beside the one that `prefix` names: what they compute belongs to the network."""
+    parts = prefix.split(".")[:-1]
+    within = [".".join(parts[:n]) for n in range(len(parts) + 1)]
+    return bool(prefix) and any(name not in within and not name.startswith(prefix) for name in modules)
+
+
+def _check_holds_tensors(tree: Any) -> None:
+    """Raises `GanportError` for a file whose content can be described better than "no tensors"."""
+    hint = "expected a state_dict, a module, or a dictionary with one in it"
+    if isinstance(tree, list) and tree and all(isinstance(value, (int, float)) for value in tree):
+        raise GanportError(f"it holds a list of {len(tree):,} numbers, no tensors", hint=hint)
+    if isinstance(tree, LazyTensor):
+        raise GanportError(f"it holds one tensor of shape {tree.shape}, not a network's weights", hint=hint)
+    if not isinstance(tree, (dict, list, tuple, Inert)):
+        raise GanportError(f"it holds {type(tree).__name__} {brief(tree)!r}, no tensors", hint=hint)

@@ -1,6 +1,6 @@
 """Which of the networks in a file is the generator to export: by names, then by shapes; EMA before raw.
 
-What is passed over is told (`Candidate`), and where nothing is left or too much, the error says what there is.
+What is passed over is told (`PassedOver`), and where nothing is left or too much, the error says what there is.
 """
 
 from __future__ import annotations
@@ -9,9 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gan_core.errors import GanportError
-from gan_export.reading import naming
 from gan_export.reading.lazy import LazyTensor
-from gan_export.reading.roles import Role, RoleReport, describe_role
+from gan_export.reading.roles import (
+    NameRole,
+    Role,
+    RoleReport,
+    describe_role,
+    is_buffer,
+    is_ema,
+    role_of_name,
+    role_of_path,
+    tokens,
+    wrapper_prefix,
+)
 from gan_export.reading.wrappers import Found
 
 WHAT: dict[Role, tuple[str, str]] = {
@@ -26,7 +36,7 @@ WHAT: dict[Role, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PassedOver:
     """A set of tensors that was not chosen: its key path, how many tensors it holds, and why it was not."""
 
     key: str
@@ -35,26 +45,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The generator found, wrapper prefixes still on; `ema`: averaged weights; `positional`: named by order."""
+class Chosen:
+    """The generator found, wrapper prefixes still on; `ema`: averaged weights."""
 
     found: Found
     ema: bool
-    positional: bool
-    candidates: tuple[Candidate, ...]
+    passed_over: tuple[PassedOver, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Rated:
     found: Found
-    role: naming.NameRole
+    role: NameRole
     ema: bool
     report: RoleReport
     shapes: frozenset[tuple[int, ...]]
 
 
-def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
+def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Chosen:
     """The generator among `founds`. `by_key`: the user named the place, or the network's code, so that shapes have no
     veto where there is one network only.
 
@@ -83,7 +92,7 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
     plain = [one for one in pool if not one.ema]
     if raw and averaged and not plain:
         raise GanportError(
-            f"it holds averaged (EMA) weights only, at {_name(averaged[0].found)}", hint="leave out --raw"
+            f"it holds averaged (EMA) weights only, at {_name(averaged[0].found)}", hint="leave out `raw`"
         )
     keep, leave = (plain, averaged) if raw or not averaged else (averaged, plain)
     passed += [(one, "raw weights are asked for" if raw else "the EMA is preferred") for one in leave]
@@ -91,13 +100,14 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
         names = ", ".join(_name(one.found) for one in keep[:8])
         raise GanportError(
             f"it holds {len(keep)} networks that may be the generator: {names}",
-            hint=f"choose one with --key, such as --key {keep[0].found.key or '.'}",
+            hint=f"choose one with `key`, such as {_key(keep[0].found)}",
         )
     chosen = keep[0]
     notes = []
     if chosen.ema and leave:
         notes.append(
-            f"EMA weights at {_name(chosen.found)} preferred to the raw ones at {_name(leave[0].found)} (those: --raw)"
+            f"EMA weights at {_name(chosen.found)} preferred to the raw ones at {_name(leave[0].found)} "
+            "(those: `raw=True`)"
         )
     elif chosen.ema:
         notes.append(f"the weights at {_name(chosen.found)} are averaged ones (EMA)")
@@ -108,19 +118,19 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Choice:
     if chosen.report.role in WHAT:
         notes.append(f"by its shapes it looks like {WHAT[chosen.report.role][0]} ({chosen.report.reason})")
     found = _complete(chosen, [one for one, _ in passed], notes)
-    candidates = tuple(Candidate(one.found.key, len(one.found.tensors), why) for one, why in passed)
-    return Choice(found, chosen.ema, chosen.found.kind == "list", candidates, tuple(notes))
+    passed_over = tuple(PassedOver(one.found.key, len(one.found.tensors), why) for one, why in passed)
+    return Chosen(found, chosen.ema, passed_over, tuple(notes))
 
 
 def _rate(found: Found) -> _Rated:
-    role = naming.role_of_path(found.path)
+    role = role_of_path(found.path)
     root = found.modules.get("")
     if not role and root is not None:
-        role = naming.role_of_name(root.kind)
+        role = role_of_name(root.kind)
     report = describe_role(found.tensors)
     if found.kind == "optimizer":
         report = RoleReport("optimizer", "holds param_groups and state")
-    ema = naming.is_ema(found.path) or "n_averaged" in found.tensors
+    ema = is_ema(found.path) or "n_averaged" in found.tensors
     return _Rated(found, role, ema, report, frozenset(tensor.shape for tensor in found.tensors.values()))
 
 
@@ -174,32 +184,38 @@ def _nothing(rated: list[_Rated]) -> GanportError:
                 if role == "optimizer":
                     force = ""
                 elif decoder:
-                    force = f"; its decoder alone may be one: --key {decoder}"
+                    force = f"; its decoder alone may be one: {decoder}"
                 elif role == "image-to-image":
                     force = ""
                 else:
-                    force = f"; if it is a generator all the same: --key {one.found.key or '.'}"
+                    force = f"; if it is a generator all the same: {_key(one.found)}"
                 return GanportError(
                     f"it holds {what}{at}{others}, expected a generator: it {one.report.reason}", hint=hint + force
                 )
     names = ", ".join(_name(one.found) for one in rated[:8])
-    return GanportError(
-        f"it holds no generator, only {names}", hint=f"if one of them is: --key {rated[0].found.key or '.'}"
-    )
+    return GanportError(f"it holds no generator, only {names}", hint=f"if one of them is: {_key(rated[0].found)}")
 
 
 def _decoder(found: Found) -> str:
-    """The key of the part called decoder in an autoencoder, or empty."""
+    """The answer that takes the part called decoder in an autoencoder, or empty."""
     for name in found.tensors:
         segments = name.split(".")[:-1]
         for index, segment in enumerate(segments):
-            if set(naming.tokens(segment)) & {"decoder", "decode", "dec"}:
-                return ".".join((*found.path, *segments[: index + 1]))
+            if set(tokens(segment)) & {"decoder", "decode", "dec"}:
+                return _answer(".".join((*found.path, *segments[: index + 1])))
     return ""
 
 
 def _name(found: Found) -> str:
     return repr(found.key) if found.path else "the top"
+
+
+def _key(found: Found) -> str:
+    return _answer(found.key or ".")
+
+
+def _answer(key: str) -> str:
+    return f'`key="{key}"`'
 
 
 # ------------------------------------------------------------------------------------ lists, and EMAs without buffers
@@ -236,7 +252,7 @@ def _complete(chosen: _Rated, others: list[_Rated], notes: list[str]) -> Found:
 
 
 def _name_by_order(values: list[LazyTensor], named: dict[str, LazyTensor]) -> dict[str, LazyTensor] | None:
-    parameters = [name for name in named if not naming.is_buffer(name, named)]
+    parameters = [name for name in named if not is_buffer(name, named)]
     if [named[name].shape for name in parameters] != [value.shape for value in values]:
         return None
     return dict(named) | dict(zip(parameters, values, strict=True))
@@ -244,10 +260,10 @@ def _name_by_order(values: list[LazyTensor], named: dict[str, LazyTensor]) -> di
 
 def _with_buffers(averaged: dict[str, LazyTensor], raw: dict[str, LazyTensor]) -> dict[str, LazyTensor] | None:
     """`averaged` in the order of `raw`, with the buffers it lacks; None unless exactly the buffers are lacking."""
-    ours, theirs = naming.wrapper_prefix(averaged), naming.wrapper_prefix(raw)
+    ours, theirs = wrapper_prefix(averaged), wrapper_prefix(raw)
     plain = {name[len(ours) :]: tensor for name, tensor in averaged.items()}
     names = {name[len(theirs) :]: tensor for name, tensor in raw.items()}
     missing = [name for name in names if name not in plain]
-    if not missing or not set(plain) < set(names) or not all(naming.is_buffer(name, names) for name in missing):
+    if not missing or not set(plain) < set(names) or not all(is_buffer(name, names) for name in missing):
         return None
     return {f"{ours}{name}": plain.get(name, tensor) for name, tensor in names.items()}

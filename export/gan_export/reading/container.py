@@ -1,14 +1,18 @@
 """From a file to its tree of objects: which format it is (by content, never by suffix), tensors lazy, nothing run.
 
-A large file is mapped, not read. A zip's entries must be stored, as torch stores them, and
-give the checksums listed for them (`gan_core.files.archive`).
+A large file is mapped, not read. A zip's entries must be stored, as torch stores them, and give the checksums listed
+for them (`gan_core.files.archive`). A .safetensors file is a length, a JSON header, and the numbers. What is no
+checkpoint at all is told apart by its first bytes, each kind with its own sentence and hint.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import mmap
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +21,11 @@ from typing import Any, BinaryIO
 import torch
 
 from gan_core.errors import GanportError
-from gan_core.files.archive import FORGED, HINT, Record, read_records
-from gan_export.reading import legacy, rebuild, safetensors_file, tar, unpickler
-from gan_export.reading.budget import Budget, brief
-from gan_export.reading.foreign import check_foreign
-from gan_export.reading.lazy import Blob, Storage
-from gan_export.reading.stream import Stream
+from gan_core.files.archive import FORGED, Record, read_records
+from gan_export.reading import legacy, rebuild, unpickler
+from gan_export.reading.inert import Budget, brief
+from gan_export.reading.lazy import Blob, LazyTensor, Storage, is_shape, strided
+from gan_export.reading.unpickler import Stream
 
 MAX_HELD_BYTES = 1 << 32
 """See `bytes_of`."""
@@ -47,9 +50,9 @@ def open_container(path: Path) -> Container:
         if kind == "torch-zip":
             return _open_zip(read_records(handle, data), len(data), budget)
     loaders: dict[str, Callable[[], Any]] = {
-        "safetensors": lambda: safetensors_file.load_safetensors(data),
+        "safetensors": lambda: load_safetensors(data),
         "torch-legacy": lambda: legacy.load_legacy(data, budget),
-        "torch-tar": lambda: tar.load_tar(data, budget),
+        "torch-tar": lambda: legacy.load_tar(data, budget),
         "pickle": lambda: _open_pickle(data, budget),
     }
     return Container(kind, loaders[kind](), len(data), budget)
@@ -75,7 +78,7 @@ def sniff(handle: BinaryIO) -> str:
     head = handle.read(512)
     if head[:4] == b"PK\x03\x04":
         return "torch-zip"
-    if safetensors_file.starts_safetensors(head, size):
+    if starts_safetensors(head, size):
         return "safetensors"
     check_foreign(head, size)
     if legacy.starts_legacy(head):
@@ -124,7 +127,7 @@ def _open_zip(records: dict[str, Record], size: int, budget: Budget) -> Containe
         nbytes = numel * (dtype or torch.uint8).itemsize
         record = numbers.get(key)
         if record is None:
-            raise GanportError("a tensor's numbers are missing from the archive", hint=HINT)
+            raise GanportError("a tensor's numbers are missing from the archive")
         held = len(record.data)
         if nbytes > held:
             raise GanportError(f"a tensor claims {nbytes:,} bytes, the archive holds {held:,} for it", hint=FORGED)
@@ -143,7 +146,7 @@ def _explain_other_zip(records: Iterable[str]) -> None:
     if names and all(name.endswith(".npy") for name in names):
         raise GanportError("it is a NumPy .npz archive", hint="only PyTorch checkpoints and .safetensors are read")
     if any(name.endswith(("model.json", "model.py")) or "/code/" in name for name in names):
-        raise GanportError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl", hint=HINT)
+        raise GanportError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl")
     raise GanportError(
         f"it is a zip archive (with {shown}), not one that torch.save wrote",
         hint="unpack it (unzip FILE) and name the checkpoint inside",
@@ -165,3 +168,136 @@ def _open_pickle(data: memoryview, budget: Budget) -> Any:
         raise legacy.bad_persistent_id(saved)
 
     return unpickler.load(Stream(data), persistent_load, budget, legacy.nested_storage)
+
+
+_SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
+    # first bytes, where, what it is, what to do
+    (b"version https://git-lfs", 0, "a Git LFS pointer, not the file itself", "in its repository: git lfs pull"),
+    (b"PK\x05\x06", 0, "an empty zip archive", "the download or the copy failed: get the file again"),
+    (b"\x1f\x8b", 0, "compressed with gzip", "unpack it first: gunzip FILE, or tar -xzf FILE"),
+    (b"BZh", 0, "compressed with bzip2", "unpack it first: bunzip2 FILE"),
+    (b"\xfd7zXZ", 0, "compressed with xz", "unpack it first: unxz FILE"),
+    (b"\x28\xb5\x2f\xfd", 0, "compressed with zstd", "unpack it first: zstd -d FILE"),
+    (b"7z\xbc\xaf", 0, "a 7-Zip archive", "unpack it first: 7z x FILE"),
+    (b"Rar!", 0, "a RAR archive", "unpack it first"),
+    (b"\x89HDF", 0, "an HDF5 file, as Keras writes them", "only PyTorch checkpoints are read"),
+    (b"\x93NUMPY", 0, "one NumPy array (.npy)", "only PyTorch checkpoints and .safetensors are read"),
+    (b"GGUF", 0, "a GGUF language model", "only PyTorch checkpoints and .safetensors are read"),
+    (b"TFL3", 4, "a TensorFlow Lite model", "only PyTorch checkpoints are read"),
+    (b"\x89PNG", 0, "a PNG image", "name the checkpoint, not a picture of its samples"),
+    (b"\xff\xd8\xff", 0, "a JPEG image", "name the checkpoint, not a picture of its samples"),
+    (b"GIF8", 0, "a GIF image", "name the checkpoint, not a picture of its samples"),
+    (b"%PDF", 0, "a PDF document", "name the checkpoint"),
+    (b"\x7fELF", 0, "a program", "name the checkpoint"),
+    (b"SQLite format 3", 0, "an SQLite database", "name the checkpoint"),
+)  # fmt: skip
+
+_DOWNLOAD = "download it again with the link to the file itself (on GitHub: the Raw or Download button)"
+
+
+def check_foreign(head: bytes, size: int) -> None:
+    """Raises `GanportError` when a file of `size` bytes that begins with `head` (up to 512 bytes) is something else."""
+    if size == 0:
+        raise GanportError("it is empty (0 bytes)", hint="the download or the copy failed: get the file again")
+    for signature, offset, what, hint in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
+            raise GanportError(f"it is {what}", hint=hint)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if re.match(rb"<!doctype html|<html|<head|<!-- .{0,80}<html", text, re.DOTALL):
+        raise GanportError("it is an HTML page, saved instead of the file that it links to", hint=_DOWNLOAD)
+    if text.startswith((b"<?xml", b"<error")):
+        raise GanportError("it is an XML answer of a web server, saved instead of the file", hint=_DOWNLOAD)
+    if text.startswith((b'{"', b"{\n", b"{\r", b"[{")) or text == b"{}":
+        raise GanportError("it is JSON text, not weights", hint="name the checkpoint; a spec goes to `spec`")
+    if (head[:1] == b"\x08" and b"pytorch" in head[:64]) or b"\x12\x07pytorch" in head[:64]:
+        raise GanportError("it is an ONNX model already, not a checkpoint", hint="draw with it: gan-gen")
+
+
+MAX_HEADER = 100_000_000
+
+
+def starts_safetensors(head: bytes, size: int) -> bool:
+    if len(head) < 10:
+        return False
+    length = int.from_bytes(head[:8], "little")
+    return 2 <= length <= min(MAX_HEADER, size - 8) and head[8:9] == b"{"
+
+
+_SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "U16": torch.uint16,
+    "U32": torch.uint32, "U64": torch.uint64,
+}  # fmt: skip
+
+
+def load_safetensors(data: memoryview) -> dict[str, LazyTensor]:
+    """Name → tensor, the numbers left in the mapped file.
+
+    Raises `GanportError` when the header is not the format's, or does not describe the bytes behind it, each once.
+    """
+    length = int.from_bytes(data[:8], "little")
+    body = data[8 + length :]
+    header = _header(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    tensors: dict[str, LazyTensor] = {}
+    spans = []
+    for name in sorted(header, key=_natural):  # the format keeps no order: its writer sorts "10" before "2"
+        tensor, span = _tensor(str(rebuild.safe_key(name)), header[name], body)
+        tensors[str(rebuild.safe_key(name))] = tensor
+        spans.append(span)
+    end = 0
+    for first, last in sorted(spans):
+        if first != end:
+            raise _damaged("its tensors overlap, or leave bytes between them")
+        end = last
+    if end != len(body):
+        raise _damaged(f"its header describes {end:,} bytes of numbers, the file holds {len(body):,}")
+    return tensors
+
+
+def _header(text: memoryview) -> dict[str, Any]:
+    try:
+        header = json.loads(text.tobytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _damaged("its header is no JSON, or says one thing twice") from error
+    if not isinstance(header, dict):
+        raise _damaged("its header is no JSON object")
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name twice")
+    return made
+
+
+def _tensor(name: str, entry: Any, body: memoryview) -> tuple[LazyTensor, tuple[int, int]]:
+    """The tensor that a header's `entry` describes, and where its bytes lie."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        raise _damaged(f"{name[:80]} has no dtype")
+    dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise GanportError(
+            f"{name[:80]} has the dtype {entry['dtype'][:20]!r}, which ganport does not read", hint="save it as float32"
+        )
+    shape, span = entry.get("shape"), entry.get("data_offsets")
+    if not is_shape(shape) or not is_shape(span) or len(span) != 2 or not span[0] <= span[1] <= len(body):
+        raise _damaged(f"{name[:80]} has no shape, or lies beyond the file's end")
+    first, last = span
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise _damaged(f"{name[:80]} has a shape that its {last - first:,} bytes do not fit")
+    storage = Storage(Blob(last - first, "cpu", body[first:last]), dtype, 0, last - first)
+    strides = [math.prod(shape[index + 1 :]) for index in range(len(shape))]
+    return strided(storage, 0, shape, strides), (first, last)
+
+
+def _damaged(why: str) -> GanportError:
+    return GanportError(f"it is a damaged .safetensors file: {why}")
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """A sort key that puts "layers.2" before "layers.10"."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdigit() and len(part) < 20 else (1, 0, part) for part in parts]

@@ -3,6 +3,9 @@
 A hostile file may claim any shape. Nothing here allocates before the claim was held against the bytes that the file
 really has: a `Blob` is a stretch of the file (mapped, not read), a `Storage` looks at it with a dtype, a `LazyTensor`
 looks at a storage with a shape and strides, and `load` copies out the numbers of the few tensors that are wanted.
+
+numpy's arrays and scalars become lazy tensors and Python numbers where their dtype is numeric. An array of objects is a
+pickle within the pickle: what it holds was read like everything else, and it becomes `Inert`.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.files.archive import FORGED
+from gan_export.reading.inert import GlobalName, Inert, brief
+from gan_export.reading.roles import words
 
 MAX_DIMS = 16
 MAX_EXPANDED = 1 << 16
@@ -86,10 +92,7 @@ class LazyTensor:
     def load(self) -> Tensor:
         """The numbers, contiguous, in memory of their own. Raises `GanportError` when they cannot be had."""
         if self.problem or self._load is None:
-            raise GanportError(
-                f"a tensor cannot be read: {self.problem or 'it has no data'}",
-                hint="the file is damaged: copy or download it again",
-            )
+            raise GanportError(f"a tensor cannot be read: {self.problem or 'it has no data'}")
         return self._load()
 
     def become(self, other: LazyTensor) -> None:
@@ -128,10 +131,7 @@ def strided(
         if numel == 0:
             return torch.empty(shape, dtype=dtype)
         if storage.blob.buffer is None:
-            raise GanportError(
-                "a tensor cannot be read: its storage is missing from the file",
-                hint="the file is damaged: copy or download it again",
-            )
+            raise GanportError("a tensor cannot be read: its storage is missing from the file")
         if storage.blob.check is not None:
             storage.blob.check()
         start, end = storage.start, storage.start + held * dtype.itemsize
@@ -165,10 +165,118 @@ def _numbers(values: Sequence[int], what: str) -> tuple[int, ...]:
         or len(values) > MAX_DIMS
         or not all(type(v) is int and 0 <= v < 1 << 63 for v in values)
     ):
-        raise GanportError(f"a tensor's {what} is not a few whole numbers", hint="the file is damaged or forged")
+        raise GanportError(f"a tensor's {what} is not a few whole numbers")
     return tuple(values)
 
 
 def _short(shape: Sequence[int]) -> str:
     text = "×".join(map(str, shape)) or "()"
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+NUMERIC = words("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16")
+
+
+class NumpyDtype:
+    """`numpy.dtype("f4")`; the byte order arrives later, as its state."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.order = "="
+
+    @property
+    def numeric(self) -> bool:
+        return self.code in NUMERIC
+
+    def build(self, state: Any) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
+            self.order = state[1]
+
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(f"{self.order}{self.code}")
+
+    def torch(self) -> torch.dtype:
+        return torch.from_numpy(np.empty(0, np.dtype(self.code))).dtype
+
+
+class NumpyArray(LazyTensor):
+    """An array whose data has not come yet. After `build` it is an ordinary lazy tensor."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(problem="it is an array without data")
+
+    def build(self, state: Any) -> None:
+        """Takes numpy's state (version, shape, dtype, Fortran order, data)."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise GanportError("a numpy array's state is not numpy's")
+        _, shape, dtype, fortran, data = state
+        made = array(shape, dtype, bool(fortran), data)
+        if made is not None:
+            self.become(made)
+        else:
+            self.problem = "it is an array of objects, not of numbers"
+
+
+def array(shape: Any, dtype: Any, fortran: bool, data: Any) -> LazyTensor | None:
+    """The lazy tensor of an array's raw data, None for objects. Raises `GanportError` when shape and data disagree."""
+    if not isinstance(dtype, NumpyDtype) or not dtype.numeric:
+        return None
+    if isinstance(data, str):
+        data = data.encode("latin-1")
+    if not isinstance(shape, tuple) or not is_shape(shape) or not isinstance(data, (bytes, bytearray)):
+        raise GanportError("a numpy array's shape or data is not numpy's")
+    if math.prod(shape) * dtype.numpy().itemsize != len(data):
+        raise GanportError(
+            f"a numpy array claims shape {str(shape)[:60]} of {dtype.code}, the file holds {len(data):,} bytes for it"
+        )
+
+    def load() -> Tensor:
+        flat = np.frombuffer(data, dtype.numpy()).astype(np.dtype(dtype.code))
+        return torch.from_numpy(flat.reshape(shape, order="F" if fortran else "C").copy(order="C"))
+
+    return LazyTensor(tuple(shape), dtype.torch(), load)
+
+
+def _reconstruct(*_: Any) -> NumpyArray:
+    return NumpyArray()
+
+
+def _dtype(code: Any, *_: Any) -> NumpyDtype:
+    """numpy.dtype("f4", False, True), or numpy.dtype(numpy.float32)."""
+    if isinstance(code, GlobalName):
+        code = np.dtype(code.name).str[1:] if code.name in np.sctypeDict else "O8"
+    text = brief(code, 8).lstrip("<>=|")
+    return NumpyDtype("b1" if text == "?" else text)
+
+
+def _scalar(dtype: Any, data: Any = b"") -> Any:
+    if isinstance(data, str):
+        data = data.encode("latin-1")
+    if not isinstance(dtype, NumpyDtype) or not dtype.numeric or not isinstance(data, bytes):
+        return Inert(GlobalName("numpy", "scalar"), (data,))
+    if len(data) != dtype.numpy().itemsize:
+        raise GanportError("a numpy number has the wrong size")
+    return np.frombuffer(data, dtype.numpy())[0].item()
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) -> Any:
+    """Protocol 5: numpy._core.numeric._frombuffer(data, dtype, shape, order)."""
+    made = array(shape, dtype, order == "F", data)
+    return made if made is not None else Inert(GlobalName("numpy", "ndarray"), (data,))
+
+
+ARRAY_HANDLERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _dtype,
+} | {
+    (f"numpy.{core}.{module}", name): handler
+    for core in ("core", "_core")
+    for module, name, handler in (
+        ("multiarray", "_reconstruct", _reconstruct),
+        ("multiarray", "scalar", _scalar),
+        ("numeric", "_frombuffer", _from_buffer),
+    )
+}

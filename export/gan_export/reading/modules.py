@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_core.errors import GanportError
-from gan_export.reading.budget import Budget, brief
-from gan_export.reading.inert import GlobalName, Inert
+from gan_export.reading.inert import Budget, GlobalName, Inert, brief
 from gan_export.reading.lazy import LazyTensor
 
 MAX_DEPTH = 64
@@ -88,6 +87,16 @@ def flatten(module: Inert, budget: Budget) -> Flat:
         budget.spend(len(children) * (1 + len(dot) // 64))
         pending.extend(reversed(children))
     return flat
+
+
+def below(modules: dict[str, ModuleInfo], prefix: str) -> dict[str, ModuleInfo]:
+    """Those of `modules` at and below `prefix` ("a.b."), by their names there."""
+    stem = prefix.rstrip(".")
+    return {
+        name.removeprefix(stem).lstrip("."): info
+        for name, info in modules.items()
+        if name == stem or name.startswith(prefix)
+    }
 
 
 def _own_tensors(module: Inert) -> Iterator[tuple[str, LazyTensor]]:

@@ -12,7 +12,7 @@ import sys
 
 from gan_core.errors import GanportError
 from gan_export.reading.inert import GlobalName
-from gan_export.reading.words import words
+from gan_export.reading.roles import words
 
 _BUILTIN_FUNCTIONS = words("getattr print len min max sum abs round type")
 """Harmless as names (defaults of pickled configurations), never to be called; `getattr` is the way a bound method is

@@ -1,4 +1,4 @@
-"""`--trust-pickle`: the file is loaded for real, then looked at like any other.
+"""`trust_pickle`: the file is loaded for real, then looked at like any other.
 
 Loading a pickle runs whatever code its author put in, as you, with all you may do. This is the only place in ganport
 that does it. What comes out is turned into the same plain tree that the safe reader makes.
@@ -21,7 +21,7 @@ from gan_export.reading.inert import GlobalName, Inert
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.rebuild import safe_key
 
-MEANING = "--trust-pickle: loading the file runs the code in it with your rights; do this only with a file you trust"
+MEANING = "`trust_pickle`: loading the file runs the code in it with your rights; do this only with a file you trust"
 MAX_DEPTH = 64
 
 
@@ -41,12 +41,12 @@ def load_trusted(path: Path) -> Any:
     except (ImportError, AttributeError) as error:
         raise GanportError(
             f"it needs the code that it was written with: {str(error)[:200]}",
-            hint="put that code on PYTHONPATH, or leave out --trust-pickle: the safe reader needs no classes",
+            hint="put that code on PYTHONPATH, or leave out `trust_pickle`: the safe reader needs no classes",
         ) from error
     except Exception as error:
         raise GanportError(
             f"it does not load even when trusted: {type(error).__name__}: {str(error)[:200]}",
-            hint="leave out --trust-pickle to see what the safe reader makes of it",
+            hint="leave out `trust_pickle` to see what the safe reader makes of it",
         ) from error
     return to_tree(content)
 

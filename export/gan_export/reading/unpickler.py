@@ -8,20 +8,65 @@ object from the file is called. What honest files don't contain is refused with 
 
 from __future__ import annotations
 
+import io
 import pickletools
 import struct
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import IO, Any, cast
 
 from gan_core.errors import GanportError
 from gan_export.reading import rebuild
-from gan_export.reading.arrays import NumpyArray, NumpyDtype
-from gan_export.reading.budget import CALL_STEPS, NAME_STEPS, Budget
-from gan_export.reading.inert import GlobalName, Inert
+from gan_export.reading.inert import CALL_STEPS, NAME_STEPS, Budget, GlobalName, Inert
+from gan_export.reading.lazy import NumpyArray, NumpyDtype
 from gan_export.reading.policy import check_name
-from gan_export.reading.stream import Stream
-from gan_export.reading.words import words
+from gan_export.reading.roles import words
+
+
+class Stream:
+    """A memoryview as a file for `pickletools` and `tarfile`, which never gives, or allocates, more than there is."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self.data) if size < 0 else min(len(self.data), self.position + size)
+        block = self.data[self.position : end].tobytes()
+        self.position = end
+        return block
+
+    def readline(self, size: int | None = -1) -> bytes:  # noqa: ARG002
+        parts = []
+        while block := self.read(256):
+            head, newline, _ = block.partition(b"\n")
+            parts.append(head + newline)
+            if newline:
+                self.position -= len(block) - len(head) - 1
+                break
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        return self.position
+
+    def as_file(self) -> IO[bytes]:
+        """Itself: all that `pickletools` and `tarfile` use of a file is here."""
+        return cast("IO[bytes]", self)
+
+    def take(self, size: int) -> memoryview:
+        """The next `size` bytes, not copied. Raises `GanportError` when there are fewer."""
+        left = len(self.data) - self.position
+        if not 0 <= size <= left:
+            raise GanportError(f"it claims {size:,} bytes of numbers, the file has {left:,} left: cut short or forged")
+        block = self.data[self.position : self.position + size]
+        self.position += size
+        return block
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.data)}[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
 
 MAX_INT_BITS = 1024
 
@@ -65,109 +110,58 @@ def load(stream: Stream, persistent_load: PersistentLoad, budget: Budget, nested
                 machine.step(opcode.name, argument)
     except GanportError:
         raise
-    except (
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        UnicodeError,
-        OverflowError,
-        AttributeError,
-        EOFError,
-        struct.error,
-    ) as error:
-        raise GanportError(
-            "the pickle in it is damaged or cut short",
-            hint="download or copy the file again and compare its size and checksum",
-        ) from error
-    raise GanportError("the pickle in it ends too early", hint="download or copy the file again")
+    except (ValueError, LookupError, TypeError, OverflowError, AttributeError, EOFError, struct.error) as error:
+        raise GanportError("the pickle in it is damaged or cut short") from error
+    raise GanportError("the pickle in it ends too early")
 
 
 class _Machine:
     def __init__(self, persistent_load: PersistentLoad, budget: Budget, nested: NestedReader | None) -> None:
-        self._stack: list[Any] = []
+        self.stack: list[Any] = []
+        self.persistent_load = persistent_load
         self._memo: dict[int, Any] = {}
-        self._persistent_load = persistent_load
         self._budget = budget
         self._nested = nested
 
     def step(self, name: str, argument: Any) -> None:
         if name in _LITERALS:
             if isinstance(argument, int) and argument.bit_length() > MAX_INT_BITS:
-                raise GanportError(
-                    f"the pickle in it holds a number of {argument.bit_length():,} bits", hint="it is no checkpoint"
-                )
-            self._stack.append(argument)
+                raise _no_checkpoint(f"holds a number of {argument.bit_length():,} bits")
+            self.stack.append(argument)
         elif name in _CONSTANTS:
-            self._stack.append(_CONSTANTS[name]())
+            self.stack.append(_CONSTANTS[name]())
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self._memo[argument] = self._stack[-1]
+            self._memo[argument] = self.stack[-1]
         elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = self._stack[-1]
+            self._memo[len(self._memo)] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET", "GET"):
-            self._stack.append(self._memo[argument])
+            self.stack.append(self._memo[argument])
+        elif name in _MADE:
+            self.stack.append(_MADE[name](self, argument))
+        elif name in _CHANGES:
+            _CHANGES[name](self, argument)
         elif name not in ("PROTO", "FRAME"):
-            action = _ACTIONS.get(name)
-            if action is None:
-                raise GanportError(
-                    f"the pickle in it uses {name}, which no checkpoint needs", hint="it is no checkpoint"
-                )
-            action(self, argument)
+            raise _no_checkpoint(f"uses {name}, which no checkpoint needs")
 
     def pop(self) -> Any:
-        value = self._stack.pop()
+        value = self.stack.pop()
         if value is _Mark:
             raise ValueError("mark where a value should be")
         return value
 
-    def _pop_to_mark(self) -> list[Any]:
-        for index in range(len(self._stack) - 1, -1, -1):
-            if self._stack[index] is _Mark:
-                items = self._stack[index + 1 :]
-                del self._stack[index:]
+    def pop_to_mark(self) -> list[Any]:
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is _Mark:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
                 return items
         raise ValueError("no mark")
 
-    def _push(self, value: Any) -> None:
-        self._stack.append(value)
+    def pop_tuple(self, count: int) -> tuple[Any, ...]:
+        return tuple(self.pop() for _ in range(count))[::-1]
 
-    # ---------------------------------------------------------------------------------------- stack and containers
-
-    def _mark(self, _: Any) -> None:
-        self._push(_Mark)
-
-    def _pop(self, _: Any) -> None:
-        self._stack.pop()
-
-    def _pop_mark(self, _: Any) -> None:
-        self._pop_to_mark()
-
-    def _dup(self, _: Any) -> None:
-        self._push(self._stack[-1])
-
-    def _list(self, _: Any) -> None:
-        self._push(self._pop_to_mark())
-
-    def _tuple(self, _: Any) -> None:
-        self._push(tuple(self._pop_to_mark()))
-
-    def _short_tuple(self, count: int) -> None:
-        items = tuple(self.pop() for _ in range(count))
-        self._push(items[::-1])
-
-    def _dict(self, _: Any) -> None:
-        made: dict[Any, Any] = {}
-        self._fill(made, self._pop_to_mark())
-        self._push(made)
-
-    def _append(self, _: Any) -> None:
-        self._extend([self.pop()])
-
-    def _appends(self, _: Any) -> None:
-        self._extend(self._pop_to_mark())
-
-    def _extend(self, values: list[Any]) -> None:
-        target = self._stack[-1]
+    def extend(self, values: list[Any]) -> None:
+        target = self.stack[-1]
         if isinstance(target, Inert):
             target.elements = target.elements if target.elements is not None else []
             target = target.elements
@@ -175,15 +169,9 @@ class _Machine:
             raise TypeError("appends to something that is not a list")
         target.extend(values)
 
-    def _set_item(self, _: Any) -> None:
-        value, key = self.pop(), self.pop()
-        self._fill(self._stack[-1], [key, value])
-
-    def _set_items(self, _: Any) -> None:
-        values = self._pop_to_mark()
-        self._fill(self._stack[-1], values)
-
-    def _fill(self, target: Any, values: list[Any]) -> None:
+    def fill(self, values: Sequence[Any], target: Any = None) -> Any:
+        """Puts keys and values, in turn, into the dictionary `target`, the stack's last when None."""
+        target = self.stack[-1] if target is None else target
         if isinstance(target, Inert):
             target.items = target.items if target.items is not None else {}
             target = target.items
@@ -192,77 +180,40 @@ class _Machine:
         for index in range(0, len(values), 2):
             self._budget.spend_copy(values[index])
             target[rebuild.safe_key(values[index])] = values[index + 1]
+        return target
+
+    def build(self, state: Any) -> None:
+        target = self.stack[-1]
+        self._budget.spend_copy(state)
+        if isinstance(target, (Inert, NumpyArray, NumpyDtype)):
+            target.build(state)
 
     # -------------------------------------------------------------------------------------------- names and objects
 
-    def _global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self._name(module, name)
-
-    def _stack_global(self, _: Any) -> None:
-        name, module = self.pop(), self.pop()
+    def named(self, module: Any, name: Any) -> GlobalName:
         if not isinstance(name, str) or not isinstance(module, str):
             raise TypeError("a name is not text")
-        self._name(module, name)
-
-    def _name(self, module: str, name: str) -> None:
         if len(module) + len(name) > 500:
             raise ValueError("a name of over 500 characters")
         self._budget.spend(NAME_STEPS)
         named = GlobalName(module, name)
         if (module, name) not in rebuild.HANDLED:
             check_name(named)
-        self._push(named)
+        return named
 
-    def _reduce(self, _: Any) -> None:
-        args, function = self.pop(), self.pop()
-        self._push(self._call(function, args))
-
-    def _new_object(self, _: Any) -> None:
-        args, cls = self.pop(), self.pop()
-        self._push(self._make(cls, args))
-
-    def _new_object_ex(self, _: Any) -> None:
-        keywords, args, cls = self.pop(), self.pop(), self.pop()
-        made = self._make(cls, args)
+    def made(self, cls: Any, args: Any, keywords: Any = None) -> Any:
+        """cls.__new__(cls, *args): the containers and parameters that `rebuild` knows, an inert record otherwise."""
+        if not isinstance(cls, GlobalName) or (cls.module, cls.name) in rebuild.HANDLED or rebuild.is_container(cls):
+            made = self.called(cls, args)
+        else:
+            self._pay(args)
+            made = rebuild.new_object(cls, *args) if isinstance(args, tuple) else Inert(cls)
         if isinstance(made, Inert) and isinstance(keywords, dict):
             self._budget.spend_copy(keywords)
             made.state.update(keywords)
-        self._push(made)
+        return made
 
-    def _instance(self, argument: str) -> None:
-        args = tuple(self._pop_to_mark())
-        self._global(argument)
-        self._push(self._make(self.pop(), args))
-
-    def _object(self, _: Any) -> None:
-        cls, *args = self._pop_to_mark()
-        self._push(self._make(cls, tuple(args)))
-
-    def _build(self, _: Any) -> None:
-        state, target = self.pop(), self._stack[-1]
-        self._budget.spend_copy(state)
-        if isinstance(target, (Inert, NumpyArray, NumpyDtype)):
-            target.build(state)
-
-    def _persistent(self, argument: Any) -> None:
-        self._push(self._persistent_load(argument))
-
-    def _persistent_on_stack(self, _: Any) -> None:
-        self._push(self._persistent_load(self.pop()))
-
-    def _make(self, cls: Any, args: Any) -> Any:
-        """cls.__new__(cls, *args): the containers and parameters that `rebuild` knows, an inert record otherwise."""
-        if (
-            isinstance(cls, GlobalName)
-            and (cls.module, cls.name) not in rebuild.HANDLED
-            and not rebuild.is_container(cls)
-        ):
-            self._pay(args)
-            return rebuild.new_object(cls, *args) if isinstance(args, tuple) else Inert(cls)
-        return self._call(cls, args)
-
-    def _call(self, function: Any, args: Any) -> Any:
+    def called(self, function: Any, args: Any) -> Any:
         self._pay(args)
         return rebuild.call(function, args, self._read_nested)
 
@@ -272,9 +223,7 @@ class _Machine:
 
     def _read_nested(self, data: bytes | bytearray) -> Any:
         if self._nested is None or self._budget.nesting <= 0:
-            raise GanportError(
-                "the pickle in it holds pickles in pickles, deeper than any checkpoint", hint="it is no checkpoint"
-            )
+            raise _no_checkpoint("holds pickles in pickles, deeper than any checkpoint")
         self._budget.nesting -= 1
         try:
             return self._nested(data, self._budget)
@@ -282,31 +231,50 @@ class _Machine:
             self._budget.nesting += 1
 
 
-_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": _Machine._mark,
-    "POP": _Machine._pop,
-    "POP_MARK": _Machine._pop_mark,
-    "DUP": _Machine._dup,
-    "LIST": _Machine._list,
-    "TUPLE": _Machine._tuple,
-    "FROZENSET": _Machine._tuple,
-    "TUPLE1": lambda machine, _: machine._short_tuple(1),
-    "TUPLE2": lambda machine, _: machine._short_tuple(2),
-    "TUPLE3": lambda machine, _: machine._short_tuple(3),
-    "DICT": _Machine._dict,
-    "APPEND": _Machine._append,
-    "APPENDS": _Machine._appends,
-    "ADDITEMS": _Machine._appends,
-    "SETITEM": _Machine._set_item,
-    "SETITEMS": _Machine._set_items,
-    "GLOBAL": _Machine._global,
-    "STACK_GLOBAL": _Machine._stack_global,
-    "REDUCE": _Machine._reduce,
-    "NEWOBJ": _Machine._new_object,
-    "NEWOBJ_EX": _Machine._new_object_ex,
-    "INST": _Machine._instance,
-    "OBJ": _Machine._object,
-    "BUILD": _Machine._build,
-    "PERSID": _Machine._persistent,
-    "BINPERSID": _Machine._persistent_on_stack,
+def _no_checkpoint(what: str) -> GanportError:
+    return GanportError(f"the pickle in it {what}", hint="it is no checkpoint")
+
+
+def _instance(machine: _Machine, argument: str) -> Any:
+    args = tuple(machine.pop_to_mark())
+    return machine.made(machine.named(*argument.split(" ", 1)), args)
+
+
+def _object(machine: _Machine, _: Any) -> Any:
+    cls, *args = machine.pop_to_mark()
+    return machine.made(cls, tuple(args))
+
+
+_MADE: dict[str, Callable[[_Machine, Any], Any]] = {
+    "MARK": lambda _machine, _: _Mark,
+    "DUP": lambda machine, _: machine.stack[-1],
+    "LIST": lambda machine, _: machine.pop_to_mark(),
+    "TUPLE": lambda machine, _: tuple(machine.pop_to_mark()),
+    "FROZENSET": lambda machine, _: tuple(machine.pop_to_mark()),
+    "TUPLE1": lambda machine, _: machine.pop_tuple(1),
+    "TUPLE2": lambda machine, _: machine.pop_tuple(2),
+    "TUPLE3": lambda machine, _: machine.pop_tuple(3),
+    "DICT": lambda machine, _: machine.fill(machine.pop_to_mark(), {}),
+    "GLOBAL": lambda machine, argument: machine.named(*argument.split(" ", 1)),
+    "STACK_GLOBAL": lambda machine, _: machine.named(*machine.pop_tuple(2)),
+    "REDUCE": lambda machine, _: machine.called(*machine.pop_tuple(2)),
+    "NEWOBJ": lambda machine, _: machine.made(*machine.pop_tuple(2)),
+    "NEWOBJ_EX": lambda machine, _: machine.made(*machine.pop_tuple(3)),
+    "INST": _instance,
+    "OBJ": _object,
+    "PERSID": lambda machine, argument: machine.persistent_load(argument),
+    "BINPERSID": lambda machine, _: machine.persistent_load(machine.pop()),
 }
+"""Opcodes that leave a value on the stack, by what it is."""
+
+_CHANGES: dict[str, Callable[[_Machine, Any], object]] = {
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.pop_to_mark(),
+    "APPEND": lambda machine, _: machine.extend([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
+    "ADDITEMS": lambda machine, _: machine.extend(machine.pop_to_mark()),
+    "SETITEM": lambda machine, _: machine.fill(machine.pop_tuple(2)),
+    "SETITEMS": lambda machine, _: machine.fill(machine.pop_to_mark()),
+    "BUILD": lambda machine, _: machine.build(machine.pop()),
+}
+"""Opcodes that change what is on the stack."""

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gan_core.errors import GanportError
-from gan_export.reading import naming
-from gan_export.reading.budget import Budget
-from gan_export.reading.inert import Inert
+from gan_export.reading.inert import Budget, Inert
 from gan_export.reading.lazy import LazyTensor
-from gan_export.reading.modules import ModuleInfo, flatten, is_module
-from gan_export.reading.roles import describe_role
+from gan_export.reading.modules import ModuleInfo, below, flatten, is_module
+from gan_export.reading.roles import common_prefix, describe_role, is_ema, role_of_name
 
 MAX_FOUND = 200
 MAX_DEPTH = 64
@@ -63,7 +61,7 @@ def find(tree: Any, budget: Budget, path: tuple[str, ...] = ()) -> list[Found]:
         found = _as_found(node, here, budget)
         if len(founds) > MAX_FOUND:
             raise GanportError(
-                f"it holds over {MAX_FOUND:,} dictionaries of tensors", hint="name the generator's: --key A.B.C"
+                f"it holds over {MAX_FOUND:,} dictionaries of tensors", hint='name the generator\'s: `key="A.B.C"`'
             )
         if found is not None:
             founds.extend(split(found, budget) if found.kind in ("state_dict", "module") else [found])
@@ -123,7 +121,7 @@ def _tensors_below(node: Any, budget: Budget, depth: int = 4) -> Iterator[tuple[
 
 def split(found: Found, budget: Budget, depth: int = 4) -> list[Found]:
     """The parts of a dictionary that holds several networks (`netG.…` beside `netD.…`), or [found] for one."""
-    prefix = naming.common_prefix(name for name in found.tensors if "." in name)
+    prefix = common_prefix(name for name in found.tensors if "." in name)
     groups: dict[str, list[str]] = {}
     for name in found.tensors:
         if name.startswith(prefix) and "." in name[len(prefix) :]:
@@ -139,20 +137,15 @@ def split(found: Found, budget: Budget, depth: int = 4) -> list[Found]:
 
 def part(found: Found, prefix: str, names: list[str]) -> Found:
     """The tensors `names` of `found`, all of which begin with `prefix`, under a path of their own."""
-    stem = prefix.rstrip(".")
-    modules = {
-        name[len(stem) :].lstrip("."): info
-        for name, info in found.modules.items()
-        if name == stem or name.startswith(prefix)
-    }
     tensors = {name[len(prefix) :]: found.tensors[name] for name in names}
-    return Found((*found.path, *stem.split(".")), tensors, found.kind, modules)
+    path = (*found.path, *prefix.rstrip(".").split("."))
+    return Found(path, tensors, found.kind, below(found.modules, prefix))
 
 
 def _several(found: Found, prefix: str, groups: dict[str, list[str]]) -> bool:
     """By names first: a generator beside something that is none of its layers. Then by shapes, when there are two."""
-    roles = {group: naming.role_of_name(group) for group in groups}
-    averaged = {group: naming.is_ema([group]) for group in groups}
+    roles = {group: role_of_name(group) for group in groups}
+    averaged = {group: is_ema([group]) for group in groups}
     if "generator" in roles.values():
         if any(role not in ("generator", "") for role in roles.values()):
             return True
@@ -197,7 +190,7 @@ def at_key(tree: Any, key: str, budget: Budget) -> list[Found]:
     if isinstance(node, LazyTensor):
         raise GanportError(
             f"key {key!r} leads to one tensor, expected the dictionary that holds all of them",
-            hint=f"leave out its last part: --key {key.rpartition('.')[0] or '.'}",
+            hint=f'leave out its last part: `key="{key.rpartition(".")[0] or "."}"`',
         )
     if key != ".":
         return find(node, budget, taken)
