@@ -18,7 +18,7 @@ from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source, check_checkpoint
-from gan_export.understanding.given import draft_with_spec
+from gan_export.understanding.understand import draft_with_spec
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.divergence import GOOD
 from gan_export.forensics.evidence import IDENTITY
+from gan_export.forensics.statistics import GOOD
 
 AS_YOU_SAID = "as you said"
 EVEN = 2.0

@@ -26,11 +26,9 @@ from gan_export.forensics import investigate
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
 from gan_export.understanding.edit import with_value
-from gan_export.understanding.given import draft_with_spec
-from gan_export.understanding.listed import LISTED
-from gan_export.understanding.listed_check import check_listed
+from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
-from gan_export.understanding.understand import draft_candidates
+from gan_export.understanding.understand import draft_candidates, draft_with_spec
 from gan_trainer.networks.build import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20

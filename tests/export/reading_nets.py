@@ -24,7 +24,8 @@ class Generator(nn.Module):
         self.layer5 = nn.Sequential(nn.ConvTranspose2d(ngf, 3, 5, 3, 1, bias=False), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layer5(self.layer4(self.layer3(self.layer2(self.layer1(z)))))
+        images: Tensor = self.layer5(self.layer4(self.layer3(self.layer2(self.layer1(z)))))
+        return images
 
 
 def _step(inputs: int, outputs: int, leak: float, eps: float) -> nn.Sequential:

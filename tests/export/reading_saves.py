@@ -47,7 +47,10 @@ def save_arrays(protocol: int) -> Callable[[Any, Path], None]:
 def save_tar(state: dict[str, Tensor], path: Path) -> None:
     """The format of torch before 0.1.10, as its `torch.save` wrote it."""
     parts = {"storages": io.BytesIO(), "tensors": io.BytesIO()}
-    dump = lambda value, part: pickle.dump(value, parts[part], protocol=2)  # noqa: E731
+
+    def dump(value: object, part: str) -> None:
+        pickle.dump(value, parts[part], protocol=2)
+
     dump(len(state), "storages")
     dump(len(state), "tensors")
     for key, tensor in enumerate(state.values()):
@@ -61,10 +64,13 @@ def save_tar(state: dict[str, Tensor], path: Path) -> None:
         parts["tensors"].write(struct.pack("<q", 0))
     dump([], "storages")
     main = io.BytesIO()
-    pickler = pickle._Pickler(main, protocol=2)  # type: ignore[attr-defined]
     keys = {id(tensor): 1000 + key for key, tensor in enumerate(state.values())}
-    pickler.persistent_id = lambda value: keys.get(id(value))
-    pickler.dump(OrderedDict(state))
+
+    class Pickler(pickle._Pickler):
+        def persistent_id(self, value: Any) -> int | None:
+            return keys.get(id(value))
+
+    Pickler(main, protocol=2).dump(OrderedDict(state))
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for name, part in {**parts, "pickle": main}.items():
             member = tarfile.TarInfo(name)

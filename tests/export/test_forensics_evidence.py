@@ -10,9 +10,9 @@ import torch
 
 from export import forensics_nets as nets
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import settle
-from gan_export.forensics.narrowing import Trial
+from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.search import Outcome, State, Step
+from gan_export.forensics.trials import Trial
 
 CHANNELS = 64
 LEAKY, WEAKER, NEAR = nets.leaky(0.2), nets.leaky(0.1), nets.leaky(0.01)
@@ -140,7 +140,7 @@ def test_what_leaves_no_trace_follows_the_layer_before_unless_something_speaks()
 
     def last(draft: Draft) -> Choice:
         state = State(((0, draft),), (first, step))
-        settled = settle(draft, state, Outcome((state,), {0: 1.0}))
+        settled = follow_habit(settle(draft, state, Outcome((state,), {0: 1.0})))
         return next(c for c in settled.choices if c.layer == 5)
 
     found = last(draft)

@@ -20,7 +20,7 @@ from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import BatchNorm, ConvTranspose
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
-from gan_export.forensics.divergence import GOOD
+from gan_export.forensics.statistics import GOOD
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.build import build
@@ -114,8 +114,8 @@ def strides(stride: int, padding: int) -> Draft:
     spec = nets.dcgan(LEAKY, LEAKY)
     layers = list(spec.layers)
     layers[4] = ConvTranspose(32, 24, 4, stride, padding, bias=False)
-    shape = (1, *[2 * (3 * stride - 2 * padding + 4)] * 2)
-    spec = replace(spec, layers=tuple(layers), interface=replace(spec.interface, image=shape))
+    side = 2 * (3 * stride - 2 * padding + 4)
+    spec = replace(spec, layers=tuple(layers), interface=replace(spec.interface, image=(1, side, side)))
     draft = nets.blank(spec, WEIGHTS)
     structure = Choice(None, "structure", f"stride {stride}", Evidence.WEAK, "a guess")
     return replace(draft, choices=(structure, *draft.choices))

@@ -13,9 +13,18 @@ from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.candidates import ACTIVATIONS, alike, same, segment_of, values_to_try
-from gan_export.forensics.combinations import MOST, combinations, neighbours, one_step_away
 from gan_export.forensics.search import search
+from gan_export.forensics.trials import (
+    ACTIVATIONS,
+    MOST,
+    alike,
+    combinations,
+    neighbours,
+    one_step_away,
+    same,
+    segment_of,
+    values_to_try,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -10,17 +10,18 @@ import torch
 from export import forensics_nets as nets
 from gan_core.latents import latents
 from gan_export.draft import Draft
-from gan_export.forensics.divergence import Moments, median_misfit, symmetric_kl
-from gan_export.forensics.latent import latent_moments
-from gan_export.forensics.runner import Runner
+from gan_export.forensics.runner import Runner, latent_moments
 from gan_export.forensics.statistics import (
     MIN_SAMPLES,
+    Moments,
     label_batch,
     latent_batch,
+    median_misfit,
     moments,
     never_trained,
     remembered,
     rows_for,
+    symmetric_kl,
     witnesses,
 )
 from gan_trainer.networks.build import build

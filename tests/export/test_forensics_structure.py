@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from export import trained_nets as nets
-from export.foreign_networks import difference
+from export.foreign_networks import difference, sequential
 from gan_core.spec.layers import Conv, ConvTranspose, Layer
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.runner import cut_out, widest
 from gan_export.forensics.statistics import apply_layer
-from gan_export.forensics.structure import out_of_line
+from gan_export.forensics.verdicts import out_of_line
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.rules import every_rule
 from gan_export.understanding.understand import draft_candidates
@@ -64,7 +64,7 @@ def test_unpadded_networks_end_at_their_own_size(
 
 def test_a_rule_on_no_list_is_found() -> None:
     """k5 s4 p2 op1: nobody is known to have written it, so it is asked about, however well it fits."""
-    body = nets.sequential(
+    body = sequential(
         nn.ConvTranspose2d(12, 32, 4), nn.BatchNorm2d(32), nn.ReLU(), nn.ConvTranspose2d(32, 24, 5, 4, 2, 1),
         nn.BatchNorm2d(24), nn.ReLU(), nn.ConvTranspose2d(24, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 1, 3, 1, 1), nn.Tanh(),
@@ -79,7 +79,7 @@ def test_a_rule_on_no_list_is_found() -> None:
 
 
 def test_usual_networks_stay_strong() -> None:
-    body = nets.sequential(
+    body = sequential(
         nn.ConvTranspose2d(12, 32, 4), nn.BatchNorm2d(32), nn.ReLU(), nn.ConvTranspose2d(32, 24, 4, 2, 1),
         nn.BatchNorm2d(24), nn.ReLU(), nn.ConvTranspose2d(24, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
         nn.ConvTranspose2d(16, 3, 4, 2, 1), nn.Tanh(),
@@ -92,7 +92,7 @@ def test_usual_networks_stay_strong() -> None:
 
 
 def test_a_list_that_was_cut_makes_nothing_strong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_export.understanding.ways.MOST", 3)
+    monkeypatch.setattr("gan_export.understanding.geometry.MOST", 3)
     module = nets.fed(nets.unpadded((10, 48, 32, 16, 1), COURSE, nn.ReLU(), blocks=False), 10, 1, 1)
     found = investigate(draft_candidates(nets.state(module)), samples=SAMPLES)
     assert structure(found).evidence is Evidence.WEAK
@@ -101,9 +101,9 @@ def test_a_list_that_was_cut_makes_nothing_strong(monkeypatch: pytest.MonkeyPatc
 
 def test_an_image_that_was_given_proves_no_strides() -> None:
     """k3 s1 p0 and others, which no habit has, end at the same size."""
-    body = nets.sequential(nn.Linear(6, 8 * 49), nn.ReLU(), nn.Unflatten(1, (8, 7, 7)))
+    body = (nn.Linear(6, 8 * 49), nn.ReLU(), nn.Unflatten(1, (8, 7, 7)))
     convs = [nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(4, 1, 3, 2, 1, 1)]
-    drafts = draft_candidates(nets.state(nn.Sequential(*body.main, *convs)), image=(1, 28, 28))
+    drafts = draft_candidates(nets.state(nn.Sequential(*body, *convs)), image=(1, 28, 28))
     assert all(structure(draft).evidence is not Evidence.PROVED for draft in drafts)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.reading_bombs import TENSOR, archive, module, tensor, text
+from export.bomb_parts import TENSOR, archive, module, tensor, text
 from export.reading_nets import generator, same
 from gan_core.errors import GanportError
 from gan_export import reading

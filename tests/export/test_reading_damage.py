@@ -32,7 +32,7 @@ def entries(data: bytes) -> list[zipfile.ZipInfo]:
 
 def first_byte(data: bytes, entry: zipfile.ZipInfo) -> int:
     length, extra = struct.unpack("<HH", data[entry.header_offset + 26 : entry.header_offset + 30])
-    return entry.header_offset + 30 + length + extra
+    return int(entry.header_offset + 30 + length + extra)
 
 
 def flipped(data: bytes, name: str, at: int = 1) -> bytes:

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_storage_views_of_old_files(tmp_path: Path) -> None:
     """torch before 0.4 shared one storage among tensors by naming views of it; the loader still knows them."""
     flat = torch.arange(48.0)
 
-    class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+    class Pickler(pickle._Pickler):
         def persistent_id(self, value: Any) -> Any:
             if isinstance(value, int) and value >= 1000:
                 view = None if value == 1000 else ("1", 24, 24)
@@ -223,7 +224,7 @@ def test_a_checkpoint_of_ours(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_exported(tmp_path: Path, kind: str, said: str) -> None:
     state: dict[str, Any] = dict(generator())
     weight = state["main.3.weight"]
-    state["main.3.weight"] = {
+    bad: dict[str, Callable[[], Tensor]] = {
         "quantised": lambda: _quantised(weight),
         "int8": lambda: weight.to(torch.int8),
         "sparse": lambda: weight[0, 0].to_sparse(),
@@ -232,7 +233,8 @@ def test_weights_that_cannot_be_exported(tmp_path: Path, kind: str, said: str) -
         "nan": lambda: weight * float("nan"),
         "inf": lambda: weight / 0,
         "huge": lambda: weight.double() * 1e300,
-    }[kind]()
+    }
+    state["main.3.weight"] = bad[kind]()
     torch.save(state, tmp_path / "g.pt")
     with pytest.raises(GanportError, match=said) as caught:
         read_checkpoint(tmp_path / "g.pt")

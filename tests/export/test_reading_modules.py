@@ -142,7 +142,7 @@ def test_old_norms_in_modules_tell_their_dimension(tmp_path: Path) -> None:
     )  # fmt: skip
     net.eval()
     net(torch.randn(1, 6, 1, 1).expand(1, 6, 4, 4))
-    expected = [module.weight.detach().clone() for module in net]
+    expected = [module.weight.detach().clone() for module in net if isinstance(module.weight, torch.Tensor)]
     torch.save(net, tmp_path / "G.pth")
     reading = read_checkpoint(tmp_path / "G.pth")
     for index, weight in enumerate(expected):

@@ -57,7 +57,7 @@ NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
 def test_folding_equals_torch_in_eval_mode(tmp_path: Path, kind: str, norm: str) -> None:
     torch.manual_seed(0)
     make, shape = LAYERS[kind]
-    layer = NORMS[norm](make())
+    layer: Any = NORMS[norm](make())
     x = torch.randn(shape) if shape else torch.arange(7)
     for _ in range(3):  # train mode: the power iteration settles
         layer(x)
@@ -93,7 +93,7 @@ def test_pruned_weights_are_masked(tmp_path: Path, kind: str) -> None:
     plain = nn.Sequential(nn.Linear(3, 3), make(), nn.Linear(3, 784))
     plain.load_state_dict(reading.tensors)
     assert torch.equal(plain[1](x), layer(x))
-    assert int((plain[1].weight == 0).sum()) > 0
+    assert int((reading.tensors["1.weight"] == 0).sum()) > 0
     assert any("pruning masks folded into 1 plain weight" in note for note in reading.notes)
 
 
@@ -123,7 +123,9 @@ def test_a_stale_weight_gives_way() -> None:
 class SpectralBar(nn.Module):
     """christiancosgrove/pytorch-spectral-normalization-gan, as its forward computes the weight."""
 
-    def __init__(self, module: nn.Module) -> None:
+    module: Any
+
+    def __init__(self, module: Any) -> None:
         super().__init__()
         self.module = module
         weight = module.weight
@@ -140,7 +142,8 @@ class SpectralBar(nn.Module):
         v = v / (v.norm() + 1e-12)
         u = matrix.mv(v)
         u = u / (u.norm() + 1e-12)
-        return w / u.dot(matrix.mv(v))
+        folded: Tensor = w / u.dot(matrix.mv(v))
+        return folded
 
 
 @pytest.mark.parametrize("kind", ["conv", "transposed", "linear"])
@@ -167,7 +170,7 @@ def test_mimicry_and_biggan(u_name: str, sigma_name: str) -> None:
 
 def test_fp16_norms_are_folded_in_float32(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    layer = old_weight(nn.Linear(6, 784)).half()
+    layer: Any = old_weight(nn.Linear(6, 784)).half()
     torch.save(layer.state_dict(), tmp_path / "g.pt")
     folded = read_checkpoint(tmp_path / "g.pt").tensors["weight"]
     assert folded.dtype == torch.float32

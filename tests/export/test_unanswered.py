@@ -19,7 +19,7 @@ from gan_core.spec.layers import Activation, BatchNorm, Conv, ConvTranspose, Lay
 from gan_export.answers import Answers
 from gan_export.assumptions import describe, unanswered
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.output import judge_output
+from gan_export.forensics.verdicts import judge_output
 from gan_export.identify import Identified, identify, source_of
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from export import trained_nets as nets
+from export.foreign_networks import sequential
 from gan_export.draft import Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import witnesses
-from gan_export.forensics.structure import contradiction
+from gan_export.forensics.verdicts import contradiction
 from gan_export.understanding.understand import draft_candidates
 
 pytestmark = pytest.mark.slow
@@ -42,18 +43,21 @@ PLAIN = ("a", "b", "c", "d")
 NUMBERED = ("conv1", "bn1", "conv2", "bn2")
 
 
-def network(*blocks: tuple[str, Block], width: int = 24) -> nn.Module:
-    """z 12 → 8x8, a block, 16x16, a block … → 3 x 32 x 32."""
-    start = nn.Sequential(nn.ConvTranspose2d(12, width, 8), nn.BatchNorm2d(width), nn.ReLU())
+WIDTH = 16
+
+
+def network(*blocks: tuple[str, Block]) -> nn.Module:
+    """z 12 → 4x4, a block, 8x8, a block … → 3 x 16 x 16."""
+    start = nn.Sequential(nn.ConvTranspose2d(12, WIDTH, 4), nn.BatchNorm2d(WIDTH), nn.ReLU())
     parts: list[tuple[str, nn.Module]] = [("start", start), *blocks[:1]]
     for i, named in enumerate((*blocks[1:], None)):
         parts += [(f"up{i}", nn.Upsample(scale_factor=2 if len(blocks) > 1 else 4))]
         parts += [named] if named else []
-    return nn.Sequential(OrderedDict([*parts, ("end", nn.Conv2d(width, 3, 3, padding=1)), ("tanh", nn.Tanh())]))
+    return nn.Sequential(OrderedDict([*parts, ("end", nn.Conv2d(WIDTH, 3, 3, padding=1)), ("tanh", nn.Tanh())]))
 
 
 def drafted(module: nn.Module, batches: int = 150) -> list[Draft]:
-    return draft_candidates(nets.state(nets.fed(module, 12, 1, 1, batches=batches)))
+    return draft_candidates(nets.state(nets.fed(module, 12, 1, 1, batches=batches)), image=(3, 16, 16))
 
 
 def found(module: nn.Module) -> Draft:
@@ -75,7 +79,7 @@ def evidence(draft: Draft) -> Evidence:
 )
 def test_names_tell(name: str, parts: tuple[str, ...]) -> None:
     """One block, and behind it no BatchNorm that would show whether its input is added."""
-    drafts = drafted(network((name, Block(24, parts, skip=True))), batches=1)
+    drafts = drafted(network((name, Block(WIDTH, parts, skip=True))), batches=1)
     for draft in drafts:
         told = contradiction(draft, [1e-4] * len(witnesses(draft)))
         assert told is not None
@@ -84,7 +88,7 @@ def test_names_tell(name: str, parts: tuple[str, ...]) -> None:
 
 
 def test_names_that_tell_stand_where_nothing_speaks_for_a_chain() -> None:
-    draft = found(network(("res1", Block(24, NUMBERED, skip=True))))
+    draft = found(network(("res1", Block(WIDTH, NUMBERED, skip=True))))
     assert draft.contradiction is not None
     assert "a residual network: it has res1" in draft.contradiction
 
@@ -94,7 +98,7 @@ def test_names_that_tell_stand_where_nothing_speaks_for_a_chain() -> None:
     ("names", "missing"), [(("res1", "res2"), "its names say a residual network"), (("one", "two"), "such as a skip")]
 )
 def test_statistics_tell(names: tuple[str, str], missing: str) -> None:
-    draft = found(network(*((name, Block(24, NUMBERED, skip=True)) for name in names)))
+    draft = found(network(*((name, Block(WIDTH, NUMBERED, skip=True)) for name in names)))
     assert draft.contradiction is not None
     assert "no chain of these layers brings what BatchNorm 4" in draft.contradiction
     assert draft.contradiction.endswith(missing)
@@ -103,12 +107,12 @@ def test_statistics_tell(names: tuple[str, str], missing: str) -> None:
 
 def test_a_chain_with_such_names_is_a_chain() -> None:
     """`res` may be a resolution: the BatchNorm behind the first block says that nothing is added."""
-    draft = found(network(("res1", Block(24, NUMBERED, skip=False)), ("res2", Block(24, NUMBERED, skip=False))))
+    draft = found(network(("res1", Block(WIDTH, NUMBERED, skip=False)), ("res2", Block(WIDTH, NUMBERED, skip=False))))
     assert draft.contradiction is None
 
 
 def test_two_alike_in_a_block_at_the_end_are_asked_about() -> None:
-    draft = found(network(("block", Block(24, PLAIN, skip=True))))
+    draft = found(network(("block", Block(WIDTH, PLAIN, skip=True))))
     assert draft.contradiction is None
     assert evidence(draft) is Evidence.WEAK
     reason = next(choice.reason for choice in draft.choices if choice.field == "structure")
@@ -116,10 +120,10 @@ def test_two_alike_in_a_block_at_the_end_are_asked_about() -> None:
 
 
 def test_without_any_batch_norm_names_decide() -> None:
-    start = nn.Sequential(nn.Linear(12, 24 * 64), nn.Unflatten(1, (24, 8, 8)))
-    end = nn.Sequential(nn.ConvTranspose2d(24, 3, 8, 4, 2))
+    start = nn.Sequential(nn.Linear(12, WIDTH * 64), nn.Unflatten(1, (WIDTH, 8, 8)))
+    end = nn.Sequential(nn.ConvTranspose2d(WIDTH, 3, 8, 4, 2))
     for name, refused in (("res1", True), ("main", False)):
-        block = Block(24, NUMBERED, skip=True, norm=False)
+        block = Block(WIDTH, NUMBERED, skip=True, norm=False)
         module = nn.Sequential(OrderedDict([("start", start), (name, block), ("end", end)]))
         draft = investigate(draft_candidates(nets.state(module)))
         assert (draft.contradiction is not None) is refused
@@ -128,7 +132,7 @@ def test_without_any_batch_norm_names_decide() -> None:
 
 def test_convolutions_of_one_list_are_no_block() -> None:
     """`main.3` and `main.6` of one nn.Sequential: nothing of the author's own runs between them."""
-    body = nets.sequential(
+    body = sequential(
         nn.ConvTranspose2d(12, 16, 8), nn.BatchNorm2d(16), nn.ReLU(), nn.ConvTranspose2d(16, 16, 4, 2, 1),
         nn.BatchNorm2d(16), nn.ReLU(), nn.ConvTranspose2d(16, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 3, 3, 1, 1), nn.Tanh(),

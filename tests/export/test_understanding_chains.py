@@ -125,7 +125,7 @@ def test_the_image_can_be_given() -> None:
     assert {draft.spec.interface.image for draft in draft_candidates(tensors, image=(3, 68, 68))} == {(3, 68, 68)}
     with pytest.raises(GanportError, match="no strides and paddings make an image of 3x1030x1030") as caught:
         draft_candidates(tensors, image=(3, 1030, 1030))
-    assert "--image" in caught.value.hint
+    assert "`image" in caught.value.hint
     with pytest.raises(GanportError, match="gives 3 channels, expected an image of 1 channels"):
         draft_candidates(tensors, image=(1, 64, 64))
 

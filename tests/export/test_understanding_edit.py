@@ -15,8 +15,7 @@ from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm, GroupNorm, Upsample
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding.edit import find_choice, with_value
-from gan_export.understanding.given import draft_with_spec
-from gan_export.understanding.understand import draft_candidates
+from gan_export.understanding.understand import draft_candidates, draft_with_spec
 
 
 @pytest.fixture(scope="module")

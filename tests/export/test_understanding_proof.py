@@ -172,7 +172,7 @@ def test_numbers_that_a_spec_cannot_say(field: str, value: Any) -> None:
         GanportError, match=rf"ConvTranspose2d at net.3, .* has {field} .*expected (one|a)? ?whole number"
     ) as caught:
         draft_candidates(module.state_dict(), modules=modules)
-    assert "--module" in caught.value.hint
+    assert "`module" in caught.value.hint
 
 
 def test_a_shared_activation_registered_apart() -> None:

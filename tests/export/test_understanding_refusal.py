@@ -161,7 +161,7 @@ def test_refused_with_a_reason(name: str) -> None:
     make, message = TABLE[name]
     with pytest.raises(GanportError, match=message) as caught:
         draft_candidates(make())
-    assert "--" in caught.value.hint
+    assert "`" in caught.value.hint or "gan-export inspect" in caught.value.hint
     assert "\n" not in str(caught.value)
 
 
@@ -169,4 +169,4 @@ def test_refused_with_a_reason(name: str) -> None:
 def test_networks_of_their_own_are_pointed_to_module(name: str) -> None:
     with pytest.raises(GanportError) as caught:
         draft_candidates(TABLE[name][0]())
-    assert "--module file.py:Class" in caught.value.hint
+    assert "`module` file.py:Class" in caught.value.hint

@@ -15,8 +15,7 @@ from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding.edit import with_value
-from gan_export.understanding.given import draft_with_spec
-from gan_export.understanding.understand import draft_candidates
+from gan_export.understanding.understand import draft_candidates, draft_with_spec
 from gan_trainer.networks.build import build
 
 FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_export.understanding.order import orders
+from gan_export.understanding.chaining import orders
 from gan_export.understanding.rules import Rule, rules
 from gan_export.understanding.units import Gap, gap_between, natural_key, units_of
 

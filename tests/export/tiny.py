@@ -26,6 +26,7 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
                 and part.running_var is not None
             ):
                 part.running_mean.normal_(0, 0.3, generator=generator)
+                assert part.running_var is not None
                 part.running_var.uniform_(0.2, 1.5, generator=generator)
                 if part.affine:
                     part.weight.uniform_(0.5, 1.5, generator=generator)

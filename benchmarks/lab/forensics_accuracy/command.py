@@ -176,7 +176,7 @@ def _label(value: Any) -> str:
 
 
 def _protocol(n: int, seed: int, samples: int) -> Json:
-    from gan_export.forensics import divergence, evidence
+    from gan_export.forensics import evidence, statistics
     from lab.forensics_accuracy import random_generators as drawn
 
     return {
@@ -189,7 +189,7 @@ def _protocol(n: int, seed: int, samples: int) -> Json:
         "kinds": list(drawn.KINDS),
         "activations": dict(zip(map(_named, drawn.ACTIVATIONS), drawn.ACTIVATION_ODDS, strict=True)),
         "eps": dict(zip(map(str, drawn.EPS), drawn.EPS_ODDS, strict=True)),
-        "thresholds": {"good": divergence.GOOD, "clear": evidence.CLEAR, "paired": evidence.PAIRED},
+        "thresholds": {"good": statistics.GOOD, "clear": evidence.CLEAR, "paired": evidence.PAIRED},
     }
 
 

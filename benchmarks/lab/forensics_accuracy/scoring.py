@@ -12,8 +12,8 @@ from typing import Any, Literal
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, Conv, ConvTranspose, Shape, Upsample
 from gan_export.draft import Choice, Draft
-from gan_export.forensics.candidates import alike, same, segment_of
 from gan_export.forensics.statistics import witnesses
+from gan_export.forensics.trials import alike, same, segment_of
 
 Verdict = Literal["right", "near", "wrong"]
 IDENTITY = {"name": "identity", "slope": None}

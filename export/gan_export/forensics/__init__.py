@@ -1,9 +1,125 @@
 """What shapes cannot show, the statistics can: activations, eps, latent law and structure from the BatchNorms' memory.
 
-A trained BatchNorm remembers the mean and variance of what reached it. `investigate` runs candidate networks on
-latents of candidate laws and keeps what brings the same (docs/forensics.md has the method and its limits).
+A trained BatchNorm remembers the mean and variance of what reached it. `investigate` takes drafts, runs candidate
+networks on latents of candidate laws, and gives the best draft with evidence for every choice; `misfit` says how well
+one draft fits (docs/forensics.md has the method and its limits).
 """
 
-from gan_export.forensics.investigation import LayerFits, investigate, misfit
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from gan_core.errors import GanportError
+from gan_core.spec.layers import BatchNorm
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.evidence import follow_habit, settle
+from gan_export.forensics.runner import Runner
+from gan_export.forensics.search import Note, search
+from gan_export.forensics.statistics import median_misfit, moments, remembered, rows_for, witnesses
+from gan_export.forensics.verdicts import contradiction, distrusted, doubted, judge_output, judge_structure, unwitnessed
+from gan_export.forensics.weighing import reweigh
 
 __all__ = ["LayerFits", "investigate", "misfit"]
+
+
+SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class LayerFits:
+    """How a network fits its BatchNorms' memory.
+
+    layers  (layer index, median over channels of the symmetric KL in nats) of every BatchNorm that remembers anything
+    """
+
+    layers: tuple[tuple[int, float], ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the BatchNorms; None without any."""
+        return sum(fit for _, fit in self.layers) / len(self.layers) if self.layers else None
+
+
+def misfit(draft: Draft, samples: int = SAMPLES, seed: int = 0) -> LayerFits:
+    """How far what reaches each BatchNorm of `draft`, as it stands, lies from what that BatchNorm remembers.
+
+    `samples` latents of the seeds from `seed` on are run, fewer where images are large. Deterministic.
+    """
+    fits: list[tuple[int, float]] = []
+    arrived, start = None, 0
+    with torch.inference_mode():
+        for stop in witnesses(draft):
+            rows = rows_for(draft.spec.shapes[stop], samples if arrived is None else len(arrived))
+            arrived = Runner(arrived, start, rows, seed).run(draft, stop)
+            fits.append((stop, median_misfit(moments(arrived), remembered(draft, stop))))
+            start = stop
+    return LayerFits(tuple(fits))
+
+
+def _silent(_: str) -> None:
+    """Takes a note and drops it."""
+
+
+def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 0, on_note: Note = _silent) -> Draft:
+    """The best of `drafts` (structural candidates over the same weights, the likeliest first) with its choices judged.
+
+    Choices that are proved stay. The others take the value that fits best; `evidence`, `reason` (with the numbers) and
+    `alternatives` (best first) say how sure that is; `fit` is the mean misfit over the BatchNorms, None without any.
+    What is not about one choice becomes a note. At most `samples` latents are run, fewer where images are large; the
+    result depends on the arguments only. `on_note` gets a line per BatchNorm while it works.
+
+    Raises `GanportError` when `drafts` is empty or none of them can be run.
+    """
+    if not drafts:
+        raise GanportError(
+            "expected at least one drafted generator, got none", hint="draft_candidates makes them from a state_dict"
+        )
+    if samples < 2:
+        raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
+    with torch.inference_mode():
+        count = len(witnesses(drafts[0]))
+        if not count:
+            return judge_output(
+                doubted(_noted(_without_trace(unwitnessed(drafts[0])), _why_no_witness(drafts[0]))), seed
+            )
+        rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
+        outcome = search(rivals, samples, seed, on_note)
+        best = outcome.states[0]
+        number, draft = best.drafts[0]
+        draft = judge_structure(settle(draft, best, outcome), number, outcome)
+        asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
+        draft = follow_habit(reweigh(draft, asked, samples, seed + samples))
+        draft = distrusted(
+            replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
+            best.fits,
+            samples,
+            seed,
+        )
+        silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - count
+        if silent:
+            draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
+        return judge_output(doubted(draft), seed)
+
+
+def _why_no_witness(draft: Draft) -> str:
+    if any(isinstance(layer, BatchNorm) for layer in draft.spec.layers):
+        return "the BatchNorms never saw training (mean 0, variance 1), so their statistics show nothing"
+    return "there is no BatchNorm in this file, so no statistics show what shapes cannot"
+
+
+def _without_trace(draft: Draft) -> Draft:
+    reason = "no BatchNorm remembers anything that would show it"
+
+    def judged(choice: Choice) -> Choice:
+        if choice.evidence is not Evidence.NONE or choice.field in ("structure", "output"):
+            return choice
+        return replace(choice, reason=f"{choice.reason}; {reason}" if choice.reason else reason)
+
+    return replace(draft, choices=tuple(judged(choice) for choice in draft.choices))
+
+
+def _noted(draft: Draft, note: str) -> Draft:
+    return replace(draft, notes=(*draft.notes, note))

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.candidates import alike, same, segment_of, values_to_try
-from gan_export.forensics.divergence import GOOD
-from gan_export.forensics.narrowing import Trial
 from gan_export.forensics.screening import FLOOR
 from gan_export.forensics.search import Outcome, State, Step
-from gan_export.forensics.statistics import witnesses
-from gan_export.understanding.edit import with_value
+from gan_export.forensics.statistics import GOOD, witnesses
+from gan_export.forensics.trials import Trial, alike, same, segment_of, values_to_try
+from gan_export.understanding.edit import with_choice
 
 CLEAR = 3.0
 """The next different value must fit this many times worse for strong evidence …"""
@@ -61,8 +59,8 @@ def settle(draft: Draft, state: State, outcome: Outcome) -> Draft:
     norms = witnesses(draft)
     for k, step in enumerate(state.steps):
         for i, choice in enumerate(step.choices):
-            draft = _update(draft, _judged(draft, choice, step, i, k, norms[k], outcome.states))
-    return follow_habit(draft)
+            draft = with_choice(draft, _judged(draft, choice, step, i, k, norms[k], outcome.states))
+    return draft
 
 
 def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int, states: Sequence[State]) -> Choice:
@@ -154,8 +152,7 @@ def follow_habit(draft: Draft) -> Draft:
             continue
         reason = "no BatchNorm stands after it that could remember it"
         if choice.evidence is Evidence.WEAK:
-            if reason not in choice.reason:
-                draft = _update(draft, replace(choice, reason=f"{choice.reason}; {reason}"))
+            draft = with_choice(draft, replace(choice, reason=f"{choice.reason}; {reason}"))
             continue
         shown = [
             other
@@ -167,16 +164,8 @@ def follow_habit(draft: Draft) -> Draft:
             value = shown[-1].value
             reason += f"; assumed as in layer {shown[-1].layer}: {value_text(value)}"
         alternatives = _ranked(choice, value, ())
-        draft = _update(draft, replace(choice, value=value, reason=reason, alternatives=alternatives))
+        draft = with_choice(draft, replace(choice, value=value, reason=reason, alternatives=alternatives))
     return draft
-
-
-def _update(draft: Draft, choice: Choice) -> Draft:
-    """`draft` with `choice` in place of the one on the same layer and field, the spec following its value."""
-    old = next(c for c in draft.choices if (c.layer, c.field) == (choice.layer, choice.field))
-    draft = with_value(draft, old, choice.value)
-    choices = tuple(choice if (c.layer, c.field) == (choice.layer, choice.field) else c for c in draft.choices)
-    return replace(draft, choices=choices)
 
 
 def _rival(chosen: Trial, trial: Trial, i: int) -> Rival:

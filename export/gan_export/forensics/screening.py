@@ -15,11 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft
-from gan_export.forensics.candidates import values_to_try
-from gan_export.forensics.combinations import Combination, kinds, one_step_away, with_values
-from gan_export.forensics.narrowing import TIE
 from gan_export.forensics.runner import Runner, widest
 from gan_export.forensics.statistics import ELEMENTS, witnesses
+from gan_export.forensics.trials import TIE, Combination, drafts_of, kinds, one_step_away, values_to_try
 
 ENOUGH = 3
 """So few structures are not screened."""
@@ -122,8 +120,8 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
         _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
     for leader, *followers in classes.values():
         for follower in followers:
-            found = ((values, with_values(follower.draft, follower.choices, values)) for values, _ in leader.contenders)
-            follower.contenders = [(values, draft) for values, draft in found if draft is not None]
+            tried = [values for values, _ in leader.contenders]
+            follower.contenders = drafts_of(follower.draft, follower.choices, tried)
 
 
 def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
@@ -143,17 +141,13 @@ def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
     """The contenders of `fitting`, made of the choices of `other`; of a choice of its own, the first values."""
     places = {(choice.layer, choice.field): i for i, choice in enumerate(fitting.choices)}
     own = [values_to_try(c)[: TRIED.get(c.field, 1)] for c in other.choices if (c.layer, c.field) not in places]
-    found = []
+    tried = []
     for taken, _ in fitting.contenders:
         for first in itertools.product(*own):
             rest = iter(first)
-            values = tuple(
-                taken[place] if (place := places.get((c.layer, c.field))) is not None else next(rest)
-                for c in other.choices
-            )
-            draft = with_values(other.draft, other.choices, values)
-            found += [] if draft is None else [(values, draft)]
-    return found
+            here = [places.get((c.layer, c.field)) for c in other.choices]
+            tried.append(tuple(next(rest) if place is None else taken[place] for place in here))
+    return drafts_of(other.draft, other.choices, tried)
 
 
 def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combination], bool]:
@@ -164,9 +158,7 @@ def _contenders(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combina
         options = [_diverse(o) if c.field == "activation" else o for o, c in zip(options, choices, strict=True)]
     if math.prod(map(len, options)) > MOST:
         options = [o if c.field == "activation" else o[:2] for o, c in zip(options, choices, strict=True)]
-    tried = list(itertools.islice(itertools.product(*options), MOST))
-    found = ((values, with_values(draft, choices, values)) for values in tried)
-    return [(values, candidate) for values, candidate in found if candidate is not None], complete
+    return drafts_of(draft, choices, itertools.islice(itertools.product(*options), MOST)), complete
 
 
 def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:

@@ -14,16 +14,23 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from gan_core.errors import GanportError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.candidates import segment_of, values_to_try
-from gan_export.forensics.combinations import Combination, neighbours, with_values
-from gan_export.forensics.divergence import contradicted
-from gan_export.forensics.narrowing import TIE, Scored, Trial, narrow
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.screening import Entrant, screen, ties, worse
-from gan_export.forensics.statistics import rows_for, witnesses
+from gan_export.forensics.statistics import contradicted, rows_for, witnesses
+from gan_export.forensics.trials import (
+    TIE,
+    Combination,
+    Scored,
+    Trial,
+    drafts_of,
+    narrow,
+    neighbours,
+    segment_of,
+    values_to_try,
+)
 from gan_export.understanding.edit import with_value
+from gan_export.understanding.units import needs_code
 
 BEAM = 4
 SLACK = 0.002
@@ -106,10 +113,7 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
         groups = _screened([group for state in beam for group in _groups(state, k)], k, samples, seed, pool)
         reached = [following for group in groups for following in _extend(group, k, samples, seed)]
         if not reached:
-            raise GanportError(
-                "no candidate network can be run as far as its BatchNorms",
-                hint="give the network's own code: --module file.py:Class",
-            )
+            raise needs_code("no candidate network can be run as far as its BatchNorms")
         merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
@@ -135,6 +139,8 @@ class _Pool:
     def _varied(self, state: State, k: int) -> State:
         drafts: dict[object, tuple[int, Draft]] = {}
         seen: set[Hashable] = set()
+        choices = tuple(choice for step in state.steps for choice in step.choices)
+        values = tuple(value for step in state.steps for value in step.chosen.values)
         for number, draft in state.drafts:
             if draft.structure is None:
                 drafts[number] = number, draft
@@ -150,11 +156,8 @@ class _Pool:
                 continue
             self.margins.pop(number, None)
             for variant in found:
-                chosen: Draft | None = _as_said(draft, variant)
-                for step in state.steps:
-                    chosen = with_values(chosen, step.choices, step.chosen.values) if chosen else None
-                if chosen is not None and chosen.structure is not None:
-                    self.cut |= chosen.structure.cut
+                for _, chosen in drafts_of(_as_said(draft, variant), choices, [values]):
+                    self.cut |= chosen.structure is not None and chosen.structure.cut
                     drafts[variant.spec.layers, variant.spec.interface.n_classes] = self.count, chosen
                     self.count += 1
         return replace(state, drafts=tuple(sorted(drafts.values(), key=_rank)))
@@ -212,7 +215,10 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
         near = rank(neighbours(candidate, choices, trial.values), rows) if not following else []
         step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
-        drafts = tuple((number, with_values(other, choices, trial.values) or other) for number, other in state.drafts)
+        drafts = tuple(
+            (number, next((made for _, made in drafts_of(other, choices, [trial.values])), other))
+            for number, other in state.drafts
+        )
         following.append(
             replace(state, drafts=drafts, steps=(*state.steps, step), factors=(*state.factors, state.factor))
         )

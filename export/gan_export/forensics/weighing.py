@@ -25,12 +25,11 @@ import torch
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.candidates import alike, same, segment_of, values_to_try
-from gan_export.forensics.divergence import VAR_FLOOR, Moments, symmetric_kl
 from gan_export.forensics.evidence import value_text
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.statistics import moments, remembered, rows_for, witnesses
-from gan_export.understanding.edit import with_value
+from gan_export.forensics.statistics import VAR_FLOOR, Moments, moments, remembered, rows_for, symmetric_kl, witnesses
+from gan_export.forensics.trials import alike, same, segment_of, values_to_try
+from gan_export.understanding.edit import find_choice, with_choice, with_value
 
 STRONG = 100.0
 """Odds over which evidence is called strong."""
@@ -76,15 +75,13 @@ def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], sample
     """
     weigher = Weigher(draft, samples, seed)
     for place, before in asked.items():
-        choice = next(c for c in draft.choices if (c.layer, c.field) == place)
+        choice = find_choice(draft, *place)
         if choice.evidence is Evidence.PROVED or segment_of(draft, choice) >= len(witnesses(draft)):
             continue
         judged = _judged(weigher, draft, choice, before if before.evidence is Evidence.STRONG else None)
-        changed = with_value(draft, choice, judged.value)
-        choices = tuple(judged if c is choice else c for c in draft.choices)
-        if changed.spec != draft.spec:
-            weigher = Weigher(changed, samples, seed)
-        draft = replace(draft, spec=changed.spec, choices=choices)
+        before_it, draft = draft, with_choice(draft, judged)
+        if draft.spec != before_it.spec:
+            weigher = Weigher(draft, samples, seed)
     return draft
 
 

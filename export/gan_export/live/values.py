@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_core.latents import LATENT_LAWS, LatentLaw, latents
 from gan_export.answers import OUTPUT_RANGES
-from gan_export.forensics.divergence import Moments, median_misfit
-from gan_export.forensics.statistics import label_batch, latent_batch, moments, never_trained
+from gan_export.forensics.statistics import Moments, label_batch, latent_batch, median_misfit, moments, never_trained
 from gan_export.live.adapter import LiveGenerator, pick
 
 MOST, LEAST = 256, 32

@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import SpecError
 from gan_export.draft import Choice, Draft, Evidence, Structure
-from gan_export.understanding.chaining import Break, Chain, Chainer
-from gan_export.understanding.drafting import draft_chain
-from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries, invents
-from gan_export.understanding.heads import Head, heads
-from gan_export.understanding.order import orders
+from gan_export.understanding.chaining import Break, Chain, Chainer, orders
+from gan_export.understanding.drafting import Head, draft_chain, heads
+from gan_export.understanding.geometry import SIZE_COSTS, Geometry, Ways, geometries, invents
 from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED
-from gan_export.understanding.units import Unit
-from gan_export.understanding.ways import Ways
+from gan_export.understanding.units import Unit, needs_code
 
 MOST = 12
 """Candidates returned."""
@@ -77,9 +74,8 @@ def chain_drafts(
     embeddings = [unit for unit in units if unit.kind == "embedding"]
     if len(embeddings) > 1:
         names = " and ".join(unit.first_key for unit in embeddings[:2])
-        raise GanportError(
-            f"this is no chain that a spec can say: {names} are two embeddings, at most one label is supported",
-            hint="give the network's own code: --module file.py:Class",
+        raise needs_code(
+            f"this is no chain that a spec can say: {names} are two embeddings, at most one label is supported"
         )
     size = image[1] if image else None
     ways = {id(chain): Ways(chain, registered, size) for chain in chains}
@@ -192,23 +188,22 @@ def _draft(candidate: Candidate, rivals: list[Candidate], registered: Registered
 def _sizeless(chains: list[Chain], embeddings: list[Unit], image: tuple[int, int, int] | None) -> GanportError:
     chain = chains[0]
     if embeddings and not heads(chain.latent, embeddings[0]):
-        return GanportError(
-            f"{embeddings[0]} is wider than the first layer's input of {chain.latent}: the label is used elsewhere",
-            hint="give the network's own code: --module file.py:Class",
+        return needs_code(
+            f"{embeddings[0]} is wider than the first layer's input of {chain.latent}: the label is used elsewhere"
         )
     if chain.flat:
         wanted = "x".join(map(str, image)) if image else "a square image of 1, 3 or 4 channels"
         return GanportError(
             f"the last layer gives {chain.flat} numbers, which is not {wanted}",
-            hint="give the image's shape, as in --image 1x28x28, or the network's own code: --module file.py:Class",
+            hint='give `image`, as in `image="1x28x28"`, or the network\'s own code: `module` file.py:Class',
         )
     if image:
         wanted = "x".join(map(str, image))
         return GanportError(
             f"no strides and paddings make an image of {wanted} of these convolutions",
-            hint="check --image, or give the network's own code: --module file.py:Class",
+            hint="check `image`, or give the network's own code: `module` file.py:Class",
         )
     return GanportError(
         "no usual strides and paddings take these convolutions to a usual image size (28, 32, 64 …)",
-        hint="give the image's shape, as in --image 3x64x64, or the network's own code: --module file.py:Class",
+        hint="give the image's shape, as in `image=\"3x64x64\"`, or the network's own code: `module` file.py:Class",
     )

@@ -45,12 +45,18 @@ def with_value(
     """
     draft = with_values(draft, (choice,), (value,))
     made = find_choice(draft, choice.layer, choice.field)
-    judged = replace(
-        made,
-        evidence=made.evidence if evidence is None else evidence,
-        reason=made.reason if reason is None else reason,
-    )
-    return replace(draft, choices=tuple(judged if other is made else other for other in draft.choices))
+    return replaced(draft, replace(made, evidence=evidence or made.evidence, reason=reason or made.reason))
+
+
+def with_choice(draft: Draft, choice: Choice) -> Draft:
+    """`draft` with `choice` in the place of its own on the same layer and field, the spec following its value."""
+    return replaced(with_values(draft, (choice,), (choice.value,)), choice)
+
+
+def replaced(draft: Draft, choice: Choice) -> Draft:
+    """`draft` with `choice` in the place of its own on the same layer and field, the spec as it is."""
+    place = choice.layer, choice.field
+    return replace(draft, choices=tuple(choice if (c.layer, c.field) == place else c for c in draft.choices))
 
 
 def with_values(draft: Draft, choices: Sequence[Choice], values: Sequence[Any]) -> Draft:
@@ -62,7 +68,7 @@ def with_values(draft: Draft, choices: Sequence[Choice], values: Sequence[Any]) 
             if _edited(draft.spec, [(choice, value)]).tensors() != draft.spec.tensors():
                 raise GanportError(
                     f"{_where(choice)} cannot become {value!r}: the weights would no longer fit",
-                    hint="choose one of its alternatives, or edit the whole spec and pass it with --spec",
+                    hint="choose one of its alternatives, or edit the whole spec and pass it as `spec`",
                 )
     made = {id(choice): _taken(choice, value) for choice, value in edits}
     found = tuple(made.get(id(choice), choice) for choice in draft.choices)

@@ -9,12 +9,11 @@ from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
-from gan_export.understanding.units import Unit
+from gan_export.understanding.units import OWN_CODE, Unit, needs_code
 
-OWN_CODE = "give the network's own code: --module file.py:Class"
-PICK = "gan-export inspect --ckpt FILE lists what the file holds; --key a.b.c picks the generator"
+PICK = 'gan-export inspect lists what the file holds; `key="a.b.c"` picks the generator'
 TAKES_IMAGE = "gan-export takes generators that draw from a latent, not super-resolvers or image-to-image networks"
-PARTS = "gan-export inspect --ckpt FILE lists what else the file holds"
+PARTS = "gan-export inspect lists what else the file holds"
 
 SIGNS: tuple[tuple[str, str], ...] = (
     (
@@ -59,10 +58,9 @@ def _check_parts(units: list[Unit]) -> None:
                 hint=f"{REMOVED}{OWN_CODE}",
             )
         if "weight_orig" in unit.tensors:
-            raise GanportError(
+            raise needs_code(
                 f"{unit.name}.weight is made of {unit.name}.weight_orig by code that no file holds: an equalised "
-                "learning rate?",
-                hint=OWN_CODE,
+                "learning rate?"
             )
 
 
@@ -80,7 +78,7 @@ def _check_dimensions(units: list[Unit]) -> None:
         raise GanportError(
             f"{unit} is a convolution of {count} dimension{'s' * (count != 'one')}: the network makes {drawn}, "
             "no images",
-            hint="ganport exports generators of images; pick another part of the file with --key a.b.c",
+            hint='ganport exports generators of images; pick another part of the file with `key="a.b.c"`',
         )
 
 
@@ -108,7 +106,7 @@ def check_role(units: list[Unit]) -> None:
     if any(re.search(r"(^|[._])(enc|encoder|encode)([._\d]|$)", unit.name) for unit in units):
         raise GanportError(
             f"the file holds an encoder, {first.first_key} takes {image_in}: an autoencoder or image to image",
-            hint="if it has a decoder that draws from a latent, pick it with --key decoder",
+            hint='if it has a decoder that draws from a latent, pick it with `key="decoder"`',
         )
     if last.kind == "linear" and not _image_side(last.shape[0]):
         raise _not_latent(first, image_in, f"{last.first_key} gives {_role(last.shape[0])}")
@@ -125,7 +123,7 @@ def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) ->
     for pattern, sign in SIGNS:
         seen = [key for key in keys if re.search(pattern, key, re.IGNORECASE)]
         if seen:
-            return GanportError(f"this is no plain sequence of layers but {sign}: it has {_some(seen)}", hint=OWN_CODE)
+            return needs_code(f"this is no plain sequence of layers but {sign}: it has {_some(seen)}")
     strange = [unit for unit in units if unit.kind == "unknown"]
     if strange:
         unit = strange[0]
@@ -133,16 +131,15 @@ def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) ->
         if lacking:
             return GanportError(
                 f"{unit.name}.{lacking} is missing, the rest of {unit.name} is there",
-                hint="it was saved or converted incompletely: get the whole file, or pick another part with --key",
+                hint="it was saved or converted incompletely: get the whole file, or pick another part with `key`",
             )
         found = ", ".join(f"{local} {list(shape)}" for local, shape in unit.shapes.items())
-        return GanportError(f"{unit.name or 'the root'} is no layer that a spec knows: it has {found}", hint=OWN_CODE)
+        return needs_code(f"{unit.name or 'the root'} is no layer that a spec knows: it has {found}")
     if broke.position == 0 and broke.unit is None:
-        return GanportError(f"{len(units)} modules with weights, more than any chain that is searched", hint=OWN_CODE)
+        return needs_code(f"{len(units)} modules with weights, more than any chain that is searched")
     if broke.unit is None:
-        return GanportError(
-            f"the last layer gives {broke.given}, expected an image of {channels or _or(IMAGE_CHANNELS)} channels",
-            hint=OWN_CODE,
+        return needs_code(
+            f"the last layer gives {broke.given}, expected an image of {channels or _or(IMAGE_CHANNELS)} channels"
         )
     return GanportError(
         f"the layers do not chain: {broke.unit} comes after {broke.given}, which it cannot take",

@@ -1,6 +1,5 @@
 """What a pickled whole module says beyond its tensors: classes and hyperparameters, read without running anything.
 
-`modules` maps dotted names, in the order in which the modules were registered, to what the safe reader found of each.
 Only torch's own classes are believed: what a stranger's `stride` means, nobody knows. No modules prove nothing.
 """
 
@@ -10,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from gan_core.errors import GanportError
 from gan_core.spec.layers import Activation, SpecError, UpsampleMode
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.chaining import ConvKind, Step
-from gan_export.understanding.module_part import Part, UnsaidError
+from gan_export.understanding.module_tree import Part, Tree, UnsaidError
 from gan_export.understanding.rules import Rule
 from gan_export.understanding.torch_modules import ACTIVATION_ROWS, PADS, UPSAMPLES, bounds_of
+from gan_export.understanding.units import needs_code
 
 CONV_CLASSES: dict[str, ConvKind] = {"Conv2d": "conv", "ConvTranspose2d": "conv_transpose"}
 
@@ -47,17 +46,8 @@ def _activation(kind: str, hyper: Mapping[str, Any]) -> Activation | None:
     return layer if isinstance(layer, Activation) else None
 
 
-class Registered:
-    """Answers from `modules`; every answer is None (or empty) where the file does not say."""
-
-    def __init__(self, modules: Mapping[str, ModuleInfo] | None) -> None:
-        self.modules = dict(modules or {})
-        self._names = list(self.modules)
-        parents = {name.rpartition(".")[0] for name in self._names if "." in name}
-        self._leaves = [name for name in self._names if name and name not in parents]
-
-    def __bool__(self) -> bool:
-        return bool(self.modules)
+class Registered(Tree):
+    """What the modules say between units; every answer is None (or empty) where the file does not say."""
 
     def hyper(self, name: str) -> Mapping[str, Any]:
         """The hyperparameters of the module of that name."""
@@ -73,7 +63,7 @@ class Registered:
         """The one activation that the author's own class holds apart, to use it in many places (`self.relu`); None
         when it holds none or several. Those that end a network are not counted."""
         found = []
-        for name in self._leaves:
+        for name in self.leaves:
             layer = _activation(self.class_name(name), self.hyper(name))
             parent = name.rpartition(".")[0]
             if layer and self.class_name(parent) != "Sequential" and not bounds_of(layer) and layer not in found:
@@ -112,15 +102,15 @@ class Registered:
 
     def between(self, before: str | None, after: str | None) -> Between | None:
         """What stands between two units (None: the start or the end); None when the file does not say."""
-        if before is not None and before not in self._leaves:
+        if before is not None and before not in self.leaves:
             return None
-        if after is not None and after not in self._leaves:
+        if after is not None and after not in self.leaves:
             return None
-        start = -1 if before is None else self._leaves.index(before)
-        end = len(self._leaves) if after is None else self._leaves.index(after)
+        start = -1 if before is None else self.leaves.index(before)
+        end = len(self.leaves) if after is None else self.leaves.index(after)
         if end <= start:
             return None
-        names = self._leaves[start + 1 : end]
+        names = self.leaves[start + 1 : end]
         listed = tuple((self.class_name(name), self.hyper(name)) for name in names)
         return Between(listed, self._sequential(before, after, names))
 
@@ -150,21 +140,12 @@ class Registered:
         """Whether all containers from one to the other run their modules in the order listed."""
         if before is None or after is None:
             parent = (before or after or "").rpartition(".")[0]
-            return self.class_name(parent) == "Sequential" and {n.rpartition(".")[0] for n in inside} <= {parent}
-        left, right = before.split("."), after.split(".")
-        same = 0
-        while same < min(len(left), len(right)) and left[same] == right[same]:
-            same += 1
-        shared = ".".join(left[:same])
-        inner = [".".join(parts[:n]) for parts in (left, right) for n in range(same + 1, len(parts))]
-        return all(self.class_name(name) == "Sequential" for name in (shared, *inner))
+            return self.runs_in_order(parent) and {n.rpartition(".")[0] for n in inside} <= {parent}
+        return self.together(before, after)
 
 
 def _square(value: Any, name: str, field: str) -> int:
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(set(numbers)) != 1 or not isinstance(numbers[0], (int, float)) or int(numbers[0]) != numbers[0]:
-        raise GanportError(
-            f"{name} has {field} {value!r}, expected one whole number for height and width",
-            hint="this network needs its own code: --module file.py:Class",
-        )
+        raise needs_code(f"{name} has {field} {value!r}, expected one whole number for height and width")
     return int(numbers[0])

@@ -11,12 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gan_core.errors import GanportError
 from gan_core.spec import layers as L
 from gan_core.spec.layers import SpecError
-from gan_export.understanding.module_part import Part, UnsaidError
+from gan_export.understanding.module_tree import Part, UnsaidError
+from gan_export.understanding.units import needs_code
 
-OWN_CODE = "this network needs its own code: --module file.py:Class"
 RMS_EPS = 1.1920928955078125e-07
 """RMSNorm's eps when none is given: float32's machine epsilon."""
 
@@ -30,18 +29,14 @@ def layers_of(part: Part, where: str = "") -> list[L.Layer]:
     Raises `GanportError` naming the module, `where` it stands, and why, for what a spec cannot say.
     """
     where = where or f"at {part.name or 'the root'}"
+    listed = f"the file lists {part.kind} {where}"
     if part.info.changed:
-        raise GanportError(
-            f"the file lists {part.kind} {where} with {part.info.changed}, which a spec cannot say", hint=OWN_CODE
-        )
+        raise needs_code(f"{listed} with {part.info.changed}, which a spec cannot say")
     if not part.info.from_torch:
-        raise GanportError(
-            f"the file lists {part.kind} {where}, a class of the author's own whose code is not in the file",
-            hint=OWN_CODE,
-        )
+        raise needs_code(f"{listed}, a class of the author's own whose code is not in the file")
     row = ROWS.get(part.kind)
     if row is None:
-        raise GanportError(f"the file lists {part.kind} {where}, which a spec cannot say", hint=OWN_CODE)
+        raise needs_code(f"{listed}, which a spec cannot say")
     try:
         layers = row(part)
         owned = layers[-1].tensors() if layers else {}
@@ -53,9 +48,7 @@ def layers_of(part: Part, where: str = "") -> list[L.Layer]:
         for layer in layers:
             shape = None if shape is None else layer.out_shape(shape)
     except (UnsaidError, SpecError) as error:
-        raise GanportError(
-            f"the file lists {part.kind} {where}, which a spec cannot say: it {error}", hint=OWN_CODE
-        ) from error
+        raise needs_code(f"{listed}, which a spec cannot say: it {error}") from error
     return layers
 
 
@@ -64,9 +57,8 @@ def bounds_of(layer: L.Activation) -> tuple[float, float] | None:
     limits = layer.limits or (-1.0, 1.0)
     if layer.name == "hardtanh" and limits in ((-1.0, 1.0), (0.0, 1.0)):
         return limits
-    return {"tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0)}.get(
-        layer.name
-    )
+    signed = layer.name in ("tanh", "softsign")
+    return (-1.0, 1.0) if signed else (0.0, 1.0) if layer.name in ("sigmoid", "hardsigmoid") else None
 
 
 # ------------------------------------------------------------------------------------------------ elementwise modules
@@ -96,23 +88,16 @@ def _hardtanh(part: Part) -> list[L.Layer]:
     return [L.Activation("hardtanh", limits=None if limits == L.LIMITED["hardtanh"] else limits)]
 
 
-def _over_features(part: Part, dim: Any) -> None:
-    """Raises `UnsaidError` unless `dim` is dimension 1 of a batch."""
-    if type(dim) is not int or dim not in (1, -len(part.reached_by)):
-        raise UnsaidError(f"runs over dimension {dim}, expected dimension 1")
+def _over_channels(layer: L.Layer) -> Row:
+    """The row of a module that runs over dimension 1 of a batch, and over no other."""
 
-
-def _softmax(name: L.ActivationName) -> Row:
     def row(part: Part) -> list[L.Layer]:
-        _over_features(part, -3 if part.kind == "Softmax2d" else part.get("dim"))
-        return [L.Activation(name)]
+        dim = -3 if part.kind == "Softmax2d" else part.get("dim")
+        if type(dim) is not int or dim not in (1, -len(part.reached_by)):
+            raise UnsaidError(f"runs over dimension {dim}, expected dimension 1")
+        return [layer]
 
     return row
-
-
-def _glu(part: Part) -> list[L.Layer]:
-    _over_features(part, part.get("dim"))
-    return [L.Glu()]
 
 
 # ------------------------------------------------------------------------------------------ modules with their weights
@@ -123,12 +108,17 @@ def _linear(part: Part) -> list[L.Layer]:
     return [L.Linear(takes, makes, bias="bias" in part.tensors)]
 
 
-def _conv(part: Part) -> list[L.Layer]:
-    """Paddings that differ by side come as a layer of their own before the convolution."""
-    makes, per_group, *kernel = part.weight(4)
+def _kernel(part: Part) -> tuple[int, int, int, int, int]:
+    """(first two sides of a convolution's weight, side of its kernel, groups, dilation)."""
+    first, second, *kernel = part.weight(4)
     if len(set(kernel)) != 1:
         raise UnsaidError(f"has a kernel of {kernel[0]}x{kernel[1]}, expected a square one")
-    size, groups, dilation = kernel[0], part.whole("groups", 1), part.square("dilation", 1)
+    return first, second, kernel[0], part.whole("groups", 1), part.square("dilation", 1)
+
+
+def _conv(part: Part) -> list[L.Layer]:
+    """Paddings that differ by side come as a layer of their own before the convolution."""
+    makes, per_group, size, groups, dilation = _kernel(part)
     mode = part.get("padding_mode", "zeros")
     stated = part.get("padding")
     if stated == "same":
@@ -145,13 +135,10 @@ def _conv(part: Part) -> list[L.Layer]:
 
 
 def _conv_transpose(part: Part) -> list[L.Layer]:
-    takes, per_group, *kernel = part.weight(4)
-    if len(set(kernel)) != 1:
-        raise UnsaidError(f"has a kernel of {kernel[0]}x{kernel[1]}, expected a square one")
-    groups, dilation = part.whole("groups", 1), part.square("dilation", 1)
+    takes, per_group, size, groups, dilation = _kernel(part)
     stride, padding, extra = (part.square(field) for field in ("stride", "padding", "output_padding"))
-    makes, bias = per_group * groups, "bias" in part.tensors
-    return [L.ConvTranspose(takes, makes, kernel[0], stride, padding, extra, dilation, groups, bias)]
+    bias = "bias" in part.tensors
+    return [L.ConvTranspose(takes, per_group * groups, size, stride, padding, extra, dilation, groups, bias)]
 
 
 def _batch_norm(dimensions: int) -> Row:
@@ -161,7 +148,7 @@ def _batch_norm(dimensions: int) -> Row:
         if part.shape is not None and dimensions and len(part.shape) != dimensions:
             raise UnsaidError(f"gets {part.shape}")
         features = tuple(part.tensors["running_mean"].shape)
-        return [L.BatchNorm(math.prod(features), part.number("eps"), affine="weight" in part.tensors)]
+        return [L.BatchNorm(math.prod(features), part.number("eps"), affine=part.affine)]
 
     return row
 
@@ -170,23 +157,21 @@ def _instance_norm(part: Part) -> list[L.Layer]:
     """With running statistics it is a BatchNorm, in eval mode."""
     if part.get("track_running_stats", False):
         return _batch_norm(3)(part)
-    return [L.InstanceNorm(part.get("num_features"), part.number("eps"), affine="weight" in part.tensors)]
+    return [L.InstanceNorm(part.get("num_features"), part.number("eps"), affine=part.affine)]
 
 
 def _group_norm(part: Part) -> list[L.Layer]:
-    affine = "weight" in part.tensors
-    return [L.GroupNorm(part.get("num_groups"), part.get("num_channels"), part.number("eps"), affine)]
+    return [L.GroupNorm(part.get("num_groups"), part.get("num_channels"), part.number("eps"), part.affine)]
 
 
 def _layer_norm(part: Part) -> list[L.Layer]:
-    affine = "weight" in part.tensors
-    bias = not affine or "bias" in part.tensors
-    return [L.LayerNorm(part.get("normalized_shape"), part.number("eps"), affine, bias)]
+    bias = not part.affine or "bias" in part.tensors
+    return [L.LayerNorm(part.get("normalized_shape"), part.number("eps"), part.affine, bias)]
 
 
 def _rms_norm(part: Part) -> list[L.Layer]:
     eps = RMS_EPS if part.get("eps") is None else part.number("eps")
-    return [L.RmsNorm(part.get("normalized_shape"), eps, "weight" in part.tensors)]
+    return [L.RmsNorm(part.get("normalized_shape"), eps, part.affine)]
 
 
 def _embedding(part: Part) -> list[L.Layer]:
@@ -250,18 +235,15 @@ def _factor(cls: Callable[[Any], L.Layer], field: str) -> Row:
     return lambda part: [cls(part.get(field))]
 
 
-def _max_pool(part: Part) -> list[L.Layer]:
-    _no_indices(part)
+def _pool(part: Part) -> list[L.Layer]:
     kernel, stride, padding = (part.pair(field) for field in ("kernel_size", "stride", "padding"))
-    return [L.Pool("max", kernel, stride, padding, part.pair("dilation"), ceil=part.get("ceil_mode"))]
-
-
-def _avg_pool(part: Part) -> list[L.Layer]:
+    if part.kind == "MaxPool2d":
+        _no_indices(part)
+        return [L.Pool("max", kernel, stride, padding, part.pair("dilation"), ceil=part.get("ceil_mode"))]
     if part.get("divisor_override", None) is not None:
         raise UnsaidError("has a divisor_override")
-    kernel, stride, padding = (part.pair(field) for field in ("kernel_size", "stride", "padding"))
-    ceil, counted = part.get("ceil_mode"), part.get("count_include_pad")
-    return [L.Pool("avg", kernel, stride, padding, ceil=ceil, count_padding=counted)]
+    counted = part.get("count_include_pad")
+    return [L.Pool("avg", kernel, stride, padding, ceil=part.get("ceil_mode"), count_padding=counted)]
 
 
 def _adaptive_pool(part: Part) -> list[L.Layer]:
@@ -285,14 +267,6 @@ def _pad(mode: L.PaddingMode) -> Row:
         return [L.Pad(part.get("padding"), mode, value)]
 
     return row
-
-
-def _local_response(part: Part) -> list[L.Layer]:
-    return [L.LocalResponseNorm(part.get("size"), part.number("alpha"), part.number("beta"), part.number("k"))]
-
-
-def _nothing(_: Part) -> list[L.Layer]:
-    return []
 
 
 ACTIVATION_ROWS: dict[str, Row] = {
@@ -337,13 +311,13 @@ PADS: dict[str, L.PaddingMode] = {
 
 ROWS: dict[str, Row] = {
     **ACTIVATION_ROWS,
-    **dict.fromkeys(INERT, _nothing),
+    **dict.fromkeys(INERT, lambda _: []),
     **dict.fromkeys(UPSAMPLES, _upsample),
     **{kind: _pad(mode) for kind, mode in PADS.items()},
-    "Softmax": _softmax("softmax"),
-    "Softmax2d": _softmax("softmax"),
-    "LogSoftmax": _softmax("log_softmax"),
-    "GLU": _glu,
+    "Softmax": _over_channels(L.Activation("softmax")),
+    "Softmax2d": _over_channels(L.Activation("softmax")),
+    "LogSoftmax": _over_channels(L.Activation("log_softmax")),
+    "GLU": _over_channels(L.Glu()),
     "PReLU": lambda part: [L.Activation("prelu", features=part.weight(1)[0])],
     "Linear": _linear,
     "Conv2d": _conv,
@@ -355,15 +329,17 @@ ROWS: dict[str, Row] = {
     "GroupNorm": _group_norm,
     "LayerNorm": _layer_norm,
     "RMSNorm": _rms_norm,
-    "LocalResponseNorm": _local_response,
+    "LocalResponseNorm": lambda part: [
+        L.LocalResponseNorm(part.get("size"), part.number("alpha"), part.number("beta"), part.number("k"))
+    ],
     "Embedding": _embedding,
     "Flatten": _flatten,
     "Unflatten": _unflatten,
     "PixelShuffle": _factor(L.PixelShuffle, "upscale_factor"),
     "PixelUnshuffle": _factor(L.PixelUnshuffle, "downscale_factor"),
     "ChannelShuffle": _factor(L.ChannelShuffle, "groups"),
-    "MaxPool2d": _max_pool,
-    "AvgPool2d": _avg_pool,
+    "MaxPool2d": _pool,
+    "AvgPool2d": _pool,
     "AdaptiveMaxPool2d": _adaptive_pool,
     "AdaptiveAvgPool2d": _adaptive_pool,
 }

@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_core.spec.layers import Shape
 
 UnitKind = Literal["linear", "conv", "batch_norm", "norm", "layer_norm", "slope", "embedding", "unknown"]
@@ -22,6 +23,14 @@ COUNTER = "num_batches_tracked"
 """Counts training steps; no network reads it in eval mode."""
 
 EMBEDDING_NAME = re.compile(r"emb|label|class|cond", re.IGNORECASE)
+
+
+OWN_CODE = "give the network's own code: `module` file.py:Class"
+
+
+def needs_code(message: str) -> GanportError:
+    """The error for a network that a spec cannot say, but its own code can."""
+    return GanportError(message, hint=OWN_CODE)
 
 
 @dataclass(frozen=True)
