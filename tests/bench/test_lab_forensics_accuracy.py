@@ -154,12 +154,11 @@ def test_the_command_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.usefixtures("few_batches")
 def test_a_generator_that_cannot_be_drafted_counts_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     from gan_core.errors import GanportError
-    from gan_export import understanding
 
     def refuse(_: Any) -> list[Draft]:
         raise GanportError("no chain of layers")
 
-    monkeypatch.setattr(understanding, "draft_candidates", refuse)
+    monkeypatch.setattr("gan_export.understanding.understand.draft_candidates", refuse)
     found = accuracy.examine(11, 64)
     assert found["error"] == "no chain of layers"
     assert not accuracy.identified(found)

@@ -95,22 +95,24 @@ def with_options(text: str) -> str:
 
 
 def _options() -> dict[str, str]:
-    """Parameter → option of the running command, {"batch_size": "--batch-size"}, by its function's name and its own."""
+    """Parameter → option, {"batch_size": "--batch-size"}, by its function's name and its own: of the running command,
+    and of the other commands of its group for what only these take."""
     options = {"debug": "--debug"}  # which every command takes, and typer does not know
-    for parameter in _running_command().params if _running else ():
-        option = next((name for name in parameter.opts if name.startswith("--")), None)
-        if option is not None:
-            options.setdefault(parameter.name, option)
-            options.setdefault(option.removeprefix("--").replace("-", "_"), option)
+    for command in _commands() if _running else ():
+        for parameter in command.params:
+            option = next((name for name in parameter.opts if name.startswith("--")), None)
+            if option is not None:
+                options.setdefault(parameter.name, option)
+                options.setdefault(option.removeprefix("--").replace("-", "_"), option)
     return options
 
 
-def _running_command() -> Any:
-    """A command of a group, once it is known, in the place of the group."""
+def _commands() -> list[Any]:
+    """The running command; where it is one of a group's, the others of the group after it."""
     context = _running[-1]
-    name = context.invoked_subcommand
-    inner = context.command.get_command(context, name) if name and hasattr(context.command, "get_command") else None
-    return inner or context.command
+    group: dict[str, Any] = getattr(context.command, "commands", {})
+    named = group.get(context.invoked_subcommand or "")
+    return [named, *group.values()] if named else [context.command]
 
 
 class _Notes(logging.Handler):
