@@ -12,6 +12,8 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 
+from gan_core.arrays import F32
+
 Array = npt.NDArray[Any]
 Case = tuple[ir.Model, Array]
 """A graph, and an input for it."""
@@ -42,7 +44,7 @@ def run(model: ir.Model, value: Array, name: str = "x") -> list[Array]:
     return results
 
 
-def f32(*shape: int) -> npt.NDArray[np.float32]:
+def f32(*shape: int) -> F32:
     return rng.normal(size=shape).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from export.surgery import Array, change_weight
 from export.test_mutations import Right, rejected
 from export.tiny import spec_of
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.images import to_pixels
 from gan_core.interface import Interface
@@ -25,7 +26,7 @@ from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.reference import BUDGET, KEPT_BYTES, Case, Reference, cases
 from gan_export.source import Source
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 
 CLASSES = 1000
 

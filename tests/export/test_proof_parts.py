@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from export.precision_nets import settled_source
 from export.tiny import lively, source_of, spec_of
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
 from gan_core.images import to_pixels
@@ -29,7 +30,7 @@ from gan_export.proof.prove import check_spec_weights, tolerance_of
 from gan_export.proof.reference import BATCHES, Case, Reference, cases, check_reference, make_golden
 from gan_export.proof.report import Check, Report
 from gan_export.source import Source
-from gan_serve.runtime.generator import F32, I64, U8, Generator
+from gan_serve.runtime.generator import Generator
 
 pytestmark = pytest.mark.slow
 
