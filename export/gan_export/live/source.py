@@ -50,7 +50,8 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         reading = _read(ckpt, answers)
         prepare(module, code)
         module, notes = load_weights(module, reading, code.label)
-        for note in (*_before_folding(reading), *notes):
+        # A module with norms of its own takes the parts, not what was folded.
+        for note in (*(note for note in reading.notes if note not in reading.folded), *notes):
             log.info(f"{ckpt}: {note}")
     prepare(module, code)
     with users_code(code.path, f"calling {code.label}"):
@@ -94,11 +95,6 @@ def _read(ckpt: Path, answers: Answers) -> Reading:
             f"{ckpt} says itself what its generator is, `module` has no place", hint="leave out `module`"
         )
     return reading
-
-
-def _before_folding(reading: Reading) -> list[str]:
-    """The reader's notes without those on folded norms: a module with norms of its own takes the parts."""
-    return [note for note in reading.notes if "folded into" not in note]
 
 
 def _check_own_weights(module: nn.Module, code: Code, live: LiveAnswers) -> None:

@@ -52,6 +52,7 @@ class Reading:
     saved        the tensors as saved, norms not folded (shares memory with `tensors`): what a live module loads
     which        "ema" or "raw"
     notes        what was done, one sentence each
+    folded       those of the notes that are on norms of weights
     chosen       the path of keys that was taken: "g_ema", "GAN.GE"; "" for a bare state_dict
     prefix       what was stripped from every name; a live module may want it back
     passed_over  the other sets of tensors in the file, and why not those
@@ -73,6 +74,7 @@ class Reading:
     passed_over: tuple[PassedOver, ...] = ()
     modules: dict[str, ModuleInfo] = field(default_factory=dict)
     positional: bool = False
+    folded: tuple[str, ...] = ()
     ours: GeneratorCheckpoint | None = None
 
 
@@ -170,6 +172,7 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         saved=saved,
         which="ema" if choice.ema else "raw",
         notes=(*choice.notes, *notes, *more, *folded),
+        folded=tuple(folded),
         chosen=found.key,
         prefix=prefix,
         passed_over=choice.passed_over,
