@@ -112,6 +112,7 @@ def test_rows_beside_the_file(folder: Path) -> None:
     assert rows[3]["batch"] == 256
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_peers_alone_in_shared_processes(folder: Path) -> None:
     chosen = Selection((), ("cpu",), (1,), (1, 3), ckpt=folder / "g.pt", peers=("torchscript",))
@@ -125,6 +126,7 @@ def test_peers_alone_in_shared_processes(folder: Path) -> None:
     assert second.to_json()["shared_process"] is True
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_torch_compile(folder: Path) -> None:
     (result,) = measure(
@@ -152,6 +154,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
         measure(chosen, SETTINGS)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_other_weights_are_wrong_pixels(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)

@@ -13,6 +13,7 @@ from lab import beside
 from lab.processes import Command
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_this_checkout_beside_itself(tmp_path: Path, model: Path) -> None:
     target = tmp_path / "beside.json"

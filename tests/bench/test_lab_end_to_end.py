@@ -69,6 +69,7 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_torch
 def test_all_real_commands(tmp_path: Path, tiny_dcgan: Path) -> None:

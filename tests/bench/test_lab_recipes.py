@@ -131,6 +131,7 @@ def test_budgets_are_equal() -> None:
         assert abs(updates * recipe.batch_size - 6400) < recipe.batch_size
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_record_grows_and_is_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -74,6 +74,7 @@ def run(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     return call
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_file_record_and_card(run: Run) -> None:
     code, out, err = run(note="All alone.")

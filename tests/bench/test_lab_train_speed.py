@@ -252,6 +252,7 @@ while True:
     assert loop.ready.computes == "steps there"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_both_for_a_moment(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

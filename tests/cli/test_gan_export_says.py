@@ -30,6 +30,7 @@ def misfitting() -> dict[str, torch.Tensor]:
     return weights
 
 
+@pytest.mark.long
 def test_a_misfit_is_not_recommended_refused_and_told_where_it_is_exported(run: Run, tmp_path: Path) -> None:
     ckpt = tmp_path / "misfit.pth"
     torch.save({name.replace("main", "net"): value for name, value in misfitting().items()}, ckpt)

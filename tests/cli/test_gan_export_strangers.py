@@ -238,6 +238,7 @@ def residual() -> nn.Module:
     return net
 
 
+@pytest.mark.long
 def test_no_answer_makes_a_residual_network_a_chain(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "residual.pth"
     torch.save(residual().state_dict(), path)

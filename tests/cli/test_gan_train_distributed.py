@@ -266,6 +266,7 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_torchrun(done: dict[str, Done], folder: Path) -> None:
     assert done["joined, one"].codes == [0]
     options = (*TINY, *DATA, *RECIPES["joined"], "--steps", "10", "--out", "torchrun")

@@ -255,6 +255,7 @@ def worst(draft: Draft, name: str) -> float:
     return float((image - torch.from_numpy(reference["image"])).abs().max())
 
 
+@pytest.mark.long
 def test_mixed_faces_gives_away_its_latent_law_and_its_missing_activation() -> None:
     name = "mixed_faces32.pt"
     found = investigate(draft_candidates(shared(name)), samples=512)
@@ -268,6 +269,7 @@ def test_mixed_faces_gives_away_its_latent_law_and_its_missing_activation() -> N
     assert worst(found, name) <= 1e-4
 
 
+@pytest.mark.long
 def test_conditional_mnist_shows_its_eps_without_its_family() -> None:
     name = "conditional_mnist.pth"
     known = draft_candidates(shared(name))[0]

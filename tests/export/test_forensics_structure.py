@@ -44,7 +44,9 @@ def without_habit(draft: Draft, module: nn.Module, *z_shape: int) -> float:
         ((10, 32, 24, 16, 1), COURSE, 28, False, True),
         ((16, 32, 24, 16, 3), COURSE, 28, False, False),
         ((16, 32, 24, 16, 3), COURSE, 28, True, True),
-        ((16, 32, 24, 16, 12, 3), ((3, 2), (3, 2), (3, 2), (3, 2), (4, 2)), 64, True, False),
+        pytest.param(
+            (16, 32, 24, 16, 12, 3), ((3, 2), (3, 2), (3, 2), (3, 2), (4, 2)), 64, True, False, marks=pytest.mark.long
+        ),
     ],
 )
 def test_unpadded_networks_end_at_their_own_size(
@@ -62,6 +64,7 @@ def test_unpadded_networks_end_at_their_own_size(
         assert without_habit(found, module, widths[0], 1, 1) <= 1e-4
 
 
+@pytest.mark.long
 def test_a_rule_on_no_list_is_found() -> None:
     """k5 s4 p2 op1: nobody is known to have written it, so it is asked about, however well it fits."""
     body = sequential(

@@ -61,7 +61,15 @@ def overruled(draft: Draft, value: float) -> Draft:
 
 
 @pytest.mark.parametrize(
-    ("seed", "batches", "batch"), [(0, 150, 64), (1, 150, 64), (2, 150, 128), (3, 150, 32), (4, 2000, 16), (5, 400, 64)]
+    ("seed", "batches", "batch"),
+    [
+        (0, 150, 64),
+        (1, 150, 64),
+        (3, 150, 32),
+        pytest.param(2, 150, 128, marks=pytest.mark.long),
+        pytest.param(4, 2000, 16, marks=pytest.mark.long),
+        pytest.param(5, 400, 64, marks=pytest.mark.long),
+    ],
 )
 @torch.inference_mode()
 def test_noise_does_not_overrule_a_family(seed: int, batches: int, batch: int) -> None:
