@@ -126,3 +126,24 @@ def test_wheel_metadata_names_the_extras(wheel: Path) -> None:
         assert f"Provides-Extra: {extra}" in text
     base = [line for line in text.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert {line.split()[1].split(">")[0] for line in base} == {"numpy", "pillow", "typer"}
+
+
+ONLY = """
+import importlib, importlib.abc, pkgutil, sys
+
+class Nothing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {"gan_core", "numpy", "PIL", *sys.stdlib_module_names}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Nothing())
+import gan_core
+print(*(importlib.import_module(each.name).__name__ for each in pkgutil.walk_packages(gan_core.__path__, "gan_core.")))
+"""
+
+
+def test_the_core_imports_where_nothing_is_installed_but_numpy_and_pillow() -> None:
+    done = subprocess.run([sys.executable, "-c", ONLY], capture_output=True, text=True, check=True)
+    core = ROOT / "core" / "gan_core"
+    modules = [path for path in core.rglob("*.py") if path != core / "__init__.py"]
+    assert len(done.stdout.split()) == len(modules)
