@@ -39,12 +39,15 @@ class Runner:
 
     The path of the last candidate is kept; the next one starts where its layers first differ. So run them in an
     order in which neighbours share their first layers. With `rough`, the last convolution computes some of its
-    channels only, and convolutions that differ in their padding alone are run once, with all there is, and cut: right
-    for many candidates on few rows.
+    channels only, about `channels`, and convolutions that differ in their padding alone are run once, with all there
+    is, and cut: right for many candidates on few rows.
     """
 
-    def __init__(self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False) -> None:
-        self._rough = rough
+    def __init__(
+        self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False,
+        channels: int = SOME_CHANNELS,
+    ) -> None:  # fmt: skip
+        self._rough, self._channels = rough, channels
         self._arrived = None if arrived is None else arrived[:rows]
         self._moments: Moments | None = None if arrived is None else moments(arrived, correction=0)
         self._start, self._rows, self._seed = start, rows, seed
@@ -67,7 +70,7 @@ class Runner:
         for i in range(self._start, stop):
             layer, shape = spec.layers[i], spec.shapes[i]
             if i == thin:
-                every = _every(layer)
+                every = _every(layer, self._channels)
                 layer = _thinned(layer, every)
             elif every > 1:
                 shape = (shape[0] // every, *shape[1:])
@@ -122,10 +125,10 @@ def _last_convolution(layers: tuple[Layer, ...], start: int, stop: int) -> int |
     return None
 
 
-def _every(layer: Layer) -> int:
-    """Each how manieth channel of a convolution a rough run computes."""
+def _every(layer: Layer, channels: int) -> int:
+    """Each how manieth channel of a convolution a rough run computes, for `channels` of them or a few more."""
     assert isinstance(layer, (Conv, ConvTranspose))
-    least = max(1, layer.out_channels // SOME_CHANNELS)
+    least = max(1, layer.out_channels // channels)
     return next(n for n in range(least, 0, -1) if layer.out_channels % n == 0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft
-from gan_export.forensics.runner import Runner, widest
+from gan_export.forensics.runner import SOME_CHANNELS, Runner, widest
 from gan_export.forensics.statistics import ELEMENTS, witnesses
 from gan_export.forensics.trials import TIE, Combination, drafts_of, kinds, one_step_away, values_to_try
 
@@ -26,6 +26,8 @@ ROUNDS = ((32, 64, 0.05), (128, 16, 0.01), (512, 5, 0.002))
 PLACES = 64
 """Rows shrink, to a half at least, as images grow beyond so many places: they average over those, too."""
 LEAST_ROWS = 8
+LEAST_CHANNELS = 16
+"""In the first round channels shrink likewise, to these: at a hundredth of the work they tell apart what is far off."""
 TRIED = {"latent": 2, "merge": 2, "upsample": 3, "norm": 2}
 """How many values of a choice are tried; of activations and eps all, while there are no more than `MOST`
 combinations."""
@@ -57,6 +59,8 @@ class Entrant:
     arrived: Tensor | None
     contenders: list[Combination] = field(default_factory=list)
     fit: float = math.inf
+    rated: int = 0
+    """Rows of the round that `fit` and the order of `contenders` are of; 0 where there was none."""
 
     @property
     def all_counted(self) -> tuple[float, ...]:
@@ -99,14 +103,11 @@ def _apart(fits: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
 
 def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
     """Sets each entrant's contenders. Which values are worth a try, one says for all that differ in paddings alone, and
-    where a usual structure fits, it says so for the others, too: they are there to be refuted."""
-    classes: dict[object, list[Entrant]] = {}
+    where a usual structure fits, it says so for the others, too, and one of them for all that differ in what arrives:
+    they are there to be refuted."""
+    classes: dict[tuple[int, str], list[Entrant]] = {}
     for entrant in entrants:
-        norms, layers = witnesses(entrant.draft), entrant.draft.spec.layers
-        stretch = layers[norms[k - 1] if k else 0 : norms[k]]
-        alike = [(widest(layer) or (layer,))[0] for layer in stretch]
-        key = id(entrant.arrived), repr(alike), repr([(c.layer, c.field) for c in entrant.choices])
-        classes.setdefault(key, []).append(entrant)
+        classes.setdefault((id(entrant.arrived), _kind(entrant, k)), []).append(entrant)
     leaders = [members[0] for members in classes.values()]
     usual = [leader for leader in leaders if leader.draft.structure is None or leader.draft.structure.usual]
     _try(usual, k, samples, seed)
@@ -115,13 +116,25 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
     if fitting is None or fitting.fit > FITTING:
         _try(others, k, samples, seed)
     else:
+        firsts: dict[str, Entrant] = {}
         for leader in others:
-            leader.contenders = _as_in(fitting, leader)
-        _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+            firsts.setdefault(_kind(leader, k), leader)
+        for first in firsts.values():
+            first.contenders = _as_in(fitting, first)
+        _rate(list(firsts.values()), k, ROUNDS[0][0], samples, seed, AT_FIRST)
+        for leader in others:
+            leader.contenders = _same_as(firsts[_kind(leader, k)], leader)
     for leader, *followers in classes.values():
         for follower in followers:
-            tried = [values for values, _ in leader.contenders]
-            follower.contenders = drafts_of(follower.draft, follower.choices, tried)
+            follower.contenders = _same_as(leader, follower)
+
+
+def _kind(entrant: Entrant, k: int) -> str:
+    """What all share that differ in paddings, in what arrives or in neither."""
+    norms, spec = witnesses(entrant.draft), entrant.draft.spec
+    start = norms[k - 1] if k else 0
+    layers = [(widest(layer) or (layer,))[0] for layer in spec.layers[start : norms[k]]]
+    return repr((spec.shapes[start], layers, [(c.layer, c.field) for c in entrant.choices]))
 
 
 def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
@@ -133,8 +146,14 @@ def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
         cut += [] if complete else [leader]
     _rate(leaders, k, ROUNDS[0][0], samples, seed, AT_FIRST)
     for leader in cut:
+        leader.rated = 0
         leader.contenders = one_step_away(leader.choices, leader.contenders[:AGAIN])
     _rate(cut, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+
+
+def _same_as(leader: Entrant, follower: Entrant) -> list[Combination]:
+    """The contenders of `leader`, made of the choices of `follower`, which are in the same places."""
+    return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders])
 
 
 def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
@@ -170,6 +189,14 @@ def _rows(entrant: Entrant, k: int, rows: int, samples: int) -> int:
     return min(fewer, room, samples if entrant.arrived is None else len(entrant.arrived))
 
 
+def _channels(entrant: Entrant, k: int, rows: int) -> int:
+    """How many channels to compute of a structure in a round of `rows` rows."""
+    if rows > ROUNDS[0][0]:
+        return SOME_CHANNELS
+    places = math.prod(entrant.draft.spec.shapes[witnesses(entrant.draft)[k]][1:])
+    return max(LEAST_CHANNELS, SOME_CHANNELS * PLACES // max(places, PLACES))
+
+
 def _diverse(values: list[Any]) -> list[Any]:
     """The first of each kind in `DIVERSE`."""
     named = {value["name"]: value for value in reversed(values) if value["name"] in DIVERSE}
@@ -178,14 +205,18 @@ def _diverse(values: list[Any]) -> list[Any]:
 
 def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
     """Sets each entrant's `fit` to that of its best combination, and its contenders to the best of them."""
-    scores: dict[int, list[tuple[float, Combination]]] = {id(entrant): [] for entrant in entrants}
-    sources: dict[tuple[int, int], list[Entrant]] = {}
     for entrant in entrants:
-        sources.setdefault((id(entrant.arrived), _rows(entrant, k, rows, samples)), []).append(entrant)
-    for (_, few), group in sources.items():
+        entrant.contenders = entrant.contenders[:most] if entrant.rated == rows else entrant.contenders
+    entrants = [entrant for entrant in entrants if entrant.rated != rows]
+    scores: dict[int, list[tuple[float, Combination]]] = {id(entrant): [] for entrant in entrants}
+    sources: dict[tuple[int, int, int], list[Entrant]] = {}
+    for entrant in entrants:
+        key = id(entrant.arrived), _rows(entrant, k, rows, samples), _channels(entrant, k, rows)
+        sources.setdefault(key, []).append(entrant)
+    for (_, few, channels), group in sources.items():
         norms = witnesses(group[0].draft)
         start = norms[k - 1] if k else 0
-        runner = Runner(group[0].arrived, start, few, seed, rough=True)
+        runner = Runner(group[0].arrived, start, few, seed, rough=True, channels=channels)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.interface.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:
@@ -195,3 +226,4 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         ranked = sorted(scores[id(entrant)], key=lambda item: item[0])[:most]
         entrant.fit = ranked[0][0] if ranked else math.inf
         entrant.contenders = [one for _, one in ranked]
+        entrant.rated = rows

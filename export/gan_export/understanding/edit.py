@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from gan_core.errors import GanportError
@@ -127,7 +128,19 @@ def _replaced(old: _T, choice: Choice, fields: dict[str, Any]) -> _T:
     same = all(
         type(value) is type(getattr(old, name)) and value == getattr(old, name) for name, value in fields.items()
     )
-    return old if same else replace(old, **fields)
+    if same:
+        return old
+    try:
+        made: _T = _made(old, tuple(fields), *fields.values())
+    except TypeError:  # a value without a hash; what is wrong with it is said here
+        made = replace(old, **fields)
+    return made
+
+
+@lru_cache(4096, typed=True)
+def _made(old: _T, names: tuple[str, ...], *values: Any) -> _T:
+    """`old` with other fields; kept, as a search makes the same few layers, each checked, for thousands of drafts."""
+    return replace(old, **dict(zip(names, values, strict=True)))
 
 
 def _where(choice: Choice) -> str:
