@@ -20,7 +20,6 @@ from typing import Any
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_core.files.archive import HINT
 from gan_core.files.model_file import sha256_of
 from gan_export.reading.choosing import PassedOver, choose
 from gan_export.reading.container import Container, open_container, sniff
@@ -116,7 +115,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except GanportError as error:
-        failed = GanportError(f"{path}: {error}", hint=error.hint or HINT)
+        failed = GanportError(f"{path}: {error}", hint=error.hint)
         failed.__cause__ = error
     except RecursionError:
         failed = GanportError(f"{path} is nested deeper than any checkpoint", hint="is it a checkpoint at all?")

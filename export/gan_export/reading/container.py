@@ -23,7 +23,7 @@ import torch
 from gan_core.errors import GanportError
 from gan_core.files.archive import FORGED, Record, read_records
 from gan_export.reading import legacy, rebuild, unpickler
-from gan_export.reading.inert import Budget, brief
+from gan_export.reading.inert import Budget, DamagedError, brief
 from gan_export.reading.lazy import Blob, LazyTensor, Storage, is_shape, strided
 from gan_export.reading.unpickler import Stream
 
@@ -127,7 +127,7 @@ def _open_zip(records: dict[str, Record], size: int, budget: Budget) -> Containe
         nbytes = numel * (dtype or torch.uint8).itemsize
         record = numbers.get(key)
         if record is None:
-            raise GanportError("a tensor's numbers are missing from the archive")
+            raise DamagedError("a tensor's numbers are missing from the archive")
         held = len(record.data)
         if nbytes > held:
             raise GanportError(f"a tensor claims {nbytes:,} bytes, the archive holds {held:,} for it", hint=FORGED)
@@ -146,7 +146,7 @@ def _explain_other_zip(records: Iterable[str]) -> None:
     if names and all(name.endswith(".npy") for name in names):
         raise GanportError("it is a NumPy .npz archive", hint="only PyTorch checkpoints and .safetensors are read")
     if any(name.endswith(("model.json", "model.py")) or "/code/" in name for name in names):
-        raise GanportError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl")
+        raise DamagedError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl")
     raise GanportError(
         f"it is a zip archive (with {shown}), not one that torch.save wrote",
         hint="unpack it (unzip FILE) and name the checkpoint inside",
@@ -294,7 +294,7 @@ def _tensor(name: str, entry: Any, body: memoryview) -> tuple[LazyTensor, tuple[
 
 
 def _damaged(why: str) -> GanportError:
-    return GanportError(f"it is a damaged .safetensors file: {why}")
+    return DamagedError(f"it is a damaged .safetensors file: {why}")
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.errors import GanportError
+from gan_core.files.archive import HINT
 from gan_core.printable import printable
+
+
+class DamagedError(GanportError):
+    """The file is not what its writer wrote ("it …"). The hint is to get it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint=HINT)
 
 
 @dataclass(frozen=True, slots=True)

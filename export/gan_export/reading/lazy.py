@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.files.archive import FORGED
-from gan_export.reading.inert import GlobalName, Inert, brief
+from gan_export.reading.inert import DamagedError, GlobalName, Inert, brief
 from gan_export.reading.roles import words
 
 MAX_DIMS = 16
@@ -92,7 +92,7 @@ class LazyTensor:
     def load(self) -> Tensor:
         """The numbers, contiguous, in memory of their own. Raises `GanportError` when they cannot be had."""
         if self.problem or self._load is None:
-            raise GanportError(f"a tensor cannot be read: {self.problem or 'it has no data'}")
+            raise DamagedError(f"a tensor cannot be read: {self.problem or 'it has no data'}")
         return self._load()
 
     def become(self, other: LazyTensor) -> None:
@@ -131,7 +131,7 @@ def strided(
         if numel == 0:
             return torch.empty(shape, dtype=dtype)
         if storage.blob.buffer is None:
-            raise GanportError("a tensor cannot be read: its storage is missing from the file")
+            raise DamagedError("a tensor cannot be read: its storage is missing from the file")
         if storage.blob.check is not None:
             storage.blob.check()
         start, end = storage.start, storage.start + held * dtype.itemsize
@@ -165,7 +165,7 @@ def _numbers(values: Sequence[int], what: str) -> tuple[int, ...]:
         or len(values) > MAX_DIMS
         or not all(type(v) is int and 0 <= v < 1 << 63 for v in values)
     ):
-        raise GanportError(f"a tensor's {what} is not a few whole numbers")
+        raise DamagedError(f"a tensor's {what} is not a few whole numbers")
     return tuple(values)
 
 
@@ -212,7 +212,7 @@ class NumpyArray(LazyTensor):
     def build(self, state: Any) -> None:
         """Takes numpy's state (version, shape, dtype, Fortran order, data)."""
         if not isinstance(state, tuple) or len(state) != 5:
-            raise GanportError("a numpy array's state is not numpy's")
+            raise DamagedError("a numpy array's state is not numpy's")
         _, shape, dtype, fortran, data = state
         made = array(shape, dtype, bool(fortran), data)
         if made is not None:
@@ -228,9 +228,9 @@ def array(shape: Any, dtype: Any, fortran: bool, data: Any) -> LazyTensor | None
     if isinstance(data, str):
         data = data.encode("latin-1")
     if not isinstance(shape, tuple) or not is_shape(shape) or not isinstance(data, (bytes, bytearray)):
-        raise GanportError("a numpy array's shape or data is not numpy's")
+        raise DamagedError("a numpy array's shape or data is not numpy's")
     if math.prod(shape) * dtype.numpy().itemsize != len(data):
-        raise GanportError(
+        raise DamagedError(
             f"a numpy array claims shape {str(shape)[:60]} of {dtype.code}, the file holds {len(data):,} bytes for it"
         )
 
@@ -259,7 +259,7 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
     if not isinstance(dtype, NumpyDtype) or not dtype.numeric or not isinstance(data, bytes):
         return Inert(GlobalName("numpy", "scalar"), (data,))
     if len(data) != dtype.numpy().itemsize:
-        raise GanportError("a numpy number has the wrong size")
+        raise DamagedError("a numpy number has the wrong size")
     return np.frombuffer(data, dtype.numpy())[0].item()
 
 

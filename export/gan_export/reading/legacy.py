@@ -17,7 +17,7 @@ import torch
 
 from gan_core.errors import GanportError
 from gan_export.reading import rebuild, unpickler
-from gan_export.reading.inert import Budget, GlobalName, brief
+from gan_export.reading.inert import Budget, DamagedError, GlobalName, brief
 from gan_export.reading.lazy import MAX_DIMS, Blob, LazyTensor, Storage, strided
 from gan_export.reading.unpickler import Stream
 
@@ -37,7 +37,7 @@ def load_legacy(data: memoryview, budget: Budget) -> Any:
     magic = unpickler.load(stream, no_persistent, budget)
     protocol = unpickler.load(stream, no_persistent, budget)
     if magic != MAGIC or protocol != PROTOCOL:
-        raise GanportError(f"it begins like a legacy torch file, but its protocol is {brief(protocol, 20)}")
+        raise DamagedError(f"it begins like a legacy torch file, but its protocol is {brief(protocol, 20)}")
     system = unpickler.load(stream, no_persistent, budget)
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise GanportError("it was saved on a big-endian machine", hint="load and save it again on a little-endian one")
@@ -45,7 +45,7 @@ def load_legacy(data: memoryview, budget: Budget) -> Any:
     content = unpickler.load(stream, storages.persistent_load, budget, nested_storage)
     keys = unpickler.load(stream, no_persistent, budget)
     if not isinstance(keys, list):
-        raise GanportError("a legacy torch file lacks the list of its storages")
+        raise DamagedError("a legacy torch file lacks the list of its storages")
     for key in keys:
         storages.place(key, stream)
     return content
@@ -54,7 +54,7 @@ def load_legacy(data: memoryview, budget: Budget) -> Any:
 def nested_storage(data: bytes | bytearray, budget: Budget) -> Any:
     """`torch.storage._load_from_bytes`: a storage saved in legacy format, within a pickle."""
     if not starts_legacy(data[:64]):
-        raise GanportError("a pickled storage is not in torch's format")
+        raise DamagedError("a pickled storage is not in torch's format")
     return load_legacy(memoryview(data), budget)
 
 
@@ -80,7 +80,7 @@ class _Storages:
         itemsize = dtype.itemsize if dtype else 1
         nbytes = numel * itemsize
         if nbytes > self._limit:
-            raise GanportError(f"it claims a storage of {nbytes:,} bytes, the file has {self._limit:,}")
+            raise DamagedError(f"it claims a storage of {nbytes:,} bytes, the file has {self._limit:,}")
         blob, _ = self._blobs.setdefault(key, (Blob(nbytes, brief(location)), itemsize))
         storage = Storage(blob, dtype, 0, min(nbytes, blob.nbytes), problem)
         if view is None:
@@ -93,18 +93,18 @@ class _Storages:
         """Notes where the next storage's bytes lie."""
         key = storage_key(key)
         if key not in self._blobs:
-            raise GanportError("a legacy torch file lists a storage that nothing uses")
+            raise DamagedError("a legacy torch file lists a storage that nothing uses")
         blob, itemsize = self._blobs[key]
         (numel,) = struct.unpack("<q", stream.take(8))
         if numel * itemsize != blob.nbytes:
-            raise GanportError(f"a storage of {blob.nbytes:,} bytes comes with {numel * itemsize:,}")
+            raise DamagedError(f"a storage of {blob.nbytes:,} bytes comes with {numel * itemsize:,}")
         blob.buffer = stream.take(blob.nbytes)
 
 
 def storage_key(key: Any) -> str:
     """The name that a file gives a storage. Raises `GanportError` when it is no short text or number."""
     if not isinstance(key, (str, int)) or (isinstance(key, str) and len(key) > MAX_STORAGE_KEY):
-        raise GanportError(f"a storage is named by something else than a number ({type(key).__name__})")
+        raise DamagedError(f"a storage is named by something else than a number ({type(key).__name__})")
     return str(key)
 
 
@@ -154,7 +154,7 @@ def _members(data: memoryview) -> dict[str, memoryview]:
                 if member.isreg() and not member.issparse() and member.offset_data + member.size <= len(data):
                     parts[member.name] = data[member.offset_data : member.offset_data + member.size]
     except (tarfile.TarError, ValueError, OSError, OverflowError, UnicodeError) as error:
-        raise GanportError("it is a damaged tar archive") from error
+        raise DamagedError("it is a damaged tar archive") from error
     return parts
 
 
@@ -171,7 +171,7 @@ def _tar_storages(stream: Stream, budget: Budget) -> dict[str, Storage]:
     views = unpickler.load(stream, no_persistent, budget)
     for view in views if isinstance(views, list) else ():
         if not isinstance(view, tuple) or len(view) != 4 or not all(type(number) is int for number in view[2:]):
-            raise GanportError("a tar checkpoint's storage views are damaged")
+            raise DamagedError("a tar checkpoint's storage views are damaged")
         root = _held(storages, view[1])
         itemsize = (root.dtype or torch.uint8).itemsize
         storages[storage_key(view[0])] = root.view(view[2] * itemsize, view[3] * itemsize)
@@ -185,7 +185,7 @@ def _tar_tensors(stream: Stream, storages: dict[str, Storage], budget: Budget) -
         root = _held(storages, storage)
         (dims,) = struct.unpack("<i4x", stream.take(8))
         if not 0 <= dims <= MAX_DIMS:
-            raise GanportError(f"a tar checkpoint's tensor has {dims:,} dimensions")
+            raise DamagedError(f"a tar checkpoint's tensor has {dims:,} dimensions")
         numbers = struct.unpack(f"<{2 * dims + 1}q", stream.take(8 * (2 * dims + 1)))
         tensors[storage_key(key)] = strided(root, numbers[-1], numbers[:dims], numbers[dims : 2 * dims])
     return tensors
@@ -194,19 +194,19 @@ def _tar_tensors(stream: Stream, storages: dict[str, Storage], budget: Budget) -
 def _held(storages: dict[str, Storage], key: Any) -> Storage:
     held = storages.get(storage_key(key))
     if held is None:
-        raise GanportError("a tar checkpoint's tensor has no storage")
+        raise DamagedError("a tar checkpoint's tensor has no storage")
     return held
 
 
 def _count(stream: Stream, budget: Budget) -> int:
     count = unpickler.load(stream, no_persistent, budget)
     if type(count) is not int or not 0 <= count <= len(stream.data):
-        raise GanportError("a tar checkpoint is damaged")
+        raise DamagedError("a tar checkpoint is damaged")
     return count
 
 
 def _fields(stream: Stream, budget: Budget, count: int) -> tuple[Any, ...]:
     fields = unpickler.load(stream, no_persistent, budget)
     if not isinstance(fields, tuple) or len(fields) != count:
-        raise GanportError("a tar checkpoint is damaged")
+        raise DamagedError("a tar checkpoint is damaged")
     return fields

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from gan_core.errors import GanportError
 from gan_core.printable import printable
-from gan_export.reading.inert import GlobalName, Inert, brief
+from gan_export.reading.inert import DamagedError, GlobalName, Inert, brief
 from gan_export.reading.lazy import ARRAY_HANDLERS, LazyTensor, Storage, is_shape, strided
 from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.roles import words
@@ -43,7 +42,7 @@ def storage_type(value: Any) -> tuple[torch.dtype | None, str]:
     known = isinstance(value, GlobalName) and value.module in ("torch", "torch.cuda", "torch.storage")
     if known and value.name in STORAGE_DTYPES:
         return STORAGE_DTYPES[value.name], QUANTISED if value.name.startswith("Q") else ""
-    raise GanportError(f"a storage has the type {_describe(value)}, which torch does not know")
+    raise DamagedError(f"a storage has the type {_describe(value)}, which torch does not know")
 
 
 def dtype_of(value: Any) -> torch.dtype | None:
@@ -57,7 +56,7 @@ def call(function: Any, args: Any, nested: NestedStorage) -> Any:
     Raises `GanportError` for calls that no honest file makes.
     """
     if not isinstance(args, tuple):
-        raise GanportError(f"a call's arguments are {_describe(args)}, expected a tuple")
+        raise DamagedError(f"a call's arguments are {_describe(args)}, expected a tuple")
     if not isinstance(function, GlobalName):
         return Inert(GlobalName("", _describe(function)), args)
     module, name = function.module, function.name
@@ -70,7 +69,7 @@ def call(function: Any, args: Any, nested: NestedStorage) -> Any:
         try:
             return handler(*args)
         except TypeError as error:
-            raise GanportError(f"{function} is called with arguments it does not take") from error
+            raise DamagedError(f"{function} is called with arguments it does not take") from error
     if is_container(function):
         return _container(name, args)
     if name in _PARAMETERS and module.startswith(("torch.nn", "torch.autograd")):
@@ -97,7 +96,7 @@ def _container(name: str, args: tuple[Any, ...]) -> Any:
 
 def _pairs(content: list[Any] | tuple[Any, ...]) -> list[Any]:
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in content):
-        raise GanportError("a dictionary is made of something other than pairs")
+        raise DamagedError("a dictionary is made of something other than pairs")
     return list(content)
 
 
@@ -122,7 +121,7 @@ def _describe(value: Any) -> str:
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> LazyTensor:
     if not isinstance(storage, Storage):
-        raise GanportError(f"a tensor is built on {_describe(storage)}, expected a storage")
+        raise DamagedError(f"a tensor is built on {_describe(storage)}, expected a storage")
     return strided(storage, offset, size, stride)
 
 
@@ -131,7 +130,7 @@ def _tensor_v3(
 ) -> LazyTensor:
     found = dtype_of(dtype)
     if not isinstance(storage, Storage) or found is None:
-        raise GanportError("a tensor is built on something that is not a storage and a dtype")
+        raise DamagedError("a tensor is built on something that is not a storage and a dtype")
     return strided(storage, offset, size, stride, found)
 
 
@@ -157,7 +156,7 @@ def _from_device(data: Any, dtype: Any, device: Any, *_: Any) -> Any:
     """XLA, MPS, HPU … tensors: a CPU tensor or numpy array, and the dtype it shall have."""
     found = dtype_of(dtype)
     if not isinstance(data, LazyTensor) or found is None:
-        raise GanportError("a device tensor is built on something that is not a tensor and a dtype")
+        raise DamagedError("a device tensor is built on something that is not a tensor and a dtype")
     return LazyTensor(data.shape, found, lambda: data.load().to(found), location=brief(device), problem=data.problem)
 
 
@@ -227,7 +226,7 @@ def _persistent_object(meta: Any, *_: Any) -> Any:
     """StyleGAN's own pickles: a dictionary of class name, source text (never run) and state."""
     held = meta.items if isinstance(meta, Inert) else meta
     if not isinstance(held, dict):
-        raise GanportError("a StyleGAN object is pickled without its description")
+        raise DamagedError("a StyleGAN object is pickled without its description")
     made = Inert(GlobalName("torch_utils.persistence", brief(held.get("class_name", "object"), 80)))
     state = held.get("state")
     if isinstance(state, dict):

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 from gan_core.errors import GanportError
 from gan_export.reading import rebuild
-from gan_export.reading.inert import CALL_STEPS, NAME_STEPS, Budget, GlobalName, Inert
+from gan_export.reading.inert import CALL_STEPS, NAME_STEPS, Budget, DamagedError, GlobalName, Inert
 from gan_export.reading.lazy import NumpyArray, NumpyDtype
 from gan_export.reading.policy import check_name
 from gan_export.reading.roles import words
@@ -57,7 +57,7 @@ class Stream:
         """The next `size` bytes, not copied. Raises `GanportError` when there are fewer."""
         left = len(self.data) - self.position
         if not 0 <= size <= left:
-            raise GanportError(f"it claims {size:,} bytes of numbers, the file has {left:,} left: cut short or forged")
+            raise DamagedError(f"it claims {size:,} bytes of numbers, the file has {left:,} left: cut short or forged")
         block = self.data[self.position : self.position + size]
         self.position += size
         return block
@@ -111,8 +111,8 @@ def load(stream: Stream, persistent_load: PersistentLoad, budget: Budget, nested
     except GanportError:
         raise
     except (ValueError, LookupError, TypeError, OverflowError, AttributeError, EOFError, struct.error) as error:
-        raise GanportError("the pickle in it is damaged or cut short") from error
-    raise GanportError("the pickle in it ends too early")
+        raise DamagedError("the pickle in it is damaged or cut short") from error
+    raise DamagedError("the pickle in it ends too early")
 
 
 class _Machine:
