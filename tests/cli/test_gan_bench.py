@@ -133,7 +133,7 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--ckpt", "nowhere.pt"], "nowhere.pt does not exist"),
         (["--ckpt", "models"], "models is a folder, expected a checkpoint file"),
         (["--ckpt", "g.pt", "--peers", "torch"], "--peers takes all, none, or names out of eager"),
-        (["--ckpt", "g.pt", "--peers", "eager"], "g.pt is a zip archive cut short or damaged"),
+        (["--ckpt", "g.pt", "--peers", "eager"], "g.pt: it is a zip archive cut short or damaged"),
         (["--ckpt", "mixes.onnx", "--peers", "none"], "is an ONNX model already, expected a checkpoint"),
         (["--tf32", "on"], "--tf32 on needs a provider that has TF32"),
         (["--tf32", "maybe"], "--tf32 takes off, on, or off,on, got 'maybe'"),
