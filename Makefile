@@ -2,10 +2,10 @@
 #   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
 #   make test    the test suite
 #   make test-fast   the part of it that is quick and enters every package: before each commit
-#   make test-long   the tests that take ten seconds or more each, which CI runs too
+#   make test-long   the tests that take ten seconds or more each: before a release, and in the workflow
 #   make test-runtime   the core and the runtime in an environment without torch, as an application has them
 #   make check   ruff + mypy + import-linter + the test suite: what CI runs
-#   make coverage   the test suite, and which lines of the packages it runs: fails below the floor in pyproject.toml
+#   make coverage   the test suite, and which lines of the packages it runs
 #   make hooks   git hooks: lint before each commit, the fast tests before each push
 #   make fuzz    broken files for the readers of files, 60 s each: make fuzz FUZZ_ARGS='contract --seconds 3600'
 #   make bench   the project's own CPU records, anew, into benchmarks/results (about 25 minutes on an idle machine)
@@ -86,7 +86,7 @@ lint: $(INSTALLED)
 
 check: lint test
 
-# Processes that tests start are not seen: the floor is for what runs in the tests' own.
+# Lines that only run in processes which tests start are not seen.
 coverage: $(INSTALLED)
 	$(PYTEST) -n auto --maxprocesses 4 -m 'not long' --cov --cov-report term:skip-covered
 

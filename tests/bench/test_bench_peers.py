@@ -90,6 +90,7 @@ def test_the_stock_export_is_torchs_own(folder: Path) -> None:
     assert [output.name for output in model.graph.output] == ["image", "pixels"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_rows_beside_the_file(folder: Path) -> None:
     chosen = Selection(

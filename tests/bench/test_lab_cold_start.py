@@ -123,6 +123,7 @@ def test_hidden_peaks_have_no_share(tmp_path: Path) -> None:
     assert "–" in render(made | {"images": 25})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_torch
 def test_both_real_commands_draw_the_same_picture(tmp_path: Path, tiny_dcgan: Path) -> None:

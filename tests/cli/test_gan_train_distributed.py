@@ -19,7 +19,7 @@ from PIL import Image
 
 from gan_trainer.state import load_networks, read_last
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 TINY = ("--width", "2", "--z-dim", "4", "--device", "cpu", "--report-every", "1", "--sample-every", "100")
 DATA = ("--data", "images", "--size", "28")
@@ -266,7 +266,6 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.long
 def test_torchrun(done: dict[str, Done], folder: Path) -> None:
     assert done["joined, one"].codes == [0]
     options = (*TINY, *DATA, *RECIPES["joined"], "--steps", "10", "--out", "torchrun")
@@ -276,7 +275,6 @@ def test_torchrun(done: dict[str, Done], folder: Path) -> None:
     assert_same_curve(folder / "joined-one", folder / "torchrun")
 
 
-@pytest.mark.long
 def test_torchrun_restarts_a_killed_job_which_goes_on(folder: Path) -> None:
     """--max-restarts 1, killed twice: the message, the run resumed, then the end."""
     arguments = ("--standalone", "--max-restarts", "1", "--no-python", "gan-train", *TINY, *DATA, "--steps", "100000")

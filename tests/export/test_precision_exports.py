@@ -103,6 +103,7 @@ def test_a_network_that_int8_cannot_draw_says_so(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_layers_go_back_to_float_until_the_images_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = settled("mlp", 28, 1, width=64)
     kept = []
@@ -213,6 +214,7 @@ def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
     assert report.ok, report.verdict()
 
 
+@pytest.mark.long
 def test_dcgan_64_at_the_tutorial_s_width(tmp_path: Path) -> None:
     source = settled("dcgan", 64, width=64, z_dim=100)
     for precision, kept in (("fp16", 0), ("int8", 2)):

@@ -377,6 +377,7 @@ def test_every_command_that_takes_scripts_can_trust_them(capsys: pytest.CaptureF
         Path(WRITTEN).unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_gan_bench_refuses_a_program() -> None:
     import os
     import subprocess

@@ -87,6 +87,7 @@ def test_names_tell(name: str, parts: tuple[str, ...]) -> None:
         assert name in told
 
 
+@pytest.mark.long
 def test_names_that_tell_stand_where_nothing_speaks_for_a_chain() -> None:
     draft = found(network(("res1", Block(WIDTH, NUMBERED, skip=True))))
     assert draft.contradiction is not None
@@ -105,12 +106,14 @@ def test_statistics_tell(names: tuple[str, str], missing: str) -> None:
     assert not evidence(draft).settled
 
 
+@pytest.mark.long
 def test_a_chain_with_such_names_is_a_chain() -> None:
     """`res` may be a resolution: the BatchNorm behind the first block says that nothing is added."""
     draft = found(network(("res1", Block(WIDTH, NUMBERED, skip=False)), ("res2", Block(WIDTH, NUMBERED, skip=False))))
     assert draft.contradiction is None
 
 
+@pytest.mark.long
 def test_two_alike_in_a_block_at_the_end_are_asked_about() -> None:
     draft = found(network(("block", Block(WIDTH, PLAIN, skip=True))))
     assert draft.contradiction is None
