@@ -12,7 +12,6 @@ of runs that came one after the other.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -21,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+from gan_bench.environment import commit
 from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
@@ -28,10 +28,12 @@ from gan_core.fields import Json
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
-from lab.processes import Command, picture_difference, table, take_turns
+from lab.processes import Command, Sides, folder_difference, picture_difference, table, take_turns
 
 ROOT = Path(__file__).parents[2]
 DRAW = "import gan_serve, sys; [None for _ in gan_serve.load(sys.argv[1]).stream(range(int(sys.argv[2])))]"
+
+SIDES = Sides("this checkout", "the other", "one of them draws wrong images, or both are meant to differ")
 
 app = console.new_app("Time this checkout beside another one of the project.")
 
@@ -56,12 +58,12 @@ def main_command(
     checkouts = {"this": ROOT, "other": other.resolve()}
     made = shared.new_record("beside", packages=("onnxruntime", "pillow", "typer"))
     made |= {"model": shared.about_file(model), "images": n, "runs": runs, "tasks": {}}
-    made["commits"] = {name: commit_of(root) for name, root in checkouts.items()}
+    made["commits"] = {name: commit(root) for name, root in checkouts.items()}
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as name:
         for task in ("picture", "folder", "drawing"):
             both = [command(side, root, task, model, n, Path(name)) for side, root in checkouts.items()]
             take_turns(both, runs)
-            made["tasks"][task] = compare(*both) | {"pixels_max_lsb": difference(*both)}
+            made["tasks"][task] = compare(*both) | {"pixels_max_lsb": difference(task, n, *both)}
     hand_over(made, render(made), json, target)
 
 
@@ -93,15 +95,6 @@ def project_of(root: Path) -> Json:
         ) from error
 
 
-def commit_of(root: Path) -> str | None:
-    """The commit that is checked out, "-dirty" where files differ from it; None outside git."""
-    said = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return said.stdout.strip() or None
-
-
 def compare(this: Command, other: Command) -> Json:
     """Both commands' numbers, and how many times as long this one takes."""
     ratios = spread([a / b for a, b in zip(this.walls_s, other.walls_s, strict=True)])
@@ -114,13 +107,11 @@ def compare(this: Command, other: Command) -> Json:
     }
 
 
-def difference(this: Command, other: Command) -> int | None:
+def difference(task: str, n: int, this: Command, other: Command) -> int | None:
     """The largest difference of what both drew, in LSB; None where nothing is kept."""
-    if this.out.is_dir():
-        names = sorted(path.name for path in this.out.iterdir())
-        picked = names[:: max(1, len(names) // 25)]
-        return max(picture_difference(this.out / name, other.out / name) for name in picked)
-    return picture_difference(this.out, other.out) if this.out.exists() else None
+    if task == "folder":
+        return folder_difference(this.out, other.out, n, SIDES)
+    return picture_difference(this.out, other.out, SIDES) if task == "picture" else None
 
 
 def render(made: Json) -> str:
@@ -130,7 +121,7 @@ def render(made: Json) -> str:
         f"{task} {numbers['ratio']:.3f} ({numbers['ratio_low']:.3f}–{numbers['ratio_high']:.3f})"
         for task, numbers in made["tasks"].items()
     )
-    sides = f"this is {made['commits']['this']}, other {made['commits']['other']}"
+    sides = "\n".join(f"{side}: {at}" for side, at in made["commits"].items())
     return f"{table('task', rows)}\n\n{sides}\nthis takes, times the other: {ratios}"
 
 

@@ -22,7 +22,7 @@ import typer
 
 from gan_bench.options import hand_over
 from gan_bench.windows import spread
-from gan_core.errors import GanportError, JobError
+from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files.outputs import check_writable
 from gan_serve.terminal import console
@@ -30,9 +30,9 @@ from lab import shared
 from lab.processes import (
     Command,
     check_request,
+    folder_difference,
     gan_gen,
     new_record,
-    picture_difference,
     script,
     share,
     table,
@@ -41,7 +41,6 @@ from lab.processes import (
 
 FEWER = 10
 """gan-gen also draws N / 10, for its memory."""
-_COMPARED = 25
 _DISK_RUNS = 3
 _KEYS = ("gan_gen", "model_alone", "gan_gen_fewer", "torch_script")
 
@@ -100,18 +99,6 @@ def commands(model: Path, ckpt: Path, n: int, folder: Path) -> list[Command]:
         Command(f"gan-gen --n {n // FEWER}", [*draw, f"{fewer}/", "--n", str(n // FEWER)], fewer),
         Command("torch script", [*script("write_with_torch.py"), str(ckpt), str(theirs), str(n)], theirs),
     ]
-
-
-def folder_difference(ours: Path, theirs: Path, n: int) -> int:
-    """The largest difference in LSB of some files, first to last. Raises `JobError` for other images or files."""
-    names = [sorted(file.name for file in folder.iterdir()) for folder in (ours, theirs)]
-    if names[0] != names[1] or len(names[0]) != n:
-        raise JobError(
-            f"expected the same {n} files, gan-gen wrote {len(names[0])}, the torch script {len(names[1])}",
-            hint="run both by hand and compare what they write",
-        )
-    step = max(1, n // _COMPARED)
-    return max(picture_difference(ours / name, theirs / name) for name in [*names[0][::step], names[0][-1]])
 
 
 def plain_writes_s(sizes: Sequence[int], folder: Path) -> float:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from bench.running import run_alone
 from gan_core.errors import JobError
-from lab.end_to_end import compare, folder_difference, plain_writes_s, render
-from lab.processes import Command, run_once
+from lab.end_to_end import compare, plain_writes_s, render
+from lab.processes import Command, folder_difference, run_once
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch")
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gan_bench.options import check_checkpoint
 from gan_bench.windows import spread
@@ -28,6 +28,8 @@ from gan_serve.terminal import console
 from lab import shared
 
 MAX_LSB = 1
+COMPARED = 25
+"""Of a folder about so many images are compared."""
 PACKAGES = ("onnxruntime", "torch", "torchvision", "pillow")
 
 
@@ -152,7 +154,18 @@ def run_once(command: Command) -> tuple[float, int | None]:
     return took["wall_s"], None if peak is None else maxrss_bytes(peak)
 
 
-def picture_difference(ours: Path, theirs: Path) -> int:
+class Sides(NamedTuple):
+    """What is compared, for people, and a hint for where both draw different images."""
+
+    ours: str
+    theirs: str
+    hint: str
+
+
+SIDES = Sides("gan-gen", "the torch script", "is --model the export of this --ckpt?")
+
+
+def picture_difference(ours: Path, theirs: Path, sides: Sides = SIDES) -> int:
     """The largest difference of two pictures in LSB. Raises `JobError` when they are not the same picture."""
     import numpy as np
     from PIL import Image
@@ -163,16 +176,30 @@ def picture_difference(ours: Path, theirs: Path) -> int:
         pixels = [np.asarray(image.convert("RGB")) for image in (a, b)]
     if pixels[0].shape != pixels[1].shape:
         raise JobError(
-            f"gan-gen drew a picture of {_size(pixels[0])}, the torch script one of {_size(pixels[1])}",
+            f"{sides.ours} drew a picture of {_size(pixels[0])}, {sides.theirs} one of {_size(pixels[1])}",
             hint="the two do not draw the same: export the model again and prove it with gan-export verify",
         )
     difference = max_lsb(*pixels)
     if difference > MAX_LSB:
         raise JobError(
-            f"gan-gen and the torch script drew different images: up to {difference} LSB, at most {MAX_LSB} expected",
-            hint="is --model the export of this --ckpt?",
+            f"{sides.ours} and {sides.theirs} drew different images: up to {difference} LSB, "
+            f"at most {MAX_LSB} expected",
+            hint=sides.hint,
         )
     return difference
+
+
+def folder_difference(ours: Path, theirs: Path, n: int, sides: Sides = SIDES) -> int:
+    """The largest difference in LSB of some files, first to last. Raises `JobError` for other images or files."""
+    names = [sorted(file.name for file in folder.iterdir()) for folder in (ours, theirs)]
+    if names[0] != names[1] or len(names[0]) != n:
+        raise JobError(
+            f"expected the same {n} files, {sides.ours} wrote {len(names[0])}, {sides.theirs} {len(names[1])}",
+            hint="run both by hand and compare what they write",
+        )
+    step = max(1, n // COMPARED)
+    picked = [*names[0][::step], names[0][-1]]
+    return max(picture_difference(ours / name, theirs / name, sides) for name in picked)
 
 
 def _size(pixels: Any) -> str:
