@@ -1,4 +1,4 @@
-"""What a process needs to know of itself: how many cores it may really use, and which signals have reached it.
+"""What a process needs to know of itself and may set: cores, idle threads, freed memory, and the signals that came.
 
 Libraries in C++ may turn the KeyboardInterrupt that Python raises into an error of their own, or lose it. Whether a
 signal came is therefore also remembered.
@@ -117,6 +117,35 @@ def rest_idle_threads() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
+TOP_PAD_BYTES = 64 << 20
+NEVER_BYTES = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Has glibc's malloc keep what is freed. Returns whether it does now.
+
+    A training step frees and allocates the same few hundred megabytes of activations. glibc takes each large block
+    fresh from the kernel and hands it back, so the kernel zeroes every page of them anew, step after step. The process
+    keeps its highest use until it ends. What the user has set in a MALLOC_* variable stays; other systems and C
+    libraries are left alone. Meant for a command, not for a library: the setting is the whole process's.
+    """
+    import ctypes  # which a command that trains nothing need not wait for
+
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 (not there: another C library, whose numbers would mean something else)
+        mallopt = libc.mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_BYTES), (M_TOP_PAD, TOP_PAD_BYTES))
+    return all(mallopt(option, value) == 1 for option, value in settings)
 
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan_core import process
 from gan_core.errors import GanportError
-from gan_trainer import devices, speed, terminal
+from gan_trainer import devices, speed
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
@@ -291,7 +292,7 @@ def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None
     """In a process of its own: the setting is the whole process's."""
     program = """
 import ctypes, resource
-from gan_trainer.terminal import keep_freed_memory
+from gan_core.process import keep_freed_memory
 print(keep_freed_memory())
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -315,7 +316,7 @@ print(faults() - before)
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_are_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    assert not terminal.keep_freed_memory()
+    assert not process.keep_freed_memory()
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +325,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
             raise AttributeError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Musl())
-    assert not terminal.keep_freed_memory()
+    assert not process.keep_freed_memory()
 
 
 def test_images_may_fill_a_third_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

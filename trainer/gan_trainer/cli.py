@@ -10,14 +10,14 @@ import typer
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.latents import SEED_LIMIT
 from gan_core.printable import shell_line
-from gan_core.process import rest_idle_threads
+from gan_core.process import keep_freed_memory, rest_idle_threads
 from gan_serve.terminal import console
 from gan_serve.terminal.console import EXIT_INTERRUPTED
 from gan_trainer.cli_eval import eval_command, report_command
 from gan_trainer.config import Limit, TrainRequest
 from gan_trainer.networks.architectures import ARCHITECTURES, SIZES
 from gan_trainer.presets import PRESETS
-from gan_trainer.terminal import Bar, keep_freed_memory, launched, run_job
+from gan_trainer.terminal import Bar, launched, run_job
 
 if TYPE_CHECKING:
     from gan_trainer.loop import Outcome

@@ -1,4 +1,4 @@
-"""What gan-train shows, asks of its process, and how the processes of a job that torchrun started speak: as one.
+"""What gan-train shows, and how the processes of a job that torchrun started speak: as one.
 
 No torch on import, so that `gan-train --help` needs none.
 """
@@ -6,7 +6,6 @@ No torch on import, so that `gan-train --help` needs none.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import socket
@@ -20,12 +19,6 @@ from gan_core.errors import GanportError
 from gan_core.printable import printable
 from gan_serve.terminal import console
 from gan_trainer.progress import Progress
-
-M_TRIM_THRESHOLD = -1
-M_TOP_PAD = -2
-M_MMAP_MAX = -4
-TOP_PAD_BYTES = 64 << 20
-NEVER_BYTES = 2**31 - 1
 
 PATIENCE = timedelta(seconds=5)
 """How long to wait for the one that speaks."""
@@ -133,23 +126,3 @@ def tell(message: str, hint: str) -> None:
     if first:
         with contextlib.suppress(RuntimeError):
             store.set(f"{key}/told", "")
-
-
-def keep_freed_memory() -> bool:
-    """Has glibc's malloc keep what is freed. Returns whether it does now.
-
-    A training step frees and allocates the same few hundred megabytes of activations. glibc takes each large block
-    fresh from the kernel and hands it back, so the kernel zeroes every page of them anew, step after step. The process
-    keeps its highest use until it ends. What the user has set in a MALLOC_* variable stays; other systems and C
-    libraries are left alone.
-    """
-    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
-        return False
-    try:
-        libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018 (not there: another C library, whose numbers would mean something else)
-        mallopt = libc.mallopt
-    except (OSError, AttributeError):
-        return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_BYTES), (M_TOP_PAD, TOP_PAD_BYTES))
-    return all(mallopt(option, value) == 1 for option, value in settings)

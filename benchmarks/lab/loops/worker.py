@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_bench import messages
-from gan_core.process import rest_idle_threads
+from gan_core.process import keep_freed_memory, rest_idle_threads
 from lab.loops.messages import At, Ready, Saved, Train
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ def _train(
     from gan_trainer.rundir import RunDir
     from gan_trainer.speed import choose
     from gan_trainer.state import TrainState
-    from gan_trainer.terminal import keep_freed_memory
 
     keep_freed_memory()
     device = torch.device(asked.device)
