@@ -67,7 +67,7 @@ class EntryPoint:
 
 
 @pytest.fixture
-def plugged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What entry points of other packages load."""
     loaded: list[Any] = []
     real = importlib.metadata.entry_points
@@ -76,7 +76,9 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return [EntryPoint(each) for each in loaded] if group == {"group": "ganport.families"} else real(**group)
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    return loaded
+    registry.families.cache_clear()
+    yield loaded
+    registry.families.cache_clear()
 
 
 def examples_dcgan(seed: int = 0) -> dict[str, torch.Tensor]:

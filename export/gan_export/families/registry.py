@@ -68,8 +68,9 @@ class NearMiss:
         )
 
 
+@functools.cache
 def families() -> tuple[Family[Any], ...]:
-    """ganport's families and those of entry points, each after the ones whose `before` names it.
+    """ganport's families and those of entry points, each after the ones whose `before` names it; looked up once.
 
     One that cannot be loaded is left out with a warning (`logging`). Raises `GanportError` when `before` goes in a
     circle, and when two have the same name.
@@ -127,7 +128,6 @@ def _foreign() -> Iterator[type[Family[Any]]]:
             _log.warning("the family %s cannot be loaded: %s: %s", entry_point.value, type(error).__name__, error)
 
 
-@functools.lru_cache(maxsize=8)
 def _ordered(classes: Sequence[type[Family[Any]]]) -> tuple[Family[Any], ...]:
     known = {cls.name: cls() for cls in classes}
     if len(known) < len(classes):
@@ -160,9 +160,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     layers, interface = [layer for _, layer in network.layers], network.interface
 
     def choice(index: int | None, field: str, value: Any, values: tuple[Any, ...] = ()) -> Choice:
-        evidence = Evidence.WEAK if field in network.questions else network.evidence
-        if field == "structure" and field not in network.questions:
-            evidence = Evidence.STRONG
+        sure = Evidence.STRONG if field == "structure" else network.evidence
+        evidence = Evidence.WEAK if field in network.questions else sure
         return Choice(index, field, value, evidence, f"as {family.source} has it", slots.others(value, values))
 
     words = {"conv": "conv", "conv_transpose": "convT"}

@@ -2,7 +2,7 @@
 
 The statistic at a BatchNorm depends on nothing behind it. So the choices that stand before the first are found first;
 then, with those held, the choices between the first and the second, starting from what arrived at the first; and so on.
-Within a segment, `narrowing` says which combinations of values are run on all rows.
+Within a segment, `trials.narrow` says which combinations of values are run on all rows.
 Combinations that fit about equally well are carried on side by side (a beam), and the next BatchNorms decide.
 Candidates of different structure run in the same beam and share the work on what they have in common.
 """

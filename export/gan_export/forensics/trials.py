@@ -110,7 +110,7 @@ def _kind(activation: dict[str, Any]) -> Any:
 
 MOST = 600
 """More combinations than this are not listed. First all choices but activations keep to their two most usual values; if
-that does not help, only combinations with one activation throughout are listed. `narrowing` improves the best."""
+that does not help, only combinations with one activation throughout are listed. `narrow` improves the best."""
 
 SMALL = 0.05
 """Two eps whose effect differs by less than this share are compared on all rows."""
@@ -122,7 +122,7 @@ Combination = tuple[tuple[Any, ...], Draft]
 def combinations(draft: Draft, choices: tuple[Choice, ...]) -> tuple[list[Combination], bool]:
     """One combination of each kind, early choices varying slowest, and whether these are all.
 
-    Of near-identical values (`candidates.alike`) only the usual one is tried here. Combinations that make no network
+    Of near-identical values (`alike`) only the usual one is tried here. Combinations that make no network
     are left out.
     """
     options = [kinds(draft, choice) for choice in choices]
