@@ -47,6 +47,7 @@ from gan_bench.questions import (
 from gan_bench.tasks import Pixels, PngFolder, Task
 from gan_core.errors import GanportError
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.onnx_answers import UNSAID
 
 if TYPE_CHECKING:
     from gan_bench.machine import Machine
@@ -177,7 +178,12 @@ class Worker:
 
             return OnnxGenerator(path, asked.provider, asked.threads, tf32=True)
         trust = asked.trust_script and path.lower().endswith(".ts")
-        return gan_serve.load(path, asked.provider, asked.threads, trust_script=trust)
+        try:
+            return gan_serve.load(path, asked.provider, asked.threads, trust_script=trust)
+        except GanportError as error:
+            if error.code == UNSAID:
+                error.hint = f"gan-export adopt {path} makes a copy that says it: measure that"
+            raise
 
     def _cpu_nodes(self) -> int | None:
         """How many nodes fell to the CPU; None where the runtime does not say."""

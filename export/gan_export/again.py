@@ -12,7 +12,8 @@ from pathlib import Path
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.files.archive import is_archive, read_contract
-from gan_export.answers import Answers, LiveAnswers, parse_inputs
+from gan_core.said import parse_inputs
+from gan_export.answers import Answers, LiveAnswers
 from gan_export.artefact import read_onnx
 from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source

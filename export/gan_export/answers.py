@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_core.errors import GanportError
 from gan_core.latents import LatentLaw
+from gan_core.said import Inputs
 
 OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "tanh": (-1.0, 1.0),
@@ -16,10 +16,6 @@ OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "identity": (-1.0, 1.0),
 }
 """Output activations that can be asked for, and the values of (black, white) that each goes with."""
-
-ROLES = ("z", "label")
-Inputs = tuple[tuple[str, str | None], ...]
-"""(role, forward's parameter or None for by position), in the order of the call."""
 
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
@@ -77,23 +73,3 @@ class Answers:
     value_range: tuple[float, float] | None = None
     accept: bool = False
     live: LiveAnswers | None = None
-
-
-def parse_inputs(text: str) -> Inputs:
-    """ "z,label" → (("z", None), ("label", None)); "noise=z" → (("z", "noise"),). Raises `GanportError`."""
-    found: list[tuple[str, str | None]] = []
-    for part in text.split(","):
-        name, equals, role = part.strip().rpartition("=")
-        if role not in ROLES or (equals and not name.isidentifier()):
-            raise GanportError(
-                f"`inputs` must list z and label, got {text!r}", hint="such as z,label or noise=z,y=label"
-            )
-        if not equals and any(named for _, named in found):
-            raise GanportError(
-                f"`inputs` has {role!r} by position after one by name: {text!r}", hint="name both, or none"
-            )
-        found.append((role, name if equals else None))
-    roles = [role for role, _ in found]
-    if roles.count("z") != 1 or roles.count("label") > 1:
-        raise GanportError(f"`inputs` must have one z and at most one label, got {text!r}", hint="such as z,label")
-    return tuple(found)

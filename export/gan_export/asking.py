@@ -22,8 +22,9 @@ from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes, write_text
 from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
+from gan_core.said import size_text
 from gan_export.answers import OUTPUT_RANGES
-from gan_export.assumptions import describe, describe_value, size_text, unanswered
+from gan_export.assumptions import describe, describe_value, unanswered
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import investigate
 from gan_export.identify import Identified, module_of

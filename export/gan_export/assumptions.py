@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gan_core.said import size_text
 from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
@@ -127,11 +128,6 @@ def odds_text(choice: Choice) -> str:
     if choice.odds is None:
         return ""
     return f"odds {f'{choice.odds:.2g}' if choice.odds < 1000 else 'over 1000'} : 1"
-
-
-def size_text(image: tuple[int, int, int]) -> str:
-    """ "3x64x64": (C, H, W) as people write it."""
-    return "x".join(map(str, image))
 
 
 def _habit(choice: Choice) -> bool:

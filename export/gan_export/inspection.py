@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.printable import shell_line
+from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
     answers_of,
@@ -15,7 +16,6 @@ from gan_export.assumptions import (
     describe,
     misfit_of,
     odds_text,
-    size_text,
     tie_of,
     unanswered,
 )

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,10 +17,10 @@ from typing import Annotated, TypeVar
 import typer
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS
-from gan_core.latents import LATENT_LAWS, LatentLaw
-from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers, parse_inputs
+from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
+from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
+from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
 
 T = TypeVar("T")
 
@@ -38,13 +37,8 @@ Image = Annotated[
     str | None,
     typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
 ]
-Latent = Annotated[str | None, typer.Option("--latent", metavar="LAW", help="normal, N(0, 1), or uniform, U(-1, 1).")]
 Output = Annotated[
     str | None, typer.Option("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
-]
-ValueRange = Annotated[
-    str | None,
-    typer.Option("--value-range", metavar="LO,HI", help="The output's values of black and white: 0,1."),
 ]
 Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
@@ -55,7 +49,6 @@ Module = Annotated[
 Args = Annotated[
     str | None, typer.Option("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].")
 ]
-ZDim = Annotated[int | None, typer.Option("--z-dim", metavar="N", min=1, help="Numbers in a latent.")]
 ZShape = Annotated[
     str | None, typer.Option("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512.")
 ]
@@ -205,30 +198,6 @@ def export_answers(
     return dataclasses.replace(answers, live=live)
 
 
-def parse_image(text: str) -> tuple[int, int, int]:
-    """ "1x28x28" → (1, 28, 28). Raises `GanportError`."""
-    match = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
-    if not match:
-        raise GanportError(f"--image must be CxHxW, got {text!r}", hint="such as 3x64x64")
-    c, h, w = (int(number) for number in match.groups())
-    if c not in IMAGE_CHANNELS or not (1 <= h <= 4096 and 1 <= w <= 4096):
-        raise GanportError(
-            f"--image must have 1, 3 or 4 channels and sides of 1 to 4096, got {text}", hint="such as 3x64x64"
-        )
-    return c, h, w
-
-
-def parse_latent(text: str) -> LatentLaw:
-    """The latent law of that name. Raises `GanportError`."""
-    for law in LATENT_LAWS:
-        if text == law:
-            return law
-    raise GanportError(
-        f"--latent must be one of {', '.join(LATENT_LAWS)}, got {text!r}",
-        hint="normal is N(0, 1), uniform is U(-1, 1)",
-    )
-
-
 def parse_output(text: str) -> str:
     """The name of an output activation. Raises `GanportError`."""
     if text not in OUTPUT_RANGES:
@@ -237,17 +206,6 @@ def parse_output(text: str) -> str:
             hint="identity for none; --value-range says which values are black and white",
         )
     return text
-
-
-def parse_value_range(text: str) -> tuple[float, float]:
-    """ "-1,1" → (-1.0, 1.0). Raises `GanportError`."""
-    try:
-        black, white = (float(number) for number in text.split(","))
-    except ValueError as error:
-        raise GanportError(f"--value-range must be two numbers LO,HI, got {text!r}", hint="such as 0,1") from error
-    if not (-1e6 < black < white < 1e6):
-        raise GanportError(f"--value-range must be LO,HI with LO < HI, got {text!r}", hint="such as 0,1")
-    return black, white
 
 
 def parse_args(text: str) -> dict[str, object] | list[object]:

@@ -14,12 +14,13 @@ from cli.conftest import Gen
 from cli.drawing import names
 from gan_serve.runtime import providers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from serve import onnx_files
+from serve import onnx_files, strangers
 
 OPTIONS = (
     "--model", "--n", "--seed", "--seeds", "--latents", "--class", "--by-class", "--truncation", "--out", "--cols",
     "--walk", "--frames", "--batch-size", "--threads", "--provider", "--selftest", "--info", "--json", "--version",
-    "--trust-script", "--debug",
+    "--trust-script", "--debug", "--value-range", "--image", "--latent", "--z-dim", "--classes", "--inputs",
+    "--constant", "--output-key",
 )  # fmt: skip
 
 
@@ -70,12 +71,6 @@ def test_info_opens_nothing(gen: Gen, model: Path, tmp_path: Path, monkeypatch: 
     proto.graph.node.append(onnx.helper.make_node("Nonsense", ["z"], ["nothing"]))
     (tmp_path / "n.onnx").write_bytes(proto.SerializeToString())
     assert gen("--model", "n.onnx", "--info")[0] == 0
-    proto = onnx_files.foreign(["batch", 7], ["batch", 3, "h", "w"])
-    (tmp_path / "f.onnx").write_bytes(proto.SerializeToString())
-    code, out, _ = gen("--model", "f.onnx", "--info")
-    assert code == 0
-    assert "sizes    noise (?, 7) to out (?, 3, ?, ?)\n" in out
-    assert json.loads(gen("--model", "f.onnx", "--info", "--json")[1])["sizes"] == "noise (?, 7) to out (?, 3, ?, ?)"
 
 
 def test_info_names_the_nodes_that_fell_to_the_cpu(gen: Gen, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,15 +90,40 @@ def test_info_names_the_nodes_that_fell_to_the_cpu(gen: Gen, model: Path, monkey
 
 
 def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
-    (tmp_path / "f.onnx").write_bytes(onnx_files.foreign(["batch", 7], ["batch", 3, 6, 6]).SerializeToString())
+    proto = onnx_files.foreign(["batch", 7], ["batch", 3, "h", "w"])
+    (tmp_path / "f.onnx").write_bytes(proto.SerializeToString())
     code, out, err = gen("--model", "f.onnx", "--info")
     assert code == 0
-    assert "assumed     noise is a latent whose components are N(0, 1)\n            black is -1 and white is 1\n" in out
+    assumed = "assumed     noise is a latent whose components are N(0, 1)\n            black is -1 and white is 1: the"
+    assert assumed in out
+    assert "image       6x6 RGB\n" in out
     assert err == ""
-    code, out, err = gen("--model", "f.onnx")
+    code, out, err = gen("f.onnx", "--latent", "uniform")
     assert (code, out) == (0, "f.png\n")
-    assert err.startswith("warning: f.onnx has no gan.* metadata; assumed: noise is")
+    assert err.startswith("warning: f.onnx has no gan.* metadata; assumed: black is -1 and white is 1: the values of")
     assert err.count("assumed") == 1
+    code, out, err = gen("f.onnx", "--value-range", "0,1", "--latent", "normal", "--info", "--json")
+    assert json.loads(out)["answers"] == ["values in [0, 1]", "latent law normal"]
+    assert json.loads(out)["interface"]["image"]["range"] == [0, 1]
+
+
+def test_the_hint_of_a_file_without_a_value_range_leads_to_images(gen: Gen, tmp_path: Path) -> None:
+    proto = strangers.stranger(activation="Identity", label="int64", one_hot_by="Compare")
+    (tmp_path / "s.onnx").write_bytes(proto.SerializeToString())
+    options: list[str] = []
+    for asked in ("--classes", "--value-range"):
+        code, _, err = gen("s.onnx", *options)
+        assert code == 2
+        assert err.splitlines()[1].startswith(f"hint: {asked} ")
+        options += ["--classes", "3"] if asked == "--classes" else err.splitlines()[1].split()[1:3]
+    assert gen("s.onnx", *options, "--class", "0,2")[:2] == (0, "s.png\n")
+
+
+def test_answers_have_no_place_where_the_file_says_it(gen: Gen, model: Path) -> None:
+    assert gen(model, "--value-range", "0,1")[::2] == (
+        2,
+        f"error: {model} says what it is, so --value-range has no place\nhint: leave it out\n",
+    )
 
 
 def test_selftest(gen: Gen, classes: Path, tmp_path: Path) -> None:
@@ -148,8 +168,9 @@ def test_help_names_every_option_and_runs_its_examples(gen: Gen, model: Path, cl
         assert option in out
     (tmp_path / "g.onnx").write_bytes(model.read_bytes())
     (tmp_path / "digits.onnx").write_bytes(classes.read_bytes())
+    (tmp_path / "theirs.onnx").write_bytes(strangers.stranger().SerializeToString())
     examples = re.findall(r"^    gan-gen (.*?)(?:  .*)?$", out, re.MULTILINE)
-    assert len(examples) == 9
+    assert len(examples) == 10
     for example in examples:
         arguments = example.replace("10000", "30").replace("3,7", "0,2").split()
         assert gen(*arguments)[0] == 0, example

@@ -33,7 +33,7 @@ def files(folder: Path) -> list[str]:
 TRILLION = "1000000000000"
 
 WRONG_OPTIONS = [
-    ("--model g.onnx extra", "Got unexpected extra argument(s) (extra)"),
+    ("--model g.onnx extra", "extra and --model g.onnx name two generators"),
     ("--model g.onnx --what", "No such option: --what"),
     ("--model", "Option '--model' requires an argument"),
     ("--model g.onnx --n ten", "Invalid value for '--n' / '-n'"),
@@ -62,7 +62,7 @@ WRONG_OPTIONS = [
     ("--model c.onnx --by-class --selftest", "--selftest draws nothing to keep, so --by-class has no meaning"),
     ("--model c.onnx --by-class --class wolf", "class 'wolf' does not exist"),
     ("--model c.onnx --by-class --n 0", "--n must be at least 1, got 0"),
-    ("--model c.onnx --by-class yes", "Got unexpected extra argument(s) (yes)"),
+    ("--model c.onnx --by-class yes", "yes and --model c.onnx name two generators"),
     (f"--model c.onnx --by-class --n {TRILLION}", f"{3 * int(TRILLION)} images of 8x8 make a picture of"),
     (f"--model c.onnx --by-class --n {TRILLION} --out many/", f"{3 * int(TRILLION)} images take about"),
     ("--model g.onnx --cols 0", "--cols must be at least 1, got 0"),

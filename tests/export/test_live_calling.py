@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from export import live_networks as networks
 from gan_core.errors import GanportError
-from gan_export.answers import Answers, LiveAnswers, parse_inputs
+from gan_core.said import parse_inputs
+from gan_export.answers import Answers, LiveAnswers
 from gan_export.live.source import live_source
 from gan_export.source import Source
 

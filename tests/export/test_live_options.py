@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gan_core.errors import GanportError
-from gan_export.answers import Answers, parse_inputs
+from gan_core.said import parse_inputs
+from gan_export.answers import Answers
 from gan_export.options import export_answers, parse_args, parse_constants
 
 SAID: dict[str, Any] = {

@@ -27,7 +27,10 @@ MAX_DEPTH = 16
 """Graphs in nodes of graphs: branches and loops."""
 _METADATA_PROPS = 14
 _FLOAT16, _EXTERNAL = 10, 1
-_TYPES = {1: "tensor(float)", 2: "tensor(uint8)", 7: "tensor(int64)", 10: "tensor(float16)", 11: "tensor(double)"}
+_TYPES = {
+    1: "tensor(float)", 2: "tensor(uint8)", 6: "tensor(int32)", 7: "tensor(int64)", 8: "tensor(string)",
+    10: "tensor(float16)", 11: "tensor(double)",
+}  # fmt: skip
 """TensorProto.DataType → onnxruntime's name of it, of what a generator may take and give."""
 
 Dims = tuple[int | None, ...]
@@ -89,8 +92,8 @@ def read_onnx_text(model: str | os.PathLike[str] | bytes, where: str = "") -> On
     """What the file (or its bytes) says. Raises `ContractError` where it is cut short, damaged or absurd."""
     where = where or ("the model" if isinstance(model, bytes) else str(model))
     try:
-        with _opened(model) as stream:
-            return _Reader(stream).model()
+        with opened(model) as stream:
+            return Reader(stream).model()
     except OSError as error:
         raise ContractError(f"{where} cannot be read: {error.strerror}", hint="check its permissions") from error
     except ValueError as error:
@@ -103,8 +106,8 @@ def read_onnx_text(model: str | os.PathLike[str] | bytes, where: str = "") -> On
 def peek(model: str | bytes, key: str) -> Any:
     """The JSON value of one metadata `key`; None where there is none, or no ONNX file: the session will say so."""
     try:
-        with _opened(model) as stream:
-            text = _Reader(stream).model(graph=False).metadata.get(key)
+        with opened(model) as stream:
+            text = Reader(stream).model(graph=False).metadata.get(key)
             return None if text is None else json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
@@ -117,8 +120,8 @@ def graph_sha256(model: str | os.PathLike[str] | bytes) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with _opened(model) as stream:
-            reader = _Reader(stream)
+        with opened(model) as stream:
+            reader = Reader(stream)
             start = 0
             for number, _, end in reader.spans(0, reader.size):
                 if number != _METADATA_PROPS:
@@ -144,11 +147,11 @@ def check_external(external: set[str], where: str) -> None:
                 )
 
 
-def _opened(model: str | os.PathLike[str] | bytes) -> BinaryIO:
+def opened(model: str | os.PathLike[str] | bytes) -> BinaryIO:
     return io.BytesIO(model) if isinstance(model, bytes) else Path(model).open("rb")
 
 
-class _Reader:
+class Reader:
     """Messages of the protobuf wire format in a stream. Every method raises `ValueError` for what is none."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -186,7 +189,7 @@ class _Reader:
         return self._stream.read(end - start)
 
     def text(self, value: Value) -> str:
-        start, end = _span(value)
+        start, end = span_of(value)
         if end - start > MAX_TEXT:
             raise ValueError(f"a text of {end - start:,} bytes")
         return self.bytes(start, end).decode()
@@ -201,7 +204,7 @@ class _Reader:
             elif number == 7 and graph:
                 self._graph(found, value, depth=0)
             elif number == 25 and graph:  # a function, whose nodes are field 7
-                for inner, node in self.fields(*_span(value)):
+                for inner, node in self.fields(*span_of(value)):
                     if inner == 7:
                         self._node(found, node, depth=1)
         return found
@@ -210,7 +213,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise ValueError(f"graphs nested deeper than {MAX_DEPTH}")
         initializers, inputs = set(), []
-        for number, value in self.fields(*_span(graph)):
+        for number, value in self.fields(*span_of(graph)):
             if number == 1:
                 self._node(found, value, depth)
             elif number == 5:
@@ -224,11 +227,11 @@ class _Reader:
         found.inputs += [each for each in inputs if each.name not in initializers]
 
     def _node(self, found: OnnxText, node: Value, depth: int) -> None:
-        for number, value in self.fields(*_span(node)):
+        for number, value in self.fields(*span_of(node)):
             if number == 4:
                 found.operators.add(self.text(value))
             elif number == 5:
-                for inner, attribute in self.fields(*_span(value)):
+                for inner, attribute in self.fields(*span_of(value)):
                     if inner in (5, 10):
                         self._tensor(found, attribute)
                     elif inner in (22, 23):
@@ -239,7 +242,7 @@ class _Reader:
     def _tensor(self, found: OnnxText, tensor: Value) -> str:
         """Its name."""
         name, location = "", ""
-        for number, value in self.fields(*_span(tensor)):
+        for number, value in self.fields(*span_of(tensor)):
             if number == 8:
                 name = self.text(value)
             elif number == 2:
@@ -253,30 +256,30 @@ class _Reader:
 
     def _sparse(self, found: OnnxText, sparse: Value) -> set[str]:
         """The names of its values and indices."""
-        parts = [value for number, value in self.fields(*_span(sparse)) if number in (1, 2)]
+        parts = [value for number, value in self.fields(*span_of(sparse)) if number in (1, 2)]
         return {self._tensor(found, part) for part in parts}
 
     def _value_info(self, info: Value) -> Port:
         name, kind, shape = "", 0, []
-        for number, value in self.fields(*_span(info)):
+        for number, value in self.fields(*span_of(info)):
             if number == 1:
                 name = self.text(value)
             elif number == 2:
-                for tensor_type in (v for n, v in self.fields(*_span(value)) if n == 1):
-                    for inner, part in self.fields(*_span(tensor_type)):
+                for tensor_type in (v for n, v in self.fields(*span_of(value)) if n == 1):
+                    for inner, part in self.fields(*span_of(tensor_type)):
                         if inner == 1 and isinstance(part, int):
                             kind = part
                         elif inner == 2:
-                            shape = [self._dimension(v) for n, v in self.fields(*_span(part)) if n == 1]
+                            shape = [self._dimension(v) for n, v in self.fields(*span_of(part)) if n == 1]
         return Port(name, _TYPES.get(kind, f"element type {kind}"), tuple(shape))
 
     def _dimension(self, dimension: Value) -> int | None:
-        sizes = [value for number, value in self.fields(*_span(dimension)) if number == 1 and isinstance(value, int)]
+        sizes = [value for number, value in self.fields(*span_of(dimension)) if number == 1 and isinstance(value, int)]
         return sizes[-1] if sizes and 0 < sizes[-1] < 1 << 63 else None
 
     def _pair(self, pair: Value) -> tuple[str, str]:
         texts = {1: "", 2: ""}
-        for number, value in self.fields(*_span(pair)):
+        for number, value in self.fields(*span_of(pair)):
             if number in texts:
                 texts[number] = self.text(value)
         return texts[1], texts[2]
@@ -291,7 +294,7 @@ class _Reader:
         raise ValueError("a number without an end")
 
 
-def _span(value: Value) -> tuple[int, int]:
+def span_of(value: Value) -> tuple[int, int]:
     if isinstance(value, int):
         raise ValueError("a number where a message should be")
     return value

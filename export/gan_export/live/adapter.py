@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
-from gan_export.answers import Inputs
+from gan_core.said import Inputs
 from gan_export.live.tracing import Cleared, Still, UngroupBatch, symbolic_batch
 
 LabelForm = Literal["index", "one-hot", "column", "one-hot map"]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.latents import latents
-from gan_export.answers import Inputs, LiveAnswers
+from gan_core.said import Inputs
+from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import (
     LABEL_FORMS,
     ONE_HOT_FORMS,

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from gan_core.errors import GanportError
-from gan_export.answers import Inputs
+from gan_core.said import Inputs
 from gan_export.reading.roles import tokens, words
 
 LABEL_NAMES = words(

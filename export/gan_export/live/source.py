@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.latents import latents
+from gan_core.said import size_text
 from gan_export.answers import Answers, LiveAnswers
-from gan_export.assumptions import size_text
 from gan_export.identify import provenance_of
 from gan_export.live.adapter import Constant, LiveGenerator
 from gan_export.live.loading import Code, build, load_code, users_code

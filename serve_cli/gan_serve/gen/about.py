@@ -1,7 +1,7 @@
 """What a file says of itself (`--info`), and whether it still draws its golden set (`--selftest`).
 
-For `--info` its text is read and nothing is loaded or run; only where a provider is named is the model opened on it, to
-say which nodes it leaves to the CPU.
+For `--info` its text is read and nothing is loaded or run; a file that says nothing of itself is tried, within limits.
+Where a provider is named the model is opened on it, to say which nodes it leaves to the CPU.
 """
 
 from __future__ import annotations
@@ -17,66 +17,55 @@ from gan_core.contract import PREFIX, Contract
 from gan_core.errors import ProofError
 from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
-from gan_core.interface import Interface, describe_classes
+from gan_core.interface import describe_classes
 from gan_core.limits import limits_for
 from gan_core.printable import json_text, printable, shorten
 from gan_serve.gen.outputs import size_text
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.golden import GoldenResult, check_golden
+from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.runtimes import check_runnable
-from gan_serve.runtime.signature import check_ours, understand
+from gan_serve.runtime.signature import check_ours
 from gan_serve.terminal import console
 
 
 @dataclass(frozen=True)
 class Described:
-    """What a file says of itself: its contract (of a stranger's ONNX file: what its signature shows), its digest.
+    """What a file says of itself, or a trial of a stranger's ONNX file: its contract, its digest."""
 
-    sizes  what a stranger's file takes and gives, where that does not show how large its images are (no contract)
-    """
-
-    contract: Contract | None
+    contract: Contract
     sha256: str
     provider: str = ""
-    sizes: str = ""
-    assumptions: tuple[str, ...] = ()
 
 
-def describe(path: Path) -> Described:
-    """Reads the file's text. Raises `GanportError` for a file that is missing or no generator."""
+def describe(path: Path, answers: OnnxAnswers = OnnxAnswers()) -> Described:
+    """Reads the file's text; a file that says nothing of itself but for `answers` is tried (`runtime.probe`).
+
+    Raises `GanportError` for a file that is missing or no generator.
+    """
     path = check_runnable(path)
     where, sha256 = str(path), sha256_of(path)
     if path.suffix.lower() != ".onnx":
+        check_unsaid(answers, where)
         return Described(archive.read_contract(path), sha256)
     text = metadata.read_onnx_text(where)
     metadata.check_external(text.external, where)
     contract = Contract.from_metadata(text.metadata, where=where)
-    if contract is not None:
-        check_ours(contract, text.inputs, text.outputs, where)
-        return Described(contract, sha256)
-    signature, assumptions = understand(text.inputs, text.outputs, where)
-    dims = next(port.dims for port in text.outputs if port.name == signature.image)
-    assumed = (*assumptions, "black is -1 and white is 1")
-    if None in dims[1:]:
-        sizes = f"{', '.join(map(str, text.inputs))} to {', '.join(map(str, text.outputs))}"
-        return Described(None, sha256, sizes=sizes, assumptions=assumed)
-    c, h, w = (side or 0 for side in dims[1:])
-    made = Contract(Interface(signature.z_shape[0], (c, h, w)), weights="unknown", assumptions=assumed)
-    return Described(made, sha256)
+    if contract is None:
+        from gan_serve.runtime.probe import probe
+
+        return Described(probe(where, answers, where).contract(answers), sha256)
+    check_unsaid(answers, where)
+    check_ours(contract, text.inputs, text.outputs, where)
+    return Described(contract, sha256)
 
 
 def info_json(generator: Generator | Described, path: Path) -> dict[str, Any]:
     """Every key of the contract, without its `gan.` prefix, and the file's own name, size and hash.
 
-    `provider` and `cpu_nodes` are null where none was named. A stranger's file that does not show how large its images
-    are has `sizes` and `assumptions` in the contract's place.
+    `provider` and `cpu_nodes` are null where none was named.
     """
-    contract = generator.contract
-    if contract is None:
-        assert isinstance(generator, Described)
-        keys: dict[str, Any] = {"sizes": generator.sizes, "assumptions": list(generator.assumptions)}
-    else:
-        keys = {key.removeprefix(PREFIX): json.loads(text) for key, text in contract.to_metadata().items()}
+    keys = {key.removeprefix(PREFIX): json.loads(text) for key, text in generator.contract.to_metadata().items()}
     return {
         "file": str(path),
         "size_bytes": path.stat().st_size,
@@ -89,16 +78,12 @@ def info_json(generator: Generator | Described, path: Path) -> dict[str, Any]:
 
 def info_text(generator: Generator | Described, path: Path) -> str:
     """The contract as lines `name  value`; what a file does not say is left out."""
-    contract = generator.contract
     lines: dict[str, str | tuple[str, ...]] = {
         "file": f"{path} ({size_text(path.stat().st_size)})",
         "sha256": generator.sha256,
+        **_contract_lines(generator.contract),
+        "runs on": _runs_on(generator),
     }
-    if contract is None:
-        assert isinstance(generator, Described)
-        lines |= {"sizes": generator.sizes, "assumed": generator.assumptions}
-    else:
-        lines |= _contract_lines(contract) | {"runs on": _runs_on(generator)}
     shown = {name: value for name, value in lines.items() if value}
     width = max(map(len, shown))
     listed = {name: [value] if isinstance(value, str) else value for name, value in shown.items()}

@@ -12,7 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from gan_core import __version__
-from gan_serve.terminal import console
+from gan_core.errors import GanportError
+from gan_serve.terminal import console, onnx_options
 
 app = console.new_app()
 
@@ -25,16 +26,16 @@ def _print_version(asked: bool) -> None:
 
 @app.command()
 def generate(
-    model: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Option(
-            "--model",
-            "-m",
+        typer.Argument(
             metavar="FILE",
             help="The generator: .onnx, or .ts with torch (default: the one that comes with ganport, "
             "Fashion-MNIST garments, ten classes, 32x32).",
+            show_default=False,
         ),
     ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", metavar="FILE", help="The same, as an option.")] = None,
     n: Annotated[
         int | None,
         typer.Option("--n", "-n", metavar="N", help="How many images (default 25; with --by-class 10 of each)."),
@@ -100,11 +101,22 @@ def generate(
     trust_script: Annotated[
         bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
     ] = False,
+    value_range: onnx_options.ValueRange = None,
+    image: onnx_options.Image = None,
+    latent: onnx_options.Latent = None,
+    z_dim: onnx_options.ZDim = None,
+    n_classes: onnx_options.Classes = None,
+    inputs: onnx_options.Inputs = None,
+    constant: onnx_options.Constants = None,
+    output_key: onnx_options.OutputKey = None,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Draw images with an exported generator.
+
+    Files of gan-export say what they are. What another ONNX file does not show is assumed and said, or asked for:
+    --value-range to --output-key are for such files.
 
     A seed is an image: seed 7 of a model is the same picture in any batch, on any machine. Existing files are
     overwritten. The path written is printed on stdout. --debug shows the traceback of an error.
@@ -113,18 +125,22 @@ def generate(
     Examples:
       gan-gen                                              25 garments, fashion-mnist.png
       gan-gen --class sneaker --n 9 --out sneakers.png
-      gan-gen --by-class                                   ten classes in ten rows
-      gan-gen --model g.onnx                               seeds 0-24 as one grid, g.png
-      gan-gen --model g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
-      gan-gen --model g.onnx --n 10000 --out faces/        one PNG per seed
-      gan-gen --model digits.onnx --class 3,7 --n 10 --cols 2
-      gan-gen --model g.onnx --walk 8 --out walk.webp      a loop through 8 seeds
-      gan-gen --model g.onnx --selftest                    is this file, here, what was exported?
+      gan-gen --by-class                       ten classes in ten rows
+      gan-gen g.onnx                           seeds 0-24 as one grid, g.png
+      gan-gen g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
+      gan-gen g.onnx --n 10000 --out faces/    one PNG per seed
+      gan-gen digits.onnx --class 3,7 --n 10 --cols 2
+      gan-gen g.onnx --walk 8 --out walk.webp  a loop through 8 seeds
+      gan-gen g.onnx --selftest                is it still what was exported?
+      gan-gen theirs.onnx --value-range 0,1    a file of somebody else
     """
     from gan_serve.gen.request import Request, run_request
+    from gan_serve.runtime.onnx_answers import parse_answers
 
+    if file is not None and model is not None:
+        raise GanportError(f"{file} and --model {model} name two generators", hint="name one")
     request = Request(
-        model=model,
+        model=model if file is None else file,
         n=n,
         seed=seed,
         seeds=seeds,
@@ -141,6 +157,16 @@ def generate(
         info=info,
         json=json,
         trust_script=trust_script,
+        answers=parse_answers(
+            value_range=value_range,
+            image=image,
+            latent=latent,
+            z_dim=z_dim,
+            n_classes=n_classes,
+            inputs=inputs,
+            constant=constant,
+            output_key=output_key,
+        ),
     )
     run_request(request, provider, threads, tf32)
 

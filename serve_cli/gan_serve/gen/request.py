@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from gan_serve.gen.outputs import Kind, Target, parse_target
 from gan_serve.gen.plan import ByClassPlan, LatentPlan, Plan, SeedPlan, fit_latents, open_latents
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Request:
     info: bool = False
     json: bool = False
     trust_script: bool = False
+    answers: OnnxAnswers = field(default_factory=OnnxAnswers)
 
     def check(self) -> None:
         """Raises `GanportError` for options that exclude each other and for numbers out of range."""
@@ -175,6 +177,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         many=request.several,
         tf32=tf32,
         trust_script=request.trust_script,
+        answers=request.answers,
     )
     if request.info:
         _info(request, generator)
@@ -219,7 +222,7 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
 def _info(request: Request, generator: Generator | None) -> None:
     from gan_serve.gen.about import describe, info_json, info_text
 
-    about = describe(request.model_file) if generator is None else generator
+    about = describe(request.model_file, request.answers) if generator is None else generator
     if request.json:
         console.show_json(info_json(about, request.model_file))
     else:

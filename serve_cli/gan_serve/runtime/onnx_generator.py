@@ -25,13 +25,13 @@ from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_serve.runtime import providers, sessions
 from gan_serve.runtime.generator import BATCH_PIXELS, Feed, Generator, check_drawn, in_order
+from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
-from gan_serve.runtime.signature import Signature, check_ours, understand
+from gan_serve.runtime.signature import Signature, check_ours
 
 if TYPE_CHECKING:
     from gan_serve.runtime.cuda_engine import CudaEngine
     from gan_serve.runtime.cudart import CudaRuntime
-    from gan_serve.runtime.probe import Probed
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class OnnxGenerator(Generator):
     tf32        whether cuda and tensorrt may round the factors of fp32 products to 10 bits: faster, and no parity
     cuda_graph  whether cuda replays steady batches as CUDA graphs
     options     provider options of onnxruntime's that come on top of `gan_serve.runtime.sessions`
+    answers     what the user says of a file without a contract
 
     Attributes beside `Generator`'s: `session` (onnxruntime's), `threads`, `signature`, `ours` (whether the file
     carries a contract), `skipped` (for "auto": what was tried before `provider`, with onnxruntime's reason), `notes`
@@ -74,6 +75,7 @@ class OnnxGenerator(Generator):
         tf32: bool = False,
         cuda_graph: bool = True,
         options: Mapping[str, str] | None = None,
+        answers: OnnxAnswers = OnnxAnswers(),
         where: str = "the model",
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
@@ -93,7 +95,13 @@ class OnnxGenerator(Generator):
         metadata.check_external(self._text.external, where)
         contract = Contract.from_metadata(self._text.metadata, where=where)
         self.ours = contract is not None
-        probed = None if self.ours else _probe(model, where)
+        probed = None
+        if contract is None:
+            from gan_serve.runtime.probe import probe  # which a file of ours never needs
+
+            probed = probe(model, answers, where)
+        else:
+            check_unsaid(answers, where)
         self.threads = threads if threads is not None else usable_cores()
         apart = not whole and self.threads > 1 and suits_side_by_side(model)
         self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
@@ -120,8 +128,8 @@ class OnnxGenerator(Generator):
                 self._engine = self._make_engine(opened, opened.runtime, model, where)
         else:
             assert probed is not None
-            self.signature, assumptions = understand(inputs, outputs, where)
-            self.contract = probed.contract(self.signature, assumptions, where)
+            self.signature, self.contract = probed.signature, probed.contract(answers)
+        self._fixed = self.signature.fixed()
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads
             self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
@@ -142,7 +150,7 @@ class OnnxGenerator(Generator):
 
     def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
-            image = self._floats(z, self._run)
+            image = self._floats(z, label, self._run)
             return image, to_pixels(image, self.contract.interface.value_range)
         image, pixels = self._run([self.signature.image, self.signature.pixels], self._feeds(z, label))
         return image, pixels
@@ -178,7 +186,7 @@ class OnnxGenerator(Generator):
         """One batch, by `run` in the place of `_run` where it is given."""
         run = run or self._run
         if self.signature.pixels is None:
-            return to_pixels(self._floats(feed[0], run), self.contract.interface.value_range)
+            return to_pixels(self._floats(*feed, run), self.contract.interface.value_range)
         pixels: U8 = run([self.signature.pixels], self._feeds(*feed))[0]
         return pixels
 
@@ -211,17 +219,23 @@ class OnnxGenerator(Generator):
         )
         return engine
 
-    def _floats(self, z: F32, run: _Run) -> F32:
-        """The image output of a file without metadata, in as many runs as its fixed batch needs."""
-        wanted = self.signature
-        size = wanted.fixed_batch
-        fed = np.ascontiguousarray(z, wanted.z_dtype).reshape(len(z), *wanted.z_shape)
-        if size is None:
-            return np.asarray(run([wanted.image], {wanted.z: fed})[0], np.float32)
-        whole = -(-len(z) // size) * size
-        fed = np.concatenate([fed, np.zeros((whole - len(z), *wanted.z_shape), fed.dtype)])
-        pieces = [run([wanted.image], {wanted.z: fed[i : i + size]})[0] for i in range(0, whole, size)]
-        return np.concatenate(pieces).astype(np.float32, copy=False)[: len(z)]
+    def _floats(self, z: F32, label: I64 | None, run: _Run) -> F32:
+        """The images of a file without metadata, in as many runs as its fixed batch needs."""
+        wanted, interface, n = self.signature, self.contract.interface, len(z)
+        if wanted.fixed_batch is None:
+            image = wanted.images(run([wanted.image], wanted.feeds(z, label, interface.n_classes))[0], interface.image)
+        else:
+            missing = -n % wanted.fixed_batch
+            z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
+            label = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
+            pieces = []
+            for start in range(0, len(z), wanted.fixed_batch):
+                part = slice(start, start + wanted.fixed_batch)
+                feeds = wanted.feeds(z[part], None if label is None else label[part], interface.n_classes)
+                pieces.append(wanted.images(run([wanted.image], feeds)[0], interface.image))
+            image = np.concatenate(pieces)[:n]
+        check_drawn(self.contract, n, image_NCHW=image)
+        return image
 
     def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
         feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
@@ -249,6 +263,7 @@ class OnnxGenerator(Generator):
 
     def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         engine, batch = self._engine, len(next(iter(feeds.values())))
+        feeds = {**feeds, **self._fixed}
         try:
             if engine is None:
                 results: list[Any] = session.run(outputs, feeds, self._run_options)
@@ -264,14 +279,10 @@ class OnnxGenerator(Generator):
         return results
 
     def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: int) -> None:
-        """Whether a run gave what it was asked for; a file without metadata may give floats of any precision."""
-        for name, given in zip(outputs, results, strict=True):
-            if name == self.signature.pixels:
-                check_drawn(self.contract, batch, pixels_NHWC=given)
-            elif self.ours:
-                check_drawn(self.contract, batch, image_NCHW=given)
-            elif given.dtype.kind == "f":
-                check_drawn(self.contract, batch, image_NCHW=given.astype(np.float32, copy=False))
+        """Whether a run of a file of ours gave what it was asked for."""
+        for name, given in zip(outputs, results, strict=True) if self.ours else ():
+            key = "pixels_NHWC" if name == self.signature.pixels else "image_NCHW"
+            check_drawn(self.contract, batch, **{key: given})
 
     def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
         """Opens the same model for one thread or for all; None when the file has changed since."""
@@ -286,12 +297,6 @@ class OnnxGenerator(Generator):
             return sessions.open_session(model, where, "cpu", replace(self._settings, single=single)).session
 
         return open_another
-
-
-def _probe(model: str | bytes, where: str) -> Probed:
-    from gan_serve.runtime.probe import probe  # which a file of ours never needs
-
-    return probe(model, where)
 
 
 def _without_graph() -> Any:

@@ -10,34 +10,41 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError, JobError
+from gan_core.fields import from_json
 from gan_core.files import model_file
+from gan_core.files.classes import count_classes
 from gan_core.files.metadata import Port
 from gan_core.interface import Interface
-from gan_core.latents import latents
+from gan_core.latents import default_labels, latents
 from gan_serve.runtime import providers
-from gan_serve.runtime.signature import Signature, understand
+from gan_serve.runtime.foreign import HINT, Understood, layout_of, no_images, understand
+from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers
+from gan_serve.runtime.signature import Signature
 
 MAX_GROWTH_BYTES = 768 << 20
 """Beside the file itself, of which a session keeps up to three copies."""
 MAX_CPU_S = 8
 MAX_WAIT_S = 60
-SEEDS = range(4)
+BATCH, MOST = 4, 32
+"""Images of the first batch, and of all."""
+TRIAL_PIXELS = MOST * 64 * 64
+"""Height x width of all images beyond the first batch."""
 SLACK = 0.05
-"""By which share of white values may lie beyond it; below black, a tenth of that."""
+"""The share of their reach that values may lie beyond black and white."""
 BYTES = 16.0
 """Values above this, and none below 0, are the numbers of bytes."""
-NO_NUMBER = 1e38
-"""What `Probed` has for NaN and infinity."""
 
 _START = "import json, sys; asked = json.loads(sys.stdin.readline()); sys.path[:] = asked['path']; "
 _START += "from gan_serve.runtime.probe import answer; answer(asked)"
@@ -45,49 +52,28 @@ _START += "from gan_serve.runtime.probe import answer; answer(asked)"
 
 @dataclass(frozen=True)
 class Probed:
-    """The shape of the first images, (n, C, H, W) if it is a generator; the least and the largest of their values."""
+    """What a stranger's generator is: how it is fed and read, and its interface; what of it was assumed."""
 
-    shape: tuple[int, ...]
-    low: float
-    high: float
+    signature: Signature
+    interface: Interface
+    assumptions: tuple[str, ...] = ()
 
-    def contract(self, signature: Signature, assumptions: list[str], where: str) -> Contract:
-        """The contract of the file, all that nothing shows assumed. Raises `ContractError` where it draws no images."""
-        if len(self.shape) != 4 or self.shape[1] not in (1, 3):
-            raise ContractError(
-                f"{where} gives arrays of shape {self.shape}, expected (batch, 1 or 3, H, W)",
-                hint="gan-export onnx makes a file that says what it is",
-            )
-        if max(abs(self.low), abs(self.high)) >= NO_NUMBER:
-            raise ContractError(f"{where} draws NaN or infinity", hint="its weights are damaged; export it again")
-        (black, white), note = self._range()
-        _, c, h, w = self.shape
-        return Contract(
-            Interface(signature.z_shape[0], (c, h, w), value_range=(black, white)),
-            weights="unknown",
-            assumptions=(*assumptions, note),
-        )
-
-    def _range(self) -> tuple[tuple[float, float], str]:
-        """((black, white), the assumption in words): of what people use, the range that the first values speak for."""
-        reach = f"the first images' values reach {self.low:.2f} … {self.high:.2f}"
-        white = 255.0 if self.high > BYTES else 1.0
-        if self.low >= -SLACK / 10 * white and 0 < self.high <= (1 + SLACK) * white:
-            return (0.0, white), f"black is 0 and white is {white:g}, as no value is below 0: {reach}"
-        if self.low < -1 - SLACK or self.high > 1 + SLACK:
-            return (-1.0, 1.0), f"black is -1 and white is 1, and what is beyond -1 … 1 is clamped: {reach}"
-        return (-1.0, 1.0), "black is -1 and white is 1"
+    def contract(self, answers: OnnxAnswers) -> Contract:
+        """What a file that says it of itself would have; `answers` are those that it was found with."""
+        return Contract(self.interface, weights="unknown", assumptions=self.assumptions, answers=answers.sentences)
 
 
-def probe(model: str | bytes, where: str) -> Probed:
-    """Draws a few seeds of a model (a path, or a file's bytes) that says nothing of itself.
+def probe(model: str | bytes, answers: OnnxAnswers, where: str) -> Probed:
+    """Draws a few seeds of a model (a path, or a file's bytes) that says nothing of itself but for `answers`.
 
-    Raises `ContractError` for a file that is no generator of one latent, and where drawing takes over `MAX_CPU_S`
-    seconds or more memory than the file can need; `GanportError` as `sessions.open_session`.
+    Raises `ContractError` for a file that is no generator or that has to be told more (code `UNSAID`), and where
+    drawing takes over `MAX_CPU_S` seconds or more memory than the file can need; `GanportError` as
+    `sessions.open_session`.
     """
     providers.import_onnxruntime()  # says what is missing, before a process is started for it
     content = base64.b64encode(model).decode() if isinstance(model, bytes) else None
-    asked = {"path": sys.path, "file": None if content else str(model), "content": content, "where": where}
+    asked: dict[str, Any] = {"path": sys.path, "content": content, "file": None if content else str(model)}
+    asked |= {"where": where, "answers": asdict(answers)}
     try:
         done = subprocess.run(
             [sys.executable, "-c", _START],
@@ -106,8 +92,8 @@ def probe(model: str | bytes, where: str) -> Probed:
             f"{where} has no metadata, and no process could be started to try it: {error}",
             hint="export it with gan-export, whose files need no trial",
         ) from error
-    if "shape" in answered:
-        return Probed(tuple(answered["shape"]), answered["low"], answered["high"])
+    if "interface" in answered:
+        return from_json(Probed, answered)
     if "refused" in answered:
         raise ContractError(*answered["refused"])
     if "load" in answered:
@@ -122,16 +108,17 @@ def probe(model: str | bytes, where: str) -> Probed:
 def answer(asked: dict[str, Any]) -> None:
     """The other process: limits itself, draws, and prints one line of JSON."""
     try:
-        found = _draw(asked)
+        found = _try(asked)
     except GanportError as error:
-        found = {"refused": [str(error), error.hint]}
+        found = {"refused": [str(error), error.hint, error.code]}
     except MemoryError:
         found = {}
     print(json.dumps(found), flush=True)
 
 
-def _draw(asked: dict[str, Any]) -> dict[str, Any]:
+def _try(asked: dict[str, Any]) -> dict[str, Any]:
     onnxruntime = providers.import_onnxruntime()
+    where, answers = asked["where"], from_json(OnnxAnswers, asked["answers"])
     model = asked["file"] or base64.b64decode(asked["content"])
     size = len(model) if isinstance(model, bytes) else Path(model).stat().st_size
     _limit(MAX_GROWTH_BYTES + 3 * size)
@@ -144,24 +131,148 @@ def _draw(asked: dict[str, Any]) -> dict[str, Any]:
         outputs = [Port.of(argument) for argument in session.get_outputs()]
     except Exception as error:
         return {} if _no_memory(error) else {"load": " ".join(str(error).split())[:2000]}
-    signature, _ = understand(inputs, outputs, asked["where"])
-    batch = signature.fixed_batch or len(SEEDS)
-    rows = latents(range(batch), signature.z_shape[0])
-    fed = np.ascontiguousarray(rows, signature.z_dtype).reshape(batch, *signature.z_shape)
+    found = understand(inputs, outputs, answers, where)
+    n_classes, counted = _classes(found, model, answers, where)
     try:
-        (image,) = session.run([signature.image], {signature.z: fed})
-    except Exception as error:
-        if _no_memory(error):
-            return {}
-        said = " ".join(str(error).split())[:300]
-        return {"refused": [f"{asked['where']} does not run: {said}", "export it again, or upgrade onnxruntime"]}
-    values = np.asarray(image, np.float32)
-    return {"shape": values.shape, "low": _number(values.min(initial=0)), "high": _number(values.max(initial=0))}
+        trial = _Trial(session, found.signature, n_classes, answers, where).drawn()
+    except _MemoryGoneError:
+        return {}
+    value_range, seen = trial.value_range()
+    said = (*found.assumptions, counted, *trial.notes, seen)
+    interface = Interface(
+        math.prod(trial.signature.z_shape), trial.image, answers.latent or "normal", value_range, n_classes
+    )
+    return asdict(Probed(trial.signature, interface, tuple(filter(None, said))))
 
 
-def _number(value: Any) -> float:
-    """As JSON; what is no number becomes one that no image reaches."""
-    return float(value) if abs(value) < NO_NUMBER else NO_NUMBER
+def _classes(found: Understood, model: str | bytes, answers: OnnxAnswers, where: str) -> tuple[int, str]:
+    """(the number of classes, what was assumed of it); 0 for a generator without."""
+    label = found.signature.label
+    if label is None:
+        if answers.n_classes:
+            raise ContractError(f"{where} takes no class", hint="leave `n_classes` out")
+        return 0, ""
+    counted = found.n_classes or count_classes(model, label)
+    if answers.n_classes and found.n_classes in (None, answers.n_classes):
+        return answers.n_classes, ""
+    if answers.n_classes:
+        raise ContractError(f"{where}: {label} has {counted} numbers, one a class", hint="leave `n_classes` out")
+    if not counted:
+        raise ContractError(
+            f"{where} does not show how many classes its input {label} has",
+            hint="`n_classes=10` for ten",
+            code=UNSAID,
+        )
+    return counted, f"{label} is a class, 0 … {counted - 1}, as the graph looks it up"
+
+
+class _MemoryGoneError(Exception):
+    """The graph asked for more than it may have."""
+
+
+class _Trial:
+    """A few images of a generator, and what they show: sizes, layout, values, and the batches that run."""
+
+    def __init__(self, session: Any, signature: Signature, n_classes: int, answers: OnnxAnswers, where: str) -> None:
+        self.signature, self.image = signature, answers.image or (0, 0, 0)
+        self.notes: list[str] = []
+        self._session, self._answers, self._where = session, answers, where
+        self._n_classes = n_classes
+        self._images, self._low, self._high, self._kind = 0, math.inf, -math.inf, ""
+
+    def drawn(self) -> _Trial:
+        """Draws. Raises `ContractError` where there is no image to draw, `_MemoryGoneError`."""
+        batch = self.signature.fixed_batch or BATCH
+        try:
+            first = self._run(0, batch)
+        except ContractError as error:
+            if batch == 1 or self.signature.fixed_batch:
+                raise
+            self.signature, batch = replace(self.signature, fixed_batch=1), 1
+            try:
+                first = self._run(0, batch)
+            except ContractError:
+                raise error from None
+            self.notes.append(f"a batch of {BATCH} does not run: images are drawn one at a time")
+        self._see_shape(first)
+        self._see(first)
+        wanted = max(batch, min(MOST, TRIAL_PIXELS // (self.image[1] * self.image[2])))
+        for start in range(batch, wanted - batch + 1, batch):
+            self._see(self._run(start, batch))
+        return self
+
+    def _run(self, start: int, batch: int) -> npt.NDArray[Any]:
+        """The output of seeds `start`, …: a row an image. Raises `ContractError` where that does not run."""
+        signature, seeds = self.signature, np.arange(start, start + batch)
+        z = latents(seeds, math.prod(signature.z_shape), self._answers.latent or "normal")
+        label = default_labels(seeds, self._n_classes) if self._n_classes else None
+        feeds = signature.feeds(z, label, self._n_classes) | signature.fixed()
+        try:
+            (given,) = self._session.run([signature.image], feeds)
+        except Exception as error:
+            if _no_memory(error):
+                raise _MemoryGoneError from error
+            said = " ".join(str(error).split())[:300]
+            raise ContractError(
+                f"{self._where} does not run: {said}", hint="export it again, or upgrade onnxruntime"
+            ) from error
+        given = given[None] if signature.single else given
+        if given.ndim < 2 or len(given) != batch:
+            raise ContractError(
+                f"{self._where} gives {signature.image} {given.shape} for {batch} latents, expected a row an image",
+                hint=HINT,
+            )
+        return np.asarray(given)
+
+    def _see_shape(self, given: npt.NDArray[Any]) -> None:
+        port = Port(self.signature.image, "tensor(uint8)" if given.dtype == np.uint8 else "tensor(float)", given.shape)
+        layout = layout_of(given.shape, self._answers.image)
+        if layout is None or not given.size:
+            raise no_images([port], self._answers, self._where)
+        self.signature = replace(self.signature, layout=layout)
+        if layout != "flat":
+            c, h, w = given.shape[1:] if layout == "NCHW" else (given.shape[3], *given.shape[1:3])
+            self.image = (int(c), int(h), int(w))
+        elif self.image[0] > 1:
+            self.notes.append(f"the numbers of {port.name} are one channel after the other")
+        self._kind = str(given.dtype)
+
+    def _see(self, given: npt.NDArray[Any]) -> None:
+        low, high = float(given.min()), float(given.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ContractError(f"{self._where} draws NaN or infinity", hint="its weights are damaged; export it again")
+        self._images += len(given)
+        self._low, self._high = min(self._low, low), max(self._high, high)
+
+    def value_range(self) -> tuple[tuple[float, float], str]:
+        """((black, white), what was assumed or ""). Raises `ContractError` where neither values nor user say it."""
+        if self._answers.value_range is not None:
+            return self._answers.value_range, ""
+        if self._kind == "uint8":
+            return (0.0, 255.0), ""
+        seen = f"the values of {self._images} images reach {self._low:.2f} … {self._high:.2f}"
+        found = range_of(self._low, self._high)
+        if found is None:
+            raise ContractError(
+                f"{self._where} does not say which values are black and white: {seen}",
+                hint=f'`value_range="{self._low:.3g},{self._high:.3g}"` shows them all; what lies beyond is clamped',
+                code=UNSAID,
+            )
+        return found, f"black is {found[0]:g} and white is {found[1]:g}: {seen}"
+
+
+def range_of(low: float, high: float) -> tuple[float, float] | None:
+    """(black, white) of the ranges that people use, where values from `low` to `high` speak for one; else None.
+
+    Rounding, interpolation and outputs without a last activation overshoot a little. What goes below 0 by more than
+    that is no share of light: tanh and its like go there on every image, of whatever data.
+    """
+    positive = low >= -SLACK * abs(high)
+    if positive and high <= 1 + SLACK:
+        return (0.0, 1.0)
+    if max(-low, high) <= 1 + SLACK:
+        return (-1.0, 1.0)
+    return (0.0, 255.0) if positive and BYTES < high <= 255 * (1 + SLACK) else None
 
 
 def _no_memory(error: Exception) -> bool:

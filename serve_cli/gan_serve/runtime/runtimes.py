@@ -17,6 +17,7 @@ from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 from gan_core.printable import printable
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -39,6 +40,7 @@ def load(
     many: bool = False,
     tf32: bool = False,
     trust_script: bool = False,
+    answers: OnnxAnswers = OnnxAnswers(),
 ) -> Generator:
     """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
@@ -47,6 +49,7 @@ def load(
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity
     trust_script  whether a .ts file, which is a program, is run whatever it does. Else it is looked at before it is
           loaded, and refused where it may do more than compute (SECURITY.md).
+    answers  what the file does not say of itself, an .onnx of another exporter than ours (docs/foreign-onnx.md)
 
     Logs a warning (`logging`, below "gan_serve"; a notebook shows it) of what a file without metadata does not say and
     was assumed (`contract.assumptions` has it too), and of a provider that "auto" had to pass over. What could not be
@@ -60,15 +63,16 @@ def load(
     if path.suffix.lower() == ".onnx":
         from gan_serve.runtime.onnx_generator import OnnxGenerator
 
-        generator = OnnxGenerator(path, provider, threads, many=many, tf32=tf32)
-        if not generator.ours:
-            assumed = "; ".join(generator.contract.assumptions)
+        generator = OnnxGenerator(path, provider, threads, many=many, tf32=tf32, answers=answers)
+        assumed = "; ".join(generator.contract.assumptions)
+        if not generator.ours and assumed:
             _log.warning("%s", printable(f"{path.name} has no gan.* metadata; assumed: {assumed}"))
         for reason in generator.skipped:
             _log.warning("auto passed over %s", reason)
         for note in generator.notes:
             _log.info("%s", note)
         return generator
+    check_unsaid(answers, str(path))
     runtime = _other_runtime(path)
     if tf32:
         raise GanportError(f"TF32 is for .onnx models, got {path}", hint="leave `tf32` out")

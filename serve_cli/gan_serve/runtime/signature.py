@@ -1,8 +1,6 @@
-"""A model's inputs and outputs, as the session shows them: ours are checked, a stranger's are understood.
+"""A model's inputs and outputs, as the session shows them, and arrays as the graph takes and gives them.
 
-A file without `gan.*` metadata says little: names, types and shapes of what goes in and comes out. That is enough for a
-generator of one latent; what it does not say (the latent's law, the value range) is assumed, and each assumption
-is one sentence in `contract.assumptions`.
+A file of ours is held against its contract here; what the ports of a stranger's file mean, `foreign` finds out.
 """
 
 from __future__ import annotations
@@ -12,39 +10,86 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
 from gan_core.errors import ContractError
 from gan_core.files.metadata import Dims, Port
 
-_FLOATS: dict[str, type[np.floating[Any]]] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-}
-_HINT = "gan-export onnx makes a file that says what it is"
+
+@dataclass(frozen=True)
+class Constant:
+    """An input that is the same number for every image. `shape`: None for the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    value: float
 
 
 @dataclass(frozen=True)
 class Signature:
-    """How to feed a graph and what to read from it.
+    """How to feed a graph and what to read from it. Only a stranger's graph needs more than the names.
 
     z             name of the latent's input
-    z_shape       per-sample shape the graph wants of it: (D,) or (D, 1, 1)
-    z_dtype       element type the graph wants of it
-    image         name of the float output (batch, C, H, W)
+    z_shape       per-sample shape the graph wants of it: (D,), (D, 1, 1) …
+    image         name of the image output
     label         name of the class input, or None
     pixels        name of the uint8 output (batch, H, W, C), or None: made from `image`
     fixed_batch   the one batch size that the graph takes, or None: any
+    z_dtype       element type the graph wants of the latent
+    label_dtype   and of the class; a float type wants the classes one-hot
+    label_shape   per-sample shape of an integer class
+    constants     what else is fed
+    layout        "NCHW", "NHWC", or "flat": numbers in the order of CHW, in any shape
+    single        whether the output is one image, without a first axis for the batch
     """
 
     z: str
     z_shape: tuple[int, ...]
     image: str
-    z_dtype: type[np.floating[Any]] = np.float32
     label: str | None = None
     pixels: str | None = None
     fixed_batch: int | None = None
+    z_dtype: str = "float32"
+    label_dtype: str = "int64"
+    label_shape: tuple[int, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    layout: str = "NCHW"
+    single: bool = False
+
+    def feeds(self, z: F32, label: I64 | None, n_classes: int) -> dict[str, npt.NDArray[Any]]:
+        """The inputs that have a row an image: z (n, z_dim) and label (n,), as the graph takes them."""
+        found: dict[str, npt.NDArray[Any]] = {self.z: np.ascontiguousarray(z, self.z_dtype).reshape(-1, *self.z_shape)}
+        if self.label is not None:
+            labels = np.asarray(label, np.int64)
+            if np.dtype(self.label_dtype).kind == "f":
+                found[self.label] = np.equal.outer(labels, np.arange(n_classes)).astype(self.label_dtype)
+            else:
+                found[self.label] = labels.astype(self.label_dtype).reshape(-1, *self.label_shape)
+        for constant in self.constants:
+            if None in constant.shape:
+                shape = [len(z) if side is None else side for side in constant.shape]
+                found[constant.name] = np.full(shape, constant.value, constant.dtype)
+        return found
+
+    def fixed(self) -> dict[str, npt.NDArray[Any]]:
+        """The other inputs."""
+        return {
+            constant.name: np.full([side or 0 for side in constant.shape], constant.value, constant.dtype)
+            for constant in self.constants
+            if None not in constant.shape
+        }
+
+    def images(self, given: npt.NDArray[Any], image: tuple[int, int, int]) -> F32:
+        """What the output `image` holds, as float32 (n, C, H, W)."""
+        given = given[None] if self.single else given
+        if self.layout == "NHWC":
+            given = given.transpose(0, 3, 1, 2)
+        elif self.layout == "flat":
+            given = given.reshape(-1, *image)
+        return np.ascontiguousarray(given, np.float32)
 
 
 def check_ours(contract: Contract, inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> Signature:
@@ -90,57 +135,3 @@ def _check_ports(wanted: dict[str, tuple[str, Dims]], found: Sequence[Port], whe
 
 
 _REPAIR = "the file was changed after its export; export it again"
-
-
-def understand(inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> tuple[Signature, list[str]]:
-    """The signature of a generator without metadata, and what was assumed of it.
-
-    Raises `ContractError`, with what the file seems to be, when it is no generator of one latent.
-    """
-    latent = _latent_input(inputs, outputs, where)
-    image = _image_output(outputs, where)
-    batch = latent.dims[0]
-    assumptions = [f"{latent.name} is a latent whose components are N(0, 1)"]
-    if batch is not None:
-        assumptions.append(f"the batch is fixed at {batch}: images are drawn {batch} at a time")
-    depth = latent.dims[1]
-    assert depth is not None
-    shape = (depth,) if len(latent.dims) == 2 else (depth, 1, 1)
-    return Signature(latent.name, shape, image.name, _FLOATS[latent.type], fixed_batch=batch), assumptions
-
-
-def _latent_input(inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> Port:
-    takes, gives = " and ".join(map(str, inputs)) or "nothing", " and ".join(map(str, outputs))
-    if len(inputs) != 1:
-        raise ContractError(
-            f"{where} takes {takes}; without gan.* metadata, only one latent can be fed",
-            hint="feed it with code of your own, or make a file that says all of this: gan-export onnx --ckpt FILE",
-        )
-    (port,) = inputs
-    images_out = any(len(output.dims) == 4 for output in outputs)
-    if port.type not in _FLOATS:
-        raise ContractError(f"{where} is not a generator: it takes {port.type} {takes}", hint=_HINT)
-    if len(port.dims) == 4 and port.dims[2:] != (1, 1):
-        what = "an image-to-image network" if images_out else "a classifier or discriminator"
-        raise ContractError(f"{where} looks like {what}, not a generator: {takes} to {gives}", hint=_HINT)
-    if len(port.dims) not in (2, 4):
-        raise ContractError(f"{where} takes {takes}, expected a latent (batch, D) or (batch, D, 1, 1)", hint=_HINT)
-    if port.dims[1] is None:
-        raise ContractError(f"{where} does not say how long its latent is: {takes}", hint=_HINT)
-    return port
-
-
-def _image_output(outputs: Sequence[Port], where: str) -> Port:
-    gives = " and ".join(map(str, outputs)) or "nothing"
-    floats = [port for port in outputs if port.type in _FLOATS and len(port.dims) == 4]
-    for port in floats:
-        if port.dims[1] in (1, 3):
-            return port
-    for port in floats:
-        if port.dims[1] is None and port.dims[3] not in (1, 3):
-            return port  # its channels will show in the first image
-    if any(port.dims[3] in (1, 3) for port in floats):
-        raise ContractError(f"{where} gives {gives}: channels last; expected (batch, channels, H, W)", hint=_HINT)
-    if floats:
-        raise ContractError(f"{where} gives {gives}; expected images of 1 or 3 channels (batch, C, H, W)", hint=_HINT)
-    raise ContractError(f"{where} gives no images (batch, C, H, W): {gives}", hint=_HINT)

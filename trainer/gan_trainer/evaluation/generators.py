@@ -18,6 +18,7 @@ from gan_core.images import to_pixels
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator, check_drawn
+from gan_serve.runtime.onnx_answers import UNSAID
 from gan_trainer.devices import describe
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
@@ -76,7 +77,12 @@ def open_model(
         inside = f"{path}/g.pt" if (path / "g.pt").exists() else f"{path}/g.onnx"
         raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {inside}")
     if path.suffix.lower() in EXPORTED:
-        generator = runtimes.load(path, provider, threads, trust_script=trust_script)
+        try:
+            generator = runtimes.load(path, provider, threads, trust_script=trust_script)
+        except GanportError as error:
+            if error.code == UNSAID:
+                error.hint = f"gan-export adopt {path} makes a copy that says it"
+            raise
     else:
         if provider != "auto":
             raise GanportError(

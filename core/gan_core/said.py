@@ -1,0 +1,77 @@
+"""What people say of a generator on a command line, as values: sizes, ranges, latent laws and inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from gan_core.errors import GanportError
+from gan_core.interface import IMAGE_CHANNELS
+from gan_core.latents import LATENT_LAWS, LatentLaw
+
+ROLES = ("z", "label")
+Inputs = tuple[tuple[str, str | None], ...]
+"""(role, the input's name or None for by position), in order."""
+
+
+def parse_image(text: str) -> tuple[int, int, int]:
+    """ "1x28x28" → (1, 28, 28). Raises `GanportError`."""
+    match = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
+    if not match:
+        raise GanportError(f"`image` must be CxHxW, got {text!r}", hint="such as 3x64x64")
+    c, h, w = (int(number) for number in match.groups())
+    if c not in IMAGE_CHANNELS or not (1 <= h <= 4096 and 1 <= w <= 4096):
+        raise GanportError(
+            f"`image` must have 1, 3 or 4 channels and sides of 1 to 4096, got {text}", hint="such as 3x64x64"
+        )
+    return c, h, w
+
+
+def size_text(image: tuple[int, int, int]) -> str:
+    """(C, H, W) as `parse_image` reads it: "1x28x28"."""
+    return "x".join(map(str, image))
+
+
+def parse_latent(text: str) -> LatentLaw:
+    """The latent law of that name. Raises `GanportError`."""
+    for law in LATENT_LAWS:
+        if text == law:
+            return law
+    raise GanportError(
+        f"`latent` must be one of {', '.join(LATENT_LAWS)}, got {text!r}",
+        hint="normal is N(0, 1), uniform is U(-1, 1)",
+    )
+
+
+def parse_value_range(text: str) -> tuple[float, float]:
+    """ "-1,1" → (-1.0, 1.0). Raises `GanportError`."""
+    try:
+        black, white = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise GanportError(f"`value_range` must be two numbers LO,HI, got {text!r}", hint="such as 0,1") from error
+    if not (-1e6 < black < white < 1e6):
+        raise GanportError(f"`value_range` must be LO,HI with LO < HI, got {text!r}", hint="such as 0,1")
+    return black, white
+
+
+def parse_inputs(text: str, is_name: Callable[[str], bool] = str.isidentifier) -> Inputs:
+    """ "z,label" → (("z", None), ("label", None)); "noise=z" → (("z", "noise"),). Raises `GanportError`.
+
+    is_name  whether a text can be an input's name
+    """
+    found: list[tuple[str, str | None]] = []
+    for part in text.split(","):
+        name, equals, role = part.strip().rpartition("=")
+        if role not in ROLES or (equals and not is_name(name)):
+            raise GanportError(
+                f"`inputs` must list z and label, got {text!r}", hint="such as z,label or noise=z,y=label"
+            )
+        if not equals and any(named for _, named in found):
+            raise GanportError(
+                f"`inputs` has {role!r} by position after one by name: {text!r}", hint="name both, or none"
+            )
+        found.append((role, name if equals else None))
+    roles = [role for role, _ in found]
+    if roles.count("z") != 1 or roles.count("label") > 1:
+        raise GanportError(f"`inputs` must have one z and at most one label, got {text!r}", hint="such as z,label")
+    return tuple(found)

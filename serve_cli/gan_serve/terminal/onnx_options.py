@@ -1,0 +1,27 @@
+"""The options that say what an ONNX file does not say of itself, of every command that takes one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ValueRange = Annotated[
+    str | None,
+    typer.Option("--value-range", metavar="LO,HI", help="The output's values of black and white: 0,1."),
+]
+Image = Annotated[
+    str | None, typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28, of a flat output.")
+]
+Latent = Annotated[str | None, typer.Option("--latent", metavar="LAW", help="normal, N(0, 1), or uniform, U(-1, 1).")]
+ZDim = Annotated[int | None, typer.Option("--z-dim", metavar="N", min=1, help="Numbers in a latent.")]
+Classes = Annotated[int | None, typer.Option("--classes", metavar="N", min=1, help="Number of classes.")]
+Inputs = Annotated[
+    str | None,
+    typer.Option("--inputs", metavar="LIST", help="Which input is the latent, which the class: NAME=z,NAME=label."),
+]
+Constants = Annotated[
+    list[str] | None,
+    typer.Option("--constant", metavar="NAME=NUMBER", help="Another input, one number for all: psi=0.7. Repeats."),
+]
+OutputKey = Annotated[str | None, typer.Option("--output-key", metavar="NAME", help="Which output is the image.")]
