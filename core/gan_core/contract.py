@@ -149,7 +149,7 @@ class Contract:
 
 
 _KEYS = tuple(types_of(Contract))
-_SOURCE: dict[str, type] = {"file": str, "sha256": str, "key": str, "format": str, "live": dict}
+_SOURCE: dict[str, type] = {"file": str, "sha256": str, "key": str, "format": str, "live": dict, "adopted": dict}
 
 
 def _interface_json(interface: Interface) -> Json:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
+from gan_core.fields import from_json
 from gan_core.files.archive import is_archive, read_contract
 from gan_core.said import parse_inputs
+from gan_export.adopt import ADOPTED, original_of
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.artefact import read_onnx
 from gan_export.identify import Identified, identify, source_of
@@ -20,6 +22,7 @@ from gan_export.live.source import KEY, live_source
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source, check_checkpoint
 from gan_export.understanding.understand import draft_with_spec
+from gan_serve.runtime.onnx_answers import OnnxAnswers
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ def source_again(model: Path, ckpt: Path | None, module: str | None) -> Source:
     model, checkpoint and code do not belong together.
     """
     contract = read_contract(model) if is_archive(model) else read_onnx(model)[1]
+    if ADOPTED in contract.source and ckpt is not None and module is None:
+        return original_of(ckpt, from_json(OnnxAnswers, contract.source[ADOPTED]))
     if contract.spec is None and KEY in contract.source:
         return _live_again(contract, ckpt, module)
     if module is not None or ckpt is None:

@@ -100,6 +100,6 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Contract]:
     if contract is None:
         raise ContractError(
             f"{path} carries no contract (no gan.* metadata), so there is nothing to hold it to",
-            hint="export it with gan-export onnx --ckpt FILE",
+            hint=f"gan-export adopt {path} makes a copy that has one, and gan-export onnx an export",
         )
     return model, contract

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,59 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_core.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError
 from gan_core.files.outputs import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
+from gan_export.command import AsJson, ReportFile, finish, require_packages, resolve_out, say
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
-from gan_serve.terminal import console
+from gan_serve.terminal import console, onnx_options
 
 if TYPE_CHECKING:
-    from gan_export.proof import Report
     from gan_export.source import Source
-
-
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
-
-
-def say(ckpt: Path | None, source: Source) -> None:
-    classes = f", {source.interface.n_classes} classes" if source.interface.n_classes else ""
-    c, h, w = source.interface.image
-    where = "" if ckpt is None else f"{ckpt}: "
-    console.note(f"{where}{source.name}, {source.weights} weights, z {source.interface.z_dim} → {w}x{h}x{c}{classes}")
-    for assumption in source.assumptions:
-        console.note(f"assumed: {assumption}")
-
-
-def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
-    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
-    from gan_export.proof.report import HEADER  # with torch, which --help must not need
-
-    written = str(target) if target is not None and report.ok else None
-    if report_file is not None:
-        report.write(report_file)
-    for check in report.warnings:
-        console.warn(check.detail)
-    if as_json:
-        console.show_json({"path": written} | report.to_json())
-    else:
-        console.show(f"{console.table(HEADER, report.rows())}\n{report.verdict()}")
-    if not report.ok:
-        raise report.error("nothing was written" if target is not None else "")
-    if written and not as_json:
-        console.show_path(written)
-    for doubt in report.doubts:
-        console.warn(f"the images are likely wrong: {doubt}")
-
-
-def require_packages(purpose: str) -> None:
-    """Raises `MissingPackageError` naming the first package of the extra `export` that is not installed."""
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(package, "export", purpose)
-
 
 NAME = "gan-export"
 
@@ -78,6 +36,7 @@ app = console.new_app(
       gan-export inspect --ckpt netG_epoch_24.pth
       gan-export torchscript --ckpt runs/digits/g.pt --out digits.ts
       gan-export verify --model digits.onnx --ckpt runs/digits/g.pt
+      gan-export adopt theirs.onnx
     """
 )
 
@@ -85,8 +44,6 @@ Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoi
 MaybeCkpt = Annotated[
     Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")
 ]
-ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
 
 
 @app.command("onnx")
@@ -123,7 +80,7 @@ def onnx_command(
       gan-export onnx --ckpt g.pth --module networks.py:Generator --args '{"nz": 100}'
     """
     wanted = OnnxOptions(opset, optimize, precision, store)
-    target = _resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
+    target = resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
@@ -152,7 +109,7 @@ def torchscript_command(
       gan-export torchscript --ckpt g.pt --report faces.json --json
       gan-export torchscript --ckpt g.pth --module networks.py:Generator
     """
-    target = _resolve_out(_named_after(ckpt, answers), out, ".ts")
+    target = resolve_out(_named_after(ckpt, answers), out, ".ts")
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_torchscript
 
@@ -207,6 +164,56 @@ def verify(
 
 
 @app.command()
+def adopt(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="An ONNX generator of another exporter.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.onnx", help="[default: the file's name, .adopted.onnx]")
+    ] = None,
+    value_range: onnx_options.ValueRange = None,
+    image: onnx_options.Image = None,
+    latent: onnx_options.Latent = None,
+    z_dim: onnx_options.ZDim = None,
+    n_classes: onnx_options.Classes = None,
+    inputs: onnx_options.Inputs = None,
+    constant: onnx_options.Constants = None,
+    output_key: onnx_options.OutputKey = None,
+    report: ReportFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a file of ours of somebody else's ONNX generator.
+
+    The copy says what it is, takes any batch, has a golden set and the passes of an export, and is proved to draw what
+    the original draws. The options say what the file does not show (docs/foreign-onnx.md). Prints the proof and, on
+    the last line, the copy's path.
+
+    \b
+    Examples:
+      gan-export adopt theirs.onnx
+      gan-export adopt theirs.onnx --value-range 0,1 --out models/digits.onnx
+      gan-export adopt theirs.onnx --inputs noise=z,y=label --classes 10
+    """
+    target = resolve_out(file, out, ".onnx", ".adopted")
+    check_outputs({"FILE": file}, {"--out": target, "--report": report})
+    require_packages("adopting")
+    from gan_export.adopt import adopt, original_of
+    from gan_serve.runtime.onnx_answers import parse_answers
+
+    answers = parse_answers(
+        value_range=value_range,
+        image=image,
+        latent=latent,
+        z_dim=z_dim,
+        n_classes=n_classes,
+        inputs=inputs,
+        constant=constant,
+        output_key=output_key,
+    )
+    source = original_of(file, answers)
+    say(file, source)
+    finish(adopt(file, source, target), target, report, as_json)
+
+
+@app.command()
 @options.answered_by(options.checkpoint_answers)
 def inspect(
     ckpt: Ckpt,
@@ -252,24 +259,6 @@ def inspect(
     if out is not None:
         write_text(out, inspection.spec_of(identified).dumps())
         console.note(f"the spec is in {out}")
-
-
-def _resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Path:
-    """The file to write: `out`, or the checkpoint's name with `tag` and `suffix`, beside it.
-
-    Raises `GanportError` for a name that does not end in `suffix`.
-    """
-    if out is None:
-        named = ckpt if ckpt.name else ckpt / "g"  # "." and "/": folders, refused where the checkpoint is read
-        return named.with_suffix(tag + suffix)
-    if out.is_dir():
-        raise GanportError(f"{out} is a folder, expected a file name", hint=f"--out {out / ckpt.stem}{suffix}")
-    if out.suffix.lower() != suffix:
-        raise GanportError(
-            f"--out must end in {suffix}, got {out.name or repr(str(out))}",
-            hint=f"--out {out.with_suffix(suffix)}" if out.name else f"--out NAME{suffix}",
-        )
-    return out
 
 
 def _named_after(ckpt: Path | None, answers: Answers) -> Path:

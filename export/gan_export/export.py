@@ -52,7 +52,7 @@ def export_onnx(source: Source, target: str | os.PathLike[str], options: OnnxOpt
         )
         return lambda parity: to_bytes(stamp(ir.to_proto(made.model), dataclasses.replace(base, parity=parity)))
 
-    return _export(source, Path(target), make)
+    return export_file(source, Path(target), make)
 
 
 def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report:
@@ -68,10 +68,10 @@ def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report
         )
         return lambda parity: to_archive(module, dataclasses.replace(base, parity=parity))
 
-    return _export(source, Path(target), make)
+    return export_file(source, Path(target), make)
 
 
-def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[dict[str, Any]], bytes]]) -> Report:
+def export_file(source: Source, target: Path, make: Callable[[Reference], Callable[[dict[str, Any]], bytes]]) -> Report:
     """`make` exports, given the reference, and returns the file's bytes as a function of the parity summary.
 
     The summary has to be in the file that is proved, so the images are drawn by a first file, of the same graph; that
@@ -81,7 +81,7 @@ def _export(source: Source, target: Path, make: Callable[[Reference], Callable[[
     tolerance = tolerance_of(
         limits_for("fp32"), source.interface.value_range
     )  # PyTorch's own, whatever the file's precision
-    faults = Report(target.name, tuple(check_reference(reference, tolerance)), "PyTorch")
+    faults = Report(target.name, tuple(check_reference(reference, tolerance)), source.drawn_by)
     if not faults.ok:
         return faults
     try:

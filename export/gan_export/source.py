@@ -39,6 +39,7 @@ class Source:
     assumptions  choices that nothing in the file showed, one sentence each
     answers      what the user said in the place of assumptions
     doubts       why its images are likely wrong, one sentence each
+    drawn_by     what runs `module`
     """
 
     module: nn.Module
@@ -51,6 +52,7 @@ class Source:
     assumptions: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    drawn_by: str = "PyTorch"
 
 
 def from_spec(spec: GeneratorSpec, module: nn.Module, **about: Any) -> Source:

@@ -5,16 +5,22 @@ image = act(z W + E[label]) · scale + offset, in float32, then in the layout an
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import math
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.arrays import F32, I64
+from gan_serve.runtime import probe
 
 Z_DIM, CLASSES = 5, 3
 _TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE,
@@ -170,3 +176,51 @@ def with_output(proto: onnx.ModelProto, name: str, source: str, shape: tuple[Any
     del proto.graph.output[:]
     proto.graph.output.extend([helper.make_tensor_value_info(name, TensorProto.FLOAT, shape), *others])
     return proto
+
+
+def try_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, without limits: test_probe has the process and its limits."""
+
+    def run(*_: object, **given: Any) -> subprocess.CompletedProcess[str]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            probe.answer(json.loads(given["input"]))
+        return subprocess.CompletedProcess([], 0, printed.getvalue(), "")
+
+    monkeypatch.setattr(probe, "_limit", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+FLAT = {"image": (3, 8, 9)}
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "(N, D, 1, 1)": ({"z": ("N", Z_DIM, 1, 1)}, {}),
+    "(N, 1, 1, D)": ({"z": ("N", 1, 1, Z_DIM)}, {}),
+    "float16": ({"z_type": "float16", "out_type": "float16"}, {}),
+    "double": ({"z_type": "double", "out_type": "double"}, {}),
+    "sigmoid": ({"activation": "Sigmoid"}, {}),
+    "RGBA": ({"image": (4, 8, 9)}, {}),
+    "NHWC": ({"layout": "NHWC"}, {}),
+    "NHWC, grey": ({"layout": "NHWC", "image": (1, 8, 9)}, {}),
+    "sizes that the first image shows": ({"layout": "NHWC", "out_shape": ("N", "h", "w", "c")}, {}),
+    "flat": ({"layout": "flat"}, FLAT),
+    "grey without channels": ({"layout": "HW", "image": (1, 8, 9)}, {"image": (1, 8, 9)}),
+    "one image without a batch": ({"layout": "HWC", "baked": 1}, {}),
+    "batch 1": ({"z": (1, Z_DIM)}, {}),
+    "batch 4, NHWC": ({"z": (4, Z_DIM), "layout": "NHWC"}, {}),
+    "a batch that is baked in": ({"baked": 1}, {}),
+    "int64": ({"label": "int64"}, {}),
+    "int32 (N, 1)": ({"label": "int32", "label_shape": ("N", 1)}, {}),
+    "OneHot": ({"label": "int64", "one_hot_by": "OneHot"}, {}),
+    "Equal": ({"label": "int64", "one_hot_by": "Equal"}, {}),
+    "classes that were said": ({"label": "int64", "one_hot_by": "Compare"}, {"n_classes": CLASSES}),
+    "one-hot": ({"label": "float", "label_shape": ("N", CLASSES)}, {}),
+    "one-hot, batch 2": ({"label": "float", "label_shape": (2, CLASSES), "z": (2, Z_DIM)}, {}),
+    "label by name": (
+        {"label": "float", "label_shape": ("N", CLASSES), "label_name": "b"},
+        {"inputs": (("label", "b"), ("z", "noise"))},
+    ),
+    "a latent of unknown length": ({"z": ("N", "D")}, {"z_dim": Z_DIM}),
+    "uniform": ({}, {"latent": "uniform"}),
+    "opset 9": ({"opset": 9, "ir_version": 4}, {}),
+}  # fmt: skip
+"""Of `stranger`: its arguments, and the answers that it needs."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import logging
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +21,14 @@ from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers, parse_answers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 from serve.onnx_files import ours
-from serve.strangers import CLASSES, Z_DIM, expected, stranger, with_input, with_output
+from serve.strangers import CLASSES, FORMS, Z_DIM, expected, stranger, try_here, with_input, with_output
 
 NORMAL = "noise is a latent whose components are N(0, 1)"
 
 
 @pytest.fixture(autouse=True)
 def _tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial in this process, without limits: test_probe has the process and its limits."""
-
-    def run(*_: object, **given: Any) -> subprocess.CompletedProcess[str]:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            probe.answer(json.loads(given["input"]))
-        return subprocess.CompletedProcess([], 0, printed.getvalue(), "")
-
-    monkeypatch.setattr(probe, "_limit", lambda _: None)
-    monkeypatch.setattr(subprocess, "run", run)
+    try_here(monkeypatch)
 
 
 def load(proto: onnx.ModelProto, threads: int = 1, **answers: Any) -> OnnxGenerator:
@@ -51,40 +38,6 @@ def load(proto: onnx.ModelProto, threads: int = 1, **answers: Any) -> OnnxGenera
 def without_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
     del proto.metadata_props[:]
     return proto
-
-
-FLAT = {"image": (3, 8, 9)}
-FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "(N, D, 1, 1)": ({"z": ("N", Z_DIM, 1, 1)}, {}),
-    "(N, 1, 1, D)": ({"z": ("N", 1, 1, Z_DIM)}, {}),
-    "float16": ({"z_type": "float16", "out_type": "float16"}, {}),
-    "double": ({"z_type": "double", "out_type": "double"}, {}),
-    "sigmoid": ({"activation": "Sigmoid"}, {}),
-    "RGBA": ({"image": (4, 8, 9)}, {}),
-    "NHWC": ({"layout": "NHWC"}, {}),
-    "NHWC, grey": ({"layout": "NHWC", "image": (1, 8, 9)}, {}),
-    "sizes that the first image shows": ({"layout": "NHWC", "out_shape": ("N", "h", "w", "c")}, {}),
-    "flat": ({"layout": "flat"}, FLAT),
-    "grey without channels": ({"layout": "HW", "image": (1, 8, 9)}, {"image": (1, 8, 9)}),
-    "one image without a batch": ({"layout": "HWC", "baked": 1}, {}),
-    "batch 1": ({"z": (1, Z_DIM)}, {}),
-    "batch 4, NHWC": ({"z": (4, Z_DIM), "layout": "NHWC"}, {}),
-    "a batch that is baked in": ({"baked": 1}, {}),
-    "int64": ({"label": "int64"}, {}),
-    "int32 (N, 1)": ({"label": "int32", "label_shape": ("N", 1)}, {}),
-    "OneHot": ({"label": "int64", "one_hot_by": "OneHot"}, {}),
-    "Equal": ({"label": "int64", "one_hot_by": "Equal"}, {}),
-    "classes that were said": ({"label": "int64", "one_hot_by": "Compare"}, {"n_classes": CLASSES}),
-    "one-hot": ({"label": "float", "label_shape": ("N", CLASSES)}, {}),
-    "one-hot, batch 2": ({"label": "float", "label_shape": (2, CLASSES), "z": (2, Z_DIM)}, {}),
-    "label by name": (
-        {"label": "float", "label_shape": ("N", CLASSES), "label_name": "b"},
-        {"inputs": (("label", "b"), ("z", "noise"))},
-    ),
-    "a latent of unknown length": ({"z": ("N", "D")}, {"z_dim": Z_DIM}),
-    "uniform": ({}, {"latent": "uniform"}),
-    "opset 9": ({"opset": 9, "ir_version": 4}, {}),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("form", "answers"), FORMS.values(), ids=list(FORMS))
@@ -122,8 +75,6 @@ def test_bytes_are_drawn_as_they_are() -> None:
     ("form", "assumed"),
     [
         ({}, ()),
-        ({"z": (4, Z_DIM)}, ("the batch is fixed at 4: images are drawn 4 at a time",)),
-        ({"baked": 1}, ("a batch of 4 does not run: images are drawn one at a time",)),
         ({"label": "int64"}, ("y is a class, 0 … 2, as the graph looks it up",)),
         (
             {"label": "float", "label_shape": ("N", CLASSES)},
@@ -135,6 +86,13 @@ def test_what_is_assumed_is_said(form: dict[str, Any], assumed: tuple[str, ...])
     *found, last = load(stranger(**form)).contract.assumptions
     assert last.startswith("black is -1 and white is 1: the values of 32 images reach -1.00 … 1.00")
     assert tuple(found) == (NORMAL, *assumed)
+
+
+@pytest.mark.parametrize(("form", "batch"), [({"z": (4, Z_DIM)}, 4), ({"baked": 1}, 1)])
+def test_a_batch_that_is_fixed_is_a_note(form: dict[str, Any], batch: int) -> None:
+    generator = load(stranger(**form))
+    assert generator.signature.fixed_batch == batch
+    assert generator.notes == [f"the graph takes {batch} at a time: so many images are drawn in a run"]
 
 
 def test_what_is_said_is_not_assumed() -> None:

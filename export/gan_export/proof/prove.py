@@ -223,7 +223,7 @@ def prove(
     weight_bytes = artefact.weight_bytes if reference is None else reference.weight_bytes
     checks.append(check_spec_weights(contract, artefact.tensor_sizes))
     checks.append(check_size(Path(path).stat().st_size, weight_bytes))
-    against = "PyTorch" if reference else ""
+    against = reference.source.drawn_by if reference else ""
     try:
         generator = artefact.load()
     except GanportError as error:

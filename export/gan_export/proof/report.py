@@ -131,7 +131,7 @@ class Report:
 
     def _rests_on(self) -> str:
         """ "; the reading assumes 2 things: output tanh in [-1, 1], layer 3 eps 0.8; as you said: images of 3x9x9"."""
-        heads = [assumption.partition(":")[0].partition(" (")[0] for assumption in self.assumptions]
+        heads = [assumption.partition(": ")[0].partition(" (")[0] for assumption in self.assumptions]
         things = f"{len(heads)} thing{'s' if len(heads) > 1 else ''}"
         assumed = f"; the reading assumes {things}: {_some(heads)}" if heads else ""
         return assumed + (f"; as you said: {_some(self.answers)}" if self.answers else "")

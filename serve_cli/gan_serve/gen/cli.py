@@ -123,7 +123,7 @@ def generate(
 
     \b
     Examples:
-      gan-gen                                              25 garments, fashion-mnist.png
+      gan-gen                                  25 garments, fashion-mnist.png
       gan-gen --class sneaker --n 9 --out sneakers.png
       gan-gen --by-class                       ten classes in ten rows
       gan-gen g.onnx                           seeds 0-24 as one grid, g.png

@@ -76,8 +76,6 @@ def understand(inputs: Sequence[Port], outputs: Sequence[Port], answers: OnnxAns
     batch = next((dims[0] for dims in used if dims[0] is not None), None)
     if not layout_of(image.dims, answers.image) and _is_single(image.dims, answers.image):
         signature, batch = replace(signature, single=True), 1
-    if batch is not None:
-        assumed.append(f"the batch is fixed at {batch}: images are drawn {batch} at a time")
     return Understood(replace(signature, fixed_batch=batch), n_classes, tuple(assumed))
 
 

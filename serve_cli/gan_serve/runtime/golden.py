@@ -36,7 +36,7 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
     if not wanted:
         raise GanportError(
             "the file carries no golden set, so there is nothing to compare with",
-            hint="export it with gan-export, which keeps a few expected images",
+            hint="gan-export adopt makes a copy that carries one, and gan-export onnx an export",
         )
     allowed = limits.limits_for(generator.held_to)
     return [_check(generator, entry, allowed) for entry in wanted]

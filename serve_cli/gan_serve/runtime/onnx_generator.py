@@ -129,6 +129,7 @@ class OnnxGenerator(Generator):
         else:
             assert probed is not None
             self.signature, self.contract = probed.signature, probed.contract(answers)
+            self.notes += probed.notes
         self._fixed = self.signature.fixed()
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads

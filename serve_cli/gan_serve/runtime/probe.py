@@ -52,11 +52,15 @@ _START += "from gan_serve.runtime.probe import answer; answer(asked)"
 
 @dataclass(frozen=True)
 class Probed:
-    """What a stranger's generator is: how it is fed and read, and its interface; what of it was assumed."""
+    """What a stranger's generator is: how it is fed and read, and its interface; what of it was assumed.
+
+    notes  what its graph shows and costs speed
+    """
 
     signature: Signature
     interface: Interface
     assumptions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def contract(self, answers: OnnxAnswers) -> Contract:
         """What a file that says it of itself would have; `answers` are those that it was found with."""
@@ -138,11 +142,13 @@ def _try(asked: dict[str, Any]) -> dict[str, Any]:
     except _MemoryGoneError:
         return {}
     value_range, seen = trial.value_range()
-    said = (*found.assumptions, counted, *trial.notes, seen)
+    said = (*found.assumptions, counted, trial.order, seen)
     interface = Interface(
         math.prod(trial.signature.z_shape), trial.image, answers.latent or "normal", value_range, n_classes
     )
-    return asdict(Probed(trial.signature, interface, tuple(filter(None, said))))
+    batch = trial.signature.fixed_batch
+    notes = (f"the graph takes {batch} at a time: so many images are drawn in a run",) if batch else ()
+    return asdict(Probed(trial.signature, interface, tuple(filter(None, said)), notes))
 
 
 def _classes(found: Understood, model: str | bytes, answers: OnnxAnswers, where: str) -> tuple[int, str]:
@@ -175,7 +181,7 @@ class _Trial:
 
     def __init__(self, session: Any, signature: Signature, n_classes: int, answers: OnnxAnswers, where: str) -> None:
         self.signature, self.image = signature, answers.image or (0, 0, 0)
-        self.notes: list[str] = []
+        self.order = ""
         self._session, self._answers, self._where = session, answers, where
         self._n_classes = n_classes
         self._images, self._low, self._high, self._kind = 0, math.inf, -math.inf, ""
@@ -193,7 +199,6 @@ class _Trial:
                 first = self._run(0, batch)
             except ContractError:
                 raise error from None
-            self.notes.append(f"a batch of {BATCH} does not run: images are drawn one at a time")
         self._see_shape(first)
         self._see(first)
         wanted = max(batch, min(MOST, TRIAL_PIXELS // (self.image[1] * self.image[2])))
@@ -234,7 +239,7 @@ class _Trial:
             c, h, w = given.shape[1:] if layout == "NCHW" else (given.shape[3], *given.shape[1:3])
             self.image = (int(c), int(h), int(w))
         elif self.image[0] > 1:
-            self.notes.append(f"the numbers of {port.name} are one channel after the other")
+            self.order = f"the numbers of {port.name} are one channel after the other"
         self._kind = str(given.dtype)
 
     def _see(self, given: npt.NDArray[Any]) -> None:
