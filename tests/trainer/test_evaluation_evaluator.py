@@ -27,6 +27,7 @@ from gan_trainer.evaluation.generators import ModuleGenerator, open_model
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from serve import strangers
 from trainer.conftest import CPU, blobs
 from trainer.data_files import logged
 from trainer.shapes import bars, shapes
@@ -281,6 +282,13 @@ def test_wrong_input(call: Any, message: str, evaluator: Evaluator) -> None:
         call(evaluator)
     assert message in str(refused.value)
     assert refused.value.hint or "batch size" in message
+
+
+def test_a_strangers_onnx_that_does_not_say_enough_is_to_be_adopted(tmp_path: Path) -> None:
+    (tmp_path / "s.onnx").write_bytes(strangers.stranger(activation="Identity").SerializeToString())
+    with pytest.raises(GanportError, match="does not say which values are black and white") as caught:
+        open_model(tmp_path / "s.onnx", device=CPU)
+    assert caught.value.hint.startswith(f"gan-export adopt {tmp_path / 's.onnx'} makes a copy")
 
 
 def test_a_provider_for_a_checkpoint(tmp_path: Path) -> None:
