@@ -22,7 +22,7 @@ from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
 from gan_export import command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported_once")]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
 SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl")
 REFERENCES = sorted(SHARED.rglob("*.reference.npz"))
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
 MISSING = f"the strangers' checkpoints are not in {SHARED}; $GANPORT_CHECKPOINTS names their folder"
 
 

@@ -17,7 +17,7 @@ from torch import nn
 import gan_serve
 from cli.conftest import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
 
@@ -43,6 +43,7 @@ def test_an_accepted_draft_draws_its_reference(run: Run, tmp_path: Path) -> None
     assert "proved against PyTorch" in out
 
 
+@pytest.mark.long
 def test_the_faces_latent_law_is_found(run: Run) -> None:
     code, out, _ = run("inspect", "--ckpt", shared("mixed_faces32.pt"), "--json")
     assert code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,7 @@ WIDE = GeneratorSpec(
 """Nine tenths of its 2.5 MB are one convolution behind an upsampling."""
 
 
+@pytest.mark.usefixtures("exported_once")
 @pytest.mark.parametrize(
     ("options", "share"),
     [({}, 1.0), ({"store": "fp16"}, 0.5), ({"precision": "fp16"}, 0.5), ({"precision": "int8"}, 0.4)],
@@ -329,7 +331,7 @@ def test_runtime_draws_what_torch_draws(exported: Path) -> None:
         (b"{}", "is JSON"),
         (b"\x08\x0a\x12", "not a whole ONNX model"),
         (b"\x08\x0a", "carries no contract"),
-        pytest.param(os.urandom(99), "not (an|a whole) ONNX model|web page|checkpoint|no contract", id="random bytes"),
+        pytest.param(random.Random(0).randbytes(99), "not (an|a whole) ONNX model", id="random bytes"),
     ],
 )
 def test_reading_what_is_no_artefact(content: bytes, message: str, tmp_path: Path) -> None:

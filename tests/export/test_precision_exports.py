@@ -29,7 +29,7 @@ from gan_serve.gen.about import info_text
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
 
 SOURCES = {
     "dcgan": lambda: settled("dcgan", 28),
@@ -78,7 +78,8 @@ def test_opset_goes_with_precision(tmp_path: Path) -> None:
         assert report.ok, report.verdict()
 
 
-def test_the_same_checkpoint_gives_the_same_int8_bytes(tmp_path: Path) -> None:
+def test_the_same_checkpoint_gives_the_same_int8_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # torch exports twice
     for name in "ab":
         assert export_onnx(settled(), tmp_path / name, OnnxOptions(precision="int8")).ok
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -204,8 +205,14 @@ def stranger(file: str) -> Source:
     return source_of(identify(STRANGERS / file, Answers()))
 
 
-@pytest.mark.usefixtures("drafted_once")
-@pytest.mark.parametrize("file", ["mixed_faces32.pt", "conditional_mnist.pth", "mlp_mnist.ckpt"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("mixed_faces32.pt", marks=pytest.mark.long),  # their forensics take half a minute each
+        pytest.param("conditional_mnist.pth", marks=pytest.mark.long),
+        "mlp_mnist.ckpt",
+    ],
+)
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
     if not (STRANGERS / file).exists():
