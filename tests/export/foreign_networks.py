@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +35,37 @@ def settled(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+class _LastNormError(Exception):
+    """The last BatchNorm has seen its batch: nothing behind it remembers."""
+
+
+def feed(module: nn.Module, batches: Iterable[tuple[Tensor | None, ...]]) -> None:
+    """Runs `batches` through `module` in train mode, all but the first no further than its last BatchNorm."""
+    count, last = 0, 0
+
+    def seen(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == last:
+            raise _LastNormError
+
+    norms = [part for part in module.train().modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    hooks = [norm.register_forward_hook(seen) for norm in norms]
+    with torch.no_grad():
+        for batch in batches:
+            count = 0
+            with contextlib.suppress(_LastNormError):
+                module(*batch)
+            last = count
+    for hook in hooks:
+        hook.remove()
+
+
 def fed(module: nn.Module, *z_shape: int, batches: int = 100, batch: int = 64, seed: int = 0) -> nn.Module:
     """`module` after `batches` of N(0, 1) latents in train mode: its BatchNorms remember what its own weights make."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module.train()
-        for _ in range(batches):
-            module(torch.randn(batch, *z_shape))
+        feed(module, ((torch.randn(batch, *z_shape),) for _ in range(batches)))
     return module.eval()
 
 

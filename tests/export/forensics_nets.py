@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.foreign_networks import feed
 from gan_core.interface import Interface, with_interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
@@ -16,6 +18,8 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_trainer.networks.build import build
 
 Sampler = Callable[[int, int], Tensor]
+ENOUGH = 100
+"""Batches after which a running statistic of momentum 0.1 has forgotten where it began: 0.9 ** 100 is 3e-5."""
 RELU: dict[str, Any] = {"name": "relu", "slope": None}
 TANH: dict[str, Any] = {"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}
 IDENTITY: dict[str, Any] = {"name": "identity", "slope": None}
@@ -74,13 +78,18 @@ def dcgan(first: dict[str, Any], second: dict[str, Any], *, n_classes: int = 0, 
 
 
 def trained(
-    spec: GeneratorSpec, z: Sampler = normal, *, batches: int = 150, gain: float = 1.0, seed: int = 0
+    spec: GeneratorSpec, z: Sampler = normal, *, batches: int = ENOUGH, gain: float = 1.0, seed: int = 0
 ) -> dict[str, Tensor]:
     """Weights of `spec` at random (`gain` times torch's), BatchNorms off their initial values, fed in train mode with
     batches of 64 of `z`."""
+    return {name: tensor.clone() for name, tensor in _trained(spec, z, batches, gain, seed).items()}
+
+
+@functools.lru_cache(16)
+def _trained(spec: GeneratorSpec, z: Sampler, batches: int, gain: float, seed: int) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build(spec).train()
+        module = build(spec)
         with torch.no_grad():
             for part in module.modules():
                 if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -88,10 +97,10 @@ def trained(
                     part.bias.copy_(0.3 * torch.randn_like(part.bias))
                 elif isinstance(part, nn.Linear):
                     part.weight.mul_(gain)
-            for _ in range(batches):
-                label = torch.randint(spec.interface.n_classes, (64,)) if spec.interface.n_classes else None
-                module(z(64, spec.interface.z_dim), label)
-    return {name: tensor.clone() for name, tensor in module.state_dict().items() if "num_batches" not in name}
+        classes = spec.interface.n_classes
+        labels = (torch.randint(classes, (64,)) if classes else None for _ in range(batches))
+        feed(module, ((z(64, spec.interface.z_dim), label) for label in labels))
+    return {name: tensor for name, tensor in module.state_dict().items() if "num_batches" not in name}
 
 
 def blank(spec: GeneratorSpec, weights: dict[str, Tensor], evidence: Evidence = Evidence.NONE) -> Draft:

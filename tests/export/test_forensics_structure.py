@@ -42,8 +42,8 @@ def without_habit(draft: Draft, module: nn.Module, *z_shape: int) -> float:
     [
         ((10, 32, 24, 16, 1), COURSE, 28, True, False),
         ((10, 32, 24, 16, 1), COURSE, 28, False, True),
-        ((16, 32, 24, 16, 3), COURSE, 28, False, False),
-        ((16, 32, 24, 16, 3), COURSE, 28, True, True),
+        pytest.param((16, 32, 24, 16, 3), COURSE, 28, False, False, marks=pytest.mark.long),
+        pytest.param((16, 32, 24, 16, 3), COURSE, 28, True, True, marks=pytest.mark.long),
         pytest.param(
             (16, 32, 24, 16, 12, 3), ((3, 2), (3, 2), (3, 2), (3, 2), (4, 2)), 64, True, False, marks=pytest.mark.long
         ),

@@ -39,7 +39,7 @@ def remembering(module: nn.Module, z_dim: int, batches: int, seed: int, batch: i
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def pytorch_gan(seed: int, batches: int = 150, batch: int = 64, first_eps: float = 1e-5) -> Draft:
+def pytorch_gan(seed: int, batches: int = nets.ENOUGH, batch: int = 64, first_eps: float = 1e-5) -> Draft:
     """The draft of PyTorch-GAN's dcgan, whose file is of a network with `first_eps` in its first BatchNorm."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -63,9 +63,9 @@ def overruled(draft: Draft, value: float) -> Draft:
 @pytest.mark.parametrize(
     ("seed", "batches", "batch"),
     [
-        (0, 150, 64),
-        (1, 150, 64),
-        (3, 150, 32),
+        (0, nets.ENOUGH, 64),
+        (3, nets.ENOUGH, 32),
+        pytest.param(1, 150, 64, marks=pytest.mark.long),
         pytest.param(2, 150, 128, marks=pytest.mark.long),
         pytest.param(4, 2000, 16, marks=pytest.mark.long),
         pytest.param(5, 400, 64, marks=pytest.mark.long),
@@ -85,7 +85,7 @@ def test_noise_does_not_overrule_a_family(seed: int, batches: int, batch: int) -
     assert "too little to overrule it" in judged.reason
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 @torch.inference_mode()
 def test_a_family_whose_eps_was_edited_is_overruled(seed: int) -> None:
     draft = pytorch_gan(seed, first_eps=0.1)
@@ -96,10 +96,10 @@ def test_a_family_whose_eps_was_edited_is_overruled(seed: int) -> None:
     assert "overrules" in judged.reason
 
 
-def variants(truth: Any, rival: Any, seed: int, batches: int) -> tuple[Draft, Draft, int]:
+def variants(truth: Any, rival: Any, seed: int) -> tuple[Draft, Draft, int]:
     """A DCGAN with `truth` behind its first BatchNorm, the same with `rival` there, and where they first differ."""
     spec = nets.dcgan(truth, LEAKY)
-    right = replace(nets.blank(spec, nets.trained(spec, batches=batches, seed=seed)), spec=spec)
+    right = replace(nets.blank(spec, nets.trained(spec, seed=seed)), spec=spec)
     choice = next(c for c in right.choices if c.field == "activation")
     right = with_value(right, choice, truth)
     return right, with_value(right, choice, rival), 1
@@ -112,7 +112,7 @@ def odds(right: Draft, wrong: Draft, first: int, seed: int = FRESH) -> tuple[flo
 
 @pytest.mark.parametrize("seed", range(8))
 def test_close_rivals_are_never_called_strong_when_they_are_wrong(seed: int) -> None:
-    right, wrong, first = variants(nets.RELU, nets.leaky(0.01), seed, 150)
+    right, wrong, first = variants(nets.RELU, nets.leaky(0.01), seed)
     of_truth, of_rival = odds(right, wrong, first)
     assert of_rival < STRONG
     assert of_truth * of_rival == pytest.approx(1, rel=0.9)
@@ -123,7 +123,7 @@ def test_close_rivals_are_never_called_strong_when_they_are_wrong(seed: int) -> 
     ("truth", "rival"), [(LEAKY, nets.leaky(0.3)), (LEAKY, nets.RELU), (nets.RELU, {"name": "gelu", "slope": None})]
 )
 def test_what_is_clear_is_strong_on_any_latents(truth: Any, rival: Any, seed: int) -> None:
-    right, wrong, first = variants(truth, rival, seed, 150)
+    right, wrong, first = variants(truth, rival, seed)
     for latents_from in (FRESH, 2 * FRESH):
         of_truth, of_rival = odds(right, wrong, first, latents_from)
         assert of_truth > STRONG

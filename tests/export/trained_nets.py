@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.foreign_networks import sequential
+from export.foreign_networks import feed, sequential
+from export.forensics_nets import ENOUGH
 
 
-def fed(module: nn.Module, *z_shape: int, batches: int = 150, seed: int = 0) -> nn.Module:
+def fed(module: nn.Module, *z_shape: int, batches: int = ENOUGH, seed: int = 0) -> nn.Module:
     """`module` with BatchNorms off their initial values, fed with `batches` of 64 normal latents; in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -19,9 +20,7 @@ def fed(module: nn.Module, *z_shape: int, batches: int = 150, seed: int = 0) -> 
                 if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
                     part.weight.copy_(1 + 0.2 * torch.randn_like(part.weight))
                     part.bias.copy_(0.3 * torch.randn_like(part.bias))
-            module.train()
-            for _ in range(batches):
-                module(torch.randn(64, *z_shape))
+        feed(module, ((torch.randn(64, *z_shape),) for _ in range(batches)))
     return module.eval()
 
 
