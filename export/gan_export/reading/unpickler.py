@@ -9,6 +9,7 @@ object from the file is called. What honest files don't contain is refused with 
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
 import struct
 import warnings
@@ -31,9 +32,9 @@ class Stream:
         self.position = 0
 
     def read(self, size: int = -1) -> bytes:
-        end = len(self.data) if size < 0 else min(len(self.data), self.position + size)
-        block = self.data[self.position : end].tobytes()
-        self.position = end
+        end = len(self.data) if size < 0 else self.position + size
+        block = bytes(self.data[self.position : end])
+        self.position += len(block)
         return block
 
     def readline(self, size: int | None = -1) -> bytes:  # noqa: ARG002
@@ -73,20 +74,6 @@ MAX_INT_BITS = 1024
 PersistentLoad = Callable[[Any], Any]
 NestedReader = Callable[[bytes | bytearray, Budget], Any]
 
-_LITERALS = words(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"
-)
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": list,
-}
-
 
 class _Mark:
     """The stack's MARK."""
@@ -103,16 +90,16 @@ def load(stream: Stream, persistent_load: PersistentLoad, budget: Budget, nested
     try:
         with warnings.catch_warnings():  # pickletools warns of odd escapes in names
             warnings.simplefilter("ignore")
-            for opcode, argument, _ in pickletools.genops(stream.as_file()):
+            data = stream.as_file()
+            while (opcode := stream.read(1)) != pickle.STOP:
                 budget.spend()
-                if opcode.name == "STOP":
-                    return machine.pop()
-                machine.step(opcode.name, argument)
+                step, argument = _STEPS[opcode]
+                step(machine, argument(data) if argument else None)
+            return machine.pop()
     except GanportError:
         raise
     except (ValueError, LookupError, TypeError, OverflowError, AttributeError, EOFError, struct.error) as error:
         raise DamagedError("the pickle in it is damaged or cut short") from error
-    raise DamagedError("the pickle in it ends too early")
 
 
 class _Machine:
@@ -123,25 +110,16 @@ class _Machine:
         self._budget = budget
         self._nested = nested
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in _LITERALS:
-            if isinstance(argument, int) and argument.bit_length() > MAX_INT_BITS:
-                raise _no_checkpoint(f"holds a number of {argument.bit_length():,} bits")
-            self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self._memo[argument] = self.stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = self.stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            self.stack.append(self._memo[argument])
-        elif name in _MADE:
-            self.stack.append(_MADE[name](self, argument))
-        elif name in _CHANGES:
-            _CHANGES[name](self, argument)
-        elif name not in ("PROTO", "FRAME"):
-            raise _no_checkpoint(f"uses {name}, which no checkpoint needs")
+    def literal(self, value: Any) -> Any:
+        if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+            raise _no_checkpoint(f"holds a number of {value.bit_length():,} bits")
+        return value
+
+    def remember(self, place: int | None) -> None:
+        self._memo[len(self._memo) if place is None else place] = self.stack[-1]
+
+    def remembered(self, place: int) -> Any:
+        return self._memo[place]
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -246,6 +224,21 @@ def _object(machine: _Machine, _: Any) -> Any:
 
 
 _MADE: dict[str, Callable[[_Machine, Any], Any]] = {
+    **dict.fromkeys(
+        words(
+            "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
+            "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"
+        ),
+        _Machine.literal,
+    ),
+    **dict.fromkeys(words("BINGET LONG_BINGET GET"), _Machine.remembered),
+    "NONE": lambda _machine, _: None,
+    "NEWTRUE": lambda _machine, _: True,
+    "NEWFALSE": lambda _machine, _: False,
+    "EMPTY_LIST": lambda _machine, _: [],
+    "EMPTY_TUPLE": lambda _machine, _: (),
+    "EMPTY_DICT": lambda _machine, _: {},
+    "EMPTY_SET": lambda _machine, _: [],
     "MARK": lambda _machine, _: _Mark,
     "DUP": lambda machine, _: machine.stack[-1],
     "LIST": lambda machine, _: machine.pop_to_mark(),
@@ -268,6 +261,8 @@ _MADE: dict[str, Callable[[_Machine, Any], Any]] = {
 """Opcodes that leave a value on the stack, by what it is."""
 
 _CHANGES: dict[str, Callable[[_Machine, Any], object]] = {
+    **dict.fromkeys(words("BINPUT LONG_BINPUT PUT MEMOIZE"), _Machine.remember),
+    **dict.fromkeys(words("PROTO FRAME"), lambda _machine, _: None),
     "POP": lambda machine, _: machine.stack.pop(),
     "POP_MARK": lambda machine, _: machine.pop_to_mark(),
     "APPEND": lambda machine, _: machine.extend([machine.pop()]),
@@ -278,3 +273,27 @@ _CHANGES: dict[str, Callable[[_Machine, Any], object]] = {
     "BUILD": lambda machine, _: machine.build(machine.pop()),
 }
 """Opcodes that change what is on the stack."""
+
+
+def _step(name: str) -> Callable[[_Machine, Any], object]:
+    if name in _CHANGES:
+        return _CHANGES[name]
+    make = _MADE.get(name)
+    if make is None:
+
+        def refuse(_machine: _Machine, _: Any) -> None:
+            raise _no_checkpoint(f"uses {name}, which no checkpoint needs")
+
+        return refuse
+
+    def push(machine: _Machine, argument: Any) -> None:
+        machine.stack.append(make(machine, argument))
+
+    return push
+
+
+_STEPS = {
+    opcode.code.encode("latin-1"): (_step(opcode.name), opcode.arg.reader if opcode.arg else None)
+    for opcode in pickletools.opcodes
+}
+"""By an opcode's byte: what it does, and what reads its argument."""
