@@ -172,7 +172,7 @@ STRANGE = {
 
 
 def told(call: bytes) -> bytes:
-    return b"\x80\x02" + put(endless()) + (call if b"(" in call else call + b"(") + b"h\x01tR."
+    return archive(b"\x80\x02" + put(endless()) + (call if b"(" in call else call + b"(") + b"h\x01tR.")
 
 
 def located() -> bytes:

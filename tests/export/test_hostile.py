@@ -60,6 +60,7 @@ def singing() -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_the_payload_is_live(singing: list[str], name: str) -> None:
     """Else its refusal would prove nothing."""
@@ -180,8 +181,8 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 def exploded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the reader said of each bomb, in a process of at most a gibibyte and ten seconds; nothing where it died."""
     folder = tmp_path_factory.mktemp("bombs")
-    for index, (payload, _) in enumerate(BOMBS.values()):
-        (folder / f"{index:03}").write_bytes(payload)
+    for index, (make, _) in enumerate(BOMBS.values()):
+        (folder / f"{index:03}").write_bytes(make())
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     }
