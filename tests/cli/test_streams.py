@@ -43,12 +43,14 @@ def run(folder: Path, *arguments: object, encoding: str = "utf-8", **options: ob
 
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2), (1, 2)])
 @pytest.mark.parametrize("out", ["g.png", "g.npy", "many/", "g.webp"])
-def test_a_daemon_draws_the_same_picture(closed: tuple[int, ...], out: str, model: Path, tmp_path: Path) -> None:
+def test_a_daemon_draws_the_same_picture(
+    closed: tuple[int, ...], out: str, gen: Gen, model: Path, tmp_path: Path
+) -> None:
     for folder in ("open", "closed"):
         (tmp_path / folder).mkdir()
-    arguments = ("--model", model, "--n", 4, "--out", out)
-    assert run(tmp_path / "open", *arguments)[0] == 0
-    code, shown, said = run(tmp_path / "closed", *arguments, preexec_fn=closing(*closed))
+    arguments = ("--model", model, "--n", 4, "--out")
+    assert gen(*arguments, f"open/{out}")[0] == 0
+    code, shown, said = run(tmp_path / "closed", *arguments, out, preexec_fn=closing(*closed))
     assert code == 0
     assert shown == (b"" if 1 in closed else f"{out.rstrip('/')}\n".encode())
     assert (said == b"") == (2 in closed)

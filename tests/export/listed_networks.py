@@ -117,7 +117,7 @@ def made(name: str) -> nn.Module:
 def around(module: nn.Module, place: str) -> tuple[nn.Sequential | None, tuple[int, ...]]:
     """A small generator with `module` in it, and the shape of its z, () where torch itself cannot run it; None where it
     would not end in an image."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # the CPU's alone: of the others, torch keeps where it was told so
     if place == "image":
         head: list[nn.Module] = [nn.ConvTranspose2d(6, CHANNELS, SIDE), nn.BatchNorm2d(CHANNELS)]
     elif place == "vector":
