@@ -18,7 +18,7 @@ from gan_bench.record import Result, Settings
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 
-pytestmark = needs_proc
+pytestmark = [pytest.mark.slow, needs_proc]
 
 OPEN = Open("ganport", Path("g.onnx"), "cpu", None)
 SETTINGS = Settings(

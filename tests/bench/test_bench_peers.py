@@ -25,6 +25,8 @@ from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=120, min_calls_per_window=5, roofline=False)
 SPEC = network_spec("dcgan", 28, 1, width=2, z_dim=6, n_classes=3)
 MLP = network_spec("mlp", 28, 1, width=1, z_dim=6)
@@ -91,7 +93,6 @@ def test_the_stock_export_is_torchs_own(folder: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_rows_beside_the_file(folder: Path) -> None:
     chosen = Selection(
         (folder / "g.onnx",), ("cpu",), (1,), (2,), ckpt=folder / "g.pt", peers=("eager", "stock"), end_to_end=True
@@ -114,7 +115,6 @@ def test_rows_beside_the_file(folder: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_peers_alone_in_shared_processes(folder: Path) -> None:
     chosen = Selection((), ("cpu",), (1,), (1, 3), ckpt=folder / "g.pt", peers=("torchscript",))
     made = measure(chosen, replace(SETTINGS, share_process=True))
@@ -128,7 +128,6 @@ def test_peers_alone_in_shared_processes(folder: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_torch_compile(folder: Path) -> None:
     (result,) = measure(
         Selection((), ("cpu",), (1,), (2,), ckpt=folder / "other.pt", peers=("compile",)), SETTINGS
@@ -156,7 +155,6 @@ def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_other_weights_are_wrong_pixels(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_generator(GeneratorCheckpoint(SPEC, build(SPEC).state_dict()), tmp_path / "g.pt")

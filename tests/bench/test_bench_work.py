@@ -68,6 +68,7 @@ def test_a_graph_is_counted_where_there_is_no_spec(model: Path) -> None:
     assert work_of(None, Path("g.ts"), Z_DIM, (1, SIDE, SIDE)) is None
 
 
+@pytest.mark.slow
 def test_convolutions_of_a_graph_are_counted_as_those_of_the_spec(tmp_path: Path) -> None:
     from gan_bench.peers.checkpoint import export_stock
     from gan_export.source import from_spec

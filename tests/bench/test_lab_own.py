@@ -139,6 +139,7 @@ def test_the_smallest_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert all(row["status"] in ("ok", "unstable") for row in made["rows"])
 
 
+@pytest.mark.slow
 def test_scaling_measures_and_draws_a_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--model", model, "--n", "2,40", "--runs", "1", "--json", tmp_path / "scaling.json")
     assert run(scaling.app, *arguments) == 0
@@ -197,6 +198,7 @@ def test_gpu_sh_says_how_it_is_called(arguments: tuple[str, ...]) -> None:
     assert "benchmarks/gpu.sh OUT [DATA]" in finished.stderr
 
 
+@pytest.mark.slow
 def test_gpu_sh_without_a_gpu_or_packages(tmp_path: Path) -> None:
     finished = gpu_sh(str(tmp_path / "out"))
     assert finished.returncode == 2
@@ -209,6 +211,7 @@ def test_gpu_sh_without_a_gpu_or_packages(tmp_path: Path) -> None:
     assert "cannot import torch" in finished.stderr
 
 
+@pytest.mark.slow
 def test_gpu_sh_leaves_out_what_there_is_no_time_for(tmp_path: Path) -> None:
     finished = gpu_sh(str(tmp_path / "out"), PROVIDERS="cpu", SMALL="1", TIME_LIMIT_S="4")
     assert finished.returncode == 1

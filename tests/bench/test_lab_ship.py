@@ -116,6 +116,7 @@ def test_weights_that_are_damaged_differ_in_one_kernel(files: Path) -> None:
     assert said == f"the channels of {changed[0]} shuffled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

@@ -96,6 +96,7 @@ def skip_to_rgb() -> GeneratorSpec:
 NETWORKS = [residual, u_shaped, skip_to_rgb]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("suffix", [".onnx", ".ts"])
 def test_networks_with_skips_are_exported_and_drawn(network: object, suffix: str, tmp_path: Path) -> None:

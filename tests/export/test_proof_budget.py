@@ -110,6 +110,7 @@ class Plain(Generator):
         return image, to_pixels(image, self.contract.interface.value_range)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [40, 400])
 def test_memory_does_not_grow_with_the_number_of_images(n_classes: int) -> None:
     """Of 850 images of 128x128 (167 MB) the reference keeps its share, and nothing else keeps any."""
@@ -211,6 +212,7 @@ ONE_CLASS: dict[str, tuple[Callable[[Tensor], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ONE_CLASS)
 def test_fault_in_one_class_of_a_thousand(fault: str, many: Right, tmp_path: Path) -> None:
     edit, expected = ONE_CLASS[fault]
@@ -230,6 +232,7 @@ def proved_with(reference: Reference, path: Path) -> Report:
     return prove(path, reference.source, reference=reference)
 
 
+@pytest.mark.slow
 def test_a_class_without_room_in_the_budget_is_not_proved(many: Right, scarce: Reference, tmp_path: Path) -> None:
     """What is caught, and what is not: a fault of a class that is drawn, and of one that is not."""
     labels = classes_of(scarce.cases)
