@@ -111,8 +111,8 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, float, int]:
     return code, done.stderr, seconds, kib
 
 
-SHORT = ("endless loop", "100 GB when opened", "packed code", "fields")
-"""One of each kind; the others take as long, and run with the long tests."""
+SHORT = ("100 GB when opened", "packed code", "fields")
+"""One of each kind (and the endless loop in tests/serve/test_probe.py); the others run with the long tests."""
 
 
 @pytest.mark.parametrize(

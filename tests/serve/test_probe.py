@@ -67,7 +67,11 @@ def large(folded: bool) -> bytes:
     return with_nodes(*made, many=many)
 
 
-@pytest.mark.parametrize("data", [endless(), large(True), large(False)], ids=["endless", "folded", "drawn"])
+@pytest.mark.parametrize(
+    "data",
+    [pytest.param(endless(), marks=pytest.mark.slow), large(True), large(False)],  # until its seconds are over
+    ids=["endless", "folded", "drawn"],
+)
 def test_a_bomb_is_stopped(data: bytes) -> None:
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.process_time()
     with pytest.raises(ContractError, match="drawing its first image took over 8 s or 768 MiB of memory") as caught:
