@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
+from gan_export.reading.autoencoder import Autoencoder, find_decoder
 from gan_export.reading.choosing import PassedOver, choose
 from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import TENSOR_STEPS, Budget, Inert, brief
@@ -58,6 +59,7 @@ class Reading:
     modules      whole-module pickles: dotted name → class and hyperparameters, in order; otherwise {}
     positional   the tensors came as a list without names, and were named by their order
     ours         the checkpoint, when gan-train wrote it
+    decoder      what the encoder beside it shows, when the tensors are those of a VAE's decoder
     """
 
     path: Path
@@ -75,6 +77,7 @@ class Reading:
     positional: bool = False
     folded: tuple[str, ...] = ()
     ours: GeneratorCheckpoint | None = None
+    decoder: Autoencoder | None = None
 
 
 def read_checkpoint(
@@ -160,6 +163,11 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
         lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
     modules = below(found.modules, prefix)
+    decoder = None if for_code else find_decoder(lazy)
+    if decoder is not None:
+        lazy = {name.removeprefix(decoder.prefix): lazy[name] for name in decoder.names}
+        modules = below(modules, decoder.prefix) if decoder.prefix else {}
+        notes.append(f"a variational autoencoder: {decoder.reason}; its decoder is the generator")
     saved, more = materialise(lazy, container.size, found.key)
     tensors, folded = fold(saved, modules)
     return Reading(
@@ -177,6 +185,7 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         passed_over=choice.passed_over,
         modules=modules,
         positional=found.kind == "list",
+        decoder=decoder,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gan_core.errors import GanportError
+from gan_export.reading.autoencoder import find_decoder
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.roles import (
     NameRole,
@@ -140,7 +141,10 @@ def _out_of_question(one: _Rated) -> str:
         return "an optimizer's state"
     if one.role == "discriminator":
         return "its name says discriminator"
-    if one.report.role == "image-to-image" or (one.role != "generator" and one.report.role in WHAT):
+    autoencoder = one.report.role in ("image-to-image", "classifier") and find_decoder(one.found.tensors) is not None
+    if not autoencoder and (
+        one.report.role == "image-to-image" or (one.role != "generator" and one.report.role in WHAT)
+    ):
         return f"{WHAT[one.report.role][0]}: {one.report.reason}"
     if one.role == "foreign":
         return "its name says that it is no generator"

@@ -10,7 +10,7 @@ from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import SpecError
 from gan_export.draft import Choice, Draft, Evidence, Structure
 from gan_export.understanding.chaining import Break, Chain, Chainer, orders
-from gan_export.understanding.drafting import Head, draft_chain, heads
+from gan_export.understanding.drafting import Head, Told, draft_chain, heads
 from gan_export.understanding.geometry import SIZE_COSTS, Geometry, Ways, geometries, invents
 from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED
@@ -68,7 +68,11 @@ def find_chains(units: list[Unit], channels: int | None = None) -> tuple[list[Ch
 
 
 def chain_drafts(
-    units: list[Unit], chains: list[Chain], registered: Registered, image: tuple[int, int, int] | None
+    units: list[Unit],
+    chains: list[Chain],
+    registered: Registered,
+    image: tuple[int, int, int] | None,
+    told: Told = Told(),
 ) -> list[Draft]:
     """Drafts of all candidates, best first. Raises `GanportError` when none ends at a plausible image."""
     embeddings = [unit for unit in units if unit.kind == "embedding"]
@@ -84,7 +88,7 @@ def chain_drafts(
         for chain in chains
         for geometry in geometries(chain, registered, size) or ways[id(chain)].likeliest()
         for shape in _images(chain, geometry, image)
-        for head in heads(chain.latent, embeddings[0] if embeddings else None)
+        for head in heads(chain.latent, embeddings[0] if embeddings else None, told, chain.steps[0].unit)
     ]
     if not found:
         raise _sizeless(chains, embeddings, image)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
@@ -14,6 +15,8 @@ from gan_export.draft import Draft
 from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
+from gan_export.understanding.chaining import Chain
+from gan_export.understanding.drafting import Told
 from gan_export.understanding.listed import check_containers, keep_listed, listed_drafts
 from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
 from gan_export.understanding.registered import Registered
@@ -27,11 +30,13 @@ def draft_candidates(
     *,
     modules: Mapping[str, ModuleInfo] | None = None,
     image: tuple[int, int, int] | None = None,
+    told: Told = Told(),
 ) -> list[Draft]:
     """The structures that `tensors` may be, best first, at most 13; each loads strictly into its spec's module.
 
     `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
-    a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known.
+    a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
+    `told` what is known of the inputs from elsewhere.
 
     A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
     `gan_export.understanding.edit` lists them. What is nearly of a family says so in its notes, or in the error's hint.
@@ -58,6 +63,8 @@ def draft_candidates(
         return known
     near = None if known or modules else near_miss(tensors)
     chains, broke = find_chains(units, image[0] if image else None)
+    if not chains and (tabled := with_label_table(units)):
+        units, chains = tabled
     if not chains:
         if known:
             return known
@@ -66,12 +73,42 @@ def draft_candidates(
         raise GanportError(str(error), hint=f"{NEAR}: {near}; {error.hint}") if near else error
     if image is None:
         check_ends(chains[0])
-    drafts = chain_drafts(units, chains, tree, image)
+    drafts = chain_drafts(units, chains, tree, image, told)
     if near is not None:
         drafts = [replace(draft, notes=(*draft.notes, f"{NEAR}: {near}")) for draft in drafts]
     shapes = [draft.spec.shapes for draft in known]
     found = known + [draft for draft in drafts if draft.spec.shapes not in shapes]
     return keep_listed(found, tree) if tree else found
+
+
+MOST_CLASSES = 100
+"""Classes of a label that a linear layer takes as numbers, one-hot."""
+SCALAR_CLASSES = 10
+"""Classes assumed of a label that a linear layer takes as one number."""
+
+
+def with_label_table(units: list[Unit]) -> tuple[list[Unit], list[Chain]] | None:
+    """(`units` with the linear layer of a label as an embedding, the chains of the others), where one layer is left
+    over that the next takes beside z: a one-hot label through a linear layer is a row of a table."""
+    if any(unit.kind == "embedding" for unit in units):
+        return None
+    for unit in units:
+        if unit.kind != "linear" or unit.shape[1] > MOST_CLASSES:
+            continue
+        others = [other for other in units if other is not unit]
+        chains, _ = find_chains(others)
+        chains = [chain for chain in chains if chain.latent > unit.shape[0]]
+        if chains:
+            return [_table_of(unit), *others], chains
+    return None
+
+
+def _table_of(unit: Unit) -> Unit:
+    """A linear layer as the table of what it makes of each class."""
+    weight = unit.tensors["weight"].float()
+    rows = weight.T if weight.shape[1] > 1 else torch.arange(SCALAR_CLASSES)[:, None] * weight.T
+    bias = unit.tensors.get("bias")
+    return Unit(unit.name, "embedding", {"weight": (rows if bias is None else rows + bias).contiguous()})
 
 
 def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) -> Draft:
