@@ -59,6 +59,11 @@ class Answers:
     latent                   the latent law
     output                   the output activation, one of `OUTPUT_RANGES`
     value_range              the output values of (black, white)
+    activation               every hidden activation that the file does not show: {"name": …, "slope": …}
+    z_dim                    components of a latent; what the first layer takes beyond them is a one-hot label
+    n_classes                classes of a one-hot label
+    discriminator            the file of the discriminator that the generator was trained beside
+    pick                     the row of the sheet of candidates that is right, from 1
     accept                   take the draft's assumptions as they are
     live                     the generator comes as code
     """
@@ -71,5 +76,10 @@ class Answers:
     latent: LatentLaw | None = None
     output: str | None = None
     value_range: tuple[float, float] | None = None
+    activation: dict[str, Any] | None = None
+    z_dim: int | None = None
+    n_classes: int | None = None
+    discriminator: Path | None = None
+    pick: int | None = None
     accept: bool = False
     live: LiveAnswers | None = None

@@ -11,7 +11,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +22,11 @@ from gan_core.files.atomic import write_bytes, write_text
 from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
-from gan_export.answers import OUTPUT_RANGES
 from gan_export.assumptions import describe, describe_value, unanswered
-from gan_export.draft import Choice, Draft
-from gan_export.forensics import investigate
+from gan_export.draft import Alternative, Choice, Draft
+from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of
 from gan_export.inspection import CODE, Kind, advise
-from gan_export.understanding.edit import with_value
 from gan_serve.terminal import console
 
 MARGIN = 12
@@ -40,16 +37,15 @@ MIN_WIDTH = 640
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 IMAGES_A_ROW = 10
-ALTERNATIVES = 4
-MAX_ROWS = 16
-RIVAL_SAMPLES = 256
-"""Latents for the choices of another structure: enough to show it, not to rest an export on."""
+MAX_ROWS = 12
+LEAST = 2e-4
+"""Candidates less likely than this are not shown."""
 ELEMENTS = 1 << 25
 """Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
 
 
-def contact_sheet(rows: Sequence[tuple[str, U8]]) -> Image.Image:
-    """An RGB picture of `rows`: (label, pixels uint8 (n, H, W, C)), one under the other.
+def contact_sheet(rows: Sequence[tuple[str, U8]], footer: str = "") -> Image.Image:
+    """An RGB picture of `rows`: (label, pixels uint8 (n, H, W, C)), one under the other, and a line of text below.
 
     Images smaller than 64 pixels are enlarged by a whole factor, without smoothing; long labels are wrapped.
     """
@@ -58,7 +54,9 @@ def contact_sheet(rows: Sequence[tuple[str, U8]]) -> Image.Image:
     width = max(MIN_WIDTH, *(strip.width for strip in strips))
     labels = [_wrapped(label, width, font.getlength) for label, _ in rows]
     line = TEXT_SIZE + GAP
+    last = _wrapped(footer, width, font.getlength)
     height = sum(strip.height + len(lines) * line + MARGIN for strip, lines in zip(strips, labels, strict=True))
+    height += len(last) * line
     sheet = Image.new("RGB", (width + 2 * MARGIN, height + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
@@ -68,6 +66,9 @@ def contact_sheet(rows: Sequence[tuple[str, U8]]) -> Image.Image:
             top += line
         sheet.paste(strip, (MARGIN, top))
         top += strip.height + MARGIN
+    for text in last:
+        draw.text((MARGIN, top), text, font=font, fill=INK)
+        top += line
     return sheet
 
 
@@ -100,13 +101,14 @@ def ask(identified: Identified, target: Path) -> GanportError:
     assert draft is not None
     sheet, spec = target.with_suffix(".candidates.png"), target.with_suffix(".spec.json")
     picture = io.BytesIO()
-    contact_sheet(candidate_rows(draft)).save(picture, "PNG")
+    contact_sheet(candidate_rows(draft), f"none of these: give the network's own code, --module {CODE}").save(
+        picture, "PNG"
+    )
     write_bytes(sheet, picture.getvalue())
     write_text(spec, draft.spec.dumps())
     asked = unanswered(draft)
     console.note(f"{ckpt}: the file does not settle")
-    for choice in asked or draft.open_choices:
-        line = f"{describe(choice)} ({choice.evidence}): {choice.reason}"
+    for line in _asked_lines(asked):
         console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
     for note in draft.notes:
         console.show(console.wrap(note, first="  ", rest=" " * 6), sys.stderr)
@@ -120,50 +122,48 @@ def ask(identified: Identified, target: Path) -> GanportError:
     said = f"give {' '.join(advice.options)} if you know it, {advice.why}; else " if advice.kind is Kind.SAY else ""
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
-        hint=f"{said}look at {sheet}; if the first row is right, add --accept, "
-        f"else edit {spec} and pass it with --spec",
+        hint=f"{said}look at {sheet}; if row 1 is right, add --accept, if another, --pick its number; "
+        f"if none is, give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec",
     )
 
 
-def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
-    """The draft's images, the other structures', and those of each other value of an open choice, all else as drafted.
+def _asked_lines(asked: Sequence[Choice]) -> list[str]:
+    """A line for each open choice, those together that are made as one."""
+    together: dict[tuple[str, str], list[Choice]] = {}
+    for choice in asked:
+        together.setdefault((choice.field, choice.reason), []).append(choice)
+    lines = []
+    for (_, reason), choices in together.items():
+        first = choices[0]
+        if len(choices) > 1:
+            layers = ", ".join(str(choice.layer) for choice in choices)
+            lines.append(f"layers {layers} {first.field} {describe_value(first.value)} ({first.evidence}): {reason}")
+        else:
+            lines.append(f"{describe(first)} ({first.evidence}): {reason}")
+    return lines
 
-    Seeds 0 … 9. A value that draws the same pixels says nothing, and is left out.
+
+def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
+    """The whole generators that the file may be, the likeliest (`draft`) first, each with its number for `pick`, its
+    likelihood and what it is; what draws the same pixels as one before it is left out.
+
+    Seeds 0 … 9.
     """
-    drafted = draw(draft)
-    asked = unanswered(draft)
-    rows = [("as drafted: " + ", ".join(describe(choice) for choice in asked or draft.open_choices), drafted)]
-    for rival in _rivals(draft):
-        fitted = investigate([rival], samples=RIVAL_SAMPLES)
-        size = (
-            ""
-            if rival.spec.interface.image == draft.spec.interface.image
-            else f" (--image {size_text(rival.spec.interface.image)})"
-        )
-        rows += [(f"{describe(c)}{size}", draw(fitted)) for c in fitted.choices if c.field == "structure"]
-    for choice in sorted(draft.open_choices, key=lambda choice: choice not in asked):
-        for value in choice.alternatives[:ALTERNATIVES]:
-            pixels_NHWC = draw(with_value(draft, choice, value))
-            if len(rows) < MAX_ROWS and (pixels_NHWC != drafted).any():
-                where = describe(choice).removesuffix(describe_value(choice.value))
-                rows.append((f"{where}{describe_value(value)}{_option(choice, value)}", pixels_NHWC))
+    ranked = draft.ranked or (Alternative(draft, 1.0, ", ".join(map(describe, draft.open_choices))),)
+    rows: list[tuple[str, U8]] = []
+    for number, one in enumerate(ranked, 1):
+        if len(rows) == MAX_ROWS or (rows and one.likelihood < LEAST):
+            break
+        pixels_NHWC = draw(one.draft)
+        if not any(np.array_equal(pixels_NHWC, known) for _, known in rows):
+            rows.append((f"{number}:  {percent(one.likelihood)}  {one.words}{_size(one.draft, draft)}", pixels_NHWC))
     return rows
 
 
-def _option(choice: Choice, value: Any) -> str:
-    """The option that asks for `value`, where there is one: the rest is for --spec."""
-    if choice.field == "latent":
-        return f" (--latent {value})"
-    if choice.field == "output":
-        black, white = value["value_range"]
-        usual = OUTPUT_RANGES.get(value["name"]) == (black, white)
-        return f" (--output-activation {value['name']}{'' if usual else f' --value-range={black:g},{white:g}'})"
-    return ""
-
-
-def _rivals(draft: Draft) -> tuple[Draft, ...]:
-    """The other structures to show: some, where the structure is asked about."""
-    return draft.rivals[:ALTERNATIVES] if any(c.field == "structure" for c in unanswered(draft)) else ()
+def _size(other: Draft, draft: Draft) -> str:
+    """The image's size, where it is another than the draft's."""
+    image = other.spec.interface.image
+    return "" if image == draft.spec.interface.image else f", {size_text(image)}"
 
 
 def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:

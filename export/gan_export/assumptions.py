@@ -6,55 +6,24 @@ import json
 from typing import Any
 
 from gan_core.said import size_text
-from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import IDENTITY
 from gan_export.forensics.statistics import GOOD
 
 AS_YOU_SAID = "as you said"
 EVEN = 2.0
 """Odds below which nothing is decided."""
-CUSTOM = 20.0
-"""How much likelier an activation or eps is where the author has it everywhere else that shows it."""
 SURE = 100.0
 """Odds from which a choice is shown by the statistics: what is called strong."""
 
 
 def unanswered(draft: Draft) -> tuple[Choice, ...]:
-    """The open choices that an export must ask about.
-
-    Not asked about, but said: an activation or eps that nothing can show, or that the statistics favour by less than
-    they should, where the author did the same wherever it shows (see `_customary`); and the output activation, which is
-    tanh in all but a few generators, unless the values before it speak against what is assumed.
-    """
-    return tuple(choice for choice in draft.open_choices if not _said_only(draft, choice))
-
-
-def _said_only(draft: Draft, choice: Choice) -> bool:
-    if choice.field == "output":
-        return choice.odds is None or choice.odds >= SURE
-    if choice.field not in ("activation", "eps") or not _customary(draft, choice):
-        return False
-    return choice.evidence is Evidence.NONE or (choice.odds is not None and choice.odds * CUSTOM >= SURE)
-
-
-def _customary(draft: Draft, choice: Choice) -> bool:
-    """Whether the file shows this value elsewhere, and no other (no activation at all apart). For an eps, one of those
-    has to stand behind the same kind of layer: BatchNorm2d(n) behind the first Linear and BatchNorm2d(n, 0.8) behind
-    the convolutions is one author's habit that many have copied."""
-    shown = [c for c in draft.choices if c.field == choice.field and c.evidence.settled and c.value != IDENTITY]
-    if choice.field == "eps":
-        kind = _behind(draft, choice)
-        if not any(_behind(draft, other) == kind for other in shown):
-            return False
-    return bool(shown) and all(_text(other.value) == _text(choice.value) for other in shown)
-
-
-def _behind(draft: Draft, choice: Choice) -> str | None:
-    """The kind of the last Linear or convolution in front of a choice's layer."""
-    layers = draft.spec.layers[: choice.layer]
-    return next((layer.kind for layer in reversed(layers) if isinstance(layer, (Linear, Conv, ConvTranspose))), None)
+    """The open choices that an export must ask about: all that no odds of 100 : 1 settle, and, where the odds of the
+    whole generator are lower, the choice with the least of its own."""
+    asked = draft.open_choices
+    if asked or draft.odds is None or draft.odds >= SURE:
+        return asked
+    return tuple(sorted((c for c in draft.choices if c.odds is not None), key=lambda c: c.odds or 0.0)[:1])
 
 
 def assumptions_of(draft: Draft) -> tuple[str, ...]:
@@ -62,7 +31,11 @@ def assumptions_of(draft: Draft) -> tuple[str, ...]:
 
     These are the open choices, accepted or not worth asking about, and what is only known from a family's code.
     """
-    assumed = [choice for choice in draft.choices if not choice.evidence.settled or _habit(choice)]
+    assumed = [
+        choice
+        for choice in draft.choices
+        if not choice.evidence.settled or (choice.habit and choice.evidence is not Evidence.PROVED)
+    ]
     return tuple(f"{_head(choice)}: {_why(choice)}" for choice in assumed)
 
 
@@ -127,13 +100,8 @@ def odds_text(choice: Choice) -> str:
     """What the statistics say for a choice: "odds 12 : 1"; empty where they say nothing."""
     if choice.odds is None:
         return ""
-    return f"odds {f'{choice.odds:.2g}' if choice.odds < 1000 else 'over 1000'} : 1"
-
-
-def _habit(choice: Choice) -> bool:
-    """Whether a settled choice is known from a family's code alone."""
-    shown = choice.odds is not None and choice.odds >= SURE
-    return choice.evidence is Evidence.STRONG and not shown and choice.reason.startswith("as ")
+    said = f"{choice.odds:.2g}" if choice.odds < 10 else f"{choice.odds:.0f}" if choice.odds < 1000 else "over 1000"
+    return f"odds {said} : 1"
 
 
 def _head(choice: Choice) -> str:
@@ -144,7 +112,3 @@ def _head(choice: Choice) -> str:
 
 def _why(choice: Choice) -> str:
     return f"{choice.value}; {choice.reason}" if choice.field == "structure" else choice.reason
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

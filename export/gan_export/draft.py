@@ -46,6 +46,7 @@ class Choice:
     alternatives  the other values that were possible, best first
     odds          what the statistics say for `value` against the best different one, as a ratio (100.0 is 100 : 1);
                   None where they say nothing. Below 1 they speak against it
+    habit         whether it rests on what authors usually write, a known family's code or custom, and not on the file
     """
 
     layer: int | None
@@ -55,6 +56,7 @@ class Choice:
     reason: str
     alternatives: tuple[Any, ...] = ()
     odds: float | None = None
+    habit: bool = False
 
 
 class Variants(Protocol):
@@ -103,6 +105,19 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A whole generator that the file may be, beside a draft.
+
+    likelihood  among all of the file: 0 … 1
+    words       what it says of what is open, in a line
+    """
+
+    draft: Draft
+    likelihood: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """A complete candidate: `weights` has the tensors of each layer of `spec`, by their names there.
 
@@ -114,6 +129,8 @@ class Draft:
     contradiction  why the file cannot be this network, in words; None where nothing speaks against it
     skip     why it may be no chain, until a BatchNorm settles that
     structure  how its sizes were found, None where a family or the user says them
+    ranked     every whole generator that was drawn, the likeliest (this draft) first; empty where nothing was open
+    odds       of this whole generator against all others; None where nothing was open
     """
 
     spec: GeneratorSpec
@@ -127,6 +144,8 @@ class Draft:
     contradiction: str | None = None
     skip: Skip | None = None
     structure: Structure | None = field(default=None, compare=False, repr=False)
+    ranked: tuple[Alternative, ...] = field(default=(), compare=False, repr=False)
+    odds: float | None = None
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

@@ -24,6 +24,10 @@ from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
 
 T = TypeVar("T")
 
+HIDDEN = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity")
+SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
+"""The activations with a slope, and what it is where none is given."""
+
 Key = Annotated[str | None, typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Take the raw weights where there are averaged (EMA) ones too.")]
 TrustPickle = Annotated[
@@ -40,6 +44,15 @@ Image = Annotated[
 Output = Annotated[
     str | None, typer.Option("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
 ]
+HiddenActivation = Annotated[
+    str | None,
+    typer.Option("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
+]
+DiscriminatorFile = Annotated[
+    Path | None,
+    typer.Option("--discriminator", metavar="FILE", help="The discriminator of its training [default: one beside it]."),
+]
+Pick = Annotated[int | None, typer.Option("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.")]
 Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
 Module = Annotated[
@@ -123,6 +136,11 @@ def checkpoint_answers(
     latent: Latent = None,
     output_activation: Output = None,
     value_range: ValueRange = None,
+    activation: HiddenActivation = None,
+    z_dim: ZDim = None,
+    classes: Classes = None,
+    discriminator: DiscriminatorFile = None,
+    pick: Pick = None,
 ) -> Answers:
     """The options that say what a checkpoint is, checked. Raises `GanportError`."""
     return Answers(
@@ -134,6 +152,11 @@ def checkpoint_answers(
         latent=None if latent is None else parse_latent(latent),
         output=None if output_activation is None else parse_output(output_activation),
         value_range=None if value_range is None else parse_value_range(value_range),
+        activation=None if activation is None else parse_activation(activation),
+        z_dim=z_dim,
+        n_classes=classes,
+        discriminator=discriminator,
+        pick=pick,
     )
 
 
@@ -143,10 +166,8 @@ def export_answers(
     accept: Accept = False,
     module: Module = None,
     args: Args = None,
-    z_dim: ZDim = None,
     z_shape: ZShape = None,
     inputs: Inputs = None,
-    classes: Classes = None,
     constant: Constants = None,
     output_index: OutputIndex = None,
     output_key: OutputKey = None,
@@ -155,10 +176,8 @@ def export_answers(
     """Those of `checkpoint_answers`, and those of a generator that comes as code."""
     of_code = {
         "--args": args,
-        "--z-dim": z_dim,
         "--z-shape": z_shape,
         "--inputs": inputs,
-        "--classes": classes,
         "--constant": constant or None,
         "--output-index": output_index,
         "--output-key": output_key,
@@ -169,7 +188,13 @@ def export_answers(
             if value is not None:
                 raise GanportError(f"{option} has no place without --module", hint="--module networks.py:Generator")
         return dataclasses.replace(answers, accept=accept)
-    for option, given in (("--spec", answers.spec is not None), ("--accept", accept)):
+    for option, given in (
+        ("--spec", answers.spec is not None),
+        ("--accept", accept),
+        ("--activation", answers.activation is not None),
+        ("--discriminator", answers.discriminator is not None),
+        ("--pick", answers.pick is not None),
+    ):
         if given:
             raise GanportError(
                 f"{option} has no place beside --module: code needs no draft", hint=f"leave out {option}"
@@ -188,9 +213,9 @@ def export_answers(
         args=None if args is None else parse_args(args),
         constants=parse_constants(constant or []),
         inputs=None if inputs is None else parse_inputs(inputs),
-        z_dim=z_dim,
+        z_dim=answers.z_dim,
         z_shape=z_shape,
-        n_classes=classes,
+        n_classes=answers.n_classes,
         output_index=output_index,
         output_key=output_key,
         noise=noise,
@@ -206,6 +231,21 @@ def parse_output(text: str) -> str:
             hint="identity for none; --value-range says which values are black and white",
         )
     return text
+
+
+def parse_activation(text: str) -> dict[str, object]:
+    """ "leaky_relu:0.2" → {"name": "leaky_relu", "slope": 0.2}. Raises `GanportError`."""
+    name, colon, slope = text.strip().partition(":")
+    hint = f"one of {', '.join(HIDDEN)}; a slope after a colon, as in leaky_relu:0.2"
+    if name not in HIDDEN:
+        raise GanportError(f"--activation knows no {name!r}", hint=hint)
+    try:
+        value = float(slope) if colon else SLOPED.get(name)
+    except ValueError as error:
+        raise GanportError(f"--activation has the slope {slope!r}, expected a number", hint=hint) from error
+    if colon and (name not in SLOPED or not 0.0 <= (value or 0.0) < 10.0):
+        raise GanportError(f"--activation {name} takes no slope {slope}", hint=hint)
+    return {"name": name, "slope": value}
 
 
 def parse_args(text: str) -> dict[str, object] | list[object]:

@@ -67,7 +67,7 @@ def test_assumptions_and_answers_are_in_every_file_and_listed(run: Run, tmp_path
     for command in ("torchscript", "onnx"):
         code, out, err = run(command, "--ckpt", ckpt, *options, "--report", tmp_path / "report.json")
         assert code == 0, err
-        things = "2 things: layer 1 activation leaky_relu 0.2, layer 3 output tanh in [-1, 1]"
+        things = "2 things: layer 1 activation relu, layer 3 output tanh in [-1, 1]"
         assert out.splitlines()[-2].endswith(
             f" checks hold; the reading assumes {things}; as you said: images of 1x28x28, latent law uniform"
         )

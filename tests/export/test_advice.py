@@ -38,6 +38,7 @@ def draft(*choices: Choice, side: int = 28, **fields: Any) -> Draft:
 
 SETTLED = choice("latent", "normal", Evidence.PROVED)
 OUTPUT = choice("output", TANH, Evidence.NONE, 1)
+SHOWN = choice("output", TANH, Evidence.STRONG, 1, odds=400.0)
 WEAK = choice("eps", 0.8, Evidence.WEAK, 3, odds=12.0)
 STRUCTURE = choice("structure", "z 4, 784 → 1x28x28", Evidence.WEAK)
 RIVALS: dict[str, Any] = {"rivals": (draft(), draft())}
@@ -47,8 +48,8 @@ OTHER_SIZES: dict[str, Any] = {"rivals": (draft(side=32), draft(side=64))}
 @pytest.mark.parametrize(
     ("made", "answers", "kind", "options", "words"),
     [
-        (draft(SETTLED, OUTPUT, fits=(0.001,)), {}, Kind.EXPORT, (), ""),
-        (draft(SETTLED, OUTPUT), {}, Kind.EXPORT, (), ""),
+        (draft(SETTLED, SHOWN, fits=(0.001,)), {}, Kind.EXPORT, (), ""),
+        (draft(SETTLED, OUTPUT), {}, Kind.LOOK, (), "1 choice is not settled: it draws the candidates"),
         (draft(WEAK, fits=(0.001, 0.019)), {}, Kind.LOOK, (), "1 choice is not settled: it draws the candidates"),
         (
             draft(WEAK, fits=(0.001, 0.3)),
@@ -80,7 +81,7 @@ def test_advice_follows_the_evidence(
 
 
 def test_assumptions_are_all_that_neither_the_file_nor_its_statistics_show() -> None:
-    habit = choice("latent", "normal", Evidence.STRONG, reason="as somebody/gan has it")
+    habit = choice("latent", "normal", Evidence.STRONG, reason="as somebody/gan has it", habit=True)
     shown = choice("eps", 1e-5, Evidence.STRONG, 2, odds=4000.0, reason="as somebody/gan has it")
     measured = choice("activation", RELU, Evidence.STRONG, 3, reason="what reaches BatchNorm 2 misfits by 0.001")
     made = draft(habit, shown, measured, OUTPUT, WEAK, STRUCTURE, choice("eps", 0.1, Evidence.PROVED, 5))

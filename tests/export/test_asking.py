@@ -43,43 +43,55 @@ def identified(tmp_path: Path, content: object, **answers: object) -> Identified
     return identify(tmp_path / "g.pth", Answers(**answers), silent)  # type: ignore[arg-type]
 
 
-def test_other_structures_are_shown_with_the_option_that_picks_them(tmp_path: Path) -> None:
+def test_the_likeliest_generators_are_shown_numbered_and_can_be_picked(tmp_path: Path) -> None:
     found = identified(tmp_path, without_norms().state_dict())
     draft = found.draft
     assert draft is not None
-    sizes = [rival.spec.interface.image for rival in draft.rivals]
-    other = next(size for size in sizes if size != draft.spec.interface.image)
-    option = f"--image {'x'.join(map(str, other))}"
     rows = asking.candidate_rows(draft)
-    assert rows[0][0].startswith("as drafted: structure")
-    shown = [pixels.shape for label, pixels in rows if label.endswith(f"({option})")]
-    assert shown
-    assert set(shown) == {(10, other[1], other[2], 3)}
+    numbers = [int(label.partition(":")[0]) for label, _ in rows]
+    assert numbers[0] == 1
+    assert numbers == sorted(numbers)
+    likelihoods = [one.likelihood for one in draft.ranked]
+    assert likelihoods == sorted(likelihoods, reverse=True)
+    assert sum(likelihoods) == pytest.approx(1.0)
+    assert len({pixels.tobytes() for _, pixels in rows}) == len(rows)
+    sizes = {pixels.shape[1:] for _, pixels in rows}
+    assert len(sizes) > 1
+    for label, pixels in rows[:: len(rows) - 1]:
+        picked = identified(tmp_path, without_norms().state_dict(), pick=int(label.partition(":")[0]))
+        assert picked.draft is not None
+        assert np.array_equal(asking.draw(picked.draft), pixels)
+        assert not picked.unanswered
+        assert not picked.doubts
     error = asking.ask(found, tmp_path / "g.onnx")
     size = "x".join(map(str, draft.spec.interface.image))
     assert error.hint.startswith(f"give --image CxHxW if you know it, the weights allow images of {size}, ")
-    picked = identified(tmp_path, without_norms().state_dict(), image=other).draft
-    assert picked is not None
-    assert picked.spec.interface.image == other
 
 
-def test_rows_name_the_option_that_asks_for_them(tmp_path: Path) -> None:
+def test_a_row_that_is_not_there_is_refused(tmp_path: Path) -> None:
     net = settled(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh()))
     draft = identified(tmp_path, net.state_dict()).draft
     assert draft is not None
-    rows = dict(asking.candidate_rows(draft))
-    options: dict[str, dict[str, object]] = {
-        "latent law uniform (--latent uniform)": {"latent": "uniform"},
-        "layer 3 output sigmoid in [0, 1] (--output-activation sigmoid)": {"output": "sigmoid"},
-        "layer 3 output identity in [0, 1] (--output-activation identity --value-range=0,1)": {
-            "output": "identity",
-            "value_range": (0.0, 1.0),
-        },
-    }
-    for label, answers in options.items():
-        asked = identified(tmp_path, net.state_dict(), **answers).draft
-        assert asked is not None
-        assert (asking.draw(asked) == rows[label]).all(), label
+    with pytest.raises(GanportError, match=f"`pick` names row 1000, expected one of 1 to {len(draft.ranked)}"):
+        identified(tmp_path, net.state_dict(), pick=1000)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"latent": "uniform"}, "activation relu, output tanh in [-1, 1]"),
+        ({"output": "sigmoid"}, "activation relu, latent law normal"),
+        ({"activation": {"name": "leaky_relu", "slope": 0.2}}, "output tanh in [-1, 1], latent law normal"),
+        ({"n_classes": 2}, "activation relu, output tanh in [-1, 1], order of z and label z_label, latent law normal"),
+    ],
+)
+def test_what_the_user_says_is_no_question(tmp_path: Path, answers: dict[str, object], words: str) -> None:
+    net = settled(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 784), nn.Tanh()))
+    draft = identified(tmp_path, net.state_dict(), **answers).draft
+    assert draft is not None
+    aspects = {part.rpartition(" ")[0].partition(" ")[0] for part in draft.ranked[0].words.split(", ")}
+    assert aspects == {part.rpartition(" ")[0].partition(" ")[0] for part in words.split(", ")}
+    assert draft.spec.interface.n_classes == answers.get("n_classes", 0)
 
 
 def test_long_labels_are_wrapped_and_widen_nothing() -> None:

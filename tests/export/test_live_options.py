@@ -30,8 +30,18 @@ def test_everything_said() -> None:
     assert (live.z_dim, live.z_shape, live.n_classes, live.output_key, live.noise) == (8, "Dx1x1", 4, "image", "fixed")
 
 
-@pytest.mark.parametrize(("name", "value"), [*SAID.items(), ("classes", 0), ("output_index", 0)])
-def test_every_option_needs_the_module(name: str, value: Any) -> None:
+@pytest.mark.parametrize(("name", "value"), [("z_dim", 8), ("classes", 4), ("classes", 0)])
+def test_what_any_generator_has_needs_no_module(name: str, value: Any) -> None:
+    said = export_answers(**{name: value})
+    assert said.live is None
+    assert (said.z_dim if name == "z_dim" else said.n_classes) == value
+
+
+OF_CODE = {name: value for name, value in SAID.items() if name not in ("z_dim", "classes")}
+
+
+@pytest.mark.parametrize(("name", "value"), [*OF_CODE.items(), ("output_index", 0)])
+def test_every_option_of_code_needs_the_module(name: str, value: Any) -> None:
     with pytest.raises(GanportError, match=f"--{name.replace('_', '-')} has no place without --module"):
         export_answers(**{name: value})
 

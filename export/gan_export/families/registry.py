@@ -162,7 +162,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     def choice(index: int | None, field: str, value: Any, values: tuple[Any, ...] = ()) -> Choice:
         sure = Evidence.STRONG if field == "structure" else network.evidence
         evidence = Evidence.WEAK if field in network.questions else sure
-        return Choice(index, field, value, evidence, f"as {family.source} has it", slots.others(value, values))
+        others = slots.others(value, values)
+        return Choice(index, field, value, evidence, f"as {family.source} has it", others, habit=True)
 
     words = {"conv": "conv", "conv_transpose": "convT"}
     text = ", ".join(

@@ -20,7 +20,7 @@ from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import Note, search
 from gan_export.forensics.statistics import median_misfit, moments, remembered, rows_for, witnesses
 from gan_export.forensics.verdicts import contradiction, distrusted, doubted, judge_output, judge_structure, unwitnessed
-from gan_export.forensics.weighing import reweigh
+from gan_export.forensics.weighing import reweigh, tied
 
 __all__ = ["LayerFits", "investigate", "misfit"]
 
@@ -91,7 +91,7 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
         number, draft = best.drafts[0]
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
         asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
-        draft = follow_habit(reweigh(draft, asked, samples, seed + samples))
+        draft = follow_habit(tied(reweigh(draft, asked, samples, seed + samples), samples, seed + samples))
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
             best.fits,

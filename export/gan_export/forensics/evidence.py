@@ -96,7 +96,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
         else:
             reason += f"; {' and '.join(value_text(r.value) for r in near[:2])} would be almost the same network"
     alternatives = _ranked(choice, first.value, [rival.value for rival in rivals])
-    found = replace(choice, value=first.value, evidence=evidence, reason=reason, alternatives=alternatives)
+    found = replace(choice, value=first.value, evidence=evidence, reason=reason, alternatives=alternatives, habit=False)
     return _with_family(choice, found) if choice.evidence is Evidence.STRONG else found
 
 
@@ -121,7 +121,8 @@ def _taken(choice: Choice, rivals: list[Rival]) -> Rival:
 def _with_family(family: Choice, found: Choice) -> Choice:
     """What to believe when a known family's habit and the statistics speak: clear statistics, else the family."""
     if same(family.field, found.value, family.value):
-        return replace(found, evidence=Evidence.STRONG, reason=f"{found.reason}; {family.reason}")
+        told = found.evidence is Evidence.WEAK
+        return replace(found, evidence=Evidence.STRONG, reason=f"{found.reason}; {family.reason}", habit=told)
     if found.evidence is Evidence.WEAK:
         return replace(family, reason=f"{family.reason}; the statistics do not tell: {found.reason}")
     return replace(found, reason=f"{found.reason}; this overrules {value_text(family.value)}, {family.reason}")

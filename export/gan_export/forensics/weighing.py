@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import value_text
+from gan_export.forensics.evidence import IDENTITY, value_text
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import VAR_FLOOR, Moments, moments, remembered, rows_for, symmetric_kl, witnesses
 from gan_export.forensics.trials import alike, same, segment_of, values_to_try
-from gan_export.understanding.edit import find_choice, with_choice, with_value
+from gan_export.understanding.edit import find_choice, with_choice, with_value, with_values
 
 STRONG = 100.0
 """Odds over which evidence is called strong."""
@@ -39,6 +39,8 @@ HABIT = 100.0
 """How much more usual ReLU is than LeakyReLU 0.01, which makes almost the same network."""
 OBVIOUS = 1e6
 """Odds at which no further BatchNorm is asked."""
+TIED = 600.0
+"""How much more usual one eps, or one activation, throughout a network is than another in one place."""
 GROUPS = 17
 """A prime: labels run through the classes in turn, and each group shall see all of them."""
 REMEMBERED = 1216
@@ -82,6 +84,41 @@ def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], sample
         before_it, draft = draft, with_choice(draft, judged)
         if draft.spec != before_it.spec:
             weigher = Weigher(draft, samples, seed)
+    return draft
+
+
+def tied(draft: Draft, samples: int, seed: int) -> Draft:
+    """`draft` with one eps, and one activation, throughout where the BatchNorms do not speak clearly for several.
+
+    Fitting each BatchNorm by itself finds small differences everywhere; an author writes one value.
+    """
+    shown = len(witnesses(draft))
+    for field in ("activation", "eps"):
+        choices = [
+            c
+            for c in draft.choices
+            if c.field == field
+            and c.evidence is not Evidence.PROVED
+            and not c.habit
+            and segment_of(draft, c) < shown
+            and c.value != IDENTITY
+        ]
+        values = [c.value for c in choices]
+        if all(same(field, value, values[0]) for value in values):
+            continue
+        weigher = Weigher(draft, samples, seed)
+        first = min(segment_of(draft, choice) for choice in choices)
+        usual = [*values, values_to_try(choices[0])[0]]
+        against = [
+            (weigher.odds(with_values(draft, choices, [v] * len(choices)), first), i) for i, v in enumerate(usual)
+        ]
+        least, best = min(against)
+        if least >= TIED / STRONG:
+            continue
+        for choice in choices:
+            if not same(field, choice.value, usual[best]):
+                reason = f"{value_text(choice.value)} fits best by itself, {value_text(usual[best])} throughout as well"
+                draft = with_choice(draft, _exchanged(choice, usual[best], Evidence.STRONG, reason, TIED / least))
     return draft
 
 

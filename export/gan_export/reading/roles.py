@@ -53,6 +53,11 @@ def role_of_name(segment: str) -> NameRole:
     return "foreign" if words & _FOREIGN else ""
 
 
+def role_words(role: Literal["generator", "discriminator"]) -> frozenset[str]:
+    """The words of a name that say `role`."""
+    return _GENERATOR if role == "generator" else _DISCRIMINATOR
+
+
 def role_of_path(segments: Iterable[str]) -> NameRole:
     """The role that the innermost telling key gives; an optimizer anywhere on the way decides."""
     found: NameRole = ""

@@ -1,0 +1,122 @@
+"""The likeliest whole generator of a file, with the odds of everything in it that was open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from gan_export.draft import Alternative, Choice, Draft, Evidence
+from gan_export.forensics.statistics import GOOD
+from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.odds import Weighed, likeliest, weigh, weights
+from gan_export.understanding.edit import find_choice, replaced
+
+STRONG = 100.0
+"""Odds from which evidence is called strong."""
+MOST_ODDS = 1e4
+"""The weights were fitted to some two hundred generators: they cannot know of anything rarer than this."""
+TELLING = 0.7
+"""What a measurement must add, in nats, to be named."""
+STRUCTURE = "structure"
+
+
+def judge(
+    drafts: Sequence[Draft],
+    discriminators: Callable[[Draft], Sequence[Discriminator]],
+    may_be: Callable[[Draft], bool] = lambda _: True,
+) -> Draft:
+    """The likeliest of `drafts` (structures over the same weights, the best first, their choices judged by what
+    BatchNorms remember) with a value for everything open, the odds of each in its reason, and all that was drawn in
+    `ranked`.
+
+    `discriminators` gives the ways to run the file's discriminator on the images of a draft, `may_be` whether the file
+    allows it.
+    """
+    first = drafts[0]
+    if not first.open_choices:
+        return first
+    listed = [one for one in likeliest(drafts) if may_be(one.draft)]
+    if not listed:
+        return first
+    shapes = {(draft.spec.interface.image, draft.spec.interface.n_classes): draft for draft in drafts}
+    weighed = weigh(listed, [one for draft in shapes.values() for one in discriminators(draft)])
+    best = weighed[0]
+    draft = best.hypothesis.draft
+    for aspect, words in best.hypothesis.taken.items():
+        odds, rival = _odds(weighed, partial(_taken, aspect=aspect), words)
+        if rival is None:
+            continue
+        reason, habit = _reason(best, rival, words, odds, aspect)
+        for layer, field in best.hypothesis.places[aspect]:
+            draft = replaced(draft, _judged(find_choice(draft, layer, field), odds, reason, habit=habit))
+    structure = next((c for c in draft.choices if c.field == STRUCTURE and not c.evidence.settled), None)
+    if structure is not None and len(drafts) > 1:
+        odds, rival = _odds(weighed, _structure, structure.value)
+        if rival is not None:
+            reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE)
+            judged = _judged(structure, odds, reason, habit=habit)
+            doubted = draft.skip is not None or any(fit > GOOD for fit in first.fits)
+            draft = replaced(draft, replace(judged, evidence=Evidence.WEAK) if doubted else judged)
+    whole = min(MOST_ODDS, best.likelihood / max(1.0 - best.likelihood, 1e-12))
+    several = len({_structure(one) for one in weighed}) > 1
+    ranked = tuple(
+        Alternative(one.hypothesis.draft, one.likelihood, _words(one, structured=several)) for one in weighed
+    )
+    return replace(draft, ranked=(replace(ranked[0], draft=draft), *ranked[1:]), odds=whole, fit=first.fit)
+
+
+def _odds(weighed: Sequence[Weighed], said: Callable[[Weighed], object], value: object) -> tuple[float, Weighed | None]:
+    """(how much likelier `value` is than everything else that `said` gives, the likeliest that says otherwise)."""
+    own = sum(one.likelihood for one in weighed if said(one) == value)
+    rival = next((one for one in weighed if said(one) != value), None)
+    others = sum(one.likelihood for one in weighed if said(one) != value)
+    return min(MOST_ODDS, own / max(others, 1e-12)), rival
+
+
+def _taken(one: Weighed, aspect: str) -> object:
+    return one.hypothesis.taken.get(aspect)
+
+
+def _structure(one: Weighed) -> object:
+    return next((c.value for c in one.hypothesis.draft.choices if c.field == STRUCTURE), None)
+
+
+def _judged(choice: Choice, odds: float, reason: str, *, habit: bool) -> Choice:
+    evidence = Evidence.STRONG if odds >= STRONG else Evidence.WEAK if odds >= 1.0 else Evidence.NONE
+    said = reason if choice.evidence is Evidence.NONE or not choice.reason else f"{choice.reason}; {reason}"
+    return replace(choice, evidence=evidence, odds=odds, reason=said, habit=habit)
+
+
+USUAL = "what is usual"
+
+
+def _reason(best: Weighed, rival: Weighed, words: str, odds: float, aspect: str) -> tuple[str, bool]:
+    """(why `words` and not what the likeliest `rival` says, whether habit tells most of it)."""
+    other = "another" if aspect == STRUCTURE else rival.hypothesis.taken.get(aspect, "another")
+    terms = (
+        ("the discriminator", best.by_discriminator - rival.by_discriminator),
+        ("the look of the images", best.by_looks - rival.by_looks),
+        (USUAL, weights().cost * (rival.hypothesis.cost - best.hypothesis.cost)),
+    )
+    telling = [name for name, nats in sorted(terms, key=lambda term: -term[1]) if nats > TELLING]
+    by = f", by {' and '.join(telling)}" if telling else ""
+    return f"{words} {odds_words(odds)} over {other}{by}", telling[:1] in ([], [USUAL])
+
+
+def odds_words(odds: float) -> str:
+    """ "240 : 1", "over 1000 : 1", "3 : 2"."""
+    if odds >= 1000:
+        return "over 1000 : 1"
+    return f"{odds:.0f} : 1" if odds >= 10 else f"{odds:.1f} : 1"
+
+
+def _words(one: Weighed, *, structured: bool) -> str:
+    """What a hypothesis says of everything that is open, and of its structure where that is."""
+    taken = [f"{name} {words}" for name, words in one.hypothesis.taken.items()]
+    return ", ".join(([str(_structure(one))] if structured else []) + taken)
+
+
+def percent(likelihood: float) -> str:
+    """ "97 %", "under 1 %"."""
+    return "under 1 %" if likelihood < 0.01 else "over 99 %" if likelihood > 0.99 else f"{100 * likelihood:.0f} %"

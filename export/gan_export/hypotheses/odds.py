@@ -1,0 +1,174 @@
+"""How likely each whole generator is: what it draws, what the discriminator says of that, and habit, as odds.
+
+A conditional logit: a hypothesis scores the sum of its weighted measurements, and is as likely as e to its score among
+all of its file. The weights (`weights.json`) were fitted by `lab.odds` to generators whose truth is known, trained here
+and found in public repositories; docs/forensics.md has how often the odds were right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+
+import torch
+from torch import Tensor
+
+from gan_core.spec.layers import Activation, BatchNorm
+from gan_export.draft import Draft
+from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, remembered
+from gan_export.hypotheses import naturalness
+from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.listing import Hypothesis, aspects_of, cheapest, structure_cost
+
+IMAGES, FEWEST = 64, 12
+"""Images drawn of each hypothesis; fewer where they are large."""
+WORK = 6e10
+"""Multiplications spent on all images of one file, about."""
+REACH = 8.0
+"""An option that costs so much more than the usual one is not drawn, unless it is the only other."""
+MOST = 96
+"""Hypotheses that are drawn: the likeliest by habit."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each measurement counts.
+
+    cost           nats of habit
+    centre, scale  of the looks, which are compared as (x - centre) / scale
+    looks          of those and of their squares: float32 (2 * len(naturalness.NAMES),)
+    says           of a discriminator's four numbers
+    """
+
+    cost: float
+    centre: Tensor
+    scale: Tensor
+    looks: Tensor
+    says: Tensor
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A hypothesis and how likely it is among those of its file.
+
+    by_looks, by_discriminator  what the images and the discriminator add to its score, in nats
+    """
+
+    hypothesis: Hypothesis
+    likelihood: float
+    by_looks: float
+    by_discriminator: float
+
+
+@lru_cache(1)
+def weights() -> Weights:
+    """The weights that come with the package."""
+    held = json.loads(files(__package__).joinpath("weights.json").read_text(encoding="utf-8"))
+    made = {name: torch.tensor(held[name], dtype=torch.float32) for name in ("centre", "scale", "looks", "says")}
+    return Weights(float(held["cost"]), **made)
+
+
+def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
+    """The `most` whole generators that cost least, of `drafts` and what is open in each."""
+    found: list[Hypothesis] = []
+    for draft in drafts:
+        aspects = [
+            replace(a, options=tuple(o for i, o in enumerate(a.options) if i < 2 or o.cost - a.options[0].cost < REACH))
+            for a in aspects_of(draft)
+        ]
+        found += cheapest(draft, aspects, structure_cost(draft), most)
+    return sorted(found, key=lambda hypothesis: hypothesis.cost)[:most]
+
+
+def weigh(
+    listed: Sequence[Hypothesis], discriminators: Sequence[Discriminator], by: Weights | None = None
+) -> list[Weighed]:
+    """`listed` with how likely each is, the likeliest first."""
+    by = by or weights()
+    draw = drawer(listed)
+    scored = []
+    with torch.inference_mode():
+        for hypothesis in listed:
+            image, labels = draw(hypothesis.draft)
+            black, white = hypothesis.draft.spec.interface.value_range
+            seen = ((naturalness.statistics((image - black) / (white - black)) - by.centre) / by.scale).clamp(-4.0, 4.0)
+            looks = float(torch.cat((seen, seen.square())) @ by.looks)
+            scored.append((hypothesis, looks, _said(hypothesis, discriminators, image, labels, by)))
+    totals = torch.tensor([looks + said - by.cost * one.cost for one, looks, said in scored], dtype=torch.float64)
+    likelihoods = torch.softmax(totals, dim=0).tolist()
+    found = [Weighed(one, p, looks, said) for (one, looks, said), p in zip(scored, likelihoods, strict=True)]
+    return sorted(found, key=lambda weighed: -weighed.likelihood)
+
+
+def _said(
+    hypothesis: Hypothesis, discriminators: Sequence[Discriminator], image: Tensor, labels: Tensor | None, by: Weights
+) -> float:
+    """What the discriminators, each a way to run the same one, add to the score; 0 without any."""
+    scores = []
+    for one in discriminators:
+        interface = hypothesis.draft.spec.interface
+        if one.image != interface.image or one.classes not in (0, interface.n_classes):
+            scores.append(-30.0)
+            continue
+        scores.append(float(verdict(one, image, labels) @ by.says) - one.cost)
+    return float(torch.tensor(scores).logsumexp(dim=0)) if scores else 0.0
+
+
+def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | None) -> Tensor:
+    """What a discriminator says of images, as four numbers: how far from undecided the middle one is, how far apart
+    they lie, how far its BatchNorms' memory is from them, and the first by the second."""
+    logits, misfits = discriminator.logits(image_NCHW, labels)
+    low, middle, high = logits.float().quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
+    spread, off = high - low + 0.05, sum(misfits) / len(misfits) if misfits else 0.0
+    numbers = (
+        math.log1p(abs(middle)),
+        math.log(spread),
+        math.log(off + 0.003),
+        math.log1p(min(abs(middle) / spread, 20)),
+    )
+    return torch.tensor(numbers).nan_to_num(20.0, 20.0, -20.0)
+
+
+Draw = Callable[[Draft], tuple[Tensor, Tensor | None]]
+
+
+def drawer(listed: Sequence[Hypothesis]) -> Draw:
+    """A function that draws the images of a draft, one of `listed`, in eval mode: float32 (N, C, H, W) in its range,
+    with their labels; what drafts have in common up to the output activation is drawn once."""
+    specs = [hypothesis.draft.spec for hypothesis in listed]
+    distinct = len({(*_up_to_output(spec.layers), spec.interface.latent) for spec in specs})
+    count = int(WORK / (max(spec.products for spec in specs) * distinct + 1))
+    n = max(FEWEST, min(IMAGES, count))
+    kept: dict[object, Tensor] = {}
+
+    def drawn(draft: Draft) -> tuple[Tensor, Tensor | None]:
+        spec = draft.spec
+        key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent
+        before = len(key[0])
+        x = kept.get(key)
+        if x is None:
+            x = kept[key] = _run(draft, 0, before, None, n)
+        return _run(draft, before, len(spec.layers), x, n), label_batch(spec.interface.n_classes, n)
+
+    return drawn
+
+
+def _up_to_output(layers: tuple[object, ...]) -> tuple[object, ...]:
+    last = max((i for i, layer in enumerate(layers) if isinstance(layer, Activation)), default=len(layers))
+    return layers[:last]
+
+
+def _run(draft: Draft, start: int, stop: int, x: Tensor | None, n: int) -> Tensor:
+    spec = draft.spec
+    labels = label_batch(spec.interface.n_classes, n)
+    if x is None:
+        x = latent_batch(spec.interface.z_dim, spec.interface.latent, n, 0)
+    for i in range(start, stop):
+        part = spec.layers[i]
+        memory = remembered(draft, i) if isinstance(part, BatchNorm) else None
+        x = apply_layer(part, spec.shapes[i], layer_weights(draft, i), x, labels, memory)
+    return x

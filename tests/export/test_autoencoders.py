@@ -1,0 +1,117 @@
+"""A VAE's decoder is cut out of the whole, by the two layers side by side that make its latent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_core.errors import GanportError
+from gan_export.answers import Answers
+from gan_export.draft import Evidence
+from gan_export.identify import Identified, identify, module_of
+from gan_export.reading.autoencoder import find_decoder
+from gan_export.reading.roles import HasShape
+
+Shapes = dict[str, tuple[int, ...]]
+
+MLP: Shapes = {"fc1": (400, 784), "fc21": (20, 400), "fc22": (20, 400), "fc3": (400, 20), "fc4": (784, 400)}
+
+
+def tensors(shapes: Shapes) -> dict[str, HasShape]:
+    return {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "prefix", "latent", "beside", "classes"),
+    [
+        (MLP, "", 20, 0, 0),
+        ({"e.0": (400, 784), "mu": (9, 400), "logvar": (9, 400), "d.0": (400, 9), "d.2": (784, 400)}, "d.", 9, 0, 0),
+        (MLP | {"fc1": (400, 794), "fc3": (400, 30)}, "", 20, 10, 10),
+        (MLP | {"fc3": (400, 36)}, "", 20, 16, 0),
+        ({"enc.a": (256, 784), "enc.b": (128, 256), "dec.a": (256, 64), "dec.b": (784, 256)}, "dec.", 64, 0, 0),
+        (
+            {"c1": (8, 1, 4, 4), "c2": (16, 8, 4, 4), "m": (5, 784), "v": (5, 784), "up": (784, 5), "t": (16, 1, 4, 4)},
+            "", 5, 0, 0,
+        ),
+        ({"e": (10, 784), "mean_layer": (10, 10), "logvar_layer": (10, 10), "d": (784, 10)}, "", 10, 0, 0),
+    ],
+)  # fmt: skip
+def test_a_bottleneck_is_seen_whatever_its_layers_are_called(
+    shapes: Shapes, prefix: str, latent: int, beside: int, classes: int
+) -> None:
+    found = find_decoder(tensors(shapes))
+    assert found is not None
+    assert (found.prefix, found.latent, found.beside, found.classes) == (prefix, latent, beside, classes)
+    assert "fc22" not in " ".join(found.names)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"0": (256, 100), "2": (256, 256), "4": (256, 256), "6": (784, 256)},  # an MLP generator
+        {"0": (512, 784), "2": (256, 512), "4": (1, 256)},  # a discriminator
+        {"0": (128, 784), "2": (64, 128), "4": (64, 64), "6": (10, 64)},  # a classifier
+        {"0": (256, 784), "1": (32, 256), "2": (256, 32), "3": (784, 256)},  # an autoencoder without a law of z
+        {"0": (100, 64, 4, 4), "1": (64, 32, 4, 4), "2": (32, 32, 4, 4), "3": (32, 1, 4, 4)},
+        {"0": (64, 3, 3, 3), "1": (64, 64, 3, 3), "2": (64, 64, 3, 3), "3": (3, 64, 3, 3)},  # image to image
+    ],
+)
+def test_what_has_no_bottleneck_is_left_whole(shapes: Shapes) -> None:
+    assert find_decoder(tensors(shapes)) is None
+
+
+class Cvae(nn.Module):
+    """The label, one-hot, goes into both halves; `table` sends it through a linear layer of its own first."""
+
+    def __init__(self, *, table: bool) -> None:
+        super().__init__()
+        wide = 6 if table else 10
+        self.encoder = nn.ModuleDict({"hidden": nn.Linear(784 + wide, 32)})
+        self.encoder["mu"], self.encoder["logvar"] = nn.Linear(32, 4), nn.Linear(32, 4)
+        self.decoder = nn.ModuleDict({"label_embedding": nn.Linear(10, 6)} if table else {})
+        self.hidden, self.out = nn.Linear(4 + wide, 32), nn.Linear(32, 784)
+        self.decoder["hidden"], self.decoder["out"] = self.hidden, self.out
+        with torch.no_grad():  # of what was trained, a label's columns stand out, and black and white are sure
+            self.hidden.weight[:, 4:] *= 6.0
+            self.out.weight *= 20.0
+
+    def decode(self, z: Tensor, label: Tensor) -> Tensor:
+        told = torch.eye(10)[label]
+        if "label_embedding" in self.decoder:
+            told = self.decoder["label_embedding"](told)
+        hidden = torch.relu(self.decoder["hidden"](torch.cat((z, told), dim=1)))
+        drawn: Tensor = torch.sigmoid(self.decoder["out"](hidden)).reshape(-1, 1, 28, 28)
+        return drawn
+
+
+def identified(tmp_path: Path, module: nn.Module, **answers: object) -> Identified:
+    held = {key: tensor for key, tensor in module.state_dict().items() if key.startswith(("encoder", "decoder"))}
+    torch.save(held, tmp_path / "vae.pth")
+    return identify(tmp_path / "vae.pth", Answers(**answers), lambda _: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_a_conditional_decoder_is_drafted_with_its_label(tmp_path: Path, *, table: bool) -> None:
+    torch.manual_seed(1)
+    vae = Cvae(table=table)
+    found = identified(tmp_path, vae)
+    draft = found.draft
+    assert draft is not None
+    interface = draft.spec.interface
+    assert (interface.z_dim, interface.n_classes, interface.value_range) == (4, 10, (0.0, 1.0))
+    law = next(choice for choice in draft.choices if choice.field == "latent")
+    assert law.evidence is Evidence.STRONG
+    assert any("variational autoencoder" in note for note in found.reading.notes)
+    z, label = torch.randn(12, 4), torch.arange(12) % 10
+    relu = identified(tmp_path, vae, activation={"name": "relu", "slope": None}).draft
+    assert relu is not None
+    torch.testing.assert_close(module_of(relu)(z, label), vae.decode(z, label))
+
+
+def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
+    torch.save({f"{name}.weight": torch.randn(shape) for name, shape in list(MLP.items())[:3]}, tmp_path / "e.pth")
+    with pytest.raises(GanportError, match="expected a generator"):
+        identify(tmp_path / "e.pth", Answers(), lambda _: None)

@@ -1,0 +1,136 @@
+"""A discriminator is read from its weights alone, found beside a generator, and says of images what its module says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_export.hypotheses.discriminator import label_beside, read_discriminators, sloped
+from gan_export.reading.beside import file_beside
+
+Image = tuple[int, int, int]
+
+
+def leaky() -> nn.Module:
+    return nn.LeakyReLU(0.2)
+
+
+def flat() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), leaky(), nn.Dropout(0.3), nn.Linear(32, 1), nn.Sigmoid())
+
+
+def dcgan() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 4, 2, 1, bias=False), leaky(),
+        nn.Conv2d(8, 16, 4, 2, 1, bias=False), nn.BatchNorm2d(16), leaky(),
+        nn.Conv2d(16, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), leaky(), nn.Conv2d(32, 1, 4, 1, 0, bias=False),
+    )  # fmt: skip
+
+
+def with_a_linear_end() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2, 1), leaky(), nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), leaky(), nn.Flatten(),
+        nn.Linear(16 * 49, 20), leaky(), nn.Linear(20, 1),
+    )  # fmt: skip
+
+
+def pooled() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, 1, 2), leaky(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5, 1, 2), leaky(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16 * 49, 1),
+    )  # fmt: skip
+
+
+def settled(module: nn.Module) -> nn.Module:
+    """In eval mode, its BatchNorms with statistics of their own."""
+    torch.manual_seed(2)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean = torch.randn(part.num_features) * 0.1
+            part.running_var = torch.rand(part.num_features) + 0.5
+    return module.eval()
+
+
+def before_sigmoid(module: nn.Sequential, image: Tensor) -> Tensor:
+    parts = [part for part in module if not isinstance(part, nn.Sigmoid)]
+    said: Tensor = nn.Sequential(*parts)(image)
+    return said.flatten(1).mean(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "image"),
+    [(flat, (1, 28, 28)), (dcgan, (3, 32, 32)), (with_a_linear_end, (1, 28, 28)), (pooled, (1, 28, 28))],
+)
+def test_it_says_what_its_module_says(make: object, image: Image) -> None:
+    assert callable(make)
+    module = settled(make())
+    assert isinstance(module, nn.Sequential)
+    found = read_discriminators(module.state_dict(), image, 0)
+    assert found
+    x = torch.rand(6, *image) * 2 - 1
+    with torch.inference_mode():
+        said = [one.logits(x) for one in found]
+        right = [torch.allclose(logits, before_sigmoid(module, x), atol=1e-5) for logits, _ in said]
+    assert right.index(True) <= (3 if make is pooled else 0)  # a pooling shows in no shape: a stride is likelier
+    assert len(said[0][1]) == found[0].norms
+    assert all(one >= 0.0 for one in said[0][1])
+    assert [one.slope for one in sloped(found)][:2] == [0.2, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "table", "plane"])
+def test_a_label_is_told_as_the_module_is_told_it(kind: str) -> None:
+    torch.manual_seed(3)
+    image, label = torch.rand(8, 1, 28, 28), torch.arange(8) % 10
+    table = nn.Embedding(10, 784 if kind == "plane" else 6)
+    if kind == "plane":
+        body: nn.Sequential = nn.Sequential(nn.Conv2d(2, 4, 4, 2, 1), leaky(), nn.Flatten(), nn.Linear(4 * 196, 1))
+        x = torch.cat((image, table(label).reshape(8, 1, 28, 28)), dim=1)
+    else:
+        said = torch.eye(10)[label] if kind == "one-hot" else table(label)
+        body = nn.Sequential(nn.Linear(784 + said.shape[1], 16), leaky(), nn.Linear(16, 1))
+        x = torch.cat((image.flatten(1), said), dim=1)
+    held = {f"body.{name}": tensor for name, tensor in body.state_dict().items()}
+    if kind != "one-hot":
+        held = {"label_embedding.weight": table.weight.detach()} | held
+    found = read_discriminators(held, (1, 28, 28), 10)
+    assert found
+    with torch.inference_mode():
+        torch.testing.assert_close(found[0].logits(image, label)[0], body(x).flatten())
+
+
+def test_what_does_not_take_the_image_is_not_read() -> None:
+    assert read_discriminators(flat().state_dict(), (1, 32, 32), 0) == []
+    assert read_discriminators(dcgan().state_dict(), (1, 32, 32), 0) == []
+    assert read_discriminators({"a.weight_bar": torch.ones(3, 3), "b.weight": torch.ones(1, 3)}, (1, 1, 3), 0) == []
+
+
+def test_the_classes_of_a_one_hot_label_are_told() -> None:
+    generator = nn.Sequential(nn.Linear(110, 16), nn.ReLU(), nn.Linear(16, 784)).state_dict()
+    told = nn.Sequential(nn.Linear(784 + 12, 16), nn.Linear(16, 1)).state_dict()
+    assert label_beside(told, generator) == 12
+    assert label_beside(flat().state_dict(), generator) == 0
+    assert label_beside({"label_emb.weight": torch.ones(10, 10)} | told, generator) == 0
+
+
+@pytest.mark.parametrize(
+    ("generator", "others", "found"),
+    [
+        ("netG_epoch_24.pth", ["netD_epoch_24.pth", "netD_epoch_23.pth", "netG_epoch_23.pth"], "netD_epoch_24.pth"),
+        ("generator.pth", ["discriminator.pth", "discriminator_cgan.pth"], "discriminator.pth"),
+        ("generator_cgan.pth", ["discriminator.pth", "discriminator_cgan.pth"], "discriminator_cgan.pth"),
+        ("G.ckpt", ["D.ckpt", "D.txt"], "D.ckpt"),
+        ("faces.pt", ["faces.discriminator.pt", "other.discriminator.pt"], "faces.discriminator.pt"),
+        ("gen.pth", ["critic.pt"], "critic.pt"),
+        ("gen.pth", ["critic.pt", "disc.pt"], None),
+        ("gen.pth", ["gen2.pth", "optimizer_D.pth"], None),
+    ],
+)
+def test_the_file_of_the_same_name_but_for_the_role_lies_beside(
+    tmp_path: Path, generator: str, others: list[str], found: str | None
+) -> None:
+    for name in (generator, *others):
+        (tmp_path / name).write_bytes(b"x")
+    assert file_beside(tmp_path / generator) == (None if found is None else tmp_path / found)
