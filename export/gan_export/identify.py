@@ -28,8 +28,8 @@ from gan_export.hypotheses.judging import judge
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.reading.beside import Beside, discriminator_of
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.understanding.drafting import Told
 from gan_export.understanding.edit import find_choice, replaced, with_value
+from gan_export.understanding.heads import Told
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.slots import SIGMOID

@@ -143,11 +143,7 @@ def test_a_familys_output_is_an_assumption_in_the_file(tmp_path: Path) -> None:
     found = identified(tmp_path, settled(GanMlp()).state_dict())
     assert found.draft is not None
     assert found.draft.family == "pytorch-gan-mlp"
-    assumed = [
-        line
-        for line in source_of(found).assumptions
-        if " output tanh in [-1, 1] (strong, odds " in line
-    ]
+    assumed = [line for line in source_of(found).assumptions if " output tanh in [-1, 1] (strong, odds " in line]
     assert len(assumed) == 1
 
 

@@ -16,7 +16,7 @@ from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Chain
-from gan_export.understanding.drafting import Told
+from gan_export.understanding.heads import Told
 from gan_export.understanding.listed import check_containers, keep_listed, listed_drafts
 from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
 from gan_export.understanding.registered import Registered
