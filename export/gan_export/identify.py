@@ -27,6 +27,7 @@ from gan_export.hypotheses.discriminator import Discriminator, label_beside, rea
 from gan_export.hypotheses.judging import judge
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.reading.beside import Beside, discriminator_of
+from gan_export.reading.roles import tokens
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
 from gan_export.understanding.edit import find_choice, replaced, with_value
 from gan_export.understanding.heads import Told
@@ -117,7 +118,8 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
     told = _told(reading, answers, beside)
     found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image, told=told)
     drafts = [draft for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
-    drafts = [_answered(_as_decoder(draft) if reading.decoder else draft, answers) for draft in drafts]
+    decoder = reading.decoder is not None or _called_decoder(reading)
+    drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
     if not drafts:
         raise GanportError(
             f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
@@ -191,6 +193,12 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
     if beside is not None and not ways(judged):
         judged = dataclasses.replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged
+
+
+def _called_decoder(reading: Reading) -> bool:
+    """Whether the file, or what was chosen in it, is called a decoder or a variational autoencoder."""
+    named = {*tokens(reading.path.stem), *tokens(reading.chosen.rpartition(".")[2])}
+    return bool(named & {"decoder", "dec", "vae", "cvae"})
 
 
 def _as_decoder(draft: Draft) -> Draft:

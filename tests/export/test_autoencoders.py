@@ -111,6 +111,20 @@ def test_a_conditional_decoder_is_drafted_with_its_label(tmp_path: Path, *, tabl
     torch.testing.assert_close(module_of(relu)(z, label), vae.decode(z, label))
 
 
+@pytest.mark.parametrize(("name", "output"), [("decoder", "sigmoid"), ("g", "tanh")])
+def test_a_decoder_alone_is_told_by_its_name(tmp_path: Path, name: str, output: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 784))
+    with torch.no_grad():
+        net[2].weight *= 30.0  # type: ignore[operator]
+    torch.save(net.state_dict(), tmp_path / f"{name}.pth")
+    draft = identify(tmp_path / f"{name}.pth", Answers(), lambda _: None).draft
+    assert draft is not None
+    law = next(choice for choice in draft.choices if choice.field == "latent")
+    assert (law.evidence is Evidence.STRONG) == (name == "decoder")
+    assert next(choice for choice in draft.choices if choice.field == "output").value["name"] == output
+
+
 def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
     torch.save({f"{name}.weight": torch.randn(shape) for name, shape in list(MLP.items())[:3]}, tmp_path / "e.pth")
     with pytest.raises(GanportError, match="expected a generator"):
