@@ -116,7 +116,7 @@ def test_a_decoder_alone_is_told_by_its_name(tmp_path: Path, name: str, output: 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 784))
     with torch.no_grad():
-        net[2].weight *= 30.0  # type: ignore[operator]
+        net[2].weight.copy_(net[2].weight * 30.0)  # type: ignore[operator, arg-type]
     torch.save(net.state_dict(), tmp_path / f"{name}.pth")
     draft = identify(tmp_path / f"{name}.pth", Answers(), lambda _: None).draft
     assert draft is not None
