@@ -1,7 +1,9 @@
 """Whole generators that a file may be: the open choices of its drafts, tied as an author ties them.
 
 A hypothesis is a draft with a value for everything that is open, and what that costs: how unusual it is to write, in
-nats (1 is e times as rare). The costs were counted on generators of some sixty repositories (docs/forensics.md).
+nats (1 is e times as rare). The costs of activations and outputs were counted on generators of 70 repositories, each
+counted once: of 57 GANs 54 end in tanh, 3 in a sigmoid; of 49 without BatchNorm 35 have ReLU throughout, 10 LeakyReLU
+0.2, 3 LeakyReLU 0.1, one 0.01.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ Value = Any
 
 ACTIVATIONS: tuple[tuple[dict[str, Any], float], ...] = (
     ({"name": "relu", "slope": None}, 0.0),
-    ({"name": "leaky_relu", "slope": 0.2}, 0.4),
-    ({"name": "leaky_relu", "slope": 0.01}, 3.0),
-    ({"name": "leaky_relu", "slope": 0.1}, 3.5),
+    ({"name": "leaky_relu", "slope": 0.2}, 1.1),
+    ({"name": "leaky_relu", "slope": 0.01}, 3.4),
+    ({"name": "leaky_relu", "slope": 0.1}, 2.7),
     ({"name": "leaky_relu", "slope": 0.3}, 5.0),
     ({"name": "leaky_relu", "slope": 0.05}, 5.5),
     ({"name": "gelu", "slope": None}, 4.5),
@@ -37,9 +39,9 @@ ACTIVATIONS: tuple[tuple[dict[str, Any], float], ...] = (
 """What all open hidden activations may be, and what it costs."""
 OUTPUTS: tuple[tuple[dict[str, Any], float], ...] = (
     ({"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}, 0.0),
-    ({"name": "sigmoid", "slope": None, "value_range": [0.0, 1.0]}, 1.6),
-    ({"name": "identity", "slope": None, "value_range": [-1.0, 1.0]}, 4.0),
-    ({"name": "identity", "slope": None, "value_range": [0.0, 1.0]}, 4.0),
+    ({"name": "sigmoid", "slope": None, "value_range": [0.0, 1.0]}, 2.8),
+    ({"name": "identity", "slope": None, "value_range": [-1.0, 1.0]}, 4.5),
+    ({"name": "identity", "slope": None, "value_range": [0.0, 1.0]}, 4.5),
 )
 LAWS = (("normal", 0.0), ("uniform", 3.0))
 EPS = ((1e-5, 0.0), (0.8, 2.5), (1e-3, 5.0))
