@@ -83,7 +83,7 @@ def test_damaged_files_are_refused_or_read(seed: int) -> None:
         b"\x00\x00",  # field 0
         b"\x3a\x02\x5a\x05",  # a graph whose input reaches beyond it
         b"\x38\x01",  # a number where the graph should be
-        b"\x3a\x80\x80\x80\x08" + b"\x0a\x00" * (1 << 23),  # a graph of eight million nodes
+        pytest.param(b"\x3a\x80\x80\x80\x08" + b"\x0a\x00" * (1 << 23), marks=pytest.mark.slow),  # 8 million nodes
     ],
     ids=range(8),
 )
