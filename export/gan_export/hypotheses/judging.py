@@ -15,7 +15,7 @@ from gan_export.understanding.edit import find_choice, replaced
 STRONG = 100.0
 """Odds from which evidence is called strong."""
 MOST_ODDS = 1e4
-"""The weights were fitted to some two hundred generators: they cannot know of anything rarer than this."""
+"""The weights were fitted to some hundred generators: they cannot know of anything rarer than this."""
 TELLING = 0.7
 """What a measurement must add, in nats, to be named."""
 STRUCTURE = "structure"

@@ -1,8 +1,8 @@
 """How likely each whole generator is: what it draws, what the discriminator says of that, and habit, as odds.
 
 A conditional logit: a hypothesis scores the sum of its weighted measurements, and is as likely as e to its score among
-all of its file. The weights (`weights.json`) were fitted by `lab.odds` to generators whose truth is known, trained here
-and found in public repositories; docs/forensics.md has how often the odds were right.
+all of its file. The weights (`weights.json`) were fitted to generators whose truth is known, trained here and found in
+public repositories; `python -m lab.odds fit` fits them anew, and says how often the odds are right.
 """
 
 from __future__ import annotations
