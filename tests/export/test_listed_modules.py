@@ -256,13 +256,13 @@ class Toolbox(nn.Module):
         return self.squash(self.fc3(x))  # type: ignore[no-any-return]
 
 
-def test_an_activation_held_apart_is_tried_everywhere_and_asked_about(tmp_path: Path) -> None:
+def test_an_activation_held_apart_is_tried_everywhere_and_assumed(tmp_path: Path) -> None:
     network = settled(Toolbox())
     torch.save(network, tmp_path / "G.pth")
     draft = drafted(tmp_path / "G.pth")
     slots = [choice for choice in draft.choices if choice.field == "activation"]
     assert [slot.value["name"] for slot in slots] == ["hardswish", "hardswish"]
-    assert all(slot.evidence is Evidence.NONE for slot in slots)
+    assert all(slot.habit and slot.evidence is not Evidence.PROVED for slot in slots)
     assert difference(draft, network) <= 1e-5
 
 

@@ -14,7 +14,7 @@ CLASSES = 10
 """Classes assumed for a one-hot label, which leaves no tensor: those of MNIST, Fashion-MNIST and CIFAR-10."""
 COLUMNS_COST = 6.0
 """What it costs to read a label's columns, which stand out plainly, as more of z."""
-ROUND_LATENTS = (2, 10, 16, 20, 32, 50, 62, 64, 100, 128, 256)
+ROUND_LATENTS = (10, 16, 20, 32, 50, 62, 64, 100, 128, 256)
 """Lengths of z that people choose; only one of these plus `CLASSES` raises the question of a one-hot label."""
 
 
