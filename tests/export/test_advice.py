@@ -122,6 +122,7 @@ def test_files_from_before_answers_and_doubts_are_read() -> None:
     assert Contract.from_metadata(metadata) == about
 
 
+@pytest.mark.slow
 def test_other_sizes_are_a_question(tmp_path: Path) -> None:
     layers: list[nn.Module] = [nn.ConvTranspose2d(6, 16, 4, 1, 0), nn.ReLU()]
     for width in (16, 8):
