@@ -97,7 +97,7 @@ def activations(*said: Said) -> list[Choice]:
         ([(nets.RELU, STRONG, 1e9), (nets.RELU, NONE, None)], []),
         ([(nets.leaky(0.2), STRONG, 1e9), (nets.RELU, NONE, None)], [10]),
         ([(nets.IDENTITY, STRONG, 1e9), (nets.RELU, NONE, None)], [10]),
-        ([(nets.RELU, WEAK, 50.0), (nets.RELU, NONE, None)], [6, 10]),
+        ([(nets.RELU, WEAK, 5.0), (nets.RELU, NONE, None)], [6, 10]),
         ([(nets.RELU, STRONG, 1e9), (nets.RELU, WEAK, 0.5)], []),
         ([(nets.RELU, STRONG, 1e9), (nets.leaky(0.2), WEAK, 5.0)], [10]),
         ([(nets.RELU, NONE, None), (nets.RELU, NONE, None)], [6, 10]),
