@@ -61,10 +61,16 @@ def require_packages(purpose: str) -> None:
 def resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Path:
     """The file to write: `out`, or the checkpoint's name with `tag` and `suffix`, beside it.
 
-    Raises `GanportError` for a name that does not end in `suffix`.
+    Raises `GanportError` for a name that does not end in `suffix`, and for a checkpoint whose name does.
     """
     if out is None:
         named = ckpt if ckpt.name else ckpt / "g"  # "." and "/": folders, refused where the checkpoint is read
+        if named.suffix.lower() == suffix and not tag:
+            adopt = f"; to take in another exporter's: gan-export adopt {ckpt}" if suffix == ".onnx" else ""
+            raise GanportError(
+                f"{ckpt} is a model already by its name, expected a checkpoint",
+                hint=f"to prove it: gan-export verify --model {ckpt}{adopt}",
+            )
         return named.with_suffix(tag + suffix)
     if out.is_dir():
         raise GanportError(f"{out} is a folder, expected a file name", hint=f"--out {out / ckpt.stem}{suffix}")

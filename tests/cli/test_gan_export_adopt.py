@@ -15,6 +15,14 @@ def _tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
     try_here(monkeypatch)
 
 
+def test_onnx_of_an_onnx_file_says_what_takes_it_in(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x08")
+    code, out, err = run("onnx", "--ckpt", tmp_path / "x.onnx")
+    assert (code, out) == (2, "")
+    assert "is a model already by its name, expected a checkpoint" in err
+    assert f"gan-export adopt {tmp_path / 'x.onnx'}" in err
+
+
 def test_the_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     proto = stranger(activation="Identity", label="int64", one_hot_by="Compare")
