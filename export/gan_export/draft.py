@@ -125,7 +125,7 @@ class Draft:
     fit      forensics' misfit (mean over BatchNorms of the median symmetric KL), None before forensics or without BNs
     fits     the misfit of each BatchNorm that remembers anything, in order; empty before forensics
     notes    sentences for people that are not about one choice
-    rivals   the other structures that shapes allow, likeliest first: drafts of their own, not investigated
+    rivals   the other structures that shapes allow, likeliest first: drafts of their own
     contradiction  why the file cannot be this network, in words; None where nothing speaks against it
     skip     why it may be no chain, until a BatchNorm settles that
     structure  how its sizes were found, None where a family or the user says them

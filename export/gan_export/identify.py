@@ -141,7 +141,7 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         draft = _judged(draft, drafts, beside, may_be)
     if checked:
         check_listed(draft, tree)
-    others = draft.rivals or tuple(dataclasses.replace(other, structure=None) for other in drafts)
+    others = tuple(dataclasses.replace(other, structure=None) for other in draft.rivals or drafts)
     draft = dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
     return draft if answers.pick is None else _picked(draft, answers.pick)
 
@@ -161,8 +161,7 @@ def _picked(draft: Draft, row: int) -> Draft:
 
 
 RIVALS = 6
-"""Other structures that are drawn where nothing settles it, and latents for their choices."""
-RIVAL_SAMPLES = 256
+"""Other structures that are drawn where nothing settles it."""
 
 
 def _told(reading: Reading, answers: Answers, beside: Beside | None) -> Told:
@@ -180,8 +179,9 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
     open_structure = any(c.field == "structure" and not c.evidence.settled for c in draft.choices)
-    others = (draft.rivals or drafts[1:])[:RIVALS] if open_structure else ()
-    rivals = [investigate([other], samples=RIVAL_SAMPLES) for other in others]
+    rivals: Sequence[Draft] = draft.rivals[:RIVALS] if open_structure else ()
+    if open_structure and draft.fit is None:
+        rivals = [investigate([other]) for other in drafts[1 : RIVALS + 1]]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:
@@ -189,7 +189,7 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
         found = read_discriminators(beside.tensors, one.spec.interface.image, one.spec.interface.n_classes)
         return sloped(found)
 
-    judged = judge([draft, *(rival for rival in rivals if rival.contradiction is None)], ways, may_be)
+    judged = judge([draft, *rivals], ways, may_be)
     if beside is not None and not ways(judged):
         judged = dataclasses.replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged

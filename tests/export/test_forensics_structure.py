@@ -11,7 +11,7 @@ from export.foreign_networks import difference, sequential
 from gan_core.spec.layers import Conv, ConvTranspose, Layer
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
-from gan_export.forensics.runner import cut_out, widest
+from gan_export.forensics.shortcuts import cut_out, places, sampled, widest
 from gan_export.forensics.statistics import apply_layer
 from gan_export.forensics.verdicts import out_of_line
 from gan_export.understanding.edit import with_value
@@ -145,6 +145,31 @@ def test_one_run_stands_for_all_paddings(kernel: int) -> None:
                 cut_out(full, whole[1], bias), apply_layer(layer, (3, 5, 5), weights, x, None, None)
             )
     assert shared > kernel
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv(3, 4, 3, padding=1),
+        Conv(3, 4, 5, dilation=2),
+        ConvTranspose(3, 4, 4, 2, 1),
+        ConvTranspose(3, 4, 3, 2, 1),
+        ConvTranspose(3, 4, 5, 3, 0),
+        ConvTranspose(3, 4, 3, 1, 1),
+        ConvTranspose(3, 4, 4, 4, 0),
+    ],
+    ids=str,
+)
+def test_the_places_of_equal_images_are_those_of_one_image(layer: Conv | ConvTranspose) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=generator) for name, shape in layer.tensors().items()}
+    whole, cut = widest(layer) or (layer, (0, 0))
+    images = max(2, layer.stride) ** 2
+    x = torch.randn(1, 3, 9, 11, generator=generator).expand(images, 3, 9, 11).clone()
+    assert sampled(whole, (3, 9, 11), cut, images, ())
+    assert not sampled(whole, (3, 9, 11), cut, images - 1, ())
+    one_image = apply_layer(layer, (3, 9, 11), weights, x[:1], None, None).flatten(2)
+    torch.testing.assert_close(places(whole, weights, x).cut(cut).sort(dim=2).values, one_image.sort(dim=2).values)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,15 @@ from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import Note, search
 from gan_export.forensics.statistics import median_misfit, moments, remembered, rows_for, witnesses
-from gan_export.forensics.verdicts import contradiction, distrusted, doubted, judge_output, judge_structure, unwitnessed
+from gan_export.forensics.verdicts import (
+    contradiction,
+    distrusted,
+    doubted,
+    judge_output,
+    judge_structure,
+    like,
+    unwitnessed,
+)
 from gan_export.forensics.weighing import reweigh, tied
 
 __all__ = ["LayerFits", "investigate", "misfit"]
@@ -101,7 +109,8 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
         silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - count
         if silent:
             draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
-        return judge_output(doubted(draft), seed)
+        draft = judge_output(doubted(draft), seed)
+        return replace(draft, rivals=tuple(like(rival, draft, seed) for rival in draft.rivals))
 
 
 def _why_no_witness(draft: Draft) -> str:

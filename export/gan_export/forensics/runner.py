@@ -7,13 +7,14 @@ on average. So a law that is neither N(0, 1) nor U(-1, 1) can be named: U(0, 1) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gan_core.spec.layers import Activation, Conv, ConvTranspose, Layer, Linear, PixelShuffle, Reshape, Shape, Upsample
 from gan_export.draft import Draft
+from gan_export.forensics import shortcuts
 from gan_export.forensics.statistics import (
     Moments,
     apply_layer,
@@ -38,20 +39,20 @@ class Runner:
     rows     how many of those (or of the latents from `seed` on) to run
 
     The path of the last candidate is kept; the next one starts where its layers first differ. So run them in an
-    order in which neighbours share their first layers. With `rough`, the last convolution computes some of its
-    channels only, about `channels`, and convolutions that differ in their padding alone are run once, with all there
-    is, and cut: right for many candidates on few rows.
+    order in which neighbours share their first layers. With `rough`, convolutions that differ in their padding alone
+    are run once, with all there is, and cut, and the last one computes some of its channels only, about `channels`,
+    and with `few` some places of each image (`gan_export.forensics.shortcuts`): right for many candidates on few rows.
     """
 
     def __init__(
-        self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False,
+        self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False, few: bool = False,
         channels: int = SOME_CHANNELS,
     ) -> None:  # fmt: skip
-        self._rough, self._channels = rough, channels
+        self._rough, self._few, self._channels = rough, few, channels
         self._arrived = None if arrived is None else arrived[:rows]
         self._moments: Moments | None = None if arrived is None else moments(arrived, correction=0)
         self._start, self._rows, self._seed = start, rows, seed
-        self._path: list[tuple[object, Tensor]] = []
+        self._path: list[tuple[object, Tensor | shortcuts.Places]] = []
 
     def misfits(self, draft: Draft, stop: int) -> Tensor:
         """How far what arrives at the BatchNorm at layer `stop` lies from what it remembers: float64 (channels run,),
@@ -62,115 +63,70 @@ class Runner:
         return symmetric_kl(arrived, memory).nan_to_num(nan=float("inf"))
 
     def run(self, draft: Draft, stop: int) -> Tensor:
-        """What arrives at layer `stop` in `draft`: float32 (rows, *shape), with `rough` every so manieth channel."""
+        """What arrives at layer `stop` in `draft`: float32 (rows, *shape), with `rough` every so manieth channel, and
+        (1, channels, places of all rows) where some places were computed."""
         spec = draft.spec
         parts: list[_Part] = []
-        thin = _last_convolution(spec.layers, self._start, stop) if self._rough else None
+        thin = shortcuts.last_convolution(spec.layers, self._start, stop) if self._rough else None
         every = 1
         for i in range(self._start, stop):
             layer, shape = spec.layers[i], spec.shapes[i]
             if i == thin:
-                every = _every(layer, self._channels)
-                layer = _thinned(layer, every)
+                every = shortcuts.every(layer, self._channels)
+                layer = shortcuts.thinned(layer, every)
             elif every > 1:
                 shape = (shape[0] // every, *shape[1:])
-            cut = widest(layer) if self._rough else None
-            parts.append(_Part(i, shape, cut[0] if cut else layer, every=every if i == thin else 1))
-            if cut:
-                parts.append(_Part(i, shape, layer, cut[1], every if i == thin else 1))
+            taken = every if i == thin else 1
+            whole, cut = (shortcuts.widest(layer) if self._rough else None) or (layer, None)
+            few = (
+                i == thin and self._few and shortcuts.sampled(whole, shape, cut, self._rows, spec.layers[i + 1 : stop])
+            )
+            parts.append(_Part(i, shape, whole, every=taken, few=few))
+            if cut or few:
+                parts.append(_Part(i, shape, layer, cut or (0, 0), taken, few))
         keys: list[object] = [(spec.interface.latent, spec.interface.z_dim), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
             common += 1
         del self._path[common:]
         if not self._path:
-            x = self._arrived
-            if x is None:
-                x = latent_batch(spec.interface.z_dim, spec.interface.latent, self._rows, self._seed)
-            self._path.append((keys[0], x))
-        labels = label_batch(spec.interface.n_classes, self._rows)
+            first = self._arrived
+            if first is None:
+                first = latent_batch(spec.interface.z_dim, spec.interface.latent, self._rows, self._seed)
+            self._path.append((keys[0], first))
         for part in parts[len(self._path) - 1 :]:
-            x = self._path[-1][1]
-            weights = _thinned_weights(part.layer, layer_weights(draft, part.index), part.every)
-            if part.cut is not None:
-                x = cut_out(x, part.cut, weights.get("bias"))
-            else:
-                arrived = self._moments if part.index == self._start else None
-                x = apply_layer(part.layer, part.shape, weights, x, labels, arrived)
-            self._path.append((part, x))
-        return self._path[-1][1]
+            self._path.append((part, self._apply(part, draft, self._path[-1][1])))
+        made = self._path[-1][1]
+        assert isinstance(made, Tensor)
+        return made
+
+    def _apply(self, part: _Part, draft: Draft, x: Tensor | shortcuts.Places) -> Tensor | shortcuts.Places:
+        if isinstance(x, shortcuts.Places):
+            assert part.cut is not None
+            return x.cut(part.cut)
+        weights = shortcuts.thinned_weights(part.layer, layer_weights(draft, part.index), part.every)
+        if part.cut is not None:
+            return shortcuts.cut_out(x, part.cut, weights.get("bias"))
+        if part.few:
+            return shortcuts.places(part.layer, weights, x)
+        arrived = self._moments if part.index == self._start else None
+        labels = label_batch(draft.spec.interface.n_classes, self._rows)
+        made = apply_layer(part.layer, part.shape, weights, x, labels, arrived)
+        # Upsampling and convolutions are several times faster with the channels last.
+        return made.contiguous(memory_format=torch.channels_last) if made.dim() == 4 else made
 
 
 @dataclass(frozen=True)
 class _Part:
     """One layer, or what is cut off (places at the start, at the end) of a convolution run with more padding; of the
-    layer's channels each `every`th."""
+    layer's channels each `every`th, and `few` of its places."""
 
     index: int
     shape: Shape
     layer: Layer
     cut: tuple[int, int] | None = None
     every: int = 1
-
-
-def _last_convolution(layers: tuple[Layer, ...], start: int, stop: int) -> int | None:
-    """The last convolution before layer `stop`, where only what keeps channels apart follows it; None where not."""
-    for i in reversed(range(start, stop)):
-        layer = layers[i]
-        if isinstance(layer, (Conv, ConvTranspose)):
-            return i if layer.groups == 1 else None
-        apart = isinstance(layer, Activation) and layer.features == 1 and "softmax" not in layer.name
-        if not (apart or isinstance(layer, Upsample)):
-            return None
-    return None
-
-
-def _every(layer: Layer, channels: int) -> int:
-    """Each how manieth channel of a convolution a rough run computes, for `channels` of them or a few more."""
-    assert isinstance(layer, (Conv, ConvTranspose))
-    least = max(1, layer.out_channels // channels)
-    return next(n for n in range(least, 0, -1) if layer.out_channels % n == 0)
-
-
-def _thinned(layer: Layer, every: int) -> Layer:
-    assert isinstance(layer, (Conv, ConvTranspose))
-    return layer if every == 1 else replace(layer, out_channels=layer.out_channels // every)
-
-
-def _thinned_weights(layer: Layer, weights: dict[str, Tensor], every: int) -> dict[str, Tensor]:
-    """Each `every`th output channel of a convolution's tensors."""
-    if every == 1:
-        return weights
-    transposed = isinstance(layer, ConvTranspose)
-    return {
-        name: tensor[:, ::every] if transposed and name == "weight" else tensor[::every]
-        for name, tensor in weights.items()
-    }
-
-
-def widest(layer: Layer) -> tuple[Layer, tuple[int, int]] | None:
-    """The convolution with the largest output that `layer` is a part of, and what to cut; None where there is none."""
-    if isinstance(layer, ConvTranspose) and (layer.padding or layer.output_padding):
-        cut = layer.padding, layer.padding - layer.output_padding
-        return replace(layer, padding=0, output_padding=0), cut
-    if isinstance(layer, Conv) and layer.stride == 1 and layer.padding_mode == "zeros":
-        most = layer.dilation * (layer.kernel - 1)
-        if layer.padding < most:
-            return replace(layer, padding=most), (most - layer.padding,) * 2
-    return None
-
-
-def cut_out(x: Tensor, cut: tuple[int, int], bias: Tensor | None) -> Tensor:
-    """`x` without the first `cut[0]` rows and columns and the last `cut[1]`; where that is negative, with as many more
-    that hold the bias alone, as an output padding beyond the padding makes them."""
-    first, last = cut
-    if last >= 0:
-        return x[..., first : x.shape[-2] - last, first : x.shape[-1] - last]
-    blank = torch.zeros(x.shape[1]) if bias is None else bias
-    wider = blank.to(x).reshape(-1, 1, 1).repeat(len(x), 1, x.shape[-2] - last, x.shape[-1] - last)
-    wider = wider.reshape(len(x), x.shape[1], *wider.shape[-2:])
-    wider[..., : x.shape[-2], : x.shape[-1]] = x
-    return wider[..., first:, first:]
+    few: bool = False
 
 
 _LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)

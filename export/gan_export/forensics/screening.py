@@ -15,14 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft
-from gan_export.forensics.runner import SOME_CHANNELS, Runner, widest
+from gan_export.forensics.runner import SOME_CHANNELS, Runner
+from gan_export.forensics.shortcuts import widest
 from gan_export.forensics.statistics import ELEMENTS, witnesses
 from gan_export.forensics.trials import TIE, Combination, drafts_of, kinds, one_step_away, values_to_try
 
 ENOUGH = 3
 """So few structures are not screened."""
-ROUNDS = ((32, 64, 0.05), (128, 16, 0.01), (512, 5, 0.002))
-"""(rows, structures that go on, what they may misfit by beyond `TIE` times the best)."""
+ROUNDS = ((32, 64, 0.05, 2), (128, 16, 0.01, 1), (512, 5, 0.002, 1))
+"""(rows, structures that go on, what they may misfit by beyond `TIE` times the best, combinations of each)."""
 PLACES = 64
 """Rows shrink, to a half at least, as images grow beyond so many places: they average over those, too."""
 LEAST_ROWS = 8
@@ -36,7 +37,7 @@ DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
 MOST = 220
 AT_FIRST, AGAIN = 8, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
-FITTING = 0.01
+FITTING = 0.02
 """A structure that misfits by no more on the fewest rows is likely the right one."""
 FLOOR = 1e-5
 """Misfits below this count as this: two of them differ by chance only."""
@@ -73,10 +74,10 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
         return entrants
     _prepare(entrants, k, samples, seed)
     left = entrants
-    for rows, most, slack in ROUNDS:
-        if len(left) <= ENOUGH:
+    for rows, most, slack, tried in ROUNDS:
+        if len(left) == 1:
             break
-        _rate(left, k, rows, samples, seed)
+        _rate(left, k, rows, samples, seed, tried)
         left = sorted(left, key=lambda entrant: sum(entrant.all_counted))
         best = left[0].all_counted
         left = [entrant for entrant in left[:most] if ties(entrant.all_counted, best, slack)]
@@ -152,8 +153,8 @@ def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
 
 
 def _same_as(leader: Entrant, follower: Entrant) -> list[Combination]:
-    """The contenders of `leader`, made of the choices of `follower`, which are in the same places."""
-    return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders])
+    """The best contenders of `leader`, made of the choices of `follower`, which are in the same places."""
+    return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders[:AGAIN]])
 
 
 def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
@@ -216,7 +217,8 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
     for (_, few, channels), group in sources.items():
         norms = witnesses(group[0].draft)
         start = norms[k - 1] if k else 0
-        runner = Runner(group[0].arrived, start, few, seed, rough=True, channels=channels)
+        sampled = rows < ROUNDS[-1][0]
+        runner = Runner(group[0].arrived, start, few, seed, rough=True, few=sampled, channels=channels)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.interface.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:

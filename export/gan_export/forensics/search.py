@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.runner import Runner
-from gan_export.forensics.screening import Entrant, screen, ties, worse
+from gan_export.forensics.runner import SOME_CHANNELS, Runner
+from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
 from gan_export.forensics.statistics import contradicted, rows_for, witnesses
 from gan_export.forensics.trials import (
     TIE,
@@ -200,7 +200,9 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
     start, stop, rows = _span(state, k, samples)
 
     def rank(contenders: list[Combination], some: int) -> list[Scored]:
-        runner = Runner(state.arrived, start, some, seed, rough=some < rows)
+        channels = SOME_CHANNELS if some > rows // 32 else LEAST_CHANNELS
+        few = some < rows // 4
+        runner = Runner(state.arrived, start, some, seed, rough=some < rows, few=few, channels=channels)
         scored: list[Scored] = []
         for values, candidate in contenders:
             kl = runner.misfits(candidate, stop)

@@ -203,9 +203,9 @@ def kinds(draft: Draft, choice: Choice) -> list[Any]:
 
 
 TIE = 3.0
-RUNGS = ((16, 10), (4, 4))
-"""(share of the rows, how many go on): first a sixteenth of the rows for all, then a quarter for the best ten."""
-MIN_ROWS = 16
+RUNGS = ((64, 8, 40), (16, 16, 10), (4, 16, 4))
+"""(share of the rows, rows at least, how many go on): first a 64th of the rows for all, then a sixteenth for the best
+forty, then a quarter for the best ten."""
 HOPELESS = 0.05
 """On few rows, a misfit above TIE times the best plus this is out."""
 ROUNDS, STARTS = 8, 4
@@ -239,8 +239,8 @@ def narrow(rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int) -> 
     if not complete:
         scored = _climb(rank, choices, contenders, rows)
         contenders = _again(scored)
-    for share, keep in RUNGS if complete else RUNGS[1:]:
-        few = max(MIN_ROWS, rows // share)
+    for share, least, keep in RUNGS if complete else RUNGS[-1:]:
+        few = max(least, rows // share)
         if len(contenders) <= keep or few >= rows:
             continue
         scored = rank(contenders, few) if complete else scored
@@ -254,8 +254,9 @@ def narrow(rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int) -> 
 
 def _climb(rank: Rank, choices: tuple[Choice, ...], contenders: list[Combination], rows: int) -> list[Scored]:
     """`contenders` and what improving the best of them leads to, on a quarter of the rows."""
-    more = max(MIN_ROWS, rows // RUNGS[1][0])
-    pool = rank(_again(rank(contenders, max(MIN_ROWS, rows // RUNGS[0][0])))[: 2 * STARTS], more)
+    (_, (some, least, _), (quarter, _, _)) = RUNGS
+    more = max(least, rows // quarter)
+    pool = rank(_again(rank(contenders, max(least, rows // some)))[: 2 * STARTS], more)
     seen = {repr(trial.values) for trial, _ in pool}
     improved: set[str] = set()
     for _ in range(ROUNDS):

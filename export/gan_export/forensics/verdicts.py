@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence, Skip
-from gan_export.forensics.evidence import CLEAR
+from gan_export.forensics.evidence import CLEAR, follow_habit, settle
 from gan_export.forensics.runner import Runner, latent_moments
 from gan_export.forensics.search import Outcome
 from gan_export.forensics.statistics import (
@@ -138,10 +138,30 @@ def _answered(skip: Skip, fits: Sequence[float]) -> bool:
 
 
 def _rivals(draft: Draft, beside: list[Draft], outcome: Outcome) -> tuple[Draft, ...]:
-    """The other structures to show: those with the same trace, then those of the other states, likeliest first."""
-    found = [other for other in beside if _cost(other) <= _cost(draft) + MARGIN]
-    found += [state.drafts[0][1] for state in outcome.states[1:]]
-    return tuple(replace(other, structure=None) for other in found[:RIVALS])
+    """The other structures to show: those with the same trace, then those of the other states, likeliest first; each
+    with what the statistics say of its choices."""
+    first, *rest = outcome.states
+    found = [(other, first) for other in beside if _cost(other) <= _cost(draft) + MARGIN]
+    found += [(state.drafts[0][1], state) for state in rest]
+    return tuple(
+        settle(other, state, replace(outcome, states=(state, *(s for s in outcome.states if s is not state))))
+        for other, state in found[:RIVALS]
+    )
+
+
+def like(rival: Draft, draft: Draft, seed: int) -> Draft:
+    """`rival`, another structure than `draft`, with what was found of the choices that both share, and its own end."""
+    count = len(witnesses(draft))
+    known = {(c.layer, c.field): c for c in draft.choices if c.field != "structure" and segment_of(draft, c) < count}
+
+    def shared(choice: Choice) -> Choice:
+        found = known.get((choice.layer, choice.field))
+        if choice.field == "structure":
+            return replace(choice, evidence=Evidence.WEAK, reason="it fits about as well")
+        return found if found is not None and found.value == choice.value else choice
+
+    made = replace(rival, choices=tuple(shared(choice) for choice in rival.choices), skip=draft.skip)
+    return judge_output(doubted(follow_habit(made)), seed)
 
 
 def _cost(draft: Draft) -> float:

@@ -28,6 +28,9 @@ IMAGES, FEWEST = 64, 12
 """Images drawn of each hypothesis; fewer where they are large."""
 WORK = 6e10
 """Multiplications spent on all images of one file, about."""
+SLOPED, FAINT = 8, 8.0
+"""On the likeliest hypotheses, so many, each way to run the discriminator is tried; those that score lower than another
+by so many nats on each are not tried on the rest."""
 REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
@@ -90,14 +93,21 @@ def weigh(
     """`listed` with how likely each is, the likeliest first."""
     by = by or weights()
     draw = drawer(listed)
-    scored = []
+    scored: list[tuple[Hypothesis, float, float]] = []
+    telling: set[int] = set()
     with torch.inference_mode():
         for hypothesis in listed:
             image, labels = draw(hypothesis.draft)
             black, white = hypothesis.draft.spec.interface.value_range
             seen = ((naturalness.statistics((image - black) / (white - black)) - by.centre) / by.scale).clamp(-4.0, 4.0)
             looks = float(torch.cat((seen, seen.square())) @ by.looks)
-            scored.append((hypothesis, looks, _said(hypothesis, discriminators, image, labels, by)))
+            if len(scored) == SLOPED:
+                discriminators = [one for i, one in enumerate(discriminators) if i in telling]
+            said = _said(hypothesis, discriminators, image, labels, by)
+            telling |= (
+                {i for i, score in enumerate(said) if score > max(said) - FAINT} if len(scored) < SLOPED else set()
+            )
+            scored.append((hypothesis, looks, float(torch.tensor(said).logsumexp(dim=0)) if said else 0.0))
     totals = torch.tensor([looks + said - by.cost * one.cost for one, looks, said in scored], dtype=torch.float64)
     likelihoods = torch.softmax(totals, dim=0).tolist()
     found = [Weighed(one, p, looks, said) for (one, looks, said), p in zip(scored, likelihoods, strict=True)]
@@ -106,8 +116,8 @@ def weigh(
 
 def _said(
     hypothesis: Hypothesis, discriminators: Sequence[Discriminator], image: Tensor, labels: Tensor | None, by: Weights
-) -> float:
-    """What the discriminators, each a way to run the same one, add to the score; 0 without any."""
+) -> list[float]:
+    """What each of the discriminators, ways to run the same one, adds to the score."""
     scores = []
     for one in discriminators:
         interface = hypothesis.draft.spec.interface
@@ -115,7 +125,7 @@ def _said(
             scores.append(-30.0)
             continue
         scores.append(float(verdict(one, image, labels) @ by.says) - one.cost)
-    return float(torch.tensor(scores).logsumexp(dim=0)) if scores else 0.0
+    return scores
 
 
 def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | None) -> Tensor:
