@@ -25,9 +25,10 @@ from gan_export.reading.autoencoder import Autoencoder, find_decoder
 from gan_export.reading.choosing import PassedOver, choose
 from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import TENSOR_STEPS, Budget, Inert, brief
+from gan_export.reading.kinds import RoleReport, describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below
-from gan_export.reading.roles import RoleReport, describe_role, wrapper_prefix
+from gan_export.reading.roles import wrapper_prefix
 from gan_export.reading.weights import fold, materialise
 from gan_export.reading.wrappers import at_key, find
 from gan_export.source import check_file
