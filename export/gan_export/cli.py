@@ -33,14 +33,13 @@ app = console.new_app(
     \b
     Examples:
       gan-export onnx --ckpt runs/digits/g.pt
-      gan-export inspect --ckpt netG_epoch_24.pth
+      gan-export inspect netG_epoch_24.pth
       gan-export torchscript --ckpt runs/digits/g.pt --out digits.ts
       gan-export verify --model digits.onnx --ckpt runs/digits/g.pt
       gan-export adopt theirs.onnx
     """
 )
 
-Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")]
 MaybeCkpt = Annotated[
     Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")
 ]
@@ -216,7 +215,11 @@ def adopt(
 @app.command()
 @options.answered_by(options.checkpoint_answers)
 def inspect(
-    ckpt: Ckpt,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE|FOLDER", help="A checkpoint; or several, or a folder: a table."),
+    ] = None,
+    ckpt: MaybeCkpt = None,
     answers: Answers = Answers(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     out: Annotated[
@@ -227,14 +230,26 @@ def inspect(
     """Say what a checkpoint is, on what evidence, and what to do next.
 
     Nothing in the file is run. Names and shapes prove most of a generator; activations, eps and the latent law are
-    read from what its BatchNorms remember (docs/forensics.md).
+    read from what its BatchNorms remember (docs/forensics.md). Of a folder or of several files, a table says what each
+    is by its shapes alone, generators with their discriminators.
 
     \b
     Examples:
-      gan-export inspect --ckpt netG_epoch_24.pth
+      gan-export inspect netG_epoch_24.pth
+      gan-export inspect downloads/
       gan-export inspect --ckpt latest.ckpt --key generator --json
       gan-export inspect --ckpt stranger.pth --out stranger.spec.json
     """
+    named = list(dict.fromkeys(files or ()))
+    if bool(named) == (ckpt is not None):
+        raise GanportError(
+            f"expected a checkpoint, got {'FILE and --ckpt, which name two' if named else 'none'}",
+            hint="gan-export inspect FILE, or FOLDER to see what is in it",
+        )
+    if len(named) > 1 or (named and named[0].is_dir()):
+        _survey(named, answers, out, as_json)
+        return
+    ckpt = ckpt or named[0]
     check_outputs({"--ckpt": ckpt}, {"--out": out})
     require_packages("inspecting a checkpoint")
     from gan_core.files.atomic import write_text
@@ -259,6 +274,23 @@ def inspect(
     if out is not None:
         write_text(out, inspection.spec_of(identified).dumps())
         console.note(f"the spec is in {out}")
+
+
+def _survey(named: list[Path], answers: Answers, out: Path | None, as_json: bool) -> None:
+    """The table of what is in a folder, or of several files."""
+    for name in options.given_of(answers) + ["out"] * (out is not None):
+        raise GanportError(f"`{name}` has no place with several files", hint=f"leave out `{name}`, or name one file")
+    require_packages("inspecting checkpoints")
+    from gan_export import inspection
+    from gan_export.survey import files_of, look, paired
+
+    files, left_out = files_of(named)
+    looked = console.with_progress(([look(path)] for path in files), len(files), "reading")
+    entries = paired([entry for part in looked for entry in part])
+    if as_json:
+        console.show_json(inspection.survey_json(entries, left_out))
+    else:
+        console.show(inspection.render_survey(entries, left_out, named[0] if len(named) == 1 else None))
 
 
 def _named_after(ckpt: Path | None, answers: Answers) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from gan_core.printable import shell_line
+from gan_core.printable import printable, shell_line
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
@@ -22,11 +24,14 @@ from gan_export.assumptions import (
 from gan_export.draft import Choice, Draft
 from gan_export.identify import Identified
 from gan_export.reading import Reading
+from gan_export.survey import Entry
 from gan_serve.terminal.console import table, with_options, wrap
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"
 SIZES = 4
+LONGEST_NAME = 26
+"""Of files in a table; longer ones have a line of their own."""
 
 
 class Kind(enum.StrEnum):
@@ -167,6 +172,66 @@ def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
     head = f"{choice.evidence:<8}{describe(choice)}" + (f", {odds_text(choice)}" if choice.odds is not None else "")
     return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
+
+
+def render_survey(entries: Sequence[Entry], left_out: Sequence[str], folder: Path | None) -> str:
+    """The table of `gan-export inspect FOLDER`: each file's kind and what it is, under the folder that it is in."""
+    owned = {entry.discriminator for entry in entries}
+    names = [printable("  " * (entry.path in owned) + entry.path.name) for entry in entries]
+    wide = min(LONGEST_NAME, max(map(len, names)))
+    kinds = max(len(entry.kind) for entry in entries)
+    lines = [f"{'file':<{wide}}  {'kind':<{kinds}}  weights  what it is"]
+    lines.append("  ".join("─" * n for n in (wide, kinds, 7, 10)))
+    here = folder
+    for name, entry in zip(names, entries, strict=True):
+        if entry.path.parent != here:
+            here = entry.path.parent
+            inside = here.relative_to(folder) if folder is not None and here.is_relative_to(folder) else here
+            lines.append(printable(f"{inside}/"))
+        fits = len(name) <= wide
+        lines += [] if fits else [name]
+        first = f"{name if fits else '':<{wide}}  {entry.kind:<{kinds}}  {_many(entry.parameters):>7}  "
+        said = "of the generator above" if entry.path in owned else _said(entry)
+        lines.append(wrap(said, first=first, rest=" " * len(first)))
+    parts = ("\n".join(lines), "\n".join(map(wrap, left_out)), f"next: {survey_next(entries)}")
+    return "\n\n".join(filter(None, parts))
+
+
+def _many(parameters: int) -> str:
+    return "" if not parameters else f"{parameters / 1e6:.2f} M" if parameters >= 1e4 else f"{parameters:,}"
+
+
+def survey_next(entries: Sequence[Entry]) -> str:
+    """The command that goes on with the first generator."""
+    likely = next((entry for kind in ("generator", "network") for entry in entries if entry.kind == kind), None)
+    return "gan-export inspect FILE" if likely is None else shell_line(["gan-export", "inspect", str(likely.path)])
+
+
+def _said(entry: Entry) -> str:
+    """One entry in words: "z 100, 10 classes → 1x28x28, at netG". Which tensors tell a kind, `inspect FILE` says."""
+    inside = f"its discriminator at {entry.discriminator}" if isinstance(entry.discriminator, str) else ""
+    if entry.interface is None:
+        return ", ".join(filter(None, (re.sub(r" \([^()]*\)", "", entry.said), inside)))
+    face = entry.interface
+    classes = f", {face.n_classes} classes" if face.n_classes else ""
+    parts = (f"z {face.z_dim}{classes} → {size_text(face.image)}", entry.said, inside)
+    return ", ".join(filter(None, parts))
+
+
+def survey_json(entries: Sequence[Entry], left_out: Sequence[str]) -> dict[str, Any]:
+    """The same as JSON."""
+    files = []
+    for entry in entries:
+        face, beside = entry.interface, entry.discriminator
+        drawn = {} if face is None else {"z_dim": face.z_dim, "classes": face.n_classes, "image": list(face.image)}
+        own = {"family": entry.family, "parameters": entry.parameters} if entry.parameters else {}
+        pair = (
+            {}
+            if beside is None
+            else {"discriminator" if isinstance(beside, Path) else "discriminator_key": str(beside)}
+        )
+        files.append({"file": str(entry.path), "kind": entry.kind, "said": entry.said} | drawn | own | pair)
+    return {"files": files, "left_out": list(left_out), "next": survey_next(entries)}
 
 
 def to_json(identified: Identified, advice: Advice) -> dict[str, Any]:

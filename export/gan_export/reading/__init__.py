@@ -119,7 +119,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except GanportError as error:
-        failed = GanportError(f"{path}: {error}", hint=error.hint)
+        failed = GanportError(f"{path}: {error}", hint=error.hint, code=error.code)
         failed.__cause__ = error
     except RecursionError:
         failed = GanportError(f"{path} is nested deeper than any checkpoint", hint="is it a checkpoint at all?")

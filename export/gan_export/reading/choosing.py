@@ -187,6 +187,7 @@ def _nothing(rated: list[_Rated]) -> GanportError:
                 return GanportError(
                     f"it holds {like}{what}{at}{others}, expected a generator: it {one.report.reason}",
                     hint=hint + force,
+                    code=role,
                 )
     names = ", ".join(_name(one.found) for one in rated[:8])
     return GanportError(f"it holds no generator, only {names}", hint=f"if one of them is: {_key(rated[0].found)}")

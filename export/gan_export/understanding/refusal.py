@@ -87,7 +87,9 @@ def named(tensors: Mapping[str, Tensor], image: tuple[int, int, int] | None) -> 
     if report.role not in WHAT or (image is not None and report.role == "table"):
         return None
     what, hint = WHAT[report.role]
-    return GanportError(f"this looks like {what}, expected a generator of images: it {report.reason}", hint=hint)
+    return GanportError(
+        f"this looks like {what}, expected a generator of images: it {report.reason}", hint, report.role
+    )
 
 
 def not_a_chain(units: list[Unit], broke: Break, channels: int | None = None) -> GanportError:
