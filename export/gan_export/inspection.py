@@ -84,15 +84,30 @@ def advise(identified: Identified) -> Advice:
 
 def next_command(identified: Identified, advice: Advice) -> str:
     """The command to type next, with the options that were needed to get here."""
-    said, words = identified.answers, ["gan-export", "onnx", "--ckpt", str(identified.reading.path)]
+    return export_command(identified, *advice.options)
+
+
+def export_command(identified: Identified, *options: str, verb: str = "onnx") -> str:
+    """`gan-export onnx` of the file, with the options that were given; `options` come after them, `--pick` and
+    `--module` in the place of those that they answer, too."""
+    said, words = identified.answers, ["gan-export", verb, "--ckpt", str(identified.reading.path)]
     image = None if said.image is None else size_text(said.image)
-    values = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
-    for option, value in (values | {"--output-activation": said.output}).items():
-        words += [] if value is None else [option, str(value)]
+    values: dict[str, object] = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
+    values |= {"--output-activation": said.output, "--z-dim": said.z_dim, "--classes": said.n_classes}
+    values |= {
+        "--discriminator": said.discriminator,
+        "--pick": None if {"--pick", "--module"} & {*options} else said.pick,
+    }
+    if said.activation is not None:
+        slope = said.activation.get("slope")
+        values["--activation"] = f"{said.activation['name']}" + ("" if slope is None else f":{slope:g}")
+    of_drafts = ("--spec", "--activation", "--discriminator") if "--module" in options else ()
+    for option, value in values.items():
+        words += [] if value is None or option in of_drafts else [option, str(value)]
     if said.value_range is not None:
         words.append("--value-range={:g},{:g}".format(*said.value_range))
     words += ["--raw"] * said.raw + ["--trust-pickle"] * said.trust_pickle
-    return shell_line([*words, *advice.options])
+    return shell_line([*words, *options])
 
 
 def _sizes(draft: Draft) -> list[str]:
@@ -104,20 +119,9 @@ def _sizes(draft: Draft) -> list[str]:
 def render(identified: Identified, advice: Advice) -> str:
     """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
     draft = identified.draft
-    spec = spec_of(identified)
-    parameters = spec.parameters
-    facts = [
-        *_file_facts(identified.reading),
-        ("family", draft.family if draft else "gan-train's own: it says everything itself"),
-        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
-         + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
-        ("size", f"{parameters:,} weights"),
-    ]  # fmt: skip
-    if draft is not None and draft.fit is not None:
-        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
     blocks = [
-        _facts(facts),
-        _layers(spec, _tensors_of(identified)),
+        _facts(facts_of(identified)),
+        _layers(spec_of(identified), _tensors_of(identified)),
     ]
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
@@ -125,6 +129,21 @@ def render(identified: Identified, advice: Advice) -> str:
     blocks += [wrap(advice.why)] if advice.why else []
     blocks.append(f"next: {next_command(identified, advice)}")
     return "\n\n".join(blocks)
+
+
+def facts_of(identified: Identified) -> list[tuple[str, str]]:
+    """(label, text) of the file and of the generator in it."""
+    draft, spec = identified.draft, spec_of(identified)
+    facts = [
+        *_file_facts(identified.reading),
+        ("family", draft.family if draft else "gan-train's own: it says everything itself"),
+        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
+         + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
+        ("size", f"{spec.parameters:,} weights"),
+    ]  # fmt: skip
+    if draft is not None and draft.fit is not None:
+        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
+    return facts
 
 
 def render_unknown(reading: Reading) -> str:
@@ -168,9 +187,14 @@ def _tensors_of(identified: Identified) -> list[str]:
     return [names.get(id(next(iter(owned.values()))), "") if owned else "" for owned in draft.weights]
 
 
+def headline(choice: Choice) -> str:
+    """A choice and its odds, where it has some."""
+    return describe(choice) + (f", {odds_text(choice)}" if choice.odds is not None else "")
+
+
 def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
-    head = f"{choice.evidence:<8}{describe(choice)}" + (f", {odds_text(choice)}" if choice.odds is not None else "")
+    head = f"{choice.evidence:<8}{headline(choice)}"
     return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
 
 
