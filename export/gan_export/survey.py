@@ -130,7 +130,8 @@ def look(path: Path) -> Entry:
         said = str(error).removeprefix(printable(" ".join(str(path).split())))
         said = said.removeprefix(":").lstrip().removeprefix("it ")
         if error.code in WHAT:
-            kind = "discriminator" if error.code == "classifier" and _called_discriminator(path) else error.code
+            judges = error.code == "classifier" and role_of_name(path.stem) == "discriminator"
+            kind = "discriminator" if judges else error.code
             return Entry(path, kind, said.rpartition(": it ")[2])
         return Entry(path, "no checkpoint", said if path.exists() else "there is no such file")
     except Exception as error:  # one file never ends the table
@@ -171,10 +172,6 @@ def _checkpoint(path: Path) -> Entry:
         return Entry(path, "network", str(error), parameters=parameters, discriminator=inside or None)
     named = draft.family if draft.family != "chain" else f"at {reading.chosen}" if reading.chosen else ""
     return Entry(path, "generator", named, draft.spec.interface, draft.family, parameters, inside or None)
-
-
-def _called_discriminator(path: Path) -> bool:
-    return role_of_name(path.stem) == "discriminator"
 
 
 def paired(entries: Sequence[Entry]) -> list[Entry]:

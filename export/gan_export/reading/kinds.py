@@ -175,9 +175,10 @@ def _by_ends(body: Sequence[_Layer]) -> RoleReport:
     if judges and len(convs) > 1:
         return RoleReport("discriminator", f"widens to {widest} channels and ends in 1 ({last.name})")
     if not ends and last.linear and last.shape[0] == 1 and len(body) > 1:
-        return RoleReport("discriminator", f"ends in 1 number ({last.name})")
+        takes = f"{first.shape[1]:,} {'inputs' if first.linear else 'channels'}"
+        return RoleReport("discriminator", f"takes {takes} and ends in 1 number ({last.name})")
     if ends:
-        return RoleReport("generator", f"begins with {_input(first)} and ends in {ends}")
+        return RoleReport("generator", f"begins with {first.shape[1 if first.linear else 0]} inputs and ends in {ends}")
     return RoleReport("unknown", f"ends in {'×'.join(map(str, last.shape))} ({last.name}), which is no image")
 
 
@@ -313,7 +314,3 @@ def _flat_image(size: int) -> bool:
         if side >= MIN_SIDE and side % 4 == 0 and side * side * channels == size:
             return True
     return False
-
-
-def _input(first: _Layer) -> str:
-    return f"{first.shape[1] if first.linear else first.shape[0]} inputs"
