@@ -10,11 +10,13 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
@@ -22,11 +24,12 @@ from gan_core.files.atomic import write_bytes, write_text
 from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import describe, describe_value, unanswered
-from gan_export.draft import Alternative, Choice, Draft
+from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
-from gan_export.identify import Identified, module_of
-from gan_export.inspection import CODE, Kind, advise
+from gan_export.identify import Identified, module_of, source_of
+from gan_export.inspection import CODE, Kind, advise, export_command
 from gan_serve.terminal import console
 
 MARGIN = 12
@@ -100,11 +103,8 @@ def ask(identified: Identified, target: Path) -> GanportError:
     draft, ckpt = identified.draft, identified.reading.path
     assert draft is not None
     sheet, spec = target.with_suffix(".candidates.png"), target.with_suffix(".spec.json")
-    picture = io.BytesIO()
-    contact_sheet(candidate_rows(draft), f"none of these: give the network's own code, --module {CODE}").save(
-        picture, "PNG"
-    )
-    write_bytes(sheet, picture.getvalue())
+    picture = sheet_of(candidates_of(identified))
+    write_bytes(sheet, picture)
     write_text(spec, draft.spec.dumps())
     asked = unanswered(draft)
     console.note(f"{ckpt}: the file does not settle")
@@ -112,6 +112,9 @@ def ask(identified: Identified, target: Path) -> GanportError:
         console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
     for note in draft.notes:
         console.show(console.wrap(note, first="  ", rest=" " * 6), sys.stderr)
+    console.show_picture(picture, sys.stderr)
+    page = target.with_suffix(".candidates.html").name
+    console.note(f"  as a page: {export_command(identified, '--html', page, verb='inspect')}")
     advice = advise(identified)
     if advice.kind is Kind.NOT:
         return GanportError(
@@ -143,21 +146,57 @@ def _asked_lines(asked: Sequence[Choice]) -> list[str]:
     return lines
 
 
-def candidate_rows(draft: Draft) -> list[tuple[str, U8]]:
-    """The whole generators that the file may be, the likeliest (`draft`) first, each with its number for `pick`, its
-    likelihood and what it is; what draws the same pixels as one before it is left out.
+@dataclass(frozen=True)
+class Candidate:
+    """One whole generator that the file may be.
 
-    Seeds 0 … 9.
+    number      for `pick`; 0 where there is nothing to pick from
+    likelihood  among all, 0 … 1
+    words       what it says of what is open
+    pixels      uint8 (10, H, W, C), of the seeds 0 … 9
     """
-    ranked = draft.ranked or (Alternative(draft, 1.0, ", ".join(map(describe, draft.open_choices))),)
-    rows: list[tuple[str, U8]] = []
-    for number, one in enumerate(ranked, 1):
-        if len(rows) == MAX_ROWS or (rows and one.likelihood < LEAST):
+
+    number: int
+    likelihood: float
+    words: str
+    pixels: U8
+
+    @property
+    def label(self) -> str:
+        """Its line above its images: "3:  4 %  activation relu"."""
+        return f"{self.number or 1}:  {percent(self.likelihood)}  {self.words}"
+
+
+def candidates_of(identified: Identified) -> list[Candidate]:
+    """The whole generators that the file may be, the likeliest first; of a settled one, itself."""
+    draft = identified.draft
+    if draft is not None and draft.ranked:
+        return ranked(draft)
+    source = source_of(identified)
+    assert source.spec is not None
+    words = "" if draft is None else ", ".join(map(describe, draft.open_choices))
+    return [Candidate(0, 1.0, words, _drawn(source.spec, source.module))]
+
+
+def ranked(draft: Draft) -> list[Candidate]:
+    """Those that the odds list; what draws the same pixels as one before it is left out."""
+    found: list[Candidate] = []
+    for number, one in enumerate(draft.ranked, 1):
+        if len(found) == MAX_ROWS or (found and one.likelihood < LEAST):
             break
         pixels_NHWC = draw(one.draft)
-        if not any(np.array_equal(pixels_NHWC, known) for _, known in rows):
-            rows.append((f"{number}:  {percent(one.likelihood)}  {one.words}{_size(one.draft, draft)}", pixels_NHWC))
-    return rows
+        if not any(np.array_equal(pixels_NHWC, known.pixels) for known in found):
+            words = f"{one.words}{_size(one.draft, draft)}"
+            found.append(Candidate(number, one.likelihood, words, pixels_NHWC))
+    return found
+
+
+def sheet_of(candidates: Sequence[Candidate]) -> bytes:
+    """The contact sheet of candidates, as PNG."""
+    picture = io.BytesIO()
+    rows = [(one.label, one.pixels) for one in candidates]
+    contact_sheet(rows, f"none of these: give the network's own code, --module {CODE}").save(picture, "PNG")
+    return picture.getvalue()
 
 
 def _size(other: Draft, draft: Draft) -> str:
@@ -168,8 +207,10 @@ def _size(other: Draft, draft: Draft) -> str:
 
 def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
     """Pixels uint8 (n, H, W, C) of seeds 0 … n - 1, drawn by PyTorch in eval mode."""
-    spec = draft.spec
-    module = module_of(draft)
+    return _drawn(draft.spec, module_of(draft), n)
+
+
+def _drawn(spec: GeneratorSpec, module: nn.Module, n: int = IMAGES_A_ROW) -> U8:
     seeds = check_seeds(range(n))
     inputs = [torch.from_numpy(spec.interface.latents(seeds))]
     if spec.interface.n_classes:

@@ -14,7 +14,7 @@ from gan_core.files.outputs import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
-from gan_export.command import AsJson, ReportFile, finish, require_packages, resolve_out, say
+from gan_export.command import AsJson, ReportFile, finish, named_after, require_packages, resolve_out, say
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import console, onnx_options
@@ -33,14 +33,13 @@ app = console.new_app(
     \b
     Examples:
       gan-export onnx --ckpt runs/digits/g.pt
-      gan-export inspect --ckpt netG_epoch_24.pth
+      gan-export inspect netG_epoch_24.pth
       gan-export torchscript --ckpt runs/digits/g.pt --out digits.ts
       gan-export verify --model digits.onnx --ckpt runs/digits/g.pt
       gan-export adopt theirs.onnx
     """
 )
 
-Ckpt = Annotated[Path, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")]
 MaybeCkpt = Annotated[
     Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.")
 ]
@@ -80,7 +79,7 @@ def onnx_command(
       gan-export onnx --ckpt g.pth --module networks.py:Generator --args '{"nz": 100}'
     """
     wanted = OnnxOptions(opset, optimize, precision, store)
-    target = resolve_out(_named_after(ckpt, answers), out, ".onnx", wanted.tag)
+    target = resolve_out(named_after(ckpt, answers), out, ".onnx", wanted.tag)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_onnx
 
@@ -109,7 +108,7 @@ def torchscript_command(
       gan-export torchscript --ckpt g.pt --report faces.json --json
       gan-export torchscript --ckpt g.pth --module networks.py:Generator
     """
-    target = resolve_out(_named_after(ckpt, answers), out, ".ts")
+    target = resolve_out(named_after(ckpt, answers), out, ".ts")
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.export import export_torchscript
 
@@ -216,31 +215,55 @@ def adopt(
 @app.command()
 @options.answered_by(options.checkpoint_answers)
 def inspect(
-    ckpt: Ckpt,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE|FOLDER", help="A checkpoint; or several, or a folder: a table."),
+    ] = None,
+    ckpt: MaybeCkpt = None,
     answers: Answers = Answers(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.spec.json", help="Write the draft as a spec, to edit and pass back with --spec."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE.html", help="Write the sheet of candidates as a page.")
+    ] = None,
 ) -> None:
     """Say what a checkpoint is, on what evidence, and what to do next.
 
     Nothing in the file is run. Names and shapes prove most of a generator; activations, eps and the latent law are
-    read from what its BatchNorms remember (docs/forensics.md).
+    read from what its BatchNorms remember (docs/forensics.md). Of a folder or of several files, a table says what each
+    is by its shapes alone, generators with their discriminators.
 
     \b
     Examples:
-      gan-export inspect --ckpt netG_epoch_24.pth
+      gan-export inspect netG_epoch_24.pth
+      gan-export inspect downloads/
       gan-export inspect --ckpt latest.ckpt --key generator --json
       gan-export inspect --ckpt stranger.pth --out stranger.spec.json
+      gan-export inspect --ckpt stranger.pth --html sheet.html
     """
-    check_outputs({"--ckpt": ckpt}, {"--out": out})
+    named = list(dict.fromkeys(files or ()))
+    if bool(named) == (ckpt is not None):
+        raise GanportError(
+            f"expected a checkpoint, got {'FILE and --ckpt, which name two' if named else 'none'}",
+            hint="gan-export inspect FILE, or FOLDER to see what is in it",
+        )
+    if len(named) > 1 or (named and named[0].is_dir()):
+        _survey(named, [*options.given_of(answers), *["out"] * bool(out), *["html"] * bool(html)], as_json)
+        return
+    ckpt = ckpt or named[0]
+    check_outputs({"--ckpt": ckpt}, {"--out": out, "--html": html})
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise GanportError(f"a page's name ends in .html, got {html}", hint=f"--html {html.with_suffix('.html')}")
     require_packages("inspecting a checkpoint")
     from gan_core.files.atomic import write_text
     from gan_export import inspection
+    from gan_export.asking import candidates_of, sheet_of
     from gan_export.identify import NotUnderstoodError, identify
     from gan_export.inspection import advise
+    from gan_export.page import page_of
 
     try:
         identified = identify(ckpt, answers)
@@ -256,29 +279,33 @@ def inspect(
         console.show_json(inspection.to_json(identified, advice))
     else:
         console.show(inspection.render(identified, advice))
+    if html is not None or (not as_json and console.shows_pictures()):
+        candidates = candidates_of(identified)
+        if not as_json:
+            console.show_picture(sheet_of(candidates))
+        if html is not None:
+            write_text(html, page_of(identified, advice, candidates))
+            console.note(f"the page is in {html}")
     if out is not None:
         write_text(out, inspection.spec_of(identified).dumps())
         console.note(f"the spec is in {out}")
 
 
-def _named_after(ckpt: Path | None, answers: Answers) -> Path:
-    """The file that an export is named after: the checkpoint, or without one the code, in the current folder.
+def _survey(named: list[Path], given: list[str], as_json: bool) -> None:
+    """The table of what is in a folder, or of several files."""
+    for name in given:
+        raise GanportError(f"`{name}` has no place with several files", hint=f"leave out `{name}`, or name one file")
+    require_packages("inspecting checkpoints")
+    from gan_export import inspection
+    from gan_export.survey import files_of, look, paired
 
-    Raises `GanportError` when there is neither.
-    """
-    if ckpt is not None:
-        return ckpt
-    if answers.live is None:
-        raise GanportError("expected a checkpoint, --ckpt FILE", hint="gan-export --help shows examples")
-    for option, given in (
-        ("--key", answers.key is not None),
-        ("--raw", answers.raw),
-        ("--trust-pickle", answers.trust_pickle),
-    ):
-        if given:
-            raise GanportError(f"{option} has no place without --ckpt", hint="give the checkpoint: --ckpt FILE")
-    code = answers.live.module.rpartition(":")[0]
-    return Path(Path(code).stem if code.endswith(".py") else code.rpartition(".")[2] or "generator")
+    files, left_out = files_of(named)
+    looked = console.with_progress(([look(path)] for path in files), len(files), "reading")
+    entries = paired([entry for part in looked for entry in part])
+    if as_json:
+        console.show_json(inspection.survey_json(entries, left_out))
+    else:
+        console.show(inspection.render_survey(entries, left_out, named[0] if len(named) == 1 else None))
 
 
 def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answers) -> Source:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_core.errors import GanportError, MissingPackageError
+from gan_export.answers import Answers
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
@@ -56,6 +57,26 @@ def require_packages(purpose: str) -> None:
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingPackageError(package, "export", purpose)
+
+
+def named_after(ckpt: Path | None, answers: Answers) -> Path:
+    """The file that an export is named after: the checkpoint, or without one the code, in the current folder.
+
+    Raises `GanportError` when there is neither.
+    """
+    if ckpt is not None:
+        return ckpt
+    if answers.live is None:
+        raise GanportError("expected a checkpoint, --ckpt FILE", hint="gan-export --help shows examples")
+    for option, given in (
+        ("--key", answers.key is not None),
+        ("--raw", answers.raw),
+        ("--trust-pickle", answers.trust_pickle),
+    ):
+        if given:
+            raise GanportError(f"{option} has no place without --ckpt", hint="give the checkpoint: --ckpt FILE")
+    code = answers.live.module.rpartition(":")[0]
+    return Path(Path(code).stem if code.endswith(".py") else code.rpartition(".")[2] or "generator")
 
 
 def resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Path:

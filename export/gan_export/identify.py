@@ -70,7 +70,7 @@ class NotUnderstoodError(GanportError):
     """The tensors were read, and are no chain from a latent to an image that a spec can say."""
 
     def __init__(self, reading: Reading, error: GanportError) -> None:
-        super().__init__(f"{reading.path}: {error}", hint=error.hint)
+        super().__init__(f"{reading.path}: {error}", hint=error.hint, code=error.code)
         self.reading = reading
 
 
@@ -107,24 +107,10 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
 
 def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
     """The likeliest draft of the tensors, investigated; the other structures beside it."""
-    if reading.positional and all(name.isdecimal() for name in reading.tensors):
-        raise GanportError(
-            f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
-            hint="give the network's own code: `module` file.py:Class",
-        )
     beside = discriminator_of(reading, answers.discriminator)
     if beside is not None:
         on_note(f"the discriminator is asked, too: {beside.where}")
-    told = _told(reading, answers, beside)
-    found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image, told=told)
-    drafts = [draft for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
-    decoder = reading.decoder is not None or _called_decoder(reading)
-    drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
-    if not drafts:
-        raise GanportError(
-            f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
-            hint="give the network's own code, with the channels to keep: `module` file.py:Class",
-        )
+    drafts = drafts_of(reading, beside, answers)
     draft = investigate(drafts, on_note=on_note)
     tree = Tree(reading.tensors, reading.modules)
     checked = bool(tree) and draft.family != LISTED and answers.output is None
@@ -144,6 +130,29 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
     others = tuple(dataclasses.replace(other, structure=None) for other in draft.rivals or drafts)
     draft = dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
     return draft if answers.pick is None else _picked(draft, answers.pick)
+
+
+def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answers()) -> list[Draft]:
+    """What the tensors may be by their names and shapes, the likeliest first; no statistics are asked.
+
+    Raises `GanportError` when they are no generator that is a chain.
+    """
+    if reading.positional and all(name.isdecimal() for name in reading.tensors):
+        raise GanportError(
+            f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
+            hint="give the network's own code: `module` file.py:Class",
+        )
+    told = _told(reading, answers, beside)
+    found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image, told=told)
+    drafts = [draft for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
+    decoder = reading.decoder is not None or _called_decoder(reading)
+    drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
+    if not drafts:
+        raise GanportError(
+            f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
+            hint="give the network's own code, with the channels to keep: `module` file.py:Class",
+        )
+    return drafts
 
 
 def _picked(draft: Draft, row: int) -> Draft:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from gan_core.printable import shell_line
+from gan_core.printable import printable, shell_line
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
@@ -22,11 +24,14 @@ from gan_export.assumptions import (
 from gan_export.draft import Choice, Draft
 from gan_export.identify import Identified
 from gan_export.reading import Reading
+from gan_export.survey import Entry
 from gan_serve.terminal.console import table, with_options, wrap
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"
 SIZES = 4
+LONGEST_NAME = 26
+"""Of files in a table; longer ones have a line of their own."""
 
 
 class Kind(enum.StrEnum):
@@ -79,15 +84,30 @@ def advise(identified: Identified) -> Advice:
 
 def next_command(identified: Identified, advice: Advice) -> str:
     """The command to type next, with the options that were needed to get here."""
-    said, words = identified.answers, ["gan-export", "onnx", "--ckpt", str(identified.reading.path)]
+    return export_command(identified, *advice.options)
+
+
+def export_command(identified: Identified, *options: str, verb: str = "onnx") -> str:
+    """`gan-export onnx` of the file, with the options that were given; `options` come after them, `--pick` and
+    `--module` in the place of those that they answer, too."""
+    said, words = identified.answers, ["gan-export", verb, "--ckpt", str(identified.reading.path)]
     image = None if said.image is None else size_text(said.image)
-    values = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
-    for option, value in (values | {"--output-activation": said.output}).items():
-        words += [] if value is None else [option, str(value)]
+    values: dict[str, object] = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
+    values |= {"--output-activation": said.output, "--z-dim": said.z_dim, "--classes": said.n_classes}
+    values |= {
+        "--discriminator": said.discriminator,
+        "--pick": None if {"--pick", "--module"} & {*options} else said.pick,
+    }
+    if said.activation is not None:
+        slope = said.activation.get("slope")
+        values["--activation"] = f"{said.activation['name']}" + ("" if slope is None else f":{slope:g}")
+    of_drafts = ("--spec", "--activation", "--discriminator") if "--module" in options else ()
+    for option, value in values.items():
+        words += [] if value is None or option in of_drafts else [option, str(value)]
     if said.value_range is not None:
         words.append("--value-range={:g},{:g}".format(*said.value_range))
     words += ["--raw"] * said.raw + ["--trust-pickle"] * said.trust_pickle
-    return shell_line([*words, *advice.options])
+    return shell_line([*words, *options])
 
 
 def _sizes(draft: Draft) -> list[str]:
@@ -99,20 +119,9 @@ def _sizes(draft: Draft) -> list[str]:
 def render(identified: Identified, advice: Advice) -> str:
     """The page that `gan-export inspect` prints: the file, the network, the evidence, and what to do next."""
     draft = identified.draft
-    spec = spec_of(identified)
-    parameters = spec.parameters
-    facts = [
-        *_file_facts(identified.reading),
-        ("family", draft.family if draft else "gan-train's own: it says everything itself"),
-        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
-         + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
-        ("size", f"{parameters:,} weights"),
-    ]  # fmt: skip
-    if draft is not None and draft.fit is not None:
-        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
     blocks = [
-        _facts(facts),
-        _layers(spec, _tensors_of(identified)),
+        _facts(facts_of(identified)),
+        _layers(spec_of(identified), _tensors_of(identified)),
     ]
     if draft is not None:
         blocks.append("What the weights do not carry:\n\n" + "\n".join(map(_evidence, draft.choices)))
@@ -120,6 +129,21 @@ def render(identified: Identified, advice: Advice) -> str:
     blocks += [wrap(advice.why)] if advice.why else []
     blocks.append(f"next: {next_command(identified, advice)}")
     return "\n\n".join(blocks)
+
+
+def facts_of(identified: Identified) -> list[tuple[str, str]]:
+    """(label, text) of the file and of the generator in it."""
+    draft, spec = identified.draft, spec_of(identified)
+    facts = [
+        *_file_facts(identified.reading),
+        ("family", draft.family if draft else "gan-train's own: it says everything itself"),
+        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
+         + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
+        ("size", f"{spec.parameters:,} weights"),
+    ]  # fmt: skip
+    if draft is not None and draft.fit is not None:
+        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
+    return facts
 
 
 def render_unknown(reading: Reading) -> str:
@@ -163,10 +187,75 @@ def _tensors_of(identified: Identified) -> list[str]:
     return [names.get(id(next(iter(owned.values()))), "") if owned else "" for owned in draft.weights]
 
 
+def headline(choice: Choice) -> str:
+    """A choice and its odds, where it has some."""
+    return describe(choice) + (f", {odds_text(choice)}" if choice.odds is not None else "")
+
+
 def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
-    head = f"{choice.evidence:<8}{describe(choice)}" + (f", {odds_text(choice)}" if choice.odds is not None else "")
+    head = f"{choice.evidence:<8}{headline(choice)}"
     return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
+
+
+def render_survey(entries: Sequence[Entry], left_out: Sequence[str], folder: Path | None) -> str:
+    """The table of `gan-export inspect FOLDER`: each file's kind and what it is, under the folder that it is in."""
+    owned = {entry.discriminator for entry in entries}
+    names = [printable("  " * (entry.path in owned) + entry.path.name) for entry in entries]
+    wide = min(LONGEST_NAME, max(map(len, names)))
+    kinds = max(len(entry.kind) for entry in entries)
+    lines = [f"{'file':<{wide}}  {'kind':<{kinds}}  weights  what it is"]
+    lines.append("  ".join("─" * n for n in (wide, kinds, 7, 10)))
+    here = folder
+    for name, entry in zip(names, entries, strict=True):
+        if entry.path.parent != here:
+            here = entry.path.parent
+            inside = here.relative_to(folder) if folder is not None and here.is_relative_to(folder) else here
+            lines.append(printable(f"{inside}/"))
+        fits = len(name) <= wide
+        lines += [] if fits else [name]
+        first = f"{name if fits else '':<{wide}}  {entry.kind:<{kinds}}  {_many(entry.parameters):>7}  "
+        said = "of the generator above" if entry.path in owned else _said(entry)
+        lines.append(wrap(said, first=first, rest=" " * len(first)))
+    parts = ("\n".join(lines), "\n".join(map(wrap, left_out)), f"next: {survey_next(entries)}")
+    return "\n\n".join(filter(None, parts))
+
+
+def _many(parameters: int) -> str:
+    return "" if not parameters else f"{parameters / 1e6:.2f} M" if parameters >= 1e4 else f"{parameters:,}"
+
+
+def survey_next(entries: Sequence[Entry]) -> str:
+    """The command that goes on with the first generator."""
+    likely = next((entry for kind in ("generator", "network") for entry in entries if entry.kind == kind), None)
+    return "gan-export inspect FILE" if likely is None else shell_line(["gan-export", "inspect", str(likely.path)])
+
+
+def _said(entry: Entry) -> str:
+    """One entry in words: "z 100, 10 classes → 1x28x28, at netG". Which tensors tell a kind, `inspect FILE` says."""
+    inside = f"its discriminator at {entry.discriminator}" if isinstance(entry.discriminator, str) else ""
+    if entry.interface is None:
+        return ", ".join(filter(None, (re.sub(r" \([^()]*\)", "", entry.said), inside)))
+    face = entry.interface
+    classes = f", {face.n_classes} classes" if face.n_classes else ""
+    parts = (f"z {face.z_dim}{classes} → {size_text(face.image)}", entry.said, inside)
+    return ", ".join(filter(None, parts))
+
+
+def survey_json(entries: Sequence[Entry], left_out: Sequence[str]) -> dict[str, Any]:
+    """The same as JSON."""
+    files = []
+    for entry in entries:
+        face, beside = entry.interface, entry.discriminator
+        drawn = {} if face is None else {"z_dim": face.z_dim, "classes": face.n_classes, "image": list(face.image)}
+        own = {"family": entry.family, "parameters": entry.parameters} if entry.parameters else {}
+        pair = (
+            {}
+            if beside is None
+            else {"discriminator" if isinstance(beside, Path) else "discriminator_key": str(beside)}
+        )
+        files.append({"file": str(entry.path), "kind": entry.kind, "said": entry.said} | drawn | own | pair)
+    return {"files": files, "left_out": list(left_out), "next": survey_next(entries)}
 
 
 def to_json(identified: Identified, advice: Advice) -> dict[str, Any]:

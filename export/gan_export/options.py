@@ -223,6 +223,14 @@ def export_answers(
     return dataclasses.replace(answers, live=live)
 
 
+def given_of(answers: Answers) -> list[str]:
+    """The parameters of `checkpoint_answers` that were given."""
+    named = {"output": "output_activation", "n_classes": "classes"}
+    default = Answers()
+    fields = [field.name for field in dataclasses.fields(answers)]
+    return [named.get(name, name) for name in fields if getattr(answers, name) != getattr(default, name)]
+
+
 def parse_output(text: str) -> str:
     """The name of an output activation. Raises `GanportError`."""
     if text not in OUTPUT_RANGES:

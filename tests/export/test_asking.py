@@ -47,7 +47,7 @@ def test_the_likeliest_generators_are_shown_numbered_and_can_be_picked(tmp_path:
     found = identified(tmp_path, without_norms().state_dict())
     draft = found.draft
     assert draft is not None
-    rows = asking.candidate_rows(draft)
+    rows = [(one.label, one.pixels) for one in asking.candidates_of(found)]
     numbers = [int(label.partition(":")[0]) for label, _ in rows]
     assert numbers[0] == 1
     assert numbers == sorted(numbers)
@@ -130,7 +130,7 @@ def test_a_settled_file_s_page_fits_a_terminal_and_its_sheet_shows_no_other_stru
     assert any(line.endswith(" main.9") for line in lines)
     assert [describe(choice) for choice in found.unanswered] == []
     assert found.draft is not None
-    assert not any(label.startswith("structure") for label, _ in asking.candidate_rows(found.draft))
+    assert not any(one.words.startswith("structure") for one in asking.candidates_of(found))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.identify import Identified, identify, module_of
 from gan_export.reading.autoencoder import find_decoder
-from gan_export.reading.roles import HasShape
+from gan_export.reading.kinds import HasShape
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -107,6 +107,17 @@ def test_what_does_not_take_the_image_is_not_read() -> None:
     assert read_discriminators({"a.weight_bar": torch.ones(3, 3), "b.weight": torch.ones(1, 3)}, (1, 1, 3), 0) == []
 
 
+def test_no_way_ends_at_an_instance_norm_of_one_place() -> None:
+    """torch refuses to run one in training, so that nobody has trained with it."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 4, 2, 1), nn.Conv2d(8, 16, 4, 2, 1), nn.InstanceNorm2d(16, affine=True), nn.Conv2d(16, 1, 1)
+    )
+    found = read_discriminators(dict(net.state_dict()), (1, 4, 4), 0)
+    assert found
+    for one in found:
+        assert one.logits(torch.zeros(2, 1, 4, 4))[0].shape == (2,)
+
+
 def test_the_classes_of_a_one_hot_label_are_told() -> None:
     generator = nn.Sequential(nn.Linear(110, 16), nn.ReLU(), nn.Linear(16, 784)).state_dict()
     told = nn.Sequential(nn.Linear(784 + 12, 16), nn.Linear(16, 1)).state_dict()

@@ -71,20 +71,22 @@ def mlp(*widths: int) -> dict[str, Tensor]:
 TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     "nothing": (dict, "no layer with weights among 0 entries"),
     "norms only": (lambda: state(nn.BatchNorm2d(4), nn.BatchNorm2d(4)), "no layer with weights among 2 entries"),
-    "discriminator": (dcgan_discriminator, "takes an image of 3 channels, main.5.weight gives 1 channel"),
+    "discriminator": (dcgan_discriminator, "like a discriminator, .* of 3-channel images .* ends in 1 number"),
     "discriminator, sigmoid of a linear": (
         lambda: state(nn.Conv2d(1, 8, 3, 2, 1), nn.Flatten(), nn.Linear(128, 1)),
-        "takes an image of 1 channel, main.2.weight gives 1 number: a discriminator",
+        "like a discriminator, .* of 1-channel images .* ends in 1 number",
     ),
-    "mlp discriminator": (lambda: mlp(784, 64, 1), "ends in an image; main.1.weight gives 1 number: a discriminator"),
-    "conditional mlp discriminator": (lambda: mlp(794, 64, 1), "gives 1 number: a discriminator"),
-    "mlp classifier": (lambda: mlp(784, 64, 10), "main.1.weight gives 10 numbers: a classifier or an encoder"),
-    "resnet": (resnet_classifier, "takes an image of 3 channels, fc.weight gives 1000 numbers: a classifier"),
-    "image to image": (unet, "takes an image of 3 channels, main.2.weight ends it: an image-to-image network"),
-    "autoencoder of vectors": (lambda: mlp(784, 16, 784), "784 numbers, an image of 1x28x28, and gives as many"),
+    "mlp discriminator": (lambda: mlp(784, 64, 1), "like a discriminator, .* begins with 784 pixels"),
+    "conditional mlp discriminator": (
+        lambda: mlp(794, 64, 1), r"like a discriminator, .* ends in 1 number \(main.1.weight\)"
+    ),
+    "mlp classifier": (lambda: mlp(784, 64, 10), "like a classifier, .* ends in 10 numbers"),
+    "resnet": (resnet_classifier, "like a classifier, .* ends in 1,000 numbers"),
+    "image to image": (unet, "like an image-to-image network, .* ends in 3-channel images"),
+    "autoencoder of vectors": (lambda: mlp(784, 16, 784), "like an image-to-image network, .* ends in 784 pixels"),
     "autoencoder of images": (
         lambda: named(encoder__0__weight=(8, 3, 4, 4), decoder__0__weight=(8, 3, 4, 4)),
-        "the file holds an encoder, encoder.0.weight takes an image of 3 channels",
+        "like an image-to-image network, .*encoder.0.weight",
     ),
     "stylegan": (stylegan, "no plain sequence of layers but a StyleGAN-like network: it has style.1.weight"),
     "attention": (sagan, "a network with attention: it has attn1.gamma, attn1.query_conv.weight"),
@@ -94,19 +96,19 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     ),
     "three dimensions": (
         lambda: named(net__0__weight=(8, 4, 4, 4, 4), net__1__weight=(8, 3, 4, 4)),
-        r"net.0.weight \[8, 4, 4, 4, 4\] is a convolution of three dimensions: the network makes a volume or a video",
+        "net.0 is no layer that a spec knows",
     ),
     "volumes behind a linear": (
         lambda: state(nn.Linear(4, 64), nn.ConvTranspose3d(8, 1, 4)),
-        r"main.1.weight \[8, 1, 4, 4, 4\] is a convolution of three",
+        r"volumes or videos, .* three dimensions \(main.1.weight\)",
     ),
     "sequences": (
         lambda: state(nn.ConvTranspose1d(9, 8, 4), nn.BatchNorm1d(8), nn.ConvTranspose1d(8, 1, 4)),
-        r"main.0.weight \[9, 8, 4\] is a convolution of one dimension: the network makes a sequence",
+        "signals, .* convolutions of one dimension",
     ),
     "rows of a table": (
         lambda: state(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Linear(32, 37)),
-        "main.2.weight gives 37 numbers: a classifier or an encoder, or a generator of rows of a table",
+        "rows of a table, .* takes 64 and ends in 37",
     ),
     "an orthogonal map": (
         lambda: state(nn.Linear(4, 8), parametrizations.orthogonal(nn.Linear(8, 784))),
@@ -151,7 +153,8 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
         lambda: named(class_emb__weight=(10, 50)) | mlp(12, 784), r"class_emb.weight \[10, 50\] is wider than the first"
     ),
     "endless": (
-        lambda: state(*(nn.Linear(8, 8) for _ in range(300))), "300 modules with weights, more than any chain"
+        lambda: state(*(nn.Linear(8, 8) for _ in range(300)), nn.Linear(8, 784)),
+        "301 modules with weights, more than any chain",
     ),
 }  # fmt: skip
 
@@ -161,7 +164,7 @@ def test_refused_with_a_reason(name: str) -> None:
     make, message = TABLE[name]
     with pytest.raises(GanportError, match=message) as caught:
         draft_candidates(make())
-    assert "`" in caught.value.hint or "gan-export inspect" in caught.value.hint
+    assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 

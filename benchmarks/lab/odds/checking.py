@@ -44,11 +44,10 @@ def check(example: Example) -> Json:
 
 def _row_of(draft: Draft, truth: Reference) -> int | None:
     """The number of the row of the sheet that shows the true generator; None where none does."""
-    from gan_export.asking import candidate_rows
+    from gan_export.asking import ranked
 
-    shown = [int(label.split(":")[0]) for label, _ in candidate_rows(draft)]
-    ranked = [one.draft for one in draft.ranked] or [draft]
-    return next((number for number in shown if truth.drawn_by(ranked[number - 1])), None)
+    drafts = [one.draft for one in draft.ranked]
+    return next((one.number for one in ranked(draft) if truth.drawn_by(drafts[one.number - 1])), None)
 
 
 def says(draft: Draft) -> str:

@@ -188,7 +188,8 @@ def _onward(path: _Path, units: Sequence[Unit], i: int) -> Iterator[_Path]:
     """`path`, taken through the unit `i`."""
     unit, shape = units[i], path.shape
     if unit.kind in ("batch_norm", "norm"):
-        if unit.shape[0] == shape[0]:
+        alone = unit.kind == "norm" and shape[1:] == (1, 1)  # an instance norm of one place: torch refuses to train it
+        if unit.shape[0] == shape[0] and not alone:
             yield _moved(path, shape, 0.0, ("norm", i, 0, 0))
     elif unit.kind == "conv" and len(shape) == 3:
         makes, takes, kernel = unit.shape[:3]

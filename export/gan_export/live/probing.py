@@ -47,9 +47,11 @@ from gan_export.live.signature import (
     says_label,
 )
 from gan_export.quiet import quiet
-from gan_export.understanding.refusal import TAKES_IMAGE
 
-HINT = f"{TAKES_IMAGE}; if its input is noise all the same, say so: `z_shape` CxHxW"
+HINT = (
+    "gan-export takes generators that draw from a latent, not super-resolvers or image-to-image networks; if its input "
+    "is noise all the same, say so: `z_shape` CxHxW"
+)
 _WEIGHTED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 

@@ -25,9 +25,10 @@ from gan_export.reading.autoencoder import Autoencoder, find_decoder
 from gan_export.reading.choosing import PassedOver, choose
 from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import TENSOR_STEPS, Budget, Inert, brief
+from gan_export.reading.kinds import RoleReport, describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below
-from gan_export.reading.roles import RoleReport, describe_role, wrapper_prefix
+from gan_export.reading.roles import wrapper_prefix
 from gan_export.reading.weights import fold, materialise
 from gan_export.reading.wrappers import at_key, find
 from gan_export.source import check_file
@@ -118,7 +119,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except GanportError as error:
-        failed = GanportError(f"{path}: {error}", hint=error.hint)
+        failed = GanportError(f"{path}: {error}", hint=error.hint, code=error.code)
         failed.__cause__ = error
     except RecursionError:
         failed = GanportError(f"{path} is nested deeper than any checkpoint", hint="is it a checkpoint at all?")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gan_export.reading.roles import HasShape
+from gan_export.reading.kinds import HasShape
 
 LABEL = re.compile(r"emb|label|class|cond", re.IGNORECASE)
 MOST_CLASSES = 1000
@@ -76,7 +76,7 @@ def _cut(
     order = list(tensors)
     behind = max(i for i, name in enumerate(order) if name.rpartition(".")[0] == body[at][0])
     names = order[behind + 1 :]
-    if beside < 0 or beside > MOST_CLASSES or not names or (len(last) == 2 and last[0] <= latent):
+    if beside < 0 or beside > MOST_CLASSES or not names or (len(last) == 2 and last[0] <= following[1][1]):
         return None
     pixels = last[0] if len(last) == 2 else 0
     classes = first[1] - pixels if len(first) == 2 and pixels and first[1] > pixels else 0

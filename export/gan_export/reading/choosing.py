@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 
 from gan_core.errors import GanportError
 from gan_export.reading.autoencoder import find_decoder
+from gan_export.reading.kinds import NO_GENERATORS, NO_WEIGHTS, TAKE_IMAGES, WHAT, RoleReport, describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.roles import (
     NameRole,
-    Role,
-    RoleReport,
-    describe_role,
     is_buffer,
     is_ema,
     role_of_name,
@@ -24,16 +22,6 @@ from gan_export.reading.roles import (
     wrapper_prefix,
 )
 from gan_export.reading.wrappers import Found
-
-WHAT: dict[Role, tuple[str, str]] = {
-    "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),
-    "classifier": ("a classifier", "a classifier draws nothing: name a GAN's generator"),
-    "image-to-image": (
-        "an image-to-image network",
-        "ganport exports generators that take a latent vector, this one takes an image",
-    ),
-    "optimizer": ("an optimizer's state", "name the file of the generator's weights, not of its optimizer"),
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,7 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Chosen:
             passed.append((one, why))
         else:
             pool.append(one)
-    if not pool:
+    if not pool or (passed and all(one.report == NO_WEIGHTS for one in pool)):
         raise _nothing(rated)
     named = _by_name(pool)
     for test, why in (
@@ -116,7 +104,7 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Chosen:
         notes.append(
             f"raw weights at {_name(chosen.found)} taken, as asked, instead of the EMA at {_name(leave[0].found)}"
         )
-    if chosen.report.role in WHAT:
+    if chosen.report.role in NO_GENERATORS:
         notes.append(f"by its shapes it looks like {WHAT[chosen.report.role][0]} ({chosen.report.reason})")
     found = _complete(chosen, [one for one, _ in passed], notes)
     passed_over = tuple(PassedOver(one.found.key, len(one.found.tensors), why) for one, why in passed)
@@ -141,9 +129,12 @@ def _out_of_question(one: _Rated) -> str:
         return "an optimizer's state"
     if one.role == "discriminator":
         return "its name says discriminator"
-    autoencoder = one.report.role in ("image-to-image", "classifier") and find_decoder(one.found.tensors) is not None
-    if not autoencoder and (
-        one.report.role == "image-to-image" or (one.role != "generator" and one.report.role in WHAT)
+    role = one.report.role
+    parts = role in (*TAKE_IMAGES, "classifier", "encoder")
+    if (
+        role in NO_GENERATORS
+        and not (parts and find_decoder(one.found.tensors) is not None)
+        and (role in TAKE_IMAGES or one.role != "generator")
     ):
         return f"{WHAT[one.report.role][0]}: {one.report.reason}"
     if one.role == "foreign":
@@ -177,8 +168,7 @@ def _nothing(rated: list[_Rated]) -> GanportError:
         return GanportError(
             "it holds no tensors", hint="expected a state_dict, a module, or a dictionary with one in it"
         )
-    order: tuple[Role, ...] = ("image-to-image", "discriminator", "classifier", "optimizer")
-    for role in order:
+    for role in NO_GENERATORS:
         for one in rated:
             if one.report.role == role:
                 what, hint = WHAT[role]
@@ -189,12 +179,15 @@ def _nothing(rated: list[_Rated]) -> GanportError:
                     force = ""
                 elif decoder:
                     force = f"; its decoder alone may be one: {decoder}"
-                elif role == "image-to-image":
+                elif role in TAKE_IMAGES:
                     force = ""
                 else:
                     force = f"; if it is a generator all the same: {_key(one.found)}"
+                like = "" if role == "optimizer" else "what looks like "
                 return GanportError(
-                    f"it holds {what}{at}{others}, expected a generator: it {one.report.reason}", hint=hint + force
+                    f"it holds {like}{what}{at}{others}, expected a generator: it {one.report.reason}",
+                    hint=hint + force,
+                    code=role,
                 )
     names = ", ".join(_name(one.found) for one in rated[:8])
     return GanportError(f"it holds no generator, only {names}", hint=f"if one of them is: {_key(rated[0].found)}")

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from gan_core.errors import GanportError
 from gan_export.reading.inert import Budget, Inert
+from gan_export.reading.kinds import describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below, flatten, is_module
-from gan_export.reading.roles import common_prefix, describe_role, is_ema, role_of_name
+from gan_export.reading.roles import common_prefix, is_ema, role_of_name
 
 MAX_FOUND = 200
 MAX_DEPTH = 64
@@ -152,6 +153,9 @@ def _several(found: Found, prefix: str, groups: dict[str, list[str]]) -> bool:
         named = [group for group, role in roles.items() if role == "generator"]
         if len({averaged[group] for group in named}) == 2:
             return True
+    matrices = [sum(len(found.tensors[name].shape) > 1 for name in names) for names in groups.values()]
+    if len(groups) == 2 and min(matrices) < 2:
+        return False  # a label's table or its linear layer
     if "discriminator" in roles.values() and len(groups) == 2:
         return True
     tails = [{name[len(prefix) + len(group) + 1 :] for name in names} for group, names in groups.items()]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
+from gan_export.reading.kinds import WHAT, describe_role
 from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.units import OWN_CODE, Unit, needs_code
 
 PICK = 'gan-export inspect lists what the file holds; `key="a.b.c"` picks the generator'
-TAKES_IMAGE = "gan-export takes generators that draw from a latent, not super-resolvers or image-to-image networks"
-PARTS = "gan-export inspect lists what else the file holds"
 
 SIGNS: tuple[tuple[str, str], ...] = (
     (
@@ -37,7 +39,6 @@ REMOVED = "torch.nn.utils.parametrize.remove_parametrizations on each layer, the
 def check_units(units: list[Unit]) -> None:
     """Raises `GanportError` when the file holds no weights, weights in parts that only code joins, or no images."""
     _check_parts(units)
-    _check_dimensions(units)
     if not any(unit.kind in ("linear", "conv") for unit in units):
         raise GanportError(
             f"no layer with weights among {len(units)} entries, expected a generator's state_dict", hint=PICK
@@ -64,56 +65,30 @@ def _check_parts(units: list[Unit]) -> None:
             )
 
 
-def _check_dimensions(units: list[Unit]) -> None:
-    """Convolutions of one and of three dimensions, which draw no images."""
-    what = {3: ("one", "a sequence, such as sound"), 5: ("three", "a volume or a video")}
-    keys = [f"{unit.name}.{local}" for unit in units for local in unit.tensors]
-    if any(re.search(pattern, key, re.IGNORECASE) for pattern, _ in SIGNS for key in keys):
-        return  # StyleGAN2 keeps an image's kernels in five dimensions
-    for unit in units:
-        weight = unit.tensors.get("weight")
-        if weight is None or weight.dim() not in what or unit.kind == "layer_norm":
-            continue
-        count, drawn = what[weight.dim()]
-        raise GanportError(
-            f"{unit} is a convolution of {count} dimension{'s' * (count != 'one')}: the network makes {drawn}, "
-            "no images",
-            hint='ganport exports generators of images; pick another part of the file with `key="a.b.c"`',
-        )
-
-
 def check_ends(chain: Chain) -> None:
     """Raises `GanportError` when units chain, but not from a latent to an image: a classifier, an autoencoder."""
-    first, last = chain.steps[0].unit, chain.steps[-1].unit
-    if chain.flat and not _image_side(chain.flat) and chain.flat < chain.latent:
+    side = _image_side(chain.latent)
+    if chain.flat and (
+        (side and chain.flat == chain.latent) or (not _image_side(chain.flat) and chain.flat < chain.latent)
+    ):
         raise GanportError(
-            f"expected a generator, which ends in an image; {last.first_key} gives {_role(chain.flat, False)}",
+            f"expected a generator, which makes an image of a few numbers; {chain.steps[0].unit.first_key} takes "
+            f"{chain.latent} and {chain.steps[-1].unit.first_key} gives {chain.flat}",
             hint=PICK,
         )
-    side = _image_side(chain.latent)
-    if side and first.kind == "linear" and chain.flat == chain.latent:
-        raise _not_latent(first, f"{chain.latent} numbers, an image of {side}", "and gives as many: an autoencoder")
 
 
-def check_role(units: list[Unit]) -> None:
-    """Raises `GanportError` when units that do not chain begin with an image."""
-    trunk = [unit for unit in units if unit.kind in ("linear", "conv")]
-    first, last = trunk[0], trunk[-1]
-    image_in = _image_in(first)
-    unknown_before = any(unit.kind == "unknown" for unit in units[: units.index(first)])
-    if image_in is None or first is last or unknown_before:
-        return
-    if any(re.search(r"(^|[._])(enc|encoder|encode)([._\d]|$)", unit.name) for unit in units):
-        raise GanportError(
-            f"the file holds an encoder, {first.first_key} takes {image_in}: an autoencoder or image to image",
-            hint='if it has a decoder that draws from a latent, pick it with `key="decoder"`',
-        )
-    if last.kind == "linear" and not _image_side(last.shape[0]):
-        raise _not_latent(first, image_in, f"{last.first_key} gives {_role(last.shape[0])}")
-    if last.kind == "conv" and last.shape[0] == 1 < last.shape[1] and not _ends_like_it_begins(first, last):
-        raise _not_latent(first, image_in, f"{last.first_key} gives 1 channel: a discriminator")
-    raise _not_latent(
-        first, image_in, f"{last.first_key} ends it: an image-to-image network", f"{TAKES_IMAGE}; {PARTS}"
+def named(tensors: Mapping[str, Tensor], image: tuple[int, int, int] | None) -> GanportError | None:
+    """The error that says what network `tensors` are of, where that is no generator of images; None where they may be.
+
+    Rows of a table may be images all the same where the user gives their size.
+    """
+    report = describe_role(tensors)
+    if report.role not in WHAT or (image is not None and report.role == "table"):
+        return None
+    what, hint = WHAT[report.role]
+    return GanportError(
+        f"this looks like {what}, expected a generator of images: it {report.reason}", hint, report.role
     )
 
 
@@ -156,45 +131,12 @@ def _lacking(unit: Unit) -> str:
     return "weight" if names == {"bias"} else ""
 
 
-def _image_in(first: Unit) -> str | None:
-    """What image the first layer takes, in words; None when it may take a latent."""
-    if first.kind == "conv":
-        takes, makes = first.shape[1], first.shape[0]
-        if takes in (1, 3) and makes > takes:
-            bias = first.shapes["bias"][0] if first.bias else makes
-            return f"an image of {takes} channel{'s' * (takes > 1)}" if bias == makes else None
-        return None
-    takes, makes = first.shape[1], first.shape[0]
-    side = _image_side(takes)
-    if side and takes >= 784 and makes < takes:
-        return f"{takes} numbers, an image of {side}"
-    return None
-
-
 def _image_side(n: int) -> str | None:
     for channels in (1, 3):
         side = math.isqrt(n // channels)
         if channels * side**2 == n and side in SIZE_COSTS and side >= 28:
             return f"{channels}x{side}x{side}"
     return None
-
-
-def _ends_like_it_begins(first: Unit, last: Unit) -> bool:
-    """Whether the last convolution goes back from the width that the first one made: image to image."""
-    return first.shape[0] == last.shape[1] and first.shape[1] == last.shape[0]
-
-
-def _role(out: int, takes_image: bool = True) -> str:
-    if out == 1:
-        return "1 number: a discriminator"
-    return f"{out} numbers: a classifier or an encoder{'' if takes_image else ', or a generator of rows of a table'}"
-
-
-def _not_latent(first: Unit, image_in: str, what: str, hint: str = PICK) -> GanportError:
-    return GanportError(
-        f"expected a generator, whose input is a latent; {first.first_key} takes {image_in}, {what}",
-        hint=hint,
-    )
 
 
 def _some(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Chain
 from gan_export.understanding.heads import Told
 from gan_export.understanding.listed import check_containers, keep_listed, listed_drafts
-from gan_export.understanding.refusal import check_ends, check_role, check_units, not_a_chain
+from gan_export.understanding.refusal import check_ends, check_units, named, not_a_chain
 from gan_export.understanding.registered import Registered
 from gan_export.understanding.units import COUNTER, Unit, units_of
 
@@ -43,9 +43,21 @@ def draft_candidates(
     A whole module that lists everything in the order in which it runs is read as listed; of others, each draft has what
     the file lists.
 
-    Raises `GanportError` when the file holds no chain of layers from a latent to an image, saying what was seen, and
-    when it lists a module that a spec cannot say.
+    Raises `GanportError` when the file holds no chain of layers from a latent to an image, saying what it looks like or
+    what was seen, and when it lists a module that a spec cannot say.
     """
+    try:
+        return _candidates(tensors, modules, image, told)
+    except GanportError as error:
+        raise named(tensors, image) or error from None
+
+
+def _candidates(
+    tensors: Mapping[str, Tensor],
+    modules: Mapping[str, ModuleInfo] | None,
+    image: tuple[int, int, int] | None,
+    told: Told,
+) -> list[Draft]:
     units = units_of(tensors)
     tree = Registered(tensors, modules or {})
     if tree:
@@ -68,7 +80,6 @@ def draft_candidates(
     if not chains:
         if known:
             return known
-        check_role(units)
         error = not_a_chain(units, broke, image[0] if image else None)
         raise GanportError(str(error), hint=f"{NEAR}: {near}; {error.hint}") if near else error
     if image is None:

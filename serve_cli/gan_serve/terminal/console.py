@@ -30,7 +30,7 @@ import typer
 from gan_core import process
 from gan_core.errors import GanportError
 from gan_core.printable import json_text, printable
-from gan_serve.terminal import shell
+from gan_serve.terminal import pictures, shell
 from gan_serve.terminal.shell import explain_stdout
 
 EXIT_INTERRUPTED = 130
@@ -166,6 +166,19 @@ def show_path(path: str | os.PathLike[str]) -> None:
 def show_json(value: Any) -> None:
     """`value` as JSON on one line of stdout."""
     show(json_text(value))
+
+
+def shows_pictures(stream: TextIO | None = None) -> bool:
+    """Whether stdout, or `stream`, is a terminal that shows pictures."""
+    return bool(pictures.protocol_of(os.environ)) and (stream or sys.stdout).isatty()
+
+
+def show_picture(png: bytes, stream: TextIO | None = None) -> None:
+    """A PNG on stdout or `stream`, where that is a terminal that shows pictures; else nothing."""
+    protocol = pictures.protocol_of(os.environ)
+    if protocol and shows_pictures(stream):
+        with explain_stdout():
+            print(pictures.sequence(png, protocol), file=stream or sys.stdout, flush=True)
 
 
 def wrap(text: str, *, first: str = "", rest: str = "") -> str:
