@@ -23,6 +23,7 @@ from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
+from gan_export.forensics.statistics import GOOD
 from gan_export.hypotheses.discriminator import Discriminator, label_beside, read_discriminators, sloped
 from gan_export.hypotheses.judging import judge
 from gan_export.reading import Reading, read_checkpoint
@@ -188,9 +189,11 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
     open_structure = any(c.field == "structure" and not c.evidence.settled for c in draft.choices)
-    rivals: Sequence[Draft] = draft.rivals[:RIVALS] if open_structure else ()
-    if open_structure and draft.fit is None:
-        rivals = [investigate([other]) for other in drafts[1 : RIVALS + 1]]
+    rivals = list(draft.rivals[:RIVALS]) if open_structure else []
+    if open_structure and (draft.fit is None or max(draft.fits) > GOOD):  # no statistics tell: what is usual does
+        known = [_structure(each) for each in (draft, *rivals)]
+        others = [other for other in drafts if _structure(other) not in known][: RIVALS + 1 - len(rivals) // 2]
+        rivals += [investigate([dataclasses.replace(other, structure=None)]) for other in others]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:

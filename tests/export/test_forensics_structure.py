@@ -81,6 +81,19 @@ def test_a_rule_on_no_list_is_found() -> None:
     assert without_habit(found, module, 12, 1, 1) <= 1e-4
 
 
+def test_an_image_that_is_resized_at_the_end_is_asked_about() -> None:
+    """4 → 7 → 13 → 15 → 29 → 28: the resize leaves no tensor, and other paddings would end at 28 without any."""
+    parts: list[nn.Module] = []
+    for takes, gives, rule in ((12, 32, (4, 1)), (32, 24, (3, 2, 1)), (24, 20, (3, 2, 1)), (20, 16, (3, 1))):
+        parts += [nn.ConvTranspose2d(takes, gives, *rule), nn.BatchNorm2d(gives), nn.ReLU()]
+    end = (nn.ConvTranspose2d(16, 1, 3, 2, 1), nn.Tanh(), nn.Upsample((28, 28)))
+    module = nets.fed(sequential(*parts, *end), 12, 1, 1)
+    found = investigate(draft_candidates(nets.state(module)), samples=SAMPLES)
+    assert structure(found).evidence is Evidence.WEAK
+    resized = [draft for draft in (found, *found.rivals) if "resize to 28x28" in structure(draft).value]
+    assert min(without_habit(draft, module, 12, 1, 1) for draft in resized) <= 1e-4
+
+
 def test_usual_networks_stay_strong() -> None:
     body = sequential(
         nn.ConvTranspose2d(12, 32, 4), nn.BatchNorm2d(32), nn.ReLU(), nn.ConvTranspose2d(32, 24, 4, 2, 1),

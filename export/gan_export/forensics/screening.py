@@ -153,8 +153,8 @@ def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
 
 
 def _same_as(leader: Entrant, follower: Entrant) -> list[Combination]:
-    """The best contenders of `leader`, made of the choices of `follower`, which are in the same places."""
-    return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders[:AGAIN]])
+    """The contenders of `leader`, made of the choices of `follower`, which are in the same places."""
+    return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders])
 
 
 def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:

@@ -58,11 +58,15 @@ def median_misfit(a: Moments, b: Moments) -> float:
     return float(symmetric_kl(a, b).nan_to_num(nan=torch.inf).median())
 
 
+APART = 5.0
+"""A misfit so many times the worst before it is not what a few bad statistics bring."""
+
+
 def contradicted(fits: Sequence[float]) -> bool:
     """Whether a BatchNorm misfits behind ones that fit: law, weights and statistics belong together, and the layers
     between them do not."""
     first = next((k for k, fit in enumerate(fits) if fit > GOOD), 0)
-    return first > 0 and min(fits[:first]) <= FITS
+    return first > 0 and min(fits[:first]) <= FITS and fits[first] > APART * max(fits[:first])
 
 
 ELEMENTS = 4 << 20

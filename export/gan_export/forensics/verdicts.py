@@ -172,6 +172,10 @@ SCATTERED = 10.0
 """Variances off by factors that differ by more than this between channels (a tenth from either end) fit no network."""
 
 
+DISTRUSTED = 30.0
+"""Odds count no more than this where nothing that was tried fits."""
+
+
 def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> Draft:
     """`draft`, whose BatchNorms misfit by `fits`, with notes on what fits nothing, and evidence no stronger than it."""
     norms = witnesses(draft)
@@ -209,9 +213,10 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
         behind = segment_of(draft, choice) >= first if choice.layer is not None else first == 0
         if choice.evidence is Evidence.PROVED or known or not behind:
             return choice
+        odds = None if choice.odds is None or scatter > SCATTERED else min(choice.odds, DISTRUSTED)
         if choice.evidence is not Evidence.STRONG:
-            return replace(choice, odds=None)
-        return replace(choice, evidence=Evidence.WEAK, reason=f"{choice.reason}; but {why}", odds=None)
+            return replace(choice, odds=odds)
+        return replace(choice, evidence=Evidence.WEAK, reason=f"{choice.reason}; but {why}", odds=odds)
 
     choices = tuple(believed(choice) for choice in draft.choices)
     return replace(draft, choices=choices, notes=(*draft.notes, *notes))

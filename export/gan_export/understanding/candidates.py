@@ -153,7 +153,7 @@ class _Others:
                 draft = draft_chain(here.chain, geometry, here.head, other.image, self.registered, choice)
             except SpecError:
                 continue
-            stretch = Geometry(geometry.rules[start:stop], geometry.size, 0.0)
+            stretch = replace(geometry, rules=geometry.rules[start:stop])
             others = replace(self, candidate=other)
             usual = stretch.usual and not invents(here.chain, geometry, start)
             found.append(

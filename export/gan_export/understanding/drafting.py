@@ -164,6 +164,12 @@ class _Builder:
         """Adds what comes after the last step; gives the range of values."""
         if self.chain.shuffle > 1:
             self._add(L.PixelShuffle(self.chain.shuffle))
+        if self.geometry.resized:
+            value = slots.UPSAMPLE_VALUES[0]
+            reason = "the last layer's image is of another size: the author resized it"
+            others = slots.others(value, slots.UPSAMPLE_VALUES)
+            self.choices.append(Choice(len(self.layers), "upsample", value, Evidence.WEAK, reason, others))
+            self._add(L.Upsample(size=image[1:], **value))
         between = self.registered.between(self.chain.steps[-1].unit.name, None)
         output = slots.output_choice(len(self.layers), between)
         self._slot(output)

@@ -16,6 +16,7 @@ import functools
 import heapq
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gan_export.understanding.chaining import Chain
 from gan_export.understanding.registered import Registered
@@ -28,6 +29,10 @@ SIZE_COSTS = {
 }  # fmt: skip
 """The image sizes that a candidate may end at, and what each costs."""
 
+RESIZED = 4.0
+"""What it costs to end in a resize to `TARGETS` from a size that misses one by at most `MISSED`: of some hundred
+repositories one did."""
+TARGETS, MISSED = (28, 32, 64), 4
 LARGEST = max(SIZE_COSTS)
 KEPT = 12
 SIZES_KEPT = 48
@@ -40,16 +45,21 @@ BAND = 7.0
 
 @dataclass(frozen=True)
 class Geometry:
-    """One way of sizing a chain: a rule for every convolution step (None for the others), ending at size x size."""
+    """One way of sizing a chain: a rule for every convolution step (None for the others), ending at size x size.
+
+    resized  whether the steps make another size, which a resize without weights takes to that one
+    """
 
     rules: tuple[Rule | None, ...]
     size: int
     cost: float
+    resized: bool = False
 
     @property
     def usual(self) -> bool:
         """Whether every rule in it, and the size, is one that many generators use."""
-        return SIZE_COSTS.get(self.size, 0.0) < RARE and all(rule is None or rule.cost < RARE for rule in self.rules)
+        known = not self.resized and SIZE_COSTS.get(self.size, 0.0) < RARE
+        return known and all(rule is None or rule.cost < RARE for rule in self.rules)
 
     @property
     def listed(self) -> bool:
@@ -63,7 +73,7 @@ class Geometry:
             if rule is not None:
                 word = "convT" if rule.kind == "conv_transpose" else "conv"
                 parts.append(f"{word} k{step.unit.shape[-1]} {rule}")
-        return f"{', '.join(parts)} → {self.size}x{self.size}"
+        return f"{', '.join(parts)} → {'resize to ' if self.resized else ''}{self.size}x{self.size}"
 
 
 Paths = dict[int, list[tuple[float, tuple[Rule | None, ...]]]]
@@ -78,23 +88,31 @@ def geometries(chain: Chain, registered: Registered, size: int | None = None) ->
     for index in range(len(chain.steps)):
         paths = _narrowed(advance(paths, chain, index, registered, every=False))
     found = [
-        Geometry(way, end, cost + more)
+        Geometry(way, end.size, cost + end.cost, end.resized)
         for here, ways in paths.items()
-        for end, more in endings(here, chain, size)
+        for end in endings(here, chain, size)
         for cost, way in ways
     ]
     return sorted(found, key=lambda geometry: geometry.cost)
 
 
-def endings(here: int, chain: Chain, size: int | None) -> list[tuple[int, float]]:
-    """(image size, its cost) that a chain whose last step makes `here` x `here` may end at: `size` or, when None, a
-    plausible one."""
+class End(NamedTuple):
+    """An image size, what it costs, and whether a resize leads to it."""
+
+    size: int
+    cost: float
+    resized: bool
+
+
+def endings(here: int, chain: Chain, size: int | None) -> list[End]:
+    """What a chain whose last step makes `here` x `here` may end at: `size` or, when None, a plausible one."""
     final = here * chain.shuffle
     if final == size:
-        return [(final, 0.0)]
+        return [End(final, 0.0, False)]
     if size is None and final in SIZE_COSTS:
-        return [(final, SIZE_COSTS[final] + _habit(final, chain.channels))]
-    return []
+        return [End(final, SIZE_COSTS[final] + _habit(final, chain.channels), False)]
+    near = [end for end in TARGETS if 0 < abs(end - final) <= MISSED and size in (None, end)]
+    return [End(end, RESIZED + (0.0 if size else _habit(end, chain.channels)), True) for end in near]
 
 
 def advance(paths: Paths, chain: Chain, index: int, registered: Registered, *, every: bool) -> Paths:
@@ -224,7 +242,8 @@ def _may_pad(chain: Chain, index: int) -> list[int]:
 
 
 def _change(way: tuple[Rule | None, ...], before: list[int], may_pad: list[int], rule: Rule) -> float:
-    """Networks are regular: another stride or padding than the last step of the same kernel had costs a little.
+    """Networks are regular: another stride or padding than the last step of the same kernel had costs a little, and the
+    same one in a transposed convolution of the same stride costs no more than that, however rare it is.
 
     Who leaves out the padding of one transposed convolution leaves it out throughout, whatever the kernel.
     """
@@ -233,11 +252,14 @@ def _change(way: tuple[Rule | None, ...], before: list[int], may_pad: list[int],
         if earlier and all(other.kind == rule.kind and not other.padding for other in earlier):
             bare = not rule.padding and not rule.output_padding
             return BARE - rule.cost if bare and BARE < rule.cost < UNLISTED else 0.0 if bare else 1.0
-    for i in before:
-        other = way[i]
-        if other is not None and other.kind == rule.kind:
-            return 0.0 if (other.stride, other.padding) == (rule.stride, rule.padding) else 0.5
-    return 0.0
+    alike = [other for i in before if (other := way[i]) is not None and other.kind == rule.kind]
+    like = next((other for other in alike if other.stride == rule.stride), None)
+    if like is None or rule.kind == "conv":
+        like = alike[0] if alike else None
+        return 0.5 if like and (like.stride, like.padding) != (rule.stride, rule.padding) else 0.0
+    if (like.padding, like.output_padding) == (rule.padding, rule.output_padding):
+        return min(0.0, BARE - rule.cost) if rule.cost < UNLISTED else 0.0
+    return 0.5
 
 
 def _habit(size: int, channels: int) -> float:
@@ -249,7 +271,8 @@ MOST = 320
 """Ways through one stretch that are listed; where there are more, the likeliest, and the list is said to be cut."""
 
 Rules = tuple[Rule | None, ...]
-_NO_END: tuple[float, Rules, int] = (math.inf, (), 0)
+_Onward = tuple[float, Rules, End | None]
+_NO_END: _Onward = (math.inf, (), None)
 
 
 class Ways:
@@ -257,7 +280,7 @@ class Ways:
 
     def __init__(self, chain: Chain, registered: Registered, size: int | None) -> None:
         self.chain, self.registered, self.size = chain, registered, size
-        self._ends: dict[tuple[int, int, bool], tuple[float, Rules, int]] = {}
+        self._ends: dict[tuple[int, int, bool], _Onward] = {}
 
     def through(self, before: Rules, stop: int) -> tuple[list[Geometry], bool]:
         """The geometries that begin with the rules `before` and differ in the steps from there up to `stop`, likeliest
@@ -271,19 +294,19 @@ class Ways:
         found: list[Geometry] = []
         for here, ways in paths.items():
             if stop == len(self.chain.steps):
-                for end, more in endings(here, self.chain, self.size):
-                    found += [Geometry(way, end, cost + more) for cost, way in ways]
+                for end in endings(here, self.chain, self.size):
+                    found += [Geometry(way, end.size, cost + end.cost, end.resized) for cost, way in ways]
                 continue
-            cost_on, rest, size = self._end(stop, here)
-            if size:
-                found += [Geometry((*way, *rest), size, cost + cost_on) for cost, way in ways]
+            cost_on, rest, last = self._end(stop, here)
+            if last:
+                found += [Geometry((*way, *rest), last.size, cost + cost_on, last.resized) for cost, way in ways]
         found.sort(key=lambda geometry: geometry.cost)
         return found[:MOST], cut or len(found) > MOST
 
     def likeliest(self) -> list[Geometry]:
         """The likeliest way of all, by rules that nobody is known to have written if need be; none when none ends."""
-        cost, found, size = self._end(0, 1)
-        return [Geometry(found, size, cost)] if size else []
+        cost, found, end = self._end(0, 1)
+        return [Geometry(found, end.size, cost, end.resized)] if end else []
 
     def only(self) -> bool:
         """Whether there is one way alone, by all the rules, that ends at such a size."""
@@ -305,26 +328,26 @@ class Ways:
                 here = rule.grow(here, step.unit.shape[-1])
         return here
 
-    def _end(self, index: int, here: int) -> tuple[float, Rules, int]:
-        """(cost, rules, image size) of the likeliest way from step `index` on, at `here` x `here`."""
+    def _end(self, index: int, here: int) -> _Onward:
+        """(cost, rules, image) of the likeliest way from step `index` on, at `here` x `here`."""
         listed = self._likeliest(index, here, every=False)
         return listed if listed[2] else self._likeliest(index, here, every=True)
 
-    def _likeliest(self, index: int, here: int, *, every: bool) -> tuple[float, Rules, int]:
+    def _likeliest(self, index: int, here: int, *, every: bool) -> _Onward:
         known = self._ends.get((index, here, every))
         if known is not None:
             return known
         best = _NO_END
         if index == len(self.chain.steps):
-            for end, more in endings(here, self.chain, self.size):
-                best = min(best, (more, (), end), key=lambda way: way[0])
+            for end in endings(here, self.chain, self.size):
+                best = min(best, (end.cost, (), end), key=lambda way: way[0])
         else:
             blank: Rules = (None,) * index
             for grown, ways in advance({here: [(0.0, blank)]}, self.chain, index, self.registered, every=every).items():
                 cost, way = min(ways, key=lambda way: way[0])
-                cost_on, rest, size = self._likeliest(index + 1, grown, every=every) if grown <= LARGEST else _NO_END
-                if size and cost + cost_on < best[0]:
-                    best = cost + cost_on, (way[-1], *rest), size
+                cost_on, rest, last = self._likeliest(index + 1, grown, every=every) if grown <= LARGEST else _NO_END
+                if last and cost + cost_on < best[0]:
+                    best = cost + cost_on, (way[-1], *rest), last
         self._ends[index, here, every] = best
         return best
 
