@@ -9,25 +9,37 @@ see `gan_export.assumptions`.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
+from gan_core.spec.layers import BatchNorm
 from gan_export.answers import OUTPUT_RANGES, Answers
-from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
+from gan_export.assumptions import AS_YOU_SAID, STATISTICS, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
+from gan_export.forensics.statistics import GOOD
+from gan_export.forensics.train_mode import forgotten, of_no_use, useless
 from gan_export.hypotheses.discriminator import Discriminator, label_beside, read_discriminators, sloped
 from gan_export.hypotheses.judging import judge
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.reading.beside import Beside, discriminator_of
 from gan_export.reading.roles import tokens
+from gan_export.recompute import (
+    latents_for,
+    latents_said,
+    nothing_to_recompute,
+    recompute,
+    recomputed_from,
+    recomputed_words,
+)
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
 from gan_export.understanding.edit import find_choice, replaced, with_value
 from gan_export.understanding.heads import Told
@@ -97,6 +109,7 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     if answers.spec is not None:
         _refuse_answers(answers.spec, answers)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
+        draft = _restated(draft, _statistics([draft], answers, on_note))
     else:
         try:
             draft = _drafted(reading, answers, on_note)
@@ -111,7 +124,15 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
     if beside is not None:
         on_note(f"the discriminator is asked, too: {beside.where}")
     drafts = drafts_of(reading, beside, answers)
+    anew = _statistics(drafts, answers, on_note, decoder=_is_decoder(reading))
+    if anew is not None:
+        kept = forgotten(reading.tensors, drafts[0])
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
     draft = investigate(drafts, on_note=on_note)
+    if anew is not None and any(fit > GOOD for fit in draft.fits):
+        kept = forgotten(reading.tensors, drafts[0], every=True)
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
+        draft = investigate(drafts)
     tree = Tree(reading.tensors, reading.modules)
     checked = bool(tree) and draft.family != LISTED and answers.output is None
 
@@ -124,16 +145,26 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         return True
 
     if draft.contradiction is None:
-        draft = _judged(draft, drafts, beside, may_be)
+        draft = _judged(draft, drafts, anew, beside, may_be)
     if checked:
         check_listed(draft, tree)
-    others = tuple(dataclasses.replace(other, structure=None) for other in draft.rivals or drafts)
-    draft = dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
+    others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
+    draft = replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
     return draft if answers.pick is None else _picked(draft, answers.pick)
 
 
-def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answers()) -> list[Draft]:
+def drafts_of(
+    reading: Reading,
+    beside: Beside | None,
+    answers: Answers = Answers(),
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    recomputed: int = 0,
+) -> list[Draft]:
     """What the tensors may be by their names and shapes, the likeliest first; no statistics are asked.
+
+    tensors     in the place of the file's
+    recomputed  how many latents their running statistics are to be computed again from
 
     Raises `GanportError` when they are no generator that is a chain.
     """
@@ -143,9 +174,9 @@ def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answer
             hint="give the network's own code: `module` file.py:Class",
         )
     told = _told(reading, answers, beside)
-    found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image, told=told)
-    drafts = [draft for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
-    decoder = reading.decoder is not None or _called_decoder(reading)
+    found = draft_candidates(tensors or reading.tensors, modules=reading.modules, image=answers.image, told=told)
+    drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
+    decoder = _is_decoder(reading)
     drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
     if not drafts:
         raise GanportError(
@@ -153,6 +184,42 @@ def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answer
             hint="give the network's own code, with the channels to keep: `module` file.py:Class",
         )
     return drafts
+
+
+@dataclass(frozen=True)
+class Anew:
+    """That running statistics are computed again: from how many latents, and why."""
+
+    latents: int
+    evidence: Evidence
+    reason: str
+
+
+def _statistics(
+    drafts: list[Draft], answers: Answers, on_note: Callable[[str], None], *, decoder: bool = False
+) -> Anew | None:
+    """Whether the running statistics are to be computed again: the user says so, or they are of no use. Those of a
+    `decoder`, which had other latents in training than N(0, 1), are taken as they are."""
+    interface = drafts[0].spec.interface
+    if answers.recompute_stats:
+        if not any(isinstance(layer, BatchNorm) for layer in drafts[0].spec.layers):
+            raise nothing_to_recompute()
+        return Anew(latents_said(answers, interface), Evidence.PROVED, AS_YOU_SAID)
+    factor = None if decoder or answers.recompute_stats is False else useless(drafts)
+    if factor is None:
+        return None
+    n = latents_for(interface)
+    on_note(of_no_use(factor, n))
+    return Anew(n, Evidence.WEAK, of_no_use(factor, n))
+
+
+def _restated(draft: Draft, anew: Anew | None) -> Draft:
+    """`draft` as `anew` says, where that is not None, and with a choice for it."""
+    if anew is None:
+        return draft
+    value = f"recomputed from {anew.latents} latents"
+    choice = Choice(None, STATISTICS, value, anew.evidence, anew.reason)
+    return replace(draft, recomputed=anew.latents, choices=(*draft.choices, choice))
 
 
 def _picked(draft: Draft, row: int) -> Draft:
@@ -165,8 +232,8 @@ def _picked(draft: Draft, row: int) -> Draft:
         )
     taken = draft.ranked[row - 1].draft
     for choice in taken.open_choices:
-        taken = replaced(taken, dataclasses.replace(choice, evidence=Evidence.PROVED, reason=AS_YOU_SAID))
-    return dataclasses.replace(taken, ranked=draft.ranked, fit=draft.fit, fits=draft.fits)
+        taken = replaced(taken, replace(choice, evidence=Evidence.PROVED, reason=AS_YOU_SAID))
+    return replace(taken, ranked=draft.ranked, fit=draft.fit, fits=draft.fits)
 
 
 RIVALS = 6
@@ -184,13 +251,20 @@ def _told(reading: Reading, answers: Answers, beside: Beside | None) -> Told:
     return Told()
 
 
-def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be: Callable[[Draft], bool]) -> Draft:
+def _judged(
+    draft: Draft,
+    drafts: Sequence[Draft],
+    anew: Anew | None,
+    beside: Beside | None,
+    may_be: Callable[[Draft], bool],
+) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
     open_structure = any(c.field == "structure" and not c.evidence.settled for c in draft.choices)
     rivals: Sequence[Draft] = draft.rivals[:RIVALS] if open_structure else ()
     if open_structure and draft.fit is None:
         rivals = [investigate([other]) for other in drafts[1 : RIVALS + 1]]
+    draft, *rivals = [_restated(one, anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:
@@ -200,14 +274,15 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
 
     judged = judge([draft, *rivals], ways, may_be)
     if beside is not None and not ways(judged):
-        judged = dataclasses.replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
+        judged = replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged
 
 
-def _called_decoder(reading: Reading) -> bool:
-    """Whether the file, or what was chosen in it, is called a decoder or a variational autoencoder."""
+def _is_decoder(reading: Reading) -> bool:
+    """Whether an encoder stands beside it, or the file or what was chosen in it is called a decoder or a variational
+    autoencoder."""
     named = {*tokens(reading.path.stem), *tokens(reading.chosen.rpartition(".")[2])}
-    return bool(named & {"decoder", "dec", "vae", "cvae"})
+    return reading.decoder is not None or bool(named & {"decoder", "dec", "vae", "cvae"})
 
 
 def _as_decoder(draft: Draft) -> Draft:
@@ -218,7 +293,7 @@ def _as_decoder(draft: Draft) -> Draft:
             draft = with_value(draft, choice, "normal", evidence=Evidence.STRONG, reason=reason)
         elif choice.field == "output" and choice.evidence is Evidence.NONE:
             draft = with_value(draft, choice, SIGMOID, evidence=Evidence.WEAK, reason=DECODER_END)
-            draft = replaced(draft, dataclasses.replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
+            draft = replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
     return draft
 
 
@@ -236,16 +311,19 @@ def source_of(identified: Identified) -> Source:
     if reading.ours is not None:
         ours = reading.ours
         try:
-            module = ours.module()
+            module, n = ours.module(), latents_said(identified.answers, ours.spec.interface)
+            if n:
+                recompute(module.eval(), ours.spec.interface, n)
         except GanportError as error:
             raise GanportError(f"{reading.path}: {error}", hint=error.hint) from error
-        return from_spec(ours.spec, module, weights=ours.which, provenance=provenance, training=ours.training)
+        about = {"weights": ours.which, "training": ours.training, "answers": recomputed_words(n)}
+        return from_spec(ours.spec, module, provenance=provenance | recomputed_from(n), **about)
     assert draft is not None
     return from_spec(
         draft.spec,
         module_of(draft),
         weights=reading.which,
-        provenance=provenance | {"family": draft.family},
+        provenance=provenance | {"family": draft.family} | recomputed_from(draft.recomputed),
         assumptions=assumptions_of(draft),
         answers=answers_of(draft, identified.answers),
         doubts=doubts_of(draft),
@@ -264,11 +342,15 @@ def provenance_of(reading: Reading) -> dict[str, Any]:
 
 
 def module_of(draft: Draft) -> SpecGenerator:
-    """The draft's generator with its weights, in eval mode."""
+    """The draft's generator with its weights, in eval mode, its running statistics computed again where the draft says
+    so."""
     module = build(draft.spec)
     missing = module.load_state_dict(flat(draft.weights), strict=False).missing_keys
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
-    return module.eval()
+    module.eval()
+    if draft.recomputed:
+        recompute(module, draft.spec.interface, draft.recomputed)
+    return module
 
 
 def read_spec(path: Path) -> GeneratorSpec:

@@ -17,9 +17,9 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from gan_core.spec.layers import Activation, BatchNorm
+from gan_core.spec.layers import Activation
 from gan_export.draft import Draft
-from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, remembered
+from gan_export.forensics.statistics import label_batch, latent_batch, run_eval
 from gan_export.hypotheses import naturalness
 from gan_export.hypotheses.discriminator import Discriminator
 from gan_export.hypotheses.listing import Hypothesis, aspects_of, cheapest, structure_cost
@@ -173,12 +173,7 @@ def _up_to_output(layers: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _run(draft: Draft, start: int, stop: int, x: Tensor | None, n: int) -> Tensor:
-    spec = draft.spec
-    labels = label_batch(spec.interface.n_classes, n)
+    interface = draft.spec.interface
     if x is None:
-        x = latent_batch(spec.interface.z_dim, spec.interface.latent, n, 0)
-    for i in range(start, stop):
-        part = spec.layers[i]
-        memory = remembered(draft, i) if isinstance(part, BatchNorm) else None
-        x = apply_layer(part, spec.shapes[i], layer_weights(draft, i), x, labels, memory)
-    return x
+        x = latent_batch(interface.z_dim, interface.latent, n, 0)
+    return run_eval(draft, start, stop, x, label_batch(interface.n_classes, n))
