@@ -20,39 +20,28 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
-from gan_core.spec.layers import BatchNorm
-from gan_export.answers import OUTPUT_RANGES, Answers
-from gan_export.assumptions import AS_YOU_SAID, STATISTICS, answers_of, assumptions_of, doubts_of, unanswered
+from gan_export.answers import Answers
+from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import GOOD
-from gan_export.forensics.train_mode import forgotten, of_no_use, useless
-from gan_export.hypotheses.discriminator import Discriminator, label_beside, read_discriminators, sloped
+from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
+from gan_export.hypotheses.discriminator import Discriminator, read_discriminators, sloped
 from gan_export.hypotheses.judging import judge
+from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.reading.beside import Beside, discriminator_of
-from gan_export.reading.roles import tokens
-from gan_export.recompute import (
-    latents_for,
-    latents_said,
-    nothing_to_recompute,
-    recompute,
-    recomputed_from,
-    recomputed_words,
-)
+from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.understanding.edit import find_choice, replaced, with_value
-from gan_export.understanding.heads import Told
+from gan_export.told import answered, as_decoder, is_decoder, told_of
+from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
-from gan_export.understanding.slots import SIGMOID
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
 from gan_trainer.networks.build import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20
-DECODER_END = "decoders of variational autoencoders end in a sigmoid"
-DECODER_ODDS = 30.0
-"""Of those that were looked at, 19 of 20 end in a sigmoid."""
+SOME_IMAGE = (1, 8, 8)
 log = logging.getLogger(__name__)
 
 
@@ -109,22 +98,24 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     if answers.spec is not None:
         _refuse_answers(answers.spec, answers)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
-        draft = _restated(draft, _statistics([draft], answers, on_note))
+        draft = restated(draft, statistics_anew([draft], answers, on_note))
     else:
+        real = real_of(answers.like)
+        real(SOME_IMAGE)  # what is wrong with it is said before the search
         try:
-            draft = _drafted(reading, answers, on_note)
+            draft = _drafted(reading, answers, real, on_note)
         except GanportError as error:
             raise NotUnderstoodError(reading, error) from error
     return Identified(reading, draft, answers)
 
 
-def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
+def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable[[str], None]) -> Draft:
     """The likeliest draft of the tensors, investigated; the other structures beside it."""
     beside = discriminator_of(reading, answers.discriminator)
     if beside is not None:
         on_note(f"the discriminator is asked, too: {beside.where}")
     drafts = drafts_of(reading, beside, answers)
-    anew = _statistics(drafts, answers, on_note, decoder=_is_decoder(reading))
+    anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
@@ -145,7 +136,7 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         return True
 
     if draft.contradiction is None:
-        draft = _judged(draft, drafts, anew, beside, may_be)
+        draft = _judged(draft, drafts, anew, beside, may_be, real)
     if checked:
         check_listed(draft, tree)
     others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
@@ -173,53 +164,16 @@ def drafts_of(
             f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
             hint="give the network's own code: `module` file.py:Class",
         )
-    told = _told(reading, answers, beside)
+    told = told_of(reading, answers, beside)
     found = draft_candidates(tensors or reading.tensors, modules=reading.modules, image=answers.image, told=told)
     drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
-    decoder = _is_decoder(reading)
-    drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
+    drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     if not drafts:
         raise GanportError(
             f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
             hint="give the network's own code, with the channels to keep: `module` file.py:Class",
         )
     return drafts
-
-
-@dataclass(frozen=True)
-class Anew:
-    """That running statistics are computed again: from how many latents, and why."""
-
-    latents: int
-    evidence: Evidence
-    reason: str
-
-
-def _statistics(
-    drafts: list[Draft], answers: Answers, on_note: Callable[[str], None], *, decoder: bool = False
-) -> Anew | None:
-    """Whether the running statistics are to be computed again: the user says so, or they are of no use. Those of a
-    `decoder`, which had other latents in training than N(0, 1), are taken as they are."""
-    interface = drafts[0].spec.interface
-    if answers.recompute_stats:
-        if not any(isinstance(layer, BatchNorm) for layer in drafts[0].spec.layers):
-            raise nothing_to_recompute()
-        return Anew(latents_said(answers, interface), Evidence.PROVED, AS_YOU_SAID)
-    factor = None if decoder or answers.recompute_stats is False else useless(drafts)
-    if factor is None:
-        return None
-    n = latents_for(interface)
-    on_note(of_no_use(factor, n))
-    return Anew(n, Evidence.WEAK, of_no_use(factor, n))
-
-
-def _restated(draft: Draft, anew: Anew | None) -> Draft:
-    """`draft` as `anew` says, where that is not None, and with a choice for it."""
-    if anew is None:
-        return draft
-    value = f"recomputed from {anew.latents} latents"
-    choice = Choice(None, STATISTICS, value, anew.evidence, anew.reason)
-    return replace(draft, recomputed=anew.latents, choices=(*draft.choices, choice))
 
 
 def _picked(draft: Draft, row: int) -> Draft:
@@ -240,23 +194,13 @@ RIVALS = 6
 """Other structures that are drawn where nothing settles it."""
 
 
-def _told(reading: Reading, answers: Answers, beside: Beside | None) -> Told:
-    """What the user, an encoder or a discriminator says of the generator's inputs."""
-    if answers.z_dim is not None or answers.n_classes:
-        return Told(answers.z_dim, answers.n_classes or 0, "your word")
-    if reading.decoder is not None:
-        return Told(reading.decoder.latent, reading.decoder.classes, "the encoder")
-    if beside is not None and answers.n_classes is None:
-        return Told(None, label_beside(beside.tensors, reading.tensors), "the discriminator")
-    return Told()
-
-
 def _judged(
     draft: Draft,
     drafts: Sequence[Draft],
     anew: Anew | None,
     beside: Beside | None,
     may_be: Callable[[Draft], bool],
+    real: RealOf,
 ) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
@@ -264,7 +208,7 @@ def _judged(
     rivals: Sequence[Draft] = draft.rivals[:RIVALS] if open_structure else ()
     if open_structure and draft.fit is None:
         rivals = [investigate([other]) for other in drafts[1 : RIVALS + 1]]
-    draft, *rivals = [_restated(one, anew) for one in (draft, *rivals)]
+    draft, *rivals = [restated(one, anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:
@@ -272,29 +216,10 @@ def _judged(
         found = read_discriminators(beside.tensors, one.spec.interface.image, one.spec.interface.n_classes)
         return sloped(found)
 
-    judged = judge([draft, *rivals], ways, may_be)
+    judged = judge([draft, *rivals], ways, may_be, real)
     if beside is not None and not ways(judged):
         judged = replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged
-
-
-def _is_decoder(reading: Reading) -> bool:
-    """Whether an encoder stands beside it, or the file or what was chosen in it is called a decoder or a variational
-    autoencoder."""
-    named = {*tokens(reading.path.stem), *tokens(reading.chosen.rpartition(".")[2])}
-    return reading.decoder is not None or bool(named & {"decoder", "dec", "vae", "cvae"})
-
-
-def _as_decoder(draft: Draft) -> Draft:
-    """`draft` as the decoder of a variational autoencoder: z is N(0, 1), and a sigmoid nearly always ends it."""
-    for choice in draft.choices:
-        if choice.field == "latent" and not choice.evidence.settled:
-            reason = "the prior of a variational autoencoder"
-            draft = with_value(draft, choice, "normal", evidence=Evidence.STRONG, reason=reason)
-        elif choice.field == "output" and choice.evidence is Evidence.NONE:
-            draft = with_value(draft, choice, SIGMOID, evidence=Evidence.WEAK, reason=DECODER_END)
-            draft = replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
-    return draft
 
 
 def _structure(draft: Draft) -> Any:
@@ -367,28 +292,9 @@ def read_spec(path: Path) -> GeneratorSpec:
         raise GanportError(f"{path}: {error}", hint=error.hint) from error
 
 
-def _answered(draft: Draft, answers: Answers) -> Draft:
-    """The draft with every answer in its place, as proved: nobody knows better than the user."""
-    for choice in draft.choices:
-        value: Any = None
-        if choice.field == "latent" and answers.latent is not None:
-            value = answers.latent
-        elif choice.field == "value_range" and (answers.value_range or answers.output):
-            value = list(answers.value_range or OUTPUT_RANGES[answers.output or "identity"])
-        elif choice.field == "output" and (answers.output is not None or answers.value_range is not None):
-            value_range = answers.value_range or OUTPUT_RANGES[answers.output or "identity"]
-            shape = choice.value if answers.output is None else {"name": answers.output, "slope": None}
-            value = shape | {"value_range": list(value_range)}
-        elif choice.field == "activation" and answers.activation is not None and not choice.evidence.settled:
-            value = answers.activation if choice.evidence is Evidence.NONE else None
-        if value is not None:
-            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
-    return draft
-
-
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
-    for said in (*also, "image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "pick"):
+    for said in (*also, "image", "latent", "output", "value_range", "activation", "like", "z_dim", "n_classes", "pick"):
         if getattr(answers, said) is not None:
             name = {"output": "output_activation", "n_classes": "classes"}.get(said, said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

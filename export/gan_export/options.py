@@ -52,6 +52,12 @@ DiscriminatorFile = Annotated[
     Path | None,
     typer.Option("--discriminator", metavar="FILE", help="The discriminator of its training [default: one beside it]."),
 ]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        metavar="IMAGES", help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits."
+    ),
+]
 RecomputeStats = Annotated[
     bool | None,
     typer.Option(
@@ -151,6 +157,7 @@ def checkpoint_answers(
     z_dim: ZDim = None,
     classes: Classes = None,
     discriminator: DiscriminatorFile = None,
+    like: Like = None,
     recompute_stats: RecomputeStats = None,
     stats_latents: StatsLatents = None,
     pick: Pick = None,
@@ -171,6 +178,7 @@ def checkpoint_answers(
         z_dim=z_dim,
         n_classes=classes,
         discriminator=discriminator,
+        like=like,
         recompute_stats=recompute_stats,
         stats_latents=stats_latents,
         pick=pick,
@@ -210,6 +218,7 @@ def export_answers(
         ("--accept", accept),
         ("--activation", answers.activation is not None),
         ("--discriminator", answers.discriminator is not None),
+        ("--like", answers.like is not None),
         ("--pick", answers.pick is not None),
     ):
         if given:

@@ -194,7 +194,8 @@ def test_a_file_of_no_use_is_asked_about_and_shown_both_ways(tmp_path: Path) -> 
 
 def test_what_other_batch_norms_remember_still_tells(tmp_path: Path) -> None:
     spec = nets.dcgan(LEAKY, LEAKY)
-    draft = found(stranger(tmp_path, scattered(nets.trained(spec), "layers.2.running_var"))).draft
+    path = stranger(tmp_path, scattered(nets.trained(spec), "layers.2.running_var"))
+    draft = found(path, image=spec.interface.image).draft
     assert draft is not None
     assert len(draft.fits) == 1
     first = next(choice for choice in draft.choices if choice.field == "activation")

@@ -10,15 +10,19 @@ open then is decided as in a file without BatchNorm, on images drawn with statis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gan_export.draft import Draft
+from gan_core.spec.layers import BatchNorm
+from gan_export.answers import Answers
+from gan_export.assumptions import AS_YOU_SAID, STATISTICS
+from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.statistics import moments, remembered, witnesses
+from gan_export.recompute import latents_for, latents_said, nothing_to_recompute
 from gan_export.understanding.edit import with_values
 
 SCATTERED = 10.0
@@ -96,3 +100,39 @@ def of_no_use(factor: float, latents: int) -> str:
         "the running statistics are of no use: the author drew in train mode; `recompute_stats` re-estimates them from "
         f"{latents} latents (the variances at the first BatchNorm are {off})"
     )
+
+
+@dataclass(frozen=True)
+class Anew:
+    """That running statistics are computed again: from how many latents, and why."""
+
+    latents: int
+    evidence: Evidence
+    reason: str
+
+
+def statistics_anew(
+    drafts: list[Draft], answers: Answers, on_note: Callable[[str], None], *, decoder: bool = False
+) -> Anew | None:
+    """Whether the running statistics are to be computed again: the user says so, or they are of no use. Those of a
+    `decoder`, which had other latents in training than N(0, 1), are taken as they are."""
+    interface = drafts[0].spec.interface
+    if answers.recompute_stats:
+        if not any(isinstance(layer, BatchNorm) for layer in drafts[0].spec.layers):
+            raise nothing_to_recompute()
+        return Anew(latents_said(answers, interface), Evidence.PROVED, AS_YOU_SAID)
+    factor = None if decoder or answers.recompute_stats is False else useless(drafts)
+    if factor is None:
+        return None
+    n = latents_for(interface)
+    on_note(of_no_use(factor, n))
+    return Anew(n, Evidence.WEAK, of_no_use(factor, n))
+
+
+def restated(draft: Draft, anew: Anew | None) -> Draft:
+    """`draft` as `anew` says, where that is not None, and with a choice for it."""
+    if anew is None:
+        return draft
+    value = f"recomputed from {anew.latents} latents"
+    choice = Choice(None, STATISTICS, value, anew.evidence, anew.reason)
+    return replace(draft, recomputed=anew.latents, choices=(*draft.choices, choice))
