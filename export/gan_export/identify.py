@@ -30,10 +30,11 @@ from gan_export.hypotheses.discriminator import Discriminator, read_discriminato
 from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
+from gan_export.reading.authors_code import Fact, facts_of
 from gan_export.reading.beside import Beside, discriminator_of
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.told import answered, as_decoder, is_decoder, told_of
+from gan_export.told import answered, as_decoder, heard, is_decoder, told_of
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
@@ -114,6 +115,9 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     beside = discriminator_of(reading, answers.discriminator)
     if beside is not None:
         on_note(f"the discriminator is asked, too: {beside.where}")
+    facts, note = facts_of(reading.tensors, reading.path, answers.source)
+    if facts or note:
+        on_note(note or f"the author's code is read, too: {facts[0].where}")
     drafts = drafts_of(reading, beside, answers)
     anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
     if anew is not None:
@@ -136,7 +140,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
         return True
 
     if draft.contradiction is None:
-        draft = _judged(draft, drafts, anew, beside, may_be, real)
+        draft = _judged(draft, drafts, facts, anew, beside, may_be, real)
     if checked:
         check_listed(draft, tree)
     others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
@@ -197,6 +201,7 @@ RIVALS = 6
 def _judged(
     draft: Draft,
     drafts: Sequence[Draft],
+    facts: Sequence[Fact],
     anew: Anew | None,
     beside: Beside | None,
     may_be: Callable[[Draft], bool],
@@ -208,7 +213,7 @@ def _judged(
     rivals: Sequence[Draft] = draft.rivals[:RIVALS] if open_structure else ()
     if open_structure and draft.fit is None:
         rivals = [investigate([other]) for other in drafts[1 : RIVALS + 1]]
-    draft, *rivals = [restated(one, anew) for one in (draft, *rivals)]
+    draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:
@@ -294,7 +299,8 @@ def read_spec(path: Path) -> GeneratorSpec:
 
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
-    for said in (*also, "image", "latent", "output", "value_range", "activation", "like", "z_dim", "n_classes", "pick"):
+    settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "source", "like", "pick")
+    for said in (*also, *settled):
         if getattr(answers, said) is not None:
             name = {"output": "output_activation", "n_classes": "classes"}.get(said, said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

@@ -99,13 +99,14 @@ def export_command(identified: Identified, *options: str, verb: str = "onnx") ->
     values |= {"--output-activation": said.output, "--z-dim": said.z_dim, "--classes": said.n_classes}
     values |= {
         "--discriminator": said.discriminator,
+        "--source": said.source,
         "--like": said.like,
         "--pick": None if {"--pick", "--module"} & {*options} else said.pick,
     }
     if said.activation is not None:
         slope = said.activation.get("slope")
         values["--activation"] = f"{said.activation['name']}" + ("" if slope is None else f":{slope:g}")
-    of_drafts = ("--spec", "--activation", "--discriminator", "--like") if "--module" in options else ()
+    of_drafts = ("--spec", "--activation", "--discriminator", "--source", "--like") if "--module" in options else ()
     for option, value in values.items():
         words += [] if value is None or option in of_drafts else [option, str(value)]
     if said.value_range is not None:

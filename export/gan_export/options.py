@@ -52,6 +52,10 @@ DiscriminatorFile = Annotated[
     Path | None,
     typer.Option("--discriminator", metavar="FILE", help="The discriminator of its training [default: one beside it]."),
 ]
+SourceFile = Annotated[
+    Path | None,
+    typer.Option("--source", metavar="FILE", help="The author's .py or .ipynb, read, not run [default: those beside]."),
+]
 Like = Annotated[
     str | None,
     typer.Option(
@@ -157,6 +161,7 @@ def checkpoint_answers(
     z_dim: ZDim = None,
     classes: Classes = None,
     discriminator: DiscriminatorFile = None,
+    source: SourceFile = None,
     like: Like = None,
     recompute_stats: RecomputeStats = None,
     stats_latents: StatsLatents = None,
@@ -178,6 +183,7 @@ def checkpoint_answers(
         z_dim=z_dim,
         n_classes=classes,
         discriminator=discriminator,
+        source=source,
         like=like,
         recompute_stats=recompute_stats,
         stats_latents=stats_latents,
@@ -218,6 +224,7 @@ def export_answers(
         ("--accept", accept),
         ("--activation", answers.activation is not None),
         ("--discriminator", answers.discriminator is not None),
+        ("--source", answers.source is not None),
         ("--like", answers.like is not None),
         ("--pick", answers.pick is not None),
     ):

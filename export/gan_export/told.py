@@ -1,15 +1,20 @@
-"""What is known of a generator before its statistics are asked: by the user's word, an encoder or a discriminator."""
+"""What is known of a generator beside its tensors: by the user's word, an encoder,
+a discriminator or the author's code."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID
-from gan_export.draft import Draft, Evidence
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.trials import same
 from gan_export.hypotheses.discriminator import label_beside
+from gan_export.hypotheses.listing import before_reshape
 from gan_export.reading import Reading
+from gan_export.reading.authors_code import Fact
 from gan_export.reading.beside import Beside
 from gan_export.reading.roles import tokens
 from gan_export.understanding.edit import find_choice, replaced, with_value
@@ -68,3 +73,37 @@ def answered(draft: Draft, answers: Answers) -> Draft:
         if value is not None:
             draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
     return draft
+
+
+CODE_ODDS = 1000.0
+"""What the author's code is worth against another value: it may have been edited since."""
+
+
+def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
+    """`draft` with what the author's code says: of what is open, as evidence beside that of the statistics. Where those
+    contradict the code in one place it is not heard in any, and a note says so. What rests on a family's habit alone is
+    opened."""
+    for fact in facts:
+        choices = [c for c in draft.choices if c.field == fact.field and c.evidence is not Evidence.PROVED]
+        if fact.field == "activation":
+            choices = [c for c in choices if not before_reshape(draft, c)] or choices
+        if any(_against(choice, fact) for choice in choices):
+            draft = replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {fact.where}"))
+            continue
+        opened = [c for c in choices if not (c.evidence.settled and same(c.field, c.value, fact.value))]
+        for choice in opened:
+            own, code = choice.odds or 1.0, CODE_ODDS ** (1.0 / len(opened))
+            odds = own * code if same(choice.field, choice.value, fact.value) else code / own
+            value = fact.value if odds >= 1.0 else choice.value
+            draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=fact.where)
+            found = find_choice(draft, choice.layer, choice.field)
+            draft = replaced(draft, replace(found, odds=max(odds, 1.0 / odds), habit=False))
+    return draft
+
+
+def _against(choice: Choice, fact: Fact) -> bool:
+    """Whether statistics speak against what the code says of a choice: clearly, or for neither it nor the next best."""
+    if same(choice.field, choice.value, fact.value) or (choice.habit and choice.odds is None):
+        return False
+    near = bool(choice.alternatives) and same(choice.field, choice.alternatives[0], fact.value)
+    return choice.evidence.settled or (choice.odds is not None and not near)
