@@ -7,6 +7,7 @@ live module was called. Code is never run on a file's word: `module` has to name
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from gan_core.contract import Contract
@@ -20,6 +21,7 @@ from gan_export.artefact import read_onnx
 from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source
 from gan_export.reading import read_checkpoint
+from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint
 from gan_export.understanding.understand import draft_with_spec
 from gan_serve.runtime.onnx_answers import OnnxAnswers
@@ -40,12 +42,13 @@ def source_again(model: Path, ckpt: Path | None, module: str | None) -> Source:
         return _live_again(contract, ckpt, module)
     if module is not None or ckpt is None:
         raise GanportError(f"{model} was not exported from code, `module` has no place", hint="leave out `module`")
+    n = int(contract.source.get(RECOMPUTED, 0))
     if contract.spec is None or "family" not in contract.source:
-        return source_of(identify(ckpt, Answers()))
+        return source_of(identify(ckpt, Answers(recompute_stats=bool(n) or None, stats_latents=n or None)))
     key, raw = contract.source.get("key") or None, contract.weights == "raw"
     reading = read_checkpoint(check_checkpoint(ckpt), key=key, raw=raw)
     draft = None if reading.ours is not None else draft_with_spec(reading.tensors, contract.spec)
-    return source_of(Identified(reading, draft))
+    return source_of(Identified(reading, None if draft is None else replace(draft, recomputed=n)))
 
 
 def _live_again(contract: Contract, ckpt: Path | None, module: str | None) -> Source:
@@ -95,6 +98,8 @@ def _answers_of(contract: Contract, module: str) -> Answers:
             latent=interface.latent,
             output=said["output_activation"],
             value_range=interface.value_range,
+            recompute_stats=RECOMPUTED in contract.source or None,
+            stats_latents=contract.source.get(RECOMPUTED),
             live=live,
         )
     except (KeyError, AttributeError, TypeError) as error:

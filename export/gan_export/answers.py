@@ -63,6 +63,10 @@ class Answers:
     z_dim                    components of a latent; what the first layer takes beyond them is a one-hot label
     n_classes                classes of a one-hot label
     discriminator            the file of the discriminator that the generator was trained beside
+    source                   the author's .py or .ipynb file, which is read and not run
+    like                     real images of the kind it was trained on; see `gan_export.reading.likes`
+    recompute_stats          compute the running statistics of BatchNorms again; False keeps the file's
+    stats_latents            from how many latents
     pick                     the row of the sheet of candidates that is right, from 1
     accept                   take the draft's assumptions as they are
     live                     the generator comes as code
@@ -80,6 +84,10 @@ class Answers:
     z_dim: int | None = None
     n_classes: int | None = None
     discriminator: Path | None = None
+    source: Path | None = None
+    like: str | None = None
+    recompute_stats: bool | None = None
+    stats_latents: int | None = None
     pick: int | None = None
     accept: bool = False
     live: LiveAnswers | None = None

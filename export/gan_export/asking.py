@@ -10,7 +10,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,12 @@ from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.assumptions import describe, describe_value, unanswered
+from gan_export.assumptions import STATISTICS, describe, describe_value, unanswered
 from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
 from gan_export.inspection import CODE, Kind, advise, export_command
+from gan_export.understanding.understand import draft_with_spec
 from gan_serve.terminal import console
 
 MARGIN = 12
@@ -43,6 +44,8 @@ IMAGES_A_ROW = 10
 MAX_ROWS = 12
 LEAST = 2e-4
 """Candidates less likely than this are not shown."""
+LATENTS = 256
+"""That a row's running statistics are computed again from, at most."""
 ELEMENTS = 1 << 25
 """Numbers of the largest layer that are drawn at a time (128 MiB of float32)."""
 
@@ -122,6 +125,11 @@ def ask(identified: Identified, target: Path) -> GanportError:
             hint=f"give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec; "
             f"{sheet} shows what the draft draws, --accept exports it all the same",
         )
+    if [choice.field for choice in asked] == [STATISTICS]:
+        return GanportError(
+            f"{ckpt} holds running statistics that are of no use, expected a generator that draws in eval mode",
+            hint=f"look at {sheet}; if row 1 is right, add --recompute-stats, if the last, --no-recompute-stats",
+        )
     said = f"give {' '.join(advice.options)} if you know it, {advice.why}; else " if advice.kind is Kind.SAY else ""
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
@@ -151,7 +159,7 @@ class Candidate:
     """One whole generator that the file may be.
 
     number      for `pick`; 0 where there is nothing to pick from
-    likelihood  among all, 0 … 1
+    likelihood  among all, 0 … 1; 0 for what is shown to compare with, and is none of them
     words       what it says of what is open
     pixels      uint8 (10, H, W, C), of the seeds 0 … 9
     """
@@ -164,14 +172,14 @@ class Candidate:
     @property
     def label(self) -> str:
         """Its line above its images: "3:  4 %  activation relu"."""
-        return f"{self.number or 1}:  {percent(self.likelihood)}  {self.words}"
+        return f"{self.number or 1}:  {percent(self.likelihood)}  {self.words}" if self.likelihood else self.words
 
 
 def candidates_of(identified: Identified) -> list[Candidate]:
     """The whole generators that the file may be, the likeliest first; of a settled one, itself."""
     draft = identified.draft
     if draft is not None and draft.ranked:
-        return ranked(draft)
+        return [*ranked(draft), *_as_it_stands(identified)]
     source = source_of(identified)
     assert source.spec is not None
     words = "" if draft is None else ", ".join(map(describe, draft.open_choices))
@@ -180,15 +188,30 @@ def candidates_of(identified: Identified) -> list[Candidate]:
 
 def ranked(draft: Draft) -> list[Candidate]:
     """Those that the odds list; what draws the same pixels as one before it is left out."""
+    anew = ", statistics recomputed" if draft.recomputed else ""
     found: list[Candidate] = []
     for number, one in enumerate(draft.ranked, 1):
         if len(found) == MAX_ROWS or (found and one.likelihood < LEAST):
             break
-        pixels_NHWC = draw(one.draft)
+        pixels_NHWC = draw(replace(one.draft, recomputed=min(one.draft.recomputed, LATENTS)))
         if not any(np.array_equal(pixels_NHWC, known.pixels) for known in found):
-            words = f"{one.words}{_size(one.draft, draft)}"
+            words = f"{one.words}{_size(one.draft, draft)}{anew}"
             found.append(Candidate(number, one.likelihood, words, pixels_NHWC))
     return found
+
+
+def _as_it_stands(identified: Identified) -> list[Candidate]:
+    """The likeliest with the running statistics of the file, where those are of no use."""
+    draft = identified.draft
+    assert draft is not None
+    if not any(choice.field == STATISTICS for choice in unanswered(draft)):
+        return []
+    try:
+        plain = draft_with_spec(identified.reading.tensors, draft.spec)
+    except GanportError:  # its weights were made of the file's
+        return []
+    words = "the likeliest with the file's own running statistics: --no-recompute-stats"
+    return [Candidate(0, 0.0, words, draw(plain))]
 
 
 def sheet_of(candidates: Sequence[Candidate]) -> bytes:

@@ -11,6 +11,8 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.statistics import GOOD
 
 AS_YOU_SAID = "as you said"
+STATISTICS = "statistics"
+"""The field of the choice that says where running statistics come from."""
 EVEN = 2.0
 """Odds below which nothing is decided."""
 SURE = 100.0
@@ -73,7 +75,7 @@ def tie_of(draft: Draft) -> str:
 def describe(choice: Choice) -> str:
     """A choice for people: "layer 3 eps 0.8", "latent law normal", "layer 7 activation leaky_relu 0.2"."""
     where = "" if choice.layer is None else f"layer {choice.layer} "
-    field = {"latent": "latent law"}.get(choice.field, choice.field)
+    field = {"latent": "latent law", "statistics": "running statistics"}.get(choice.field, choice.field)
     return f"{where}{field} {describe_value(choice.value)}"
 
 

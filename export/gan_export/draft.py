@@ -131,6 +131,7 @@ class Draft:
     structure  how its sizes were found, None where a family or the user says them
     ranked     every whole generator that was drawn, the likeliest (this draft) first; empty where nothing was open
     odds       of this whole generator against all others; None where nothing was open
+    recomputed how many latents its running statistics are computed again from; 0 leaves the file's
     """
 
     spec: GeneratorSpec
@@ -146,6 +147,7 @@ class Draft:
     structure: Structure | None = field(default=None, compare=False, repr=False)
     ranked: tuple[Alternative, ...] = field(default=(), compare=False, repr=False)
     odds: float | None = None
+    recomputed: int = 0
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

@@ -9,39 +9,40 @@ see `gan_export.assumptions`.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
-from gan_export.answers import OUTPUT_RANGES, Answers
+from gan_export.answers import Answers
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import GOOD
-from gan_export.hypotheses.discriminator import Discriminator, label_beside, read_discriminators, sloped
+from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
+from gan_export.hypotheses.discriminator import Discriminator, read_discriminators, sloped
 from gan_export.hypotheses.judging import judge
+from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
+from gan_export.reading.authors_code import Fact, facts_of
 from gan_export.reading.beside import Beside, discriminator_of
-from gan_export.reading.roles import tokens
+from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.understanding.edit import find_choice, replaced, with_value
-from gan_export.understanding.heads import Told
+from gan_export.told import answered, as_decoder, heard, is_decoder, told_of
+from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
-from gan_export.understanding.slots import SIGMOID
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
 from gan_trainer.networks.build import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20
-DECODER_END = "decoders of variational autoencoders end in a sigmoid"
-DECODER_ODDS = 30.0
-"""Of those that were looked at, 19 of 20 end in a sigmoid."""
+SOME_IMAGE = (1, 8, 8)
 log = logging.getLogger(__name__)
 
 
@@ -98,21 +99,35 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     if answers.spec is not None:
         _refuse_answers(answers.spec, answers)
         draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
+        draft = restated(draft, statistics_anew([draft], answers, on_note))
     else:
+        real = real_of(answers.like)
+        real(SOME_IMAGE)  # what is wrong with it is said before the search
         try:
-            draft = _drafted(reading, answers, on_note)
+            draft = _drafted(reading, answers, real, on_note)
         except GanportError as error:
             raise NotUnderstoodError(reading, error) from error
     return Identified(reading, draft, answers)
 
 
-def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None]) -> Draft:
+def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable[[str], None]) -> Draft:
     """The likeliest draft of the tensors, investigated; the other structures beside it."""
     beside = discriminator_of(reading, answers.discriminator)
     if beside is not None:
         on_note(f"the discriminator is asked, too: {beside.where}")
+    facts, note = facts_of(reading.tensors, reading.path, answers.source)
+    if facts or note:
+        on_note(note or f"the author's code is read, too: {facts[0].where}")
     drafts = drafts_of(reading, beside, answers)
+    anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
+    if anew is not None:
+        kept = forgotten(reading.tensors, drafts[0])
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
     draft = investigate(drafts, on_note=on_note)
+    if anew is not None and any(fit > GOOD for fit in draft.fits):
+        kept = forgotten(reading.tensors, drafts[0], every=True)
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
+        draft = investigate(drafts)
     tree = Tree(reading.tensors, reading.modules)
     checked = bool(tree) and draft.family != LISTED and answers.output is None
 
@@ -125,16 +140,26 @@ def _drafted(reading: Reading, answers: Answers, on_note: Callable[[str], None])
         return True
 
     if draft.contradiction is None:
-        draft = _judged(draft, drafts, beside, may_be)
+        draft = _judged(draft, drafts, facts, anew, beside, may_be, real)
     if checked:
         check_listed(draft, tree)
-    others = tuple(dataclasses.replace(other, structure=None) for other in draft.rivals or drafts)
-    draft = dataclasses.replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
+    others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
+    draft = replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
     return draft if answers.pick is None else _picked(draft, answers.pick)
 
 
-def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answers()) -> list[Draft]:
+def drafts_of(
+    reading: Reading,
+    beside: Beside | None,
+    answers: Answers = Answers(),
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    recomputed: int = 0,
+) -> list[Draft]:
     """What the tensors may be by their names and shapes, the likeliest first; no statistics are asked.
+
+    tensors     in the place of the file's
+    recomputed  how many latents their running statistics are to be computed again from
 
     Raises `GanportError` when they are no generator that is a chain.
     """
@@ -143,11 +168,10 @@ def drafts_of(reading: Reading, beside: Beside | None, answers: Answers = Answer
             f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
             hint="give the network's own code: `module` file.py:Class",
         )
-    told = _told(reading, answers, beside)
-    found = draft_candidates(reading.tensors, modules=reading.modules, image=answers.image, told=told)
-    drafts = [draft for draft in found if draft.spec.interface.channels in IMAGE_CHANNELS]
-    decoder = reading.decoder is not None or _called_decoder(reading)
-    drafts = [_answered(_as_decoder(draft) if decoder else draft, answers) for draft in drafts]
+    told = told_of(reading, answers, beside)
+    found = draft_candidates(tensors or reading.tensors, modules=reading.modules, image=answers.image, told=told)
+    drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
+    drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     if not drafts:
         raise GanportError(
             f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
@@ -166,26 +190,23 @@ def _picked(draft: Draft, row: int) -> Draft:
         )
     taken = draft.ranked[row - 1].draft
     for choice in taken.open_choices:
-        taken = replaced(taken, dataclasses.replace(choice, evidence=Evidence.PROVED, reason=AS_YOU_SAID))
-    return dataclasses.replace(taken, ranked=draft.ranked, fit=draft.fit, fits=draft.fits)
+        taken = replaced(taken, replace(choice, evidence=Evidence.PROVED, reason=AS_YOU_SAID))
+    return replace(taken, ranked=draft.ranked, fit=draft.fit, fits=draft.fits)
 
 
 RIVALS = 6
 """Other structures that are drawn where nothing settles it."""
 
 
-def _told(reading: Reading, answers: Answers, beside: Beside | None) -> Told:
-    """What the user, an encoder or a discriminator says of the generator's inputs."""
-    if answers.z_dim is not None or answers.n_classes:
-        return Told(answers.z_dim, answers.n_classes or 0, "your word")
-    if reading.decoder is not None:
-        return Told(reading.decoder.latent, reading.decoder.classes, "the encoder")
-    if beside is not None and answers.n_classes is None:
-        return Told(None, label_beside(beside.tensors, reading.tensors), "the discriminator")
-    return Told()
-
-
-def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be: Callable[[Draft], bool]) -> Draft:
+def _judged(
+    draft: Draft,
+    drafts: Sequence[Draft],
+    facts: Sequence[Fact],
+    anew: Anew | None,
+    beside: Beside | None,
+    may_be: Callable[[Draft], bool],
+    real: RealOf,
+) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
     open_structure = any(c.field == "structure" and not c.evidence.settled for c in draft.choices)
@@ -193,7 +214,8 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
     if open_structure and (draft.fit is None or max(draft.fits) > GOOD):  # no statistics tell: what is usual does
         known = [_structure(each) for each in (draft, *rivals)]
         others = [other for other in drafts if _structure(other) not in known][: RIVALS + 1 - len(rivals) // 2]
-        rivals += [investigate([dataclasses.replace(other, structure=None)]) for other in others]
+        rivals += [investigate([replace(other, structure=None)]) for other in others]
+    draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:
         if beside is None:
@@ -201,28 +223,10 @@ def _judged(draft: Draft, drafts: Sequence[Draft], beside: Beside | None, may_be
         found = read_discriminators(beside.tensors, one.spec.interface.image, one.spec.interface.n_classes)
         return sloped(found)
 
-    judged = judge([draft, *rivals], ways, may_be)
+    judged = judge([draft, *rivals], ways, may_be, real)
     if beside is not None and not ways(judged):
-        judged = dataclasses.replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
+        judged = replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged
-
-
-def _called_decoder(reading: Reading) -> bool:
-    """Whether the file, or what was chosen in it, is called a decoder or a variational autoencoder."""
-    named = {*tokens(reading.path.stem), *tokens(reading.chosen.rpartition(".")[2])}
-    return bool(named & {"decoder", "dec", "vae", "cvae"})
-
-
-def _as_decoder(draft: Draft) -> Draft:
-    """`draft` as the decoder of a variational autoencoder: z is N(0, 1), and a sigmoid nearly always ends it."""
-    for choice in draft.choices:
-        if choice.field == "latent" and not choice.evidence.settled:
-            reason = "the prior of a variational autoencoder"
-            draft = with_value(draft, choice, "normal", evidence=Evidence.STRONG, reason=reason)
-        elif choice.field == "output" and choice.evidence is Evidence.NONE:
-            draft = with_value(draft, choice, SIGMOID, evidence=Evidence.WEAK, reason=DECODER_END)
-            draft = replaced(draft, dataclasses.replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
-    return draft
 
 
 def _structure(draft: Draft) -> Any:
@@ -239,16 +243,19 @@ def source_of(identified: Identified) -> Source:
     if reading.ours is not None:
         ours = reading.ours
         try:
-            module = ours.module()
+            module, n = ours.module(), latents_said(identified.answers, ours.spec.interface)
+            if n:
+                recompute(module.eval(), ours.spec.interface, n)
         except GanportError as error:
             raise GanportError(f"{reading.path}: {error}", hint=error.hint) from error
-        return from_spec(ours.spec, module, weights=ours.which, provenance=provenance, training=ours.training)
+        about = {"weights": ours.which, "training": ours.training, "answers": recomputed_words(n)}
+        return from_spec(ours.spec, module, provenance=provenance | recomputed_from(n), **about)
     assert draft is not None
     return from_spec(
         draft.spec,
         module_of(draft),
         weights=reading.which,
-        provenance=provenance | {"family": draft.family},
+        provenance=provenance | {"family": draft.family} | recomputed_from(draft.recomputed),
         assumptions=assumptions_of(draft),
         answers=answers_of(draft, identified.answers),
         doubts=doubts_of(draft),
@@ -267,11 +274,15 @@ def provenance_of(reading: Reading) -> dict[str, Any]:
 
 
 def module_of(draft: Draft) -> SpecGenerator:
-    """The draft's generator with its weights, in eval mode."""
+    """The draft's generator with its weights, in eval mode, its running statistics computed again where the draft says
+    so."""
     module = build(draft.spec)
     missing = module.load_state_dict(flat(draft.weights), strict=False).missing_keys
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
-    return module.eval()
+    module.eval()
+    if draft.recomputed:
+        recompute(module, draft.spec.interface, draft.recomputed)
+    return module
 
 
 def read_spec(path: Path) -> GeneratorSpec:
@@ -288,28 +299,10 @@ def read_spec(path: Path) -> GeneratorSpec:
         raise GanportError(f"{path}: {error}", hint=error.hint) from error
 
 
-def _answered(draft: Draft, answers: Answers) -> Draft:
-    """The draft with every answer in its place, as proved: nobody knows better than the user."""
-    for choice in draft.choices:
-        value: Any = None
-        if choice.field == "latent" and answers.latent is not None:
-            value = answers.latent
-        elif choice.field == "value_range" and (answers.value_range or answers.output):
-            value = list(answers.value_range or OUTPUT_RANGES[answers.output or "identity"])
-        elif choice.field == "output" and (answers.output is not None or answers.value_range is not None):
-            value_range = answers.value_range or OUTPUT_RANGES[answers.output or "identity"]
-            shape = choice.value if answers.output is None else {"name": answers.output, "slope": None}
-            value = shape | {"value_range": list(value_range)}
-        elif choice.field == "activation" and answers.activation is not None and not choice.evidence.settled:
-            value = answers.activation if choice.evidence is Evidence.NONE else None
-        if value is not None:
-            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
-    return draft
-
-
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
-    for said in (*also, "image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "pick"):
+    settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "source", "like", "pick")
+    for said in (*also, *settled):
         if getattr(answers, said) is not None:
             name = {"output": "output_activation", "n_classes": "classes"}.get(said, said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

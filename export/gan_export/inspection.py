@@ -13,6 +13,7 @@ from gan_core.printable import printable, shell_line
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
+    STATISTICS,
     answers_of,
     assumptions_of,
     describe,
@@ -76,6 +77,8 @@ def advise(identified: Identified) -> Advice:
         return Advice(Kind.SAY, why, ("--image", "CxHxW"))
     if tie:
         return Advice(Kind.NOT, f"the draft is likely wrong: {tie}; {SETTLES}", ("--module", CODE))
+    if [choice.field for choice in asked] == [STATISTICS]:
+        return Advice(Kind.LOOK, "its author drew in train mode: the candidates show what it draws with new statistics")
     if asked:
         open_ones = f"{len(asked)} choice{'s are' if len(asked) > 1 else ' is'} not settled"
         return Advice(Kind.LOOK, f"{open_ones}: it draws the candidates, look at them before you --accept")
@@ -96,16 +99,24 @@ def export_command(identified: Identified, *options: str, verb: str = "onnx") ->
     values |= {"--output-activation": said.output, "--z-dim": said.z_dim, "--classes": said.n_classes}
     values |= {
         "--discriminator": said.discriminator,
+        "--source": said.source,
+        "--like": said.like,
         "--pick": None if {"--pick", "--module"} & {*options} else said.pick,
     }
     if said.activation is not None:
         slope = said.activation.get("slope")
         values["--activation"] = f"{said.activation['name']}" + ("" if slope is None else f":{slope:g}")
-    of_drafts = ("--spec", "--activation", "--discriminator") if "--module" in options else ()
+    of_drafts = ("--spec", "--activation", "--discriminator", "--source", "--like") if "--module" in options else ()
     for option, value in values.items():
         words += [] if value is None or option in of_drafts else [option, str(value)]
     if said.value_range is not None:
         words.append("--value-range={:g},{:g}".format(*said.value_range))
+    if identified.draft is not None and identified.draft.recomputed and "--no-recompute-stats" not in options:
+        words += [
+            "--recompute-stats",
+            *([] if said.stats_latents is None else ["--stats-latents", str(said.stats_latents)]),
+        ]
+    words += ["--no-recompute-stats"] * (said.recompute_stats is False)
     words += ["--raw"] * said.raw + ["--trust-pickle"] * said.trust_pickle
     return shell_line([*words, *options])
 

@@ -52,6 +52,27 @@ DiscriminatorFile = Annotated[
     Path | None,
     typer.Option("--discriminator", metavar="FILE", help="The discriminator of its training [default: one beside it]."),
 ]
+SourceFile = Annotated[
+    Path | None,
+    typer.Option("--source", metavar="FILE", help="The author's .py or .ipynb, read, not run [default: those beside]."),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        metavar="IMAGES", help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits."
+    ),
+]
+RecomputeStats = Annotated[
+    bool | None,
+    typer.Option(
+        "--recompute-stats/--no-recompute-stats",
+        help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
+    ),
+]
+StatsLatents = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=16, help="From how many latents [default: 4096 for images up to 32x32, then fewer]."),
+]
 Pick = Annotated[int | None, typer.Option("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.")]
 Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
 
@@ -140,9 +161,15 @@ def checkpoint_answers(
     z_dim: ZDim = None,
     classes: Classes = None,
     discriminator: DiscriminatorFile = None,
+    source: SourceFile = None,
+    like: Like = None,
+    recompute_stats: RecomputeStats = None,
+    stats_latents: StatsLatents = None,
     pick: Pick = None,
 ) -> Answers:
     """The options that say what a checkpoint is, checked. Raises `GanportError`."""
+    if stats_latents is not None and not recompute_stats:
+        raise GanportError("--stats-latents has no place without --recompute-stats", hint="add --recompute-stats")
     return Answers(
         key=key,
         raw=raw,
@@ -156,6 +183,10 @@ def checkpoint_answers(
         z_dim=z_dim,
         n_classes=classes,
         discriminator=discriminator,
+        source=source,
+        like=like,
+        recompute_stats=recompute_stats,
+        stats_latents=stats_latents,
         pick=pick,
     )
 
@@ -193,6 +224,8 @@ def export_answers(
         ("--accept", accept),
         ("--activation", answers.activation is not None),
         ("--discriminator", answers.discriminator is not None),
+        ("--source", answers.source is not None),
+        ("--like", answers.like is not None),
         ("--pick", answers.pick is not None),
     ):
         if given:

@@ -76,11 +76,11 @@ def page_of(identified: Identified, advice: Advice, candidates: Sequence[Candida
 
 
 def _row(identified: Identified, one: Candidate) -> str:
-    picked = ("--pick", str(one.number)) if one.number else ()
+    picked = ("--pick", str(one.number)) if one.number else () if one.likelihood else ("--no-recompute-stats",)
     likely = "" if not one.number else f'<span class="likely">{_text(percent(one.likelihood))}</span>'
     images = "".join(_image(pixels, seed) for seed, pixels in enumerate(one.pixels))
     return (
-        f"<li><h3>{one.number or 1}{likely}</h3><p>{_text(one.words)}</p>"
+        f"<li><h3>{one.number or (1 if one.likelihood else '')}{likely}</h3><p>{_text(one.words)}</p>"
         f'<div class="strip">{images}</div>{_command(export_command(identified, *picked))}</li>'
     )
 

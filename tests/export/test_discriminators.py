@@ -145,3 +145,16 @@ def test_the_file_of_the_same_name_but_for_the_role_lies_beside(
     for name in (generator, *others):
         (tmp_path / name).write_bytes(b"x")
     assert file_beside(tmp_path / generator) == (None if found is None else tmp_path / found)
+
+
+def test_norms_that_are_registered_behind_all_layers_run_behind_theirs() -> None:
+    module = settled(dcgan())
+    assert isinstance(module, nn.Sequential)
+    held = module.state_dict()
+    convolutions = {key: tensor for key, tensor in held.items() if key[0] in "0257" or key.startswith("8")}
+    norms = {key: tensor for key, tensor in held.items() if key not in convolutions}
+    found = read_discriminators(convolutions | norms, (3, 32, 32), 0)
+    image = torch.rand(6, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        assert torch.allclose(found[0].logits(image)[0], before_sigmoid(module, image), atol=1e-5)
+    assert found[0].norms == 2

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from gan_core.errors import GanportError
+from gan_core.pictures.decode import CHUNK
 from gan_trainer.data import cache
-from gan_trainer.data.decode import CHUNK
 from trainer.data_files import Opened, fill, picture, save
 
 

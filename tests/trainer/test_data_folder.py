@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gan_core.errors import GanportError
-from gan_trainer.data.folder import FolderPictures, scan
+from gan_core.pictures.folder import FolderPictures, scan
 from trainer.data_files import fill, picture, save
 
 

@@ -18,10 +18,10 @@ import torch
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import write_text
 from gan_core.interface import CHANNELS_IN_WORDS, number_classes
+from gan_core.pictures.decode import Track, untracked
 from gan_core.printable import json_text
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
-from gan_trainer.data.decode import Track, untracked
 from gan_trainer.devices import describe, resolve
 from gan_trainer.distributed import Peers
 from gan_trainer.loop import Outcome, Training

@@ -32,6 +32,7 @@ from gan_export.answers import Answers
 from gan_export.draft import Draft
 from gan_export.hypotheses import naturalness
 from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.likeness import RealOf
 from gan_export.hypotheses.listing import Hypothesis
 from gan_export.hypotheses.odds import drawer, likeliest, verdict
 from gan_export.identify import identify
@@ -84,6 +85,7 @@ def measure(example: Example) -> Measured:
         drafts: Sequence[Draft],
         discriminators: Callable[[Draft], Sequence[Discriminator]],
         may_be: Callable[[Draft], bool],
+        _: RealOf,
     ) -> Draft:
         seen.append(_of(drafts, discriminators, may_be, truth, example.law))
         return drafts[0]

@@ -91,12 +91,13 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
         count = len(witnesses(drafts[0]))
         if not count:
             return judge_output(
-                doubted(_noted(_without_trace(unwitnessed(drafts[0])), _why_no_witness(drafts[0]))), seed
+                doubted(_noted(_without_trace(unwitnessed(drafts[0])), *_why_no_witness(drafts[0]))), seed
             )
         rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
         outcome = search(rivals, samples, seed, on_note)
         best = outcome.states[0]
         number, draft = best.drafts[0]
+        draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
         asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
         draft = follow_habit(tied(reweigh(draft, asked, samples, seed + samples), samples, seed + samples))
@@ -107,16 +108,18 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
             seed,
         )
         silent = sum(isinstance(layer, BatchNorm) for layer in draft.spec.layers) - count
-        if silent:
+        if silent and not draft.recomputed:
             draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
         draft = judge_output(doubted(draft), seed)
         return replace(draft, rivals=tuple(like(rival, draft, seed) for rival in draft.rivals))
 
 
-def _why_no_witness(draft: Draft) -> str:
+def _why_no_witness(draft: Draft) -> tuple[str, ...]:
+    if draft.recomputed:
+        return ()
     if any(isinstance(layer, BatchNorm) for layer in draft.spec.layers):
-        return "the BatchNorms never saw training (mean 0, variance 1), so their statistics show nothing"
-    return "there is no BatchNorm in this file, so no statistics show what shapes cannot"
+        return ("the BatchNorms never saw training (mean 0, variance 1), so their statistics show nothing",)
+    return ("there is no BatchNorm in this file, so no statistics show what shapes cannot",)
 
 
 def _without_trace(draft: Draft) -> Draft:
@@ -130,5 +133,5 @@ def _without_trace(draft: Draft) -> Draft:
     return replace(draft, choices=tuple(judged(choice) for choice in draft.choices))
 
 
-def _noted(draft: Draft, note: str) -> Draft:
-    return replace(draft, notes=(*draft.notes, note))
+def _noted(draft: Draft, *notes: str) -> Draft:
+    return replace(draft, notes=(*draft.notes, *notes))

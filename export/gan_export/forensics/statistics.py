@@ -150,6 +150,16 @@ def _module(layer: Layer, in_shape: Shape) -> nn.Module:
         return build_layer(layer, in_shape)
 
 
+def run_eval(draft: Draft, start: int, stop: int, x: Tensor, labels: Tensor | None) -> Tensor:
+    """`x`, which reaches layer `start`, at layer `stop` in eval mode; where the statistics are to be recomputed, each
+    BatchNorm takes those of `x`, which are not far from them."""
+    for i in range(start, stop):
+        part = draft.spec.layers[i]
+        memory = remembered(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None
+        x = apply_layer(part, draft.spec.shapes[i], layer_weights(draft, i), x, labels, memory)
+    return x
+
+
 def layer_weights(draft: Draft, index: int) -> dict[str, Tensor]:
     """The tensors of the layer at `index` under their own names, as float32."""
     return {name: tensor.float() for name, tensor in draft.weights[index].items()}

@@ -2,9 +2,7 @@
 
 A BatchNorm that no candidate fits means that the truth was not tried, or that the file's statistics are not those of
 its weights. What was found before it stands. What was found at it and behind it is no stronger than weak. A latent law
-that no spec has is the exception: the first BatchNorm normalises it away. Running variances that are off by one factor
-in one channel and by ten times that in another are nobody's network: the author trained and drew in train mode, and in
-eval mode such a network draws something else than its author saw. Then not even a known family is believed unasked.
+that no spec has is the exception: the first BatchNorm normalises it away.
 
 No BatchNorm remembers the end, what squashes the last layer's values. What can be seen is how large those are. Values
 of ±4 are no picture: something squashes them. Whether that is tanh to [-1, 1] or a sigmoid to [0, 1] they hardly say,
@@ -22,20 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence, Skip
 from gan_export.forensics.evidence import CLEAR, follow_habit, settle
-from gan_export.forensics.runner import Runner, latent_moments
+from gan_export.forensics.runner import latent_moments
 from gan_export.forensics.search import Outcome
 from gan_export.forensics.statistics import (
     GOOD,
-    apply_layer,
     contradicted,
     label_batch,
     latent_batch,
-    layer_weights,
-    moments,
-    remembered,
+    run_eval,
     witnesses,
 )
 from gan_export.forensics.trials import LAWS, segment_of
@@ -168,10 +162,6 @@ def _cost(draft: Draft) -> float:
     return draft.structure.cost if draft.structure else 0.0
 
 
-SCATTERED = 10.0
-"""Variances off by factors that differ by more than this between channels (a tenth from either end) fit no network."""
-
-
 DISTRUSTED = 30.0
 """Odds count no more than this where nothing that was tried fits."""
 
@@ -183,53 +173,34 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
     if not bad:
         return draft
     notes: list[str] = []
-    first, scatter = bad[0], 1.0
+    first = bad[0]
     if first == 0:
-        scatter = _scatter(draft, samples, seed)
         solved = latent_moments(draft, samples, seed)
-        if solved is not None and scatter <= SCATTERED:
+        if solved is not None:
             notes.append(
                 "neither N(0, 1) nor U(-1, 1) fits: the first BatchNorm speaks of latents with mean "
                 f"{solved[0]:.3g} and variance {solved[1]:.3g}"
             )
             first = (bad[1] if len(bad) > 1 else len(norms)) if solved[2] <= GOOD else 0
     listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fits[k]:.2g}" for k in bad)
-    if scatter > SCATTERED:
-        notes.append(
-            f"the running statistics are of no use: nothing that was tried fits BatchNorm {listed}, and its variances "
-            f"are off by factors that differ {scatter:.0f} times between channels; its author probably never called "
-            "eval(), and in eval mode it does not draw what the author saw"
-        )
-    else:
-        notes.append(
-            f"nothing that was tried fits BatchNorm {listed}; either the right candidate is missing, or the file was "
-            "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
-        )
+    notes.append(
+        f"nothing that was tried fits BatchNorm {listed}; either the right candidate is missing, or the file was "
+        "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
+    )
     why = f"the statistics of this file contradict every candidate at BatchNorm {first + 1}"
-
-    known = draft.family != "chain" and scatter <= SCATTERED
+    known = draft.family != "chain"
 
     def believed(choice: Choice) -> Choice:
         behind = segment_of(draft, choice) >= first if choice.layer is not None else first == 0
         if choice.evidence is Evidence.PROVED or known or not behind:
             return choice
-        odds = None if choice.odds is None or scatter > SCATTERED else min(choice.odds, DISTRUSTED)
+        odds = None if choice.odds is None else min(choice.odds, DISTRUSTED)
         if choice.evidence is not Evidence.STRONG:
             return replace(choice, odds=odds)
         return replace(choice, evidence=Evidence.WEAK, reason=f"{choice.reason}; but {why}", odds=odds)
 
     choices = tuple(believed(choice) for choice in draft.choices)
     return replace(draft, choices=choices, notes=(*draft.notes, *notes))
-
-
-def _scatter(draft: Draft, samples: int, seed: int) -> float:
-    """By how much the factors that the first BatchNorm's variances are off by differ between channels, from the tenth
-    to the ninetieth hundredth."""
-    stop = witnesses(draft)[0]
-    arrived = moments(Runner(None, 0, min(samples, 256), seed).run(draft, stop))
-    factors = (remembered(draft, stop).var.double().clamp_min(1e-12) / arrived.var.clamp_min(1e-12)).log()
-    low, high = factors.quantile(torch.tensor([0.1, 0.9], dtype=torch.float64)).tolist()
-    return float(torch.tensor(high - low).exp())
 
 
 SAMPLES = 128
@@ -266,14 +237,8 @@ def before_output(draft: Draft, layer: int, seed: int) -> Tensor:
     """What reaches layer `layer` in eval mode: float32 (SAMPLES, …)."""
     spec = draft.spec
     assert spec.interface.latent in LAWS
-    x, labels = (
-        latent_batch(spec.interface.z_dim, spec.interface.latent, SAMPLES, seed),
-        label_batch(spec.interface.n_classes, SAMPLES),
-    )
-    for i, part in enumerate(spec.layers[:layer]):
-        memory = remembered(draft, i) if isinstance(part, BatchNorm) else None
-        x = apply_layer(part, spec.shapes[i], layer_weights(draft, i), x, labels, memory)
-    return x
+    x = latent_batch(spec.interface.z_dim, spec.interface.latent, SAMPLES, seed)
+    return run_eval(draft, 0, layer, x, label_batch(spec.interface.n_classes, SAMPLES))
 
 
 def judge_output(draft: Draft, seed: int = 0) -> Draft:

@@ -115,11 +115,27 @@ def read_discriminators(tensors: Mapping[str, Tensor], image: Image, classes: in
     units = units_of(tensors)
     if any(unit.kind in ("unknown", "slope", "layer_norm") for unit in units):
         return []
-    found = itertools.islice(_paths(units, image, classes), MOST_PATHS)
-    return [
-        Discriminator(image, classes if path.label else 0, next(iter(SLOPE_COSTS)), tuple(units), path)
-        for path in found
-    ]
+    for ordered in (units, _norms_behind(units)):
+        found = list(itertools.islice(_paths(ordered, image, classes), MOST_PATHS))
+        if found:
+            slope = next(iter(SLOPE_COSTS))
+            return [Discriminator(image, classes if p.label else 0, slope, tuple(ordered), p) for p in found]
+    return []
+
+
+def _norms_behind(units: Sequence[Unit]) -> list[Unit]:
+    """`units` with each norm behind the first convolution or linear layer of its width that has none: who registers
+    all layers and then all norms runs them so."""
+    norms = [unit for unit in units if unit.kind in ("batch_norm", "norm")]
+    ordered: list[Unit] = []
+    for unit in units:
+        if unit.kind in ("batch_norm", "norm"):
+            continue
+        ordered.append(unit)
+        own = next((i for i, norm in enumerate(norms) if norm.shape[0] == unit.shape[0]), None)
+        if own is not None and unit.kind in ("conv", "linear"):
+            ordered.append(norms.pop(own))
+    return ordered + norms
 
 
 def sloped(found: Sequence[Discriminator]) -> list[Discriminator]:

@@ -9,6 +9,7 @@ from functools import partial
 from gan_export.draft import Alternative, Choice, Draft, Evidence
 from gan_export.forensics.statistics import GOOD
 from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.likeness import RealOf
 from gan_export.hypotheses.odds import Weighed, likeliest, weigh, weights
 from gan_export.understanding.edit import find_choice, replaced
 
@@ -25,13 +26,14 @@ def judge(
     drafts: Sequence[Draft],
     discriminators: Callable[[Draft], Sequence[Discriminator]],
     may_be: Callable[[Draft], bool] = lambda _: True,
+    real: RealOf = lambda _: None,
 ) -> Draft:
     """The likeliest of `drafts` (structures over the same weights, the best first, their choices judged by what
     BatchNorms remember) with a value for everything open, the odds of each in its reason, and all that was drawn in
     `ranked`.
 
     `discriminators` gives the ways to run the file's discriminator on the images of a draft, `may_be` whether the file
-    allows it.
+    allows it, `real` the real images to compare with.
     """
     first = drafts[0]
     if not first.open_choices:
@@ -40,21 +42,23 @@ def judge(
     if not listed:
         return first
     shapes = {(draft.spec.interface.image, draft.spec.interface.n_classes): draft for draft in drafts}
-    weighed = weigh(listed, [one for draft in shapes.values() for one in discriminators(draft)])
+    weighed = weigh(listed, [one for draft in shapes.values() for one in discriminators(draft)], real)
+    shown = real(first.spec.interface.image)
+    images = "" if shown is None else f"the images of {shown.name}"
     best = weighed[0]
     draft = best.hypothesis.draft
     for aspect, words in best.hypothesis.taken.items():
         odds, rival = _odds(weighed, partial(_taken, aspect=aspect), words)
         if rival is None:
             continue
-        reason, habit = _reason(best, rival, words, odds, aspect)
+        reason, habit = _reason(best, rival, words, odds, aspect, images)
         for layer, field in best.hypothesis.places[aspect]:
             draft = replaced(draft, _judged(find_choice(draft, layer, field), odds, reason, habit=habit))
     structure = next((c for c in draft.choices if c.field == STRUCTURE and not c.evidence.settled), None)
     if structure is not None and len(drafts) > 1:
         odds, rival = _odds(weighed, _structure, structure.value)
         if rival is not None:
-            reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE)
+            reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE, images)
             judged = _judged(structure, odds, reason, habit=habit)
             doubted = draft.skip is not None or any(fit > GOOD for fit in first.fits)
             draft = replaced(draft, replace(judged, evidence=Evidence.WEAK) if doubted else judged)
@@ -91,11 +95,12 @@ def _judged(choice: Choice, odds: float, reason: str, *, habit: bool) -> Choice:
 USUAL = "what is usual"
 
 
-def _reason(best: Weighed, rival: Weighed, words: str, odds: float, aspect: str) -> tuple[str, bool]:
+def _reason(best: Weighed, rival: Weighed, words: str, odds: float, aspect: str, images: str) -> tuple[str, bool]:
     """(why `words` and not what the likeliest `rival` says, whether habit tells most of it)."""
     other = "another" if aspect == STRUCTURE else rival.hypothesis.taken.get(aspect, "another")
     terms = (
         ("the discriminator", best.by_discriminator - rival.by_discriminator),
+        (images, best.by_likeness - rival.by_likeness),
         ("the look of the images", best.by_looks - rival.by_looks),
         (USUAL, weights().cost * (rival.hypothesis.cost - best.hypothesis.cost)),
     )

@@ -105,7 +105,7 @@ def aspects_of(draft: Draft) -> list[Aspect]:
     """What is open in `draft`, but for its structure."""
     open_ones = [choice for choice in draft.choices if not choice.evidence.settled]
     hidden = [choice for choice in open_ones if choice.field == "activation"]
-    first = [choice for choice in hidden if _before_reshape(draft, choice)]
+    first = [choice for choice in hidden if before_reshape(draft, choice)]
     body = [choice for choice in hidden if choice not in first]
     found = [_activations(draft, "activation", body, bare=False)] if body else []
     if first:
@@ -173,7 +173,7 @@ def _activations(draft: Draft, name: str, choices: Sequence[Choice], *, bare: bo
     return replace(aspect, options=tuple(sorted(options, key=lambda option: option.cost)))
 
 
-def _before_reshape(draft: Draft, choice: Choice) -> bool:
+def before_reshape(draft: Draft, choice: Choice) -> bool:
     """Whether a choice is of the activation between a linear layer and the image that its numbers become."""
     assert choice.layer is not None
     layers = draft.spec.layers

@@ -17,11 +17,12 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from gan_core.spec.layers import Activation, BatchNorm
+from gan_core.spec.layers import Activation
 from gan_export.draft import Draft
-from gan_export.forensics.statistics import apply_layer, label_batch, latent_batch, layer_weights, remembered
+from gan_export.forensics.statistics import label_batch, latent_batch, run_eval
 from gan_export.hypotheses import naturalness
 from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.likeness import RealOf, distance, scores
 from gan_export.hypotheses.listing import Hypothesis, aspects_of, cheapest, structure_cost
 
 IMAGES, FEWEST = 64, 12
@@ -58,13 +59,14 @@ class Weights:
 class Weighed:
     """A hypothesis and how likely it is among those of its file.
 
-    by_looks, by_discriminator  what the images and the discriminator add to its score, in nats
+    by_looks, by_discriminator, by_likeness  what the images, the discriminator and real images add to its score, nats
     """
 
     hypothesis: Hypothesis
     likelihood: float
     by_looks: float
     by_discriminator: float
+    by_likeness: float = 0.0
 
 
 @lru_cache(1)
@@ -88,12 +90,16 @@ def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
 
 
 def weigh(
-    listed: Sequence[Hypothesis], discriminators: Sequence[Discriminator], by: Weights | None = None
+    listed: Sequence[Hypothesis],
+    discriminators: Sequence[Discriminator],
+    real: RealOf = lambda _: None,
+    by: Weights | None = None,
 ) -> list[Weighed]:
     """`listed` with how likely each is, the likeliest first."""
     by = by or weights()
     draw = drawer(listed)
     scored: list[tuple[Hypothesis, float, float]] = []
+    far: list[float] = []
     telling: set[int] = set()
     with torch.inference_mode():
         for hypothesis in listed:
@@ -101,6 +107,8 @@ def weigh(
             black, white = hypothesis.draft.spec.interface.value_range
             seen = ((naturalness.statistics((image - black) / (white - black)) - by.centre) / by.scale).clamp(-4.0, 4.0)
             looks = float(torch.cat((seen, seen.square())) @ by.looks)
+            shown = real(hypothesis.draft.spec.interface.image)
+            far.append(0.0 if shown is None else distance((image - black) / (white - black), shown))
             if len(scored) == SLOPED:
                 discriminators = [one for i, one in enumerate(discriminators) if i in telling]
             said = _said(hypothesis, discriminators, image, labels, by)
@@ -108,9 +116,16 @@ def weigh(
                 {i for i, score in enumerate(said) if score > max(said) - FAINT} if len(scored) < SLOPED else set()
             )
             scored.append((hypothesis, looks, float(torch.tensor(said).logsumexp(dim=0)) if said else 0.0))
-    totals = torch.tensor([looks + said - by.cost * one.cost for one, looks, said in scored], dtype=torch.float64)
+    near = scores(far, [one.taken.get("output") for one in listed])
+    totals = torch.tensor(
+        [looks + said + like - by.cost * one.cost for (one, looks, said), like in zip(scored, near, strict=True)],
+        dtype=torch.float64,
+    )
     likelihoods = torch.softmax(totals, dim=0).tolist()
-    found = [Weighed(one, p, looks, said) for (one, looks, said), p in zip(scored, likelihoods, strict=True)]
+    found = [
+        Weighed(one, p, looks, said, like)
+        for (one, looks, said), p, like in zip(scored, likelihoods, near, strict=True)
+    ]
     return sorted(found, key=lambda weighed: -weighed.likelihood)
 
 
@@ -173,12 +188,7 @@ def _up_to_output(layers: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _run(draft: Draft, start: int, stop: int, x: Tensor | None, n: int) -> Tensor:
-    spec = draft.spec
-    labels = label_batch(spec.interface.n_classes, n)
+    interface = draft.spec.interface
     if x is None:
-        x = latent_batch(spec.interface.z_dim, spec.interface.latent, n, 0)
-    for i in range(start, stop):
-        part = spec.layers[i]
-        memory = remembered(draft, i) if isinstance(part, BatchNorm) else None
-        x = apply_layer(part, spec.shapes[i], layer_weights(draft, i), x, labels, memory)
-    return x
+        x = latent_batch(interface.z_dim, interface.latent, n, 0)
+    return run_eval(draft, start, stop, x, label_batch(interface.n_classes, n))

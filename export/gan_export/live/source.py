@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gan_export.live.tracing import Listener, draw_once
 from gan_export.live.values import find_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
+from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, file_provenance
 
 log = logging.getLogger(__name__)
@@ -57,25 +59,28 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     with users_code(code.path, f"calling {code.label}"):
         found = probe(module, code, live, constants, answers.image)
         adapter = _adapter(module, code, live, constants, found, answers)
-        evidence = None if answers.latent else latent_evidence(adapter)
+        evidence = None if answers.latent or answers.recompute_stats else latent_evidence(adapter)
         law = answers.latent or (evidence.law if evidence else "normal")
+        interface = Interface(found.call.z_dim, found.picked.image, latent=law, n_classes=found.call.n_classes)
+        recomputed = latents_said(answers, interface)
+        if recomputed:
+            recompute(adapter.eval(), interface, recomputed)
         values = find_range(adapter, law, answers.output, answers.value_range)
     log.info(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
     for note in filter(None, (*found.notes, found.assumption)):
         log.info(f"{code.label}: {note}")
     if evidence is not None:
         log.info(f"{code.label}: latent law {law}: {evidence}")
-    call = found.call
     return Source(
         adapter.eval(),
-        Interface(call.z_dim, found.picked.image, latent=law, value_range=values.ends, n_classes=call.n_classes),
+        replace(interface, value_range=values.ends),
         weights=reading.which if reading else "unknown",
         name=code.name,
-        provenance=_provenance(code, reading, live, found, answers),
+        provenance=_provenance(code, reading, live, found, answers) | recomputed_from(recomputed),
         assumptions=_assumptions(
             live, values.assumption, found.assumption, law_known=answers.latent is not None or evidence is not None
         ),
-        answers=_answers(live, answers),
+        answers=(*_answers(live, answers), *recomputed_words(recomputed)),
     )
 
 

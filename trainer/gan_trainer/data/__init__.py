@@ -1,11 +1,10 @@
 """Images from anywhere as one memory-mapped uint8 array: `open_dataset`. No torch is imported here.
 
-decode      `Pictures` of any origin; picture → (size, size, C) pixels, as the DCGAN tutorial makes them, in threads
-folder      a folder of pictures, with or without class folders
-idx         MNIST's file format
 builtin     the data sets known by name
 cache       decoded once, kept as .npy, rebuilt when the source changes
 dataset     `open_dataset` joins them
+
+How pictures are found, read and made square is in `gan_core.pictures`.
 """
 
 from gan_trainer.data.builtin import BUILTIN

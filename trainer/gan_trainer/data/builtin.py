@@ -24,13 +24,10 @@ import numpy as np
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import explain_os_errors, hidden_name, sweep
-from gan_trainer.data.decode import ArrayPictures, Arrays, Pictures
-from gan_trainer.data.folder import FolderPictures
-from gan_trainer.data.idx import content_hash, find_pair, idx_pictures
-
-DATA_VARIABLE = "GANPORT_DATA"
-DEBIAN = Path("/usr/share/datasets")
-"""Where Debian's dataset-* packages put their files."""
+from gan_core.pictures.decode import ArrayPictures, Arrays, Pictures
+from gan_core.pictures.folder import FolderPictures
+from gan_core.pictures.idx import BELOW, DATA_VARIABLE, DEBIAN, content_hash, find_pair, idx_pictures
+from gan_trainer.networks.architectures import SIZES
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +164,7 @@ def _open_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Pictu
     def open_folder(folder: Path) -> Pictures:
         pair = find_pair(folder)
         assert pair is not None, "holds() said so"
-        return idx_pictures(name, pair, class_names)
+        return idx_pictures(name, pair, SIZES, class_names)
 
     return open_folder
 
@@ -224,11 +221,11 @@ DOWNLOADS = {
     download.name: download
     for download in (
         Download(
-            "mnist", "MNIST", ("MNIST/raw", "mnist", "mnist/MNIST/raw"), _holds_idx, _open_idx("mnist", TEN_DIGITS),
+            "mnist", "MNIST", BELOW["mnist"], _holds_idx, _open_idx("mnist", TEN_DIGITS),
             _by_hand(_IDX_FILES),
         ),
         Download(
-            "fashion-mnist", "FashionMNIST", ("FashionMNIST/raw", "fashion-mnist", "fashion-mnist/FashionMNIST/raw"),
+            "fashion-mnist", "FashionMNIST", BELOW["fashion-mnist"],
             _holds_idx, _open_idx("fashion-mnist", GARMENTS), _by_hand(_IDX_FILES, "dataset-fashion-mnist"),
         ),
         Download(

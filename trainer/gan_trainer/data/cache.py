@@ -25,8 +25,8 @@ import numpy as np
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, write_text
-from gan_trainer.data import decode
-from gan_trainer.data.decode import Pictures
+from gan_core.pictures import decode
+from gan_core.pictures.decode import Pictures
 
 CACHE_VARIABLE = "GANPORT_CACHE"
 FORMAT = 1

@@ -12,13 +12,13 @@ import numpy as np
 
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
+from gan_core.pictures.decode import Pictures, Track, decode, quiet_pillow, untracked
+from gan_core.pictures.folder import FolderPictures
+from gan_core.pictures.idx import find_pair, idx_pictures
 from gan_trainer.data import cache
 from gan_trainer.data.builtin import BUILTIN, open_builtin
 from gan_trainer.data.cache import ImageDataset
-from gan_trainer.data.decode import Pictures, Track, decode, quiet_pillow, untracked
-from gan_trainer.data.folder import FolderPictures
-from gan_trainer.data.idx import find_pair, idx_pictures
-from gan_trainer.networks.architectures import check_image
+from gan_trainer.networks.architectures import SIZES, check_image
 
 NAMED_IN_NOTE = 3
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -104,7 +104,7 @@ def _find(data: str, root: Path | None, folder: Path | None) -> Pictures:
         return FolderPictures(path)
     if pair.labels is None:
         log.info(f"{pair.images.name} has no labels beside it: no classes")
-    return idx_pictures(path.resolve().name or "idx", pair)
+    return idx_pictures(path.resolve().name or "idx", pair, SIZES)
 
 
 def _hint_for_name(data: str) -> str:

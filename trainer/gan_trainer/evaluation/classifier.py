@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError
+from gan_core.pictures.decode import Track, untracked
 from gan_trainer.batches import normalise
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir
-from gan_trainer.data.decode import Track, untracked
 from gan_trainer.evaluation.results import FeaturesInfo
 from gan_trainer.networks.checkpoint import load_torch, save_torch
 

@@ -24,8 +24,8 @@ import torch
 from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import sha256_of
+from gan_core.pictures.decode import Track
 from gan_trainer.data import ImageDataset
-from gan_trainer.data.decode import Track
 from gan_trainer.evaluation import sliced
 from gan_trainer.evaluation.classifier import ClassifierFeatures
 from gan_trainer.evaluation.results import FEATURES, FeaturesInfo

@@ -13,7 +13,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -22,13 +22,20 @@ import numpy as np
 
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_trainer.data.decode import MAX_PIXELS, ArrayPictures, Arrays
-from gan_trainer.networks.architectures import SIZES
+from gan_core.pictures.decode import MAX_PIXELS, ArrayPictures, Arrays
 
 UNSIGNED_BYTE = 8
 READ_BYTES = 16 << 20
 MAX_RATIO, SMALL_BYTES = 200, 64 << 20
 """How much larger than its gzip an idx file may be, beyond `SMALL_BYTES`. MNIST is 5 times; zeros reach 1,000."""
+DATA_VARIABLE = "GANPORT_DATA"
+DEBIAN = Path("/usr/share/datasets")
+"""Where Debian's dataset-* packages put their files."""
+BELOW = {
+    "mnist": ("MNIST/raw", "mnist", "mnist/MNIST/raw"),
+    "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist", "fashion-mnist/FashionMNIST/raw"),
+}
+"""The folders below $GANPORT_DATA, Debian's and others where data sets known by name lie."""
 IMAGES = re.compile(r"(?P<before>.*)images(?P<dot>[-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
 """train-images-idx3-ubyte, train-images.idx3-ubyte.gz, emnist-letters-train-images-idx3-ubyte, …"""
 
@@ -133,13 +140,14 @@ def image_header(path: Path) -> tuple[int, int, int]:
     return n, height, width
 
 
-def natural_size(height: int, width: int) -> int:
-    """The smallest size of network that the images fit in; the largest network's when they fit in none."""
-    return min((size for size in SIZES if size >= min(height, width)), default=max(SIZES))
+def natural_size(height: int, width: int, sizes: Sequence[int]) -> int:
+    """The smallest of `sizes`, a network's, that the images fit in; the largest when they fit in none."""
+    return min((size for size in sizes if size >= min(height, width)), default=max(sizes))
 
 
-def idx_pictures(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) -> ArrayPictures:
-    """A split as a `Pictures`, known by the content of its files. Classes are the labels' values unless named."""
+def idx_pictures(name: str, pair: IdxPair, sizes: Sequence[int], class_names: tuple[str, ...] = ()) -> ArrayPictures:
+    """A split as a `Pictures`, known by the content of its files. Classes are the labels' values unless named; `sizes`
+    are those that networks have."""
     n, height, width = image_header(pair.images)
 
     def read() -> Arrays:
@@ -156,7 +164,7 @@ def idx_pictures(name: str, pair: IdxPair, class_names: tuple[str, ...] = ()) ->
 
     # The same files under another name have other classes, so they are another source.
     place = f"{','.join(class_names)} {pair.images.parent.resolve()}"
-    size = natural_size(height, width)
+    size = natural_size(height, width, sizes)
     return ArrayPictures(name, place, content_hash(pair.files), size, read, n, 1)
 
 

@@ -1,0 +1,109 @@
+"""What is known of a generator beside its tensors: by the user's word, an encoder,
+a discriminator or the author's code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from gan_export.answers import OUTPUT_RANGES, Answers
+from gan_export.assumptions import AS_YOU_SAID
+from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.trials import same
+from gan_export.hypotheses.discriminator import label_beside
+from gan_export.hypotheses.listing import before_reshape
+from gan_export.reading import Reading
+from gan_export.reading.authors_code import Fact
+from gan_export.reading.beside import Beside
+from gan_export.reading.roles import tokens
+from gan_export.understanding.edit import find_choice, replaced, with_value
+from gan_export.understanding.heads import Told
+from gan_export.understanding.slots import SIGMOID
+
+DECODER_END = "decoders of variational autoencoders end in a sigmoid"
+DECODER_ODDS = 30.0
+"""Of those that were looked at, 19 of 20 end in a sigmoid."""
+
+
+def told_of(reading: Reading, answers: Answers, beside: Beside | None) -> Told:
+    """What the user, an encoder or a discriminator says of the generator's inputs."""
+    if answers.z_dim is not None or answers.n_classes:
+        return Told(answers.z_dim, answers.n_classes or 0, "your word")
+    if reading.decoder is not None:
+        return Told(reading.decoder.latent, reading.decoder.classes, "the encoder")
+    if beside is not None and answers.n_classes is None:
+        return Told(None, label_beside(beside.tensors, reading.tensors), "the discriminator")
+    return Told()
+
+
+def is_decoder(reading: Reading) -> bool:
+    """Whether an encoder stands beside it, or the file or what was chosen in it is called a decoder or a variational
+    autoencoder."""
+    named = {*tokens(reading.path.stem), *tokens(reading.chosen.rpartition(".")[2])}
+    return reading.decoder is not None or bool(named & {"decoder", "dec", "vae", "cvae"})
+
+
+def as_decoder(draft: Draft) -> Draft:
+    """`draft` as the decoder of a variational autoencoder: z is N(0, 1), and a sigmoid nearly always ends it."""
+    for choice in draft.choices:
+        if choice.field == "latent" and not choice.evidence.settled:
+            reason = "the prior of a variational autoencoder"
+            draft = with_value(draft, choice, "normal", evidence=Evidence.STRONG, reason=reason)
+        elif choice.field == "output" and choice.evidence is Evidence.NONE:
+            draft = with_value(draft, choice, SIGMOID, evidence=Evidence.WEAK, reason=DECODER_END)
+            draft = replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
+    return draft
+
+
+def answered(draft: Draft, answers: Answers) -> Draft:
+    """The draft with every answer in its place, as proved: nobody knows better than the user."""
+    for choice in draft.choices:
+        value: Any = None
+        if choice.field == "latent" and answers.latent is not None:
+            value = answers.latent
+        elif choice.field == "value_range" and (answers.value_range or answers.output):
+            value = list(answers.value_range or OUTPUT_RANGES[answers.output or "identity"])
+        elif choice.field == "output" and (answers.output is not None or answers.value_range is not None):
+            value_range = answers.value_range or OUTPUT_RANGES[answers.output or "identity"]
+            shape = choice.value if answers.output is None else {"name": answers.output, "slope": None}
+            value = shape | {"value_range": list(value_range)}
+        elif choice.field == "activation" and answers.activation is not None and not choice.evidence.settled:
+            value = answers.activation if choice.evidence is Evidence.NONE else None
+        if value is not None:
+            draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
+    return draft
+
+
+CODE_ODDS = 1000.0
+"""What the author's code is worth against another value: it may have been edited since."""
+
+
+def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
+    """`draft` with what the author's code says: of what is open, as evidence beside that of the statistics. Where those
+    contradict the code in one place it is not heard in any, and a note says so. What rests on a family's habit alone is
+    opened."""
+    for fact in facts:
+        choices = [c for c in draft.choices if c.field == fact.field and c.evidence is not Evidence.PROVED]
+        if fact.field == "activation":
+            choices = [c for c in choices if not before_reshape(draft, c)] or choices
+        if any(_against(choice, fact) for choice in choices):
+            draft = replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {fact.where}"))
+            continue
+        opened = [c for c in choices if not (c.evidence.settled and same(c.field, c.value, fact.value))]
+        for choice in opened:
+            own, code = choice.odds or 1.0, CODE_ODDS ** (1.0 / len(opened))
+            odds = own * code if same(choice.field, choice.value, fact.value) else code / own
+            value = fact.value if odds >= 1.0 else choice.value
+            draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=fact.where)
+            found = find_choice(draft, choice.layer, choice.field)
+            draft = replaced(draft, replace(found, odds=max(odds, 1.0 / odds), habit=False))
+    return draft
+
+
+def _against(choice: Choice, fact: Fact) -> bool:
+    """Whether statistics speak against what the code says of a choice: clearly, or for neither it nor the next best."""
+    if same(choice.field, choice.value, fact.value) or (choice.habit and choice.odds is None):
+        return False
+    near = bool(choice.alternatives) and same(choice.field, choice.alternatives[0], fact.value)
+    return choice.evidence.settled or (choice.odds is not None and not near)

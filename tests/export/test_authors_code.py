@@ -1,0 +1,194 @@
+"""What the author's code says of a checkpoint that lies beside it; it is read, and never run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_core.errors import GanportError
+from gan_export.answers import Answers
+from gan_export.draft import Draft, Evidence
+from gan_export.identify import identify
+from gan_export.options import export_answers
+from gan_export.reading.authors_code import MOST_FILES, Fact, facts_of
+
+CODE = """import torch
+from torch import nn
+raise SystemExit("this code is never run")
+
+class Generator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Linear(20, 64),
+            nn.LeakyReLU(0.05),
+            nn.Linear(64, 64),
+            nn.BatchNorm1d(64, 0.8),
+            nn.LeakyReLU(0.05),
+            nn.Linear(64, 784), nn.Sigmoid())
+
+class Discriminator(nn.Module):
+    def __init__(self):
+        self.main = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid())
+
+z = torch.randn(16, 20)
+"""
+SAID = {
+    "activation": ({"name": "leaky_relu", "slope": 0.05}, "generator.py line 10: nn.LeakyReLU(0.05)"),
+    "output": ({"name": "sigmoid", "slope": None, "value_range": [0.0, 1.0]}, "generator.py line 14: nn.Sigmoid()"),
+    "eps": (0.8, "generator.py line 12: nn.BatchNorm1d(64, 0.8)"),
+    "latent": ("normal", "generator.py line 20: torch.randn(16, 20)"),
+}
+
+
+def network(norm: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    middle: list[nn.Module] = [nn.BatchNorm1d(64, 0.8)] if norm else []
+    slope = nn.LeakyReLU(0.05)
+    return nn.Sequential(nn.Linear(20, 64), slope, nn.Linear(64, 64), *middle, slope, nn.Linear(64, 784), nn.Sigmoid())
+
+
+def tensors(norm: bool = True) -> dict[str, Tensor]:
+    return {f"main.{name}": tensor for name, tensor in network(norm).state_dict().items()}
+
+
+def facts(folder: Path, code: str, name: str = "generator.py") -> dict[str, Fact]:
+    (folder / name).write_text(code)
+    return {fact.field: fact for fact in facts_of(tensors(), folder / "netG.pth")[0]}
+
+
+def test_a_class_of_the_same_names_and_sizes_speaks(tmp_path: Path) -> None:
+    found = facts(tmp_path, CODE)
+    assert {field: (fact.value, fact.where) for field, fact in found.items()} == SAID
+
+
+def test_a_notebook_speaks_without_its_magics_and_broken_cells(tmp_path: Path) -> None:
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "source": "class Generator: no code"},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "!pip install torch\n", "import torch\n"]},
+        {"cell_type": "code", "source": "this does not parse ("},
+        {"cell_type": "code", "source": CODE.splitlines(keepends=True)},
+    ]
+    found = facts(tmp_path, json.dumps({"cells": cells}), "train.ipynb")
+    assert found["activation"].where == "train.ipynb cell 4 line 10: nn.LeakyReLU(0.05)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("class Generator", "class Critic", {*SAID}),
+        ("self.main", "self.model", {*SAID}),
+        ("nn.Linear(20, 64)", "nn.Linear(21, 64)", {*SAID}),
+        ("0.05),\n            nn.Linear(64, 64)", "0.1), nn.Linear(64, 64)", {"activation"}),
+        ("0.05", "slope", {"activation"}),
+        ("(64, 0.8)", "(64, eps=EPS)", {"eps"}),
+        ("nn.Linear(64, 784), nn.Sigmoid()", "nn.Linear(64, 784)", {"output"}),
+        ("torch.randn(16, 20)", "torch.rand(16, 20)", {"latent"}),
+        ("torch.randn(16, 20)", "torch.randn(16, 20) + torch.rand(1)", {"latent"}),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_say_throughout_is_not_heard(tmp_path: Path, old: str, new: str, missing: set[str]) -> None:
+    assert old in CODE
+    assert {*SAID} - {*facts(tmp_path, CODE.replace(old, new))} == missing
+
+
+def test_functions_in_forward_are_heard(tmp_path: Path) -> None:
+    code = CODE.replace("nn.LeakyReLU(0.05),", "").replace(
+        "class Discriminator",
+        "    def forward(self, x):\n        return F.leaky_relu(x, negative_slope=0.05)\nclass Discriminator",
+    )
+    assert facts(tmp_path, code)["activation"].value == SAID["activation"][0]
+
+
+def test_uniform_latents_are_heard(tmp_path: Path) -> None:
+    code = CODE.replace("torch.randn(16, 20)", "np.random.uniform(-1, 1, (16, 20))")
+    assert facts(tmp_path, code)["latent"].value == "uniform"
+
+
+def test_classes_that_disagree_are_not_heard(tmp_path: Path) -> None:
+    facts(tmp_path, CODE)
+    found = facts(tmp_path, CODE.replace("0.05", "0.2").replace("Sigmoid", "Tanh"), "other.py")
+    assert "activation" not in found
+    assert "output" not in found
+    assert found["eps"].value == 0.8
+
+
+def test_what_lies_about_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "binary.py").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "deep.py").write_text("(" * 5000)
+    (tmp_path / "large.py").write_text("x = 1\n" * 900_000)
+    (tmp_path / "broken.ipynb").write_text('{"cells": [1, {"cell_type": "code"}, null]}')
+    (tmp_path / "list.ipynb").write_text("[]")
+    for number in range(3 * MOST_FILES):
+        (tmp_path / f"z{number}.py").write_text("x = 1")
+    assert {*facts(tmp_path, CODE, "a.py")} == {*SAID}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.py", None, "none.py"),
+        ("text.py", b"this is no Python", "is no Python that can be read"),
+        ("empty.ipynb", b"", "is no Python that can be read"),
+        ("large.py", b"x = 1\n" * 900_000, "over 4,194,304 bytes"),
+    ],
+)
+def test_a_named_file_has_to_be_code(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(GanportError, match=words) as error:
+        facts_of(tensors(), tmp_path / "netG.pth", tmp_path / name)
+    assert error.value.hint
+
+
+def test_a_named_file_that_says_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("x = 1")
+    found, note = facts_of(tensors(), tmp_path / "netG.pth", tmp_path / "other.py")
+    assert found == []
+    assert note == "no class in other.py has the names and sizes of this checkpoint's parts"
+
+
+def test_beside_code_that_is_run_it_has_no_place() -> None:
+    with pytest.raises(GanportError, match="--source has no place beside --module"):
+        export_answers(source=Path("net.py"), module="net.py:G")
+
+
+def identified(folder: Path, norm: bool) -> Draft:
+    torch.save(tensors(norm), folder / "netG.pth")
+    draft = identify(folder / "netG.pth", Answers(), lambda _: None).draft
+    assert draft is not None
+    return draft
+
+
+@pytest.mark.slow
+def test_what_the_code_says_decides_what_nothing_else_shows(tmp_path: Path) -> None:
+    (tmp_path / "generator.py").write_text(CODE.replace("            nn.BatchNorm1d(64, 0.8),\n", ""))
+    draft = identified(tmp_path, norm=False)
+    chosen = {choice.field: choice for choice in draft.choices if choice.field in SAID}
+    assert {field: choice.value for field, choice in chosen.items()} == {
+        field: value for field, (value, _) in SAID.items() if field != "eps"
+    }
+    assert all("generator.py line" in choice.reason for choice in chosen.values())
+    assert chosen["activation"].evidence is Evidence.STRONG
+
+
+@pytest.mark.slow
+def test_the_statistics_overrule_the_code(tmp_path: Path) -> None:
+    net = network().train()
+    with torch.no_grad():
+        for _ in range(100):
+            net(torch.randn(64, 20))
+    (tmp_path / "generator.py").write_text(CODE.replace("0.05", "0.3"))
+    torch.save({f"main.{name}": tensor for name, tensor in net.state_dict().items()}, tmp_path / "netG.pth")
+    draft = identify(tmp_path / "netG.pth", Answers(), lambda _: None).draft
+    assert draft is not None
+    first = next(choice for choice in draft.choices if choice.field == "activation")
+    assert first.value == {"name": "leaky_relu", "slope": 0.05}
+    assert any("the author's code says otherwise: generator.py line 10" in note for note in draft.notes)
