@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +12,10 @@ from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_export.answers import Answers
 from gan_export.draft import Draft
-from gan_export.identify import check_possible, identify
+from gan_export.identify import Identified, check_possible, identify
+from gan_export.understanding.understand import draft_with_spec
 from lab.odds.examples import Example, Reference
+from lab.odds.fitting import BINS
 
 RIGHT, WRONG, FIRST = "unasked and right", "unasked and wrong", "row 1"
 LISTED, ABSENT, REFUSED, TOO_LONG = "on the sheet", "not on the sheet", "refused", "took too long"
@@ -32,7 +36,7 @@ def check(example: Example) -> Json:
     if draft is None:
         return row | {"says": "a checkpoint of ganport's own"}
     truth = example.truth()
-    right = truth.drawn_by(draft)
+    right = truth.drawn_by(_as_saved(identified))
     row |= {"odds": None if draft.odds is None else round(draft.odds, 1), "says": says(draft)}
     row["law"] = draft.spec.interface.latent if example.law in ("", draft.spec.interface.latent) else "wrong"
     if not identified.unanswered and not identified.doubts:
@@ -48,6 +52,24 @@ def _row_of(draft: Draft, truth: Reference) -> int | None:
 
     drafts = [one.draft for one in draft.ranked]
     return next((one.number for one in ranked(draft) if truth.drawn_by(drafts[one.number - 1])), None)
+
+
+def _as_saved(identified: Identified) -> Draft:
+    """The draft with the running statistics of the file, which its author's network has, too, where others were
+    computed."""
+    draft = identified.draft
+    assert draft is not None
+    return draft_with_spec(identified.reading.tensors, draft.spec) if draft.recomputed else draft
+
+
+def calibration(rows: Sequence[Json]) -> list[Json]:
+    """How many of the likeliest generators claim odds in each of `BINS`, and how many of those are right."""
+    told = [row for row in rows if row.get("odds") is not None]
+    found = []
+    for low, high in itertools.pairwise((0.0, *BINS)):
+        inside = [row["outcome"] in (RIGHT, FIRST) for row in told if low <= row["odds"] < high]
+        found.append({"from": low, "to": high if high < math.inf else None, "all": len(inside), "right": sum(inside)})
+    return found
 
 
 def says(draft: Draft) -> str:

@@ -153,7 +153,7 @@ def check(
     files = [row for _, row in sorted(rows, key=lambda item: item[0])]
     made = shared.new_record("odds")
     made["environment"]["note"] = busy_note(made["environment"])
-    made |= {"totals": checking.totals(files), "files": files}
+    made |= {"totals": checking.totals(files), "calibration": checking.calibration(files), "files": files}
     atomic.write_text(record, json.dumps(made, indent=1) + "\n")
     console.note(f"record: {record}")
     console.show(check_table(made))
@@ -182,7 +182,13 @@ def check_table(made: Json) -> str:
     """The totals of the record of `check` as text."""
     total = made["totals"]
     rows = [(k.replace("_", " "), str(n), f"{total['per_cent'][k]:.1f}") for k, n in total["count"].items()]
-    return console.table(("of " + str(total["files"]), "files", "%"), rows, right=(1, 2))
+    odds = [(_bounds(row), str(row["all"]), str(row["right"])) for row in made["calibration"]]
+    return "\n\n".join(
+        (
+            console.table(("of " + str(total["files"]), "files", "%"), rows, right=(1, 2)),
+            console.table(("odds", "whole", "right"), odds, right=(1, 2)),
+        )
+    )
 
 
 def _bounds(row: Json) -> str:

@@ -86,7 +86,10 @@ def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
             for a in aspects_of(draft)
         ]
         found += cheapest(draft, aspects, structure_cost(draft), most)
-    return sorted(found, key=lambda hypothesis: hypothesis.cost)[:most]
+    alike: dict[object, Hypothesis] = {}
+    for one in sorted(found, key=lambda hypothesis: hypothesis.cost):
+        alike.setdefault(one.draft.spec, one)
+    return list(alike.values())[:most]
 
 
 def weigh(
