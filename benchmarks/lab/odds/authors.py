@@ -209,11 +209,13 @@ def _projected(features: int, image: Image, author: _Author) -> list[Layer]:
     start = 7 if image[1] == 28 else one_of(rng, (4, 8))
     doublings = int(math.log2(image[1] // start))
     wide = int(rng.choice([8, 16])) * 2**doublings
-    layers: list[Layer] = [Linear(features, wide * start**2)]
-    inside = [BatchNorm(wide * start**2)] if author.norm and rng.random() < 0.2 else []
-    layers += [*inside, *([author.activation()] if inside or rng.random() < 0.6 else []), Reshape((wide, start, start))]
-    if author.norm and not inside and rng.random() < 0.4:
-        layers += [BatchNorm(wide), *([author.activation()] if not isinstance(layers[-2], Activation) else [])]
+    flat = wide * start**2
+    layers: list[Layer] = [Linear(features, flat)]
+    where = pick(rng, {"inside": 0.2, "behind": 0.3, "": 0.5}) if author.norm else ""
+    act = [author.activation()] if where == "inside" or rng.random() < 0.6 else []
+    norm: list[Layer] = [BatchNorm(flat if where == "inside" else wide)] if where else []
+    whole = Reshape((wide, start, start))
+    layers += [whole, *norm, *act] if where == "behind" else [*norm, *act, whole]
     kernel, padding, more = pick(rng, {(4, 1, 0): 0.7, (5, 2, 1): 0.1, (3, 1, 1): 0.15, (2, 0, 0): 0.05})
     for left in range(doublings - 1, -1, -1):
         out = wide // 2 if left else image[0]

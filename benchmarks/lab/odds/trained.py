@@ -36,8 +36,9 @@ SLOPES = {0.2: 0.8, 0.0: 0.08, 0.01: 0.05, 0.1: 0.05, math.nan: 0.02}
 BATCH = 32
 REFERENCES = 32
 """Latents whose images are kept as the truth."""
-WORK, FEWEST = 3 * 10**8, 200
-"""Multiplications of the generator for one image, over all steps, about; and the steps that it takes at least."""
+FULL, FEWEST = 300_000, 5
+"""A generator of up to `FULL` multiplications for an image takes all steps that it may, a wider one fewer in
+proportion, and a `FEWEST`th of them at least."""
 STALE = 1.5
 """By how much, in nats, the variances that say nothing of the network are off, from channel to channel."""
 CLIP = 0.03
@@ -76,7 +77,7 @@ def train(written: Written, seed: int, images_NCHW: Tensor, labels: Tensor, most
         torch.manual_seed(seed)
         generator = _Generator(written).train()
         real = images_NCHW * 0.5 + 0.5 if spec.interface.value_range[0] == 0.0 else images_NCHW
-        steps = min(most, max(FEWEST, WORK // spec.products))
+        steps = min(most, max(most // FEWEST, most * FULL // spec.products, 1))
         beside: _Encoder | Discriminator
         if written.vae:
             loss, beside = "vae", _Encoder(written, rng)
