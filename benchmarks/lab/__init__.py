@@ -12,8 +12,8 @@
     train_speed          gan-train beside the classic DCGAN loop
     training             the record of a training run
     recipes              recipes trained on equal budgets
-    forensics_accuracy   how often gan-export reads a generator right from its weights
-    odds                 how often gan-export's odds are right: trains examples, fits what evidence counts
+    odds                 how often gan-export reads a generator right: trains examples as strangers write them, fits
+                         what evidence counts, checks how often the odds are right
     sizes                the project's files, lines and importers, and what a command runs through
     ship                 a checkpoint becomes the model that ships (`make default-model`)
 

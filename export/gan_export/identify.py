@@ -31,7 +31,7 @@ from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.reading.authors_code import Fact, facts_of
-from gan_export.reading.beside import Beside, discriminator_of
+from gan_export.reading.beside import Beside, discriminator_of, file_beside
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
 from gan_export.told import answered, as_decoder, heard, is_decoder, told_of
@@ -92,7 +92,14 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     Raises `GanportError` when it cannot be read, `NotUnderstoodError` when it holds no generator that is a chain.
     """
     path = check_checkpoint(path)
-    reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+    try:
+        reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+    except GanportError as error:
+        beside = file_beside(path, "generator") if error.code == "discriminator" else None
+        if beside is None:
+            raise
+        hint = f"the generator is probably {beside.name}, beside it"
+        raise GanportError(str(error), hint=hint, code=error.code) from error
     if reading.ours is not None:
         _refuse_answers(path, answers, "spec")
         return Identified(reading, None, answers)

@@ -8,29 +8,36 @@ import operator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from bench import running
+from export import forensics_nets as nets
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.spec.layers import Activation
 from gan_export.answers import Answers
-from gan_export.draft import Draft
+from gan_export.draft import Draft, Evidence
 from gan_export.hypotheses import odds
 from gan_export.hypotheses.naturalness import NAMES
-from gan_export.identify import identify
+from gan_export.identify import Identified, identify
+from gan_export.reading import read_checkpoint
 from gan_export.understanding.edit import find_choice, with_value
 from gan_export.understanding.understand import draft_candidates
-from lab.odds import checking, command, fitting, measuring, trained
-from lab.odds.examples import Example, find_examples
+from gan_trainer.networks.build import build
+from lab.odds import authors, checking, command, fitting, measuring, naming, trained
+from lab.odds.examples import Example, Reference, find_examples
 from lab.odds.fitting import Case, Finding
 from lab.odds.measuring import Measured, TooLong, limited, side_by_side
+from lab.odds.scoring import score, strides, structure
+from lab.odds.trained import Trained
 
 pytestmark = pytest.mark.slow
 
 run = functools.partial(running.run, command.app)
-SEEDS = (11, 10)
-"""Of an MLP with its discriminator, and of a decoder: no BatchNorm in either."""
+SEEDS = (30, 14)
+"""Of an MLP with its critic, and of a variational autoencoder: no BatchNorm in either."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two examples, hardly trained."""
     found = tmp_path_factory.mktemp("examples")
     for seed in SEEDS:
-        assert (
-            run("train", "--data", "digits@28", "--seeds", f"{seed}:{seed + 1}", "--seconds", 0.2, "--out", found) == 0
-        )
+        assert run("train", "--seeds", f"{seed}:{seed + 1}", "--steps", 8, "--out", found) == 0
     return found
 
 
@@ -67,13 +72,14 @@ def test_training_writes_examples_and_keeps_those_there(
     ]
     assert [one.discriminator is not None for one in examples] == [True, False]
     monkeypatch.setattr(trained, "train", lambda *_: pytest.fail("it is there"))
-    assert run("train", "--data", "digits@28", "--seeds", "11:12", "--out", folder) == 0
+    assert run("train", "--seeds", "30:31", "--out", folder) == 0
 
 
 def test_a_reference_tells_the_true_generator_from_others(examples: list[Example]) -> None:
     truth, draft = examples[0].truth(), draft_of(examples[0])
-    spec = json.loads(examples[0].reference.with_name("t011.source.json").read_text())["spec"]
-    name = next(layer for layer in spec["layers"] if layer["kind"] == "activation")["name"]
+    spec = examples[0].spec
+    assert spec is not None
+    name = next(layer for layer in spec.layers if isinstance(layer, Activation)).name
     for choice in draft.choices:
         if choice.field == "activation":
             draft = with_value(draft, choice, {"name": name, "slope": None})
@@ -103,7 +109,7 @@ def test_every_hypothesis_is_measured_and_scored_as_the_product_does(
         assert (found.says.shape[1] > 0) is (example.discriminator is not None)
     draft = identify(examples[0].checkpoint, Answers()).draft
     assert draft is not None
-    likely = fitting.scores(measured["t011"], odds.weights()).softmax(dim=0).sort(descending=True).values
+    likely = fitting.scores(measured["t030"], odds.weights()).softmax(dim=0).sort(descending=True).values
     assert [one.likelihood for one in draft.ranked] == pytest.approx(likely.tolist(), abs=1e-3)
 
 
@@ -163,7 +169,7 @@ def test_check_writes_what_becomes_of_each_file(
 ) -> None:
     (folder / "broken").mkdir()
     for kind in (".reference.npz", ".source.json"):
-        (folder / "broken" / f"b{kind}").write_bytes((folder / "t011" / f"t011{kind}").read_bytes())
+        (folder / "broken" / f"b{kind}").write_bytes((folder / "t030" / f"generator{kind}").read_bytes())
     (folder / "broken" / "b.pth").write_bytes(b"nothing")
     target = tmp_path / "record.json"
     try:
@@ -173,14 +179,96 @@ def test_check_writes_what_becomes_of_each_file(
             path.unlink()
         (folder / "broken").rmdir()
     record = json.loads(target.read_text())
-    outcomes = [row["outcome"] for row in record["files"]]
-    assert outcomes[0] == checking.REFUSED
-    assert set(outcomes[1:]) <= {checking.RIGHT, checking.FIRST, checking.LISTED}
-    assert str(folder) not in record["files"][0]["says"]
+    (broken,) = (row for row in record["files"] if row["outcome"] == checking.REFUSED)
+    others = [row for row in record["files"] if row is not broken]
+    assert {row["outcome"] for row in others} <= {checking.RIGHT, checking.FIRST, checking.LISTED}
+    assert all(row["choices"] for row in others)
+    assert str(folder) not in broken["says"]
     assert record["totals"]["count"]["refused"] == 1
     assert record["totals"]["count"]["right_on_the_sheet"] == 2
     assert record["totals"]["per_cent"]["right_on_the_sheet"] == 66.7
+    assert set(record["kinds"]) == {"mlp", "vae"}
+    assert record["fields"]["structure"] == {"all": 2, "right": 2, "near": 0, "wrong": 0}
+    assert sum(row["all"] for row in record["calibration"]["whole"]) == 2
     assert "right on the sheet" in capsys.readouterr().out
+
+
+def test_every_kind_of_author_builds_and_is_its_seeds_own() -> None:
+    seen = {kind: set[str]() for kind in authors.KINDS}
+    for seed in range(150):
+        written = authors.write(seed)
+        assert written == authors.write(seed)
+        seen[written.kind].add(strides(written.spec))
+        assert (written.side != written.spec.interface.image[1]) or written.kind != "resized" or written.side == 28
+    assert all(len(one) > 1 for kind, one in seen.items() if kind not in ("mlp", "mlp with BatchNorm", "vae"))
+    assert set(seen) == {kind for kind, one in seen.items() if one}
+
+
+def kind_of(kind: str) -> Trained:
+    """The first author of `kind`, hardly trained."""
+    every = ((seed, authors.write(seed)) for seed in range(400))
+    seed, written = next((seed, one) for seed, one in every if one.kind == kind and one.side < 64)
+    images = torch.rand(64, *written.image, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return trained.train(written, seed, images, torch.arange(64) % 10, 2)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in authors.KINDS if kind != "vae"])
+def test_what_is_saved_is_what_the_true_network_draws(kind: str, tmp_path: Path) -> None:
+    made, again = kind_of(kind), kind_of(kind)
+    trained.save(made, tmp_path, "t")
+    (example,) = find_examples([tmp_path])
+    assert (example.name, example.kind, example.discriminator is not None) == ("t", kind, made.files.beside is not None)
+    assert example.spec == made.written.spec
+    truth = example.truth()
+    assert truth.image.shape[1:] == made.written.image
+    held = again.generator.body.state_dict()
+    assert all(torch.equal(tensor, held[name]) for name, tensor in made.generator.body.state_dict().items())
+    with torch.inference_mode():
+        label = torch.zeros(len(truth.z), dtype=torch.int64) if truth.label is None else truth.label
+        assert torch.equal(made.generator(truth.z, label), truth.image)
+    saved = sum(tensor.numel() for tensor in read_checkpoint(example.checkpoint).tensors.values() if tensor.ndim)
+    assert saved == sum(tensor.numel() for tensor in held.values() if tensor.ndim)
+
+
+def test_no_two_modules_share_a_name() -> None:
+    for seed in range(60):
+        spec = authors.write(seed).spec
+        module = build(spec)
+        rng = np.random.default_rng(seed)
+        named = naming.name_modules(spec, module, rng)
+        assert len(named.tensors) == len(module.state_dict())
+        assert named.style in naming.STYLES
+
+
+def test_choices_are_scored_wherever_the_layers_stand() -> None:
+    truth = nets.dcgan(nets.leaky(0.01), nets.leaky(0.2), n_classes=3, eps=0.8)
+    weights = {name: torch.full(shape, 0.5) for name, shape in truth.tensors().items()}
+    draft = nets.blank(truth, weights)
+    for layer in (3, 6):
+        draft = with_value(draft, next(c for c in draft.choices if c.layer == layer), 0.8)
+    found: dict[str, list[str]] = {}
+    for one in score(draft, truth):
+        found.setdefault(one.field, []).append(one.verdict)
+    assert found == {
+        "structure": ["right"], "latent": ["right"], "merge": ["right"], "eps": ["right", "right"],
+        "activation": ["near", "wrong"], "output": ["right"],
+    }  # fmt: skip
+    without = replace(truth, layers=tuple(layer for layer in truth.layers if layer != Activation("identity")))
+    assert structure(without) == structure(truth)
+    other = nets.dcgan(nets.leaky(0.01), nets.leaky(0.2), n_classes=2, eps=0.8)
+    (only,) = score(draft, other)
+    assert (only.field, only.verdict) == ("structure", "wrong")
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("mlp", checking.RIGHT), (checking.STALE, checking.WRONG)])
+def test_nothing_is_right_unasked_whose_statistics_say_nothing(
+    kind: str, outcome: str, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(examples[0])
+    sure = replace(draft, choices=tuple(replace(one, evidence=Evidence.PROVED) for one in draft.choices))
+    monkeypatch.setattr(checking, "identify", lambda path, _: Identified(read_checkpoint(path), sure))
+    monkeypatch.setattr(Reference, "drawn_by", lambda *_: True)
+    assert checking.check(replace(examples[0], kind=kind))["outcome"] == outcome
 
 
 def case(name: str, author: str, right: int, looks: list[float]) -> Case:
@@ -228,10 +316,9 @@ def test_what_is_not_listed_is_wrong_and_teaches_nothing() -> None:
 
 
 def test_odds_are_counted_by_what_they_claim() -> None:
-    found = [Finding("n", "real", "whole", claimed, right, "", "") for claimed, right in (
-        (0.5, False), (2.0, True), (150.0, True), (200.0, False), (1e4, True)
-    )]  # fmt: skip
-    rows = {(row["from"], row["to"]): (row["all"], row["right"]) for row in fitting.calibration(found)}
+    claims = ((0.5, False), (2.0, True), (150.0, True), (200.0, False), (1e4, True))
+    found = [Finding("n", "real", "whole", claimed, right, "", "") for claimed, right in claims]
+    rows = {(row["from"], row["to"]): (row["all"], row["right"]) for row in fitting.calibration(claims)}
     assert rows[0.0, 1.0] == (1, 0)
     assert rows[1.0, 3.0] == rows[1000.0, None] == (1, 1)
     assert rows[100.0, 1000.0] == (2, 1)
@@ -246,7 +333,7 @@ def test_odds_are_counted_by_what_they_claim() -> None:
         (("check", "--examples", ".", "--json", "."), "is a folder"),
         (("train", "--data", "digits", "--seeds", "3", "--out", "o"), "--seeds takes FROM:TO, got '3'"),
         (("train", "--data", "digits", "--seeds", "3:3", "--out", "o"), "--seeds takes FROM:TO"),
-        (("train", "--seeds", "0:3", "--out", "o"), "--data"),
+        (("train", "--steps", "0", "--out", "o"), "--steps"),
     ],
 )
 def test_wrong_input(
@@ -271,5 +358,5 @@ def test_a_reference_needs_its_checkpoint_and_its_arrays(tmp_path: Path, example
     with pytest.raises(GanportError, match="is no reference"):
         one.truth()
     about: Json = examples[0].about
-    assert about["path"] == "t011"
+    assert about["path"] == "t030/generator.pt"
     assert len(about["sha256"]) == 64

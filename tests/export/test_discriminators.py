@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, spectral_norm
 
+from gan_core.errors import GanportError
+from gan_export.answers import Answers
 from gan_export.hypotheses.discriminator import label_beside, read_discriminators, sloped
+from gan_export.identify import identify
 from gan_export.reading.beside import file_beside
+from gan_export.reading.weights import fold
 
 Image = tuple[int, int, int]
 
@@ -78,6 +84,59 @@ def test_it_says_what_its_module_says(make: object, image: Image) -> None:
     assert len(said[0][1]) == found[0].norms
     assert all(one >= 0.0 for one in said[0][1])
     assert [one.slope for one in sloped(found)][:2] == [0.2, 0.0]
+
+
+def chain(*acts: nn.Module, tidy: Callable[[nn.Module], nn.Module], norm: bool = False) -> nn.Sequential:
+    """Two convolutions and a linear layer, with an activation behind each but the last."""
+    return nn.Sequential(
+        tidy(nn.Conv2d(1, 8, 4, 2, 1)), acts[0], tidy(nn.Conv2d(8, 16, 4, 2, 1)),
+        *([nn.LayerNorm([16, 7, 7])] if norm else []), acts[-1], nn.Flatten(), tidy(nn.Linear(16 * 49, 1)),
+    )  # fmt: skip
+
+
+def kept(module: nn.Module) -> nn.Module:
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "slope"),
+    [
+        (lambda: chain(nn.SELU(), tidy=kept), "selu"),
+        (lambda: chain(nn.GELU(), tidy=kept), "gelu"),
+        (lambda: chain(nn.ELU(), tidy=kept), "elu"),
+        (lambda: chain(nn.PReLU(8, init=0.4), nn.PReLU(16, init=0.1), tidy=kept), None),
+        (lambda: chain(nn.PReLU(init=0.4), nn.PReLU(init=0.1), tidy=kept), None),
+        (lambda: chain(leaky(), tidy=kept, norm=True), 0.2),
+        (lambda: chain(leaky(), tidy=spectral_norm), 0.2),
+        (lambda: chain(leaky(), tidy=parametrizations.spectral_norm), 0.2),
+    ],
+)
+def test_other_activations_and_norms_are_read(make: Callable[[], nn.Sequential], slope: float | str | None) -> None:
+    torch.manual_seed(4)
+    module = make()
+    x = torch.rand(6, 1, 28, 28) * 4 - 2
+    with torch.no_grad():
+        module(x)
+        module.eval()
+        found = sloped(read_discriminators(fold(module.state_dict())[0], (1, 28, 28), 0))
+        one = next(one for one in found if slope is None or one.slope == slope)
+        torch.testing.assert_close(one.logits(x)[0], module(x).flatten())
+    assert one.given is (slope is None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_one_prelu_serves_all_layers(first: bool) -> None:
+    torch.manual_seed(5)
+    act, body = nn.PReLU(init=0.35), nn.Sequential(nn.Linear(784, 16), nn.Linear(16, 8), nn.Linear(8, 1))
+    held = nn.ModuleDict({"act": act, "body": body} if first else {"body": body, "act": act}).state_dict()
+    image = torch.rand(6, 1, 28, 28) * 4 - 2
+    (one,) = sloped(read_discriminators(held, (1, 28, 28), 0))
+    assert isinstance(one.slope, float)
+    assert one.slope == pytest.approx(0.35)
+    assert one.cost == pytest.approx(0.0)
+    with torch.inference_mode():
+        x = act(body[1](act(body[0](image.flatten(1)))))
+        torch.testing.assert_close(one.logits(image)[0], body[2](x).flatten())
 
 
 @pytest.mark.parametrize("kind", ["one-hot", "table", "plane"])
@@ -158,3 +217,24 @@ def test_norms_that_are_registered_behind_all_layers_run_behind_theirs() -> None
     with torch.inference_mode():
         assert torch.allclose(found[0].logits(image)[0], before_sigmoid(module, image), atol=1e-5)
     assert found[0].norms == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "found"),
+    [
+        ("netD_3.pth", ["netG_3.pth", "netG_2.pth"], "netG_3.pth"),
+        ("faces.discriminator.pt", ["faces.pt"], "faces.pt"),
+        ("D.ckpt", ["G.ckpt", "gen.ckpt"], None),
+        ("D.ckpt", ["notes.ckpt"], None),
+    ],
+)
+def test_who_names_a_discriminator_is_told_of_its_generator(
+    tmp_path: Path, name: str, others: list[str], found: str | None
+) -> None:
+    torch.save(dcgan().state_dict(), tmp_path / name)
+    for other in others:
+        (tmp_path / other).write_bytes(b"x")
+    with pytest.raises(GanportError, match="what looks like a discriminator") as told:
+        identify(tmp_path / name, Answers())
+    hint = f"the generator is probably {found}, beside it" if found else "name the generator's file"
+    assert str(told.value.hint).startswith(hint)

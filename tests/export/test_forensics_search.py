@@ -13,7 +13,9 @@ from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import search
+from gan_export.forensics.statistics import witnesses
 from gan_export.forensics.trials import (
     ACTIVATIONS,
     MOST,
@@ -143,6 +145,17 @@ def test_a_long_segment_with_one_odd_activation_is_found() -> None:
     _, draft = outcome.states[0].drafts[0]
     assert draft.spec.interface.latent == "uniform"
     assert [value for value, _ in nets.found(draft, "activation")][:3] == list(truth)
+
+
+def test_a_few_rows_that_are_unlike_the_rest_tell_as_much() -> None:
+    spec = nets.dcgan(nets.RELU, nets.RELU)
+    draft = nets.blank(spec, nets.trained(spec, nets.normal))
+    first, second, *_ = witnesses(draft)
+    with torch.inference_mode():
+        arrived = Runner(None, 0, 512, 0).run(draft, first)
+        faint_first = arrived[arrived.flatten(1).square().sum(dim=1).argsort()]
+        few = Runner(faint_first, first, 16, 0)
+        assert float(few.misfits(draft, second).median()) < 0.05
 
 
 def test_the_search_reports_and_carries_ties() -> None:

@@ -1,6 +1,6 @@
 """The odds of a reading: trains generators whose truth is known, fits what evidence counts, checks how it turns out.
 
-python -m lab.odds train --data fashion-mnist --data digits@28 --seeds 0:50 --out trained
+python -m lab.odds train --data fashion-mnist --data digits --seeds 0:50 --out trained
 python -m lab.odds fit --examples trained --examples found --json odds-fit.json --weights weights.json
 python -m lab.odds check --examples found --json strangers.json
 """
@@ -24,7 +24,7 @@ from gan_serve.terminal import console
 from lab import shared
 
 NAME = "python -m lab.odds"
-SECONDS = 20.0
+STEPS, DATA = 1000, ("digits",)
 LIMIT_S = 300.0
 MOST_IMAGES = 20_000
 CLASSES = 10
@@ -43,39 +43,41 @@ Limit = Annotated[float, typer.Option("--limit", metavar="SECONDS", min=1.0, hel
 
 @app.command()
 def train(
-    data: Annotated[
-        list[str], typer.Option(metavar="DATA[@SIZE]", help="As gan-train takes it. Several times: in turn.")
-    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the examples here; those there are kept.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA", help="As gan-train takes it. Several times: in turn.  [default: digits]"),
+    ] = None,
     seeds: Annotated[str, typer.Option(metavar="FROM:TO", help="Of the generators, without TO.")] = "0:50",
-    seconds: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Processor time for one.")] = SECONDS,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps for one, at most.")] = STEPS,
 ) -> None:
-    """Train small generators as tutorials do, each with its discriminator, one for each seed.
+    """Train small generators as strangers do, one for each seed, under any names, with what lies beside them.
 
     \b
     Example:
-      python -m lab.odds train --data fashion-mnist --data digits@28 --seeds 0:50 --out trained
+      python -m lab.odds train --data fashion-mnist --data digits --seeds 0:50 --out trained
     """
     from gan_trainer.data.cache import ImageDataset
     from gan_trainer.data.dataset import open_dataset
-    from lab.odds import trained
+    from lab.odds import authors, trained
 
     first, last = _range(seeds)
     check_outputs({}, {"--out": None})
-    held: dict[str, ImageDataset] = {}
+    held: dict[tuple[str, int], ImageDataset] = {}
     with console.progress(last - first, "generators") as bar:
         for seed in range(first, last):
             bar.update(1)
-            said = data[seed % len(data)]
             name = f"t{seed:03d}"
-            if (out / name / f"{name}.reference.npz").exists():
+            if any((out / name).glob("*.reference.npz")):
                 continue
-            if said not in held:
-                folder, _, size = said.rpartition("@")
-                held[said] = open_dataset(folder, size=int(size)) if folder and size.isdecimal() else open_dataset(said)
-            made = trained.train(seed, *trained.images_of(held[said], MOST_IMAGES, CLASSES), Path(said).name, seconds)
+            written = authors.write(seed)
+            said = (data or DATA)[seed % len(data or DATA)]
+            if (said, written.side) not in held:
+                held[said, written.side] = open_dataset(said, size=written.side)
+            images, labels = trained.images_of(held[said, written.side], written.image[0], MOST_IMAGES, CLASSES)
+            made = trained.train(written, seed, images, labels, steps)
             trained.save(made, out, name)
-            console.note(f"{name}: {made.truth.name}, {made.about['loss']}, {made.about['steps']} steps on {said}")
+            console.note(f"{name}: {written.kind}, {made.about['loss']}, {made.about['steps']} steps on {said}")
 
 
 @app.command()
@@ -146,15 +148,16 @@ def check(
     with console.progress(len(found), "identified") as bar:
         for example, done in side_by_side(checking.check, found, limit):
             bar.update(1)
-            row = done or {"outcome": checking.TOO_LONG, "seconds": limit}
+            row = done or {"kind": example.kind, "outcome": checking.TOO_LONG, "seconds": limit}
             rows.append((example.name, example.about | row | {"note": example.note}))
             if row["outcome"] == checking.WRONG:
                 console.note(f"{example.name}, {example.repository} {example.path}: {row['outcome']}, {row['says']}")
     files = [row for _, row in sorted(rows, key=lambda item: item[0])]
     made = shared.new_record("odds")
     made["environment"]["note"] = busy_note(made["environment"])
-    made |= {"totals": checking.totals(files), "calibration": checking.calibration(files), "files": files}
-    atomic.write_text(record, json.dumps(made, indent=1) + "\n")
+    made |= checking.summary(files)
+    rows_of = ",\n  ".join(json.dumps(row) for row in files)
+    atomic.write_text(record, f'{json.dumps(made, indent=1)[:-2]},\n "files": [\n  {rows_of}\n ]\n}}\n')
     console.note(f"record: {record}")
     console.show(check_table(made))
 
@@ -165,30 +168,40 @@ def fit_table(made: Json) -> str:
         (what, str(row["files"]), str(row["listed"]), str(row["row_1"]), f"{row['negative_log_likelihood']:.2f}")
         for what, row in made["real" if made["real"] else "all"].items()
     ]
-    odds = [
-        (_bounds(whole), *(str(row[key]) for row in (whole, single) for key in ("all", "right")))
-        for whole, single in zip(made["calibration"]["whole"], made["calibration"]["single"], strict=True)
-    ]
     return "\n\n".join(
         (
             console.table(("by", "files", "listed", "row 1", "nats"), rows, right=range(1, 5)),
-            console.table(("odds", "whole", "right", "single", "right"), odds, right=range(1, 5)),
+            _odds_table(made["calibration"]),
             f"wrong at {made['sure']:g} : 1 or more: {len(made['sure_and_wrong'])}",
         )
     )
 
 
 def check_table(made: Json) -> str:
-    """The totals of the record of `check` as text."""
+    """The record of `check` as text."""
+    from lab.odds import checking
+
     total = made["totals"]
     rows = [(k.replace("_", " "), str(n), f"{total['per_cent'][k]:.1f}") for k, n in total["count"].items()]
-    odds = [(_bounds(row), str(row["all"]), str(row["right"])) for row in made["calibration"]]
-    return "\n\n".join(
-        (
-            console.table(("of " + str(total["files"]), "files", "%"), rows, right=(1, 2)),
-            console.table(("odds", "whole", "right"), odds, right=(1, 2)),
-        )
-    )
+    parts = [console.table(("of " + str(total["files"]), "files", "%"), rows, right=(1, 2))]
+    if made["kinds"]:
+        words = [word for word in checking.OUTCOMES if total["count"][word]]
+        kinds = [(kind, *(str(count[word]) for word in words)) for kind, count in made["kinds"].items()]
+        parts.append(console.table(("kind", *words), kinds, right=range(1, len(words) + 1)))
+    parts.append(_odds_table(made["calibration"]))
+    for what in ("fields", "evidence"):
+        verdicts = [(name, *map(str, count.values())) for name, count in made[what].items() if count["all"]]
+        if verdicts:
+            parts.append(console.table((what, "all", "right", "near", "wrong"), verdicts, right=range(1, 5)))
+    return "\n\n".join(parts)
+
+
+def _odds_table(calibration: Json) -> str:
+    odds = [
+        (_bounds(whole), *(str(row[key]) for row in (whole, single) for key in ("all", "right")))
+        for whole, single in zip(calibration["whole"], calibration["single"], strict=True)
+    ]
+    return console.table(("odds", "whole", "right", "single", "right"), odds, right=range(1, 5))
 
 
 def _bounds(row: Json) -> str:

@@ -1,17 +1,17 @@
 """Generators whose truth is known, as files: what `fit` and `check` are given, and what `train` writes.
 
-An example NAME is, in one folder,
+An example is, in one folder,
 
-    NAME.EXT                 the checkpoint
-    NAME.discriminator.EXT   its discriminator, where there is one
-    NAME.reference.npz       z, label where it is conditional, and image as the true network draws them in eval mode
-    NAME.source.json         where it is from: repository, path, author, origin, latent, note (may be missing)
+    STEM.EXT                 the checkpoint; its discriminator lies beside it where gan-export looks for one
+    STEM.reference.npz       z, label where it is conditional, and image as the true network draws them in eval mode
+    STEM.source.json         where it is from: name, repository, path, author, origin, latent, kind, note, about, spec
+                             (the network, where a spec can say it); any of them may be missing, and the file
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files.model_file import sha256_of
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
 from gan_export.identify import module_of
-from gan_export.reading.beside import SUFFIXES
+from gan_export.reading.beside import SUFFIXES, file_beside
 
-REFERENCE, SOURCE, DISCRIMINATOR = ".reference.npz", ".source.json", ".discriminator"
+REFERENCE, SOURCE = ".reference.npz", ".source.json"
 SAME = 1e-3
 """How far the images of the right network may be from the reference."""
 FIRST = 2
@@ -71,6 +72,7 @@ class Example:
     origin  "real" or "trained", or the name of the folder that it was found in
     author  whose files are held out together
     law     that its z come from, "" where it is unknown
+    kind    of generator, "" where nobody said
     """
 
     name: str
@@ -82,6 +84,7 @@ class Example:
     author: str
     origin: str
     law: str
+    kind: str
     note: str
 
     def truth(self) -> Reference:
@@ -97,9 +100,16 @@ class Example:
         return Reference(z.reshape(len(z), -1), label, image)
 
     @property
+    def spec(self) -> GeneratorSpec | None:
+        """The true network, but for a resize at its end; None where nobody said."""
+        said = said_of(self.reference).get("spec")
+        return None if said is None else GeneratorSpec.from_json(said)
+
+    @property
     def about(self) -> Json:
         """Which file it is, for a record."""
-        return {"repository": self.repository, "path": self.path, "sha256": sha256_of(self.checkpoint)}
+        said: Json = said_of(self.reference).get("about", {})
+        return {"repository": self.repository, "path": self.path, "sha256": sha256_of(self.checkpoint)} | said
 
 
 def find_examples(folders: Iterable[Path]) -> list[Example]:
@@ -121,43 +131,40 @@ def _example(reference: Path, folder: Path) -> Example:
     checkpoint = _first(reference.parent, name)
     if checkpoint is None:
         raise GanportError(f"there is no checkpoint of {reference}", hint=f"it is called {name}.pth or so")
-    said: Json = {}
-    source = reference.with_name(name + SOURCE)
-    if source.exists():
-        said = json.loads(source.read_text(encoding="utf-8"))
+    said = said_of(reference)
     return Example(
-        name,
+        str(said.get("name", name)),
         checkpoint,
-        _first(reference.parent, name + DISCRIMINATOR),
+        file_beside(checkpoint),
         reference,
         repository=str(said.get("repository", "")),
         path=str(said.get("path", checkpoint.name)),
         author=str(said.get("author", name)),
         origin=str(said.get("origin", folder.name)),
         law=str(said.get("latent", "")),
+        kind=str(said.get("kind", "")),
         note=str(said.get("note", "")),
     )
+
+
+def said_of(reference: Path) -> Json:
+    """What the file beside `reference` says of it; nothing where there is none."""
+    source = reference.with_name(reference.name.removesuffix(REFERENCE) + SOURCE)
+    found: Json = json.loads(source.read_text(encoding="utf-8")) if source.exists() else {}
+    return found
 
 
 def _first(folder: Path, stem: str) -> Path | None:
     return next((path for path in (folder / (stem + suffix) for suffix in SUFFIXES) if path.is_file()), None)
 
 
-def write_example(
-    folder: Path,
-    name: str,
-    generator: dict[str, Tensor],
-    discriminator: dict[str, Tensor] | None,
-    truth: Reference,
-    source: Json,
-) -> None:
-    """Writes an example into `folder/NAME`."""
-    place = folder / name
+def write_example(place: Path, files: Mapping[str, Any], truth: Reference, source: Json) -> None:
+    """Writes an example into the folder `place`: `files` by their names, the generator's first."""
     place.mkdir(parents=True, exist_ok=True)
-    torch.save(generator, place / f"{name}.pth")
-    if discriminator is not None:
-        torch.save(discriminator, place / f"{name}{DISCRIMINATOR}.pth")
-    (place / f"{name}{SOURCE}").write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
+    for name, holds in files.items():
+        torch.save(holds, place / name)
+    stem = Path(next(iter(files))).stem
+    (place / f"{stem}{SOURCE}").write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
     held = {"z": truth.z, "image": truth.image} | ({} if truth.label is None else {"label": truth.label})
     arrays: dict[str, Any] = {key: tensor.numpy() for key, tensor in held.items()}
-    np.savez_compressed(place / f"{name}{REFERENCE}", **arrays)
+    np.savez_compressed(place / f"{stem}{REFERENCE}", **arrays)

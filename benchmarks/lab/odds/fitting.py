@@ -179,13 +179,14 @@ def _odds(likelihood: float) -> float:
     return min(MOST_ODDS, likelihood / max(1.0 - likelihood, 1e-12))
 
 
-def calibration(found: Sequence[Finding]) -> list[Json]:
-    """How many of `found` claim odds in each of `BINS`, and how many of those are right. Odds below 1 come first."""
+def calibration(found: Iterable[tuple[float, bool]]) -> list[Json]:
+    """How many of `found`, (odds, whether it is right), claim odds in each of `BINS`, and how many of those are right.
+    Odds below 1 come first."""
+    claims = list(found)
     rows = []
     for low, high in zip((0.0, *BINS[:-1]), BINS, strict=True):
-        inside = [one for one in found if low <= one.odds < high]
-        rows.append({"from": low, "to": high if high < math.inf else None, "all": len(inside),
-                     "right": sum(one.right for one in inside)})  # fmt: skip
+        inside = [right for odds, right in claims if low <= odds < high]
+        rows.append({"from": low, "to": high if high < math.inf else None, "all": len(inside), "right": sum(inside)})
     return rows
 
 
@@ -217,6 +218,9 @@ def summary(cases: Sequence[Case]) -> Json:
             "all": first_rows(some, by),
         }
 
+    def claims(some: Iterable[Finding]) -> list[tuple[float, bool]]:
+        return [(one.odds, one.right) for one in some]
+
     real = [case for case in cases if case.origin == "real"]
     found = [one for case in cases for one in findings(case, by(case))]
     wholes = [one for one in found if one.aspect == "whole"]
@@ -225,8 +229,8 @@ def summary(cases: Sequence[Case]) -> Json:
         "real": rows(real) if real else {},
         "all": rows(cases),
         "with_discriminator": rows(told) if told else {},
-        "calibration": {"whole": calibration(wholes), "single": calibration(singles)}
-        | ({"whole_real": calibration([one for one in wholes if one.origin == "real"])} if real else {}),
+        "calibration": {"whole": calibration(claims(wholes)), "single": calibration(claims(singles))}
+        | ({"whole_real": calibration(claims(one for one in wholes if one.origin == "real"))} if real else {}),
         "sure": SURE,
         "sure_and_wrong": [vars(one) for one in sure_and_wrong(found)],
         "wrong": [vars(one) for one in sorted(wholes, key=lambda one: -one.odds) if not one.right],

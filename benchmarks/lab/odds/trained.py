@@ -1,217 +1,201 @@
-"""Small generators trained as tutorials train them, each with its discriminator, the truth about both known.
+"""Generators of `lab.odds.authors`, trained for a few hundred steps as tutorials train them, and saved as they are.
 
-Half of what people have is an MLP without any BatchNorm, so half of these are. The state_dicts carry names that tell
-nothing of the layers without weights.
+A GAN's discriminator is trained beside it, and lies beside it or in the same file where its author keeps it; a
+variational autoencoder is saved whole or as its decoder. What the running statistics remember is what they saw.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, spectral_norm
 
-from gan_core.interface import Interface
+from gan_core.fields import Json
 from gan_core.latents import latents
-from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layers import (
-    Activation,
-    BatchNorm,
-    Conv,
-    ConvTranspose,
-    LabelOneHot,
-    Layer,
-    Linear,
-    Reshape,
-    Upsample,
-)
+from gan_core.spec.layers import Activation, LabelEmbedding, Reshape
 from gan_trainer.data.cache import ImageDataset
-from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.build import build
+from lab.odds.authors import Image, Rng, Written, one_of, pick
 from lab.odds.examples import Reference, write_example
+from lab.odds.naming import BOTTLENECKS, Files, Part, name_files, name_modules
 
-Rng = np.random.Generator
-
-ACTIVATIONS: tuple[tuple[str, float | None], ...] = (
-    ("relu", None), ("leaky_relu", 0.2), ("leaky_relu", 0.01), ("leaky_relu", 0.1), ("elu", None), ("selu", None),
-    ("gelu", None), ("silu", None), ("tanh", None),
-)  # fmt: skip
-ACTIVATION_ODDS = (0.46, 0.3, 0.05, 0.05, 0.04, 0.02, 0.04, 0.02, 0.02)
-LOSSES, LOSS_ODDS = ("gan", "least squares", "vae"), (0.6, 0.12, 0.28)
-BATCH = 64
+LOSSES = {"gan": 0.8, "least squares": 0.1, "wasserstein": 0.1}
+NORMS = {"": 0.5, "batch": 0.36, "instance": 0.07, "spectral": 0.07}
+"""Of a discriminator of convolutions."""
+SLOPES = {0.2: 0.8, 0.0: 0.08, 0.01: 0.05, 0.1: 0.05, math.nan: 0.02}
+"""Of a discriminator's LeakyReLU; 0 is ReLU, and one that is trained PReLU."""
+BATCH = 32
 REFERENCES = 32
 """Latents whose images are kept as the truth."""
+FULL, FEWEST = 300_000, 5
+"""A generator of up to `FULL` multiplications for an image takes all steps that it may, a wider one fewer in
+proportion, and a `FEWEST`th of them at least."""
+STALE = 1.5
+"""By how much, in nats, the variances that say nothing of the network are off, from channel to channel."""
+CLIP = 0.03
+"""Where a Wasserstein critic's weights end."""
+
+
+class _Generator(nn.Module):
+    """A generator, with the resize that its author puts behind it."""
+
+    def __init__(self, written: Written) -> None:
+        super().__init__()
+        self.body, self.side = build(written.spec), written.side
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        drawn: Tensor = self.body(z, label)
+        return drawn if drawn.shape[-1] == self.side else F.interpolate(drawn, (self.side, self.side))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A generator, what it was trained beside (None for a VAE's decoder), and how.
+    """What an author made: the generator with its weights, the files, and how they came about."""
 
-    truth          the generator's spec
-    generator      its state_dict, under names that tell nothing
-    discriminator  the discriminator's
-    """
-
-    truth: GeneratorSpec
-    generator: dict[str, Tensor]
+    written: Written
+    generator: _Generator
+    files: Files
     discriminator: dict[str, Tensor] | None
-    about: dict[str, str | int | float]
+    about: dict[str, str | int]
 
 
-def train(seed: int, images_NCHW: Tensor, labels: Tensor, data: str, seconds: float) -> Trained:
-    """The generator of this seed on `images_NCHW` (float32 in [-1, 1]) with `labels` (int64), trained for about
-    `seconds` of processor time."""
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    loss = str(rng.choice(LOSSES, p=LOSS_ODDS))
-    image = (int(images_NCHW.shape[1]), int(images_NCHW.shape[2]), int(images_NCHW.shape[3]))
-    spec = random_spec(image, loss, rng)
-    generator = build(spec)
-    white = spec.interface.value_range[0] == 0.0
-    real = images_NCHW * 0.5 + 0.5 if white else images_NCHW
-    about: dict[str, str | int | float] = {"data": data, "loss": loss, "seed": seed}
-    if loss == "vae":
-        about["steps"] = _vae(generator, spec, real, labels, seconds)
-        return Trained(spec, _renamed(generator), None, about)
-    discriminator = random_discriminator(image, spec.interface.n_classes, rng)
-    about["steps"] = _adversarial(generator, discriminator, spec, real, labels, loss, rng, seconds)
-    held = {key: tensor.clone() for key, tensor in discriminator.state_dict().items()}
-    return Trained(spec, _renamed(generator), held, about)
+def train(written: Written, seed: int, images_NCHW: Tensor, labels: Tensor, most: int) -> Trained:
+    """The generator `written` by the author `seed`, trained on `images_NCHW` (float32 in [-1, 1]) with `labels`
+    (int64), `most` steps at most."""
+    rng = np.random.default_rng([seed, 1])
+    spec = written.spec
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = _Generator(written).train()
+        real = images_NCHW * 0.5 + 0.5 if spec.interface.value_range[0] == 0.0 else images_NCHW
+        steps = min(most, max(most // FEWEST, most * FULL // spec.products, 1))
+        beside: _Encoder | Discriminator
+        if written.vae:
+            loss, beside = "vae", _Encoder(written, rng)
+            _vae(generator, beside, written, real, labels, steps)
+        else:
+            loss, beside = pick(rng, LOSSES), random_discriminator(written, rng)
+            _adversarial(generator, beside, written, real, labels, loss, rng, steps)
+        if written.kind == "train-mode statistics":
+            _spoil(generator)
+    part: Part = "generator"
+    if written.vae:
+        part = "autoencoder" if rng.random() < 0.75 else "decoder"
+    whole = part == "autoencoder"
+    named = name_modules(spec, generator.body, rng, stem="decoder" if whole else "", first=3 if whole else 1)
+    other = {key: tensor.detach().clone() for key, tensor in beside.state_dict().items()}
+    tensors = _encoder_names(other, named.style, rng) | named.tensors if whole else named.tensors
+    files = name_files(tensors, None if written.vae else other, rng, part)
+    about: dict[str, str | int] = {
+        "seed": seed,
+        "kind": written.kind,
+        "names": named.style,
+        "loss": loss,
+        "steps": steps,
+    }
+    if isinstance(beside, Discriminator):
+        about["discriminator"] = beside.what
+    return Trained(written, generator.eval(), files, other if files.beside else None, about)
 
 
-def random_spec(image: tuple[int, int, int], loss: str, rng: Rng) -> GeneratorSpec:
-    """A generator as people write them: MLP, transposed convolutions padded or not, or upsampling and convolutions."""
-    vae = loss == "vae"
-    z_dim = int(rng.choice([2, 16, 20, 32] if vae else [32, 64, 100, 100, 128]))
-    classes = 10 if rng.random() < 0.2 else 0
-    act = Activation(*ACTIVATIONS[int(rng.choice(len(ACTIVATIONS), p=ACTIVATION_ODDS))])  # type: ignore[arg-type]
-    kind = str(rng.choice(["mlp", "transposed", "unpadded", "upsample"], p=[0.55, 0.2, 0.1, 0.15]))
-    if kind == "unpadded" and image[1] != 28:
-        kind = "transposed"
-    norm = bool(rng.random() < (0.35 if kind == "mlp" else 0.6))
-    eps = 0.8 if norm and rng.random() < 0.25 else 1e-5
-    head: list[Layer] = [LabelOneHot(classes, merge="z_label" if rng.random() < 0.7 else "label_z")] if classes else []
-    joined = z_dim + classes
-    body = {"mlp": _mlp, "transposed": _transposed, "unpadded": _unpadded, "upsample": _upsampled}[kind]
-    layers = body(joined, image, act, norm, eps, rng)
-    sigmoid = rng.random() < (0.9 if vae else 0.12)
-    layers.append(Activation("sigmoid" if sigmoid else "tanh"))
-    if kind == "mlp":
-        layers.append(Reshape(image))
-    interface = Interface(
-        z_dim, image, value_range=(0.0, 1.0) if sigmoid else (-1.0, 1.0), n_classes=classes,
-        latent="uniform" if not vae and rng.random() < 0.05 else "normal",
-    )  # fmt: skip
-    return GeneratorSpec(interface, (*head, *layers), name=kind)
+class _Encoder(nn.Module):
+    """Of a variational autoencoder: flat images or convolutions, as its decoder has them, told of the label."""
 
-
-def _mlp(features: int, image: tuple[int, int, int], act: Activation, norm: bool, eps: float, rng: Rng) -> list[Layer]:
-    depth = int(rng.integers(1, 5))
-    width = int(rng.choice([64, 128, 256]))
-    widths = [width] * depth if rng.random() < 0.4 else [min(512, width * 2**i) for i in range(depth)]
-    layers: list[Layer] = []
-    for index, wide in enumerate(widths):
-        layers.append(Linear(features, wide))
-        if norm and (index or rng.random() < 0.5):
-            layers.append(BatchNorm(wide, eps=eps))
-        layers.append(act)
-        features = wide
-    return [*layers, Linear(features, math.prod(image))]
-
-
-def _block(layer: Layer, features: int, act: Activation, norm: bool, eps: float) -> list[Layer]:
-    return [layer, *([BatchNorm(features, eps=eps)] if norm else []), act]
-
-
-def _transposed(
-    features: int, image: tuple[int, int, int], act: Activation, norm: bool, eps: float, rng: Rng
-) -> list[Layer]:
-    start = 7 if image[1] == 28 else 4
-    steps = int(math.log2(image[1] // start))
-    wide = int(rng.choice([16, 32])) * 2 ** (steps - 1)
-    bias = not norm or rng.random() < 0.5
-    if rng.random() < 0.5:
-        layers = _block(ConvTranspose(features, wide, start, bias=bias), wide, act, norm, eps)
-        layers = [Reshape((features, 1, 1)), *layers]
-    else:
-        layers = [
-            Linear(features, wide * start**2),
-            *([act] if rng.random() < 0.5 else []),
-            Reshape((wide, start, start)),
-        ]
-    for index in range(steps):
-        last = index == steps - 1
-        out = image[0] if last else wide // 2
-        up = ConvTranspose(wide, out, 4, 2, 1, bias=bias or last)
-        layers += [up] if last else _block(up, out, act, norm, eps)
-        wide = out
-    return layers
-
-
-def _unpadded(
-    features: int, image: tuple[int, int, int], act: Activation, norm: bool, eps: float, rng: Rng
-) -> list[Layer]:
-    wide = int(rng.choice([16, 24]))
-    return [
-        Reshape((features, 1, 1)),
-        *_block(ConvTranspose(features, 4 * wide, 3, 2), 4 * wide, act, norm, eps),
-        *_block(ConvTranspose(4 * wide, 2 * wide, 4, 1), 2 * wide, act, norm, eps),
-        *_block(ConvTranspose(2 * wide, wide, 3, 2), wide, act, norm, eps),
-        ConvTranspose(wide, image[0], 4, 2),
-    ]
-
-
-def _upsampled(
-    features: int, image: tuple[int, int, int], act: Activation, norm: bool, eps: float, rng: Rng
-) -> list[Layer]:
-    start, wide = image[1] // 4, int(rng.choice([16, 32]))
-    mode = "bilinear" if rng.random() < 0.2 else "nearest"
-    layers: list[Layer] = [Linear(features, wide * start**2), Reshape((wide, start, start))]
-    if norm:
-        layers.append(BatchNorm(wide))
-    for out in (wide, wide // 2):
-        layers += [Upsample(2, mode), *_block(Conv(wide, out, 3, 1, 1), out, act, norm, eps)]  # type: ignore[arg-type]
-        wide = out
-    return [*layers, Conv(wide, image[0], 3, 1, 1)]
-
-
-class _Told(nn.Module):
-    """A discriminator of flat images that is told a one-hot label behind them."""
-
-    def __init__(self, body: nn.Sequential, classes: int) -> None:
+    def __init__(self, written: Written, rng: Rng) -> None:
         super().__init__()
-        self.body, self.classes = body, classes
+        interface = written.spec.interface
+        self.classes = interface.n_classes
+        flat = math.prod(written.image)
+        if not self.classes and not isinstance(written.spec.layers[-1], Reshape) and rng.random() < 0.7:
+            self.body = nn.Sequential(
+                nn.Conv2d(written.image[0], 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()
+            )
+            wide = 32 * (written.side // 4) ** 2
+        else:
+            wide = one_of(rng, (128, 256, 400))
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(flat + self.classes, wide), nn.ReLU())
+        self.mean, self.spread = nn.Linear(wide, interface.z_dim), nn.Linear(wide, interface.z_dim)
+
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, logarithm of the variance)."""
+        if self.classes:
+            image = torch.cat((image.flatten(1), F.one_hot(label, self.classes).to(image)), dim=1)
+        seen = self.body(image)
+        return self.mean(seen), self.spread(seen)
+
+
+def _encoder_names(tensors: dict[str, Tensor], style: str, rng: Rng) -> dict[str, Tensor]:
+    """The encoder's tensors as an author names them who names a decoder in `style`."""
+    names = dict(zip(("mean", "spread"), one_of(rng, BOTTLENECKS), strict=True))
+    for number, key in enumerate(key for key in tensors if key.startswith("body.") and key.endswith("weight")):
+        module = key.removesuffix(".weight")
+        word = "fc" if tensors[key].dim() == 2 else "conv"
+        names[module] = f"{word}{number + 1}" if style == "attributes" else module.replace("body", "encoder")
+    return {f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": tensor for key, tensor in tensors.items()}
+
+
+class Discriminator(nn.Module):
+    """What a GAN is trained beside, told a label as a one-hot vector or an embedding behind a flat image. `what` says
+    in a few words what it is."""
+
+    def __init__(self, main: nn.Sequential, what: str, classes: int = 0, dim: int = 0) -> None:
+        super().__init__()
+        self.main, self.what, self.classes = main, what, classes
+        self.label_emb = nn.Embedding(classes, dim) if dim else None
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         if self.classes:
-            image = torch.cat((image.flatten(1), F.one_hot(label, self.classes).to(image)), dim=1)
-        found: Tensor = self.body(image)
+            told = F.one_hot(label, self.classes).to(image) if self.label_emb is None else self.label_emb(label)
+            image = torch.cat((image.flatten(1), told), dim=1)
+        found: Tensor = self.main(image)
         return found.flatten(1).mean(dim=1)
 
 
-def random_discriminator(image: tuple[int, int, int], classes: int, rng: Rng) -> _Told:
-    """An MLP, or convolutions of stride 2, with LeakyReLU 0.2 mostly."""
-    slope = float(rng.choice([0.2, 0.0, 0.01], p=[0.85, 0.08, 0.07]))
-    act = nn.LeakyReLU(slope)
-    if classes or rng.random() < 0.5:
-        width = int(rng.choice([128, 256]))
-        drop = [nn.Dropout(0.3)] if rng.random() < 0.3 else []
-        body = [nn.Flatten(), nn.Linear(math.prod(image) + classes, width), act, *drop]
-        body += [nn.Linear(width, width // 2), act, *drop, nn.Linear(width // 2, 1)]
-        return _Told(nn.Sequential(*body), classes)
+def random_discriminator(written: Written, rng: Rng) -> Discriminator:
+    """An MLP, or convolutions with strides or pooling, with LeakyReLU 0.2 mostly."""
+    image, classes = written.image, written.spec.interface.n_classes
+    slope = pick(rng, SLOPES)
+    flat = bool(classes) or rng.random() < (0.9 if isinstance(written.spec.layers[-1], Reshape) else 0.15)
+    norm = "" if flat else pick(rng, NORMS)
+    act = nn.PReLU if math.isnan(slope) else partial(nn.LeakyReLU, slope)
+    said = "PReLU" if math.isnan(slope) else f"LeakyReLU {slope:g}" if slope else "ReLU"
+    what = " ".join(filter(None, ("MLP" if flat else "convolutions", norm, said)))
+    if not flat:
+        return Discriminator(_convolutions(image, norm, act, rng), what)
+    embedded = any(isinstance(layer, LabelEmbedding) for layer in written.spec.layers)
+    takes, wide = math.prod(image) + classes, int(rng.choice([128, 256]))
+    body: list[nn.Module] = [nn.Flatten()]
+    dropout = [nn.Dropout(0.3)] if rng.random() < 0.3 else []
+    for width in (wide, wide // 2):
+        body += [nn.Linear(takes, width), act(), *dropout]
+        takes = width
+    return Discriminator(nn.Sequential(*body, nn.Linear(takes, 1)), what, classes, classes if embedded else 0)
+
+
+def _convolutions(image: Image, norm: str, act: Callable[[], nn.Module], rng: Rng) -> nn.Sequential:
+    normed = parametrizations.spectral_norm if norm == "spectral" and rng.random() < 0.5 else spectral_norm
+    tidy: Callable[[nn.Module], nn.Module] = normed if norm == "spectral" else lambda module: module
+    pooled = norm == "" and rng.random() < 0.15
+    takes, wide, side = image[0], int(rng.choice([8, 16])), image[1]
     layers: list[nn.Module] = []
-    wide, norm, size = int(rng.choice([16, 32])), bool(rng.random() < 0.5), image[1]
-    takes = image[0]
-    while size > 7:
-        layers += [nn.Conv2d(takes, wide, 4, 2, 1), *([nn.BatchNorm2d(wide)] if norm and layers else []), act]
-        takes, wide, size = wide, wide * 2, size // 2
-    layers += [nn.Flatten(), nn.Linear(takes * size**2, 1)] if rng.random() < 0.5 else [nn.Conv2d(takes, 1, size, 1, 0)]
-    return _Told(nn.Sequential(*layers), 0)
+    while side > 7:
+        step = nn.Conv2d(takes, wide, 3, 1, 1) if pooled else nn.Conv2d(takes, wide, 4, 2, 1)
+        norms: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
+        layers += [tidy(step), *([norms[norm](wide)] if norm in norms and layers else []), act()]
+        layers += [nn.MaxPool2d(2)] if pooled else []
+        takes, wide, side = wide, 2 * wide, side // 2
+    if rng.random() < 0.5:
+        return nn.Sequential(*layers, nn.Flatten(), tidy(nn.Linear(takes * side**2, 1)))
+    return nn.Sequential(*layers, tidy(nn.Conv2d(takes, 1, side, 1, 0)))
 
 
 def _batches(real: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,80 +203,75 @@ def _batches(real: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return real[rows], labels[rows]
 
 
-def _drawn(generator: SpecGenerator, spec: GeneratorSpec, labels: Tensor) -> Tensor:
-    shape = (len(labels), spec.interface.z_dim)
-    z = torch.rand(shape) * 2 - 1 if spec.interface.latent == "uniform" else torch.randn(shape)
-    drawn: Tensor = generator(z, labels) if spec.interface.n_classes else generator(z)
-    return drawn
-
-
 def _adversarial(
-    generator: SpecGenerator,
-    discriminator: _Told,
-    spec: GeneratorSpec,
+    generator: _Generator,
+    discriminator: Discriminator,
+    written: Written,
     real: Tensor,
     labels: Tensor,
     loss: str,
     rng: Rng,
-    seconds: float,
-) -> int:
+    steps: int,
+) -> None:
     rate = float(rng.choice([2e-4, 2e-4, 1e-3, 5e-4]))
     slow = torch.optim.Adam(generator.parameters(), rate, betas=(0.5, 0.999))
     other = torch.optim.Adam(discriminator.parameters(), min(rate, 5e-4), betas=(0.5, 0.999))
-    generator.train(), discriminator.train()
-    start, step = time.process_time(), 0
+    uniform = written.spec.interface.latent == "uniform"
 
-    def wrong(said: Tensor, wanted: float) -> Tensor:
+    def cost(said: Tensor, wanted: float) -> Tensor:
         target = torch.full_like(said, wanted)
+        if loss == "wasserstein":
+            return said.mean() * (1.0 - 2.0 * wanted)
         return F.mse_loss(said, target) if loss == "least squares" else F.binary_cross_entropy_with_logits(said, target)
 
-    while time.process_time() - start < seconds:
-        step += 1
+    for _ in range(steps):
         seen, classes = _batches(real, labels)
-        drawn = _drawn(generator, spec, classes)
-        cost = wrong(discriminator(seen, classes), 1.0) + wrong(discriminator(drawn.detach(), classes), 0.0)
-        other.zero_grad(), cost.backward(), other.step()
-        cost = wrong(discriminator(drawn, classes), 1.0)
-        slow.zero_grad(), cost.backward(), slow.step()
-    return step
+        shape = (BATCH, written.spec.interface.z_dim)
+        drawn = generator(torch.rand(shape) * 2 - 1 if uniform else torch.randn(shape), classes)
+        told = cost(discriminator(seen, classes), 1.0) + cost(discriminator(drawn.detach(), classes), 0.0)
+        other.zero_grad(), told.backward(), other.step()
+        if loss == "wasserstein":
+            with torch.no_grad():
+                for parameter in discriminator.parameters():
+                    parameter.clamp_(-CLIP, CLIP)
+        told = cost(discriminator(drawn, classes), 1.0)
+        slow.zero_grad(), told.backward(), slow.step()
 
 
-def _vae(generator: SpecGenerator, spec: GeneratorSpec, real: Tensor, labels: Tensor, seconds: float) -> int:
-    z_dim, flat = spec.interface.z_dim, math.prod(spec.interface.image)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(flat, 256), nn.ReLU(), nn.Linear(256, 2 * z_dim))
+def _vae(generator: _Generator, encoder: _Encoder, written: Written, real: Tensor, labels: Tensor, steps: int) -> None:
     optimiser = torch.optim.Adam([*generator.parameters(), *encoder.parameters()], 1e-3)
-    generator.train()
-    start, step = time.process_time(), 0
-    scale = spec.interface.value_range
-    while time.process_time() - start < seconds:
-        step += 1
+    last = written.spec.layers[-2 if isinstance(written.spec.layers[-1], Reshape) else -1]
+    squashed = isinstance(last, Activation)
+    for _ in range(steps):
         seen, classes = _batches(real, labels)
-        mean, log_var = encoder(seen).chunk(2, dim=1)
-        z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
-        drawn = generator(z, classes) if spec.interface.n_classes else generator(z)
-        if scale == (0.0, 1.0):
-            fit = F.binary_cross_entropy(drawn, seen, reduction="sum")
+        mean, log_var = encoder(seen, classes)
+        drawn = generator(mean + torch.randn_like(mean) * (0.5 * log_var).exp(), classes)
+        if written.spec.interface.value_range == (0.0, 1.0):
+            off = F.binary_cross_entropy if squashed else F.binary_cross_entropy_with_logits
+            fit = off(drawn, seen, reduction="sum")
         else:
             fit = 4 * F.mse_loss(drawn, seen, reduction="sum")
         cost = (fit - 0.5 * (1 + log_var - mean.square() - log_var.exp()).sum()) / BATCH
         optimiser.zero_grad(), cost.backward(), optimiser.step()
-    return step
 
 
-def _renamed(module: SpecGenerator) -> dict[str, Tensor]:
-    """Its state_dict in names that tell nothing of the layers without weights."""
-    names: dict[str, str] = {}
-    found: dict[str, Tensor] = {}
-    for key, tensor in module.state_dict().items():
-        _, index, own = key.split(".")
-        found[f"{names.setdefault(index, f'layer{len(names)}')}.{own}"] = tensor.clone()
-    return found
+def _spoil(generator: _Generator) -> None:
+    """Makes the running variances those of another network, as when an author never calls eval()."""
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.mul_((STALE * torch.randn_like(module.running_var)).exp())
 
 
-def images_of(dataset: ImageDataset, most: int, classes: int) -> tuple[Tensor, Tensor]:
-    """(the first `most` images, float32 (N, C, H, W) in [-1, 1]; labels int64 (N,) below `classes`, 0 without any)."""
+def images_of(dataset: ImageDataset, channels: int, most: int, classes: int) -> tuple[Tensor, Tensor]:
+    """(the first `most` images, float32 (N, C, H, W) in [-1, 1]; labels int64 (N,) below `classes`, 0 without any).
+    Grey ones get a colour each where three channels are wanted."""
     pixels = torch.from_numpy(np.array(dataset.pixels_NHWC[:most])).permute(0, 3, 1, 2)
-    images = pixels.float() / 127.5 - 1.0
+    images = pixels.float() / 255.0
+    if images.shape[1] < channels:
+        colours = torch.rand((2, len(images), channels, 1, 1), generator=torch.Generator().manual_seed(0))
+        ground, ink = 0.4 * colours[0], 0.5 + 0.5 * colours[1]
+        images = ground + (ink - ground) * images
+    images = 2.0 * images[:, :channels] - 1.0
     if dataset.labels is None:
         return images, torch.zeros(len(images), dtype=torch.int64)
     return images, torch.from_numpy(np.array(dataset.labels[:most])).long() % classes
@@ -300,14 +279,16 @@ def images_of(dataset: ImageDataset, most: int, classes: int) -> tuple[Tensor, T
 
 def save(made: Trained, folder: Path, name: str) -> None:
     """Writes `made` as an example, see `lab.odds.examples`, into `folder/NAME`."""
-    interface = made.truth.interface
-    generator = build(made.truth)
-    generator.load_state_dict(dict(zip(generator.state_dict(), made.generator.values(), strict=True)))
+    interface = made.written.spec.interface
     z = torch.from_numpy(latents(range(REFERENCES), interface.z_dim, interface.latent))
-    label = torch.arange(REFERENCES) % interface.n_classes if interface.n_classes else None
+    label = torch.arange(REFERENCES) % max(1, interface.n_classes)
     with torch.inference_mode():
-        image = generator.eval()(z, label)
-    spec = json.loads(made.truth.dumps())
-    source = {"repository": "trained", "path": name, "author": f"trained {name}", "origin": "trained",
-              "latent": interface.latent, "about": made.about, "spec": spec}  # fmt: skip
-    write_example(folder, name, made.generator, made.discriminator, Reference(z, label, image.clone()), source)
+        image = made.generator(z, label)
+    source: Json = {
+        "name": name, "repository": "trained", "path": f"{name}/{made.files.name}", "author": f"trained {name}",
+        "origin": "trained", "latent": interface.latent, "kind": made.written.kind, "about": made.about,
+        "spec": json.loads(made.written.spec.dumps()),
+    }  # fmt: skip
+    beside = {} if made.files.beside is None else {made.files.beside: made.discriminator}
+    truth = Reference(z, label if interface.n_classes else None, image.clone())
+    write_example(folder / name, {made.files.name: made.files.holds} | beside, truth, source)

@@ -1,6 +1,6 @@
 """What the search found, as evidence for each choice: the thresholds and the words.
 
-The thresholds were set on the random generators of `lab.forensics_accuracy`; docs/forensics.md has the numbers.
+The thresholds were set on 200 random generators; docs/forensics.md has the numbers.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class Runner:
     """Runs candidates over one segment: from the latent, or from what arrived at a BatchNorm, to the next BatchNorm.
 
     arrived  float32 (N, …), what arrived at layer `start`; None for the first segment, which starts with the latent
-    rows     how many of those (or of the latents from `seed` on) to run
+    rows     how many of those (or of the latents from `seed` on) to run; the BatchNorm at `start` sees these alone, as
+             it saw its batches: the first few of a generator that draws much the same may be far from all
 
     The path of the last candidate is kept; the next one starts where its layers first differ. So run them in an
     order in which neighbours share their first layers. With `rough`, convolutions that differ in their padding alone
@@ -50,7 +51,7 @@ class Runner:
     ) -> None:  # fmt: skip
         self._rough, self._few, self._channels = rough, few, channels
         self._arrived = None if arrived is None else arrived[:rows]
-        self._moments: Moments | None = None if arrived is None else moments(arrived, correction=0)
+        self._moments: Moments | None = None if arrived is None else moments(arrived[:rows], correction=0)
         self._start, self._rows, self._seed = start, rows, seed
         self._path: list[tuple[object, Tensor | shortcuts.Places]] = []
 

@@ -2,9 +2,11 @@
 
 It was trained on this generator's images. So it tells a candidate that draws those from one that draws others, without
 any statistics in the generator. What its weights do not carry (strides, paddings, pooling, where the label enters) is
-found as a path from the image to one number that uses every tensor; the slope of its activations is tried.
+found as a path from the image to one number that uses every tensor; its activation is tried, but for PReLU, whose slope
+is in the file.
 
-It does not know: skips, attention and minibatch statistics. A discriminator with those is not read.
+It does not know: skips, attention and minibatch statistics. A discriminator with those is not read. Of an instance norm
+without weights nothing is seen, and it is left out.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from torch import Tensor
 
 from gan_export.understanding.units import Unit, units_of
 
-SLOPE_COSTS = {0.2: 0.0, 0.0: 2.0, 0.01: 2.0, 0.1: 3.0, 0.05: 4.0, 0.3: 4.0}
-"""The slopes that people give a discriminator's LeakyReLU, and what each costs in nats; 0 is ReLU."""
+SLOPE_COSTS: dict[float | str, float] = {
+    0.2: 0.0, 0.0: 2.0, 0.01: 2.0, 0.1: 3.0, 0.05: 4.0, 0.3: 4.0, "elu": 4.5, "selu": 4.5, "gelu": 4.5,
+}  # fmt: skip
+"""The slopes that people give a discriminator's LeakyReLU (0 is ReLU), other activations, and their costs in nats."""
 STRIDED: dict[int, tuple[tuple[int, int, float], ...]] = {
     1: ((1, 0, 0.0),),
     2: ((2, 0, 0.0), (1, 0, 1.0)),
@@ -50,7 +54,7 @@ class _Path:
 
     shape: tuple[int, ...]
     moves: tuple[tuple[str, int, int, int], ...] = ()
-    """(what, unit, stride, padding): "conv", "linear", "norm", "pool", "flatten", "mean"."""
+    """(what, unit, stride, padding): "conv", "linear", "norm", "prelu", "pool", "flatten", "mean"."""
     cost: float = 0.0
     label: str = ""
 
@@ -61,19 +65,21 @@ class Discriminator:
 
     image    (C, H, W) of the images
     classes  how many classes it is told of, 0 where none
-    slope    of its LeakyReLU; 0 is ReLU
+    slope    of its LeakyReLU; 0 is ReLU; or the name of its activation in torch.nn.functional
+    given    whether the file holds that slope
     """
 
     image: Image
     classes: int
-    slope: float
+    slope: float | str
+    given: bool
     _units: tuple[Unit, ...] = field(repr=False)
     _path: _Path = field(repr=False)
 
     @property
     def cost(self) -> float:
         """How unusual it is to run it so, in nats."""
-        return self._path.cost + SLOPE_COSTS[self.slope]
+        return self._path.cost + (0.0 if self.given else SLOPE_COSTS[self.slope])
 
     @property
     def norms(self) -> int:
@@ -96,6 +102,8 @@ class Discriminator:
                     x = F.linear(x, held["weight"], held.get("bias"))
                 case "norm":
                     x = _normalised(x, self._units[i], misfits)
+                case "prelu":
+                    x = F.prelu(x, held["weight"])
                 case "pool":
                     x = F.max_pool2d(x, 2)
                 case "flatten":
@@ -104,8 +112,8 @@ class Discriminator:
                     x = x.mean(dim=(2, 3))
             behind = behind or (what in ("conv", "linear") and i == last)
             ahead = self._path.moves[at + 1][0] if at + 1 < len(self._path.moves) else ""
-            if what in ("conv", "linear", "norm") and ahead != "norm" and not behind:
-                x = F.leaky_relu(x, self.slope)
+            if what in ("conv", "linear", "norm") and ahead not in ("norm", "prelu") and not behind:
+                x = F.leaky_relu(x, self.slope) if isinstance(self.slope, float) else getattr(F, self.slope)(x)
         return x.flatten(1).mean(dim=1), misfits
 
 
@@ -113,13 +121,18 @@ def read_discriminators(tensors: Mapping[str, Tensor], image: Image, classes: in
     """The likeliest ways to run the discriminator with the weights `tensors` on images of `image`; none where none
     takes them. Each comes with the likeliest slope; `sloped` gives the others."""
     units = units_of(tensors)
-    if any(unit.kind in ("unknown", "slope", "layer_norm") for unit in units):
+    slopes = [unit for unit in units if unit.kind == "slope"]
+    shared = slopes[0].tensors["weight"] if len(slopes) == 1 and slopes[0].shape == (1,) else None
+    if shared is not None:  # one PReLU, for all layers
+        units.remove(slopes[0])
+    if any(unit.kind == "unknown" for unit in units):
         return []
+    slope = next(iter(SLOPE_COSTS)) if shared is None else float(shared)
     for ordered in (units, _norms_behind(units)):
         found = list(itertools.islice(_paths(ordered, image, classes), MOST_PATHS))
         if found:
-            slope = next(iter(SLOPE_COSTS))
-            return [Discriminator(image, classes if p.label else 0, slope, tuple(ordered), p) for p in found]
+            known = bool(slopes)
+            return [Discriminator(image, classes if p.label else 0, slope, known, tuple(ordered), p) for p in found]
     return []
 
 
@@ -139,9 +152,14 @@ def _norms_behind(units: Sequence[Unit]) -> list[Unit]:
 
 
 def sloped(found: Sequence[Discriminator]) -> list[Discriminator]:
-    """The first of `found` with each of `SLOPE_COSTS`, the others with the two likeliest."""
+    """The first of `found` with each of `SLOPE_COSTS`, the others with the two likeliest; as they are where the file
+    holds the slope."""
     slopes = list(SLOPE_COSTS)
-    return [replace(one, slope=s) for i, one in enumerate(found) for s in (slopes if i == 0 else slopes[:2])]
+    return [
+        replace(one, slope=slope)
+        for i, one in enumerate(found)
+        for slope in ([one.slope] if one.given else slopes if i == 0 else slopes[:2])
+    ]
 
 
 def _paths(units: Sequence[Unit], image: Image, classes: int) -> Iterator[_Path]:
@@ -207,6 +225,12 @@ def _onward(path: _Path, units: Sequence[Unit], i: int) -> Iterator[_Path]:
         alone = unit.kind == "norm" and shape[1:] == (1, 1)  # an instance norm of one place: torch refuses to train it
         if unit.shape[0] == shape[0] and not alone:
             yield _moved(path, shape, 0.0, ("norm", i, 0, 0))
+    elif unit.kind == "layer_norm":
+        if unit.shape == shape:
+            yield _moved(path, shape, 0.0, ("norm", i, 0, 0))
+    elif unit.kind == "slope":
+        if path.moves and unit.shape[0] in (1, shape[0]):
+            yield _moved(path, shape, 0.0, ("prelu", i, 0, 0))
     elif unit.kind == "conv" and len(shape) == 3:
         makes, takes, kernel = unit.shape[:3]
         for side, pools in ((shape[1], 0), (shape[1] // 2, 1)):
@@ -271,14 +295,12 @@ def _with_label(how: str, units: Sequence[Unit], image: Tensor, label: Tensor | 
 
 
 def _normalised(x: Tensor, unit: Unit, misfits: list[float]) -> Tensor:
-    """`x` through a BatchNorm, by what it remembers, or through an instance norm where it remembers nothing."""
+    """`x` through a BatchNorm, by what it remembers, or through an instance or layer norm."""
     held = unit.tensors
-    if unit.kind == "norm":
-        return (
-            F.instance_norm(x, weight=held["weight"], bias=held["bias"])
-            if x.dim() == 4
-            else F.layer_norm(x, x.shape[1:], held["weight"], held["bias"])
-        )
+    if unit.kind == "norm" and x.dim() == 4:
+        return F.instance_norm(x, weight=held["weight"], bias=held["bias"])
+    if unit.kind in ("norm", "layer_norm"):
+        return F.layer_norm(x, x.shape[1:], held["weight"], held["bias"])
     mean, var = held["running_mean"], held["running_var"]
     places = [0, 2, 3] if x.dim() == 4 else [0]
     here, spread = x.mean(dim=places), x.var(dim=places, correction=0)

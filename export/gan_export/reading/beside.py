@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -41,17 +42,19 @@ def discriminator_of(reading: Reading, named: Path | None = None) -> Beside | No
     return None
 
 
-def file_beside(path: Path) -> Path | None:
-    """The file in the folder of `path` whose name is the discriminator's to it: netD.pth beside netG.pth, and
+def file_beside(path: Path, role: Literal["discriminator", "generator"] = "discriminator") -> Path | None:
+    """The file in the folder of `path` whose name is that of `role` to it: netD.pth beside netG.pth and the reverse,
     g_10.discriminator.pt beside g_10.pt. None where there is none, or more than one."""
-    own = [word for word in tokens(path.stem) if word not in role_words("generator")]
+    own_words, words = role_words("generator" if role == "discriminator" else "discriminator"), role_words(role)
+    own = [word for word in tokens(path.stem) if word not in own_words]
+    said = (role, "") if own and role == "generator" else (role,)
     found = []
     for number, other in enumerate(sorted(path.parent.iterdir())):
         if number >= MOST_FILES:
             break
-        if other.suffix.lower() not in SUFFIXES or other == path or role_of_name(other.stem) != "discriminator":
+        if other.suffix.lower() not in SUFFIXES or other == path or role_of_name(other.stem) not in said:
             continue
-        if [word for word in tokens(other.stem) if word not in role_words("discriminator")] == own and other.is_file():
+        if [word for word in tokens(other.stem) if word not in words] == own and other.is_file():
             found.append(other)
     return found[0] if len(found) == 1 else None
 
