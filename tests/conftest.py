@@ -111,14 +111,14 @@ def drafted_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     identify = importlib.import_module("gan_export.identify")
     drafted: Callable[..., Any] = identify._drafted
 
-    def once(reading: Any, answers: Any, on_note: Callable[[str], None]) -> Any:
+    def once(reading: Any, answers: Any, real: Any, on_note: Callable[[str], None]) -> Any:
         said = dataclasses.replace(answers, accept=False)  # which changes no draft
         named = repr((reading.sha256, reading.chosen, reading.which, said))
         path = folder / f"draft-{hashlib.sha256(named.encode()).hexdigest()}"
         made = kept(path)
         if made is not None:
             return pickle.loads(made)
-        draft = drafted(reading, answers, on_note)
+        draft = drafted(reading, answers, real, on_note)
         keep(path, pickle.dumps(draft))
         return draft
 

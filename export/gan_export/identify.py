@@ -203,6 +203,8 @@ def _picked(draft: Draft, row: int) -> Draft:
 
 RIVALS = 6
 """Other structures that are drawn where nothing settles it."""
+USUAL, USUAL_SAMPLES = 3, 256
+"""Usual structures beside those that the statistics left, where they fit nothing, and latents for their choices."""
 
 
 def _judged(
@@ -220,8 +222,8 @@ def _judged(
     rivals = list(draft.rivals[:RIVALS]) if open_structure else []
     if open_structure and (draft.fit is None or max(draft.fits) > GOOD):  # no statistics tell: what is usual does
         known = [_structure(each) for each in (draft, *rivals)]
-        others = [other for other in drafts if _structure(other) not in known][: RIVALS + 1 - len(rivals) // 2]
-        rivals += [investigate([replace(other, structure=None)]) for other in others]
+        others = [other for other in drafts if _structure(other) not in known][: RIVALS if draft.fit is None else USUAL]
+        rivals += [investigate([replace(other, structure=None)], samples=USUAL_SAMPLES) for other in others]
     draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:

@@ -83,7 +83,7 @@ def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: 
 
 FIRST = (
     "cvae_whole", "mlp_conditional", "mlp_mnist", "mlp_onehot", "mlp_pair", "mlp_z150", "mixed_faces32",
-    "onehot_linear_concat",
+    "onehot_linear_concat", "ends_in_resize", "nopad_rgb28", "pytorch_gan_variant",
 )  # fmt: skip
 """Those whose first candidate is the truth."""
 
