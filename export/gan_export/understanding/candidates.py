@@ -11,11 +11,12 @@ from gan_core.spec.generator_spec import SpecError
 from gan_export.draft import Choice, Draft, Evidence, Structure
 from gan_export.understanding.chaining import Break, Chain, Chainer, orders
 from gan_export.understanding.drafting import draft_chain
-from gan_export.understanding.geometry import SIZE_COSTS, Geometry, Ways, geometries, invents
+from gan_export.understanding.geometry import SIZE_COSTS, Geometry, geometries, invents
 from gan_export.understanding.heads import Head, Told, heads
 from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED
 from gan_export.understanding.units import Unit, needs_code
+from gan_export.understanding.ways import Ways
 
 MOST = 12
 """Candidates returned."""
