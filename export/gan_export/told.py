@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.trials import same
+from gan_export.forensics import SAMPLES
+from gan_export.forensics.statistics import witnesses
+from gan_export.forensics.trials import same, segment_of
+from gan_export.forensics.weighing import Weigher
 from gan_export.hypotheses.discriminator import label_beside
 from gan_export.hypotheses.listing import before_reshape
 from gan_export.reading import Reading
@@ -87,13 +92,13 @@ def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
         choices = [c for c in draft.choices if c.field == fact.field and c.evidence is not Evidence.PROVED]
         if fact.field == "activation":
             choices = [c for c in choices if not before_reshape(draft, c)] or choices
-        if any(_against(choice, fact) for choice in choices):
+        opened = [c for c in choices if not (c.evidence.settled and same(c.field, c.value, fact.value))]
+        against = [_odds_against(draft, choice, fact) for choice in opened]
+        if max(against, default=1.0) >= CODE_ODDS:
             draft = replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {fact.where}"))
             continue
-        opened = [c for c in choices if not (c.evidence.settled and same(c.field, c.value, fact.value))]
-        for choice in opened:
-            own, code = choice.odds or 1.0, CODE_ODDS ** (1.0 / len(opened))
-            odds = own * code if same(choice.field, choice.value, fact.value) else code / own
+        for choice, own in zip(opened, against, strict=True):
+            odds = CODE_ODDS ** (1.0 / len(opened)) / own
             value = fact.value if odds >= 1.0 else choice.value
             draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=fact.where)
             found = find_choice(draft, choice.layer, choice.field)
@@ -101,9 +106,13 @@ def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
     return draft
 
 
-def _against(choice: Choice, fact: Fact) -> bool:
-    """Whether statistics speak against what the code says of a choice: clearly, or for neither it nor the next best."""
-    if same(choice.field, choice.value, fact.value) or (choice.habit and choice.odds is None):
-        return False
-    near = bool(choice.alternatives) and same(choice.field, choice.alternatives[0], fact.value)
-    return choice.evidence.settled or (choice.odds is not None and not near)
+def _odds_against(draft: Draft, choice: Choice, fact: Fact) -> float:
+    """The statistics' odds for a choice over what the code says of it; 1 where they show nothing."""
+    if same(choice.field, choice.value, fact.value):
+        return 1.0 / (choice.odds or 1.0)
+    unseen = choice.odds is None and (choice.habit or not choice.evidence.settled)
+    if unseen or segment_of(draft, choice) >= len(witnesses(draft)):
+        return 1.0
+    with torch.inference_mode():
+        rival = with_value(draft, choice, fact.value)
+        return Weigher(draft, SAMPLES, SAMPLES).odds(rival, segment_of(draft, choice))
