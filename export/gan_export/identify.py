@@ -223,7 +223,9 @@ def _judged(
     if open_structure and (draft.fit is None or max(draft.fits) > GOOD):  # no statistics tell: what is usual does
         known = [_structure(each) for each in (draft, *rivals)]
         others = [other for other in drafts if _structure(other) not in known][: RIVALS if draft.fit is None else USUAL]
-        rivals += [investigate([replace(other, structure=None)], samples=USUAL_SAMPLES) for other in others]
+        for other in others:  # as it is, with no other structures searched for
+            found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES)
+            rivals.append(replace(found, structure=other.structure))
     draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
     def ways(one: Draft) -> Sequence[Discriminator]:

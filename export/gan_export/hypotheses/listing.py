@@ -69,7 +69,7 @@ BARE_FIRST = 0.7
 both are usual."""
 
 
-COPIED = {"activation": {"name": "leaky_relu", "slope": 0.2}, "eps": 0.8}
+COPIED: dict[str, tuple[Value, float]] = {"activation": ACTIVATIONS[1], "eps": EPS[1]}
 """What stands in a generator that begins as PyTorch-GAN's DCGAN does, which many have copied, and what anything else
 costs more: of three that were found all have this eps, two this slope."""
 COPIED_COST = 1.0
@@ -128,7 +128,7 @@ def aspects_of(draft: Draft) -> list[Aspect]:
         if tied:
             found.append(_tied(draft, name, tied, values))
     if _copied(draft):
-        found = [_favoured(aspect, COPIED[aspect.name]) if aspect.name in COPIED else aspect for aspect in found]
+        found = [_favoured(aspect, *COPIED[aspect.name]) if aspect.name in COPIED else aspect for aspect in found]
     norms = [choice for choice in open_ones if choice.field == "eps"]
     if len(norms) > 1:
         found = [_first_norm_apart(aspect) if aspect.name == "eps" else aspect for aspect in found]
@@ -255,12 +255,13 @@ def _copied(draft: Draft) -> bool:
     return any(isinstance(a, BatchNorm) and isinstance(b, Upsample) for a, b in itertools.pairwise(layers))
 
 
-def _favoured(aspect: Aspect, value: Value) -> Aspect:
-    """`aspect` with `value` throughout as the usual option, and each that is written in one way costing more."""
-    options = [
-        replace(o, cost=min(o.cost, 0.0) if all(_same(v, value) for v in o.values) else o.cost + COPIED_COST)
-        for o in aspect.options
-    ]
+def _favoured(aspect: Aspect, value: Value, cost: float) -> Aspect:
+    """`aspect` with `value` throughout as the usual option, all others costing more; as it is where the file speaks, so
+    that `value` does not have its usual `cost`."""
+    own = [o for o in aspect.options if o.cost == cost and all(_same(v, value) for v in o.values)]
+    if not own:
+        return aspect
+    options = [replace(o, cost=0.0 if o in own else o.cost + COPIED_COST) for o in aspect.options]
     return replace(aspect, options=tuple(sorted(options, key=lambda option: option.cost)))
 
 
