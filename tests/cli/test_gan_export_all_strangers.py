@@ -64,7 +64,8 @@ def test_what_is_exported_unasked_is_right(reference: Path, run: Run, tmp_path: 
         assert "hint: " in err
         assert not model.exists()
         return
-    known = np.load(reference)
+    with np.load(reference) as held:
+        known = dict(held)
     generator = gan_serve.load(model)
     z = known["z"].reshape(len(known["z"]), -1).astype(np.float32)
     label = known["label"].astype(np.int64) if "label" in known else None
@@ -98,7 +99,8 @@ def test_the_first_candidate_is_the_authors_generator(name: str, run: Run, tmp_p
     model = tmp_path / "g.onnx"
     code, _, err = run("onnx", "--ckpt", checkpoint_of(reference), "--out", model, "--accept")
     assert code == 0, err
-    known = np.load(reference)
+    with np.load(reference) as held:
+        known = dict(held)
     z = known["z"].reshape(len(known["z"]), -1).astype(np.float32)
     label = known["label"].astype(np.int64) if "label" in known else None
     image_NCHW, _ = gan_serve.load(model).run(z, label)
