@@ -17,6 +17,8 @@ OUTPUT_RANGES: dict[str, tuple[float, float]] = {
 }
 """Output activations that can be asked for, and the values of (black, white) that each goes with."""
 
+_PARAMETERS = {"output": "output_activation", "n_classes": "classes"}
+
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
 
@@ -91,3 +93,8 @@ class Answers:
     pick: int | None = None
     accept: bool = False
     live: LiveAnswers | None = None
+
+
+def parameter_of(field: str) -> str:
+    """The name that users know a field of `Answers` by."""
+    return _PARAMETERS.get(field, field)

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from gan_core.spec.generator_spec import GeneratorSpec
 
+STRUCTURE = "structure"
+"""The field of the choice of strides, paddings and upsamplings."""
+
 
 class Evidence(enum.StrEnum):
     """How a choice is founded, best first."""
@@ -148,6 +151,17 @@ class Draft:
     ranked: tuple[Alternative, ...] = field(default=(), compare=False, repr=False)
     odds: float | None = None
     recomputed: int = 0
+
+    @property
+    def structure_choice(self) -> Choice | None:
+        """The choice of strides, paddings and upsamplings; None where there is none."""
+        return next((choice for choice in self.choices if choice.field == STRUCTURE), None)
+
+    @property
+    def structure_said(self) -> Any:
+        """What that choice says; None where there is none."""
+        choice = self.structure_choice
+        return None if choice is None else choice.value
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

@@ -9,6 +9,7 @@ see `gan_export.assumptions`.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.interface import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
-from gan_export.answers import Answers
+from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
@@ -151,7 +152,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     if checked:
         check_listed(draft, tree)
     others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
-    draft = replace(draft, rivals=tuple(d for d in others if _structure(d) != _structure(draft)))
+    draft = replace(draft, rivals=tuple(d for d in others if d.structure_said != draft.structure_said))
     return draft if answers.pick is None else _picked(draft, answers.pick)
 
 
@@ -218,30 +219,30 @@ def _judged(
 ) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
     likelier."""
-    open_structure = any(c.field == "structure" and not c.evidence.settled for c in draft.choices)
+    structure = draft.structure_choice
+    open_structure = structure is not None and not structure.evidence.settled
     rivals = list(draft.rivals[:RIVALS]) if open_structure else []
     if open_structure and (draft.fit is None or max(draft.fits) > GOOD):  # no statistics tell: what is usual does
-        known = [_structure(each) for each in (draft, *rivals)]
-        others = [other for other in drafts if _structure(other) not in known][: RIVALS if draft.fit is None else USUAL]
+        known = [each.structure_said for each in (draft, *rivals)]
+        others = [other for other in drafts if other.structure_said not in known][
+            : RIVALS if draft.fit is None else USUAL
+        ]
         for other in others:  # as it is, with no other structures searched for
             found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES)
             rivals.append(replace(found, structure=other.structure))
     draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
+    @functools.cache
+    def read(image: tuple[int, int, int], n_classes: int) -> Sequence[Discriminator]:
+        return () if beside is None else sloped(read_discriminators(beside.tensors, image, n_classes))
+
     def ways(one: Draft) -> Sequence[Discriminator]:
-        if beside is None:
-            return ()
-        found = read_discriminators(beside.tensors, one.spec.interface.image, one.spec.interface.n_classes)
-        return sloped(found)
+        return read(one.spec.interface.image, one.spec.interface.n_classes)
 
     judged = judge([draft, *rivals], ways, may_be, real)
     if beside is not None and not ways(judged):
         judged = replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
     return judged
-
-
-def _structure(draft: Draft) -> Any:
-    return next((choice.value for choice in draft.choices if choice.field == "structure"), None)
 
 
 def source_of(identified: Identified) -> Source:
@@ -315,5 +316,5 @@ def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "source", "like", "pick")
     for said in (*also, *settled):
         if getattr(answers, said) is not None:
-            name = {"output": "output_activation", "n_classes": "classes"}.get(said, said)
+            name = parameter_of(said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

@@ -18,7 +18,7 @@ import typer
 
 from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
-from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers
+from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers, parameter_of
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
 from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
 
@@ -258,10 +258,9 @@ def export_answers(
 
 def given_of(answers: Answers) -> list[str]:
     """The parameters of `checkpoint_answers` that were given."""
-    named = {"output": "output_activation", "n_classes": "classes"}
     default = Answers()
     fields = [field.name for field in dataclasses.fields(answers)]
-    return [named.get(name, name) for name in fields if getattr(answers, name) != getattr(default, name)]
+    return [parameter_of(name) for name in fields if getattr(answers, name) != getattr(default, name)]
 
 
 def parse_output(text: str) -> str:

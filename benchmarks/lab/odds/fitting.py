@@ -17,15 +17,13 @@ from torch import Tensor
 
 from gan_core.fields import Json
 from gan_export.hypotheses.judging import MOST_ODDS
-from gan_export.hypotheses.odds import Weights
+from gan_export.hypotheses.odds import UNREAD, Weights
 from lab.odds.measuring import Measured
 
 KEPT_LOOKS, KEPT_SAYS, KEPT_COST = 0.15, 0.05, 0.1
 """How strongly each group of weights is held where it begins."""
 FIRST_SAYS = -0.5
 STEPS, FOLDS = 200, 8
-UNREAD = -30.0
-"""What a way to run a discriminator scores that does not take the images, as in `gan_export.hypotheses.odds`."""
 BINS = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, math.inf)
 """Bounds of the odds that are counted together."""
 SURE = 100.0
@@ -87,8 +85,7 @@ def scores(measured: Measured, weights: Weights, seen: Seen = ALL) -> Tensor:
     """The score of each hypothesis, as `gan_export.hypotheses.odds.weigh` adds it up: float (H,)."""
     total = -weights.cost * measured.cost
     if seen.looks:
-        shown = ((measured.looks - weights.centre) / weights.scale).clamp(-4.0, 4.0)
-        total = total + torch.cat((shown, shown.square()), dim=1) @ weights.looks
+        total = total + weights.of_looks(measured.looks)
     if seen.says and measured.says.shape[1]:
         unread = measured.says.isnan().any(dim=2)
         said = measured.says.nan_to_num(0.0) @ weights.says - measured.slopes

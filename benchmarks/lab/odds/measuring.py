@@ -29,7 +29,7 @@ from gan_core.files.atomic import atomic_path
 from gan_core.files.model_file import sha256_of
 from gan_core.latents import LATENT_LAWS
 from gan_export.answers import Answers
-from gan_export.draft import Draft
+from gan_export.draft import STRUCTURE, Draft
 from gan_export.hypotheses import naturalness
 from gan_export.hypotheses.discriminator import Discriminator
 from gan_export.hypotheses.likeness import RealOf
@@ -41,7 +41,6 @@ from lab.odds.examples import Example, Reference
 JOBS = 2
 READERS = ("hypotheses/*.py", "forensics/*.py", "understanding/*.py", "reading/*.py", "identify.py")
 """The modules whose change makes measurements stale."""
-STRUCTURE = "structure"
 Done = TypeVar("Done")
 
 
@@ -143,8 +142,8 @@ def _right(hypothesis: Hypothesis, truth: Reference, law: str) -> bool:
 
 
 def _structure(hypothesis: Hypothesis) -> dict[str, str]:
-    structure = next((c for c in hypothesis.draft.choices if c.field == STRUCTURE), None)
-    return {} if structure is None else {STRUCTURE: str(structure.value)}
+    structure = hypothesis.draft.structure_said
+    return {} if structure is None else {STRUCTURE: str(structure)}
 
 
 def measure_all(examples: Sequence[Example], cache: Path | None, limit_s: float) -> Iterator[tuple[Example, Measured]]:

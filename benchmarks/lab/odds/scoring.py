@@ -21,11 +21,10 @@ from gan_core.spec.layers import (
     Upsample,
 )
 from gan_export.assumptions import describe_value
-from gan_export.draft import Choice, Draft, Evidence
+from gan_export.draft import STRUCTURE, Choice, Draft, Evidence
 from gan_export.forensics.trials import alike, same
 
 Verdict = Literal["right", "near", "wrong"]
-STRUCTURE = "structure"
 FIELDS = ("latent", "activation", "eps", "upsample", "merge", "output", STRUCTURE)
 IDENTITY = {"name": "identity", "slope": None}
 
@@ -88,7 +87,7 @@ def structure(spec: GeneratorSpec) -> tuple[Any, ...]:
 def score(draft: Draft, truth: GeneratorSpec) -> list[Score]:
     """A score for the structure and, where that is right, one for every choice on the rest of the network."""
     right = structure(draft.spec) == structure(truth)
-    found = next((choice for choice in draft.choices if choice.field == STRUCTURE), None)
+    found = draft.structure_choice
     scores = [
         Score(
             STRUCTURE, strides(truth), strides(draft.spec), "right" if right else "wrong",

@@ -46,7 +46,7 @@ RIVALS = 12
 
 def judge_structure(draft: Draft, number: int, outcome: Outcome) -> Draft:
     """`draft` with its "structure" choice judged against the other drafts, which become its `rivals`."""
-    choice = next((c for c in draft.choices if c.field == "structure"), None)
+    choice = draft.structure_choice
     if choice is None:
         return draft
     fits = outcome.states[0].fits

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_export.forensics.statistics import Moments, median_misfit, moments
 from gan_export.understanding.units import Unit, units_of
 
 SLOPE_COSTS: dict[float | str, float] = {
@@ -302,12 +303,7 @@ def _normalised(x: Tensor, unit: Unit, misfits: list[float]) -> Tensor:
     if unit.kind in ("norm", "layer_norm"):
         return F.layer_norm(x, x.shape[1:], held["weight"], held["bias"])
     mean, var = held["running_mean"], held["running_var"]
-    places = [0, 2, 3] if x.dim() == 4 else [0]
-    here, spread = x.mean(dim=places), x.var(dim=places, correction=0)
-    gap = (here - mean).square()
-    small = 1e-12
-    kl = 0.5 * ((spread + gap) / var.clamp_min(small) + (var + gap) / spread.clamp_min(small)) - 1.0
-    misfits.append(float(kl.median()))
+    misfits.append(median_misfit(moments(x, correction=0), Moments(mean, var)))
     return F.batch_norm(x, mean, var, held.get("weight"), held.get("bias"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gan_export.draft import Alternative, Choice, Draft, Evidence
+from gan_export.draft import STRUCTURE, Alternative, Choice, Draft, Evidence
 from gan_export.forensics.statistics import GOOD
 from gan_export.hypotheses.discriminator import Discriminator
 from gan_export.hypotheses.likeness import RealOf
@@ -19,7 +19,6 @@ MOST_ODDS = 1e4
 """The weights were fitted to some hundred generators: they cannot know of anything rarer than this."""
 TELLING = 0.7
 """What a measurement must add, in nats, to be named."""
-STRUCTURE = "structure"
 
 
 def judge(
@@ -54,8 +53,8 @@ def judge(
         reason, habit = _reason(best, rival, words, odds, aspect, images)
         for layer, field in best.hypothesis.places[aspect]:
             draft = replaced(draft, _judged(find_choice(draft, layer, field), odds, reason, habit=habit))
-    structure = next((c for c in draft.choices if c.field == STRUCTURE and not c.evidence.settled), None)
-    if structure is not None and len(drafts) > 1:
+    structure = draft.structure_choice
+    if structure is not None and not structure.evidence.settled and len(drafts) > 1:
         odds, rival = _odds(weighed, _structure, structure.value)
         if rival is not None:
             reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE, images)
@@ -83,7 +82,7 @@ def _taken(one: Weighed, aspect: str) -> object:
 
 
 def _structure(one: Weighed) -> object:
-    return next((c.value for c in one.hypothesis.draft.choices if c.field == STRUCTURE), None)
+    return one.hypothesis.draft.structure_said
 
 
 def _judged(choice: Choice, odds: float, reason: str, *, habit: bool) -> Choice:

@@ -36,6 +36,8 @@ REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
 """Hypotheses that are drawn: the likeliest by habit."""
+UNREAD = -30.0
+"""What a way to run a discriminator scores that does not take the images."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Weights:
     scale: Tensor
     looks: Tensor
     says: Tensor
+
+    def of_looks(self, statistics: Tensor) -> Tensor:
+        """What images score by `naturalness.statistics` of them, float32 (…, len(naturalness.NAMES)): (…)."""
+        seen = ((statistics - self.centre) / self.scale).clamp(-4.0, 4.0)
+        return torch.cat((seen, seen.square()), dim=-1) @ self.looks
 
 
 @dataclass(frozen=True)
@@ -108,16 +115,15 @@ def weigh(
         for hypothesis in listed:
             image, labels = draw(hypothesis.draft)
             black, white = hypothesis.draft.spec.interface.value_range
-            seen = ((naturalness.statistics((image - black) / (white - black)) - by.centre) / by.scale).clamp(-4.0, 4.0)
-            looks = float(torch.cat((seen, seen.square())) @ by.looks)
+            plain = (image - black) / (white - black)
+            looks = float(by.of_looks(naturalness.statistics(plain)))
             shown = real(hypothesis.draft.spec.interface.image)
-            far.append(0.0 if shown is None else distance((image - black) / (white - black), shown))
+            far.append(0.0 if shown is None else distance(plain, shown))
             if len(scored) == SLOPED:
                 discriminators = [one for i, one in enumerate(discriminators) if i in telling]
             said = _said(hypothesis, discriminators, image, labels, by)
-            telling |= (
-                {i for i, score in enumerate(said) if score > max(said) - FAINT} if len(scored) < SLOPED else set()
-            )
+            if len(scored) < SLOPED:
+                telling |= {i for i, score in enumerate(said) if score > max(said) - FAINT}
             scored.append((hypothesis, looks, float(torch.tensor(said).logsumexp(dim=0)) if said else 0.0))
     near = scores(far, [one.taken.get("output") for one in listed])
     totals = torch.tensor(
@@ -140,7 +146,7 @@ def _said(
     for one in discriminators:
         interface = hypothesis.draft.spec.interface
         if one.image != interface.image or one.classes not in (0, interface.n_classes):
-            scores.append(-30.0)
+            scores.append(UNREAD)
             continue
         scores.append(float(verdict(one, image, labels) @ by.says) - one.cost)
     return scores
