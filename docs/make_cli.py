@@ -24,7 +24,8 @@ HEAD = """# The commands
 
 Written by `make docs` from each command's `--help`; a test keeps it true. Every command takes `--debug`
 (show the traceback of an error), prints data on stdout and everything else on stderr, and exits with
-0 (done), 1 (a proof or job failed), 2 (wrong input) or 130 (interrupted).
+0 (done), 1 (a proof or job failed), 2 (wrong input) or 130 (interrupted). Tables are as wide as the terminal, or as the
+variable COLUMNS says, and whole in a pipe; NO_COLOR and FORCE_COLOR take the colours away or force them.
 """
 
 

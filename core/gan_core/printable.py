@@ -14,9 +14,9 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters (C0, DEL, C1), Unicode's bidi controls and line breaks, and halves of surrogate pairs, which are
-what a file name that is not UTF-8 is made of and no stream can encode."""
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef]")
+"""Control characters (C0, DEL, C1), Unicode's bidi controls and line breaks, halves of surrogate pairs, which are what
+a file name that is not UTF-8 is made of and no stream can encode, and the codes that are for a program's own use."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 

@@ -11,6 +11,7 @@ import typer
 from gan_core.errors import GanportError, MissingPackageError
 from gan_export.answers import Answers
 from gan_serve.terminal import console
+from gan_serve.terminal.console import Column
 
 if TYPE_CHECKING:
     from gan_export.proof import Report
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
+
+CHECKS = (
+    Column(""),
+    Column("check"),
+    Column("", state=True),
+    Column("measured", fit="cut", least=16),
+    Column("limit", drop=1),
+    Column("where", fit="cut", drop=2),
+)
+"""The columns of a proof: those of `Report.rows`."""
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -33,8 +44,6 @@ def say(ckpt: Path | None, source: Source) -> None:
 
 def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
     """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
-    from gan_export.proof.report import HEADER  # with torch, which --help must not need
-
     written = str(target) if target is not None and report.ok else None
     if report_file is not None:
         report.write(report_file)
@@ -43,7 +52,7 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
     if as_json:
         console.show_json({"path": written} | report.to_json())
     else:
-        console.show(f"{console.table(HEADER, report.rows())}\n{report.verdict()}")
+        console.show(f"{console.table(CHECKS, report.rows())}\n{report.verdict()}")
     if not report.ok:
         raise report.error("nothing was written" if target is not None else "")
     if written and not as_json:

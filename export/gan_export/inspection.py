@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_core.printable import printable, shell_line
+from gan_core.printable import shell_line
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
@@ -26,13 +26,12 @@ from gan_export.draft import Choice, Draft
 from gan_export.identify import Identified
 from gan_export.reading import Reading
 from gan_export.survey import Entry
-from gan_serve.terminal.console import table, with_options, wrap
+from gan_serve.terminal.console import Column, table, with_options, wrap
+from gan_serve.terminal.layout import state
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"
 SIZES = 4
-LONGEST_NAME = 26
-"""Of files in a table; longer ones have a line of their own."""
 
 
 class Kind(enum.StrEnum):
@@ -181,7 +180,8 @@ def _layers(spec: GeneratorSpec, stems: Sequence[str]) -> str:
         words = f"{layer.words()} as {layer.as_}" if layer.as_ else layer.words()
         row = [str(index), words, "x".join(map(str, spec.shapes[index + 1]))]
         rows.append([*row, stems[index]] if named else row)
-    return table(("layer", "", "makes", "tensors") if named else ("layer", "", "makes"), rows, right=[0])
+    columns = [Column("layer", right=True), Column("", fit="cut", least=24), Column("makes")]
+    return table([*columns, *[Column("tensors", fit="middle", least=14, drop=1)] * named], rows)
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
@@ -205,30 +205,31 @@ def headline(choice: Choice) -> str:
 
 def _evidence(choice: Choice) -> str:
     """One choice: the evidence, what was chosen, and under it why."""
-    head = f"{choice.evidence:<8}{headline(choice)}"
-    return f"{wrap(head, rest=' ' * 8)}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
+    evidence = f"{choice.evidence:<8}"
+    head = wrap(headline(choice), first=evidence, rest=" " * 8).removeprefix(evidence)
+    return f"{state(evidence)}{head}\n{wrap(choice.reason, first=' ' * 10, rest=' ' * 10)}"
 
 
 def render_survey(entries: Sequence[Entry], left_out: Sequence[str], folder: Path | None) -> str:
     """The table of `gan-export inspect FOLDER`: each file's kind and what it is, under the folder that it is in."""
     owned = {entry.discriminator for entry in entries}
-    names = [printable("  " * (entry.path in owned) + entry.path.name) for entry in entries]
-    wide = min(LONGEST_NAME, max(map(len, names)))
-    kinds = max(len(entry.kind) for entry in entries)
-    lines = [f"{'file':<{wide}}  {'kind':<{kinds}}  weights  what it is"]
-    lines.append("  ".join("─" * n for n in (wide, kinds, 7, 10)))
+    columns = [
+        Column("file", fit="line", least=20),
+        Column("kind"),
+        Column("weights", right=True, drop=1),
+        Column("what it is", fit="wrap", least=24),
+    ]
+    rows: list[list[str] | str] = []
     here = folder
-    for name, entry in zip(names, entries, strict=True):
+    for entry in entries:
         if entry.path.parent != here:
             here = entry.path.parent
             inside = here.relative_to(folder) if folder is not None and here.is_relative_to(folder) else here
-            lines.append(printable(f"{inside}/"))
-        fits = len(name) <= wide
-        lines += [] if fits else [name]
-        first = f"{name if fits else '':<{wide}}  {entry.kind:<{kinds}}  {_many(entry.parameters):>7}  "
+            rows.append(f"{inside}/")
+        name = "  " * (entry.path in owned) + entry.path.name
         said = "of the generator above" if entry.path in owned else _said(entry)
-        lines.append(wrap(said, first=first, rest=" " * len(first)))
-    parts = ("\n".join(lines), "\n".join(map(wrap, left_out)), f"next: {survey_next(entries)}")
+        rows.append([name, entry.kind, _many(entry.parameters), said])
+    parts = (table(columns, rows), "\n".join(map(wrap, left_out)), f"next: {survey_next(entries)}")
     return "\n\n".join(filter(None, parts))
 
 

@@ -17,7 +17,7 @@ from gan_core.errors import ContractError, GanportError
 from gan_core.images import text_chunks
 from gan_core.interface import Interface
 from gan_core.printable import json_text, printable, shell_line
-from gan_serve.terminal import console
+from gan_serve.terminal import console, layout
 
 ROOT = Path(__file__).parents[2]
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -85,7 +85,7 @@ def test_pages_keep_their_own_lines_and_only_those(capsys: pytest.CaptureFixture
 
 def test_wrapping_follows_the_terminal_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "word " * 60 + "a" * 150
-    for columns, widest in (("80", 80), ("300", console.WIDEST)):
+    for columns, widest in (("80", 80), ("300", layout.WIDEST)):
         monkeypatch.setenv("COLUMNS", columns)
         *lines, whole = console.wrap(text, first="  ", rest="    ").splitlines()
         assert widest - 8 < max(map(len, lines)) <= widest

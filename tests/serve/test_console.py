@@ -170,12 +170,6 @@ def test_what_libraries_log_is_printed_once(
     assert capsys.readouterr().err == ""
 
 
-def test_table() -> None:
-    assert console.table(["a", "b"], [["x", "10"], ["long", "1"]], right=(1,)) == (
-        "a      b\n────  ──\nx     10\nlong   1"
-    )
-
-
 def bar(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, waited_s: float) -> list[object]:
     shown: list[object] = []
 

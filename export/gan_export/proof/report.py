@@ -14,7 +14,6 @@ from gan_core.files import atomic
 from gan_core.printable import json_text
 
 REPORT_VERSION = 1
-HEADER = ("", "check", "", "measured", "limit", "where")
 SHOWN = 6
 """Assumptions that the line naming them has room for; `gan-gen --info` prints all."""
 
@@ -105,7 +104,7 @@ class Report:
         return dataclasses.replace(self, file=file)
 
     def rows(self) -> list[list[str]]:
-        """The checks as a table's rows, under `HEADER`: a section is named where it begins."""
+        """The checks as rows: section (named where it begins), name, mark, value, limit, detail."""
         rows: list[list[str]] = []
         section = ""
         for check in self.checks:

@@ -191,7 +191,8 @@ def _table(results: Sequence[GoldenResult]) -> str:
         ]
         for result in results
     ]
-    return console.table(["seed", "class", "max LSB", "PSNR dB", ""], rows, right=(0, 1, 2, 3))
+    columns = [*(console.Column(name, right=True) for name in ("seed", "class", "max LSB", "PSNR dB"))]
+    return console.table([*columns, console.Column("", state=True)], rows)
 
 
 def _as_json(result: GoldenResult) -> dict[str, Any]:

@@ -16,10 +16,8 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import signal
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager
@@ -30,14 +28,18 @@ import typer
 from gan_core import process
 from gan_core.errors import GanportError
 from gan_core.printable import json_text, printable
-from gan_serve.terminal import pictures, shell
+from gan_serve.terminal import layout, pictures, shell
+from gan_serve.terminal.layout import Column as Column
+from gan_serve.terminal.layout import table as table
+from gan_serve.terminal.layout import wrap as wrap
 from gan_serve.terminal.shell import explain_stdout
 
 EXIT_INTERRUPTED = 130
 PATIENCE_S = 2.0
 """Before a progress bar is shown."""
-WIDEST = 100
-"""Columns that text is wrapped to where the terminal is wider, or there is none."""
+
+PREFIXES = ("error", "hint", "warning", "next")
+"""What lines on stderr begin with, and is coloured."""
 
 LOGGERS = ("gan_core", "gan_serve", "gan_trainer", "gan_export", "gan_bench")
 """The packages whose log a command prints."""
@@ -71,7 +73,9 @@ def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
 def note(text: str) -> None:
     """One line for the person at the terminal, on stderr."""
     with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
-        print(printable(with_options(text)), file=sys.stderr, flush=True)
+        head, colon, rest = printable(with_options(text)).partition(": ")
+        head = layout.state(head) if head in PREFIXES else head
+        print(layout.painted(head + colon + rest, sys.stderr), file=sys.stderr, flush=True)
 
 
 def with_options(text: str) -> str:
@@ -154,8 +158,9 @@ def show(text: str, stream: TextIO | None = None) -> None:
 
     Text from a file that goes into a page is made one line before, by `table`, `wrap` or `printable`.
     """
+    stream = stream or sys.stdout
     with explain_stdout():
-        print(printable(text, keep="\n"), file=stream or sys.stdout)
+        print(layout.painted(printable(text, keep="\n" + layout.MARKS), stream), file=stream)
 
 
 def show_path(path: str | os.PathLike[str]) -> None:
@@ -179,21 +184,6 @@ def show_picture(png: bytes, stream: TextIO | None = None) -> None:
     if protocol and shows_pictures(stream):
         with explain_stdout():
             print(pictures.sequence(png, protocol), file=stream or sys.stdout, flush=True)
-
-
-def wrap(text: str, *, first: str = "", rest: str = "") -> str:
-    """`text` in lines as wide as the terminal, at most `WIDEST`: the first begins with `first`, the others with `rest`.
-
-    Words are kept whole: a path, a key or a hash can be copied.
-    """
-    return textwrap.fill(
-        printable(text),
-        min(WIDEST, shutil.get_terminal_size((WIDEST, 0)).columns),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def warn(text: str) -> None:
@@ -303,25 +293,6 @@ def fail(message: str, hint: str = "") -> None:
     note(f"error: {' '.join(message.split())}")
     if hint:
         note(f"hint: {hint}")
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    """A plain text table; columns in `right` are flushed right. Cells are one line each, whatever is in them.
-
-    No trailing spaces, no final newline.
-    """
-    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    flush_right = set(right)
-
-    def line(row: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if column in flush_right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(cells[0]), "  ".join("─" * width for width in widths), *map(line, cells[1:])])
 
 
 def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
