@@ -19,6 +19,7 @@ from gan_bench.windows import AGREEING_WINDOWS
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_model_file
+from gan_core.installation import pip
 from gan_serve.runtime.providers import check_name
 from gan_serve.terminal import console
 
@@ -203,7 +204,7 @@ def parse_peers(text: str) -> tuple[str, ...]:
             )
         if not PEERS[word].installed:
             package = PEERS[word].package
-            raise MissingPackageError(package, "export", f"--peers {word}", hint=f"pip install {package}")
+            raise MissingPackageError(package, "export", f"--peers {word}", hint=pip(f"install {package}"))
     return tuple(dict.fromkeys(words))
 
 

@@ -15,6 +15,7 @@ or with a value, "use `provider="cpu"`". A command shows its own option in that 
 
 from __future__ import annotations
 
+from gan_core.installation import install
 from gan_core.printable import printable
 
 
@@ -46,7 +47,7 @@ class MissingPackageError(GanportError):
     def __init__(self, package: str, extra: str, purpose: str, hint: str = "") -> None:
         super().__init__(
             f"{purpose} needs {package}, which is not installed",
-            hint=hint or f"pip install 'ganport[{extra}]'",
+            hint=hint or install(extra),
         )
         self.package = package
         self.extra = extra

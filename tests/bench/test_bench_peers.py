@@ -18,6 +18,7 @@ from gan_bench.peers.checkpoint import unpack
 from gan_bench.record import Settings
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.installation import pip
 from gan_export.export import export_onnx
 from gan_export.source import from_spec
 from gan_serve.runtime.generator import Generator
@@ -183,7 +184,7 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "openvino" not in parse_peers("all")
     with pytest.raises(MissingPackageError) as caught:
         parse_peers("openvino")
-    assert caught.value.hint == "pip install not_there_at_all"
+    assert caught.value.hint == pip("install not_there_at_all")
 
 
 @pytest.mark.skipif("openvino" in missing_peers(), reason="needs the package openvino")

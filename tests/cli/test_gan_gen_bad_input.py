@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import Gen, nobody
+from gan_core.installation import install
 from gan_serve.gen import cli
 from gan_serve.terminal import console
 from serve import onnx_files
@@ -219,9 +220,7 @@ def test_without_the_video_extra(gen: Gen, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
     code, _, err = gen("--model", "g.onnx", "--walk", "3", "--out", "w.mp4")
     assert code == 2
-    assert err == (
-        "error: writing .mp4 needs imageio_ffmpeg, which is not installed\nhint: pip install 'ganport[video]'\n"
-    )
+    assert err == (f"error: writing .mp4 needs imageio_ffmpeg, which is not installed\nhint: {install('video')}\n")
     assert files(tmp_path) == ["c.onnx", "g.onnx"]
 
 

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from cli.drawing import names
+from gan_core.installation import install
 from serve import onnx_files
 
 pytestmark = pytest.mark.slow
@@ -122,12 +123,15 @@ def test_help_in_a_bare_environment(tmp_path: Path) -> None:
     assert b"Usage: gan-gen" in out
 
 
-def test_a_model_in_a_bare_environment_names_both_extras(model: Path, tmp_path: Path) -> None:
+def test_a_model_in_a_bare_environment_names_both_extras(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code, out, err = run(tmp_path, "--model", model, before=BARE)
     assert (code, out) == (2, b"")
     assert err == (
         "error: running ONNX models needs onnxruntime, which is not installed\n"
-        "hint: pip install 'ganport[cpu]', or 'ganport[cuda]' for an NVIDIA GPU\n"
+        f"hint: {install('cpu')}; with an NVIDIA GPU {install('cuda')}\n"
     )
     assert names(tmp_path) == []
 
@@ -159,13 +163,12 @@ def test_what_windows_lacks_is_not_needed(model: Path, tmp_path: Path) -> None:
     assert code == 141, err
 
 
-def test_torchscript_without_torch(tmp_path: Path) -> None:
+def test_torchscript_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "g.ts").write_bytes(b"PK\x03\x04")
     code, _, err = run(tmp_path, "--model", "g.ts", before=without("torch", "onnx"))
     assert code == 2
-    assert err == (
-        "error: running .ts models needs torch, which is not installed\nhint: pip install 'ganport[export]'\n"
-    )
+    assert err == (f"error: running .ts models needs torch, which is not installed\nhint: {install('export')}\n")
 
 
 # ── a full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ import pytest
 import typer.main
 
 from cli.conftest import TINY, GanTrain
+from gan_core.installation import install
 from gan_core.interface import Interface
 from gan_trainer.cli import app
 from gan_trainer.networks.checkpoint import load_generator
@@ -256,5 +257,5 @@ console.run(app, NAME, sys.argv[1:])
     done = subprocess.run([sys.executable, "-c", code, "--steps", "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: gan-train needs torch, which is not installed", "hint: pip install 'ganport[train]'",
+        "error: gan-train needs torch, which is not installed", f"hint: {install('train')}",
     ]  # fmt: skip

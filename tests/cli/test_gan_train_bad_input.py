@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import TINY, GanTrain
+from gan_core.installation import install
 
 BAD_INPUT: list[tuple[str, str]] = [
     ("--steps -5", "--steps must be a number above 0, got -5"),
@@ -146,7 +147,7 @@ def test_tensorboard_that_is_not_there(
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
         "error: --tensorboard needs tensorboard, which is not installed",
-        "hint: pip install 'ganport[tensorboard]'",
+        f"hint: {install('tensorboard')}",
     ]
     assert not Path("r").exists()
 

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from gan_core.errors import GanportError, MissingPackageError, ProofError
+from gan_core.installation import install
 from gan_serve.terminal import console
 
 
@@ -38,7 +39,7 @@ def command(error: BaseException | int) -> typer.Typer:
         (
             MissingPackageError("x", "video", "this"),
             2,
-            "error: this needs x, which is not installed\nhint: pip install 'ganport[video]'\n",
+            f"error: this needs x, which is not installed\nhint: {install('video')}\n",
         ),
         (ProofError("bad"), 1, "error: bad\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.installation import install
 from gan_trainer.data import BUILTIN, builtin
 from trainer.data_files import Opened, fill, no_network, save_idx
 
@@ -44,7 +45,7 @@ def test_digits_without_scikit_learn(opened: Opened, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingPackageError, match="the data set digits needs scikit-learn") as caught:
         opened("digits")
-    assert caught.value.hint == "pip install 'ganport[train]'"
+    assert caught.value.hint == install("train")
 
 
 @pytest.mark.parametrize("below", ["", "MNIST/raw", "mnist", "mnist/MNIST/raw"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gan_core.errors import MissingPackageError
+from gan_core.installation import install
 from gan_trainer.config import Limit, TrainRequest
 from gan_trainer.session import train
 from gan_trainer.tensorboard import Board, check_tensorboard
@@ -84,6 +85,6 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         MissingPackageError, match="`tensorboard=True` needs tensorboard, which is not installed"
     ) as refused:
         check_tensorboard()
-    assert refused.value.hint == "pip install 'ganport[tensorboard]'"
+    assert refused.value.hint == install("tensorboard")
     with pytest.raises(MissingPackageError):
         train(TrainRequest(tensorboard=True))

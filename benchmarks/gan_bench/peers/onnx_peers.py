@@ -20,7 +20,7 @@ from gan_core.files.metadata import peek
 from gan_core.files.model_file import sha256_of
 from gan_core.interface import Interface
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.providers import PROVIDERS, import_onnxruntime, prepare
+from gan_serve.runtime.providers import PROVIDERS, how_to_get, import_onnxruntime, prepare
 
 TRIALS, TRIAL_S = 3, 0.1
 
@@ -42,7 +42,7 @@ class StockOnnx(Generator):
         chosen: list[Any] = [PROVIDERS["cpu"]]
         if device == "cuda":
             if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-                raise GanportError("the installed onnxruntime has no CUDA", hint="pip install 'ganport[cuda]'")
+                raise GanportError("the installed onnxruntime has no CUDA", hint=how_to_get("cuda"))
             chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(tf32))}))
         self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         ours = {theirs: name for name, theirs in PROVIDERS.items()}

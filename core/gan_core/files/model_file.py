@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gan_core.errors import ContractError, GanportError
 from gan_core.files.atomic import descriptor_of
+from gan_core.installation import pip
 
 HEAD_BYTES = 512
 MAX_PIPED_BYTES = 1 << 28
@@ -132,6 +133,6 @@ def explain_load_error(path: Path | str, error: Exception) -> GanportError:
         found = newer.group().removesuffix(" is under development").removeprefix("model ").replace("ir v", "IR v")
         return GanportError(
             f"{path} is newer than the installed onnxruntime reads ({found})",
-            hint="pip install --upgrade onnxruntime, or export it again with an older opset",
+            hint=f"{pip('install --upgrade onnxruntime')}, or export it again with an older opset",
         )
     return GanportError(f"onnxruntime cannot load {path}: {text}", hint="export it again, or upgrade onnxruntime")

@@ -20,6 +20,7 @@ import os
 from typing import Any
 
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.installation import install, pip
 
 PROVIDERS: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -38,16 +39,20 @@ GPUS = ("cuda", "tensorrt", "webgpu", "coreml", "directml")
 AUTO_ORDER = ("cuda", "directml", "cpu")
 """What "auto" tries, best first. The others compile the model for minutes, or round to fp16, and have to be named."""
 
-HOW_TO_GET = {
-    "cpu": "pip install 'ganport[cpu]'",
-    "cuda": "pip uninstall onnxruntime, then pip install 'ganport[cuda]'; it needs an NVIDIA GPU and its driver",
-    "tensorrt": "pip uninstall onnxruntime, then pip install 'ganport[cuda]'; it needs TensorRT's libraries too",
-    "openvino": "pip uninstall onnxruntime, then pip install onnxruntime-openvino openvino; or, on Intel hardware, "
-    "pip install onnxruntime-ep-openvino beside onnxruntime",
-    "webgpu": "pip install onnxruntime-ep-webgpu beside onnxruntime",
-    "coreml": "it comes with onnxruntime on macOS",
-    "directml": "on Windows: pip uninstall onnxruntime, then pip install onnxruntime-directml",
-}
+
+def how_to_get(provider: str) -> str:
+    """What to type to have one of `PROVIDERS` here, as a hint says it."""
+    other = f"{pip('uninstall onnxruntime')}, then "
+    return {
+        "cpu": install("cpu"),
+        "cuda": f"{other}{install('cuda')}; it needs an NVIDIA GPU and its driver",
+        "tensorrt": f"{other}{install('cuda')}; it needs TensorRT's libraries too",
+        "openvino": f"{other}{pip('install onnxruntime-openvino openvino')}; or, on Intel hardware, "
+        f"{pip('install onnxruntime-ep-openvino')} beside onnxruntime",
+        "webgpu": f"{pip('install onnxruntime-ep-webgpu')} beside onnxruntime",
+        "coreml": "it comes with onnxruntime on macOS",
+        "directml": f"on Windows: {other}{pip('install onnxruntime-directml')}",
+    }[provider]
 
 
 def import_onnxruntime() -> Any:
@@ -61,7 +66,7 @@ def import_onnxruntime() -> Any:
             "onnxruntime",
             "cpu",
             "running ONNX models",
-            hint="pip install 'ganport[cpu]', or 'ganport[cuda]' for an NVIDIA GPU",
+            hint=f"{install('cpu')}; with an NVIDIA GPU {install('cuda')}",
         ) from error
     except (ImportError, OSError) as error:
         raise _broken(error) from error
@@ -107,7 +112,7 @@ def resolve(provider: str) -> tuple[str, ...]:
         return tuple(name for name in AUTO_ORDER if name in here) or ("cpu",)
     if provider not in here and not plugin_is_installed(provider):
         raise GanportError(
-            f"provider {provider} is not installed; here are {', '.join(available())}", hint=HOW_TO_GET[provider]
+            f"provider {provider} is not installed; here are {', '.join(available())}", hint=how_to_get(provider)
         )
     return (provider,)
 
@@ -146,7 +151,7 @@ def active(session: Any) -> str:
 def _broken(error: BaseException) -> GanportError:
     return GanportError(
         f"onnxruntime is installed but does not load: {error}",
-        hint="install it anew: pip install --force-reinstall onnxruntime",
+        hint=f"install it anew: {pip('install --force-reinstall onnxruntime')}",
     )
 
 
@@ -182,7 +187,7 @@ def plugin_devices(onnxruntime: Any, provider: str, options: dict[str, str]) -> 
     if not hasattr(onnxruntime, "register_execution_provider_library"):
         raise GanportError(
             f"{package} needs onnxruntime 1.23 or newer, got {onnxruntime.__version__}",
-            hint="pip install --upgrade onnxruntime",
+            hint=pip("install --upgrade onnxruntime"),
         )
     found = _register(onnxruntime, provider, package)
     wanted = options.get("device_type") if provider == "openvino" else None
@@ -192,16 +197,19 @@ def plugin_devices(onnxruntime: Any, provider: str, options: dict[str, str]) -> 
     if not found:
         what = f"no {wanted} device" if wanted is not None else "no device"
         raise GanportError(
-            f"provider {provider}: {package} is installed, but finds {what} here", hint=_NO_DEVICE[provider]
+            f"provider {provider}: {package} is installed, but finds {what} here", hint=_no_device(provider)
         )
     return found[:1], rest
 
 
-_NO_DEVICE = {
-    "openvino": "the plug-in takes Intel hardware; onnxruntime-openvino also runs on other processors: pip uninstall "
-    'onnxruntime onnxruntime-ep-openvino, then pip install onnxruntime-openvino openvino; or use `provider="cpu"`',
-    "webgpu": 'it needs a GPU and its driver (on Linux Vulkan, libvulkan.so.1); or use `provider="cpu"`',
-}
+def _no_device(provider: str) -> str:
+    if provider == "webgpu":
+        return 'it needs a GPU and its driver (on Linux Vulkan, libvulkan.so.1); or use `provider="cpu"`'
+    return (
+        "the plug-in takes Intel hardware; onnxruntime-openvino also runs on other processors: "
+        f"{pip('uninstall onnxruntime onnxruntime-ep-openvino')}, then "
+        f'{pip("install onnxruntime-openvino openvino")}; or use `provider="cpu"`'
+    )
 
 
 def _register(onnxruntime: Any, provider: str, package: str) -> list[Any]:
@@ -218,7 +226,7 @@ def _register(onnxruntime: Any, provider: str, package: str) -> list[Any]:
     except Exception as error:  # a plug-in is somebody else's code: whatever it raises
         raise GanportError(
             f"provider {provider}: {package} is installed but does not load: {' '.join(str(error).split())}",
-            hint=f'pip install --upgrade onnxruntime {package}; or use `provider="cpu"`',
+            hint=f'{pip(f"install --upgrade onnxruntime {package}")}; or use `provider="cpu"`',
         ) from error
 
 

@@ -131,10 +131,10 @@ def open_session(model: str | bytes, where: str, provider: str, settings: Settin
         if provider != "auto":
             raise GanportError(
                 f"provider {name} is installed but does not run here: {reason}",
-                hint=f'{providers.HOW_TO_GET[name]}; or use `provider="cpu"`',
+                hint=f'{providers.how_to_get(name)}; or use `provider="cpu"`',
             )
         skipped.append(f"{name}: {reason}")
-    raise GanportError(f"no provider runs {where}: {'; '.join(skipped)}", hint=providers.HOW_TO_GET["cpu"])
+    raise GanportError(f"no provider runs {where}: {'; '.join(skipped)}", hint=providers.how_to_get("cpu"))
 
 
 def cpu_nodes(session: Any) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ import torch
 from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import sha256_of
+from gan_core.installation import install
 from gan_core.pictures.decode import Track
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import sliced
@@ -85,7 +86,7 @@ class InceptionFeatures:
             missing = (error.name or "torch_fidelity").partition(".")[0].replace("_", "-")
             raise MissingPackageError(
                 missing, "inception", '`features="inception"`',
-                hint=f"pip install 'ganport[inception]'; {INSTEAD}",
+                hint=f"{install('inception')}; {INSTEAD}",
             ) from error  # fmt: skip
         path = _weights_path(fidelity)
         try:
