@@ -150,7 +150,7 @@ def test_marks_refused(text: str) -> None:
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"amp": "fp8"}, "`amp` must be one of"),
         ({"features": "nose", "marks": "5"}, "nose"),
-        ({"compiled": "maybe"}, "`compiled` must be one of"),
+        ({"compiled": "maybe"}, "`compile` must be one of"),
     ],
 )
 def test_refused(changes: dict[str, Any], message: str, pictures: Path) -> None:

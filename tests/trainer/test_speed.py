@@ -84,8 +84,8 @@ def test_bf16_on_an_old_gpu() -> None:
         ({"amp": "fp16"}, "`amp` must be one of auto, off, bf16, got 'fp16'"),
         ({"amp": ""}, "`amp` must be one of"),
         ({"amp": "BF16"}, "`amp` must be one of"),
-        ({"compiled": "yes"}, "`compiled` must be one of auto, off, on, got 'yes'"),
-        ({"compiled": "on", "ngpu": 2}, '`compiled="on"` does not go with `ngpu`'),
+        ({"compiled": "yes"}, "`compile` must be one of auto, off, on, got 'yes'"),
+        ({"compiled": "on", "ngpu": 2}, '`compile="on"` does not go with `ngpu`'),
     ],
 )
 def test_refused(asked: dict[str, object], message: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, Literal, get_args
 
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.latents import SEED_LIMIT
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
+from gan_trainer.settings import LIMITS, Settings, checked, field_of, settings
 
 Unit = Literal["steps", "epochs", "minutes"]
 
@@ -95,6 +98,29 @@ class TrainRequest:
     amp: str = "auto"
     compiled: str = "auto"
     cuda_graphs: bool = True
+    threads: int | None = None
+
+    @classmethod
+    def of(cls, asked: Settings) -> TrainRequest:
+        """The request that these settings make. Raises `GanportError` for a value that is out of its range."""
+        given: dict[str, Any] = dict(checked(asked))
+        changes = {field: given.pop(name) for name in settings() if name in given and (field := field_of(name))}
+        if "lr_g" in changes:
+            changes.setdefault("lr_d", changes["lr_g"])
+        limit = Limit.of(**{name: given.pop(name, None) for name in LIMITS})
+        for name in ("out", "root"):
+            if name in given:
+                given[name] = Path(given[name])
+        if "data" in given:
+            given["data"] = os.fspath(given["data"])
+        if "compile" in given:
+            given["compiled"] = given.pop("compile")
+        request = cls(changes=changes, limit=limit, **given)
+        if request.seed is not None and not 0 <= request.seed < SEED_LIMIT:
+            raise GanportError(
+                f"`seed` must lie in 0 … 2**53 - 1, got {request.seed}", hint="any whole number from 0 will do"
+            )
+        return request
 
     def recipe(self, channels: int | None = None) -> Recipe:
         """The preset with everything that was asked for in its place, for images of `channels` where that is known.

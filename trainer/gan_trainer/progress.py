@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any
 
 from gan_core.fields import Json
 
@@ -11,7 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Follows a training, and logs what is to be said of it; `gan_trainer.terminal.Bar` shows both."""
+    """Follows a training, and logs what is to be said of it; `gan_trainer.terminal.Bar` shows both.
+
+    `losses` are those that were read last, by their names in log.jsonl.
+    """
+
+    losses: Mapping[str, float] = {}
 
     _start: tuple[float, float] | None = None
     _last = (0.0, 0.0)
@@ -37,6 +47,35 @@ class Progress:
         if not at < fraction < 1:
             return ""
         return f"{clock((now - began) * (1 - fraction) / (fraction - at))} left"
+
+
+class Told(Progress):
+    """Tells `told` the fraction done, the step and the losses, after every step; without it, a bar of tqdm's in a
+    notebook shows them."""
+
+    def __init__(self, told: Callable[[float, int, Mapping[str, float]], None] | None) -> None:
+        self.told = told
+        self.bar = notebook_bar() if told is None else None
+
+    def update(self, fraction: float, step: int, images: int) -> None:
+        super().update(fraction, step, images)
+        if self.told is not None:
+            self.told(fraction, step, self.losses)
+        if self.bar is not None:
+            self.bar.set_postfix({"step": step, **self.losses}, refresh=False)
+            self.bar.update(round(100 * fraction, 1) - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def notebook_bar() -> Any:
+    """tqdm's bar, of 100 percent, where this is a notebook and has it; else None."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "kernel") or find_spec("tqdm") is None:
+        return None
+    return importlib.import_module("tqdm.auto").tqdm(total=100, unit="%", desc="training")
 
 
 def clock(seconds: float) -> str:

@@ -124,6 +124,7 @@ class Reporter:
         self.state.history.extend(stats)
         self.state.watch.steps(stats, self.config.recipe)
         self.numbers = {name: round(value, 6) for name, value in zip(STATS, stats[-1].tolist(), strict=True)}
+        self.progress.losses = self.numbers
 
     def save(self) -> None:
         """last.pt, then g.pt. Raises `JobError` instead for a loss or weight that is not finite."""

@@ -2,7 +2,8 @@
 
     g.pt               the generator: spec and weights, the file to export
     last.pt            everything, to resume from
-    config.json        what was asked for
+    run.yaml           what was asked for, to be asked for again
+    config.json        what the run is: that, with every hyperparameter and the data's fingerprint
     log.jsonl          one line per report
     samples/           step-0000500.png …: the fixed latents
     checkpoints/       g-epoch-0001.pt …: where the recipe keeps every epoch
@@ -26,7 +27,9 @@ from gan_core.errors import GanportError
 from gan_core.files.atomic import explain_os_errors, write_text
 from gan_core.printable import json_text
 
-LEFTOVER = re.compile(r"\.(g|last|config|log|losses|progress|real_vs_fake|step-\d+|g-epoch-\d+)\.ganport-[\w-]+\.\w+")
+LEFTOVER = re.compile(
+    r"\.(g|last|config|run|log|losses|progress|real_vs_fake|step-\d+|g-epoch-\d+)\.ganport-[\w-]+\.\w+"
+)
 """What a killed training leaves of the temporary files of `files.atomic`, on whatever machine; the folder is locked."""
 
 
@@ -38,6 +41,7 @@ class RunDir:
         self.generator = path / "g.pt"
         self.last = path / "last.pt"
         self.config = path / "config.json"
+        self.settings = path / "run.yaml"
         self.log = path / "log.jsonl"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
@@ -50,11 +54,17 @@ class RunDir:
     def holds_run(self) -> bool:
         return self.last.exists() or self.generator.exists()
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Makes the folder and writes config.json. Raises `GanportError` when it holds a run, or cannot be written."""
+    def start(self, config: dict[str, Any], settings: str | None = None) -> None:
+        """Makes the folder and describes the run. Raises `GanportError` when it holds one, or cannot be written."""
         self.check_free()
         self._make()
         self.rewind(0)
+        self.describe(config, settings)
+
+    def describe(self, config: dict[str, Any], settings: str | None = None) -> None:
+        """Writes config.json, and the text of run.yaml."""
+        if settings is not None:
+            write_text(self.settings, settings)
         write_text(self.config, json_text(config, indent=2) + "\n")
 
     def check_free(self) -> None:
@@ -147,7 +157,7 @@ class RunDir:
 class FollowedRun(RunDir):
     """The folder as the processes of a job see it that write nothing: another one does."""
 
-    def start(self, config: dict[str, Any]) -> None: ...
+    def start(self, config: dict[str, Any], settings: str | None = None) -> None: ...
 
     def check_free(self) -> None: ...
 

@@ -16,10 +16,8 @@ from pathlib import Path
 import torch
 
 from gan_core.errors import GanportError, JobError, MissingPackageError
-from gan_core.files.atomic import write_text
 from gan_core.interface import CHANNELS_IN_WORDS, number_classes
 from gan_core.pictures.decode import Track, untracked
-from gan_core.printable import json_text
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve
@@ -29,11 +27,12 @@ from gan_trainer.presets import TUTORIALS
 from gan_trainer.progress import Progress
 from gan_trainer.recipes import Recipe
 from gan_trainer.rundir import FollowedRun, RunDir, default_name, newest, next_free
+from gan_trainer.settings import DEFAULT_DATA
+from gan_trainer.settings_file import dump_settings
 from gan_trainer.speed import Speed, choose
 from gan_trainer.state import TrainState, read_last
 from gan_trainer.tensorboard import Board, check_tensorboard
 
-DEFAULT_DATA = "digits"
 RUNS = Path("runs")
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def train(
     device = resolve(request.device, request.ngpu, peers.local_rank if peers.joined else None)
     if peers.restarted_run is not None:
         request = dataclasses.replace(request, resume=True, out=peers.restarted_run)
-    with torch.random.fork_rng(devices=[]), explain_memory():
+    with torch.random.fork_rng(devices=[]), explain_memory(), threads(request.threads):
         job = _Job(request, device, progress or Progress(), peers, track)
         return job.resumed() if request.resume else job.fresh()
 
@@ -94,7 +93,7 @@ class _Job:
         training = self._training(TrainState.fresh(config, self.device), dataset, run, self._speed(recipe))
         run.check_free()
         with run.lock():
-            run.start(config.to_json())
+            run.start(config.to_json(), self._settings(config))
             return self._run(training)
 
     def resumed(self) -> tuple[RunDir, Outcome]:
@@ -127,7 +126,7 @@ class _Job:
                 )
             run.rewind(state.step)
             if peers.leads:
-                write_text(run.config, json_text(config.to_json(), indent=2) + "\n")
+                run.describe(config.to_json(), self._settings(config))
             return self._run(training)
 
     def _training(self, state: TrainState, dataset: ImageDataset, run: RunDir, speed: Speed) -> Training:
@@ -143,6 +142,9 @@ class _Job:
         if self.request.tensorboard and self.peers.leads:
             training.board = Board(training.run_dir.path, training.state.step)
         return training.run_dir, training.run()
+
+    def _settings(self, config: RunConfig) -> str:
+        return dump_settings(config, self.request)
 
     def _run_dir(self, path: Path) -> RunDir:
         return RunDir(path) if self.peers.leads else FollowedRun(path)
@@ -164,7 +166,7 @@ class _Job:
         request = self.request
         if self.peers.joined and request.compiled == "on":
             raise GanportError(
-                '`compiled="on"` does not go with torchrun yet', hint="leave it out: auto compiles nothing"
+                '`compile="on"` does not go with torchrun yet', hint="leave it out: auto compiles nothing"
             )
         return choose(
             self.device,
@@ -216,10 +218,21 @@ def _introduce(training: Training, ngpu: int) -> None:
 
 
 def check_packages() -> None:
-    """Raises `MissingPackageError` when something that draws the pictures is not installed."""
-    for package in ("matplotlib", "torchvision"):
+    """Raises `MissingPackageError` when something that draws the pictures or writes run.yaml is not installed."""
+    for package in ("matplotlib", "torchvision", "yaml"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "train", "gan-train")
+
+
+@contextlib.contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Within, torch computes with `n` CPU threads, None: as many as it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

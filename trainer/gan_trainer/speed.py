@@ -74,7 +74,7 @@ def choose(
         )
     if compiled not in get_args(Compile):
         raise GanportError(
-            f"`compiled` must be one of {', '.join(get_args(Compile))}, got {compiled!r}", hint="leave it out for auto"
+            f"`compile` must be one of {', '.join(get_args(Compile))}, got {compiled!r}", hint="leave it out for auto"
         )
     cuda = device.type == "cuda"
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -85,7 +85,7 @@ def choose(
     if compiled == "on":
         if ngpu > 1:
             raise GanportError(
-                '`compiled="on"` does not go with `ngpu`, which is DataParallel', hint="leave one of them out"
+                '`compile="on"` does not go with `ngpu`, which is DataParallel', hint="leave one of them out"
             )
         check_compiler(device)
     return Speed(
@@ -109,8 +109,8 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise GanportError(
-            f'`compiled="on"`: torch.compile does not work here: {lines[0]}',
-            hint="leave `compiled` out to train without",
+            f'`compile="on"`: torch.compile does not work here: {lines[0]}',
+            hint="leave `compile` out to train without",
         ) from error
 
 
