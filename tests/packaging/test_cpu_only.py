@@ -1,4 +1,4 @@
-"""An environment that holds `ganport[cpu]` and what it requires, and nothing else: no torch, no onnx.
+"""The wheel, built from the sdist and installed as `ganport[cpu]` with what it requires: no torch, no onnx.
 
 The environment is real (its own interpreter and site-packages) but made offline: the closure of the requirements is
 read from the metadata of what is installed here, and exactly those distributions are linked into it.
@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from packaging.requirements import Requirement
 pytestmark = pytest.mark.slow
 
 COMMANDS = ("gan-gen", "gan-bench", "gan-train", "gan-export")
-ROOT = Path(__file__).parents[2]
 
 
 def closure(name: str, extras: set[str]) -> dict[str, importlib.metadata.Distribution]:
@@ -42,7 +42,7 @@ def closure(name: str, extras: set[str]) -> dict[str, importlib.metadata.Distrib
 
 
 @pytest.fixture(scope="module")
-def cpu_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cpu_only(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The environment's bin folder."""
     root = tmp_path_factory.mktemp("cpu-only") / "env"
     venv.create(root, with_pip=False, symlinks=True)
@@ -52,19 +52,18 @@ def cpu_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for top in tops:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(distribution.locate_file(top))).resolve())
-    folders = ("core", "serve_cli", "trainer", "export", "benchmarks")
-    (site / "ganport.pth").write_text("\n".join(str(ROOT / folder) for folder in folders))
-    python = root / "bin" / "python"
-    scripts = {
-        entry.name: entry.value
-        for entry in importlib.metadata.distribution("ganport").entry_points
-        if entry.group == "console_scripts"
-    }
-    for name in COMMANDS:
-        module, function = scripts[name].split(":")
-        script = root / "bin" / name
-        script.write_text(f"#!{python}\nfrom {module} import {function}\n{function}()\n")
-        script.chmod(0o755)
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        root / "bin" / "python",
+        "install",
+        "--no-index",
+        "--no-deps",
+    ]
+    installed = run([*pip, wheel])
+    assert installed.returncode == 0, installed.stderr
     return root / "bin"
 
 
@@ -130,10 +129,10 @@ def test_bench(cpu_only: Path, model: Path, tmp_path: Path) -> None:
     ],
 )
 def test_commands_that_need_more_say_which_extra(
-    cpu_only: Path, model: Path, tmp_path: Path, arguments: list[str], extra: str
+    cpu_only: Path, wheel: Path, model: Path, tmp_path: Path, arguments: list[str], extra: str
 ) -> None:
     command = [str(model) if argument == "MODEL" else argument for argument in arguments]
     refused = run([cpu_only / command[0], *command[1:]], cwd=tmp_path)
     assert refused.returncode == 2
-    assert f"ganport[{extra}]" in refused.stderr
+    assert f"install --python {cpu_only.parent} '{wheel}[{extra}]'\n" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import gan_core
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
-def build(kind: str, out: Path) -> Path:
-    """The wheel or the sdist, built into an empty folder."""
-    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    (built,) = out.iterdir()
-    return built
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    return build("wheel", out)
+def in_sdist(sdist: Path) -> dict[str, bytes]:
+    """Its files, by their path in the clone."""
+    with tarfile.open(sdist) as archive:
+        files = {member.name.split("/", 1)[1]: archive.extractfile(member) for member in archive if member.isfile()}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def test_wheel_claims_only_our_names(wheel: Path) -> None:
@@ -106,16 +103,32 @@ def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
     assert str(Path("site") / "gan_serve" / "models") in done.stdout
 
 
-def test_sdist_carries_the_default_model(tmp_path: Path) -> None:
+def test_sdist_carries_the_default_model(sdist: Path) -> None:
     from gan_serve.runtime.runtimes import DEFAULT_MODEL
 
-    with tarfile.open(build("sdist", tmp_path)) as archive:
-        models = [name for name in archive.getnames() if name.endswith(".onnx")]
-        (model,) = [name for name in models if name.split("/")[1] != "tests"]  # which hold files of the first version
-        assert model.split("/", 1)[1] == str(DEFAULT_MODEL.relative_to(ROOT))
-        held = archive.extractfile(model)
-        assert held is not None
-        assert held.read() == DEFAULT_MODEL.read_bytes()
+    files = in_sdist(sdist)
+    # The tests hold files of the first version.
+    (model,) = [name for name in files if name.endswith(".onnx") and not name.startswith("tests/")]
+    assert model == DEFAULT_MODEL.relative_to(ROOT).as_posix()
+    assert files[model] == DEFAULT_MODEL.read_bytes()
+
+
+def test_sdist_carries_the_documents_and_their_pictures(sdist: Path) -> None:
+    files = in_sdist(sdist)
+    readme = files["README.md"].decode()
+    pictures = re.findall(r'!\[[^]]*\]\(([^)]+)\)|<img src="([^"]+)"', readme)
+    assert pictures
+    assert {name for pair in pictures for name in pair if name} <= set(files)
+    assert {
+        "CITATION.cff",
+        "CHANGELOG.md",
+        "LICENSE",
+        "Makefile",
+        "constraints.txt",
+        "docs/cli.md",
+        "docs/images/candidates.png",
+    } <= set(files)
+    assert not [name for name in files if name.startswith((".ci", "benchmarks/results/"))]
 
 
 def test_wheel_metadata_names_the_extras(wheel: Path) -> None:
@@ -124,8 +137,21 @@ def test_wheel_metadata_names_the_extras(wheel: Path) -> None:
     text = archive.read(metadata).decode()
     for extra in ("cpu", "cuda", "train", "export", "video", "plot", "dev"):
         assert f"Provides-Extra: {extra}" in text
+    for page in ("Homepage", "Documentation", "Changelog", "Issues"):
+        assert f"Project-URL: {page}, https://" in text
     base = [line for line in text.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert {line.split()[1].split(">")[0] for line in base} == {"numpy", "pillow", "typer"}
+
+
+def test_the_citation_says_what_the_package_says() -> None:
+    citation = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["version"] == project["version"] == gan_core.__version__
+    assert citation["title"] == project["name"]
+    assert citation["license"] == project["license"]
+    assert citation["repository-code"] == project["urls"]["Homepage"]
+    assert project["authors"] == [{"name": "The ganport team"}]
+    assert "  - name: The ganport team\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 ONLY = """
