@@ -6,12 +6,18 @@ python docs/make_cli.py --print    print it instead
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from gan_serve.terminal import console
 
 COMMANDS = {
     "gan-train": "gan_trainer.cli",
@@ -22,34 +28,40 @@ COMMANDS = {
 WIDTH = 100
 HEAD = """# The commands
 
-Written by `make docs` from each command's `--help`; a test keeps it true. Every command takes `--debug`
-(show the traceback of an error), prints data on stdout and everything else on stderr, and exits with
-0 (done), 1 (a proof or job failed), 2 (wrong input) or 130 (interrupted). Tables are as wide as the terminal, or as the
-variable COLUMNS says, and whole in a pipe; NO_COLOR and FORCE_COLOR take the colours away or force them.
+What each command's `--help` prints; `make docs` writes it, a test keeps it true. Every command prints data on stdout
+and everything else on stderr, and exits with 0 (done), 1 (a proof or job failed), 2 (wrong input) or 130 (interrupted).
+With `--json`, an error is JSON on stdout, too: an object of `error`, `hint` and `code`.
+
+Tables are as wide as the terminal, or as the variable COLUMNS says, and whole in a pipe. NO_COLOR and FORCE_COLOR take
+the colours away or force them. `gan-gen`, `gan-export`, `gan-train` and `gan-bench` are `python -m gan_serve`,
+`gan_export`, `gan_trainer` and `gan_bench`, too. `--install-completion` teaches a shell their options.
 """
 
 
-def help_text(command: Any, name: str) -> str:
-    """`name --help`, as it prints on a terminal of WIDTH columns."""
-    context = command.make_context(name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
-    text: str = command.get_help(context)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+def help_text(app: typer.Typer, words: Sequence[str]) -> str:
+    """What `WORDS --help` prints on a terminal of WIDTH columns."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        console.run(app, words[0], [*words[1:], "--help"])
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
 
 
-def pages(command: Any, name: str, level: int = 2) -> list[str]:
+def pages(app: typer.Typer, words: Sequence[str], command: Any) -> list[str]:
     """The command's page, then one for each subcommand."""
-    parts = [f"{'#' * level} {name}\n\n```text\n{help_text(command, name)}\n```\n"]
-    for subname, subcommand in getattr(command, "commands", {}).items():
+    parts = [f"{'#' * (len(words) + 1)} {' '.join(words)}\n\n```text\n{help_text(app, words)}\n```\n"]
+    for name, subcommand in getattr(command, "commands", {}).items():
         if not subcommand.hidden:
-            parts += pages(subcommand, f"{name} {subname}", level + 1)
+            parts += pages(app, [*words, name], subcommand)
     return parts
 
 
 def render() -> str:
     """The whole of docs/cli.md."""
+    os.environ.update(COLUMNS=str(WIDTH), NO_COLOR="1")
     parts = [HEAD]
     for name, module in COMMANDS.items():
-        parts += pages(typer.main.get_command(importlib.import_module(module).app), name)
+        app = importlib.import_module(module).app
+        parts += pages(app, [name], typer.main.get_command(app))
     return "\n".join(parts)
 
 

@@ -26,8 +26,8 @@ from gan_export.draft import Choice, Draft
 from gan_export.identify import Identified
 from gan_export.reading import Reading
 from gan_export.survey import Entry
-from gan_serve.terminal.console import Column, table, with_options, wrap
-from gan_serve.terminal.layout import state
+from gan_serve.terminal.commands import with_options
+from gan_serve.terminal.layout import Column, state, table, wrap
 
 CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"

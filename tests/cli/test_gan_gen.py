@@ -32,6 +32,23 @@ def test_images_with_opacity(gen: Gen, tmp_path: Path) -> None:
         assert not (tmp_path / out).exists()
 
 
+@pytest.mark.parametrize(
+    "form", ["g.onnx 3", "3 g.onnx", "g.onnx --n 3", "g.onnx 3 --n 3", "-n 3 -m g.onnx", "-m g.onnx 3"]
+)
+def test_the_file_and_the_number_of_images_by_their_place(form: str, gen: Gen, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.onnx").write_bytes(model.read_bytes())
+    assert gen(*form.split()) == (0, "g.png\n", "3 images of 5x6, seeds 0-2, on cpu (auto)\n")
+
+
+def test_a_file_whose_name_is_a_number(gen: Gen, tmp_path: Path) -> None:
+    (tmp_path / "3").mkdir()
+    assert "3 is a folder" in gen("3")[2]
+    (tmp_path / "3").rmdir()
+    code, out, err = gen("3")
+    assert (code, out) == (0, "fashion-mnist.png\n")
+    assert "3 images of 32x32" in err
+
+
 def test_the_default_is_25_seeds_in_the_current_folder(gen: Gen, model: Path, tmp_path: Path) -> None:
     assert gen("--model", model) == (0, "g.png\n", "25 images of 5x6, seeds 0-24, on cpu (auto)\n")
     assert names(tmp_path) == ["g.png"]

@@ -31,7 +31,7 @@ def test_every_command_says_what_it_does_and_shows_how() -> None:
 
 def test_training_in_several_processes_is_in_the_help() -> None:
     examples = (ROOT / "docs" / "cli.md").read_text("utf-8").split("Options:")[0]
-    assert "    torchrun --nproc-per-node 4 --no-python gan-train --data photos/\n" in examples
+    assert "    torchrun --nproc-per-node 4 --no-python gan-train photos/\n" in examples
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from gan_core.errors import GanportError
+from gan_serve.terminal.commands import Group
 from gan_trainer.presets import DEFAULT
 from gan_trainer.settings import RUN, Setting, field_of, settings
 from gan_trainer.terminal import launched
@@ -54,7 +54,7 @@ def _parameter(name: str, kind: type, setting: Setting) -> inspect.Parameter:
     )
 
 
-class TrainingGroup(TyperGroup):
+class TrainingGroup(Group):
     """A group whose own command takes DATA: what begins with a command's name is that command, all else training."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

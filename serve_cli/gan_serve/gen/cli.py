@@ -11,17 +11,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gan_core import __version__
 from gan_core.errors import GanportError
 from gan_serve.terminal import console, onnx_options
 
 app = console.new_app()
 
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        console.show(f"ganport {__version__}")
-        raise typer.Exit
+OUTPUT, SPEED, ABOUT = "Output", "Speed", "The file"
+"""Panels of options; those without are of what to draw."""
 
 
 @app.command()
@@ -30,17 +26,20 @@ def generate(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="The generator: .onnx, or .ts with torch (default: the one that comes with ganport, "
-            "Fashion-MNIST garments, ten classes, 32x32).",
+            help="The generator: .onnx, or .ts with torch. [default: the one that comes with ganport: Fashion-MNIST "
+            "garments, ten classes, 32x32]",
             show_default=False,
         ),
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", "-m", metavar="FILE", help="The same, as an option.")] = None,
+    number: Annotated[
+        str | None, typer.Argument(metavar="N", help="How many images; the same as --n.", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", metavar="FILE", help="The same as FILE.")] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", metavar="N", help="How many images (default 25; with --by-class 10 of each)."),
+        typer.Option("--n", "-n", metavar="N", help="How many images. [default: 25; with --by-class 10 of each]"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed (default 0): S … S+N-1.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed: S … S+N-1. [default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds by number and range: 0,4-6,100.")] = None,
     latents: Annotated[
         Path | None, typer.Option(metavar="Z.npy", help="Draw these latents instead: floats (n, z_dim).")
@@ -51,7 +50,7 @@ def generate(
             "--class",
             metavar="CLASS",
             help="A class by index or name, several with commas, or all: taken in turn, image by image. "
-            "Without it seed s shows class s mod (number of classes).",
+            "[default: seed s shows class s mod (number of classes)]",
         ),
     ] = None,
     by_class: Annotated[
@@ -63,6 +62,12 @@ def generate(
     truncation: Annotated[
         float | None, typer.Option(metavar="T", help="Bound on |z|: 0.5 to 1 is safer and less varied.")
     ] = None,
+    walk: Annotated[
+        int | None, typer.Option(metavar="K", help="Walk through K seeds and back, looping: .webp, .gif or .mp4.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second. [default: 20 a seed]")
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -70,36 +75,60 @@ def generate(
             "-o",
             metavar="PATH",
             help="A grid (.png .jpg .webp), an array (.npy .npz), a folder (one PNG per seed), or - (a PNG on stdout). "
-            "Default: the model's name with .png, in the current folder.",
+            "[default: the model's name with .png, in the current folder]",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    cols: Annotated[int | None, typer.Option(metavar="N", help="Columns of the grid (default: nearly square).")] = None,
-    walk: Annotated[
-        int | None, typer.Option(metavar="K", help="Walk through K seeds and back, looping: .webp, .gif or .mp4.")
+    cols: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Columns of the grid. [default: nearly square]", rich_help_panel=OUTPUT),
     ] = None,
-    frames: Annotated[
-        int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second (default 20 a seed).")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Images per run (default: 4 to 64, by their size). Speed only.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads (default: every core).")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of text, errors too.", rich_help_panel=OUTPUT)
+    ] = False,
     provider: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU."
+            metavar="NAME",
+            help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU.",
+            rich_help_panel=SPEED,
         ),
     ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Images per run. Speed only. [default: 4 to 64, by their size]", rich_help_panel=SPEED
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads. [default: every core]", rich_help_panel=SPEED)
+    ] = None,
     tf32: Annotated[
-        bool, typer.Option("--tf32", help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.")
+        bool,
+        typer.Option(
+            "--tf32",
+            help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.",
+            rich_help_panel=SPEED,
+        ),
+    ] = False,
+    info: Annotated[
+        bool, typer.Option("--info", help="Print what the file says of itself.", rich_help_panel=ABOUT)
     ] = False,
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Draw the file's golden set again and compare; exit 1 if it differs.")
+        bool,
+        typer.Option(
+            "--selftest",
+            help="Draw the file's golden set again and compare; exit 1 if it differs.",
+            rich_help_panel=ABOUT,
+        ),
     ] = False,
-    info: Annotated[bool, typer.Option("--info", help="Print what the file says of itself.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     trust_script: Annotated[
-        bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
+        bool,
+        typer.Option(
+            "--trust-script",
+            help="Run a .ts file whatever the program in it does, with your rights.",
+            rich_help_panel=ABOUT,
+        ),
     ] = False,
     value_range: onnx_options.ValueRange = None,
     image: onnx_options.Image = None,
@@ -109,17 +138,13 @@ def generate(
     inputs: onnx_options.Inputs = None,
     constant: onnx_options.Constants = None,
     output_key: onnx_options.OutputKey = None,
-    _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
-    ] = False,
 ) -> None:
     """Draw images with an exported generator.
 
-    Files of gan-export say what they are. What another ONNX file does not show is assumed and said, or asked for:
-    --value-range to --output-key are for such files.
+    Files of gan-export say what they are. What another ONNX file does not show is assumed and said, or asked for.
 
     A seed is an image: seed 7 of a model is the same picture in any batch, on any machine. Existing files are
-    overwritten. The path written is printed on stdout. --debug shows the traceback of an error.
+    overwritten. The path written is printed on stdout.
 
     \b
     Examples:
@@ -127,6 +152,7 @@ def generate(
       gan-gen --class sneaker --n 9 --out sneakers.png
       gan-gen --by-class                       ten classes in ten rows
       gan-gen g.onnx                           seeds 0-24 as one grid, g.png
+      gan-gen g.onnx 100                       seeds 0-99
       gan-gen g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
       gan-gen g.onnx --n 10000 --out faces/    one PNG per seed
       gan-gen digits.onnx --class 3,7 --n 10 --cols 2
@@ -137,11 +163,15 @@ def generate(
     from gan_serve.gen.request import Request, run_request
     from gan_serve.runtime.onnx_answers import parse_answers
 
-    if file is not None and model is not None:
-        raise GanportError(f"{file} and --model {model} name two generators", hint="name one")
+    if file is not None and str(file).isdecimal() and not file.exists():  # gan-gen 25, gan-gen 25 g.onnx
+        file, number = None if number is None else Path(number), str(file)
+    if number is not None and not number.isdecimal():
+        raise GanportError(
+            f"expected a number of images after the file, got {number}", hint="one file, and a number: gan-gen FILE 25"
+        )
     request = Request(
-        model=model if file is None else file,
-        n=n,
+        model=console.named_once(file, model, "--model"),
+        n=console.named_once(None if number is None else int(number), n, "--n"),
         seed=seed,
         seeds=seeds,
         latents=latents,

@@ -14,21 +14,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
-import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
 import typer
 
 from gan_core import process
-from gan_core.errors import GanportError
+from gan_core.errors import ContractError, GanportError, JobError, MissingPackageError, ProofError
 from gan_core.printable import json_text, printable
 from gan_serve.terminal import layout, pictures, shell
+from gan_serve.terminal.commands import named_once as named_once
+from gan_serve.terminal.commands import new_app as new_app
+from gan_serve.terminal.commands import running
+from gan_serve.terminal.commands import with_options as with_options
 from gan_serve.terminal.layout import Column as Column
 from gan_serve.terminal.layout import table as table
 from gan_serve.terminal.layout import wrap as wrap
@@ -49,74 +52,45 @@ Report = Callable[[str, str], None]
 
 Part = TypeVar("Part", bound=Sized)
 
-_PARAMETER = re.compile(r"`([a-z_][a-z0-9_]*)(?:=(?:\"([^\"`]*)\"|([^\"`\s]+)))?`")
-_running: list[Any] = []
-"""The contexts of the commands that run, the innermost last."""
+CODES = {
+    ProofError: "proof",
+    JobError: "job",
+    ContractError: "contract",
+    MissingPackageError: "missing-package",
+    GanportError: "input",
+}
+"""What JSON has as an error's code where the error itself has none; the first that fits."""
 
 
-def new_app(help_text: str = "", **settings: Any) -> typer.Typer:
-    """A typer application in the house style: plain text help, no rich, no shell-completion options.
+@dataclass
+class _Call:
+    """How a command was called, and whether its JSON is out."""
 
-    Without `help_text` the callback's docstring says what the command does (typer takes an empty text for one).
-    """
-    if help_text:
-        settings["help"] = help_text
-    return typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-        **settings,
-    )
+    quiet: bool = False
+    json: bool = False
+    shown: bool = False
+
+
+_calls = [_Call()]
+"""Of the commands that run, the innermost last; the first is of no command."""
 
 
 def note(text: str) -> None:
-    """One line for the person at the terminal, on stderr."""
+    """One line for the person at the terminal, on stderr; with `--quiet`, nothing."""
+    if not _calls[-1].quiet:
+        _say(text)
+
+
+def is_quiet() -> bool:
+    """Whether the running command was asked for nothing but its data and what goes wrong (`--quiet`)."""
+    return _calls[-1].quiet
+
+
+def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
         head, colon, rest = printable(with_options(text)).partition(": ")
         head = layout.state(head) if head in PREFIXES else head
         print(layout.painted(head + colon + rest, sys.stderr), file=sys.stderr, flush=True)
-
-
-def with_options(text: str) -> str:
-    """`text` with the running command's options in the place of the parameters that stand in it in backticks.
-
-    `batch_size` becomes --batch-size, `provider="cpu"` --provider cpu, `tf32=True` --tf32, `ema=False` --no-ema. What
-    the command has no option for stays as it is, without the backticks.
-    """
-    options = _options() if "`" in text else {}
-
-    def shown(match: re.Match[str]) -> str:
-        option = options.get(match[1])
-        value = match[3] if match[2] is None else match[2]
-        if option is None:
-            return match[0].strip("`")
-        if value == "False":
-            return f"--no-{option[2:]}"
-        return option if value in (None, "True") else f"{option} {shlex.quote(value)}"
-
-    return _PARAMETER.sub(shown, text)
-
-
-def _options() -> dict[str, str]:
-    """Parameter → option, {"batch_size": "--batch-size"}, by its function's name and its own: of the running command,
-    and of the other commands of its group for what only these take."""
-    options = {"debug": "--debug"}  # which every command takes, and typer does not know
-    for command in _commands() if _running else ():
-        for parameter in command.params:
-            option = next((name for name in parameter.opts if name.startswith("--")), None)
-            if option is not None:
-                options.setdefault(parameter.name, option)
-                options.setdefault(option.removeprefix("--").replace("-", "_"), option)
-    return options
-
-
-def _commands() -> list[Any]:
-    """The running command; where it is one of a group's, the others of the group after it."""
-    context = _running[-1]
-    group: dict[str, Any] = getattr(context.command, "commands", {})
-    named = group.get(context.invoked_subcommand or "")
-    return [named, *group.values()] if named else [context.command]
 
 
 class _Notes(logging.Handler):
@@ -128,7 +102,7 @@ class _Notes(logging.Handler):
         except Exception:
             self.handleError(record)
         else:
-            note(f"{'warning' if record.levelno >= logging.WARNING else 'note'}: {text}")
+            warn(text) if record.levelno >= logging.WARNING else note(f"note: {text}")
 
 
 @contextlib.contextmanager
@@ -168,9 +142,19 @@ def show_path(path: str | os.PathLike[str]) -> None:
     show(printable(os.fspath(path)))
 
 
-def show_json(value: Any) -> None:
-    """`value` as JSON on one line of stdout."""
-    show(json_text(value))
+def show_json(value: Any, failed: GanportError | None = None) -> None:
+    """`value` as JSON on one line of stdout. An object of a command that is about to fail gets what an error has, too:
+    the caller raises `failed` then."""
+    _calls[-1].shown = True
+    show(json_text(value if failed is None else value | _as_json(str(failed), failed.hint, _code(failed))))
+
+
+def _as_json(message: str, hint: str, code: str) -> dict[str, str]:
+    return {"error": printable(with_options(message)), "hint": printable(with_options(hint)), "code": code}
+
+
+def _code(error: GanportError) -> str:
+    return error.code or next(code for kind, code in CODES.items() if isinstance(error, kind))
 
 
 def shows_pictures(stream: TextIO | None = None) -> bool:
@@ -188,12 +172,12 @@ def show_picture(png: bytes, stream: TextIO | None = None) -> None:
 
 def warn(text: str) -> None:
     """One line that a person should not miss, on stderr."""
-    note(f"warning: {text}")
+    _say(f"warning: {text}")
 
 
 def progress(length: int, label: str) -> AbstractContextManager[Any]:
     """typer's progress bar on stderr, shown only on a terminal. The context's value has `.update(n)`."""
-    bar = typer.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    bar = typer.progressbar(length=length, label=label, file=sys.stderr, hidden=is_quiet() or not sys.stderr.isatty())
     return cast("AbstractContextManager[Any]", bar)
 
 
@@ -207,7 +191,7 @@ def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[P
             done += len(part)
             if bar is not None:
                 bar.update(len(part))
-            elif time.monotonic() >= shows_at and sys.stderr.isatty():
+            elif time.monotonic() >= shows_at and sys.stderr.isatty() and not is_quiet():
                 bar = shown.enter_context(progress(length, label))
                 bar.update(done)
 
@@ -223,23 +207,38 @@ def run(
     """Runs `app` as the command `name` and exits: 0 done, 1 job failed, 2 wrong input, 130 interrupted.
 
     SIGTERM and SIGHUP end it as Ctrl-C does, temporary files deleted, but for that the process then dies of the signal;
-    not without `takes_signals`, nor where they are ignored.
-    `--debug` anywhere among the arguments (or GANPORT_DEBUG=1) lets the traceback through. `report` prints the error
-    and its hint in the place of `fail`. What libraries log meanwhile is printed (`log_on_stderr`).
+    not without `takes_signals`, nor where they are ignored. Anywhere among the arguments, `--debug` (or
+    GANPORT_DEBUG=1) lets the traceback through, `--quiet` keeps notes back, `--no-color` colours. `report` prints the
+    error and its hint in the place of `fail`. Where a command with `--json` fails, stdout has the error as JSON, too.
+    What libraries log meanwhile is printed (`log_on_stderr`).
     """
     shell.mend()
-    arguments = list(sys.argv[1:] if args is None else args)
-    debug = bool(os.environ.get("GANPORT_DEBUG"))
-    if "--debug" in arguments:
-        arguments.remove("--debug")
-        debug = True
-    outer = len(_running)
+    arguments, flags = shell.without_flags(list(sys.argv[1:] if args is None else args))
+    debug = bool(os.environ.get("GANPORT_DEBUG")) or "--debug" in flags
+    command = typer.main.get_command(app)
+    if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
+        command.main([], prog_name=name)
+    outer = len(running)
+    _calls.append(_Call("--quiet" in flags, _takes_json(command, arguments)))
     try:
-        with process.handled(ending=takes_signals), log_on_stderr():
-            code = exit_code(lambda: _invoke(app, name, arguments), name=name, debug=debug, report=report)
+        with (
+            process.handled(ending=takes_signals),
+            log_on_stderr(),
+            layout.uncoloured("--no-color" in flags),
+        ):
+            code = exit_code(lambda: _invoke(command, name, arguments), name=name, debug=debug, report=report)
     finally:
-        del _running[outer:]
+        del running[outer:], _calls[-1]
     sys.exit(code)
+
+
+def _takes_json(command: Any, arguments: Sequence[str]) -> bool:
+    """Whether `--json` is among the arguments, and an option of the command."""
+    if "--json" not in arguments[: arguments.index("--") if "--" in arguments else None]:
+        return False
+    group: dict[str, Any] = getattr(command, "commands", {})
+    named = next((word for word in arguments if word in group), getattr(command, "default", ""))
+    return any("--json" in parameter.opts for parameter in group.get(named, command).params)
 
 
 def leave(done: SystemExit) -> NoReturn:
@@ -260,48 +259,54 @@ def leave(done: SystemExit) -> NoReturn:
 
 def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report: Report | None = None) -> int:
     """Runs `work`, prints what goes wrong as one line and a hint on stderr, and returns the exit code."""
-    say = report or fail
     try:
         return work()
     except BaseException as error:
-        if isinstance(error, typer.Abort) or process.is_interruption(error):
-            if not process.by_signal():
-                say("interrupted", "")
-            return EXIT_INTERRUPTED
         if isinstance(error, BrokenPipeError):
             shell.silence(sys.stdout)
             return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has no such signal
+        interrupted = isinstance(error, typer.Abort) or process.is_interruption(error)
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             error = shell.explained(error)
-        if debug or not isinstance(error, Exception):
+        if not interrupted and (debug or not isinstance(error, Exception)):
             raise
-        if isinstance(error, GanportError):
-            say(str(error), error.hint)
-            return error.exit_code
-        # typer's own usage errors: unknown option, value out of range, missing argument.
-        if hasattr(error, "format_message"):
-            context = getattr(error, "ctx", None)
-            command = context.command_path if context is not None else name
-            say(error.format_message().rstrip("."), f"{command} --help lists what it takes")
-            return 2
-        say(f"unexpected {type(error).__name__}: {error}", f"run again with --debug and report the traceback ({name})")
-        return 1
+        message, hint, code, status = ("interrupted", "", "interrupted", EXIT_INTERRUPTED)
+        if not interrupted:
+            message, hint, code, status = _told(error, name)
+        if not (interrupted and process.by_signal()):
+            (report or fail)(message, hint)
+        if _calls[-1].json and not _calls[-1].shown:
+            with contextlib.suppress(GanportError, BrokenPipeError):  # stdout may be what failed
+                show_json(_as_json(message, hint, code))
+        return status
+
+
+def _told(error: BaseException, name: str) -> tuple[str, str, str, int]:
+    """(message, hint, code, exit code) of what went wrong."""
+    if isinstance(error, GanportError):
+        return str(error), error.hint, _code(error), error.exit_code
+    # typer's own usage errors: unknown option, value out of range, missing argument.
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else name
+        return error.format_message().rstrip("."), f"{command} --help lists what it takes", "usage", 2
+    report = f"run again with --debug and report the traceback ({name})"
+    return f"unexpected {type(error).__name__}: {error}", report, "unexpected", 1
 
 
 def fail(message: str, hint: str = "") -> None:
     """Prints `error: …` and, where there is one, `hint: …`; each is one line."""
-    note(f"error: {' '.join(message.split())}")
+    _say(f"error: {' '.join(message.split())}")
     if hint:
-        note(f"hint: {hint}")
+        _say(f"hint: {hint}")
 
 
-def _invoke(app: typer.Typer, name: str, arguments: list[str]) -> int:
+def _invoke(command: Any, name: str, arguments: list[str]) -> int:
     """Not through `command.main`, which has exit codes of its own for Ctrl-C and a closed pipe."""
     shell.refuse_empty(arguments)
-    command = typer.main.get_command(app)
     try:
         with command.make_context(name, shell.with_home(arguments)) as context:
-            _running.append(context)  # until `run` has told what went wrong
+            running.append(context)  # until `run` has told what went wrong
             result = command.invoke(context)
     except typer.Exit as done:
         result = done.exit_code

@@ -6,11 +6,12 @@ into text as marks, which `painted` turns into the terminal's codes or takes out
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
@@ -34,8 +35,8 @@ _STATES = {
     **dict.fromkeys(("fail", "failed", "wrong", "slower", "error", "none"), _BAD),
     **dict.fromkeys(("hint", "next"), _BOLD),
 }
-_UNCOLOURED: list[bool] = []
-"""Whether the running command was asked for no colours (`--no-color`), the innermost last."""
+_uncoloured = [False]
+"""Whether the running command was asked for no colours (`--no-color`)."""
 
 
 @dataclass(frozen=True)
@@ -210,10 +211,20 @@ def painted(text: str, stream: TextIO) -> str:
     return text.translate({ord(mark): code if coloured else None for mark, code in _CODES.items()})
 
 
+@contextlib.contextmanager
+def uncoloured(asked: bool) -> Iterator[None]:
+    """Within, nothing gets colours if `asked`."""
+    before, _uncoloured[0] = _uncoloured[0], asked
+    try:
+        yield
+    finally:
+        _uncoloured[0] = before
+
+
 def colours(stream: TextIO) -> bool:
     """Whether `stream` gets colours: a terminal does, by NO_COLOR, FORCE_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM."""
     said = os.environ
-    if (_UNCOLOURED and _UNCOLOURED[-1]) or said.get("NO_COLOR"):
+    if _uncoloured[0] or said.get("NO_COLOR"):
         return False
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         if said.get(name):

@@ -21,6 +21,8 @@ _ESCAPE = "ganport-escape"
 _PLAIN = {"─": "-"}
 """What a table is ruled with."""
 
+FLAGS = {"--quiet": "--quiet", "-q": "--quiet", "--no-color": "--no-color", "--debug": "--debug"}
+
 _closed: set[int] = set()
 
 
@@ -88,6 +90,13 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     units: Any = memoryview(character.encode("utf-16-be", "surrogatepass")).cast("B")
     words = (f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
     return _PLAIN.get(character) or "".join(words), error.start + 1
+
+
+def without_flags(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
+    """(the arguments without what every command takes anywhere, those of `FLAGS` that were among them)."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    found = {FLAGS[word] for word in arguments[:end] if word in FLAGS}
+    return [word for at, word in enumerate(arguments) if at >= end or word not in FLAGS], found
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:

@@ -1,0 +1,5 @@
+"""`python -m gan_export` is `gan-export`."""
+
+from gan_export.cli import main
+
+main()
