@@ -1,5 +1,6 @@
 # Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
-#   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs)
+#   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs: 2 GB with torch
+#                for the CPU, where there is no NVIDIA GPU and a CPU build can be found, else 6 GB)
 #   make test    the test suite
 #   make test-fast   the part of it that is quick and enters every package: before each commit
 #   make test-long   the tests that take ten seconds or more each: before a release, and in the workflow
@@ -20,6 +21,10 @@ INSTALLED := $(VENV)/.ganport-installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+# On Linux, torch without CUDA is a build of its own (2.15.0+cpu), which the usual package index does not have: pip finds it
+# where PIP_ARGS or pip's own settings name an index that does, and uv knows one. Elsewhere the usual build is for the CPU.
+TORCH := $(shell grep -E '^torch(vision)?==' constraints.txt)
 
 .PHONY: demo test test-fast test-long test-runtime test-openvino check coverage hooks lint fuzz bench docs clean default-model
 
@@ -29,8 +34,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "error: $(PYTHON) cannot make a virtual environment"; \
 		echo "hint: install its venv module (Debian: apt install python3-venv)"; exit 2; }
-	@echo "installing ganport and its tools into $(VENV) (torch is large; this is the slow part)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@if [ "$$(uname -s)" != Linux ]; then torch="torch for the CPU, about 2 GB"; \
+	elif nvidia-smi -L >/dev/null 2>&1; then torch="torch for CUDA, about 6 GB"; \
+	elif echo "no NVIDIA GPU found: looking for a CPU build of torch" && \
+		{ $(PIP) -c constraints.txt $(TORCH:=+cpu) || uv pip install --quiet --python $(BIN)/python --torch-backend cpu $(TORCH); } \
+		>/dev/null 2>&1; then torch="torch for the CPU, about 2 GB"; \
+	else torch="torch for CUDA, about 6 GB: pip finds no CPU build, and there is no uv to find one (README.md, Which torch)"; fi; \
+	echo "installing ganport and its tools into $(VENV), with $$torch"
+	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -57,10 +68,10 @@ test-fast: $(INSTALLED)
 	$(PYTEST) -n 2 -m 'not slow and not long'
 
 RUNTIME_VENV ?= .venv-runtime
+$(RUNTIME_VENV)/.ganport-installed: BIN = $(RUNTIME_VENV)/$(SCRIPTS)
 $(RUNTIME_VENV)/.ganport-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUNTIME_VENV)
-	$(RUNTIME_VENV)/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt \
-		-e '.[cpu]' onnx pytest
+	$(PIP) -c constraints.txt -e '.[cpu]' onnx pytest
 	@touch $@
 
 test-runtime: $(RUNTIME_VENV)/.ganport-installed
@@ -68,11 +79,11 @@ test-runtime: $(RUNTIME_VENV)/.ganport-installed
 
 # onnxruntime-openvino and onnxruntime own the same module: it needs an environment of its own.
 OPENVINO_VENV ?= .venv-openvino
+$(OPENVINO_VENV)/.ganport-installed: BIN = $(OPENVINO_VENV)/$(SCRIPTS)
 $(OPENVINO_VENV)/.ganport-installed: pyproject.toml
 	$(PYTHON) -m venv $(OPENVINO_VENV)
-	$(OPENVINO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-		'onnxruntime-openvino>=1.24' openvino numpy pillow typer onnx pytest
-	$(OPENVINO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -e .
+	$(PIP) 'onnxruntime-openvino>=1.24' openvino numpy pillow typer onnx pytest
+	$(PIP) --no-deps -e .
 	@touch $@
 
 test-openvino: $(OPENVINO_VENV)/.ganport-installed
