@@ -51,7 +51,7 @@ demo: $(INSTALLED)
 	$(BIN)/gan-export torchscript --ckpt $(DEMO)/run/g.pt --out $(DEMO)/digits.ts
 	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --n 25 --out $(DEMO)/digits.png
 	$(BIN)/gan-gen --model $(DEMO)/digits.onnx --selftest
-	$(BIN)/gan-bench --model $(DEMO)/digits.onnx --batch 1,8,25
+	$(BIN)/gan-bench $(DEMO)/digits.onnx --batch 1,8,25
 	@echo
 	@echo "look at $(DEMO)/digits.png; the run is in $(DEMO)/run, the models are $(DEMO)/digits.onnx and $(DEMO)/digits.ts"
 

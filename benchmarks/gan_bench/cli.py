@@ -10,39 +10,42 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
+import typer
+
 from gan_bench import options
+from gan_bench.compare import check_alike, render_comparison, rows_slower_than_baseline, slower_rows
 from gan_bench.environment import busy_note, describe, hardware, load_average
 from gan_bench.measure import Stages, measure
-from gan_bench.record import Settings, read_record
-from gan_bench.report import check_alike, compare_text, notes, render
+from gan_bench.record import Settings, dumps, read_record
+from gan_bench.report import FORMATS, as_csv, baseline_rows, notes, render, with_ratios
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
+from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 
-HELP = """Measure how fast a generator draws here, beside everything else that could draw it.
+HELP = """Measure how fast a generator makes images here, beside other ways to run it.
 
 One row per file, provider, number of threads and batch size; with --ckpt also PyTorch (eager, channels-last,
-torch.compile, TorchScript), the stock ONNX export and OpenVINO. Each row runs in a process of its own; windows of all
-rows are taken in turn, so that a machine that drifts drifts for all of them, until each row has settled: its last
-three windows, and most of all, within 10 % (else it is marked unstable). A row whose pixels are wrong is struck out,
-however fast it is. Beside each row stands its share of what the machine's own matrix product would allow. The table
-goes to stdout; docs/benchmarks.md says what each number means.
+torch.compile, TorchScript), the stock ONNX export and OpenVINO. Each row runs in a process of its own, and the rows
+take turns, window by window, until their speeds settle. A row whose pixels are wrong has no speed and is marked WRONG.
+docs/benchmarks.md says what each number means.
 
 \b
 Examples:
-  gan-bench --model g.onnx
-  gan-bench --model g.onnx --model g.fp16.onnx --model g.int8.onnx --ckpt g.pt --plot speed.png
-  gan-bench --model g.onnx --batch 1,25 --threads 1,2 --json speed.json
-  gan-bench --model g.onnx --provider cpu --provider cuda --tf32 off,on
-  gan-bench --model g.onnx --compare speed.json
-  gan-bench new.json --compare old.json
+  gan-bench g.onnx
+  gan-bench g.onnx g.int8.onnx theirs.onnx --baseline theirs.onnx
+  gan-bench g.onnx --ckpt g.pt --baseline eager --plot speed.png
+  gan-bench g.onnx --batch 1,25 --threads 1,2 --json speed.json
+  gan-bench g.onnx --provider cpu --provider cuda --tf32 off,on
+  gan-bench g.onnx --compare speed.json --fail-if-slower 10%
+  gan-bench new.json --compare old.json --format markdown
 
 \b
 Exit codes:
   0  measured
-  1  a row drew wrong pixels, or every row failed
+  1  a row drew wrong pixels, every row failed, or --fail-if-slower
   2  wrong input
   130  interrupted
 """
@@ -52,7 +55,8 @@ app = console.new_app(HELP)
 
 @app.command(help=HELP)
 def bench(
-    record: options.Record = None,
+    ctx: typer.Context,
+    files: options.Files = None,
     model: options.Models = None,
     ckpt: options.BesideCkpt = None,
     peers: options.Peers = None,
@@ -61,56 +65,106 @@ def bench(
     threads: options.Threads = "auto",
     tf32: options.Tf32 = "off",
     end_to_end: options.EndToEnd = False,
-    roofline: options.Roofline = True,
-    share_process: options.ShareProcess = False,
-    json: options.JsonFile = None,
-    plot: options.Plot = None,
-    compare: options.Compare = None,
-    across: options.Across = False,
+    trust_script: options.TrustScript = False,
     seconds: options.Seconds = None,
     rounds: options.Rounds = None,
     quick: options.Quick = False,
+    roofline: options.Roofline = True,
+    share_process: options.ShareProcess = False,
     timeout: options.Timeout = 300,
-    trust_script: options.TrustScript = False,
+    baseline: options.Baseline = None,
+    compare: options.Compare = None,
+    across: options.Across = False,
+    fail_if_slower: options.FailIfSlower = None,
+    format: options.Format = "table",  # noqa: A002
+    json: options.JsonFile = None,
+    plot: options.Plot = None,
+    list_providers: options.ListProviders = False,
 ) -> None:
     """Parses, checks everything that can be checked, measures, and writes what was asked for."""
+    output = _format(format, json)
+    if list_providers:
+        _show_providers(output)
+        return
+    record, models = options.sort_files(files or [], model or [])
     target = None if json in (None, "-") else Path(str(json))
     inputs = {"--ckpt": ckpt, "--compare": compare, "RECORD": record}
-    inputs |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(model or [])}
+    inputs |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(models)}
     check_outputs(inputs, {"--json": target, "--plot": plot})
+    limit = None if fail_if_slower is None else options.parse_percent(fail_if_slower)
+    if limit is not None and compare is None and baseline is None:
+        raise GanportError("--fail-if-slower: slower than what?", hint="--compare OLD.json, or --baseline ROW")
+    if across and compare is None:
+        raise GanportError("--across is about --compare, which is not there", hint="--compare OLD.json --across")
     if plot is not None:
         from gan_bench.plot import check_plot
 
         check_plot(plot)
     old = read_record(compare) if compare is not None else None
     if record is not None:
-        if model or ckpt:
-            raise GanportError(
-                f"a record ({record}) is shown again, --model and --ckpt are measured: one or the other",
-                hint=f"to measure and compare: --model FILE --compare {record}",
-            )
+        _only_shown(ctx, record, models)
         made = read_record(record)
         if old is not None:
             check_alike(old, made, across)
     else:
         settings = options.to_settings(seconds, rounds, quick, timeout, roofline, share_process)
-        chosen = options.selection(model or [], ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script)
-        made = _measure(chosen, settings, old, across)
-    _show(made, json, target, plot)
-    if old is not None:
-        text = compare_text(old, made)
-        console.show(text, sys.stderr if json == "-" else None)
+        chosen = options.selection(models, ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script)
+        made = _measure(chosen, settings, _Watch(old, across, baseline))
+    if baseline is not None:
+        made = with_ratios(made, baseline)
+    if target is not None:
+        write_text(target, dumps(made))
+    _show(made, old, output)
+    if plot is not None:
+        from gan_bench.plot import draw
+
+        draw(made, plot)
     for line in notes(made):
         console.warn(line)
     if record is None:
         _judge(made)
+    if limit is not None:
+        _judge_speed(made, old, limit)
+
+
+def _format(named: str, json: str | None) -> str:
+    """What goes to stdout, of `FORMATS`."""
+    if named not in FORMATS:
+        raise GanportError(f"--format takes {', '.join(FORMATS)}, got {named!r}", hint="leave it out for a table")
+    if json == "-" and named not in ("table", "json"):
+        raise GanportError(f"--format {named} and --json - both write to stdout", hint="--json FILE writes a file")
+    return "json" if json == "-" else named
+
+
+def _show_providers(output: str) -> None:
+    from gan_bench.providers import render_providers, try_providers
+
+    if output not in ("table", "json"):
+        raise GanportError(f"--list-providers is a table or JSON, not {output}", hint="--format json")
+    found = try_providers()
+    console.show_json(found) if output == "json" else console.show(render_providers(found))
+
+
+def _only_shown(ctx: typer.Context, record: Path, models: Sequence[Path]) -> None:
+    """Raises `GanportError` for what is measured, where a record is shown."""
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if getattr(parameter, "rich_help_panel", None) in (options.WHAT, options.HOW)
+        and str(getattr(ctx.get_parameter_source(parameter.name or ""), "name", "")) == "COMMANDLINE"
+    ]
+    if models or given:
+        raise GanportError(
+            f"{record} is a record, which is shown again; {given[0] if given else models[0]} is for measuring",
+            hint=f"to measure and compare: gan-bench g.onnx --compare {record}",
+        )
 
 
 class _Watch(Stages):
     """A progress bar for each stage on stderr, on a terminal; looks at the machine. A context manager."""
 
-    def __init__(self, old: Json | None, across: bool) -> None:
-        self.old, self.across = old, across
+    def __init__(self, old: Json | None, across: bool, baseline: str | None) -> None:
+        self.old, self.across, self.baseline = old, across, baseline
         self.environment: Json = {}
         self._stack = ExitStack()
         self._bar: Any = None
@@ -119,11 +173,12 @@ class _Watch(Stages):
         for sentence in sentences:
             console.note(f"note: {sentence}")
 
-    def accepted(self, generator: Json) -> None:
-        """Is it what the old record is of?"""
+    def accepted(self, planned: Json) -> None:
+        """Is it what the old record is of, and is there the row that ratios are to be of?"""
         if self.old is not None:
-            new = {"environment": {"hardware": hardware()}, "generator": generator}
-            check_alike(self.old, new, self.across)
+            check_alike(self.old, planned | {"environment": {"hardware": hardware()}}, self.across)
+        if self.baseline is not None:
+            baseline_rows(planned, self.baseline)
 
     def begin(self, label: str, steps: int) -> None:
         """Once nothing can be refused any more and every row's process waits: what else does the machine do?"""
@@ -144,9 +199,9 @@ class _Watch(Stages):
         self._stack.close()
 
 
-def _measure(chosen: Selection, settings: Settings, old: Json | None, across: bool) -> Json:
+def _measure(chosen: Selection, settings: Settings, watch: _Watch) -> Json:
     started = time.monotonic()
-    with _Watch(old, across) as stages:
+    with watch as stages:
         measured = measure(chosen, settings, stages=stages)
     environment = stages.environment
     environment["took_s"] = round(time.monotonic() - started, 1)
@@ -154,14 +209,17 @@ def _measure(chosen: Selection, settings: Settings, old: Json | None, across: bo
     return measured.to_json(environment, settings)
 
 
-def _show(made: Json, json: str | None, target: Path | None, plot: Path | None) -> None:
-    options.hand_over(made, render(made), json, target)
-    if json == "-":
-        console.show(render(made), sys.stderr)
-    if plot is not None:
-        from gan_bench.plot import draw
-
-        draw(made, plot)
+def _show(made: Json, old: Json | None, output: str) -> None:
+    """The record on stdout, and what has changed; the tables on stderr, where stdout is a program's."""
+    for_program = output in ("csv", "json")
+    if for_program:
+        console.show(as_csv(made) if output == "csv" else dumps(made).removesuffix("\n"))
+    if not (for_program and console.is_quiet()):
+        stream = sys.stderr if for_program else None
+        is_markdown = output == "markdown"
+        console.show(render(made, is_markdown), stream)
+        if old is not None:
+            console.show("\n" + render_comparison(old, made, is_markdown), stream)
 
 
 def _judge(made: Json) -> None:
@@ -174,6 +232,19 @@ def _judge(made: Json) -> None:
         )
     if set(statuses) == {"failed"}:
         raise JobError("no row could be measured", hint="the reasons are above, one a row")
+
+
+def _judge_speed(made: Json, old: Json | None, limit: float) -> None:
+    """Raises `JobError` for rows that are slower by more than `limit`."""
+    found = {"than before": slower_rows(old, made, limit)} if old is not None else {}
+    if "baseline" in made:
+        found[f"than {made['baseline']}"] = rows_slower_than_baseline(made, limit)
+    said = [f"{than}: {'; '.join(rows)}" for than, rows in found.items() if rows]
+    if said:
+        raise JobError(
+            f"more than {100 * limit:g} % slower {', and '.join(said)}",
+            hint="measure again on an idle machine, or allow more with `fail_if_slower`",
+        )
 
 
 def main() -> NoReturn:

@@ -125,6 +125,14 @@ def gpus() -> list[str]:
     return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
+def gpu_memory_used() -> int | None:
+    """Bytes in use on all NVIDIA GPUs together, by whatever process, as nvidia-smi tells; None without one."""
+    listed = _output(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]).split()
+    if not listed or not all(value.isdigit() for value in listed):
+        return None
+    return sum(map(int, listed)) * 2**20
+
+
 def commit(root: Path | None = None) -> str | None:
     """The git commit of the ganport checkout this code runs from, "-dirty" when edited; None when installed."""
     root = root or Path(__file__).resolve().parents[2]

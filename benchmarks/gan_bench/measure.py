@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from gan_bench.environment import gpu_memory_used
 from gan_bench.limits import Limit, Work, kind_of, kinds_of, work_of
 from gan_bench.parity import Difference
 from gan_bench.peers import PEERS
@@ -45,10 +46,12 @@ class Stages:
     """Called by `measure`; this one keeps silent."""
 
     def notes(self, sentences: Sequence[str]) -> None:
-        """What was assumed of the checkpoint."""
+        """What was assumed of the checkpoint, and of files of other exporters."""
 
-    def accepted(self, generator: Json) -> None:
-        """Every file is accepted; raising here ends the benchmark before a row is started."""
+    def accepted(self, planned: Json) -> None:
+        """Every file is accepted; `planned` is the record without numbers. Raising here ends the benchmark before a
+        row is started.
+        """
 
     def begin(self, label: str, steps: int) -> None:
         """A stage of so many steps begins: "starting", then "measuring"."""
@@ -71,16 +74,21 @@ def measure(
         bench = _Bench(chosen, settings, command, Path(name), workers)
         models = bench.describe_models()
         unpacked = bench.unpack()
-        stages.notes(unpacked.notes if unpacked else ())
+        assumed = [
+            f"{path.name} has no gan.* metadata; assumed: {'; '.join(opened.model.assumptions)}"
+            for path, opened in zip(chosen.models, models, strict=True)
+            if opened.model.assumptions
+        ]
+        stages.notes([*assumed, *(unpacked.notes if unpacked else ())])
         generator = about_generator(chosen, models, unpacked.checkpoint if unpacked else None)
         precisions = [opened.model.precision for opened in models]
         rows = chosen.rows("cuda" if unpacked and unpacked.cuda else "cpu", precisions)
         reference = bench.draw_reference(precisions)
         work = work_of(generator["spec"], chosen.models[0] if models else None, generator["z_dim"], generator["image"])
-        stages.accepted(generator)
-
+        files = [_model_json(path, opened) for path, opened in zip(chosen.models, models, strict=True)]
         of_file = dict(zip(chosen.models, precisions, strict=True))
         results = [Result(row, row.precision or of_file[row.model or Path()]) for row in rows]
+        stages.accepted(Measured(generator, files, reference, results, [], work).to_json({}, settings))
         stages.begin("starting", len(rows))
         tracks: list[Track[Subject]] = []
         for result in results:
@@ -96,7 +104,6 @@ def measure(
         for track in tracks:
             if isinstance(track.subject[1], Result):
                 track.subject[1].stable = track.stable
-    files = [_model_json(path, opened) for path, opened in zip(chosen.models, models, strict=True)]
     return Measured(generator, files, reference, results, [limit for _, limit in limits], work)
 
 
@@ -114,7 +121,9 @@ def about_generator(chosen: Selection, models: Sequence[Opened], checkpoint: Che
     for name, about in others:
         for key in ALIKE:
             one, other = getattr(about, key, None), getattr(first, key, None)
-            if None not in (one, other) and one != other:
+            # Another exporter's file may scale its output otherwise: what is compared are pixels.
+            scaled = key == "value_range" and not (getattr(about, "ours", True) and getattr(first, "ours", True))
+            if None not in (one, other) and one != other and not scaled:
                 raise GanportError(
                     f"{name} has {key} {_plain(one)}, {first_name} has {_plain(other)}: they are different generators",
                     hint="one benchmark compares ways to draw the same images; run gan-bench for each",
@@ -149,6 +158,7 @@ class _Bench:
         self.chosen, self.settings, self.command, self.folder = chosen, settings, command, folder
         self.stack = workers
         self.shared: dict[Row, WorkerProcess] = {}
+        self.on_device: dict[WorkerProcess, int] = {}
         self.reference: Reference
 
     def describe_models(self) -> list[Opened]:
@@ -217,6 +227,7 @@ class _Bench:
         Raises `GanportError` when the runtime refuses the provider of a ganport row.
         """
         row = result.row
+        used = gpu_memory_used() if row.provider != "cpu" else None
         try:
             worker = self._opened(result, rows)
             prepared = worker.ask(Prepare(row.batch, row.task, self.reference.file), self.settings.timeout_s)
@@ -230,7 +241,19 @@ class _Bench:
             return None
         result.first_run_ms = prepared.first_run_ms
         result.saw_memory(prepared.peak)
+        if used is not None and result.opened is not None and result.opened.provider != "cpu":
+            result.peak_device_bytes = self._device_bytes(worker, used)
         return worker if self._right(result, worker, prepared.difference) else None
+
+    def _device_bytes(self, worker: WorkerProcess, used: int) -> int | None:
+        """What is used on the GPU beyond `used` bytes since the row was begun; in a process of several rows, and what
+        those before it took. The rows' processes are started one by one, and nothing else is timed meanwhile.
+        """
+        now = gpu_memory_used()
+        if now is None:
+            return None
+        taken = self.on_device[worker] = self.on_device.get(worker, 0) + max(now - used, 0)
+        return taken
 
     def window(self, subject: Subject, number: int) -> float | None:
         """One window of one row, its images/s, or of a limit, its GFLOP/s; None when it is to be dropped."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gan_bench.peers import PEERS, missing_peers
 from gan_bench.record import Settings, dumps
+from gan_bench.report import FORMATS
 from gan_bench.rows import PNG_IMAGES, TF32_PROVIDERS, Selection
 from gan_bench.windows import AGREEING_WINDOWS
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_model_file
 from gan_core.installation import pip
@@ -29,63 +31,154 @@ MIN_CALLS_PER_WINDOW = 34
 """Three windows then hold 100 calls, which a p99 needs."""
 MAX_BATCH, MAX_THREADS = 65_536, 1_024
 
-Record = Annotated[
-    Path | None, typer.Argument(metavar="RECORD", help="A record to show (and --plot, --compare) again.")
+WHAT, HOW, COMPARISON, OUTPUT = "What is measured", "How it is measured", "Comparison", "Output"
+"""The panels of --help."""
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FILE",
+        help="Generators, as by --model; or one record (.json), to show, compare or plot again.",
+    ),
 ]
 Models = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        help="The generator: an .onnx file, or a .ts file where torch is installed; give it again "
-        "for other precisions. The first fp32 one is the reference, unless there is --ckpt.",
+        help="A generator: .onnx, of ganport or another exporter, or .ts where torch is installed. Repeats. The first "
+        "fp32 one is the reference, unless there is --ckpt.",
+        rich_help_panel=WHAT,
     ),
 ]
 BesideCkpt = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Its checkpoint: measure PyTorch and others beside it, and compare with it."),
-]
+    typer.Option(
+        metavar="FILE", help="Its checkpoint: measure PyTorch and others beside it, and compare with it.",
+        rich_help_panel=WHAT,
+    ),
+]  # fmt: skip
 Peers = Annotated[
     str | None,
-    typer.Option(metavar="NAME,…", help=f"Which others: all (installed), none, or of {', '.join(PEERS)}. [all]"),
-]
+    typer.Option(
+        metavar="NAME,…", help=f"Which others: all (installed), none, or of {', '.join(PEERS)}. [all]",
+        rich_help_panel=WHAT,
+    ),
+]  # fmt: skip
 Providers = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="What runs it: auto, cpu, cuda, …; give it again for more rows."),
+    typer.Option(metavar="NAME", help="What runs it: auto, cpu, cuda, … Repeats. [auto]", rich_help_panel=WHAT),
 ]
-Batches = Annotated[str, typer.Option(metavar="N,N,…", help="Batch sizes, separated by commas.")]
-Threads = Annotated[str, typer.Option(metavar="N,N,…", help="CPU threads, separated by commas; auto: as gan-gen does.")]
-Tf32 = Annotated[str, typer.Option(metavar="off|on|off,on", help="Whether fp32 products on CUDA may round to TF32.")]
+Batches = Annotated[str, typer.Option(metavar="N,…", help="Images a call.", rich_help_panel=WHAT)]
+Threads = Annotated[str, typer.Option(metavar="N,…", help="CPU threads; auto: as gan-gen does.", rich_help_panel=WHAT)]
+Tf32 = Annotated[
+    str,
+    typer.Option(
+        metavar="off|on|off,on", help="Whether fp32 products on CUDA may round to TF32.", rich_help_panel=WHAT
+    ),
+]
 EndToEnd = Annotated[
-    bool, typer.Option("--end-to-end", help=f"Rows from seeds to {PNG_IMAGES} PNG files on the disk, too.")
+    bool,
+    typer.Option("--end-to-end", help=f"Rows from seeds to {PNG_IMAGES} PNG files, too.", rich_help_panel=WHAT),
+]
+TrustScript = Annotated[
+    bool,
+    typer.Option(
+        "--trust-script", help="Run .ts files whatever the program in them does, with your rights.",
+        rich_help_panel=WHAT,
+    ),
+]  # fmt: skip
+Seconds = Annotated[
+    float | None, typer.Option(metavar="S", help=f"Length of one window. [{WINDOW_S:g}]", rich_help_panel=HOW)
+]
+Rounds = Annotated[
+    int | None, typer.Option(metavar="N", help=f"The most windows a row may take. [{ROUNDS}]", rich_help_panel=HOW)
+]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick", help=f"A first look: windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}.", rich_help_panel=HOW
+    ),
 ]
 Roofline = Annotated[
-    bool, typer.Option("--roofline/--no-roofline", help="Measure the machine's own product and copy beside.")
+    bool,
+    typer.Option(
+        "--roofline/--no-roofline", help="Measure the machine's own matrix product and copy, too.", rich_help_panel=HOW
+    ),
 ]
 ShareProcess = Annotated[
     bool,
-    typer.Option("--share-process", help="One process for all batch sizes: starts faster, memory is of all."),
-]
-JsonFile = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the record as JSON to this file; - for stdout.")
-]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the record to this file (.png, .svg or .pdf).")]
-Compare = Annotated[
-    Path | None, typer.Option(metavar="OLD.json", help="Say what changed beyond noise since this record.")
-]
-Across = Annotated[bool, typer.Option("--across", help="Compare even with a record of another machine or generator.")]
-Seconds = Annotated[float | None, typer.Option(metavar="S", help=f"Length of one window in seconds. [{WINDOW_S:g}]")]
-Rounds = Annotated[int | None, typer.Option(metavar="N", help=f"The most windows a row may take. [{ROUNDS}]")]
-Quick = Annotated[
-    bool,
-    typer.Option("--quick", help=f"Windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}: a first look."),
-]
-TrustScript = Annotated[
-    bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
-]
+    typer.Option(
+        "--share-process", help="One process for all batch sizes: starts faster, memory is of all.",
+        rich_help_panel=HOW,
+    ),
+]  # fmt: skip
 Timeout = Annotated[
     int,
-    typer.Option(metavar="S", help="Seconds a row's process may take to load, or to answer, before it is given up."),
+    typer.Option(metavar="S", help="Seconds that a row's process may take to load, or to answer.", rich_help_panel=HOW),
 ]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROW", help='Show ratios to this row: "torch eager", eager, a file or provider.',
+        rich_help_panel=COMPARISON,
+    ),
+]  # fmt: skip
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OLD.json", help="Show what changed since this record, beyond noise.", rich_help_panel=COMPARISON
+    ),
+]
+Across = Annotated[
+    bool,
+    typer.Option("--across", help="Compare with another machine's or generator's, too.", rich_help_panel=COMPARISON),
+]
+FailIfSlower = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="Exit code 1 where a row is so much slower than in --compare, or one of ganport's than --baseline: 10%.",
+        rich_help_panel=COMPARISON,
+    ),
+]
+Format = Annotated[str, typer.Option(metavar="|".join(FORMATS), help="What goes to stdout.", rich_help_panel=OUTPUT)]
+JsonFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Write the record as JSON to this file; - for stdout.", rich_help_panel=OUTPUT),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Plot the record to this file: .png, .svg or .pdf.", rich_help_panel=OUTPUT),
+]
+ListProviders = Annotated[
+    bool,
+    typer.Option("--list-providers", help="Show what can run models here, and end.", rich_help_panel=OUTPUT),
+]
+
+
+def sort_files(files: Sequence[Path], models: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """(the record, the models) that are named by their place or by --model. Raises `GanportError`."""
+    records = [path for path in files if path.suffix.lower() == ".json"]
+    if len(records) > 1:
+        raise GanportError(
+            "one record is shown at a time", hint=f"to compare them: gan-bench {records[1]} --compare {records[0]}"
+        )
+    named = list(dict.fromkeys([*(path for path in files if path not in records), *models]))
+    return (records[0] if records else None), named
+
+
+def parse_percent(text: str) -> float:
+    """ "10%" or "10" as 0.1. Raises `GanportError` for anything but a number from 0 to less than 100."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1
+    if not 0 <= percent < 100:
+        raise GanportError(
+            f"--fail-if-slower takes a percentage from 0% to less than 100%, got {text!r}",
+            hint="10% is usual; less than 5 % counts as noise",
+        )
+    return percent / 100
 
 
 def selection(
@@ -94,12 +187,12 @@ def selection(
 ) -> Selection:  # fmt: skip
     """What is to be measured, from the options' texts. Raises `GanportError`."""
     if not models and ckpt is None:
-        raise GanportError("nothing to measure", hint="gan-bench --model g.onnx, or show a record: gan-bench RECORD")
+        raise GanportError("nothing to measure", hint="gan-bench g.onnx; or show a record: gan-bench speed.json")
     providers = _providers(provider)
     for path in models:
         check_model_file(path)
     if len({path.name for path in models}) < len(models):
-        raise GanportError("two --model files have the same name", hint="they tell rows apart: rename one")
+        raise GanportError("two of the files have the same name", hint="they tell rows apart: rename one")
     if peers is not None and ckpt is None:
         raise GanportError(
             "--peers needs --ckpt, which they draw", hint="the checkpoint that --model was exported from"
@@ -208,7 +301,7 @@ def parse_peers(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def hand_over(made: dict[str, Any], shown: str, json: str | None, target: Path | None) -> None:
+def hand_over(made: Json, shown: str, json: str | None, target: Path | None) -> None:
     """What `JsonFile` asks for: the table, or with "-" the record, to stdout; the record to its file."""
     console.show(dumps(made).removesuffix("\n") if json == "-" else shown)
     if target is not None:

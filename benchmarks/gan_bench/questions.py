@@ -44,10 +44,9 @@ class Failed:
 
 @dataclass(frozen=True)
 class Memory:
-    """The most bytes that the process has held so far, on the host and on the GPU; None where nobody says."""
+    """The most bytes that the process has held so far; None where nobody says."""
 
     rss_bytes: int | None = None
-    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,10 @@ class Library:
 
 @dataclass(frozen=True)
 class Model:
-    """What an opened file says of itself; `image` is (C, H, W), `spec` as JSON, or None."""
+    """What an opened file says of itself; `image` is (C, H, W), `spec` as JSON, or None.
+
+    ours  whether it carries a contract; else it is another exporter's, and `assumptions` are what it does not say
+    """
 
     sha256: str
     name: str
@@ -117,6 +119,8 @@ class Model:
     passes: tuple[str, ...]
     spec: Json | None
     checkpoint_sha256: str | None
+    ours: bool = True
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,12 @@ class Result:
         return not self.mistake
 
     def saw_memory(self, peak: Memory) -> None:
-        """Takes note of peaks; None: the system does not say."""
+        """Takes note of a peak; None: the system does not say."""
         self.peak_rss_bytes = peak.rss_bytes if peak.rss_bytes is not None else self.peak_rss_bytes
-        self.peak_device_bytes = peak.device_bytes if peak.device_bytes is not None else self.peak_device_bytes
 
     def to_json(self, limits: list[Limit] | None = None, work: Work | None = None) -> Json:
         """The row's record. Speeds and latencies are null for a row that failed or draws wrong pixels."""
-        measured = self.status in ("ok", "unstable")
+        measured = self.status in ("ok", "unstable") and bool(self.windows)
         rates = spread([window["images_per_s"] for window in self.windows]) if measured else None
         ordered_ms = sorted(value / 1e6 for value in self.latencies_ns) if measured else []
         opened = self.opened
@@ -196,8 +195,19 @@ class Measured:
             "reference": reference,
             "settings": settings.to_json(),
             "limits": [limit.to_json() for limit in self.limits],
-            "rows": [result.to_json(self.limits, work) for result in self.results],
+            "rows": [result.to_json(self.limits, work) | self._name(result) for result in self.results],
         }
+
+    def _name(self, result: Result) -> Json:
+        """What tells a row's file from the others: its name, where it is another exporter's or its precision is not
+        its own.
+        """
+        if result.row.model is None:
+            return {}
+        of = {model["file"]: model for model in self.models}
+        mine = of[result.row.model.name]
+        alone = [model["precision"] for model in of.values()].count(mine["precision"]) == 1
+        return {} if alone and mine.get("ours", True) else {"name": result.row.model.stem}
 
 
 def dumps(values: Json) -> str:

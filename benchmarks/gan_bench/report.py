@@ -1,47 +1,82 @@
-"""A record as text: one line a row, grouped by batch size, what a reader must know beside it; or two records compared.
-
-A row's windows scatter; their middle half (the quartiles) says how much. A row has changed when the middle halves of
-old and new do not overlap, and the medians differ by more than 5 %: from process to process the same code differs by
-some per cent, for where its memory came to lie. Rows that are unstable in either record are compared by their whole
-range.
-"""
+"""A record as text: one line a row, grouped by batch size, with what a reader must know beside it."""
 
 from __future__ import annotations
 
-import statistics
+import csv
+import io
 from collections.abc import Sequence
-from typing import Any
 
 from gan_bench.peers import PEERS
 from gan_bench.rows import OURS, threads_label
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_serve.terminal.console import table
+from gan_core.printable import printable
+from gan_serve.terminal.console import Column, table
 
-HEADER = (
-    "", "runs on", "images/s", "low–high", "limit", "p50 ms", "p99 ms", "1st ms", "open ms", "MiB", "LSB", "",
-)  # fmt: skip
 NONE = "–"
-BEST, STRUCK = "◂ best", "✗"
-NAME_WIDTH = 19
-"""So that a table stays within 120 columns; a longer name loses its middle."""
-CHANGED = 0.05
-COMPARED = ("row", "old images/s", "new images/s", "change", "")
+BEST, STRUCK = "best", "✗"
+COLUMNS = (
+    Column("", fit="middle", least=19), Column("runs on", drop=2), Column("images/s", right=True),
+    Column("ratio", right=True), Column("low–high", right=True, drop=5), Column("limit", right=True, drop=4),
+    Column("p50 ms", right=True, drop=1), Column("p99 ms", right=True, drop=3), Column("1st ms", right=True, drop=7),
+    Column("open ms", right=True, drop=8), Column("MiB", right=True, drop=6), Column("GPU MiB", right=True, drop=1),
+    Column("LSB", right=True), Column("", state=True),
+)  # fmt: skip
+CSV_FIELDS = (
+    "task", "batch", "name", "runtime", "model", "precision", "tf32", "provider", "threads", "status", "images_per_s",
+    "images_per_s_low", "images_per_s_high", "ratio", "limit_images_per_s", "limit_fraction", "latency_p50_ms",
+    "latency_p95_ms", "latency_p99_ms", "first_run_ms", "import_ms", "session_create_ms", "peak_rss_bytes",
+    "peak_device_bytes", "pixels_max_lsb", "psnr_db", "reason",
+)  # fmt: skip
+FORMATS = ("table", "markdown", "csv", "json")
 
 
-def render(record: Json) -> str:
+def render(record: Json, as_markdown: bool = False) -> str:
     """The table of a record, under lines that name the generator, the machine and its limits."""
+    lines: list[Sequence[str] | str] = []
+    for title, rows, best in _groups(record):
+        lines += [title, *(_cells(row, row is best) for row in rows)]
+    cells = [line for line in lines if not isinstance(line, str)]
+    # No column of notes, ratios or GPU memory that no row has.
+    optional = {at for at, column in enumerate(COLUMNS) if column.name in ("ratio", "GPU MiB") or column.state}
+    kept = [at for at in range(len(COLUMNS)) if at not in optional or any(row[at] not in ("", NONE) for row in cells)]
+    shown = [line if isinstance(line, str) else [line[at] for at in kept] for line in lines]
+    head = [f"{model_line(record)} on {machine_line(record)}", *_limit_lines(record)]
+    text = grouped([COLUMNS[at] for at in kept], shown, as_markdown)
+    return ("\n\n" if as_markdown else "\n").join([*head, text])
+
+
+def grouped(columns: Sequence[Column], lines: Sequence[Sequence[str] | str], as_markdown: bool) -> str:
+    """Rows under the titles of their groups, as a table; in Markdown each has its title."""
+    if not as_markdown:
+        return table(columns, [line if isinstance(line, str) else [f" {line[0]}", *line[1:]] for line in lines])
+    title, rows = "", [["", *(column.name for column in columns)]]
+    rows.append([":--", *("--:" if column.right else ":--" for column in columns)])
+    for line in lines:
+        if isinstance(line, str):
+            title = line
+        else:
+            rows.append([title, *(printable(cell).replace("|", "\\|") for cell in line)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def as_csv(record: Json) -> str:
+    """A line for each row under a line of names, with the record's numbers; what is not known is empty."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row | {"name": label(row)} | (row["parity"] or {}) for row in record["rows"])
+    return out.getvalue().removesuffix("\n")
+
+
+def _groups(record: Json) -> list[tuple[str, list[Json], Json | None]]:
+    """(title, rows, the best of them) for each task and batch."""
     rows: list[Json] = record["rows"]
-    lines: list[tuple[str, ...]] = []
+    found = []
     for task, batch in dict.fromkeys((row["task"], row["batch"]) for row in rows):
         group = [row for row in rows if (row["task"], row["batch"]) == (task, batch)]
-        title = f"{batch} PNG files" if task == "png" else f"batch {batch}"
-        lines.append((title, *[""] * (len(HEADER) - 1)))
-        best = best_of(group)
-        lines += [_line(row, row is best) for row in group]
-    width = len(HEADER) if any(line[-1] for line in lines) else len(HEADER) - 1  # no column of empty notes
-    text = table(HEADER[:width], [line[:width] for line in lines], right=range(2, 11))
-    return "\n".join([f"{model_line(record)} on {machine_line(record)}", *_limit_lines(record), text])
+        found.append((batch_name(group[0]), group, best_of(group)))
+    return found
 
 
 def model_line(record: Json) -> str:
@@ -77,7 +112,9 @@ def best_of(rows: Sequence[Json]) -> Json | None:
 
 
 def label(row: Json) -> str:
-    """What draws, in a few words: "ganport fp16", "torch.compile", "torch eager fp16 (TF32)"."""
+    """What draws, in a few words: "ganport fp16", "torch.compile", "torch eager fp16 (TF32)"; or its file's name."""
+    if row.get("name"):
+        return f"{row['name']}{' TF32' if row['tf32'] else ''}"
     known = PEERS.get(row["runtime"])
     name = OURS if row["runtime"] == OURS else known.label if known else row["runtime"]
     precision = "" if row["precision"] == "fp32" else f" {row['precision']}"
@@ -93,8 +130,58 @@ def place(row: Json) -> str:
 
 def row_name(row: Json) -> str:
     """A row in one phrase."""
-    what = f"{row['batch']} PNG files" if row["task"] == "png" else f"batch {row['batch']}"
-    return f"{label(row)}, {place(row)}, {what}"
+    return f"{label(row)}, {place(row)}, {batch_name(row)}"
+
+
+def batch_name(row: Json) -> str:
+    """ "batch 8", "256 PNG files"."""
+    return f"{row['batch']} PNG files" if row["task"] == "png" else f"batch {row['batch']}"
+
+
+def with_ratios(record: Json, baseline: str) -> Json:
+    """`record` with each row's `ratio`: its images/s over those of the row of its batch that `baseline` names.
+
+    A row is named by what the table calls it ("torch eager"), by its `peers` name, its file or its provider. Of several
+    that fit, the one with the row's provider and threads is taken, else the first. Raises `GanportError` where no
+    row is named so.
+    """
+    named = baseline_rows(record, baseline)
+    rows = [row | {"ratio": _ratio(row, named)} for row in record["rows"]]
+    return record | {"baseline": baseline.strip(), "rows": rows}
+
+
+def baseline_rows(record: Json, baseline: str) -> list[Json]:
+    """The rows that `baseline` names; those that the table calls just so go before. Raises as `with_ratios`."""
+    rows: list[Json] = record["rows"]
+    wanted = baseline.strip().casefold()
+    exact = [row for row in rows if label(row).casefold() == wanted]
+    found = exact or [row for row in rows if wanted in _names(row)]
+    if not found:
+        raise GanportError(
+            f"no row is called {baseline!r}, which `baseline` names",
+            hint=f"here are {', '.join(dict.fromkeys(label(row) for row in rows))}",
+        )
+    return found
+
+
+def reference_of(row: Json, named: Sequence[Json]) -> Json | None:
+    """Which of the rows `named` a row is compared with; None where none has its batch."""
+    beside = [other for other in named if (other["task"], other["batch"]) == (row["task"], row["batch"])]
+    alike = [other for other in beside if place(other) == place(row)]
+    return next(iter(alike or beside), None)
+
+
+def _ratio(row: Json, named: Sequence[Json]) -> float | None:
+    other = reference_of(row, named)
+    if other is None or row["images_per_s"] is None or not other["images_per_s"]:
+        return None
+    return float(f"{row['images_per_s'] / other['images_per_s']:.4g}")
+
+
+def _names(row: Json) -> set[str]:
+    model = row["model"] or ""
+    names = (label(row), row["runtime"], model, model.rpartition(".")[0], row["provider"] or "")
+    return {name.casefold() for name in names if name}
 
 
 def notes(record: Json) -> list[str]:
@@ -135,25 +222,25 @@ def _limit_lines(record: Json) -> list[str]:
     return lines
 
 
-def _line(row: Json, best: bool) -> tuple[str, ...]:
+def _cells(row: Json, best: bool) -> list[str]:
+    """A row's cells, of `COLUMNS`."""
     measured = row["images_per_s"] is not None
-    peak = row["peak_rss_bytes"]
     start = [value for value in (row["import_ms"], row["session_create_ms"]) if value is not None]
-    share = row["limit_fraction"]
-    note = BEST if best else row["status"] if measured and row["status"] != "ok" else ""
-    return (
-        _shortened(label(row) if measured or row["status"] != "wrong" else f"{STRUCK} {label(row)}"),
+    share, ratio = row["limit_fraction"], row.get("ratio")
+    return [
+        label(row) if measured or row["status"] != "wrong" else f"{STRUCK} {label(row)}",
         place(row),
         number(row["images_per_s"]) if measured else row["status"].upper(),
+        NONE if ratio is None else f"{ratio:.2f}×",
         f"{number(row['images_per_s_low'])}–{number(row['images_per_s_high'])}" if measured else NONE,
         NONE if share is None else f"{share:.2f}",
         *(number(row[f"latency_{name}_ms"]) for name in ("p50", "p99")),
         number(row["first_run_ms"]),
         number(sum(start)) if start else NONE,
-        NONE if peak is None else f"{peak / 2**20:.0f}",
+        *(NONE if row[key] is None else f"{row[key] / 2**20:,.0f}" for key in ("peak_rss_bytes", "peak_device_bytes")),
         _parity(row),
-        note,
-    )
+        BEST if best else row["status"] if measured and row["status"] != "ok" else "",
+    ]
 
 
 def _parity(row: Json) -> str:
@@ -166,11 +253,6 @@ def _parity(row: Json) -> str:
     return f"{parity['psnr_db']:.0f} dB"
 
 
-def _shortened(name: str) -> str:
-    half = NAME_WIDTH // 2
-    return f" {name}" if len(name) <= NAME_WIDTH else f" {name[:half]}…{name[-half:]}"
-
-
 def number(value: float | None) -> str:
     """Three significant digits without an exponent; whole numbers from 100."""
     if value is None:
@@ -180,99 +262,3 @@ def number(value: float | None) -> str:
     if value >= 10:
         return f"{value:.1f}"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
-
-
-def key_of(row: Json) -> tuple[Any, ...]:
-    """What makes two rows the same row in two records. The file's name does not: its precision does."""
-    keys = ("task", "runtime", "precision", "tf32", "threads", "batch")
-    return (row["provider"] or row["provider_requested"], *(row[key] for key in keys))
-
-
-def check_alike(old: Json, new: Json, across: bool) -> None:
-    """Raises `GanportError` when the records are of different machines or generators, unless `across`."""
-    for what, (before, after) in _differences(old, new).items():
-        if not across:
-            raise GanportError(
-                f"the records are of different {what}: {before}, and now {after}",
-                hint="to compare them all the same, and say so: `across=True`",
-            )
-
-
-def compare_text(old: Json, new: Json) -> str:
-    """The comparison as text: what is different about the two, the rows that changed, those in one alone."""
-    lines = [
-        f"different {what}: {before} → {after}: not the code's doing alone"
-        for what, (before, after) in _differences(old, new).items()
-    ]
-    before = {key_of(row): row for row in old["rows"]}
-    after = {key_of(row): row for row in new["rows"]}
-    both = [key for key in after if key in before]
-    verdicts = {key: _verdict(before[key], after[key]) for key in both}
-    rows = [
-        (row_name(after[key]), _speed(before[key]), _speed(after[key]), *verdicts[key])
-        for key in both
-        if verdicts[key][1]
-    ]
-    if rows:
-        lines.append(table(COMPARED, rows, right=(1, 2, 3)))
-    same = len(both) - len(rows)
-    when = f"{old['environment']['date'][:10]}, {_commit(old)}"
-    lines.append(f"{same} of {len(both)} rows as before within noise (since {when})")
-    for title, those, others in (("only before", before, after), ("only now", after, before)):
-        alone = [row_name(those[key]) for key in those if key not in others]
-        if alone:
-            lines.append(f"{title}: {'; '.join(alone)}")
-    return "\n".join(lines)
-
-
-def _verdict(old: Json, new: Json) -> tuple[str, str]:
-    """("+12 %", "faster") for a change, ("", "") within noise."""
-    if old["images_per_s"] is None or new["images_per_s"] is None:
-        changed = old["status"] != new["status"]
-        return ("", f"{old['status']} → {new['status']}") if changed else ("", "")
-    change = new["images_per_s"] / old["images_per_s"] - 1
-    (old_low, old_high), (new_low, new_high) = _noise(old), _noise(new)
-    if abs(change) <= CHANGED or (new_low <= old_high and old_low <= new_high):
-        return "", ""
-    return f"{change:+.0%}", "faster" if change > 0 else "slower"
-
-
-def _noise(row: Json) -> tuple[float, float]:
-    """The middle half of a row's windows; the whole range of an unstable row."""
-    rates = [window["images_per_s"] for window in row["windows"]]
-    if row["status"] != "ok" or len(rates) < 2:
-        return row["images_per_s_low"], row["images_per_s_high"]
-    low, _, high = statistics.quantiles(rates, n=4, method="inclusive")
-    return low, high
-
-
-def _differences(old: Json, new: Json) -> dict[str, tuple[str, str]]:
-    """What of the machine and the generator differs: what → (old, new)."""
-    found = {}
-    machines = [_machine(record["environment"]) for record in (old, new)]
-    if machines[0] != machines[1]:
-        found["machines"] = (machines[0], machines[1])
-    old_sha, new_sha = (record["generator"].get("checkpoint_sha256") for record in (old, new))
-    generators = [
-        f"{about['name']} {'×'.join(map(str, about['image']))}" for about in (old["generator"], new["generator"])
-    ]
-    if generators[0] != generators[1]:
-        found["generators"] = (generators[0], generators[1])
-    elif old_sha and new_sha and old_sha != new_sha:
-        found["checkpoints"] = (f"sha256 {old_sha[:8]}", new_sha[:8])
-    return found
-
-
-def _machine(environment: Json) -> str:
-    hardware = environment["hardware"]
-    cores = hardware["cores_usable"]
-    return ", ".join([hardware["cpu"], f"{cores} core{'s' if cores != 1 else ''}", *hardware["gpus"]])
-
-
-def _speed(row: Json) -> str:
-    return number(row["images_per_s"]) if row["images_per_s"] is not None else row["status"].upper()
-
-
-def _commit(record: Json) -> str:
-    commit = record["environment"]["commit"]
-    return f"commit {commit[:8]}" if commit else f"ganport {record['environment']['versions']['ganport']}"

@@ -91,7 +91,7 @@ class Worker:
         else:
             self.generator = self._load(asked)
         opened = time.perf_counter()
-        contract = self.generator.contract
+        contract, ours = self.generator.contract, bool(getattr(self.generator, "ours", True))
         return Opened(
             provider=self.generator.provider,
             threads=self._threads(package, asked.threads),
@@ -112,6 +112,8 @@ class Worker:
                 passes=tuple(contract.passes),
                 spec=contract.spec,
                 checkpoint_sha256=contract.source.get("sha256"),
+                ours=ours,
+                assumptions=() if ours else tuple(contract.assumptions),
             ),
             peak=self._peak(),
         )
@@ -194,8 +196,7 @@ class Worker:
         return found if isinstance(found, int) else len(found)
 
     def _peak(self) -> Memory:
-        device = getattr(self.generator, "peak_device_bytes", None)
-        return Memory(peak_rss_bytes(), device() if device is not None else None)
+        return Memory(peak_rss_bytes())
 
     def _threads(self, package: str, asked: int | None) -> int | None:
         """How many threads the runtime uses, where it says; else what was asked for."""

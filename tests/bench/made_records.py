@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gan_bench.parity import Difference
 from gan_bench.questions import Library, Model, Opened, Product
 from gan_bench.record import Measured, Reference, Result, Settings
 from gan_bench.rows import Row
+from gan_serve.terminal.layout import painted
 
 ENVIRONMENT: dict[str, Any] = {
     "date": "2030-01-02T03:04:05+00:00",
@@ -80,3 +82,8 @@ def made_of(*results: Result, limits: tuple[Limit, ...] = (), work: Work | None 
     """The record of `results`."""
     measured = Measured(GENERATOR | generator, [dict(MODEL)], REFERENCE, list(results), list(limits), work)
     return measured.to_json(copy.deepcopy(ENVIRONMENT), SETTINGS)
+
+
+def plain(text: str) -> str:
+    """A table without its colours."""
+    return painted(text, io.StringIO())

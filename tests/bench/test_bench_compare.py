@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.made_records import limit, made_of, result
-from gan_bench.record import dumps, read_record
-from gan_bench.report import check_alike, compare_text, render
-from gan_core.errors import GanportError
+from bench.made_records import limit, made_of, plain, result
+from gan_bench.compare import check_alike, render_comparison, rows_slower_than_baseline, slower_rows
+from gan_bench.record import Result, dumps, read_record
+from gan_bench.report import render, with_ratios
+from gan_core.errors import GanportError, JobError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -56,8 +57,8 @@ def test_schema_1_reads_as_schema_2(tmp_path: Path) -> None:
     assert set(old) == set(new)
     assert set(old["rows"][0]) == set(new["rows"][0])
     assert set(new["generator"]) - {"spec"} == set(old["generator"])
-    assert "400" in render(old)
-    assert "+43%  faster" in compare_text(old, new)
+    assert "400" in plain(render(old))
+    assert "+43%  faster" in plain(render_comparison(old, new))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("cpu-*.json")), ids=lambda path: path.name)
@@ -110,7 +111,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_beyond_noise(old: tuple[float, ...], new: tuple[float, ...], said: str) -> None:
-    text = compare_text(made_of(result(rates=old)), made_of(result(rates=new)))
+    text = plain(render_comparison(made_of(result(rates=old)), made_of(result(rates=new))))
     assert said in text
     assert ("0 of 1 rows as before" if said else "1 of 1 rows as before within noise") in text
     assert "since 2030-01-02, commit 01234567" in text
@@ -118,20 +119,87 @@ def test_what_is_beyond_noise(old: tuple[float, ...], new: tuple[float, ...], sa
 
 def test_an_unstable_row_is_compared_by_its_whole_range() -> None:
     old = result(rates=(200.0, 500.0, 505.0, 510.0, 600.0), stable=False)
-    assert "1 of 1 rows as before" in compare_text(made_of(old), made_of(result(rates=(590.0, 600.0, 610.0))))
+    assert "1 of 1 rows as before" in plain(
+        render_comparison(made_of(old), made_of(result(rates=(590.0, 600.0, 610.0))))
+    )
 
 
 def test_a_row_that_went_wrong_has_changed() -> None:
-    text = compare_text(made_of(result()), made_of(result(mistake="y")))
+    text = plain(render_comparison(made_of(result()), made_of(result(mistake="y"))))
     assert "ok → wrong" in text
     assert "WRONG" in text
-    assert "1 of 1 rows as before" in compare_text(made_of(result(failure="x")), made_of(result(failure="z")))
+    assert "1 of 1 rows as before" in plain(
+        render_comparison(made_of(result(failure="x")), made_of(result(failure="z")))
+    )
 
 
 def test_rows_in_one_alone_are_named() -> None:
-    text = compare_text(made_of(result(), result(25)), made_of(result(), result(runtime="eager")))
-    assert "only before: ganport, cpu ×2, batch 25" in text
-    assert "only now: torch eager, cpu ×2, batch 8" in text
+    text = plain(render_comparison(made_of(result(), result(25)), made_of(result(), result(runtime="eager"))))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[2:-1] == [
+        "batch 8", "ganport cpu ×2 570 570", "torch eager cpu ×2 – 570 only now", "batch 25",
+        "ganport cpu ×2 570 – only before",
+    ]  # fmt: skip
+    assert lines[-1].startswith("1 of 1 rows as before")
+
+
+def test_a_comparison_in_markdown() -> None:
+    lines = plain(render_comparison(made_of(result()), made_of(result(rates=(600.0, 700.0, 800.0))), True)).splitlines()
+    assert lines[0] == "|  |  | runs on | old images/s | new images/s | change |  |"
+    assert lines[2] == "| batch 8 | ganport | cpu ×2 | 570 | 700 | +23% | faster |"
+
+
+SLOWER = (400.0, 410.0, 420.0)
+
+
+@pytest.mark.parametrize(
+    ("new", "limit", "found"),
+    [
+        (result(), 0.0, []),
+        (result(rates=SLOWER), 0.1, ["ganport, cpu ×2, batch 8 -28%"]),
+        (result(rates=SLOWER), 0.3, []),
+        (result(rates=(560.0, 565.0, 570.0)), 0.0, []),  # noise
+        (result(rates=(700.0, 710.0, 720.0)), 0.0, []),
+        (result(mistake="y"), 0.5, ["ganport, cpu ×2, batch 8 wrong"]),
+        (result(failure="y"), 0.5, ["ganport, cpu ×2, batch 8 failed"]),
+    ],
+)
+def test_slower_than_before(new: Result, limit: float, found: list[str]) -> None:
+    assert slower_rows(made_of(result()), made_of(new, result(25)), limit) == found
+
+
+def test_nothing_in_common_is_no_success() -> None:
+    with pytest.raises(JobError, match="no row can be compared with the record"):
+        slower_rows(made_of(result(25)), made_of(result(8)), 0.1)
+    with pytest.raises(JobError, match="no row can be compared"):
+        slower_rows(made_of(result(failure="y")), made_of(result()), 0.1)
+    with pytest.raises(JobError, match="no row can be compared with the baseline ganport"):
+        rows_slower_than_baseline(with_ratios(made_of(result()), "ganport"), 0.1)
+
+
+def test_slower_than_the_baseline() -> None:
+    """Of ganport's rows alone: that another is slower than the baseline is nobody's fault."""
+    rows = [
+        result(rates=SLOWER),
+        result(precision="int8"),
+        result(runtime="stock"),
+        result(runtime="eager", rates=SLOWER),
+    ]
+    made = with_ratios(made_of(*rows), "stock")
+    assert rows_slower_than_baseline(made, 0.1) == ["ganport, cpu ×2, batch 8 -28%"]
+    assert rows_slower_than_baseline(made, 0.3) == []
+
+
+def test_two_files_of_one_precision_are_compared_by_their_names() -> None:
+    def named(first: Result, second: Result) -> Any:
+        made = made_of(first, second)
+        for row, name in zip(made["rows"], ("a", "b"), strict=True):
+            row["name"] = name
+        return made
+
+    old = named(result(), result(rates=(100.0, 101.0, 102.0)))
+    assert slower_rows(old, named(result(), result(rates=(100.0, 101.0, 102.0))), 0.1) == []
+    assert slower_rows(old, named(result(), result(rates=(50.0, 51.0, 52.0))), 0.1) == ["b, cpu ×2, batch 8 -50%"]
 
 
 def changed(**changes: Any) -> Any:
@@ -160,7 +228,7 @@ def test_what_cannot_be_compared_is_refused_or_said(other: Any, what: str) -> No
         check_alike(made_of(result()), other, across=False)
     assert "`across=True`" in caught.value.hint
     check_alike(made_of(result()), other, across=True)
-    assert compare_text(made_of(result()), other).startswith(f"different {what.split(':')[0]}: ")
+    assert plain(render_comparison(made_of(result()), other)).startswith(f"different {what.split(':')[0]}: ")
 
 
 def test_an_unknown_checkpoint_is_no_difference() -> None:

@@ -130,3 +130,21 @@ def test_words_of_a_command_without_folders(word: str, kept: str) -> None:
 )
 def test_sentences_without_folders(text: str, kept: str) -> None:
     assert environment.without_folders(text) == kept
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the fake is a shell script")
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [("1024", 1024 * 2**20), ("10\\n20", 30 * 2**20), ("[N/A]", None), ("", None), ("1024; exit 1", None)],
+)
+def test_gpu_memory_in_use(printed: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed, _, more = printed.partition("; ")
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{printed}'\n{more}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert environment.gpu_memory_used() == expected
+
+
+def test_no_gpu_has_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.gpu_memory_used() is None

@@ -47,7 +47,7 @@ class Sabotaged(worker.Worker):
             self.wrap(lambda pixels: pixels ^ 128)
         if plan == "floats":
             self.wrap(lambda pixels: pixels.astype(np.float32))
-        return opened
+        return replace(opened, provider="cuda") if plan == "on-a-gpu" else opened
 
     def wrap(self, change):
         run = self.generator.run_pixels
@@ -94,6 +94,18 @@ def sabotage(tmp_path: Path) -> list[str]:
 def measure_with(model: Path, providers: list[str], command: list[str], timeout_s: int = 60) -> list[Result]:
     settings = replace(SETTINGS, timeout_s=timeout_s, min_calls_per_window=5)
     return measure(Selection((model,), tuple(providers), (1,), (2,)), settings, command=command).results
+
+
+def test_memory_on_a_gpu_is_what_a_row_has_taken(
+    model: Path, sabotage: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a row's own process, and in a process for several batches what all of them took so far."""
+    used = iter([100, 700, 700, 750])
+    monkeypatch.setattr("gan_bench.measure.gpu_memory_used", lambda: next(used))
+    settings = replace(SETTINGS, min_calls_per_window=5, share_process=True)
+    made = measure(Selection((model,), ("on-a-gpu", "cpu"), (1,), (1, 2)), settings, command=sabotage)
+    assert [result.peak_device_bytes for result in made.results] == [600, 650, None, None]
+    assert next(used, None) is None, "nobody looks for a row on the CPU"
 
 
 class Ticks(Stages):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import io
 import json
 import sys
 from dataclasses import replace
@@ -13,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.made_records import OPENED, limit, made_of, result
+from bench.made_records import OPENED, limit, made_of, plain, result
 from gan_bench import plot
 from gan_bench.parity import Difference
 from gan_bench.record import Result, dumps
-from gan_bench.report import NAME_WIDTH, notes, number, render
+from gan_bench.report import CSV_FIELDS, as_csv, notes, number, render, with_ratios
 from gan_bench.rows import Row
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.installation import install
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="draws with matplotlib")
 
@@ -80,7 +83,7 @@ def test_record_is_strict_json() -> None:
 
 def test_table() -> None:
     rows = [result(), result(runtime="compile", rates=(600.0, 610.0, 620.0)), result(runtime="eager", mistake="y")]
-    text = render(made_of(*rows, result(25, failure="x"), result(1, stable=False), limits=(limit(),)))
+    text = plain(render(made_of(*rows, result(25, failure="x"), result(1, stable=False), limits=(limit(),))))
     head, limits, header, rule, *lines = text.splitlines()
     assert head == "dcgan-64, 48×64×3, 0.20 GFLOP an image on Abacus 9, 2 cores, onnxruntime 1"
     assert limits == "limit cpu ×2 fp32: 150 GFLOP/s (numpy, 1536²), copy 20.0 GB/s"
@@ -90,37 +93,98 @@ def test_table() -> None:
     assert [line for line in lines if line.startswith("batch")] == ["batch 8", "batch 25", "batch 1"]
     assert ours == ["ganport", "cpu", "×2", "570", "540–580", "0.76", "14.1", "14.1", "12.3", "101", "80", "1"]
     assert compiled[0] == "torch.compile"
-    assert compiled[-2:] == ["◂", "best"]
+    assert compiled[-1] == "best"
     assert wrong[:6] == ["✗", "torch", "eager", "cpu", "×2", "WRONG"]
     assert wrong[6:10] == ["–", "–", "–", "–"]
     assert failed[:5] == ["ganport", "cpu", "×2", "FAILED", "–"]
     assert unstable[-1] == "unstable"
 
 
-def test_a_table_fits_120_columns() -> None:
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     rates = (11_111.0, 22_222.0, 33_333.0)
     long = [
         result(8, "openvino", rates=rates, runtime=name, precision="fp16", stable=False, first_run_ms=12_345.0)
         for name in ("ganport", "channels-last", "a runtime with a name that goes on and on")
     ]
-    text = render(made_of(*long, limits=(limit(),)))
-    assert max(len(line) for line in text.splitlines()[2:]) <= 120
-    assert NAME_WIDTH < 40
-    assert "a runtime…" in text
+    text = plain(render(made_of(*long, limits=(limit(),))))
+    head, *rows = [line for line in text.splitlines()[2:] if not line.startswith("batch")]
+    assert max(map(len, rows)) <= width
+    assert "images/s" in head
+    assert "22,220" in text
+    assert "a runtim" in text
+    assert "not shown at this width: " in text
+
+
+def test_ratios_to_a_row_of_choice() -> None:
+    rows = [result(), result(precision="int8", rates=(1140.0, 1140.0)), result(runtime="eager", rates=(285.0, 285.0))]
+    made = with_ratios(made_of(*rows, result(25), result(8, failure="x")), " Torch EAGER")
+    assert [row["ratio"] for row in made["rows"]] == [2.0, 4.0, 1.0, None, None]
+    assert made["baseline"] == "Torch EAGER"
+    assert " 4.00×" in render(made)
+    assert "ratio" not in plain(render(made_of(result())))
+    assert [row["ratio"] for row in with_ratios(made_of(*rows), "ganport")["rows"]] == [1.0, 2.0, 0.5]
+    assert [row["ratio"] for row in with_ratios(made_of(*rows), "ganport INT8")["rows"]] == [0.5, 1.0, 0.25]
+
+
+def test_a_ratio_is_to_the_row_of_the_same_place() -> None:
+    rows = [result(rates=(100.0 * n,) * 3, runtime=name) for name in ("ganport", "stock") for n in (1, 2)]
+    for each, n in zip(rows, (1, 2, 1, 2), strict=True):
+        each.opened = replace(OPENED, threads=n)
+    assert [row["ratio"] for row in with_ratios(made_of(*rows), "stock")["rows"]] == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_a_baseline_that_is_not_there() -> None:
+    with pytest.raises(GanportError, match="no row is called 'openvino', which `baseline` names") as caught:
+        with_ratios(made_of(result(), result(25), result(runtime="eager")), "openvino")
+    assert caught.value.hint == "here are ganport, torch eager"
+
+
+def test_markdown() -> None:
+    text = plain(render(made_of(result(), result(runtime="a|b", rates=(9.0, 9.0, 9.0))), True))
+    lines = text.splitlines()
+    assert lines[0].startswith("dcgan-64, 48×64×3")
+    assert lines[1] == ""
+    assert lines[2].startswith("|  |  | runs on | images/s | low–high |")
+    assert set(lines[3]) == set("|:- ")
+    assert lines[4].startswith("| batch 8 | ganport | cpu ×2 | 570 | 540–580 |")
+    assert lines[4].endswith("| 1 | best |")
+    assert lines[5].startswith("| batch 8 | a\\|b | cpu ×2 | 9.00 |")
+    assert {line.count(" | ") for line in lines[2:]} == {lines[2].count(" | ")}
+
+
+def test_csv() -> None:
+    made = with_ratios(made_of(result(), result(25, mistake="y, and\nmore")), "ganport")
+    first, second = csv.DictReader(io.StringIO(as_csv(made)))
+    assert tuple(first) == CSV_FIELDS
+    assert (first["name"], first["images_per_s"], first["ratio"]) == ("ganport", "570.0", "1.0")
+    assert first["pixels_max_lsb"] == "1"
+    assert (second["status"], second["images_per_s"], second["ratio"]) == ("wrong", "", "")
+    assert second["reason"].startswith("y, and")
+
+
+def test_gpu_memory_has_a_column_where_there_is_some() -> None:
+    assert "GPU MiB" not in plain(render(made_of(result())))
+    text = plain(render(made_of(result(8, "cuda", peak_device_bytes=700 * 2**20), result())))
+    head, _, _, row, other = text.splitlines()[1:]
+    assert "GPU MiB" in head
+    assert row[: head.index("GPU MiB") + len("GPU MiB")].endswith("    700")
+    assert other[: head.index("GPU MiB") + len("GPU MiB")].endswith("      –")
 
 
 def test_lower_precisions_show_what_they_are_held_to() -> None:
     rows = [result(precision="int8", parity=Difference(20, 10**5, 10**5)), result(row={"tf32": True}), result()]
     endings = [
-        line.removesuffix("◂ best").split()
-        for line in render(made_of(*rows)).splitlines()
+        line.removesuffix("best").split()
+        for line in plain(render(made_of(*rows))).splitlines()
         if line.startswith(" ganport")
     ]
     assert [words[-2:] for words in endings] == [["48", "dB"], ["58", "dB"], ["80", "1"]]
 
 
 def test_the_best_is_marked_only_beside_another() -> None:
-    assert "best" not in render(made_of(result(), result(25), result(25, runtime="eager", stable=False)))
+    assert "best" not in plain(render(made_of(result(), result(25), result(25, runtime="eager", stable=False))))
 
 
 def test_notes() -> None:
@@ -222,4 +286,4 @@ def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match="`plot` needs matplotlib") as caught:
         plot.check_plot(Path("speed.png"))
-    assert "ganport[plot]" in caught.value.hint
+    assert caught.value.hint == install("plot")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import csv
 import functools
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
+import gan_serve
 from bench import running
 from bench.processes import children, ended, needs_proc, wait_until
 from bench.tiny_models import tiny_model
 from gan_bench.cli import app
+from gan_core.errors import GanportError
+from gan_serve.runtime.providers import PROVIDERS
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "g.pt").write_bytes(b"PK\x03\x04")
     (tmp_path / "models").mkdir()
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "g.txt").write_text("a text")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -72,6 +80,11 @@ def test_json_on_stdout_is_all_that_is_there(folder: Path, capsys: pytest.Captur
     captured = capsys.readouterr()
     assert [row["batch"] for row in json.loads(captured.out)["rows"]] == [2]
     assert "tiny, 8×8×1" in captured.err, "the table is for the person"
+
+
+def test_two_formats_for_one_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("g.onnx", "--format", "csv", "--json", "-") == 2
+    assert json.loads(capsys.readouterr().out)["error"] == "--format csv and --json - both write to stdout"
 
 
 def test_a_wrong_row_is_struck_out_and_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +142,21 @@ def test_when_all_rows_fail_it_ends_with_1(folder: Path, capsys: pytest.CaptureF
         (["--plot", "file/speed.png"], "cannot write file/speed.png"),
         (["--json", "/proc/speed.json"], "cannot write /proc/speed.json"),
         (["--batches", "1"], "No such option: --batches"),
-        (["g.onnx"], "a record (g.onnx) is shown again, --model and --ckpt are measured"),
-        (["--json", "a.json", "extra.json", "more.json"], "unexpected extra argument"),
+        (["old.json"], "old.json is a record, which is shown again; --model is for measuring"),
+        (["old.json", "new.json"], "one record is shown at a time"),
+        (["models/g.onnx"], "no model at models/g.onnx"),
+        (["g.txt"], "a model's name ends in .onnx"),
+        (["g.pt"], "g.pt is a checkpoint by its name"),
+        (["--format", "xml"], "--format takes table, markdown, csv, json, got 'xml'"),
+        (["--format", "csv", "--list-providers"], "--list-providers is a table or JSON, not csv"),
+        (["--baseline", ""], "--baseline is empty"),
+        (["--baseline", "openvino", "--batch", "1"], "no row is called 'openvino', which --baseline names"),
+        (["--fail-if-slower", "10%"], "--fail-if-slower: slower than what?"),
+        (["--fail-if-slower", "ten", "--baseline", "ganport"], "--fail-if-slower takes a percentage from 0%"),
+        (["--fail-if-slower", "100%", "--baseline", "ganport"], "got '100%'"),
+        (["--fail-if-slower", "-5", "--baseline", "ganport"], "got '-5'"),
+        (["--fail-if-slower", "nan", "--baseline", "ganport"], "got 'nan'"),
+        (["--across"], "--across is about --compare, which is not there"),
         (["--peers", "eager"], "--peers needs --ckpt"),
         (["--ckpt", "nowhere.pt"], "nowhere.pt does not exist"),
         (["--ckpt", "models"], "models is a folder, expected a checkpoint file"),
@@ -162,7 +188,7 @@ def test_a_record_is_compared_and_shown_again(folder: Path, capsys: pytest.Captu
     assert run("--model", "g.onnx", "--batch", "1", *QUICK, "--json", "old.json") == 0
     capsys.readouterr()
     assert run("--model", "g.onnx", "--batch", "1,2", *QUICK, "--compare", "old.json", "--json", "new.json") == 0
-    assert "\nonly now: ganport, cpu ×" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-2].split()[-2:] == ["only", "now"]
     assert run("new.json") == 0
     shown = capsys.readouterr()
     assert "batch 2\n ganport" in shown.out
@@ -212,6 +238,84 @@ def test_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert "error: nothing to measure" in capsys.readouterr().err
 
 
+def test_files_by_their_place_and_a_strangers_beside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = tiny_model()
+    del theirs.metadata_props[:]
+    onnx.save(theirs, folder / "theirs.onnx")
+    onnx.save(tiny_model(precision="fp16"), folder / "g.fp16.onnx")
+    files = ("g.onnx", "g.fp16.onnx", "theirs.onnx", "--model", "g.onnx")
+    outputs = ("--format", "csv", "--json", "speed.json", "--baseline", "theirs.onnx")
+    assert run(*files, "--batch", "2", *QUICK, *outputs) == 0
+    captured = capsys.readouterr()
+    first, *rows = csv.DictReader(io.StringIO(captured.out))
+    assert [first["name"], *(row["name"] for row in rows)] == ["g", "ganport fp16", "theirs"]
+    assert [row["pixels_max_lsb"] for row in rows] == ["0", "0"]
+    assert float(rows[1]["ratio"]) == 1.0
+    assert "\n theirs " in captured.err, "the table is for the person"
+    assert "theirs.onnx has no gan.* metadata; assumed: " in captured.err
+    made = json.loads((folder / "speed.json").read_text())
+    assert made["baseline"] == "theirs.onnx"
+    assert [model["ours"] for model in made["models"]] == [True, True, False]
+    assert run("speed.json", "--baseline", "ganport fp16", "--format", "markdown", "--quiet") == 0
+    shown = capsys.readouterr()
+    assert "\n| batch 2 | theirs | cpu ×" in shown.out
+    assert all(line.startswith("warning: ") for line in shown.err.splitlines()), "no notes"
+    assert run("speed.json", "theirs.onnx") == 2
+    assert "theirs.onnx is for measuring" in capsys.readouterr().err
+
+
+def test_fail_if_slower(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("g.onnx", "--batch", "1", *QUICK, "--json", "now.json") == 0
+    record = json.loads((folder / "now.json").read_text())
+    for name, factor in (("slow", 0.01), ("fast", 100)):
+        made = copy.deepcopy(record)
+        row = made["rows"][0]
+        for key in ("images_per_s", "images_per_s_low", "images_per_s_high"):
+            row[key] *= factor
+        for window in row["windows"]:
+            window["images_per_s"] *= factor
+        (folder / f"{name}.json").write_text(json.dumps(made))
+    capsys.readouterr()
+    assert run("now.json", "--compare", "slow.json", "--fail-if-slower", "10%") == 0
+    assert " faster\n" in capsys.readouterr().out
+    assert run("now.json", "--compare", "fast.json", "--fail-if-slower", "10") == 1
+    captured = capsys.readouterr()
+    assert " slower\n" in captured.out, "what changed is shown all the same"
+    assert "error: more than 10 % slower than before: ganport, cpu ×" in captured.err
+    assert "or allow more with --fail-if-slower" in captured.err
+    assert run("now.json", "--baseline", "ganport", "--fail-if-slower", "10") == 1
+    assert "error: --fail-if-slower: no row can be compared with the baseline ganport" in capsys.readouterr().err
+    assert run("now.json", "--batch", "1", "--seconds", "2") == 2
+    assert "now.json is a record, which is shown again; --batch is for measuring" in capsys.readouterr().err
+
+
+def test_providers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list-providers") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cpu", "ok", "onnxruntime"] in [line[:3] for line in lines]
+    assert run("--list-providers", "--format", "json") == 0
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert set(found) == set(PROVIDERS)
+    assert found["cpu"]["works"]
+    assert all(each["note"] for each in found.values())
+
+
+def test_a_provider_that_does_not_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = gan_serve.load
+
+    def load(provider: str = "auto") -> Any:
+        if provider == "cuda":
+            raise GanportError("no driver", hint="get one")
+        return real(provider=provider)
+
+    monkeypatch.setattr("gan_serve.load", load)
+    monkeypatch.setattr("gan_bench.providers.providers.available", lambda: ("cpu", "cuda"))
+    assert run("--list-providers") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "cuda FAIL no driver" in lines
+    assert [line for line in lines if line.startswith("tensorrt not installed ")]
+
+
 @needs_proc
 @pytest.mark.parametrize(
     ("number", "code"),
@@ -243,6 +347,11 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
     options = "model ckpt peers provider batch threads tf32 end-to-end roofline share-process json plot compare across"
+    options += " baseline fail-if-slower format list-providers trust-script quiet version"
     for option in (*options.split(), "seconds", "rounds", "quick", "timeout"):
         assert f"--{option}" in shown
-    assert shown.count("  gan-bench --model g.onnx") == 5
+    assert shown.count("  gan-bench g.onnx") == 6
+    panels = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert panels == [
+        "Arguments:", "What is measured:", "How it is measured:", "Comparison:", "Output:", "General:"
+    ]  # fmt: skip

@@ -67,10 +67,6 @@ class TorchPeer(Generator):
             pixels: U8 = self._call(*self._arguments(z, label))[1].cpu().numpy()
         return pixels
 
-    def peak_device_bytes(self) -> int | None:
-        """The most memory torch held on the GPU; None on the CPU."""
-        return torch.cuda.max_memory_allocated() if self.provider == "cuda" else None
-
     def _arguments(self, z: F32, label: I64 | None) -> tuple[torch.Tensor, ...]:
         latent = torch.from_numpy(np.ascontiguousarray(z)).to(self.provider, self._dtype)
         return (latent,) if label is None else (latent, torch.from_numpy(label).to(self.provider))

@@ -233,12 +233,15 @@ def run(
 
 
 def _takes_json(command: Any, arguments: Sequence[str]) -> bool:
-    """Whether `--json` is among the arguments, and an option of the command."""
-    if "--json" not in arguments[: arguments.index("--") if "--" in arguments else None]:
+    """Whether `--json` is among the arguments, and an option of the command; one that names a file names stdout."""
+    words = arguments[: arguments.index("--") if "--" in arguments else None]
+    if "--json" not in words:
         return False
+    to_stdout = words[words.index("--json") + 1 :][:1] == ["-"]
     group: dict[str, Any] = getattr(command, "commands", {})
     named = next((word for word in arguments if word in group), getattr(command, "default", ""))
-    return any("--json" in parameter.opts for parameter in group.get(named, command).params)
+    parameters = group.get(named, command).params
+    return any("--json" in parameter.opts and (parameter.is_flag or to_stdout) for parameter in parameters)
 
 
 def leave(done: SystemExit) -> NoReturn:
