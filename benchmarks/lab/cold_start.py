@@ -62,7 +62,9 @@ def commands(model: Path, ckpt: Path, n: int, folder: Path) -> tuple[Command, Co
     """(gan-gen, the torch script), each drawing seeds 0 … n - 1 to a picture of its own in `folder`."""
     ours, theirs = folder / "gan-gen.png", folder / "torch.png"
     return (
-        Command("gan-gen", [*gan_gen(), "--model", str(model), "--n", str(n), "--out", str(ours)], ours),
+        Command(
+            "gan-gen", [*gan_gen(), "--model", str(model), "--n", str(n), "--scale", "1", "--out", str(ours)], ours
+        ),
         Command("torch script", [*script("draw_with_torch.py"), str(ckpt), str(theirs), str(n)], theirs),
     )
 

@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gan_core.grids import grid
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
 def drawn(model: Path | str, seeds: object, labels: object = None, **options: object) -> np.ndarray:
     return OnnxGenerator(model, "cpu", 1).generate(seeds, labels, **options)  # type: ignore[arg-type]
+
+
+def seen(pixels_NHWC: np.ndarray, cols: int | None = None) -> np.ndarray:
+    """The grid of gan-gen where no --scale is asked for: of one image, that image."""
+    return grid(pixels_NHWC, cols, scale=None if len(pixels_NHWC) > 1 else 1)
 
 
 def read(path: Path | str) -> np.ndarray:

@@ -12,15 +12,14 @@ from PIL import Image
 
 import gan_serve
 from cli.conftest import Gen
-from cli.drawing import drawn, names, read, text_of
-from gan_core.images import grid
+from cli.drawing import drawn, names, read, seen, text_of
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files
 
 
 def test_images_with_opacity(gen: Gen, tmp_path: Path) -> None:
     onnx_files.save(tmp_path / "a.onnx", onnx_files.contract(image=(4, 6, 5)))
-    assert gen("--model", "a.onnx", "--n", 4, "--out", "a.png")[:2] == (0, "a.png\n")
+    assert gen("--model", "a.onnx", "--n", 4, "--scale", 1, "--out", "a.png")[:2] == (0, "a.png\n")
     with Image.open(tmp_path / "a.png") as picture:
         assert (picture.mode, picture.size) == ("RGBA", (16, 18))
     assert gen("--model", "a.onnx", "--n", 2, "--out", "many/")[0] == 0
@@ -37,7 +36,7 @@ def test_images_with_opacity(gen: Gen, tmp_path: Path) -> None:
 )
 def test_the_file_and_the_number_of_images_by_their_place(form: str, gen: Gen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "g.onnx").write_bytes(model.read_bytes())
-    assert gen(*form.split()) == (0, "g.png\n", "3 images of 5x6, seeds 0-2, on cpu (auto)\n")
+    assert gen(*form.split()) == (0, "g.png\n", "3 images of 5x6, 43 times as large, seeds 0-2, on cpu (auto)\n")
 
 
 def test_a_file_whose_name_is_a_number(gen: Gen, tmp_path: Path) -> None:
@@ -50,13 +49,14 @@ def test_a_file_whose_name_is_a_number(gen: Gen, tmp_path: Path) -> None:
 
 
 def test_the_default_is_25_seeds_in_the_current_folder(gen: Gen, model: Path, tmp_path: Path) -> None:
-    assert gen("--model", model) == (0, "g.png\n", "25 images of 5x6, seeds 0-24, on cpu (auto)\n")
+    assert gen("--model", model) == (0, "g.png\n", "25 images of 5x6, 17 times as large, seeds 0-24, on cpu (auto)\n")
     assert names(tmp_path) == ["g.png"]
-    np.testing.assert_array_equal(read("g.png"), grid(drawn(model, range(25))))
+    np.testing.assert_array_equal(read("g.png"), seen(drawn(model, range(25))))
     assert text_of("g.png") == {
         "Software": f"ganport {gan_serve.__version__}",
         "gan.model_sha256": OnnxGenerator(model, "cpu").sha256,
         "gan.seeds": "0-24",
+        "gan.scale": "17",
     }
 
 
@@ -77,20 +77,20 @@ def test_the_default_is_25_seeds_in_the_current_folder(gen: Gen, model: Path, tm
 def test_seeds_and_columns(gen: Gen, model: Path, arguments: list[object], seeds: object, cols: int | None) -> None:
     code, out, _ = gen("--model", model, "--out", "o.png", *arguments)
     assert (code, out) == (0, "o.png\n")
-    np.testing.assert_array_equal(read("o.png"), grid(drawn(model, seeds), cols))
+    np.testing.assert_array_equal(read("o.png"), seen(drawn(model, seeds), cols))
 
 
 def test_existing_files_are_overwritten(gen: Gen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "o.png").write_bytes(b"old")
     assert gen("--model", model, "--out", "o.png", "--n", 1)[0] == 0
     assert names(tmp_path) == ["o.png"]
-    assert read("o.png").shape == (10, 9, 3)
+    np.testing.assert_array_equal(read("o.png"), drawn(model, [0])[0])
 
 
 @pytest.mark.parametrize(("suffix", "exact"), [(".webp", True), (".PNG", True), (".jpg", False), (".jpeg", False)])
 def test_picture_formats(gen: Gen, model: Path, suffix: str, exact: bool) -> None:
     assert gen("--model", model, "--out", f"o{suffix}")[1] == f"o{suffix}\n"
-    expected = grid(drawn(model, range(25)))
+    expected = seen(drawn(model, range(25)))
     picture = read(f"o{suffix}")
     assert picture.shape == expected.shape
     difference = np.abs(picture.astype(int) - expected)
@@ -189,7 +189,7 @@ def test_stdout_is_one_png(gen: Gen, model: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "4 images" in err
     with Image.open(io.BytesIO(out.encode(errors="surrogateescape"))) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), grid(drawn(model, range(4))))
+        np.testing.assert_array_equal(np.asarray(picture), seen(drawn(model, range(4))))
     assert names(tmp_path) == []
 
 

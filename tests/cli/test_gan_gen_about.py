@@ -32,6 +32,7 @@ def test_json(gen: Gen, classes: Path) -> None:
         "kind": "picture",
         "n": 3,
         "image": {"channels": 1, "height": 8, "width": 8},
+        "scale": 32,
         "model": str(classes),
         "sha256": OnnxGenerator(classes, "cpu").sha256,
         "provider": "cpu",
@@ -170,7 +171,7 @@ def test_help_names_every_option_and_runs_its_examples(gen: Gen, model: Path, cl
     (tmp_path / "digits.onnx").write_bytes(classes.read_bytes())
     (tmp_path / "theirs.onnx").write_bytes(strangers.stranger().SerializeToString())
     examples = re.findall(r"^    gan-gen (.*?)(?:  .*)?$", out, re.MULTILINE)
-    assert len(examples) == 11
+    assert len(examples) == 12
     for example in examples:
         arguments = example.replace("10000", "30").replace("3,7", "0,2").split()
         assert gen(*arguments)[0] == 0, example

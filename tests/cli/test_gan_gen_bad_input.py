@@ -66,7 +66,32 @@ WRONG_OPTIONS = [
     ("--model g.onnx --seeds 1 --n 2", "--seeds and --n exclude each other"),
     ("--model g.onnx --by-class", "this generator has no classes"),
     ("--model c.onnx --by-class --cols 3", "--by-class gives each class a row, so --cols has no meaning"),
-    ("--model c.onnx --by-class --walk 3", "--by-class and --walk exclude each other"),
+    ("--model g.onnx --by-class --walk 3", "this generator has no classes"),
+    ("--model c.onnx --by-class --grid 2x2", "--by-class and --grid exclude each other"),
+    ("--model g.onnx --grid 4", "--grid must be COLUMNSxROWS, got '4'"),
+    ("--model g.onnx --grid 0x2", "--grid must be COLUMNSxROWS, got '0x2'"),
+    ("--model g.onnx --grid 4x-2", "--grid must be COLUMNSxROWS, got '4x-2'"),
+    (f"--model g.onnx --grid {TRILLION}x1", "--grid must be COLUMNSxROWS"),
+    ("--model g.onnx --grid 99999x99999", "9999800001 images of 5x6 make a picture of"),
+    ("--model g.onnx --grid 2x2 --n 3", "--grid and --n exclude each other"),
+    ("--model g.onnx --grid 2x2 --cols 3", "--grid and --cols exclude each other"),
+    ("--model g.onnx --grid 2x2 --latents z.npy", "--latents and --grid exclude each other"),
+    ("--model g.onnx --grid 2x2 --seeds 1-3", "--grid 2x2 goes through 4 seeds, --seeds names 3"),
+    ("--model g.onnx --grid 2x2 --out many/", "--grid is for a grid, many is not one"),
+    ("--model g.onnx --grid 2x2 --info", "--info draws nothing to keep, so --grid has no meaning"),
+    ("--model g.onnx --walk 3 --grid 2x2 --seeds 1-3", "--walk 3 --grid 2x2 goes through 12 seeds, --seeds names 3"),
+    ("--model g.onnx --walk 2 --grid 99x99", "9801 walks through 2 seeds each go through 19602, the most is 10000"),
+    ("--model g.onnx --scale 0", "--scale must be auto or 1 … 64, got 0"),
+    ("--model g.onnx --scale -2", "--scale must be auto or 1 … 64, got -2"),
+    ("--model g.onnx --scale 1.5", "--scale must be auto or 1 … 64, got 1.5"),
+    ("--model g.onnx --scale big", "--scale must be auto or 1 … 64, got big"),
+    (f"--model g.onnx --scale {TRILLION}", f"--scale must be auto or 1 … 64, got {TRILLION}"),
+    ("--model g.onnx --scale 64 --n 9000", "9000 images of 320x384 make a picture of"),
+    ("--model g.onnx --scale 2 --selftest", "--selftest draws nothing to keep, so --scale has no meaning"),
+    ("--model g.onnx --labels --out many/", "--labels is for a grid, many is not one"),
+    ("--model g.onnx --labels --out many.npz", "--labels is for a grid, many.npz is not one"),
+    ("--model g.onnx --labels --walk 4", "--labels is for a grid, or a walk in every class"),
+    ("--model g.onnx --labels --info", "--info draws nothing to keep, so --labels has no meaning"),
     ("--model c.onnx --by-class --info", "--info draws nothing to keep, so --by-class has no meaning"),
     ("--model c.onnx --by-class --selftest", "--selftest draws nothing to keep, so --by-class has no meaning"),
     ("--model c.onnx --by-class --class wolf", "class 'wolf' does not exist"),
@@ -77,8 +102,14 @@ WRONG_OPTIONS = [
     ("--model g.onnx --cols 0", "--cols must be at least 1, got 0"),
     ("--model g.onnx --cols 3 --out many/", "--cols is for a grid, many is not one"),
     ("--model g.onnx --cols 3 --out many.npy", "--cols is for a grid, many.npy is not one"),
-    ("--model g.onnx --n 70000 --cols 1 --out tall.jpg", "a grid of 9x560002 pixels, .jpg holds at most 65500 a side"),
-    ("--model g.onnx --n 9000 --cols 9000 --out wide.webp", "a grid of 63002x10 pixels, .webp holds at most 16383"),
+    (
+        "--model g.onnx --n 70000 --cols 1 --scale 1 --out tall.jpg",
+        "a grid of 9x560002 pixels, .jpg holds at most 65500 a side",
+    ),
+    (
+        "--model g.onnx --n 9000 --cols 9000 --scale 1 --out wide.webp",
+        "a grid of 63002x10 pixels, .webp holds at most 16383",
+    ),
     ("--model g.onnx --batch-size 0", "--batch-size must be at least 1, got 0"),
     ("--model g.onnx --threads 0", "--threads must be 1 … 1024, got 0"),
     ("--model g.onnx --threads 99999", "--threads must be 1 … 1024, got 99999"),
@@ -110,7 +141,7 @@ WRONG_OPTIONS = [
     ("--model g.onnx --walk 4 --frames 0", "--frames must be at least 1, got 0"),
     (f"--model g.onnx --walk 4 --frames {TRILLION}", "a walk through 4 seeds has 4 … 1000000 frames"),
     ("--model g.onnx --walk 4 --n 3", "--walk and --n exclude each other"),
-    ("--model g.onnx --walk 4 --cols 3", "--walk and --cols exclude each other"),
+    ("--model g.onnx --walk 4 --cols 3", "--cols is for a grid, a walk is one image"),
     ("--model g.onnx --walk 4 --seeds 1-3", "--walk 4 goes through 4 seeds, --seeds names 3"),
     ("--model g.onnx --walk 4 --out w.png", "a walk is written as .webp, .gif or .mp4, got w.png"),
     ("--model g.onnx --walk 4 --out w/", "a walk is one file, got the folder w/"),
@@ -233,8 +264,8 @@ def test_without_the_video_extra(gen: Gen, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_walk_too_large_for_one_picture(gen: Gen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_serve.gen.animation.MAX_HELD_BYTES", 1000)
-    assert "60 frames of 5x6 do not fit into one .webp" in gen("--model", "g.onnx", "--walk", "3")[2]
+    monkeypatch.setattr("gan_serve.runtime.animation.MAX_HELD_BYTES", 1000)
+    assert "120 frames of 215x258 do not fit into one .webp" in gen("--model", "g.onnx", "--walk", "3")[2]
 
 
 def test_a_full_disk_is_seen_before_the_first_file(gen: Gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import Gen
-from cli.drawing import drawn, names, read, text_of
-from gan_core.images import grid
+from cli.drawing import drawn, names, read, seen, text_of
 from gan_core.latents import Seeds
 from gan_serve.gen.plan import ByClassPlan, SeedPlan
 from gan_serve.runtime.onnx_generator import OnnxGenerator
@@ -29,9 +28,11 @@ def gen(gen: Gen, tmp_path: Path) -> Gen:
 def test_a_row_a_class_a_column_a_seed(gen: Gen) -> None:
     code, out, err = gen()
     assert (code, out) == (0, "c.png\n")
-    assert err == "rows: 0 cat, 1 dog, 2 owl\n30 images of 8x8, seeds 0-9 in each class, on cpu (auto)\n"
+    assert (
+        err == "rows: 0 cat, 1 dog, 2 owl\n30 images of 8x8, 7 times as large, seeds 0-9 in each class, on cpu (auto)\n"
+    )
     expected = drawn("c.onnx", [*range(10)] * 3, [0] * 10 + [1] * 10 + [2] * 10)
-    np.testing.assert_array_equal(read("c.png"), grid(expected, 10))
+    np.testing.assert_array_equal(read("c.png"), seen(expected, 10))
     assert not np.array_equal(expected[0], expected[10])
     text = text_of("c.png")
     assert (text["gan.seeds"], text["gan.classes"], text["gan.rows"]) == ("0-9", "0,1,2", "classes")
@@ -39,7 +40,7 @@ def test_a_row_a_class_a_column_a_seed(gen: Gen) -> None:
 
 def test_chosen_classes_in_the_order_given(gen: Gen) -> None:
     assert gen("--class", "owl,cat", "--seeds", "7,3", "--truncation", 0.5)[0] == 0
-    np.testing.assert_array_equal(read("c.png"), grid(drawn("c.onnx", [7, 3, 7, 3], [2, 2, 0, 0], truncation=0.5), 2))
+    np.testing.assert_array_equal(read("c.png"), seen(drawn("c.onnx", [7, 3, 7, 3], [2, 2, 0, 0], truncation=0.5), 2))
 
 
 def test_json_says_that_rows_are_classes(gen: Gen) -> None:

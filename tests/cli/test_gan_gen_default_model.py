@@ -11,8 +11,7 @@ import pytest
 
 import gan_serve
 from cli.conftest import Gen
-from cli.drawing import read
-from gan_core.images import grid
+from cli.drawing import read, seen
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
@@ -42,9 +41,13 @@ def test_what_it_says_of_itself(shipped: OnnxGenerator) -> None:
 
 
 def test_25_garments(gen: Gen, shipped: OnnxGenerator, tmp_path: Path) -> None:
-    assert gen() == (0, "fashion-mnist.png\n", f"{NOTE}25 images of 32x32, seeds 0-24, on cpu (auto)\n")
+    assert gen() == (
+        0,
+        "fashion-mnist.png\n",
+        f"{NOTE}25 images of 32x32, 4 times as large, seeds 0-24, on cpu (auto)\n",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["fashion-mnist.png"]
-    np.testing.assert_array_equal(read("fashion-mnist.png"), grid(shipped.generate(range(25))))
+    np.testing.assert_array_equal(read("fashion-mnist.png"), seen(shipped.generate(range(25))))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_25_garments(gen: Gen, shipped: OnnxGenerator, tmp_path: Path) -> None:
 )
 def test_a_class_by_name(gen: Gen, shipped: OnnxGenerator, name: str, label: int) -> None:
     assert gen("--class", name, "--n", 4, "--out", "o.png")[0] == 0
-    np.testing.assert_array_equal(read("o.png"), grid(shipped.generate(range(4), label)))
+    np.testing.assert_array_equal(read("o.png"), seen(shipped.generate(range(4), label)))
 
 
 def test_a_class_that_it_lacks(gen: Gen, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_a_class_that_it_lacks(gen: Gen, tmp_path: Path) -> None:
 def test_ten_classes_in_ten_rows(gen: Gen, shipped: OnnxGenerator) -> None:
     assert gen("--by-class")[0] == 0
     labels = [label for label in range(10) for _ in range(10)]
-    np.testing.assert_array_equal(read("fashion-mnist.png"), grid(shipped.generate([*range(10)] * 10, labels), 10))
+    np.testing.assert_array_equal(read("fashion-mnist.png"), seen(shipped.generate([*range(10)] * 10, labels), 10))
 
 
 def test_it_shows_what_was_asked_for(shipped: OnnxGenerator) -> None:

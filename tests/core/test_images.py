@@ -11,7 +11,9 @@ from PIL import Image
 
 from gan_core import images
 from gan_core.errors import GanportError
-from gan_core.images import Canvas, encode_png, grid, grid_shape, to_pixels
+from gan_core.grids import Canvas, _caption, auto_scale, class_caption, grid, grid_shape
+from gan_core.images import encode_png, to_pixels
+from gan_core.interface import Interface
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,38 @@ def test_grid_shapes(n: int, cols: int | None, shape: tuple[int, int]) -> None:
 def test_wrong_grids(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(GanportError, match=re.escape(message)):
         grid_shape(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("n", "image", "cols", "scale"),
+    [
+        (25, (1, 28, 28), None, 4),  # 5 * (4 * 28 + 2) + 2 = 572
+        (25, (1, 28, 28), 25, 1),
+        (25, (1, 28, 28), 1, 1),
+        (4, (3, 64, 64), None, 4),
+        (64, (3, 64, 64), None, 1),
+        (2, (3, 65, 8), None, 1),
+        (1, (1, 32, 32), None, 16),
+        (1, (1, 1, 1), None, 512),
+    ],
+)
+def test_what_is_small_is_enlarged_enough(n: int, image: tuple[int, int, int], cols: int | None, scale: int) -> None:
+    assert auto_scale(n, image, cols) == scale
+    sides = Canvas(n, image, cols, scale=None).picture_HWC.shape[:2]
+    if scale > 1:
+        assert max(sides) >= 512
+        assert max(Canvas(n, image, cols, scale=scale - 1).picture_HWC.shape[:2]) < 512
+
+
+def test_captions_that_fit_and_that_do_not() -> None:
+    def width(ways: tuple[str, ...], room: int) -> int:
+        return int(_caption(ways, room, 1).any(axis=(0, 2)).sum())
+
+    assert width(("seed 1234", "1234"), 64) > width(("1234",), 64) > 0
+    assert width(("seed 1234", "1234"), 34) == width(("1234",), 34)
+    assert 0 < width(("an ankle boot of leather",), 60) <= 60
+    np.testing.assert_array_equal(_caption(("a" * 99,), 64, 3), _caption(("a" * 55,), 64, 3))  # both cut
+    assert not _caption(("boot",), 3, 1).any()
+    names = Interface(4, (1, 8, 8), n_classes=3, class_names=("Größe", "猫", ""))
+    assert [class_caption(names, label) for label in range(3)] == [("Größe",), ("class 1", "1"), ("class 2", "2")]
+    assert class_caption(Interface(4, (1, 8, 8), n_classes=3), 2) == ("class 2", "2")

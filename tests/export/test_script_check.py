@@ -25,7 +25,8 @@ from gan_export.proof import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip, to_archive
 from gan_export.torchscript_runtime import load
-from gan_serve.gen.request import Request, run_request
+from gan_serve.gen.request import Request
+from gan_serve.gen.run import run_request
 from gan_serve.terminal import console
 
 CONTRACT = Contract(Interface(8, (1, 4, 4)))

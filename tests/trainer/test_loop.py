@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from gan_core.errors import GanportError, JobError
-from gan_core.images import grid, to_pixels
+from gan_core.grids import grid
+from gan_core.images import to_pixels
 from gan_core.latents import latents
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator

@@ -18,7 +18,8 @@ from torch import Tensor
 from gan_core.arrays import U8
 from gan_core.errors import MissingPackageError
 from gan_core.files.atomic import atomic_path, write_bytes
-from gan_core.images import encode_png, grid, to_pixels
+from gan_core.grids import grid
+from gan_core.images import encode_png, to_pixels
 from gan_core.latents import default_labels
 from gan_trainer.batches import Batches
 from gan_trainer.networks.build import SpecGenerator

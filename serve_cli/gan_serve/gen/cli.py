@@ -63,10 +63,14 @@ def generate(
         float | None, typer.Option(metavar="T", help="Bound on |z|: 0.5 to 1 is safer and less varied.")
     ] = None,
     walk: Annotated[
-        int | None, typer.Option(metavar="K", help="Walk through K seeds and back, looping: .webp, .gif or .mp4.")
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Walk through K seeds and back, looping: .webp, .gif or .mp4. With --by-class, in every class.",
+        ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second. [default: 20 a seed]")
+        int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second. [default: 40 a seed]")
     ] = None,
     out: Annotated[
         str | None,
@@ -83,6 +87,31 @@ def generate(
         int | None,
         typer.Option(metavar="N", help="Columns of the grid. [default: nearly square]", rich_help_panel=OUTPUT),
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CxR",
+            help="C columns and R rows, as 4x2: of images, or of walks side by side.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            help="Enlarge images N times, each pixel a square; 1 leaves them as they are, auto enlarges the grids and "
+            "walks of images up to 64x64.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "auto",
+    labels: Annotated[
+        bool,
+        typer.Option(
+            "--labels",
+            help="Write under each image of a grid its class; its seed where all are of one class.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of text, errors too.", rich_help_panel=OUTPUT)
     ] = False,
@@ -150,17 +179,19 @@ def generate(
     Examples:
       gan-gen                                  25 garments, fashion-mnist.png
       gan-gen --class sneaker --n 9 --out sneakers.png
-      gan-gen --by-class                       ten classes in ten rows
+      gan-gen --by-class --labels              ten classes in ten rows, named
       gan-gen g.onnx                           seeds 0-24 as one grid, g.png
       gan-gen g.onnx 100                       seeds 0-99
       gan-gen g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
       gan-gen g.onnx --n 10000 --out faces/    one PNG per seed
       gan-gen digits.onnx --class 3,7 --n 10 --cols 2
       gan-gen g.onnx --walk 8 --out walk.webp  a loop through 8 seeds
+      gan-gen g.onnx --walk 5 --grid 4x2       eight walks side by side
       gan-gen g.onnx --selftest                is it still what was exported?
       gan-gen theirs.onnx --value-range 0,1    a file of somebody else
     """
-    from gan_serve.gen.request import Request, run_request
+    from gan_serve.gen.request import Request
+    from gan_serve.gen.run import run_request
     from gan_serve.runtime.onnx_answers import parse_answers
 
     if file is not None and str(file).isdecimal() and not file.exists():  # gan-gen 25, gan-gen 25 g.onnx
@@ -182,6 +213,9 @@ def generate(
         frames=frames,
         out=out,
         cols=cols,
+        grid=grid,
+        scale=scale,
+        labels=labels,
         batch_size=batch_size,
         selftest=selftest,
         info=info,

@@ -1,16 +1,17 @@
 """Where the images go, read from `--out` (the name says the kind), and how they get there.
 
-One file of many images is a grid (PNG, JPEG, WebP, or PNG on stdout) or an array (.npy, .npz): it is opened before the
-first image is drawn, so that a folder that cannot be written shows at once, and left whole or not at all. A folder gets
-one PNG per image: threads encode and write while the next batches are drawn, and at most a few batches wait. A run that
-is stopped leaves the files that it finished, and running it again writes them again (a file says in its text which
-model and seed it is).
+One file of many images is a grid (PNG, JPEG, WebP, or PNG on stdout), an array (.npy, .npz) or an animation: it is
+opened before the first image is drawn, so that a folder that cannot be written shows at once, and left whole or not at
+all. A folder gets one PNG per image: threads encode and write while the next batches are drawn, and at most a few
+batches wait. A run that is stopped leaves the files that it finished, and running it again writes them again (a file
+says in its text which model and seed it is).
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import shutil
 import sys
@@ -24,7 +25,8 @@ import numpy as np
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
-from gan_core.images import Canvas, encode_batch, encode_png, text_chunks, to_pil
+from gan_core.grids import Canvas
+from gan_core.images import ANIMATIONS, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.process import usable_cores
 from gan_serve.gen.plan import Plan
 from gan_serve.runtime.generator import in_order
@@ -33,7 +35,6 @@ from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
 _STDOUT = 1
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAYS = (".npy", ".npz")
-ANIMATIONS = (".webp", ".gif", ".mp4")
 MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
 """The longest side, in pixels, that the format can say."""
 _FILES_PER_TASK = 16
@@ -121,62 +122,83 @@ def _any(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def write_picture(path: Path, plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
-    """One grid of all images as `path`'s suffix says: PNG with `text`, JPEG at quality 95 without chroma
-    subsampling, WebP lossless.
-
-    Raises `GanportError` for a grid that is too large (for the format), before anything is drawn.
-    """
-    canvas = Canvas(plan.n, plan.contract.interface.image, cols or plan.cols)
+def check_sides(path: Path, canvas: Canvas) -> None:
+    """Raises `GanportError` for a grid that is too large for the format that `path`'s suffix names."""
     most = MAX_SIDE.get(path.suffix.lower())
     height, width, _ = canvas.picture_HWC.shape
     if most is not None and max(height, width) > most:
         raise GanportError(
             f"a grid of {width}x{height} pixels, {path.suffix} holds at most {most} a side",
-            hint="write a .png, or choose --cols so that the grid is squarer",
+            hint="write a .png, or choose `cols` so that the grid is squarer",
         )
+
+
+def pictures(plan: Plan, canvas: Canvas, batches: Iterable[U8], *, captioned: bool) -> Iterator[U8]:
+    """The grids of the plan's images, uint8 (H', W', C), one after the other: each `plan.tiles` of them.
+
+    The array is the canvas's own, and drawn over by the next.
+    """
+    done = 0
+    for pixels_NHWC in batches:
+        while len(pixels_NHWC):
+            part = pixels_NHWC[: plan.tiles - done % plan.tiles]
+            canvas.add(part, plan.captions(done, done + len(part)) if captioned else ())
+            done, pixels_NHWC = done + len(part), pixels_NHWC[len(part) :]
+            if done % plan.tiles == 0:
+                yield canvas.picture_HWC
+                canvas.restart()
+
+
+def write_picture(path: Path, grids: Iterator[U8], text: dict[str, str]) -> None:
+    """The one grid as `path`'s suffix says: PNG with `text`, JPEG at quality 95 without chroma subsampling, WebP
+    lossless.
+    """
     with atomic_path(path) as temporary:
-        for pixels_NHWC in batches:
-            canvas.add(pixels_NHWC)
+        picture_HWC = next(grids)
         if path.suffix.lower() == ".webp":
-            to_pil(canvas.picture_HWC).save(temporary, "WEBP", lossless=True)
+            to_pil(picture_HWC).save(temporary, "WEBP", lossless=True)
         elif path.suffix.lower() in (".jpg", ".jpeg"):
-            to_pil(canvas.picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
+            to_pil(picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
         else:  # a pipe or a device may have any name
-            temporary.write_bytes(encode_png(canvas.picture_HWC, text))
+            temporary.write_bytes(encode_png(picture_HWC, text))
 
 
-def write_stdout(plan: Plan, batches: Iterable[U8], cols: int | None, text: dict[str, str]) -> None:
-    """One grid of all images as PNG on stdout, and nothing else. Raises `GanportError` when that is a terminal."""
+def refuse_stdout() -> None:
+    """Raises `GanportError` when stdout is closed or a terminal."""
     refuse_closed_stdout()
     if sys.stdout.isatty():
         raise GanportError("a PNG on a terminal is unreadable", hint="pipe it, as in: gan-gen … --out - | display")
-    canvas = Canvas(plan.n, plan.contract.interface.image, cols or plan.cols)
-    for pixels_NHWC in batches:
-        canvas.add(pixels_NHWC)
+
+
+def write_stdout(grids: Iterator[U8], text: dict[str, str]) -> None:
+    """The one grid as PNG on stdout, and nothing else."""
+    picture_HWC = next(grids)
     with explain_stdout():
-        sys.stdout.buffer.write(encode_png(canvas.picture_HWC, text))
+        sys.stdout.buffer.write(encode_png(picture_HWC, text))
         sys.stdout.buffer.flush()
 
 
-def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
-    """All images as uint8 (n, H, W, C): alone in a .npy; in a .npz as `pixels`, with the plan's `seeds` (int64) and
-    `labels` (int64) beside it where there are any. Not compressed.
+def write_array(path: Path, plan: Plan, batches: Iterable[U8], scale: int = 1) -> None:
+    """All images, which in `batches` are `scale` times as large, as uint8 (n, H, W, C).
+
+    Alone in a .npy; in a .npz as `pixels`, with the plan's `seeds` (int64) and `labels` (int64) beside it where there
+    are any. Not compressed.
 
     The images stream into the file: memory stays flat. Raises `GanportError` when the disk is too small for them.
     """
     c, h, w = plan.contract.interface.image
-    require_room(path, plan.n * h * w * c, f"{plan.n} images")
+    shape = (plan.n, h * scale, w * scale, c)
+    require_room(path, math.prod(shape), f"{plan.n} images")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":
             with temporary.open("wb") as file:
-                _stream_npy(file, plan, batches)
+                _stream_npy(file, shape, batches)
             return
         import zipfile
 
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with archive.open("pixels.npy", "w", force_zip64=True) as file:
-                _stream_npy(file, plan, batches)
+                _stream_npy(file, shape, batches)
             seeds = None if plan.seeds is None else plan.seeds.array(0, plan.n)
             columns = {"labels": plan.labels(0, plan.n), "seeds": seeds}
             for name, column in columns.items():
@@ -185,9 +207,8 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8]) -> None:
                         np.lib.format.write_array(file, column, allow_pickle=False)
 
 
-def _stream_npy(file: IO[bytes], plan: Plan, batches: Iterable[U8]) -> None:
-    c, h, w = plan.contract.interface.image
-    header = {"descr": "|u1", "fortran_order": False, "shape": (plan.n, h, w, c)}
+def _stream_npy(file: IO[bytes], shape: tuple[int, ...], batches: Iterable[U8]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_2_0(file, header)
     for pixels_NHWC in batches:
         file.write(np.ascontiguousarray(pixels_NHWC).data)

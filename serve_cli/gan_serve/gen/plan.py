@@ -11,8 +11,9 @@ import abc
 import io
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +21,32 @@ import numpy.typing as npt
 from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.fields import MAX_CLASSES
 from gan_core.files.model_file import check_file, read_pipe
-from gan_core.interface import class_label
+from gan_core.grids import class_caption
+from gan_core.interface import Interface, class_label
 from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
+from gan_serve.runtime.generator import Labels
+
+if TYPE_CHECKING:
+    from gan_serve.runtime.walk import Walk
 
 
 class Plan(abc.ABC):
     """`n` images of a generator with `contract`; `classes`, where given, are taken in turn.
 
     cols   how many a row their grid has; None: nearly square
+    tiles  images in each grid: all of them, or those of one frame
     seeds  of the images, where each has one of its own; None for given latents
     """
 
     cols: int | None = None
     seeds: Seeds | None = None
+
+    @property
+    def tiles(self) -> int:
+        return self.n
 
     def __init__(self, contract: Contract, n: int, classes: Sequence[int] = ()) -> None:
         self.contract = contract
@@ -45,9 +57,9 @@ class Plan(abc.ABC):
     def latents(self, start: int, stop: int) -> F32:
         """The latents of images `start` up to `stop`: float32 (stop - start, z_dim)."""
 
-    @abc.abstractmethod
     def default_labels(self, start: int, stop: int) -> I64:
         """The classes of these images when none were asked for."""
+        return np.arange(start, stop, dtype=np.int64) % self.contract.interface.n_classes
 
     @abc.abstractmethod
     def stem(self, index: int) -> str:
@@ -56,6 +68,29 @@ class Plan(abc.ABC):
     @abc.abstractmethod
     def text(self, index: int) -> dict[str, str]:
         """What image `index` is, as the text of its file."""
+
+    @abc.abstractmethod
+    def number(self, index: int) -> tuple[str, str]:
+        """What image `index` is of its kind: ("seed", "7")."""
+
+    def captions(self, start: int, stop: int) -> list[tuple[str, ...]]:
+        """What stands under images `start` up to `stop` in a grid, the words for it from the longest to the shortest.
+
+        Their classes where the images are of several; else their seeds.
+        """
+        labels = self.labels(start, stop) if self._of_several_classes else None
+        if labels is None:
+            return [(f"{kind} {number}", number) for kind, number in map(self.number, range(start, stop))]
+        return [class_caption(self.contract.interface, label) for label in labels.tolist()]
+
+    @cached_property
+    def _of_several_classes(self) -> bool:
+        labels = self.labels(0, min(self.n, MAX_CLASSES))
+        return labels is not None and bool((labels != labels[0]).any())
+
+    def fed_labels(self, start: int, stop: int) -> Labels:
+        """What the generator is given for `labels`."""
+        return self.labels(start, stop)
 
     def labels(self, start: int, stop: int) -> I64 | None:
         """The classes of images `start` up to `stop`, int64; None for an unconditional generator."""
@@ -97,6 +132,9 @@ class SeedPlan(Plan):
     def default_labels(self, start: int, stop: int) -> I64:
         return default_labels(self.seeds.array(start, stop), self.contract.interface.n_classes)
 
+    def number(self, index: int) -> tuple[str, str]:
+        return "seed", str(self.seeds[index])
+
     def stem(self, index: int) -> str:
         name = f"seed{self.seeds[index]:06d}"
         if len(self.classes):
@@ -128,8 +166,8 @@ class LatentPlan(Plan):
             raise GanportError(f"{self._source}: latent {row} holds NaN or infinity", hint="save finite numbers")
         return z
 
-    def default_labels(self, start: int, stop: int) -> I64:
-        return np.arange(start, stop, dtype=np.int64) % self.contract.interface.n_classes
+    def number(self, index: int) -> tuple[str, str]:
+        return "row", str(index)
 
     def stem(self, index: int) -> str:
         return f"latent{index:06d}"
@@ -150,11 +188,8 @@ class ByClassPlan(Plan):
     """
 
     def __init__(self, base: Plan, classes: Sequence[int] = ()) -> None:
-        contract = base.contract
-        if not contract.interface.conditional:
-            raise GanportError("this generator has no classes", hint="leave --by-class out")
-        chosen = classes or range(contract.interface.n_classes)
-        super().__init__(contract, base.n * len(chosen), chosen)
+        chosen = every_class(base.contract.interface, classes)
+        super().__init__(base.contract, base.n * len(chosen), chosen)
         self._base = base
         self.cols = base.n
         self.seeds = None if base.seeds is None else Seeds(base.seeds.parts * len(chosen))
@@ -168,12 +203,12 @@ class ByClassPlan(Plan):
             start = end
         return np.concatenate(rows)
 
-    def default_labels(self, start: int, stop: int) -> I64:
+    def labels(self, start: int, stop: int) -> I64:
         labels: I64 = self.classes[np.arange(start, stop) // self._base.n]
         return labels
 
-    def labels(self, start: int, stop: int) -> I64:
-        return self.default_labels(start, stop)
+    def number(self, index: int) -> tuple[str, str]:
+        return self._base.number(index % self._base.n)
 
     def stem(self, index: int) -> str:
         row, column = divmod(index, self._base.n)
@@ -184,6 +219,54 @@ class ByClassPlan(Plan):
 
     def describe(self) -> dict[str, str]:
         return self._base.describe() | super().describe() | {"gan.rows": "classes"}
+
+
+def every_class(interface: Interface, classes: Sequence[int] = ()) -> Sequence[int]:
+    """`classes`, or all that there are. Raises `GanportError` for a generator without classes."""
+    if not interface.conditional:
+        raise GanportError("this generator has no classes", hint="leave `by_class` out")
+    return classes or range(interface.n_classes)
+
+
+class WalkPlan(Plan):
+    """The images of a walk: frame by frame, and in each the images of its `tiles`.
+
+    walk   `classes` and `seeds` are what it was made of
+    cols   tiles a row of a frame
+    """
+
+    seeds: Seeds
+
+    def __init__(
+        self, contract: Contract, walk: Walk, seeds: Seeds, classes: Sequence[int] = (), cols: int | None = None
+    ) -> None:
+        super().__init__(contract, len(walk), classes)
+        self.walk, self.seeds, self.cols = walk, seeds, cols
+
+    @property
+    def tiles(self) -> int:
+        return self.walk.tiles
+
+    def latents(self, start: int, stop: int) -> F32:
+        return self.walk.latents(start, stop)
+
+    def labels(self, start: int, stop: int) -> I64 | None:
+        return self.walk.nearest_classes(start, stop)
+
+    def fed_labels(self, start: int, stop: int) -> Labels:
+        return self.walk.labels(start, stop)
+
+    def number(self, index: int) -> tuple[str, str]:
+        return "walk", str(index % self.tiles)
+
+    def stem(self, index: int) -> str:
+        return f"frame{index // self.tiles:06d}-walk{index % self.tiles}"
+
+    def describe(self) -> dict[str, str]:
+        return {"gan.seeds": shorten(str(self.seeds))} | super().describe()
+
+    def text(self, index: int) -> dict[str, str]:
+        return {"gan.frame": str(index // self.tiles)} | self.class_text(index)
 
 
 def open_latents(path: Path) -> npt.NDArray[Any]:

@@ -26,8 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.arrays import F32, I64, U8
-from gan_serve.runtime.generator import Feed
+from gan_core.arrays import F32, U8
+from gan_serve.runtime.generator import Feed, Labels
 from gan_serve.runtime.signature import Signature
 
 MAX_SIZES = 4
@@ -107,7 +107,7 @@ class CudaEngine:
         self._slots: OrderedDict[int, list[Slot]] = OrderedDict()
         self._options: dict[str, Any] = {}
 
-    def run(self, z: F32, label: I64 | None) -> U8:
+    def run(self, z: F32, label: Labels) -> U8:
         """The pixels of one batch, waited for."""
         with self.lock:
             slot = self._submit((z, label), len(z))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Generator as Results
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,10 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.latents import Seeds, default_labels
 
-Feed = tuple[F32, I64 | None]
-"""One batch: its latents (n, z_dim), and its labels (n,) or None."""
+Labels = I64 | F32 | None
+"""The classes of a batch (n,); None without classes; shares of them (n, n_classes) where `Generator.mixes_classes`."""
+Feed = tuple[F32, Labels]
+"""One batch: its latents (n, z_dim), and its labels."""
 
 BATCH_PIXELS = 16 * 3 * 64 * 64
 MIN_BATCH, MAX_BATCH = 4, 64
@@ -50,6 +52,11 @@ class Generator(abc.ABC):
         """The precision whose limits the golden set is held to: what the file really is, whatever its contract says."""
         return self.contract.held_to
 
+    @property
+    def mixes_classes(self) -> bool:
+        """Whether `label` may be shares of the classes: where the model takes numbers for them, and no index."""
+        return False
+
     def graph_sha256(self) -> str:
         """What `contract.graph_sha256` has to be; empty where the runtime cannot tell."""
         return ""
@@ -73,7 +80,7 @@ class Generator(abc.ABC):
         with what the caller does: `callers + 1` feeds may be taken ahead of the batch that is yielded, and memory stays
         flat in their number.
         """
-        return in_order(lambda feed: self.run_pixels(*feed), feeds, self.callers)
+        return in_order(lambda feed: self.run_pixels(*cast("tuple[F32, I64 | None]", feed)), feeds, self.callers)
 
     def batch_size(self, n: int) -> int:
         """Images per internal batch for a run of `n`, where none is asked for. The images do not depend on it.
@@ -155,7 +162,7 @@ class Generator(abc.ABC):
         n: int,
         batch_size: int | None,
         latents_of: Callable[[int, int], F32],
-        labels_of: Callable[[int, int], I64 | None],
+        labels_of: Callable[[int, int], Labels],
     ) -> Iterator[U8]:
         """`run_stream` of `n` images, each batch held against what was asked (`check_drawn`).
 
@@ -168,7 +175,7 @@ class Generator(abc.ABC):
         return self._drawn(n, size, latents_of, labels_of)
 
     def _drawn(
-        self, n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], I64 | None]
+        self, n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], Labels]
     ) -> Iterator[U8]:
         asked: deque[int] = deque()
 
@@ -239,7 +246,7 @@ def check_drawn(
 
 
 def feeds(
-    n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], I64 | None]
+    n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], Labels]
 ) -> Iterator[Feed]:
     """`n` images in batches of `size`: `latents_of(start, stop)` is asked for some hundreds at a time."""
     together = size * max(1, _LATENTS_AT_ONCE // size)

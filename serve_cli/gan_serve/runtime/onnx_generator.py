@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_core.arrays import F32, I64, U8
+from gan_core.arrays import F32, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, JobError
 from gan_core.files import metadata, model_file
@@ -24,7 +24,7 @@ from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_serve.runtime import providers, sessions
-from gan_serve.runtime.generator import BATCH_PIXELS, Feed, Generator, check_drawn, in_order
+from gan_serve.runtime.generator import BATCH_PIXELS, Feed, Generator, Labels, check_drawn, in_order
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours
@@ -149,14 +149,18 @@ class OnnxGenerator(Generator):
     def graph_sha256(self) -> str:
         return metadata.graph_sha256(self._model)
 
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+    def run(self, z: F32, label: Labels = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
             image = self._floats(z, label, self._run)
             return image, to_pixels(image, self.contract.interface.value_range)
         image, pixels = self._run([self.signature.image, self.signature.pixels], self._feeds(z, label))
         return image, pixels
 
-    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+    @property
+    def mixes_classes(self) -> bool:
+        return self.signature.mixes
+
+    def run_pixels(self, z: F32, label: Labels = None) -> U8:
         if self._engine is not None:
             return self._engine.run(z, label)
         return self._pixels((z, label))
@@ -180,7 +184,9 @@ class OnnxGenerator(Generator):
             steady = max(steady, len(z))
             missing = steady - len(z)
             whole = np.concatenate([z, np.zeros((missing, *z.shape[1:]), z.dtype)])
-            labels = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
+            labels = (
+                None if label is None else np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
+            )
             yield self.run_pixels(whole, labels)[: len(z)]
 
     def _pixels(self, feed: Feed, run: _Run | None = None) -> U8:
@@ -220,7 +226,7 @@ class OnnxGenerator(Generator):
         )
         return engine
 
-    def _floats(self, z: F32, label: I64 | None, run: _Run) -> F32:
+    def _floats(self, z: F32, label: Labels, run: _Run) -> F32:
         """The images of a file without metadata, in as many runs as its fixed batch needs."""
         wanted, interface, n = self.signature, self.contract.interface, len(z)
         if wanted.fixed_batch is None:
@@ -228,7 +234,9 @@ class OnnxGenerator(Generator):
         else:
             missing = -n % wanted.fixed_batch
             z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
-            label = None if label is None else np.concatenate([label, np.zeros(missing, label.dtype)])
+            label = (
+                None if label is None else np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
+            )
             pieces = []
             for start in range(0, len(z), wanted.fixed_batch):
                 part = slice(start, start + wanted.fixed_batch)
@@ -238,7 +246,7 @@ class OnnxGenerator(Generator):
         check_drawn(self.contract, n, image_NCHW=image)
         return image
 
-    def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
+    def _feeds(self, z: F32, label: Labels) -> dict[str, Any]:
         feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
         if self.signature.label is not None:
             feeds[self.signature.label] = np.ascontiguousarray(label, np.int64)

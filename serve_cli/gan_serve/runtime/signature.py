@@ -59,13 +59,23 @@ class Signature:
     layout: str = "NCHW"
     single: bool = False
 
-    def feeds(self, z: F32, label: I64 | None, n_classes: int) -> dict[str, npt.NDArray[Any]]:
-        """The inputs that have a row an image: z (n, z_dim) and label (n,), as the graph takes them."""
+    @property
+    def mixes(self) -> bool:
+        """Whether the class is a float vector, so that it can be shares of several."""
+        return self.label is not None and np.dtype(self.label_dtype).kind == "f"
+
+    def feeds(self, z: F32, label: I64 | F32 | None, n_classes: int) -> dict[str, npt.NDArray[Any]]:
+        """The inputs that have a row an image, as the graph takes them.
+
+        z      (n, z_dim)
+        label  (n,); shares (n, n_classes) where the graph `mixes`
+        """
         found: dict[str, npt.NDArray[Any]] = {self.z: np.ascontiguousarray(z, self.z_dtype).reshape(-1, *self.z_shape)}
         if self.label is not None:
-            labels = np.asarray(label, np.int64)
-            if np.dtype(self.label_dtype).kind == "f":
-                found[self.label] = np.equal.outer(labels, np.arange(n_classes)).astype(self.label_dtype)
+            labels = np.asarray(label)
+            if self.mixes:
+                shares = labels if labels.ndim == 2 else np.equal.outer(labels, np.arange(n_classes))
+                found[self.label] = shares.astype(self.label_dtype)
             else:
                 found[self.label] = labels.astype(self.label_dtype).reshape(-1, *self.label_shape)
         for constant in self.constants:

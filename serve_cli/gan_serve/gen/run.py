@@ -1,0 +1,162 @@
+"""What gan-gen does: load the model, draw what was asked for, write it, and say where."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+from gan_core import __version__
+from gan_core.errors import GanportError
+from gan_core.grids import Canvas, auto_scale, enlarged
+from gan_core.interface import class_label
+from gan_core.printable import shorten
+from gan_serve.gen import outputs
+from gan_serve.gen.outputs import Kind, Target
+from gan_serve.gen.plan import Plan, WalkPlan
+from gan_serve.gen.request import Request
+from gan_serve.runtime import runtimes
+from gan_serve.runtime.generator import Generator
+from gan_serve.terminal import console
+
+NO_OPACITY = (".jpg", ".jpeg", ".mp4")
+SEEN_ALONE = 256
+"""The side that a walk of small images is enlarged to."""
+
+
+def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
+    """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
+    request.check()
+    target = None if request.info or request.selftest else request.target()
+    if request.model is None:
+        console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
+    if request.info and provider == "auto" and not tf32:
+        _info(request, None)
+        return
+    generator = runtimes.load(
+        request.model_file,
+        provider,
+        threads,
+        many=request.several,
+        tf32=tf32,
+        trust_script=request.trust_script,
+        answers=request.answers,
+    )
+    if request.info:
+        _info(request, generator)
+    elif request.selftest:
+        _selftest(request, generator)
+    elif target is not None:
+        plan = request.plan(generator.contract, generator.mixes_classes)
+        scale = _write(request, generator, plan, target)
+        chosen = " (auto)" if provider == "auto" else ""
+        if request.by_class and target.kind in (Kind.PICTURE, Kind.STDOUT):
+            rows = ", ".join(class_label(plan.contract.interface, int(label)) for label in plan.classes)
+            console.note(f"rows: {shorten(rows)}")
+        if isinstance(plan, WalkPlan) and plan.walk.changes_class and not generator.mixes_classes:
+            console.note("the model takes a class as a number, so classes do not mix: they change half-way")
+        console.note(f"{_what(plan, scale)} on {generator.provider}{chosen}")
+        if request.json:
+            console.show_json(_record(request, generator, plan, target, scale))
+        elif target.kind is not Kind.STDOUT:
+            console.show_path(target.path)
+
+
+def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> int:
+    """Draws and writes; returns how many times as large the images are."""
+    interface = plan.contract.interface
+    if interface.channels == 4 and target.path.suffix.lower() in NO_OPACITY:
+        raise GanportError(
+            f"the images have an opacity channel, which {target.path.suffix} cannot hold", hint="write a .png or .webp"
+        )
+    if target.kind is Kind.STDOUT:
+        outputs.refuse_stdout()
+    scale, canvas = request.factor or 1, None
+    if target.kind not in (Kind.FOLDER, Kind.ARRAY):
+        canvas = _canvas(request, plan, target)
+        scale = canvas.scale
+    drawn = generator.draw(plan.n, request.batch_size, plan.latents, plan.fed_labels)
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
+    if scale > 1:
+        text["gan.scale"] = str(scale)
+    with contextlib.closing(console.with_progress(drawn, plan.n, "drawing")) as batches:
+        if canvas is not None:
+            grids = outputs.pictures(plan, canvas, batches, captioned=request.labels)
+            if target.kind is Kind.ANIMATION:
+                from gan_serve.runtime.animation import write_animation
+
+                write_animation(target.path, (grid.copy() for grid in grids), plan.n // plan.tiles)
+            elif target.kind is Kind.STDOUT:
+                outputs.write_stdout(grids, text | plan.describe())
+            else:
+                outputs.write_picture(target.path, grids, text | plan.describe())
+        elif target.kind is Kind.FOLDER:
+            outputs.write_folder(target.path, plan, (enlarged(batch, scale) for batch in batches), text)
+        else:
+            outputs.write_array(target.path, plan, (enlarged(batch, scale) for batch in batches), scale)
+    return scale
+
+
+def _canvas(request: Request, plan: Plan, target: Target) -> Canvas:
+    """What a grid is drawn on. One image alone is left as it is, where no scale is asked for; but not a film of it."""
+    image, scale = plan.contract.interface.image, request.factor
+    cols = request.shape[0] if request.shape else request.cols or plan.cols
+    if scale is None and plan.tiles == 1 and not request.labels:
+        scale = auto_scale(1, image, side=SEEN_ALONE) if target.kind is Kind.ANIMATION else 1
+    canvas = Canvas(plan.tiles, image, cols, scale=scale, captioned=request.labels)
+    outputs.check_sides(target.path, canvas)
+    return canvas
+
+
+def _info(request: Request, generator: Generator | None) -> None:
+    from gan_serve.gen.about import describe, info_json, info_text
+
+    about = describe(request.model_file, request.answers) if generator is None else generator
+    if request.json:
+        console.show_json(info_json(about, request.model_file))
+    else:
+        console.show(info_text(about, request.model_file))
+
+
+def _selftest(request: Request, generator: Generator) -> None:
+    from gan_serve.gen.about import run_selftest
+
+    table, record, error = run_selftest(generator, str(request.model_file))
+    if request.json:
+        console.show_json(record)
+    else:
+        console.show(table)
+    if error is not None:
+        raise error
+    console.note(f"all {len(record['images'])} golden images as expected ({record['allowed']}) on {generator.provider}")
+
+
+def _record(request: Request, generator: Generator, plan: Plan, target: Target, scale: int) -> dict[str, Any]:
+    c, h, w = plan.contract.interface.image
+    record: dict[str, Any] = {
+        "out": str(target.path),
+        "kind": target.kind.value,
+        "n": plan.n,
+        "image": {"channels": c, "height": h, "width": w},
+        "scale": scale,
+        "model": str(request.model_file),
+        "sha256": generator.sha256,
+        "provider": generator.provider,
+    }
+    if isinstance(plan, WalkPlan):
+        record |= {"frames": plan.walk.frames, "tiles": plan.tiles}
+    return record | {key.removeprefix("gan."): value for key, value in plan.describe().items()}
+
+
+def _what(plan: Plan, scale: int) -> str:
+    """ "25 images of 32x32, 4 times as large, seeds 0-24,"."""
+    _, h, w = plan.contract.interface.image
+    n, noun = plan.n, "image"
+    if isinstance(plan, WalkPlan):
+        n, noun = plan.walk.frames, f"frame of {plan.tiles} images" if plan.tiles > 1 else "frame"
+    described = plan.describe()
+    seeds, each = described.get("gan.seeds"), " in each class" if "gan.rows" in described else ""
+    larger = f", {scale} times as large" if scale > 1 else ""
+    listed = f", seeds {seeds}{each}" if seeds else ""
+    several = noun if n == 1 else re.sub("^[a-z]+", r"\g<0>s", noun)
+    return f"{n} {several} of {w}x{h}{larger}{listed}{',' if larger or listed else ''}"
