@@ -62,7 +62,7 @@ def original_of(path: Path, answers: OnnxAnswers = OnnxAnswers()) -> Source:
     refuse_what_is_not_onnx(check_model_file(path), read_head(path))
     text = metadata.read_onnx_text(path)
     if Contract.from_metadata(text.metadata, where=str(path)) is not None:
-        raise GanportError(f"{path} has a contract already", hint=f"to prove it: gan-export verify --model {path}")
+        raise GanportError(f"{path} has a contract already", hint=f"to prove it: gan-export verify {path}")
     generator = OnnxGenerator(path, "cpu", whole=True, answers=answers)
     said = {name: value for name, value in dataclasses.asdict(answers).items() if value not in (None, ())}
     return Source(

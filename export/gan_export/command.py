@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.printable import shell_line
 from gan_export.answers import Answers
+from gan_export.options import CHECKPOINT
 from gan_serve.terminal import console
 from gan_serve.terminal.console import Column
 
@@ -17,8 +19,24 @@ if TYPE_CHECKING:
     from gan_export.proof import Report
     from gan_export.source import Source
 
-ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
+OUTPUT = "Output"
+Ckpt = Annotated[
+    Path | None,
+    typer.Option("--ckpt", metavar="FILE", help="The same as FILE.", rich_help_panel=CHECKPOINT),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.", rich_help_panel=OUTPUT),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of text: every check, or the error.", rich_help_panel=OUTPUT)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print every check, assumption and step of the reading.", rich_help_panel=OUTPUT
+    ),
+]
 
 CHECKS = (
     Column(""),
@@ -34,31 +52,47 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def say(ckpt: Path | None, source: Source) -> None:
+    """One line on what was understood; with `--verbose` the assumptions, too, each with its reason."""
     classes = f", {source.interface.n_classes} classes" if source.interface.n_classes else ""
     c, h, w = source.interface.image
     where = "" if ckpt is None else f"{ckpt}: "
     console.note(f"{where}{source.name}, {source.weights} weights, z {source.interface.z_dim} → {w}x{h}x{c}{classes}")
-    for assumption in source.assumptions:
-        console.note(f"assumed: {assumption}")
+    if console.is_verbose():
+        for assumption in source.assumptions:
+            console.note(f"assumed: {assumption}")
 
 
 def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
-    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof."""
-    written = str(target) if target is not None and report.ok else None
+    """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof.
+
+    Of an export, stdout has the path alone; of a file that was proved again, the verdict. With `--verbose` the table
+    of all checks stands before it, and of those that fail where some do.
+    """
+    written = [] if target is None or not report.ok else [str(target)]
     if report_file is not None:
         report.write(report_file)
+    failed = None if report.ok else report.error("nothing was written" if target is not None else "")
     for check in report.warnings:
         console.warn(check.detail)
     if as_json:
-        console.show_json({"path": written} | report.to_json())
+        files = [*written, *([] if report_file is None else [str(report_file)])]
+        path = written[0] if written else None
+        console.show_json({"path": path, "files": files} | report.to_json(), failed)
     else:
-        console.show(f"{console.table(CHECKS, report.rows())}\n{report.verdict()}")
-    if not report.ok:
-        raise report.error("nothing was written" if target is not None else "")
-    if written and not as_json:
-        console.show_path(written)
+        if console.is_verbose() or failed is not None:
+            console.show(console.table(CHECKS, report.rows(only_failed=not console.is_verbose())))
+        if console.is_verbose() or not written:
+            console.show(report.verdict())
+        else:
+            console.note(report.verdict())
+    if failed is not None:
+        raise failed
     for doubt in report.doubts:
         console.warn(f"the images are likely wrong: {doubt}")
+    if written:
+        console.note(f"next: {shell_line(['gan-gen', *written])}")
+        if not as_json:
+            console.show_path(written[0])
 
 
 def require_packages(purpose: str) -> None:
@@ -76,14 +110,14 @@ def named_after(ckpt: Path | None, answers: Answers) -> Path:
     if ckpt is not None:
         return ckpt
     if answers.live is None:
-        raise GanportError("expected a checkpoint, --ckpt FILE", hint="gan-export --help shows examples")
+        raise GanportError("expected a checkpoint, got none", hint="gan-export FILE; gan-export --help shows examples")
     for option, given in (
         ("--key", answers.key is not None),
         ("--raw", answers.raw),
         ("--trust-pickle", answers.trust_pickle),
     ):
         if given:
-            raise GanportError(f"{option} has no place without --ckpt", hint="give the checkpoint: --ckpt FILE")
+            raise GanportError(f"{option} has no place without --ckpt", hint="give the checkpoint, too")
     code = answers.live.module.rpartition(":")[0]
     return Path(Path(code).stem if code.endswith(".py") else code.rpartition(".")[2] or "generator")
 
@@ -99,7 +133,7 @@ def resolve_out(ckpt: Path, out: Path | None, suffix: str, tag: str = "") -> Pat
             adopt = f"; to take in another exporter's: gan-export adopt {ckpt}" if suffix == ".onnx" else ""
             raise GanportError(
                 f"{ckpt} is a model already by its name, expected a checkpoint",
-                hint=f"to prove it: gan-export verify --model {ckpt}{adopt}",
+                hint=f"to prove it: gan-export verify {ckpt}{adopt}",
             )
         return named.with_suffix(tag + suffix)
     if out.is_dir():

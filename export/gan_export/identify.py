@@ -131,7 +131,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
-    draft = investigate(drafts, on_note=on_note)
+    draft = investigate(drafts, on_note=log.debug)
     if anew is not None and any(fit > GOOD for fit in draft.fits):
         kept = forgotten(reading.tensors, drafts[0], every=True)
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)

@@ -20,6 +20,7 @@ from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
 from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers, parameter_of
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
+from gan_serve.terminal.onnx_options import PANEL as UNSAID
 from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
 
 T = TypeVar("T")
@@ -28,38 +29,76 @@ HIDDEN = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"
 SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
 """The activations with a slope, and what it is where none is given."""
 
-Key = Annotated[str | None, typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.")]
-Raw = Annotated[bool, typer.Option("--raw", help="Take the raw weights where there are averaged (EMA) ones too.")]
+CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"
+MADE = "The exported file"
+"""Panels of the help pages, beside that of what a file does not say."""
+
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.", rich_help_panel=CHECKPOINT),
+]
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="Take the raw weights where there are averaged (EMA) ones too.", rich_help_panel=CHECKPOINT
+    ),
+]
 TrustPickle = Annotated[
     bool,
-    typer.Option("--trust-pickle", help="Load a pickle for real, RUNNING the code in it."),
+    typer.Option("--trust-pickle", help="Load a pickle for real, RUNNING the code in it.", rich_help_panel=CHECKPOINT),
 ]
 SpecFile = Annotated[
-    Path | None, typer.Option("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one.")
+    Path | None,
+    typer.Option(
+        "--spec",
+        metavar="FILE.json",
+        help="The whole generator as a spec; inspect drafts one.",
+        rich_help_panel=CHECKPOINT,
+    ),
 ]
 Image = Annotated[
     str | None,
-    typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
+    typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28.", rich_help_panel=UNSAID),
 ]
 Output = Annotated[
-    str | None, typer.Option("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
+    str | None,
+    typer.Option(
+        "--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.", rich_help_panel=UNSAID
+    ),
 ]
 HiddenActivation = Annotated[
     str | None,
-    typer.Option("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
+    typer.Option(
+        "--activation",
+        metavar="NAME",
+        help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …",
+        rich_help_panel=UNSAID,
+    ),
 ]
 DiscriminatorFile = Annotated[
     Path | None,
-    typer.Option("--discriminator", metavar="FILE", help="The discriminator of its training [default: one beside it]."),
+    typer.Option(
+        "--discriminator",
+        metavar="FILE",
+        help="The discriminator of its training [default: one beside it].",
+        rich_help_panel=EVIDENCE,
+    ),
 ]
 SourceFile = Annotated[
     Path | None,
-    typer.Option("--source", metavar="FILE", help="The author's .py or .ipynb, read, not run [default: those beside]."),
+    typer.Option(
+        "--source",
+        metavar="FILE",
+        help="The author's .py or .ipynb, read, not run [default: those beside].",
+        rich_help_panel=EVIDENCE,
+    ),
 ]
 Like = Annotated[
     str | None,
     typer.Option(
-        metavar="IMAGES", help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits."
+        metavar="IMAGES",
+        help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits.",
+        rich_help_panel=EVIDENCE,
     ),
 ]
 RecomputeStats = Annotated[
@@ -67,59 +106,119 @@ RecomputeStats = Annotated[
     typer.Option(
         "--recompute-stats/--no-recompute-stats",
         help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
+        rich_help_panel=EVIDENCE,
     ),
 ]
 StatsLatents = Annotated[
     int | None,
-    typer.Option(metavar="N", min=16, help="From how many latents [default: 4096 for images up to 32x32, then fewer]."),
+    typer.Option(
+        metavar="N",
+        min=16,
+        help="From how many latents [default: 4096 for images up to 32x32, then fewer].",
+        rich_help_panel=EVIDENCE,
+    ),
 ]
-Pick = Annotated[int | None, typer.Option("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.")]
-Accept = Annotated[bool, typer.Option("--accept", help="Take the assumptions as they are drafted.")]
+Pick = Annotated[
+    int | None,
+    typer.Option("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.", rich_help_panel=EVIDENCE),
+]
+Accept = Annotated[
+    bool, typer.Option("--accept", help="Take the assumptions as they are drafted.", rich_help_panel=EVIDENCE)
+]
 
 Module = Annotated[
     str | None,
-    typer.Option("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
+    typer.Option(
+        "--module",
+        metavar="CODE:NAME",
+        help="The generator as code, RUN: file.py:Class or pkg.mod:factory.",
+        rich_help_panel=CODE,
+    ),
 ]
 Args = Annotated[
-    str | None, typer.Option("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].")
+    str | None,
+    typer.Option(
+        "--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].", rich_help_panel=CODE
+    ),
 ]
 ZShape = Annotated[
-    str | None, typer.Option("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512.")
+    str | None,
+    typer.Option(
+        "--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512.", rich_help_panel=CODE
+    ),
 ]
 Inputs = Annotated[
-    str | None, typer.Option("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label.")
+    str | None,
+    typer.Option(
+        "--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label.", rich_help_panel=CODE
+    ),
 ]
-Classes = Annotated[int | None, typer.Option("--classes", metavar="N", min=0, help="Number of classes; 0 for none.")]
+Classes = Annotated[
+    int | None,
+    typer.Option("--classes", metavar="N", min=0, help="Number of classes; 0 for none.", rich_help_panel=UNSAID),
+]
 Constants = Annotated[
     list[str] | None,
     typer.Option(
-        "--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."
+        "--constant",
+        metavar="NAME=VALUE",
+        help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats.",
+        rich_help_panel=CODE,
     ),
 ]
 OutputIndex = Annotated[
-    int | None, typer.Option("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0.")
+    int | None,
+    typer.Option(
+        "--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0.", rich_help_panel=CODE
+    ),
 ]
 OutputKey = Annotated[
-    str | None, typer.Option("--output-key", metavar="KEY", help="Which key or attribute of forward's output.")
+    str | None,
+    typer.Option(
+        "--output-key", metavar="KEY", help="Which key or attribute of forward's output.", rich_help_panel=CODE
+    ),
 ]
 Noise = Annotated[
     str | None,
     typer.Option(
-        "--noise", metavar="zero|fixed", help="For numbers that forward draws: their mean, or one draw for all."
+        "--noise",
+        metavar="zero|fixed",
+        help="For numbers that forward draws: their mean, or one draw for all.",
+        rich_help_panel=CODE,
     ),
 ]
 
 Opset = Annotated[
-    int, typer.Option(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.")
+    int,
+    typer.Option(
+        metavar="N",
+        help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.",
+        rich_help_panel=MADE,
+    ),
 ]
 Optimize = Annotated[
-    str, typer.Option(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph.")
+    str,
+    typer.Option(
+        metavar="MODE",
+        help="auto; tune measures the forms of each layer here; none: torch's own graph.",
+        rich_help_panel=MADE,
+    ),
 ]
 Precision = Annotated[
-    str, typer.Option(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.",
+        rich_help_panel=MADE,
+    ),
 ]
 Store = Annotated[
-    str, typer.Option(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How weights are saved: fp32, or fp16, half the file; computes as before.",
+        rich_help_panel=MADE,
+    ),
 ]
 
 

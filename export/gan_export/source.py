@@ -156,7 +156,7 @@ def check_checkpoint(path: Path) -> Path:
     if head[:1] == b"\x08":
         raise GanportError(
             f"{path} is an ONNX model already, expected a checkpoint",
-            hint=f"to prove it: gan-export verify --model {path}",
+            hint=f"to prove it: gan-export verify {path}",
         )
     if is_archive(path):
         _refuse_archives(path)
@@ -176,7 +176,7 @@ def _refuse_archives(path: Path) -> None:
     if exported:
         raise GanportError(
             f"{path} is an exported TorchScript model already, expected a checkpoint",
-            hint=f"to prove it: gan-export verify --model {path}",
+            hint=f"to prove it: gan-export verify {path}",
         )
     if training:
         generator = path.with_name("g.pt")

@@ -33,14 +33,26 @@ def ckpt(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("command", "suffix"), [("onnx", ".onnx"), ("torchscript", ".ts")])
 def test_export_prints_the_proof_and_the_path(command: str, suffix: str, run: Run, ckpt: Path) -> None:
-    code, out, err = run(command, "--ckpt", ckpt)
-    assert code == 0, err
     target = ckpt.with_suffix(suffix)
-    assert out.splitlines()[-1] == str(target)
-    assert out.splitlines()[-2].startswith("proved against PyTorch")
-    assert "FAIL" not in out
-    assert err.strip() == f"{ckpt}: dcgan-28, ema weights, z 8 → 28x28x3"
+    code, out, err = run(command, ckpt)
+    assert (code, out) == (0, f"{target}\n"), err
+    understood, proved, following = err.splitlines()
+    assert understood == f"{ckpt}: dcgan-28, ema weights, z 8 → 28x28x3"
+    assert re.fullmatch(r"proved against PyTorch: (\d+) of \1 checks hold, pixels within [01] LSB", proved)
+    assert following == f"next: gan-gen {target}"
     assert names(ckpt.parent) == sorted(["g.pt", target.name])
+    code, out, err = run(command, "--ckpt", ckpt, "--verbose")
+    *table, verdict, path = out.splitlines()
+    assert (code, path, verdict) == (0, str(target), proved)
+    assert len([line for line in table if " ok " in line]) == int(proved.split()[3])
+    assert "FAIL" not in out
+    assert run(command, ckpt, "--ckpt", ckpt, "-q") == (0, f"{target}\n", "")
+
+
+def test_a_checkpoint_alone_is_exported_to_onnx(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    for words in ((ckpt,), ("--ckpt", ckpt), ("--out", tmp_path / "g.onnx", ckpt)):
+        assert run(*words)[:2] == (0, f"{tmp_path / 'g.onnx'}\n")
+        (tmp_path / "g.onnx").unlink()
 
 
 def test_export_as_json_and_to_a_report(run: Run, ckpt: Path, tmp_path: Path) -> None:
@@ -51,7 +63,8 @@ def test_export_as_json_and_to_a_report(run: Run, ckpt: Path, tmp_path: Path) ->
     assert values["path"] == str(out_path)
     assert values["ok"] is True
     assert values["facts"]["parity"]["image_max_abs"] <= 1e-4
-    assert json.loads(report_path.read_text()) == {key: values[key] for key in values if key != "path"}
+    assert values["files"] == [str(out_path), str(report_path)]
+    assert json.loads(report_path.read_text()) == {k: values[k] for k in values if k not in ("path", "files")}
 
 
 @pytest.mark.parametrize("command", ["onnx", "torchscript"])
@@ -59,10 +72,11 @@ def test_verify_with_and_without_the_checkpoint(command: str, run: Run, ckpt: Pa
     suffix = {"onnx": ".onnx", "torchscript": ".ts"}[command]
     run(command, "--ckpt", ckpt)
     model = ckpt.with_suffix(suffix)
-    code, alone, _ = run("verify", "--model", model)
+    code, alone, _ = run("verify", model, "--verbose")
     assert code == 0
     assert "parity" not in alone
-    code, compared, _ = run("verify", "--model", model, "--ckpt", ckpt, "--report", tmp_path / "r.json")
+    assert run("verify", model)[1] == f"{alone.splitlines()[-1]}\n"
+    code, compared, _ = run("verify", model, ckpt, "--report", tmp_path / "r.json")
     assert code == 0
     assert "proved against PyTorch" in compared
     assert str(model) not in compared.splitlines()
@@ -74,8 +88,9 @@ def test_verify_against_another_checkpoint_fails(run: Run, ckpt: Path, tmp_path:
     other = save_checkpoint(tmp_path / "other.pt", seed=1)
     code, out, err = run("verify", "--model", tmp_path / "g.onnx", "--ckpt", other, "--json")
     assert code == 1
-    assert json.loads(out)["ok"] is False
-    assert json.loads(out)["path"] is None
+    said = json.loads(out)
+    assert (said["ok"], said["path"], said["files"], said["code"]) == (False, None, [], "proof")
+    assert said["error"].startswith("g.onnx is not proved: structure: contract: differs")
     assert "error: g.onnx is not proved: structure: contract: differs" in err
     assert (tmp_path / "g.onnx").exists()
 
@@ -92,6 +107,8 @@ def test_verify_of_a_changed_file_fails(run: Run, ckpt: Path, tmp_path: Path) ->
     assert code == 1
     assert "its graph was changed after the export" in err
     assert re.search(r"golden images +FAIL", out)
+    assert " ok " not in out, "of many checks only those that fail"
+    assert " ok " in run("verify", tmp_path / "g.onnx", "--verbose")[1]
 
 
 def test_failed_export_leaves_nothing_but_the_report(
@@ -110,7 +127,7 @@ def test_failed_export_leaves_nothing_but_the_report(
     code, out, err = run("onnx", "--ckpt", ckpt, "--report", tmp_path / "report.json")
     assert code == 1
     assert "error: g.onnx is not proved: parity: image values:" in err
-    assert "hint: the table lists every check; nothing was written" in err
+    assert "hint: --report has every check; nothing was written" in err
     assert "not proved" in out.splitlines()[-1]
     assert names(tmp_path) == ["g.pt", "report.json"]
     assert json.loads((tmp_path / "report.json").read_text())["ok"] is False
@@ -122,10 +139,10 @@ def test_flat_images_are_said_aloud(run: Run, tmp_path: Path) -> None:
 
     spec = spec_of(size=64)
     save_generator(GeneratorCheckpoint(spec, dict(build(spec).state_dict())), tmp_path / "g.pt")
-    code, out, err = run("onnx", "--ckpt", tmp_path / "g.pt")
+    code, _, err = run("onnx", "--ckpt", tmp_path / "g.pt")
     assert code == 0
     assert "warning: every image is nearly one colour" in err
-    assert "look at: flat images" in out
+    assert "look at: flat images" in err
 
 
 @pytest.mark.parametrize(("command", "name"), [("onnx", "g.onnx"), ("torchscript", "g.ts")])
@@ -151,7 +168,7 @@ def test_files_without_permission(command: str, name: str, run: Run) -> None:
 
 
 WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
-    (["onnx"], "--ckpt"),
+    (["onnx"], "expected a checkpoint, got none\nhint: gan-export FILE"),
     (["onnx", "--ckpt"], "requires an argument"),
     (["onnx", "--ckpt", "{ckpt}", "--opset", "17"], "opset must be 18 to 23, got 17"),
     (["onnx", "--ckpt", "{ckpt}", "--opset", "24"], "opset must be 18 to 23, got 24"),
@@ -179,11 +196,19 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["onnx", "--ckpt", "{ckpt}", "--precision", "int8", "--opset", "12"], "opset must be 18 to 23, got 12"),
     (["torchscript", "--ckpt", "{ckpt}", "--precision", "fp16"], "No such option"),
     (["torchscript", "--ckpt", "{ckpt}", "--store", "fp16"], "No such option"),
-    (["onnx", "--ckpt", "{ckpt}", "extra"], "unexpected extra argument"),
+    (["onnx", "--ckpt", "{ckpt}", "extra"], "extra and --ckpt .*g.pt contradict each other"),
+    (["onnx", "{ckpt}", "extra"], "unexpected extra argument"),
+    (["{ckpt}", "--quiet", "--verbose"], "--verbose and --quiet contradict each other"),
+    (["{folder}"], "is a folder, expected a checkpoint file"),
+    (["none.pth"], "no checkpoint at none.pth"),
+    (["{ckpt}", "--output", "x.onnx"], "No such option: --output"),
+    (["onxx", "{ckpt}"], "No such command 'onxx'. Did you mean 'onnx'?"),
+    (["verify", "a.onnx", "--model", "b.onnx"], "a.onnx and --model b.onnx contradict each other"),
+    (["verify", "{text}", "a.pt", "--ckpt", "b.pt"], "a.pt and --ckpt b.pt contradict each other"),
     (["torchscript", "--ckpt", "{ckpt}", "--out", "g.pt"], "--out must end in .ts, got g.pt"),
     (["torchscript", "--ckpt", "{ckpt}", "--out", "g.onnx"], "--out must end in .ts, got g.onnx"),
     (["torchscript", "--ckpt", "{ckpt}", "--opset", "18"], "No such option"),
-    (["verify"], "--model"),
+    (["verify"], "expected an exported file, got none"),
     (["verify", "--model", "none.onnx"], "no model at none.onnx"),
     (["verify", "--model", "{folder}"], "is a folder, expected a model file"),
     (["verify", "--model", "{ckpt}"], "is a PyTorch checkpoint, expected TorchScript"),

@@ -34,7 +34,7 @@ def test_the_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (code, out) == (2, "")
     said = err.splitlines()[1].removeprefix("hint: ").split()[:2]
     assert said[0] == "--value-range"
-    code, out, err = run("adopt", "theirs.onnx", "--classes", CLASSES, *said)
+    code, out, err = run("adopt", "theirs.onnx", "--classes", CLASSES, *said, "-v")
     assert code == 0, err
     assert out.endswith("theirs.adopted.onnx\n")
     assert "proved against the original: " in out
@@ -46,7 +46,7 @@ def test_the_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "proved against the original" in out
     code, _, err = run("adopt", "theirs.adopted.onnx")
     assert code == 2
-    assert err.splitlines()[1] == "hint: to prove it: gan-export verify --model theirs.adopted.onnx"
+    assert err.splitlines()[1] == "hint: to prove it: gan-export verify theirs.adopted.onnx"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_exported_and_proved(case: str, suffix: str, run: Run, tmp_path: Path) -
     code, out, err = run(command, "--ckpt", ckpt, "--module", f"{NETWORKS}:{name}", *options)
     assert code == 0, err
     assert out.splitlines()[-1] == str(ckpt.with_suffix(suffix))
-    assert "proved against PyTorch" in out
+    assert "proved against PyTorch" in err
     assert f"--module: running the code in {NETWORKS}" in err
     images = gan_serve.load(ckpt.with_suffix(suffix)).generate(seeds=range(4))
     assert len({image.tobytes() for image in images}) == 4
@@ -121,7 +121,7 @@ def networks_of(name: str) -> str:
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
-    "nothing": (["onnx"], "expected a checkpoint, --ckpt FILE"),
+    "nothing": (["onnx"], "expected a checkpoint, got none"),
     "only options of a checkpoint": (["onnx", "--module", networks_of("make"), "--raw"], "--raw has no place without"),
     "a key of nothing": (["onnx", "--module", networks_of("make"), "--key", "g"], "--key has no place without --ckpt"),
     "trust in nothing": (["onnx", "--module", networks_of("make"), "--trust-pickle"], "--trust-pickle has no place"),

@@ -102,11 +102,13 @@ def test_an_edited_spec_settles_everything(run: Run, unknown: Path) -> None:
 
 
 def test_accept_takes_the_draft_and_stamps_what_it_assumed(run: Run, unknown: Path) -> None:
-    code, out, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform")
+    code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform", "--verbose")
     assert code == 0, err
     assert "assumed: layer 1 activation" in err
-    assert out.splitlines()[-2].endswith(
-        " checks hold; the reading assumes 3 things: layer 1 activation relu, "
+    code, _, err = run("onnx", "--ckpt", unknown, "--accept", "--latent", "uniform")
+    assert len(err.splitlines()) == 3
+    assert err.splitlines()[1].endswith(
+        " LSB; the reading assumes 3 things: layer 1 activation relu, "
         "layer 3 activation relu, layer 5 output tanh in [-1, 1]; as you said: latent law uniform"
     )
     contract = gan_serve.load(unknown.with_suffix(".onnx")).contract

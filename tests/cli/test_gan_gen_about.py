@@ -155,7 +155,9 @@ def test_selftest_of_a_tampered_file(gen: Gen, tmp_path: Path) -> None:
     )
     code, out, _ = gen("--model", "t.onnx", "--selftest", "--json")
     assert code == 1
-    assert json.loads(out)["ok"] is False
+    said = json.loads(out)
+    assert (said["ok"], said["code"]) == (False, "proof")
+    assert "golden images differ" in said["error"]
 
 
 def test_version(gen: Gen) -> None:

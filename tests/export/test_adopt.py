@@ -145,7 +145,7 @@ def test_a_file_of_ours_is_not_adopted(tmp_path: Path) -> None:
     onnx_files.save(tmp_path / "g.onnx")
     with pytest.raises(GanportError, match="has a contract already") as caught:
         original_of(tmp_path / "g.onnx")
-    assert caught.value.hint == f"to prove it: gan-export verify --model {tmp_path / 'g.onnx'}"
+    assert caught.value.hint == f"to prove it: gan-export verify {tmp_path / 'g.onnx'}"
 
 
 REAL = Path(os.environ.get("GANPORT_CHECKPOINTS", "")) / "second"

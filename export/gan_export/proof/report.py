@@ -103,11 +103,11 @@ class Report:
         """The same report for a file that was renamed after its proof."""
         return dataclasses.replace(self, file=file)
 
-    def rows(self) -> list[list[str]]:
+    def rows(self, *, only_failed: bool = False) -> list[list[str]]:
         """The checks as rows: section (named where it begins), name, mark, value, limit, detail."""
         rows: list[list[str]] = []
         section = ""
-        for check in self.checks:
+        for check in self.failed if only_failed else self.checks:
             first = check.section if check.section != section else ""
             section = check.section
             rows.append([first, check.name, check.mark, check.value_text, check.limit, check.detail])
@@ -120,10 +120,19 @@ class Report:
             compared = f" against {self.against}" if self.against else ""
             names = ", ".join(check.name for check in self.warnings)
             return f"proved{compared}: {total} of {total} checks hold" + "".join(
-                filter(None, (self._doubted(), self._rests_on(), f"; look at: {names}" if names else ""))
+                filter(
+                    None, (self._closeness(), self._doubted(), self._rests_on(), f"; look at: {names}" if names else "")
+                )
             )
         names = ", ".join(check.name for check in self.failed)
         return f"not proved: {len(self.failed)} of {total} checks fail ({names})"
+
+    def _closeness(self) -> str:
+        """How far the images are from what they were compared with, where they were."""
+        pixels = next(
+            (check for check in self.checks if (check.section, check.name) == ("parity", "pixel values")), None
+        )
+        return "" if pixels is None else f", pixels within {pixels.value_text}"
 
     def _doubted(self) -> str:
         return f", but the images are likely wrong: {'; '.join(self.doubts)}" if self.doubts else ""
@@ -152,7 +161,7 @@ class Report:
         more = f"; {others} more {'checks fail' if others > 1 else 'check fails'}" if others else ""
         return ProofError(
             f"{self.file} is not proved: {first.section}: {first.name}: {first.value_text}{limit}{where}{more}",
-            hint="; ".join(["the table lists every check", outcome]) if outcome else "the table lists every check",
+            hint="; ".join(filter(None, ("`report` has every check", outcome))),
         )
 
 

@@ -123,7 +123,7 @@ def _selftest(request: Request, generator: Generator) -> None:
 
     table, record, error = run_selftest(generator, str(request.model_file))
     if request.json:
-        console.show_json(record)
+        console.show_json(record, error)
     else:
         console.show(table)
     if error is not None:

@@ -67,6 +67,7 @@ class _Call:
     """How a command was called, and whether its JSON is out."""
 
     quiet: bool = False
+    verbose: bool = False
     json: bool = False
     shown: bool = False
 
@@ -84,6 +85,20 @@ def note(text: str) -> None:
 def is_quiet() -> bool:
     """Whether the running command was asked for nothing but its data and what goes wrong (`--quiet`)."""
     return _calls[-1].quiet
+
+
+def set_verbose(asked: bool) -> None:
+    """For a command with `--verbose`: whether it was given. What libraries log for debugging is printed then, too."""
+    if asked and is_quiet():
+        raise GanportError("`verbose` and --quiet contradict each other", hint="leave out one of them")
+    _calls[-1].verbose = asked
+    for name in LOGGERS if asked else ():
+        logging.getLogger(name).setLevel(logging.DEBUG)  # until `log_on_stderr` sets it back
+
+
+def is_verbose() -> bool:
+    """Whether the running command was asked for everything it could say (`--verbose`)."""
+    return _calls[-1].verbose
 
 
 def _say(text: str) -> None:
@@ -111,7 +126,7 @@ def log_on_stderr() -> Iterator[None]:
 
     For a process of ours; a program that uses the packages decides itself what becomes of their log.
     """
-    handler = _Notes(logging.INFO)
+    handler = _Notes(logging.DEBUG)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -219,7 +234,7 @@ def run(
     if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
         command.main([], prog_name=name)
     outer = len(running)
-    _calls.append(_Call("--quiet" in flags, _takes_json(command, arguments)))
+    _calls.append(_Call("--quiet" in flags, json=_takes_json(command, arguments)))
     try:
         with (
             process.handled(ending=takes_signals),

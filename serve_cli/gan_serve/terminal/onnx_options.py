@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-PANEL = "What an ONNX file of another exporter does not say"
+PANEL = "What the file does not say"
 
 ValueRange = Annotated[
     str | None,
