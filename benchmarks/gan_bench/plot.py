@@ -1,5 +1,5 @@
-"""The benchmark as a picture: a column for each batch size, a bar for each row in it, ganport's in colour; a line for
-what the machine's own matrix product allows."""
+"""The benchmark as a picture: a panel for each batch size, a bar for each row in it, ganport's in blue; a line for what
+the machine's own matrix product allows. Numbers stand in a column of their own, where no bar or line comes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from gan_core.files.atomic import atomic_path
 Group = tuple[str, int]
 
 SUFFIXES = (".png", ".svg", ".pdf")
-OURS_COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "int8": "#CC79A7"}
-"""Of Okabe and Ito's palette: told apart by colour-blind readers and, against the others' grey, in print."""
-OTHERS_COLOUR = "#B4BAC2"
+OURS_COLOURS = {"fp32": "#2B5C8A", "fp16": "#6B93BA", "int8": "#A3BFDA"}
+"""One blue in three steps, which colour-blind readers and printers tell apart by how dark they are."""
+OTHERS_COLOUR = "#CFD3D8"
 INK, FAINT, ALARM = "#222222", "#777777", "#B00020"
+CHARACTER = 0.042
+"""The width of a character of the numbers beside a panel, in widths of the panel."""
 FAR = 1.6
 """A limit beyond this many times the longest bar is told, not drawn."""
 COLUMNS = 4
@@ -96,38 +98,35 @@ def _draw_group(axes: Any, rows: list[Json], group: Group, names: list[str] | No
     limits = [row["limit_images_per_s"] for row in rows if row["limit_images_per_s"] and row["runtime"] == OURS]
     measured = [row["images_per_s_high"] for row in rows if row["images_per_s"] is not None]
     top = max(measured, default=1.0) or 1.0
-    if limits and limits[0] <= FAR * top:
-        top = max(top, limits[0])
-    elif limits:  # a line so far out would leave the bars no room
-        axes.set_title(f"limit {number(limits[0])} →", loc="right", fontsize=8.5, color=FAINT)
-        limits = []
+    if limits:  # a line far out would leave the bars no room
+        is_far = limits[0] > FAR * top
+        axes.set_title(f"limit {number(limits[0])}{' →' if is_far else ''}", loc="right", fontsize=8.5, color=FAINT)
+        limits = [] if is_far else limits[:1]
+        top = max([top, *limits])
     best = best_of(rows)
+    numbers = [row["status"].upper() if row["images_per_s"] is None else number(row["images_per_s"]) for row in rows]
     for y, row in enumerate(rows):
         median = row["images_per_s"]
-        if median is None:
-            axes.barh(y, top, 0.7, facecolor="white", edgecolor=ALARM, hatch="xx", linewidth=0, alpha=0.35)
-            axes.text(
-                top * 0.03, y, row["status"].upper(), ha="left", va="center", color=ALARM, fontsize=9,
-                fontweight="bold", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-            )  # fmt: skip
-            continue
         unstable = row["status"] == "unstable"
+        colour = ALARM if median is None else FAINT if unstable else INK
+        axes.text(
+            1.04 + CHARACTER * max(map(len, numbers)), y, numbers[y], ha="right", va="center",
+            transform=axes.get_yaxis_transform(), color=colour, fontsize=9,
+            fontweight="bold" if row is best or median is None else "normal",
+        )  # fmt: skip
+        if median is None:
+            continue
         axes.barh(
             y, median, 0.7, color=_colour(row), alpha=0.5 if unstable else 1.0, hatch="///" if unstable else None,
             edgecolor="white", linewidth=0,
         )  # fmt: skip
         below, above = median - row["images_per_s_low"], row["images_per_s_high"] - median
         axes.errorbar(
-            median, y, xerr=[[max(0.0, below)], [max(0.0, above)]], color=INK, linewidth=0.9, capsize=2.5, alpha=0.75
+            median, y, xerr=[[max(0.0, below)], [max(0.0, above)]], color=INK, linewidth=0.8, capsize=2, alpha=0.6
         )
-        axes.text(
-            max(row["images_per_s_high"], median) + top * 0.02, y, number(median) + (" unstable" if unstable else ""),
-            ha="left", va="center", fontsize=9, fontweight="bold" if row is best else "normal", zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-        )  # fmt: skip
-    if limits:
-        axes.plot([limits[0]] * 2, [-0.5, len(rows) - 0.5], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=3)
-    axes.set_xlim(0, top * 1.27)
+    for limit in limits:
+        axes.plot([limit] * 2, [-0.5, len(rows) - 0.5], color=FAINT, linewidth=1.0, linestyle=(0, (4, 3)), zorder=3)
+    axes.set_xlim(0, top * 1.01)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
     axes.plot([0, 0], [-0.5, len(rows) - 0.5], color=FAINT, linewidth=1.5)
@@ -147,7 +146,9 @@ def _explanation(record: Json, characters: int) -> str:
         f"ganport {environment['versions']['ganport']}",
     ]
     if any(row["limit_images_per_s"] for row in record["rows"]):
-        parts.insert(2, "dashed: what the machine's matrix product allows")
+        parts.insert(2, "dashed, limit: what the machine's matrix product allows")
+    if any(row["status"] == "unstable" for row in record["rows"]):
+        parts.insert(2, "hatched: unstable")
     busy = environment["cpu_busy_fraction"]
     if busy is not None and busy > BUSY:
         parts.append(f"machine {busy:.0%} busy otherwise")

@@ -239,15 +239,48 @@ def coloured(pixels: np.ndarray, colour: str) -> int:
     return int((pixels == np.array(list(bytes.fromhex(colour[1:])))).all(axis=-1).sum())
 
 
+def upright_lines(path: Path) -> list[int]:
+    """The columns of pixels in the right half of a picture that hold a faint line, dashed or not."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    faint = (pixels == np.array(list(bytes.fromhex(plot.FAINT[1:])))).all(axis=-1).sum(axis=0)
+    return [int(at) for at in np.flatnonzero(faint > 40) if at > len(faint) // 2]
+
+
 @needs_matplotlib
 def test_the_limit_is_a_line(tmp_path: Path) -> None:
-    """Right of the bars and their numbers, where its dashes are the only ink."""
-    plot.draw(made_of(result(1), result(1, runtime="eager"), limits=(limit(gflop_per_s=[180.0]),)), tmp_path / "x.png")
-    with Image.open(tmp_path / "x.png") as image:
-        pixels = np.asarray(image.convert("L"))[200:]
-    dark = pixels[:, int(pixels.shape[1] * 0.75) :] < 128
-    assert 50 < dark.sum() < 2000
-    assert dark.any(axis=0).sum() < 10, "it is upright"
+    rows = [result(1), result(1, runtime="eager")]
+    plot.draw(made_of(*rows, limits=(limit(gflop_per_s=[180.0]),)), tmp_path / "x.png")
+    assert 1 <= len(upright_lines(tmp_path / "x.png")) <= 4
+    for far_or_none in [(limit(gflop_per_s=[1800.0]),), ()]:
+        plot.draw(made_of(*rows, limits=far_or_none), tmp_path / "y.png")
+        assert upright_lines(tmp_path / "y.png") == []
+
+
+@needs_matplotlib
+def test_no_number_meets_a_bar_a_line_or_another_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def saved(figure: Figure, *args: Any, **more: Any) -> None:
+        drawn.append(figure)
+        save(figure, *args, **more)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    fast = (123_456.0, 130_000.0, 140_000.0)
+    rows = [result(batch, rates=rates) for batch, rates in ((1, fast), (8, fast), (25, (5.0, 6.0, 7.0)), (64, fast))]
+    rows += [result(batch, runtime="eager", failure="x") for batch in (1, 8, 25, 64)]
+    plot.draw(made_of(*rows, limits=(limit(gflop_per_s=[29_000.0]),)), tmp_path / "x.png")
+    drawn[0].canvas.draw()
+    panels = drawn[0].axes
+    assert len(panels) == 4
+    for panel, following in zip(panels, [*panels[1:], None], strict=True):
+        boxes = [text.get_window_extent() for text in panel.texts]
+        assert len(boxes) == 2
+        assert min(box.x0 for box in boxes) > panel.bbox.x1
+        assert max(box.x1 for box in boxes) < (drawn[0].bbox.x1 if following is None else following.bbox.x0)
 
 
 @needs_matplotlib

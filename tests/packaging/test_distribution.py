@@ -80,7 +80,7 @@ def test_the_laboratory_stays_in_the_clone(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-P", "-c", command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "gan-bench --model g.onnx" in done.stdout
+    assert "gan-bench g.onnx" in done.stdout
 
 
 def test_wheel_carries_the_default_model(wheel: Path, tmp_path: Path) -> None:
