@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -29,6 +31,7 @@ def test_json(gen: Gen, classes: Path) -> None:
     assert code == 0
     assert json.loads(out) == {
         "out": "o.png",
+        "files": ["o.png"],
         "kind": "picture",
         "n": 3,
         "image": {"channels": 1, "height": 8, "width": 8},
@@ -36,9 +39,29 @@ def test_json(gen: Gen, classes: Path) -> None:
         "model": str(classes),
         "sha256": OnnxGenerator(classes, "cpu").sha256,
         "provider": "cpu",
-        "seeds": "1-3",
-        "classes": "0,2",
+        "seeds": [1, 2, 3],
+        "labels": [0, 2, 0],
+        "classes": [{"index": 0, "name": "cat"}, {"index": 2, "name": "7"}],
     }
+
+
+def test_json_lists_every_file_and_number(gen: Gen, model: Path, classes: Path, tmp_path: Path) -> None:
+    def record(*arguments: object) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(gen(*arguments, "--json", "-q")[1])
+        assert all((tmp_path / file).is_file() for file in said["files"])
+        return said
+
+    many = record(model, 3, "--out", "many/", "--truncation", 0.5)
+    assert many["files"] == [f"many/seed00000{seed}.png" for seed in range(3)]
+    assert (many["seeds"], many["truncation"], many["classes"]) == ([0, 1, 2], 0.5, [])
+    assert "labels" not in many
+    walk = record(classes, "--walk", 2, "--class", "2", "--frames", 4, "--out", "w.webp")
+    assert (walk["seeds"], walk["frames"], walk["classes"]) == ([0, 1], 4, [{"index": 2, "name": "7"}])
+    z_dim = OnnxGenerator(classes, "cpu").contract.interface.z_dim
+    np.save(tmp_path / "z.npy", np.zeros((2, z_dim), np.float32))
+    given = record(classes, "--latents", "z.npy", "--out", "l.npz")
+    assert (given["latents"], given["labels"]) == ("z.npy", [0, 1])
+    assert "seeds" not in given
 
 
 def test_info(gen: Gen, classes: Path, tmp_path: Path) -> None:

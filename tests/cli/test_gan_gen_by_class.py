@@ -45,7 +45,9 @@ def test_chosen_classes_in_the_order_given(gen: Gen) -> None:
 
 def test_json_says_that_rows_are_classes(gen: Gen) -> None:
     record = json.loads(gen("--n", 2, "--json", "--out", "o.png")[1])
-    assert (record["n"], record["seeds"], record["classes"], record["rows"]) == (6, "0-1", "0,1,2", "classes")
+    assert (record["n"], record["seeds"], record["rows"]) == (6, [0, 1] * 3, "classes")
+    assert record["labels"] == [0, 0, 1, 1, 2, 2]
+    assert [each["index"] for each in record["classes"]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

@@ -132,9 +132,11 @@ def _selftest(request: Request, generator: Generator) -> None:
 
 
 def _record(request: Request, generator: Generator, plan: Plan, target: Target, scale: int) -> dict[str, Any]:
+    """What was drawn: `seeds` and `labels` have one number for each image, `classes` those that occur."""
     c, h, w = plan.contract.interface.image
     record: dict[str, Any] = {
         "out": str(target.path),
+        "files": _files(plan, target),
         "kind": target.kind.value,
         "n": plan.n,
         "image": {"channels": c, "height": h, "width": w},
@@ -143,9 +145,29 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target, 
         "sha256": generator.sha256,
         "provider": generator.provider,
     }
+    described: dict[str, Any] = {key.removeprefix("gan."): value for key, value in plan.describe().items()}
+    if plan.seeds is not None:
+        described["seeds"] = plan.seeds.array(0, len(plan.seeds)).tolist()
+    if "truncation" in described:
+        described["truncation"] = request.truncation
     if isinstance(plan, WalkPlan):
         record |= {"frames": plan.walk.frames, "tiles": plan.tiles}
-    return record | {key.removeprefix("gan."): value for key, value in plan.describe().items()}
+        classes = plan.classes.tolist()
+    elif (labels := plan.labels(0, plan.n)) is not None:
+        described["labels"] = labels.tolist()
+        classes = sorted({*described["labels"]})
+    else:
+        classes = []
+    names = plan.contract.interface.class_names
+    described["classes"] = [{"index": index, "name": names[index] if names else None} for index in classes]
+    return record | described
+
+
+def _files(plan: Plan, target: Target) -> list[str]:
+    """What was written; nothing for stdout."""
+    if target.kind is Kind.FOLDER:
+        return [str(target.path / f"{plan.stem(index)}.png") for index in range(plan.n)]
+    return [] if target.kind is Kind.STDOUT else [str(target.path)]
 
 
 def _what(plan: Plan, scale: int) -> str:
