@@ -23,7 +23,8 @@ from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
-from gan_serve.terminal import console
+from gan_serve.runtime.onnx_answers import parse_answers
+from gan_serve.terminal import console, onnx_options
 
 HELP = """Measure how fast a generator makes images here, beside other ways to run it.
 
@@ -80,6 +81,14 @@ def bench(
     json: options.JsonFile = None,
     plot: options.Plot = None,
     list_providers: options.ListProviders = False,
+    value_range: onnx_options.ValueRange = None,
+    image: onnx_options.Image = None,
+    latent: onnx_options.Latent = None,
+    z_dim: onnx_options.ZDim = None,
+    n_classes: onnx_options.Classes = None,
+    inputs: onnx_options.Inputs = None,
+    constant: onnx_options.Constants = None,
+    output_key: onnx_options.OutputKey = None,
 ) -> None:
     """Parses, checks everything that can be checked, measures, and writes what was asked for."""
     output = _format(format, json)
@@ -88,9 +97,9 @@ def bench(
         return
     record, models = options.sort_files(files or [], model or [])
     target = None if json in (None, "-") else Path(str(json))
-    inputs = {"--ckpt": ckpt, "--compare": compare, "RECORD": record}
-    inputs |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(models)}
-    check_outputs(inputs, {"--json": target, "--plot": plot})
+    read = {"--ckpt": ckpt, "--compare": compare, "RECORD": record}
+    read |= {"--model" if index == 0 else f"--model {path}": path for index, path in enumerate(models)}
+    check_outputs(read, {"--json": target, "--plot": plot})
     limit = None if fail_if_slower is None else options.parse_percent(fail_if_slower)
     if limit is not None and compare is None and baseline is None:
         raise GanportError("--fail-if-slower: slower than what?", hint="--compare OLD.json, or --baseline ROW")
@@ -108,7 +117,13 @@ def bench(
             check_alike(old, made, across)
     else:
         settings = options.to_settings(seconds, rounds, quick, timeout, roofline, share_process)
-        chosen = options.selection(models, ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script)
+        answers = parse_answers(
+            value_range=value_range, image=image, latent=latent, z_dim=z_dim, n_classes=n_classes, inputs=inputs,
+            constant=constant, output_key=output_key,
+        )  # fmt: skip
+        chosen = options.selection(
+            models, ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script, answers
+        )
         made = _measure(chosen, settings, _Watch(old, across, baseline))
     if baseline is not None:
         made = with_ratios(made, baseline)
@@ -150,7 +165,7 @@ def _only_shown(ctx: typer.Context, record: Path, models: Sequence[Path]) -> Non
     given = [
         parameter.opts[0]
         for parameter in ctx.command.params
-        if getattr(parameter, "rich_help_panel", None) in (options.WHAT, options.HOW)
+        if getattr(parameter, "rich_help_panel", None) in (options.WHAT, options.HOW, onnx_options.PANEL)
         and str(getattr(ctx.get_parameter_source(parameter.name or ""), "name", "")) == "COMMANDLINE"
     ]
     if models or given:

@@ -60,7 +60,8 @@ def render_comparison(old: Json, new: Json, as_markdown: bool = False) -> str:
             rows.append([label(row), place(row), _speed(before.get(key)), _speed(after.get(key)), *verdict])
     when = f"{old['environment']['date'][:10]}, {_commit(old)}"
     both = len(before.keys() & after.keys())
-    text = grouped(COLUMNS, rows, as_markdown)
+    kept = len(COLUMNS) - (not any(row[-1] for row in rows if not isinstance(row, str)))  # no column of nothing
+    text = grouped(COLUMNS[:kept], [row if isinstance(row, str) else row[:kept] for row in rows], as_markdown)
     return ("\n\n" if as_markdown else "\n").join(
         [*lines, text, f"{same} of {both} rows as before within noise (since {when})"]
     )

@@ -33,6 +33,7 @@ from gan_bench.worker import LONGEST_WINDOW
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.process import usable_cores
+from gan_serve.runtime.onnx_answers import check_unsaid
 
 Subject = tuple[WorkerProcess, Result | Limit]
 
@@ -74,6 +75,8 @@ def measure(
         bench = _Bench(chosen, settings, command, Path(name), workers)
         models = bench.describe_models()
         unpacked = bench.unpack()
+        if chosen.answers is not None and all(opened.model.ours for opened in models):
+            check_unsaid(chosen.answers, ", ".join(map(str, chosen.models)))
         assumed = [
             f"{path.name} has no gan.* metadata; assumed: {'; '.join(opened.model.assumptions)}"
             for path, opened in zip(chosen.models, models, strict=True)
@@ -186,7 +189,7 @@ class _Bench:
             return None
         model = chosen.models[0] if chosen.models else None
         stock = any(PEERS[peer].source == "stock.onnx" for peer in chosen.peers)
-        question = Unpack(chosen.ckpt, self.folder, model, stock, chosen.trust_script)
+        question = Unpack(chosen.ckpt, self.folder, model, stock, chosen.trust_script, chosen.answers)
         with WorkerProcess(self.command) as worker:
             try:
                 return worker.ask(question, self.settings.timeout_s)
@@ -320,7 +323,7 @@ class _Bench:
 
     def _open_file(self, path: Path, threads: int | None = None) -> Open:
         """An exported file on the CPU provider."""
-        return Open("ganport", path, "cpu", threads, trust_script=self.chosen.trust_script)
+        return Open("ganport", path, "cpu", threads, trust_script=self.chosen.trust_script, answers=self.chosen.answers)
 
     def _opened(self, result: Result, rows: Sequence[Row]) -> WorkerProcess:
         """The row's process with its model loaded: its own, or that of all rows that differ in batch alone."""
@@ -337,8 +340,9 @@ class _Bench:
         worker = self.stack.enter_context(WorkerProcess(self.command, {} if row.ours else variables(threads or 1)))
         path = row.model if row.model is not None else self.folder / PEERS[row.runtime].source
         question = Open(
-            row.runtime, path, row.provider, threads, row.precision, row.tf32, tuple(batches), self.chosen.trust_script
-        )
+            row.runtime, path, row.provider, threads, row.precision, row.tf32, tuple(batches),
+            self.chosen.trust_script, self.chosen.answers if row.ours else None,
+        )  # fmt: skip
         result.opened = worker.opened = worker.ask(question, self.settings.timeout_s)
         result.saw_memory(result.opened.peak)
         self.shared[key] = worker

@@ -22,6 +22,7 @@ from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_model_file
 from gan_core.installation import pip
+from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.providers import check_name
 from gan_serve.terminal import console
 
@@ -183,7 +184,7 @@ def parse_percent(text: str) -> float:
 
 def selection(
     models: list[Path], ckpt: Path | None, peers: str | None, provider: list[str] | None, batch: str, threads: str,
-    tf32: str, end_to_end: bool, trust_script: bool = False,
+    tf32: str, end_to_end: bool, trust_script: bool = False, answers: OnnxAnswers = OnnxAnswers(),
 ) -> Selection:  # fmt: skip
     """What is to be measured, from the options' texts. Raises `GanportError`."""
     if not models and ckpt is None:
@@ -217,6 +218,7 @@ def selection(
         tf32=parse_tf32(tf32, providers),
         end_to_end=end_to_end,
         trust_script=trust_script,
+        answers=None if answers == OnnxAnswers() else answers,
     )
     if not chosen.rows("cpu"):
         raise GanportError("no rows", hint="give --model, or let --peers name what draws --ckpt")

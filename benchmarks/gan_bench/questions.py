@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from gan_bench.parity import Difference
 from gan_core.fields import Json
+from gan_serve.runtime.onnx_answers import OnnxAnswers
 
 Task = Literal["pixels", "png"]
 A = TypeVar("A")
@@ -84,6 +85,7 @@ class Unpack(Question[Unpacked]):
 
     model  its export, whose spec says what the file leaves open; None without one
     stock  whether the stock export is wanted
+    answers  what `model` does not say, where it is another exporter's
     """
 
     ckpt: Path
@@ -91,6 +93,7 @@ class Unpack(Question[Unpacked]):
     model: Path | None
     stock: bool
     trust_script: bool = False
+    answers: OnnxAnswers | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Open(Question[Opened]):
     """Load a generator: "ganport" or a peer by its name. `threads` None: the runtime chooses.
 
     precision, batches  of a peer, which may be made for them
+    answers             what an .onnx file of another exporter does not say
     """
 
     runtime: str
@@ -153,6 +157,7 @@ class Open(Question[Opened]):
     tf32: bool = False
     batches: tuple[int, ...] = ()
     trust_script: bool = False
+    answers: OnnxAnswers | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from gan_bench.peers import PEERS
 from gan_bench.questions import Task
 from gan_core.errors import GanportError
+from gan_serve.runtime.onnx_answers import OnnxAnswers
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Selection:
     """Everything that rows are made of. `peers` need `ckpt`; `models` may be empty when there is one.
 
     trust_script  whether .ts files may run whatever the program in them does
+    answers       what .onnx files of other exporters do not say; None: nothing is said of them
     """
 
     models: tuple[Path, ...]
@@ -76,6 +78,7 @@ class Selection:
     tf32: tuple[bool, ...] = (False,)
     end_to_end: bool = False
     trust_script: bool = False
+    answers: OnnxAnswers | None = None
 
     def rows(self, torch_device: str = "cpu", precisions: Sequence[str] = ()) -> tuple[Row, ...]:
         """Every combination, once each, batches varying fastest: ganport's, then the peers', then end to end.

@@ -45,9 +45,11 @@ from gan_bench.questions import (
     Window,
 )
 from gan_bench.tasks import Pixels, PngFolder, Task
+from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.files import metadata
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.onnx_answers import UNSAID
+from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers
 
 if TYPE_CHECKING:
     from gan_bench.machine import Machine
@@ -71,7 +73,8 @@ class Worker:
 
         contract = None
         if asked.model is not None:
-            generator = self._load(Open("ganport", asked.model, "cpu", None, trust_script=asked.trust_script))
+            trust, answers = asked.trust_script, asked.answers
+            generator = self._load(Open("ganport", asked.model, "cpu", None, trust_script=trust, answers=answers))
             contract = generator.contract if getattr(generator, "ours", True) else None
         return unpack(asked.ckpt, asked.folder, contract, stock=asked.stock)
 
@@ -178,14 +181,22 @@ class Worker:
         if asked.tf32:
             from gan_serve.runtime.onnx_generator import OnnxGenerator
 
-            return OnnxGenerator(path, asked.provider, asked.threads, tf32=True)
+            return OnnxGenerator(path, asked.provider, asked.threads, tf32=True, answers=self._answers(asked))
         trust = asked.trust_script and path.lower().endswith(".ts")
         try:
-            return gan_serve.load(path, asked.provider, asked.threads, trust_script=trust)
+            return gan_serve.load(path, asked.provider, asked.threads, trust_script=trust, answers=self._answers(asked))
         except GanportError as error:
             if error.code == UNSAID:
-                error.hint = f"gan-export adopt {path} makes a copy that says it: measure that"
+                error.hint += f"; or gan-export adopt {path} makes a copy that says it"
             raise
+
+    def _answers(self, asked: Open) -> OnnxAnswers:
+        """Those of a file of another exporter: beside it may stand files that say all of it themselves."""
+        path = str(asked.path)
+        if asked.answers is None or not path.lower().endswith(".onnx"):
+            return OnnxAnswers()
+        ours = Contract.from_metadata(metadata.read_onnx_text(path, path).metadata, where=path) is not None
+        return OnnxAnswers() if ours else asked.answers
 
     def _cpu_nodes(self) -> int | None:
         """How many nodes fell to the CPU; None where the runtime does not say."""

@@ -13,6 +13,11 @@ from bench.made_records import OPENED
 from gan_bench.messages import MessageError, read, write
 from gan_bench.parity import Difference
 from gan_bench.questions import QUESTIONS, Done, Failed, Memory, Open, Prepare, Question, TakeWindow, Unpack, Window
+from gan_serve.runtime.onnx_answers import OnnxAnswers
+
+ANSWERS = OnnxAnswers(
+    (0.0, 1.0), (3, 8, 8), "uniform", 16, 10, (("a", "z"), ("b", None)), (("psi", 0.7), ("x", 1.0)), "y"
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,7 @@ from gan_bench.questions import QUESTIONS, Done, Failed, Memory, Open, Prepare, 
         Unpack(Path("g.pt"), Path("folder"), Path("g.onnx"), False, trust_script=True),
         Open("ganport", Path("a folder/g.onnx"), "cpu", None),
         Open("compile", Path("g.pt"), "cuda", 2, "fp16", True, (1, 8)),
+        Open("ganport", Path("g.onnx"), "cpu", None, answers=ANSWERS),
         Prepare(8, "png", Path("x.npz")),
         TakeWindow(1, 1.0, 34),
         OPENED,

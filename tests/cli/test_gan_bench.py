@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from bench.tiny_models import tiny_model
 from gan_bench.cli import app
 from gan_core.errors import GanportError
 from gan_serve.runtime.providers import PROVIDERS
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
+from gan_serve.terminal import onnx_options
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +267,26 @@ def test_files_by_their_place_and_a_strangers_beside(folder: Path, capsys: pytes
     assert "theirs.onnx is for measuring" in capsys.readouterr().err
 
 
+def test_what_a_strangers_file_does_not_say(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(DEFAULT_MODEL, folder / "classes.onnx")
+    theirs = onnx.load(DEFAULT_MODEL)
+    del theirs.metadata_props[:]
+    onnx.save(theirs, folder / "theirs.onnx")
+    files = ("classes.onnx", "theirs.onnx", "--batch", "2", *QUICK)
+    assert run(*files) == 2
+    refused = capsys.readouterr().err
+    assert "theirs.onnx does not show how many classes its input label has" in refused
+    assert "hint: --classes 10 for ten; or gan-export adopt theirs.onnx makes a copy that says it" in refused
+    assert run(*files, "--classes", "10") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines[-2:]] == ["classes", "theirs"]
+    assert run(*files, "--classes", "4") == 2
+    assert "they are different generators" in capsys.readouterr().err
+    assert run(*files, "--value-range", "dark") == 2
+    assert run("classes.onnx", *QUICK, "--classes", "10") == 2
+    assert "classes.onnx says what it is, so --classes has no place" in capsys.readouterr().err
+
+
 def test_fail_if_slower(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("g.onnx", "--batch", "1", *QUICK, "--json", "now.json") == 0
     record = json.loads((folder / "now.json").read_text())
@@ -353,5 +376,6 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.count("  gan-bench g.onnx") == 6
     panels = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert panels == [
-        "Arguments:", "What is measured:", "How it is measured:", "Comparison:", "Output:", "General:"
+        "Arguments:", "What is measured:", "How it is measured:", "Comparison:", "Output:",
+        f"{onnx_options.PANEL}:", "General:"
     ]  # fmt: skip
