@@ -66,7 +66,8 @@ def onnx_command(
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
-            help="[default: the checkpoint's name; .fp16.onnx, .int8.onnx, .w16.onnx by --precision and --store]",
+            help="The file to write. [default: the checkpoint's name; .fp16.onnx, .int8.onnx, .w16.onnx by "
+            "--precision and --store]",
             rich_help_panel=options.MADE,
         ),
     ] = None,
@@ -112,7 +113,11 @@ def torchscript_command(
     ckpt: Ckpt = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.ts", help="[default: the checkpoint's name, .ts]", rich_help_panel=options.MADE),
+        typer.Option(
+            metavar="FILE.ts",
+            help="The file to write. [default: the checkpoint's name, .ts]",
+            rich_help_panel=options.MADE,
+        ),
     ] = None,
     answers: Answers = Answers(),
     report: ReportFile = None,
@@ -201,7 +206,8 @@ def verify(
 def adopt(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="An ONNX generator of another exporter.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.onnx", help="[default: the file's name, .adopted.onnx]")
+        Path | None,
+        typer.Option(metavar="FILE.onnx", help="The file to write. [default: the file's name, .adopted.onnx]"),
     ] = None,
     value_range: onnx_options.ValueRange = None,
     image: onnx_options.Image = None,
@@ -215,7 +221,7 @@ def adopt(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a file of ours of somebody else's ONNX generator.
+    """Make another exporter's ONNX file one of ganport's.
 
     The copy says what it is, takes any batch, has a golden set and the passes of an export, and is proved to draw what
     the original draws. The options say what the file does not show (docs/foreign-onnx.md). The copy's path is printed

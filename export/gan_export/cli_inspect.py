@@ -44,11 +44,11 @@ def inspect_command(
         ),
     ] = None,
 ) -> None:
-    """Say what a checkpoint is, on what evidence, and what to do next.
+    """Say what a checkpoint is, and on what evidence.
 
-    Nothing in the file is run. Names and shapes prove most of a generator; activations, eps and the latent law are
-    read from what its BatchNorms remember (docs/forensics.md). Of a folder or of several files, a table says what each
-    is by its shapes alone, generators with their discriminators.
+    Ends with what to type next. Nothing in the file is run. Names and shapes prove most of a generator; activations,
+    eps and the latent law are read from what its BatchNorms remember (docs/forensics.md). Of a folder or of several
+    files, a table says what each is by its shapes alone, generators with their discriminators.
 
     \b
     Examples:

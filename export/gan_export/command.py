@@ -12,7 +12,7 @@ from gan_core.errors import GanportError, MissingPackageError
 from gan_core.printable import shell_line
 from gan_export.answers import Answers
 from gan_export.options import CHECKPOINT
-from gan_serve.terminal import console
+from gan_serve.terminal import console, layout
 from gan_serve.terminal.console import Column
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
         if console.is_verbose() or failed is not None:
             console.show(console.table(CHECKS, report.rows(only_failed=not console.is_verbose())))
         if console.is_verbose() or not written:
-            console.show(report.verdict())
+            console.show(layout.filled(report.verdict(), layout.width()))
         else:
             console.note(report.verdict())
     if failed is not None:

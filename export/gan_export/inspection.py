@@ -214,10 +214,10 @@ def render_survey(entries: Sequence[Entry], left_out: Sequence[str], folder: Pat
     """The table of `gan-export inspect FOLDER`: each file's kind and what it is, under the folder that it is in."""
     owned = {entry.discriminator for entry in entries}
     columns = [
-        Column("file", fit="line", least=20),
+        Column("file", fit="line", least=18),
         Column("kind"),
         Column("weights", right=True, drop=1),
-        Column("what it is", fit="wrap", least=24),
+        Column("what it is", fit="wrap", least=22),
     ]
     rows: list[list[str] | str] = []
     here = folder

@@ -80,7 +80,7 @@ DiscriminatorFile = Annotated[
     typer.Option(
         "--discriminator",
         metavar="FILE",
-        help="The discriminator of its training [default: one beside it].",
+        help="The discriminator of its training. [default: one beside it]",
         rich_help_panel=EVIDENCE,
     ),
 ]
@@ -89,7 +89,7 @@ SourceFile = Annotated[
     typer.Option(
         "--source",
         metavar="FILE",
-        help="The author's .py or .ipynb, read, not run [default: those beside].",
+        help="The author's .py or .ipynb, read, not run. [default: those beside]",
         rich_help_panel=EVIDENCE,
     ),
 ]
@@ -114,7 +114,7 @@ StatsLatents = Annotated[
     typer.Option(
         metavar="N",
         min=16,
-        help="From how many latents [default: 4096 for images up to 32x32, then fewer].",
+        help="From how many latents. [default: 4096 for images up to 32x32, then fewer]",
         rich_help_panel=EVIDENCE,
     ),
 ]
@@ -183,7 +183,7 @@ Noise = Annotated[
     typer.Option(
         "--noise",
         metavar="zero|fixed",
-        help="For numbers that forward draws: their mean, or one draw for all.",
+        help="For numbers that forward draws: their mean, or the same for all.",
         rich_help_panel=CODE,
     ),
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import subprocess
 import sys
 from typing import Annotated
@@ -218,3 +220,36 @@ def test_leaving_prints_all_there_is_and_skips_the_rest(code: int) -> None:
 def test_an_unusual_exit_goes_the_usual_way(given: str, code: int, err: str) -> None:
     done = leaving(f"console.leave(SystemExit({given}))")
     assert (done.returncode, done.stdout, done.stderr) == (code, "atexit\n", err)
+
+
+def test_a_terminal_gets_whole_words_and_commands_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "20")
+    command = "gan-gen --model g.onnx --n 25"
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        console.fail("something that went wrong", command)
+        console.note(f"next: {command}")
+        broken = "error: something\nthat went wrong\n" if stream.isatty() else "error: something that went wrong\n"
+        assert stream.getvalue() == f"{broken}hint: {command}\nnext: {command}\n"
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80, 200])
+def test_a_progress_bar_fits_its_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stderr", stream)
+    with console.progress(3, "drawing") as bar:
+        for _ in range(3):
+            bar.update(1)
+    lines = [re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", stream.getvalue())]
+    assert any("100%" in line for line in lines)
+    assert max(len(line.rstrip()) for line in lines) <= columns - (columns > 30)

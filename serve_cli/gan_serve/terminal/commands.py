@@ -43,6 +43,8 @@ def new_app(help_text: str = "", *, default: str = "", cls: Any = None, **settin
     """
     if help_text:
         settings["help"] = help_text
+    if default:
+        settings["subcommand_metavar"] = "FILE | COMMAND [ARGS]..."
     return _App(
         cls=cls or type("Group", (Group,), {"default": default}),
         add_completion=True,
@@ -134,11 +136,12 @@ class _Paged:
                 panels.setdefault(panel or ("Arguments" if is_argument else "Options"), []).append((name, record[1]))
         longest = max(len(name) for rows in panels.values() for name, _ in rows)
         column = min(longest, OPTION_WIDTH, formatter.width // 3)  # the same in all panels
-        for panel, rows in panels.items():
+        general = panels.pop(GENERAL)
+        for panel, rows in [*panels.items(), (GENERAL, general)]:
+            if panel == GENERAL and isinstance(self, TyperGroup):
+                self.format_commands(ctx, formatter)
             with formatter.section(typer.style(panel, bold=True) if layout.colours(sys.stdout) else panel):
                 formatter.write_dl([(name.ljust(column), text) for name, text in rows], col_max=column)
-        if isinstance(self, TyperGroup):
-            self.format_commands(ctx, formatter)
 
 
 class _Command(_Paged, TyperCommand):

@@ -40,9 +40,13 @@ from gan_serve.terminal.shell import explain_stdout
 EXIT_INTERRUPTED = 130
 PATIENCE_S = 2.0
 """Before a progress bar is shown."""
+BESIDE_BAR = 25
+"""Columns that brackets, a share and a time take beside a progress bar."""
 
 PREFIXES = ("error", "hint", "warning", "next")
 """What lines on stderr begin with, and is coloured."""
+COMMANDS = ("hint: ", "next: ", "  as a page: ")
+"""Lines that have commands to copy: a terminal breaks them, not we."""
 
 LOGGERS = ("gan_core", "gan_serve", "gan_trainer", "gan_export", "gan_bench")
 """The packages whose log a command prints."""
@@ -103,7 +107,10 @@ def is_verbose() -> bool:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # a stderr that is full, closed or has no reader fails no job
-        head, colon, rest = printable(with_options(text)).partition(": ")
+        text = printable(with_options(text))
+        if sys.stderr.isatty() and not text.startswith(COMMANDS):
+            text = layout.filled(text, layout.width(sys.stderr))
+        head, colon, rest = text.partition(": ")
         head = layout.state(head) if head in PREFIXES else head
         print(layout.painted(head + colon + rest, sys.stderr), file=sys.stderr, flush=True)
 
@@ -192,7 +199,14 @@ def warn(text: str) -> None:
 
 def progress(length: int, label: str) -> AbstractContextManager[Any]:
     """typer's progress bar on stderr, shown only on a terminal. The context's value has `.update(n)`."""
-    bar = typer.progressbar(length=length, label=label, file=sys.stderr, hidden=is_quiet() or not sys.stderr.isatty())
+    room = (layout.width(sys.stderr) or layout.WIDEST) - len(label) - BESIDE_BAR
+    bar = typer.progressbar(
+        length=length,
+        label=label,
+        width=min(36, max(room, 4)),
+        file=sys.stderr,
+        hidden=is_quiet() or not sys.stderr.isatty(),
+    )
     return cast("AbstractContextManager[Any]", bar)
 
 

@@ -175,13 +175,15 @@ def wrap(text: str, *, first: str = "", rest: str = "") -> str:
 
     Words are kept whole: a path, a key or a hash can be copied.
     """
+    return filled(printable(text), min(WIDEST, width() or WIDEST), first, rest)
+
+
+def filled(text: str, limit: int | None, first: str = "", rest: str = "") -> str:
+    """`text` in lines of at most `limit` characters, where words allow it; as it is without a limit."""
+    if limit is None:
+        return first + text
     return textwrap.fill(
-        printable(text),
-        min(WIDEST, width() or WIDEST),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, limit, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
