@@ -31,6 +31,8 @@ class GanportError(Exception):
         super().__init__(printable(" ".join(message.split())))
         self.hint = printable(" ".join(hint.split()))
         self.code = code
+        if self.hint:
+            self.add_note(f"hint: {self.hint}")  # which a traceback shows below the message
 
 
 class ContractError(GanportError):

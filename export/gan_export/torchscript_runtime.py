@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
 from gan_export import script_check
 from gan_export.torchscript_export import all_nodes, load_bytes, plain_execution, stored_zip
-from gan_serve.runtime.generator import Generator, check_drawn
+from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime.generator import Generator
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class TorchScriptGenerator(Generator):
         *,
         trust_script: bool = False,
     ) -> None:
+        again, self.file = Path(path).absolute(), Path(path).name
+        self.reopen = partial(TorchScriptGenerator, again, provider, threads, trust_script=trust_script)
         self.provider = resolve_provider(provider)
         if threads is not None and threads < 1:
             raise GanportError(f"`threads` must be at least 1, got {threads}", hint="leave it out for torch's choice")

@@ -18,7 +18,7 @@ from gan_core.errors import GanportError
 from gan_core.images import to_pixels
 from gan_core.interface import with_interface
 from gan_core.latents import latents
-from gan_serve.runtime.generator import feeds, in_order
+from gan_serve.runtime.batches import feeds, in_order
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
@@ -137,7 +137,7 @@ def test_classes(conditional: OnnxGenerator) -> None:
         ([0, 1], "expected one label, or one per seed (3), got 2"),
         ([[0, 1, 2]], "expected one label, or one per seed (3), got 3"),
         (1.5, "labels must be integers"),
-        (["cat"] * 3, "labels must be integers"),
+        (["fish"] * 3, "class 'fish' does not exist"),
     ],
 )
 def test_wrong_classes(conditional: OnnxGenerator, labels: object, message: str) -> None:

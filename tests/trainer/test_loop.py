@@ -147,7 +147,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(print_ever
     bad = start_run(limit=Limit("steps", 15), print_every=print_every)
     for group in bad.state.optimizer_g.param_groups:
         group["lr"] = 1e30
-    with pytest.raises(JobError, match=r"the training diverged: (loss_d|loss_g) is nan at step [78]$") as caught:
+    with pytest.raises(JobError, match=r"(?m)the training diverged: (loss_d|loss_g) is nan at step [78]$") as caught:
         bad.run()
     assert "lower `lr`" in caught.value.hint
     assert caught.value.hint.endswith("g.pt of step 5 is kept")

@@ -101,7 +101,9 @@ def test_compiling_is_tried_before_it_is_promised(monkeypatch: pytest.MonkeyPatc
         return call
 
     monkeypatch.setattr(torch, "compile", fails)
-    with pytest.raises(GanportError, match=r"does not work here: InvalidCxxCompiler: No working C\+\+ compiler found$"):
+    with pytest.raises(
+        GanportError, match=r"(?m)does not work here: InvalidCxxCompiler: No working C\+\+ compiler found$"
+    ):
         choose(CPU, exact=False, compiled="on")
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     assert choose(CPU, exact=False, compiled="on").compiled

@@ -19,7 +19,8 @@ from gan_core.images import to_pixels
 from gan_core.limits import Limits
 from gan_export.proof.reference import BATCHES, Case, Reference
 from gan_export.proof.report import Check, at_most
-from gan_serve.runtime.generator import Generator, check_drawn
+from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime.generator import Generator
 
 SECTION = "parity"
 PSNR_CEILING_DB = 200.0

@@ -27,7 +27,7 @@ from gan_core.grids import class_caption
 from gan_core.interface import Interface, class_label
 from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
-from gan_serve.runtime.generator import Labels
+from gan_serve.runtime.batches import Labels
 
 if TYPE_CHECKING:
     from gan_serve.runtime.walk import Walk

@@ -20,8 +20,6 @@ from gan_serve.runtime.generator import Generator
 from gan_serve.terminal import console
 
 NO_OPACITY = (".jpg", ".jpeg", ".mp4")
-SEEN_ALONE = 256
-"""The side that a walk of small images is enlarged to."""
 
 
 def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
@@ -85,7 +83,7 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
             if target.kind is Kind.ANIMATION:
                 from gan_serve.runtime.animation import write_animation
 
-                write_animation(target.path, (grid.copy() for grid in grids), plan.n // plan.tiles)
+                write_animation(target.path, (grid.copy() for grid in grids), plan.n // plan.tiles, scale=1)
             elif target.kind is Kind.STDOUT:
                 outputs.write_stdout(grids, text | plan.describe())
             else:
@@ -102,7 +100,11 @@ def _canvas(request: Request, plan: Plan, target: Target) -> Canvas:
     image, scale = plan.contract.interface.image, request.factor
     cols = request.shape[0] if request.shape else request.cols or plan.cols
     if scale is None and plan.tiles == 1 and not request.labels:
-        scale = auto_scale(1, image, side=SEEN_ALONE) if target.kind is Kind.ANIMATION else 1
+        scale = 1
+        if target.kind is Kind.ANIMATION:
+            from gan_serve.runtime.animation import SEEN_ALONE
+
+            scale = auto_scale(1, image, side=SEEN_ALONE)
     canvas = Canvas(plan.tiles, image, cols, scale=scale, captioned=request.labels)
     outputs.check_sides(target.path, canvas)
     return canvas

@@ -13,19 +13,25 @@ import numpy as np
 from gan_core.arrays import U8
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import atomic_path
+from gan_core.grids import auto_scale, check_scale, enlarged
 from gan_core.images import ANIMATIONS, to_pil
 
 FRAMES_PER_S = 25
+SEEN_ALONE = 256
+"""The side that small frames are enlarged to."""
 WEBP_EFFORT = 1
 """Of 0 … 6. With 0, a walk of 32x32 images, enlarged, was 2.4 times as large; 4 made it hardly smaller than 1."""
 MAX_HELD_BYTES = 1 << 31
 """The most pixels that an encoder which takes all frames at once is given."""
 
 
-def write_animation(path: str | os.PathLike[str], frames_NHWC: Iterable[U8], n: int | None = None) -> None:
+def write_animation(
+    path: str | os.PathLike[str], frames_NHWC: Iterable[U8], n: int | None = None, scale: int | None = None
+) -> None:
     """Frames uint8 (H, W, C), 25 a second: .webp (lossless), .gif (256 colours) or .mp4 (H.264).
 
-    n  how many; None: the length of `frames_NHWC`
+    n      how many; None: the length of `frames_NHWC`
+    scale  how many times as large, each pixel a square; None: frames up to 64x64 are enlarged to be seen
     Raises `MissingPackageError` for .mp4 without the `[video]` extra, `GanportError` for another suffix, no frames and
     more frames than fit into memory (.webp, .gif), `JobError` when ffmpeg fails.
     """
@@ -33,28 +39,35 @@ def write_animation(path: str | os.PathLike[str], frames_NHWC: Iterable[U8], n: 
     suffix = path.suffix.lower()
     if suffix not in ANIMATIONS:
         raise GanportError(f"an animation is a .webp, .gif or .mp4, got {path.name}", hint="name it walk.webp")
+    if scale is not None:
+        check_scale(scale)
     ffmpeg = _find_ffmpeg() if suffix == ".mp4" else ""
     frames = iter(frames_NHWC)
     with atomic_path(path) as temporary:
         first = next(frames, None)
         if first is None:
             raise GanportError("an animation needs at least 1 frame, got none", hint="draw some first")
-        height, width, _ = first.shape
+        height, width, channels = first.shape
+        if scale is None:
+            scale = auto_scale(1, (channels, height, width), side=SEEN_ALONE)
+        frames = (enlarged(frame, scale) for frame in chain([first], frames))
+        height, width = height * scale, width * scale
         if ffmpeg:
-            _write_mp4(ffmpeg, temporary, chain([first], frames), (height, width))
+            _write_mp4(ffmpeg, temporary, frames, (height, width))
             return
         held = len(frames_NHWC) if n is None and isinstance(frames_NHWC, Sized) else n or 0
-        if held * first.size > MAX_HELD_BYTES:
+        if held * height * width * channels > MAX_HELD_BYTES:
             raise GanportError(
                 f"{held} frames of {width}x{height} do not fit into one {suffix}",
                 hint="fewer `frames`, a smaller `scale`, or write an .mp4",
             )
         settings = {"lossless": True, "method": WEBP_EFFORT} if suffix == ".webp" else {"optimize": False}
-        to_pil(first).save(
+        shown, *rest = map(to_pil, frames)
+        shown.save(
             temporary,
             "WEBP" if suffix == ".webp" else "GIF",
             save_all=True,
-            append_images=[to_pil(frame) for frame in frames],
+            append_images=rest,
             duration=1000 // FRAMES_PER_S,
             loop=0,
             **settings,

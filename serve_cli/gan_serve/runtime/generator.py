@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import abc
+import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Generator as Results
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +15,28 @@ import numpy.typing as npt
 from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
-from gan_core.latents import Seeds, default_labels
+from gan_core.grids import Canvas, class_caption
+from gan_core.images import to_pil
+from gan_core.interface import parse_classes
+from gan_core.latents import Seeds, count_from, default_labels
+from gan_core.printable import printable, shorten
+from gan_serve.runtime.batches import OTHER_IMAGES, Feed, Labels, check_drawn, feeds, in_order
 
-Labels = I64 | F32 | None
-"""The classes of a batch (n,); None without classes; shares of them (n, n_classes) where `Generator.mixes_classes`."""
-Feed = tuple[F32, Labels]
-"""One batch: its latents (n, z_dim), and its labels."""
+if TYPE_CHECKING:
+    from PIL import Image
 
+Classes = int | str | Sequence[int] | Sequence[str] | Sequence[int | str] | None
+"""Classes as callers name them: by index or name, one for all images or one for each."""
 BATCH_PIXELS = 16 * 3 * 64 * 64
 MIN_BATCH, MAX_BATCH = 4, 64
 """See `Generator.batch_size`."""
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-_LATENTS_AT_ONCE = 256
-"""Latents are cheap by the hundred: of 16, NumPy's calls cost more than what they compute."""
-
 
 class Generator(abc.ABC):
-    """A generator that draws images for seeds.
+    """A generator that draws images for seeds: `generate`, `stream`, `grid`, `walk`, `to_pil`.
+
+    `with` closes it at the end. It can be pickled, and opens its file again where it arrives; a notebook shows
+    its grid.
 
     Attributes: `contract` (what the file says of itself), `provider` (the name of what really runs it),
     `sha256` (hex digest of the file), `callers` (how many batches it draws best at a time, each called from a thread
@@ -46,6 +47,37 @@ class Generator(abc.ABC):
     provider: str
     sha256: str
     callers: int = 1
+    file: str = ""
+    """The name of its file."""
+    reopen: Callable[[], Generator] | None = None
+    """Opens the same file in the same way; None where a runtime cannot."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (a runtime that holds nothing needs no other)
+        """Lets go of what the runtime holds; it draws no more. Runtimes override it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.reopen is None:
+            raise TypeError(f"{type(self).__name__} cannot be pickled: it does not know its file")
+        return _reopened, (self.reopen, self.sha256)
+
+    def __repr__(self) -> str:
+        interface = self.contract.interface
+        classes = f", {interface.n_classes} classes" if interface.conditional else ""
+        names = f" ({shorten(', '.join(interface.class_names), 40)})" if interface.class_names else ""
+        name = printable(f"{self.file or self.contract.name}: {interface.picture}{classes}{names}")
+        return f"<{type(self).__name__} {name}, on {self.provider}>"
+
+    def _repr_png_(self) -> bytes:
+        side = max(self.contract.interface.image[1:])
+        with io.BytesIO() as file:
+            self.grid(25 if side <= 128 else 9 if side <= 256 else 4, captions=True).save(file, "PNG")
+            return file.getvalue()
 
     @property
     def held_to(self) -> str:
@@ -100,20 +132,24 @@ class Generator(abc.ABC):
 
     def generate(
         self,
-        seeds: Iterable[int],
-        labels: int | Sequence[int] | None = None,
+        seeds: int | Iterable[int],
+        labels: Classes = None,
         *,
         truncation: float | None = None,
         batch_size: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> U8:
         """The images of `seeds`: uint8 (n, H, W, C).
 
-        labels      one class for all, or one per seed; None: `default_labels`. Unconditional models take none.
-        truncation  bound on |z|, see `gan_core.latents`.
-        batch_size  images per internal batch; changes speed and memory, never the images.
+        seeds        whole numbers in 0 … 2**53 - 1; one number n stands for the seeds 0 … n - 1
+        labels       one class for all, or one per seed, by index or name ("sneaker"); a text may name several, taken in
+                     turn ("3,7", "all"). None: seed s shows class s mod n_classes. Unconditional models take none.
+        truncation   bound on |z|, at least 0.05, see `gan_core.latents`
+        batch_size   images per internal batch; changes speed and memory, never the images
+        on_progress  called after every batch with the images that are done, and all that were asked for
         Raises `GanportError` for a seed, label, truncation or batch size out of range.
         """
-        every = Seeds.of(seeds)
+        every = seeds_of(seeds)
         c, h, w = self.contract.interface.image
         try:
             pixels_NHWC = np.empty((len(every), h, w, c), np.uint8)
@@ -125,12 +161,77 @@ class Generator(abc.ABC):
         for batch in self.stream(every, labels, truncation=truncation, batch_size=batch_size):
             pixels_NHWC[done : done + len(batch)] = batch
             done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(every))
         return pixels_NHWC
+
+    def to_pil(self, seeds: int | Iterable[int], labels: Classes = None, **settings: Any) -> list[Image.Image]:
+        """As `generate`, which the `settings` are of, as Pillow images of mode L, RGB or RGBA."""
+        return [to_pil(pixels_HWC) for pixels_HWC in self.generate(seeds, labels, **settings)]
+
+    def grid(
+        self,
+        seeds: int | Iterable[int] = 25,
+        labels: Classes = None,
+        *,
+        cols: int | None = None,
+        scale: int | None = None,
+        captions: bool = False,
+        **settings: Any,
+    ) -> Image.Image:
+        """The images of `seeds` as one Pillow image.
+
+        cols      images a row; None: nearly square
+        scale     how many times as large, each pixel a square; None: images up to 64x64 are enlarged to be seen
+        captions  whether the classes stand under the images, or the seeds where all are of one class
+        settings  and `labels`: of `generate`
+        Raises `GanportError` as `generate`, and for a grid of more than 178 megapixels.
+        """
+        every, interface = seeds_of(seeds), self.contract.interface
+        canvas = Canvas(len(every), interface.image, cols, scale=scale, captioned=captions)
+        array = every.array(0, len(every))
+        shown = self.check_labels(self._indices(labels, len(every)), array)
+        words: list[tuple[str, ...]] = [(f"seed {seed}", str(seed)) for seed in array.tolist()]
+        if shown is not None and (shown != shown[:1]).any():
+            words = [class_caption(interface, label) for label in shown.tolist()]
+        canvas.add(self.generate(every, labels, **settings), words)
+        return to_pil(canvas.picture_HWC)
+
+    def walk(
+        self,
+        seeds: int | Iterable[int] = 8,
+        frames: int | None = None,
+        labels: Classes = None,
+        *,
+        truncation: float | None = None,
+        batch_size: int | None = None,
+    ) -> U8:
+        """A closed path through the images of `seeds`: uint8 (frames, H, W, C), for `gan_serve.write_animation`.
+
+        frames  None: 40 from seed to seed
+        labels  the seeds' classes, in turn; None: that of the first seed throughout. Between two classes a frame has
+                the nearer seed's, but for models that take classes as vectors (`mixes_classes`), where they are mixed.
+        Raises `GanportError` as `generate`, for fewer than 2 seeds, and for fewer frames than seeds.
+        """
+        from gan_serve.runtime.walk import Walk
+
+        every = seeds_of(seeds)
+        given = self._indices(labels, len(every))
+        classes = None if given is None else self.check_labels(given, every.array(0, len(every)))
+        walk = Walk(
+            self.contract.interface,
+            every,
+            frames,
+            () if classes is None else classes.tolist(),
+            truncation,
+            mixed=self.mixes_classes,
+        )
+        return np.concatenate(list(self.draw(len(walk), batch_size, walk.latents, walk.labels)))
 
     def stream(
         self,
-        seeds: Iterable[int],
-        labels: int | Sequence[int] | None = None,
+        seeds: int | Iterable[int],
+        labels: Classes = None,
         *,
         truncation: float | None = None,
         batch_size: int | None = None,
@@ -139,14 +240,13 @@ class Generator(abc.ABC):
 
         Checks before the first batch.
         """
-        every, interface = Seeds.of(seeds), self.contract.interface
-        label_array = None
-        if labels is None or np.ndim(labels) == 0:
-            self.check_labels(labels, every.array(0, 1))
+        every, interface = seeds_of(seeds), self.contract.interface
+        given = self._indices(labels, len(every))
+        if given is None or np.ndim(given) == 0:
+            self.check_labels(given, every.array(0, 1))
         else:
-            label_array = self._check_label_array(np.asarray(labels), len(every))
+            given = self._check_label_array(np.asarray(given), len(every))
         interface.latents(every.array(0, 1), truncation)
-        given = labels if label_array is None else label_array
 
         def latents_of(start: int, stop: int) -> F32:
             return interface.latents(every.array(start, stop), truncation)
@@ -190,7 +290,21 @@ class Generator(abc.ABC):
             done += len(pixels_NHWC)
             yield pixels_NHWC
         if done != n:
-            raise ContractError(f"the model gave {done} images, expected {n}", hint=_OTHER_IMAGES)
+            raise ContractError(f"the model gave {done} images, expected {n}", hint=OTHER_IMAGES)
+
+    def _indices(self, labels: Classes, count: int) -> int | Sequence[int] | I64 | None:
+        """`labels` with indices in the place of names. Raises `GanportError` for a name that there is not."""
+        interface = self.contract.interface
+        if isinstance(labels, str):
+            found = parse_classes([labels], interface)
+            return found[0] if len(found) == 1 else np.asarray(found, np.int64)[np.arange(count) % len(found)]
+        if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
+            each = [parse_classes([str(label)], interface) for label in labels]
+            several = next((label for label, found in zip(labels, each, strict=True) if len(found) != 1), None)
+            if several is not None:
+                raise GanportError(f"label {several!r} of a list names several classes", hint="one class for each seed")
+            return [found[0] for found in each]
+        return cast("int | Sequence[int] | None", labels)
 
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
@@ -218,64 +332,17 @@ class Generator(abc.ABC):
         return array.astype(np.int64)
 
 
-_OTHER_IMAGES = "the file is damaged or was changed after its export; export it again"
+def seeds_of(seeds: int | Iterable[int]) -> Seeds:
+    """The seeds that are meant: of a number n, 0 … n - 1. Raises `GanportError` for what is no seed."""
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        return count_from(0, int(seeds))
+    if not isinstance(seeds, Iterable):
+        raise GanportError(f"`seeds` must be a number of images or their seeds, got {seeds!r}", hint="25, or range(25)")
+    return Seeds.of(seeds)
 
 
-def check_drawn(
-    contract: Contract,
-    n: int,
-    *,
-    image_NCHW: npt.NDArray[Any] | None = None,
-    pixels_NHWC: npt.NDArray[Any] | None = None,
-) -> None:
-    """Holds what a runtime gave for `n` latents against the contract: count, sizes, channels and element type.
-
-    Raises `ContractError`, with what was expected and what was found.
-    """
-    c, h, w = contract.interface.image
-    wanted: dict[str, tuple[Any, tuple[int, ...], type[np.generic]]] = {
-        "image": (image_NCHW, (n, c, h, w), np.float32),
-        "pixels": (pixels_NHWC, (n, h, w, c), np.uint8),
-    }
-    for name, (given, shape, kind) in wanted.items():
-        if given is not None and (np.shape(given) != shape or getattr(given, "dtype", None) != kind):
-            found = f"{getattr(given, 'dtype', type(given).__name__)} {np.shape(given)}"
-            raise ContractError(
-                f"the model gave {name} {found} for {n} latents, expected {np.dtype(kind)} {shape}", hint=_OTHER_IMAGES
-            )
-
-
-def feeds(
-    n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], Labels]
-) -> Iterator[Feed]:
-    """`n` images in batches of `size`: `latents_of(start, stop)` is asked for some hundreds at a time."""
-    together = size * max(1, _LATENTS_AT_ONCE // size)
-    for first in range(0, n, together):
-        z = latents_of(first, min(first + together, n))
-        for start in range(first, first + len(z), size):
-            stop = min(start + size, first + len(z))
-            yield z[start - first : stop - first], labels_of(start, stop)
-
-
-def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Results[R, None, None]:
-    """`work(item)` of every item, in order, in up to `threads` threads.
-
-    Threads and not processes: what is done here (onnxruntime, zlib, the system's calls) lets go of Python's lock. At
-    most `threads + 1` items are taken ahead of the result that is yielded, by the thread that iterates: memory stays
-    flat in their number. An exception of `work` is raised in its place; then, and when the iterator is closed, no more
-    work is begun, and what is under way is waited for.
-    """
-    if threads == 1:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(threads)
-    pending: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > threads + 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _reopened(reopen: Callable[[], Generator], sha256: str) -> Generator:
+    generator = reopen()
+    if generator.sha256 != sha256:
+        raise GanportError("the generator's file is another than when it was pickled", hint="load the new one")
+    return generator

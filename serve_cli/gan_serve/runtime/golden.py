@@ -11,7 +11,8 @@ from gan_core import limits
 from gan_core.contract import Golden
 from gan_core.errors import ContractError, GanportError
 from gan_core.golden import decode, reduce
-from gan_serve.runtime.generator import Generator, check_drawn
+from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime.generator import Generator
 
 
 @dataclass(frozen=True)

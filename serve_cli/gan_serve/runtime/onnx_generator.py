@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_serve.runtime import providers, sessions
-from gan_serve.runtime.generator import BATCH_PIXELS, Feed, Generator, Labels, check_drawn, in_order
+from gan_serve.runtime.batches import Feed, Labels, check_drawn, in_order
+from gan_serve.runtime.generator import BATCH_PIXELS, Generator
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours
@@ -78,6 +80,12 @@ class OnnxGenerator(Generator):
         answers: OnnxAnswers = OnnxAnswers(),
         where: str = "the model",
     ) -> None:
+        # Where another process opens it again, the current folder may be another.
+        again = path if isinstance(path, bytes) else Path(path).absolute()
+        self.reopen = partial(
+            OnnxGenerator, again, provider, threads,
+            whole=whole, many=many, tf32=tf32, cuda_graph=cuda_graph, options=options, answers=answers, where=where,
+        )  # fmt: skip
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise GanportError(
                 f"`threads` must be 1 … {MAX_THREADS}, got {threads}", hint="leave it out to use every core"
@@ -90,6 +98,7 @@ class OnnxGenerator(Generator):
         else:
             file = model_file.check_model_file(path)
             where, model, head = str(file), str(file), model_file.read_head(file)
+        self.file = Path(where).name
         model_file.refuse_what_is_not_onnx(where, head)
         self._model, self._text = model, metadata.read_onnx_text(model, where)
         metadata.check_external(self._text.external, where)
@@ -134,6 +143,9 @@ class OnnxGenerator(Generator):
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads
             self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
+
+    def close(self) -> None:
+        self.session, self._apart, self._engine, self.callers = _Closed(), None, None, 1
 
     def cpu_nodes(self) -> tuple[str, ...] | None:
         """The names of the nodes that run on the CPU though another provider does the rest; () when none do.
@@ -279,6 +291,8 @@ class OnnxGenerator(Generator):
             else:
                 with engine.lock:
                     results = session.run(outputs, feeds, self._run_options)
+        except GanportError:
+            raise
         except Exception as error:
             raise JobError(
                 f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
@@ -306,6 +320,13 @@ class OnnxGenerator(Generator):
             return sessions.open_session(model, where, "cpu", replace(self._settings, single=single)).session
 
         return open_another
+
+
+class _Closed:
+    """In the place of a session that was closed."""
+
+    def __getattr__(self, _: str) -> Any:
+        raise GanportError("the generator was closed", hint="load it again")
 
 
 def _without_graph() -> Any:

@@ -44,6 +44,12 @@ def load(
 ) -> Generator:
     """Loads a generator file to run on `provider` ("auto": the best installed) with `threads` (None: every core).
 
+    >>> generator = load(provider="cpu")
+    >>> generator
+    <OnnxGenerator fashion-mnist.onnx: 32x32 grey, 10 classes (T-shirt/top, Trouser, Pullover, Dress, …), on cpu>
+    >>> with load() as generator:
+    ...     pixels_NHWC = generator.generate([7, 8], labels="ankle boot")
+
     path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md)
     many  whether many images are to come, not one: what draws a single one soonest is then opened only when needed
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity

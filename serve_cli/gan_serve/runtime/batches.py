@@ -1,0 +1,91 @@
+"""Batches: what goes into a run and what has to come out of it, and work on them in threads, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator as Results
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_core.arrays import F32, I64
+from gan_core.contract import Contract
+from gan_core.errors import ContractError
+
+Labels = I64 | F32 | None
+"""The classes of a batch (n,); None without classes; shares of them (n, n_classes) where `Generator.mixes_classes`."""
+Feed = tuple[F32, Labels]
+"""One batch: its latents (n, z_dim), and its labels."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LATENTS_AT_ONCE = 256
+"""Latents are cheap by the hundred: of 16, NumPy's calls cost more than what they compute."""
+
+
+OTHER_IMAGES = "the file is damaged or was changed after its export; export it again"
+
+
+def check_drawn(
+    contract: Contract,
+    n: int,
+    *,
+    image_NCHW: npt.NDArray[Any] | None = None,
+    pixels_NHWC: npt.NDArray[Any] | None = None,
+) -> None:
+    """Holds what a runtime gave for `n` latents against the contract: count, sizes, channels and element type.
+
+    Raises `ContractError`, with what was expected and what was found.
+    """
+    c, h, w = contract.interface.image
+    wanted: dict[str, tuple[Any, tuple[int, ...], type[np.generic]]] = {
+        "image": (image_NCHW, (n, c, h, w), np.float32),
+        "pixels": (pixels_NHWC, (n, h, w, c), np.uint8),
+    }
+    for name, (given, shape, kind) in wanted.items():
+        if given is not None and (np.shape(given) != shape or getattr(given, "dtype", None) != kind):
+            found = f"{getattr(given, 'dtype', type(given).__name__)} {np.shape(given)}"
+            raise ContractError(
+                f"the model gave {name} {found} for {n} latents, expected {np.dtype(kind)} {shape}", hint=OTHER_IMAGES
+            )
+
+
+def feeds(
+    n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], Labels]
+) -> Iterator[Feed]:
+    """`n` images in batches of `size`: `latents_of(start, stop)` is asked for some hundreds at a time."""
+    together = size * max(1, _LATENTS_AT_ONCE // size)
+    for first in range(0, n, together):
+        z = latents_of(first, min(first + together, n))
+        for start in range(first, first + len(z), size):
+            stop = min(start + size, first + len(z))
+            yield z[start - first : stop - first], labels_of(start, stop)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Results[R, None, None]:
+    """`work(item)` of every item, in order, in up to `threads` threads.
+
+    Threads and not processes: what is done here (onnxruntime, zlib, the system's calls) lets go of Python's lock. At
+    most `threads + 1` items are taken ahead of the result that is yielded, by the thread that iterates: memory stays
+    flat in their number. An exception of `work` is raised in its place; then, and when the iterator is closed, no more
+    work is begun, and what is under way is waited for.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > threads + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
