@@ -84,8 +84,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "training state": (training_state, "is a training state, made to resume from", "--ckpt {folder}/g.pt"),
     "a tensor": (lambda path: torch.save(torch.zeros(3), path), "holds one tensor of shape", ""),
     "another version": (other_version, "format 99, this ganport reads 1", ""),
-    "ONNX": (contents(b"\x08\x0a\x12\x07ganport"), "is an ONNX model already", "gan-export verify --model"),
-    "TorchScript": (torchscript_model, "is an exported TorchScript model already", "gan-export verify --model"),
+    "ONNX": (contents(b"\x08\x0a\x12\x07ganport"), "is an ONNX model already", "gan-export verify "),
+    "TorchScript": (torchscript_model, "is an exported TorchScript model already", "gan-export verify "),
     "classifier": (classifier, "looks like a classifier", "draws nothing"),
     "residual network": (residual, "but a residual network: it has block.c_sc.weight", "--module"),
 }

@@ -81,7 +81,9 @@ def test_a_mistyped_command_is_no_file(run: Run) -> None:
     code, _, err = run("othr")
     assert code == 2
     assert "No such command 'othr'. Did you mean 'other'?" in err
-    assert run()[0] == 2
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err == "error: expected a file or a command, got none\nhint: cmd FILE, or one of: work, other\n"
 
 
 @pytest.mark.parametrize("place", range(3))

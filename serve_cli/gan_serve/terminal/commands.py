@@ -154,6 +154,11 @@ class Group(_Paged, TyperGroup):
     default = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if self.default and not args and not ctx.resilient_parsing:
+            raise GanportError(
+                "expected a file or a command, got none",
+                hint=f"{ctx.command_path} FILE, or one of: {', '.join(self.commands)}",
+            )
         if self.default and args and args[0] not in self.commands:
             options = {option for parameter in self.get_params(ctx) for option in parameter.opts}
             is_option = args[0].startswith("-")
