@@ -86,4 +86,4 @@ def test_without_torch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert run(TOOLS[tool], *GIVEN) == 2
     captured = capsys.readouterr()
     assert "needs torchvision, which is not installed" in captured.err
-    assert "ganport[train]" in captured.err
+    assert "[train]" in captured.err
