@@ -28,7 +28,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--channels 2", "channels must be 1 (grey) or 3 (RGB), got 2"),
     ("--width 0", "--width must be at least 1, got 0"),
     ("--z-dim 0", "--z-dim must be at least 1, got 0"),
-    ("--arch stylegan", "arch must be one of mlp, dcgan, got 'stylegan'"),
+    ("--arch stylegan", "arch must be one of mlp, dcgan, resnet, got 'stylegan'"),
     ("--preset dcgan46", "unknown preset 'dcgan46'"),
     ("--batch-size 1", "--batch-size must be at least 2, got 1"),
     ("--batch-size 0", "--batch-size must be at least 2, got 0"),
@@ -111,10 +111,16 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--augment auto report done", "--augment before report is an option of training"),
     ("--resume eval", "--resume before eval is an option of training"),
     ("--colour", "No such option: --colour"),
+    ("--log comet", "--log takes tensorboard, wandb, mlflow, got 'comet'"),
+    ("--log ,tensorboard", "--log takes tensorboard, wandb, mlflow, got ''"),
+    ("--init nowhere.pt", "no checkpoint at nowhere.pt"),
+    ("--init done", "done is a folder, expected a checkpoint file"),
+    ("--init file.txt", "file.txt cannot be read as a checkpoint"),
+    ("--init done/last.pt", "done/last.pt cannot be read as a checkpoint"),
     ("eval2", "no data set and no folder is called eval2"),
     ("digits photos", "one DATA is trained on, got digits and photos"),
     ("digits --steps 1 report", "one DATA is trained on, got digits and report"),
-    ("digits --data mnist", "DATA is given twice: digits and mnist"),
+    ("digits --data mnist", "digits and --data mnist contradict each other"),
     ("--steps 1 report", "--steps before report is an option of training"),
 ]
 
@@ -145,11 +151,11 @@ def test_bad_input(args: str, message: str, gan_train: GanTrain, tmp_path: Path)
 def test_tensorboard_that_is_not_there(
     more: tuple[str, ...], gan_train: GanTrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan_trainer.tensorboard.find_spec", lambda _: None)
-    result = gan_train("--tensorboard", "--steps", "1", "--out", "r", *more, *TINY)
+    monkeypatch.setattr("gan_trainer.boards.find_spec", lambda _: None)
+    result = gan_train("--log", "tensorboard", "--steps", "1", "--out", "r", *more, *TINY)
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
-        "error: --tensorboard needs tensorboard, which is not installed",
+        "error: --log tensorboard needs tensorboard, which is not installed",
         f"hint: {install('tensorboard')}",
     ]
     assert not Path("r").exists()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import gan_trainer
 from cli.conftest import TINY, GanTrain
 from gan_core.errors import GanportError
+from gan_trainer import pictures
+from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.pictures import Gallery
 from gan_trainer.settings import checked, merged, settings
 from gan_trainer.settings_file import load_settings
 
@@ -70,7 +75,7 @@ WRONG = [
     ("threads: 0", "threads must be at least 1, got 0", "leave it out"),
     ("width: 0", "s.yaml: width must be at least 1, got 0", "leave it out"),
     ("size: 65", "s.yaml: no network for size 65", "sizes: 28"),
-    ("arch: stylegan", "s.yaml: arch must be one of mlp, dcgan, got 'stylegan'", "leave it out"),
+    ("arch: stylegan", "s.yaml: arch must be one of mlp, dcgan, resnet, got 'stylegan'", "leave it out"),
     ("preset: r3gn", "s.yaml: unknown preset 'r3gn'", "did you mean r3gan?"),
     ("steps: 5\nminutes: 5", "s.yaml: steps and minutes exclude each other", "give one"),
     ("seed: -1", "s.yaml: seed must lie in 0", "any whole number"),
@@ -195,3 +200,56 @@ def test_a_bar_in_a_notebook(photos: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("gan_trainer.progress.find_spec", lambda _: object())
     gan_trainer.train(data=photos, out="r", **SMALL)
     assert [(bar.n, bar.closed) for bar in bars] == [(100.0, True)]
+
+
+def test_a_run_by_the_clock(gan_train: GanTrain, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder says the steps that were made, it is filmed by time, and it ends with what to type next."""
+    monkeypatch.setattr(pictures, "FRAME_EVERY_S", 0.0)
+    monkeypatch.setattr(pictures, "FRAME_SHARE", 0.0)
+    monkeypatch.setattr(pictures, "PICTURE_SHARE", 1e9)
+    wanted = (str(photos), "--size", "28", *TINY)
+    timed = gan_train(*wanted, "--minutes", "0.002", "--out", "my run")
+    assert timed.code == 0, timed.err
+    step = json.loads(Path("my run/log.jsonl").read_text().splitlines()[-1])["step"]
+    values = recipe("my run")
+    assert (values["steps"], values["epochs"]) == (None, None)
+    assert load_generator("my run/g.pt").training["steps"] == step
+    assert [file.name for file in sorted(Path("my run/samples").iterdir())] == [
+        f"step-{each:07d}.png" for each in range(step + 1)
+    ]
+    images = load_generator("my run/g.pt").training["images"]
+    last = timed.err.splitlines()[-3:]
+    assert last[0].startswith(f"trained {step:,} steps ({images:,} images) in 0.0 minutes")
+    assert last[1:] == ["next: gan-train report 'my run'", "      gan-export 'my run/g.pt'"]
+    gan_train(*wanted, "--steps", "2", "--sample-every", "5", "--out", "b")
+    assert [file.name for file in sorted(Path("b/samples").iterdir())] == ["step-0000000.png", "step-0000002.png"]
+    assert recipe("b")["steps"] == 2
+
+
+def test_frames_come_closely_at_first_and_never_cost_much() -> None:
+    gallery = Gallery.__new__(Gallery)
+    gallery._framed, gallery._frame_cost = 0.0, 0.0
+    times = []
+    for second in range(3600):
+        gallery.state = SimpleNamespace(seconds=float(second))  # type: ignore[assignment]
+        if gallery.frame_due:
+            gallery._framed = float(second)
+            times.append(second)
+    assert times[:3] == [3, 6, 9]
+    assert 40 <= sum(time <= 300 for time in times) <= 60
+    assert len(times) < 120
+    gallery._frame_cost = 10.0
+    gallery.state = SimpleNamespace(seconds=gallery._framed + 190)  # type: ignore[assignment]
+    assert not gallery.frame_due
+    gallery.state = SimpleNamespace(seconds=gallery._framed + 200)  # type: ignore[assignment]
+    assert gallery.frame_due
+
+
+def test_the_animation_stays_small(tmp_path: Path) -> None:
+    frames = [tmp_path / f"{index:03d}.png" for index in range(80)]
+    for index, frame in enumerate(frames):
+        Image.new("RGB", (1200, 900), (97 * index % 256, 0, 0)).save(frame)
+    pictures.animate(frames, tmp_path / "film.webp")
+    with Image.open(tmp_path / "film.webp") as film:
+        assert film.size == (640, 480)
+        assert getattr(film, "n_frames") == 60  # noqa: B009

@@ -155,7 +155,7 @@ def test_classes(evaluate: Run, files: Path, tmp_path: Path, monkeypatch: pytest
 
 
 WRONG = [
-    ((), "Missing option '--ckpt'", "--help"),
+    ((), "eval needs a model", "gan-train eval runs/NAME/g.pt"),
     (("--ckpt", "none.pt"), "no file at none.pt", ""),
     (("--ckpt", "none.onnx"), "no model at none.onnx", ""),
     (("--ckpt", "."), ". is a folder, expected a model file", "name the file in it: ./g.pt"),

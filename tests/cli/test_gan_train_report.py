@@ -120,13 +120,13 @@ def test_the_page_stands_alone_and_every_text_is_escaped(report: Run, folder: Pa
     assert page.tags.count("i") == 0
     assert "&lt;script&gt;alert" in text
     assert page.tags.count("svg") == 3
-    assert page.tags.count("h2") == 5
+    assert page.tags.count("h2") == 6
 
 
 def test_history_holds_every_sample_as_it_is(report: Run, folder: Path) -> None:
     report(folder)
     text, _ = page_of(folder)
-    frames = re.search(r'id="frames">(.*?)</script>', text)
+    frames = re.search(r'<script type="application/json">(.*?)</script>', text)
     assert frames
     steps = json.loads(frames[1])
     assert [step for step, _ in steps] == [0, 10, 20]
@@ -140,7 +140,7 @@ def test_many_large_samples_are_thinned_and_packed(report: Run, folder: Path) ->
         Image.fromarray(noise).save(folder / f"samples/step-{step:07d}.png")
     report(folder)
     text, _ = page_of(folder)
-    frames = json.loads(re.search(r'id="frames">(.*?)</script>', text)[1])  # type: ignore[index]
+    frames = json.loads(re.search(r'<script type="application/json">(.*?)</script>', text)[1])  # type: ignore[index]
     assert len(frames) == 40
     assert (frames[0][0], frames[-1][0]) == (0, 189)
     assert frames[20][1].startswith("data:image/webp")
@@ -201,7 +201,7 @@ def test_an_empty_run_has_a_page(report: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert report(tmp_path)[0] == 0
     _, page = page_of(tmp_path)
-    assert page.tags.count("h2") == 1
+    assert page.tags.count("h2") == 2
 
 
 def test_damaged_parts_are_left_out_with_a_note(report: Run, folder: Path) -> None:
@@ -255,6 +255,78 @@ def test_wrong_input(
     assert hint in err
 
 
+def logged(folder: Path, **more: Any) -> None:
+    (folder / "log.jsonl").write_text("".join(json.dumps(line(step, **more)) + "\n" for step in range(1, 21)))
+
+
+@pytest.mark.parametrize(
+    ("more", "loss", "said"),
+    [
+        (
+            {"d_x": 0.52, "d_g_z1": 0.47, "diversity": 0.9},
+            "hinge",
+            ("kept each other even", "0.52", "as diverse as", "90%"),
+        ),
+        ({"d_x": 0.7, "d_g_z1": 0.3, "diversity": 0.7}, "bce", ("was ahead, as is usual", "somewhat less diverse")),
+        ({"d_x": 0.95, "d_g_z1": 0.02, "diversity": 0.4}, "bce", ("was far ahead", "much less diverse")),
+        ({"d_x": 4.0, "d_g_z1": 1.0}, "wasserstein", ("3 apart on its own scale", "diversity was not measured")),
+        ({"noticed": ["d_too_strong", "collapse"]}, "bce", ("without error in the end", "have become alike")),
+        ({"d_x": "high", "diversity": True, "noticed": 3}, "bce", ("made 20 steps", "not measured")),
+    ],
+)
+def test_how_a_run_went_is_said(
+    more: dict[str, Any], loss: str, said: tuple[str, ...], report: Run, folder: Path
+) -> None:
+    config = {**CONFIG, "recipe": {**CONFIG["recipe"], "loss": loss}}
+    (folder / "config.json").write_text(json.dumps(config))
+    logged(folder, **more)
+    report(folder)
+    told = re.search(r'<p class="told">(.*?)</p>', page_of(folder)[0])
+    assert told
+    assert told[1].count(". ") == 1, "two sentences"
+    assert all(part in told[1] for part in said), told[1]
+    assert "their distance to the data was not measured" in told[1]
+
+
+def test_the_configuration_in_words_and_what_comes_next(report: Run, folder: Path) -> None:
+    logged(folder)
+    report(folder)
+    text, page = page_of(folder)
+    assert "12 RGB images of 28×28 from" in text
+    assert "trained on for 20 steps by the recipe default." in text
+    assert page.tags.count("pre") == 3
+    assert "gan-train eval &#x27;" in text
+    assert "gan-gen --model" in text
+    config = {**CONFIG, "limit": {"unit": "steps", "amount": 40}}
+    (folder / "config.json").write_text(json.dumps(config))
+    report(folder)
+    assert "gan-train --resume --out" in page_of(folder)[0]
+
+
+def test_two_runs_beside_each_other(report: Run, folder: Path) -> None:
+    other = folder.with_name("other")
+    other.mkdir()
+    config = {**CONFIG, "seed": 7, "recipe": {**CONFIG["recipe"], "width": 8}}
+    (other / "config.json").write_text(json.dumps(config))
+    (other / "log.jsonl").write_text("".join(json.dumps(line(step)) + "\n" for step in range(100, 200)))
+    code, out, _ = report(folder, other)
+    made = folder.parent / f"{folder.name}-and-other.html"
+    assert (code, out) == (0, f"{made}\n")
+    text = made.read_text("utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert page.tags.count("h1") == 2
+    assert page.tags.count("svg") == 4, "each number has a chart with both runs in it"
+    assert text.count('<span class="key c1">other</span>') == 4
+    rows = dict(re.findall(r'<tr><th scope="row">(\w+)</th><td>(.*?)</td></tr>', text))
+    assert rows == {"seed": "0</td><td>7", "width": "not set</td><td>8"}
+    code, _, err = report(folder, "nowhere")
+    assert (code, "nowhere is no folder" in err) == (2, True)
+    (other / "config.json").write_text(json.dumps(CONFIG))
+    report(folder, other, "--out", folder / "same.html")
+    assert "In no setting." in (folder / "same.html").read_text()
+
+
 def test_needs_no_torch(folder: Path) -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom gan_trainer.cli import main; main()"
     done = subprocess.run(
@@ -290,4 +362,10 @@ def test_charts_hold_only_finite_numbers(values: list[float]) -> None:
 
 def test_long_curves_stay_small() -> None:
     drawn = chart("losses", list(range(100_000)), [Curve("a", np.random.default_rng(0).normal(size=100_000).tolist())])
-    assert len(drawn) < 20_000
+    assert len(drawn) < 80_000
+    every = chart("losses", list(range(3000)), [Curve("a", [float(step % 7) for step in range(3000)])])
+    raw = re.search(r'class="raw c0" points="([^"]*)"', every)
+    assert raw
+    assert len(raw[1].split()) == 3000, "every logged point is drawn"
+    few = chart("losses", list(range(10)), [Curve("a", [float(step) for step in range(10)])])
+    assert few.count("<circle") == 10

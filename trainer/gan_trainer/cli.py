@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
@@ -11,10 +11,12 @@ from gan_core.errors import MissingPackageError
 from gan_core.printable import shell_line
 from gan_core.process import keep_freed_memory, rest_idle_threads
 from gan_serve.terminal import console
+from gan_serve.terminal.commands import named_once
 from gan_serve.terminal.console import EXIT_INTERRUPTED
+from gan_trainer.cli_cache import cache_command
 from gan_trainer.cli_eval import eval_command, report_command
 from gan_trainer.config import Limit, TrainRequest
-from gan_trainer.options import TrainingGroup, one_place, refuse_options, with_settings
+from gan_trainer.options import TrainingGroup, refuse_options, with_settings
 from gan_trainer.presets import PRESETS
 from gan_trainer.settings import RECIPE, RUN, Settings, merged
 from gan_trainer.settings_file import load_settings
@@ -74,7 +76,8 @@ def train(
     if list_presets:
         console.show(presets_table())
         return 0
-    asked: Settings = {**options, "data": one_place(place, options.get("data"))}
+    data: Any = options.get("data")
+    asked: Settings = {**options, "data": named_once(place, data, "--data")}
     request = TrainRequest.of(asked if config is None else merged(load_settings(config), asked))
     try:
         import torch  # noqa: F401
@@ -93,7 +96,7 @@ def train(
 
 
 def print_outcome(run: RunDir, outcome: Outcome, as_json: bool) -> int:
-    """Says how a training ended. Returns the exit code."""
+    """Says how a training ended, and what to type next. Returns the exit code."""
     if outcome.interrupted:
         console.note(f"interrupted at step {outcome.step}, saved")
         console.note(f"hint: go on with {NAME} --resume --out {shell_line([str(run.path)])}")
@@ -111,11 +114,15 @@ def print_outcome(run: RunDir, outcome: Outcome, as_json: bool) -> int:
         )
     else:
         console.show_path(run.generator)
+    console.note(f"trained {outcome.step:,} steps ({outcome.images:,} images) in {outcome.minutes:.1f} minutes")
+    console.note(f"next: {NAME} report {shell_line([str(run.path)])}")
+    console.note(f"      gan-export {shell_line([str(run.generator)])}")
     return 0
 
 
 app.command("eval")(eval_command)
 app.command("report")(report_command)
+app.command("cache")(cache_command)
 
 
 def presets_table() -> str:

@@ -14,7 +14,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import write_text
 from gan_core.latents import SEED_LIMIT
-from gan_core.printable import printable
+from gan_core.printable import printable, shell_line
 from gan_serve.terminal import console
 from gan_trainer.data import check_still_there, open_dataset
 from gan_trainer.evaluation.results import DEFAULT_N, FEATURES, MIN_N, Evaluation
@@ -30,15 +30,23 @@ RARE = 0.2
 
 
 def eval_command(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="A run's g.pt, or an export: .onnx, .ts. Several make one table.",
+            show_default=False,
+        ),
+    ] = None,
     ckpt: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--ckpt",
             "--model",
             metavar="FILE",
-            help="A run's g.pt, or an export: .onnx, .ts. Give it again for several in one table.",
+            help="The same as an option; give it again for several.",
         ),
-    ],
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -87,10 +95,13 @@ def eval_command(
 
     \b
     Examples:
-      gan-train eval --ckpt runs/fashion-mnist-dcgan32/g.pt
-      gan-train eval --model g.onnx --model g.int8.onnx --data fashion-mnist
+      gan-train eval runs/fashion-mnist-dcgan32/g.pt
+      gan-train eval g.onnx g.int8.onnx --data fashion-mnist
       gan-train eval --model g.onnx --data photos/ --features swd --json
     """
+    models = [*(files or ()), *(ckpt or ())]
+    if not models:
+        raise GanportError("eval needs a model", hint="gan-train eval runs/NAME/g.pt, or an export")
     if not 0 <= seed <= SEED_LIMIT - (n or DEFAULT_N):
         raise GanportError(f"--seed must lie in 0 … 2**53 - 1, less --n, got {seed}", hint="any number from 0 will do")
     if features not in FEATURES:
@@ -111,28 +122,29 @@ def eval_command(
             path, device=torch_device, provider=provider, threads=threads,
             trust_script=trust_script and path.suffix.lower() == ".ts",
         )
-        for path in ckpt
+        for path in models
     ]  # fmt: skip
     first = opened[0][0].contract
-    for path, (generator, _) in zip(ckpt, opened, strict=True):
+    for path, (generator, _) in zip(models, opened, strict=True):
         drawn = generator.contract.interface
         if drawn.image != first.interface.image:
             raise GanportError(
-                f"{path} draws {drawn.picture} images, {ckpt[0]} {first.interface.picture}",
+                f"{path} draws {drawn.picture} images, {models[0]} {first.interface.picture}",
                 hint="evaluate them in separate commands",
             )
-    dataset = _dataset(_trained_on(ckpt) if data is None else data, first, root)
+    dataset = _dataset(_trained_on(models) if data is None else data, first, root)
     evaluator = Evaluator(
         dataset, features, n=n, batch_size=batch_size, device=torch_device, track=console.with_progress
     )  # fmt: skip
     for generator, _ in opened:
         evaluator.labels_for(generator.contract)
     console.note(f"features: {evaluator.info.id} {evaluator.info.hash}: {evaluator.info.text}")
-    found = []
-    for path, (generator, model) in zip(ckpt, opened, strict=True):
+    found, reported = [], None
+    for path, (generator, model) in zip(models, opened, strict=True):
         evaluation = evaluator.evaluate(generator, seed=seed, model=model)
         run = _run_of(path)
         if keep and run is not None and path.name == run.generator.name:
+            reported = run
             kept = run.evaluation(evaluation.features.id)
             write_text(kept, evaluation.dumps())
             console.note(f"kept in {kept}")
@@ -141,7 +153,17 @@ def eval_command(
         console.show_json([each.to_json() for each in found] if len(found) > 1 else found[0].to_json())
     else:
         console.show(render(found))
+    console.note(f"next: {_next(models[0], reported)}")
     return 0
+
+
+def _next(model: Path, run: RunDir | None) -> str:
+    """What to type after the evaluation of `model`, whose numbers were kept in `run`."""
+    if run is not None:
+        return f"gan-train report {shell_line([str(run.path)])}"
+    if model.suffix == ".pt":
+        return f"gan-export {shell_line([str(model)])}"
+    return f"gan-gen --model {shell_line([str(model)])} --n 25"
 
 
 def _run_of(model: Path) -> RunDir | None:
@@ -241,26 +263,40 @@ def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.", show_default=False)],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="RUN2", help="Another, to show beside it.", show_default=False)
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="[default: RUN/report.html]", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="[default: RUN/report.html; of two, RUN-and-RUN2.html beside RUN]",
+            show_default=False,
+        ),
     ] = None,
 ) -> int:
-    """Write one HTML page about a run.
+    """Write one HTML page about a run, or about two beside each other.
 
-    It shows samples, curves, configuration, and the numbers that gan-train eval kept. The page
-    holds its pictures and opens from disk, without a network. Its path is printed.
+    It says how the run went, and shows samples, curves, configuration, and the numbers that
+    gan-train eval kept. The page holds its pictures and opens from disk, without a network. Its
+    path is printed.
 
     \b
     Examples:
       gan-train report runs/photos
+      gan-train report runs/photos runs/slower
       gan-train report runs/photos --out photos.html
     """
     from gan_trainer import report
 
-    target = out or RunDir(run).report
+    target = RunDir(run).report if out is None else out
+    if other is not None and out is None:
+        target = run.parent / f"{run.resolve().name}-and-{other.resolve().name}.html"
     if target.suffix.lower() not in (".html", ".htm"):
         raise GanportError(f"a report's name ends in .html, got {target.name}", hint="--out NAME.html")
-    write_text(target, report.render(report.gather(run)))
+    runs = [report.gather(each) for each in (run, other) if each is not None]
+    write_text(target, report.render(*runs))
     console.show_path(target)
     return 0

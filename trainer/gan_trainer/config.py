@@ -94,7 +94,8 @@ class TrainRequest:
     root: Path | None = None
     device: str = "auto"
     ngpu: int = 1
-    tensorboard: bool = False
+    log: str | None = None
+    init: Path | None = None
     amp: str = "auto"
     compiled: str = "auto"
     cuda_graphs: bool = True
@@ -108,7 +109,7 @@ class TrainRequest:
         if "lr_g" in changes:
             changes.setdefault("lr_d", changes["lr_g"])
         limit = Limit.of(**{name: given.pop(name, None) for name in LIMITS})
-        for name in ("out", "root"):
+        for name in ("out", "root", "init"):
             if name in given:
                 given[name] = Path(given[name])
         if "data" in given:
@@ -146,6 +147,8 @@ class RunConfig:
     recipe       every hyperparameter, with size and channels filled in
     seed         of the weights, the latents and the order of the images
     limit        how long to train
+    init         the g.pt whose weights it began with
+    films        whether samples are drawn by the clock, too: not where `sample_every` was asked for
     """
 
     data: str
@@ -156,6 +159,8 @@ class RunConfig:
     seed: int
     limit: Limit
     class_names: tuple[str, ...] = ()
+    init: str | None = None
+    films: bool = False
 
     def __post_init__(self) -> None:
         if self.recipe.conditional and not self.class_names:
@@ -189,7 +194,9 @@ class RunConfig:
             )
         recipe = self.recipe
         wanted = {"preset": asked.preset, **asked.changes, "ema": asked.ema, "seed": asked.seed}
+        wanted["init"] = None if asked.init is None else str(asked.init)
         started = {**vars(recipe), "preset": recipe.name, "ema": recipe.ema_beta is not None, "seed": self.seed}
+        started["init"] = self.init
         for name, value in wanted.items():
             if value is not None and name not in FREE and value != started[name]:
                 raise GanportError(

@@ -7,6 +7,8 @@ BCEWithLogitsLoss are the same numbers without log(0) (see `gan_trainer.losses`)
 - dcgan (Radford et al. 2016, arXiv:1511.06434): the generator's convolutions backwards, LeakyReLU 0.2, BatchNorm on
   all but the first and last, no biases. At 96 the first one has kernel 5 and stride 3.
 
+- resnet: residual blocks that halve the side, LeakyReLU 0.2 before each convolution (Gulrajani et al. 2017).
+
 With `norm` "spectral" there is no BatchNorm; every layer's weight is divided by its largest singular value instead, and
 has a bias (SN-GAN, Miyato et al. 2018, arXiv:1802.05957). With "none" there are biases and nothing else.
 
@@ -20,6 +22,7 @@ takes and v_y a learned vector for class y,
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -27,7 +30,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from gan_core.errors import GanportError
-from gan_trainer.networks.architectures import ARCHITECTURES, DCGAN_STEPS
+from gan_trainer.networks.architectures import ARCHITECTURES, DCGAN_STEPS, residual_steps
 from gan_trainer.recipes import DNorm, Init
 
 MLP_HIDDEN = (512, 256)
@@ -45,11 +48,12 @@ class Discriminator(nn.Module):
         super().__init__()
         if arch not in ARCHITECTURES:
             raise GanportError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(ARCHITECTURES)}")
-        layers = _mlp(image, width) if arch == "mlp" else _dcgan(image, width, norm)
+        layers = _mlp(image, width) if arch == "mlp" else _LAYERS[arch](image, width, norm)
         projection = _projection(layers[-1], n_classes) if n_classes else None
         if norm == "spectral":
-            layers = [spectral_norm(m) if isinstance(m, (nn.Linear, nn.Conv2d)) else m for m in layers]
-            projection = None if projection is None else spectral_norm(projection)
+            for module in [each for layer in (*layers, projection) if layer is not None for each in layer.modules()]:
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    spectral_norm(module)
         self.layers = nn.Sequential(*layers)
         self.projection = projection
 
@@ -120,3 +124,31 @@ def _dcgan(image: tuple[int, int, int], width: int, norm: DNorm) -> list[nn.Modu
         channels = out
     _, kernel, stride, padding = steps[0]
     return [*layers, nn.Conv2d(channels, 1, kernel, stride, padding, bias=bias)]
+
+
+class HalvingBlock(nn.Module):
+    """x (N, C, 2H, 2W) → (N, out, H, W): two convolutions beside a way past them, each on the mean of four pixels."""
+
+    def __init__(self, channels: int, out: int, norm: DNorm) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in ((channels, out), (out, out)):
+            layers += [nn.BatchNorm2d(before)] if norm == "batch" else []
+            layers += [nn.LeakyReLU(SLOPE), nn.Conv2d(before, after, 3, 1, 1)]
+        self.deep = nn.Sequential(*layers, nn.AvgPool2d(2))
+        self.past = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums: Tensor = self.deep(x) + self.past(x)
+        return sums
+
+
+def _resnet(image: tuple[int, int, int], width: int, norm: DNorm) -> list[nn.Module]:
+    side, factors = residual_steps(image[1])
+    widths = [factor * width for factor in reversed(factors)]
+    blocks = [HalvingBlock(before, after, norm) for before, after in itertools.pairwise(widths)]
+    first, last = nn.Conv2d(image[0], widths[0], 3, 1, 1), nn.Conv2d(widths[-1], 1, side)
+    return [first, *blocks, nn.LeakyReLU(SLOPE), last]
+
+
+_LAYERS = {"dcgan": _dcgan, "resnet": _resnet}

@@ -24,6 +24,7 @@ import torch
 
 from gan_core.arrays import I64, U8
 from gan_trainer.batches import Batches
+from gan_trainer.boards import Boards
 from gan_trainer.devices import parallel, send
 from gan_trainer.distributed import Peers
 from gan_trainer.pictures import Gallery
@@ -33,7 +34,6 @@ from gan_trainer.rundir import RunDir
 from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, lay_out
 from gan_trainer.state import TrainState
 from gan_trainer.steps import draw_noise, train_step
-from gan_trainer.tensorboard import Board
 
 SAVE_EVERY_S = 60.0
 """A kill -9 costs at most this time, on machines where a report takes long to come."""
@@ -130,7 +130,7 @@ class Training:
         progress = progress or Progress()
         self.reporter = Reporter(state, run, self.batches.per_epoch, device, speed.describe(), progress)
         self.gallery = Gallery(state, run, self.batches)
-        self.board: Board | None = None
+        self.boards: Boards | None = None
         lay_out(state.generator, state.optimizer_g, speed)
         lay_out(state.discriminator, state.optimizer_d, speed)
         if state.ema is not None:
@@ -161,8 +161,8 @@ class Training:
                     self._end(interrupted)
         finally:
             self.reporter.progress.close()
-            if self.board is not None:
-                self.board.close()
+            if self.boards is not None:
+                self.boards.close()
         return Outcome(state.step, state.images, state.seconds / 60, self.reporter.numbers, interrupted)
 
     @property
@@ -217,6 +217,9 @@ class Training:
         epoch_ends = recipe.checkpoint_every_epoch and step % self.batches.per_epoch == 0
         if sample_due:
             self._sample()
+        elif self.config.films and self.gallery.frame_due:
+            with self.reporter.aside():
+                self._show(self.gallery.frame())
         if step % recipe.report_every == 0 or epoch_ends:
             self._report()
         elif recipe.print_every and step % recipe.print_every == 0:
@@ -242,8 +245,8 @@ class Training:
 
     def _report(self) -> None:
         line = self.reporter.report()
-        if self.board is not None:
-            self.board.report(line)
+        if self.boards is not None:
+            self.boards.report(line)
 
     def _sample(self) -> None:
         with self.reporter.aside():
@@ -251,8 +254,8 @@ class Training:
             self._show(self.gallery.watched_sample())
 
     def _show(self, sample: Path | None) -> None:
-        if self.board is not None and sample is not None:
-            self.board.sample(self.state.step, sample)
+        if self.boards is not None and sample is not None:
+            self.boards.sample(self.state.step, sample)
 
     def _draw_pictures(self) -> None:
         with self.reporter.aside():

@@ -11,7 +11,7 @@ import typer
 from gan_core.errors import GanportError
 from gan_serve.terminal.commands import Group
 from gan_trainer.presets import DEFAULT
-from gan_trainer.settings import RUN, Setting, field_of, settings
+from gan_trainer.settings import LIMITS, RUN, Setting, field_of, settings
 from gan_trainer.terminal import launched
 
 PLACE = "place"
@@ -33,7 +33,11 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 def _parameter(name: str, kind: type, setting: Setting) -> inspect.Parameter:
     """The keyword of the setting `name`, with its option. None is its default: a file, or the preset, may say it."""
     flag = f"--{name.replace('_', '-')}"
-    usual = DEFAULT.ema_beta is not None if name == "ema" else getattr(DEFAULT, field_of(name) or name, None)
+    usual = (
+        DEFAULT.ema_beta is not None
+        if name == "ema"
+        else getattr(DEFAULT, field_of(name) or (name if name in LIMITS else ""), None)
+    )
     if usual is None:
         usual = setting.default
     if kind is bool:
@@ -57,15 +61,14 @@ def _parameter(name: str, kind: type, setting: Setting) -> inspect.Parameter:
 class TrainingGroup(Group):
     """A group whose own command takes DATA: what begins with a command's name is that command, all else training."""
 
+    trains = False
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        self.trains = not (args and args[0] in self.commands)
+        self.trains = False
+        _, rest, _ = self.make_parser(ctx).parse_args([*args])
+        self.trains = not (rest and rest[0] in self.commands)
         ctx.allow_interspersed_args = self.trains
-        rest = super().parse_args(ctx, args)
-        place = ctx.params.get(PLACE)
-        if place in self.commands:  # the options stand before it
-            ctx.invoked_subcommand = place
-            refuse_options(ctx)
-        return rest
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         params = super().get_params(ctx)
@@ -78,13 +81,6 @@ class TrainingGroup(Group):
                 hint=f"a folder may hold several; commands, which stand first: {', '.join(self.commands)}",
             )
         return super().resolve_command(ctx, args)
-
-
-def one_place(place: str | None, data: Any) -> Any:
-    """DATA, from wherever it was given. Raises `GanportError` for two that differ."""
-    if place is not None and data is not None and place != data:
-        raise GanportError(f"DATA is given twice: {place} and {data}", hint="leave `data` out, or the name before it")
-    return data if place is None else place
 
 
 def refuse_options(ctx: Any) -> None:

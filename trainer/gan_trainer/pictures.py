@@ -23,13 +23,19 @@ from gan_core.images import encode_png, to_pixels
 from gan_core.latents import default_labels
 from gan_trainer.batches import Batches
 from gan_trainer.networks.build import SpecGenerator
-from gan_trainer.recipes import MAX_ROWS, UNSCALED, Grid, Loss
+from gan_trainer.recipes import LARGE, MAX_ROWS, UNSCALED, Grid, Loss
 from gan_trainer.report.charts import smooth
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import History, TrainState
 from gan_trainer.watch import data_diversity, diversity
 
 MAX_FRAMES = 60
+FILM_SIDE = 640
+"""Frames of the animation are not larger than this."""
+FRAME_EVERY_S = 3.0
+FRAME_SHARE = 0.05
+"""A picture is due after this share of the time so far, at the earliest after `FRAME_EVERY_S`: five minutes make over
+40, ten hours some 150, and the quick changes at the start are shown closely."""
 SHARP_SIDE = 1200
 FRAME_MS = 150
 LAST_FRAME_MS = 2000
@@ -125,8 +131,10 @@ def animate(frames: Sequence[Path], target: Path) -> None:
     chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int))]
     pictures = []
     for frame in chosen:
-        with Image.open(frame) as picture:
-            pictures.append(picture.convert("RGB"))
+        with Image.open(frame) as opened:
+            picture = opened.convert("RGB")
+        picture.thumbnail((FILM_SIDE, FILM_SIDE))
+        pictures.append(picture)
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
     with atomic_path(target) as temporary:
         pictures[0].save(
@@ -166,6 +174,7 @@ class Gallery:
         self.run_dir = run
         self.batches = batches
         self._seconds = self._cost = 0.0
+        self._framed, self._frame_cost = state.seconds, 0.0
 
     def watched_sample(self) -> Path:
         """A sample of every `sample_every` steps: `Watch` takes its diversity. The losses so far must have been read.
@@ -173,9 +182,20 @@ class Gallery:
         It comes before the report of its step, so that last.pt knows of it.
         """
         target, images_NCHW = self._draw()
-        n_classes, cols = self.state.config.n_classes, self.recipe.cols
-        classes = torch.arange(len(images_NCHW)) // cols if n_classes else None
-        self.state.watch.sample(self.state.step, diversity(images_NCHW, classes), self._data_diversity)
+        if self.state.step:  # before it, nothing has been learnt that could be lost
+            self.state.watch.sample(self.state.step, self._diversity(images_NCHW), self._data_diversity)
+        return target
+
+    @property
+    def frame_due(self) -> bool:
+        """Whether it is time for a picture more than those of every `sample_every` steps, and it costs little time."""
+        seconds = self.state.seconds
+        return seconds - self._framed >= max(FRAME_EVERY_S, FRAME_SHARE * seconds, self._frame_cost / PICTURE_SHARE)
+
+    def frame(self) -> Path:
+        """A sample of the present step. Its diversity is told; what `Watch` notices goes by the regular ones alone."""
+        target, images_NCHW = self._draw()
+        self.state.watch.tell(self._diversity(images_NCHW), self._data_diversity)
         return target
 
     def last_sample(self) -> Path | None:
@@ -194,21 +214,29 @@ class Gallery:
         if state.step:
             plot_losses(state.history, run.losses, self.recipe.loss)
         animate(run.sample_files(), run.progress)
-        shown = np.sort(self.batches.order(0)[:64].numpy())
+        n, cols = (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
+        shown = np.sort(self.batches.order(0)[:n].numpy())
         classes = None
         if (labels := self.batches.all_labels) is not None:  # by class, a fake of its class for each real
             shown = shown[np.argsort(labels.numpy()[shown], kind="stable")]
             classes = labels.numpy()[shown].tolist()
         fakes_NHWC = to_pixels(draw_seeds(state.exported, range(len(shown)), classes).numpy())
-        compare(self.batches.pixels_NHWC[shown], fakes_NHWC, run.real_vs_fake)
+        compare(self.batches.pixels_NHWC[shown], fakes_NHWC, run.real_vs_fake, cols)
         self._cost = time.monotonic() - began
         self._seconds += self._cost
 
     def _draw(self) -> tuple[Path, Tensor]:
-        images_NCHW = draw_fixed(self.state.exported, self.recipe.n_fixed, self.recipe.cols)
+        began = time.monotonic()
+        n, cols = self.recipe.shown
+        images_NCHW = draw_fixed(self.state.exported, n, cols)
         target = self.run_dir.sample(self.state.step)
-        save_samples(images_NCHW, target, self.recipe.cols, self.recipe.grid)
+        save_samples(images_NCHW, target, cols, self.recipe.grid)
+        self._framed, self._frame_cost = self.state.seconds, time.monotonic() - began
         return target, images_NCHW
+
+    def _diversity(self, images_NCHW: Tensor) -> float | None:
+        n_classes, cols = self.state.config.n_classes, self.recipe.shown[1]
+        return diversity(images_NCHW, torch.arange(len(images_NCHW)) // cols if n_classes else None)
 
     @cached_property
     def _data_diversity(self) -> float | None:

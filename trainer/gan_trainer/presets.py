@@ -76,6 +76,8 @@ DEFAULT = Recipe(
     sample_every=250,
 )
 
+RESNET = dataclasses.replace(DEFAULT, name="resnet", arch="resnet")
+
 WGAN_GP = Recipe(
     name="wgan-gp",
     width=32,
@@ -112,6 +114,7 @@ R3GAN = Recipe(
 
 PRESETS: dict[str, tuple[Recipe, str]] = {
     "default": (DEFAULT, "DCGAN, spectral norm in D, hinge loss, averaged weights"),
+    "resnet": (RESNET, "the same with residual networks, for 256 and 512 pixels"),
     "wgan-gp": (WGAN_GP, "Wasserstein loss, gradient penalty, 5 steps of D for 1 of G"),
     "r3gan": (R3GAN, "relativistic loss, penalties on reals and fakes"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
@@ -126,7 +129,11 @@ TUTORIALS = ("gan-basic", "mlp-mnist", "dcgan64", "dcgan64-facades", "dcgan96")
 """Presets that are somebody's tutorial: what nobody asked for changes none of their numbers."""
 
 
-RGB: dict[str, dict[str, Any]] = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}
+RGB: dict[str, dict[str, Any]] = {
+    "default": {"augment": "translation"},
+    "resnet": {"augment": "translation"},
+    "r3gan": {"penalty_weight": 10.0},
+}
 """What these presets do otherwise with RGB images: the tables of benchmarks/results/README.md show it best there."""
 
 

@@ -34,6 +34,9 @@ LEAST = {
 }  # fmt: skip
 """The least value of a recipe's whole numbers; BatchNorm learns nothing from a batch of one image."""
 
+LARGE = 256
+"""From this side on a sample shows 16 images."""
+
 MAX_ROWS = 20
 """A sample of a recipe with classes has a row for each, at most this many."""
 
@@ -63,7 +66,7 @@ class Recipe:
                       "joined": real + fake in one batch, for a D without BatchNorm
     lr_g, lr_d        Adam's learning rates; `betas` are its two decay rates
     batch_size        images per step; the last, smaller batch of an epoch is kept
-    epochs, steps     how long to train when nothing else is asked for (one of them is set)
+    epochs, steps     how long to train when nothing else is asked for (at most one is set)
     ema_beta          decay of the weight average that is exported, or None for the raw weights
     report_every      steps between reports: a line in log.jsonl, g.pt and last.pt
     print_every       steps between printed losses, or 0 to print with each report
@@ -160,6 +163,12 @@ class Recipe:
         """The augmentations by name, "auto" resolved for the recipe's channels."""
         return parse_augment(self.augment, self.channels)
 
+    @property
+    def shown(self) -> tuple[int, int]:
+        """How many fixed latents a sample shows, and how many a row: of large images few."""
+        large = (self.size or 0) >= LARGE
+        return (min(self.n_fixed, 16), min(self.cols, 4)) if large else (self.n_fixed, self.cols)
+
     def trains_g(self, step: int) -> bool:
         """Whether step number `step` (from 0) trains G: the last of every `n_critic`."""
         return (step + 1) % self.n_critic == 0
@@ -171,6 +180,12 @@ class Recipe:
     def override(self, **values: Any) -> Recipe:
         """The recipe with every value that is not None put in its place."""
         return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def trained_for(self, unit: str, amount: float) -> Recipe:
+        """The recipe of a training that ends after this many "steps", "epochs" or "minutes": what it would have trained
+        for otherwise is gone."""
+        epochs, steps = (int(amount) if unit == each else None for each in ("epochs", "steps"))
+        return dataclasses.replace(self, epochs=epochs, steps=steps)
 
     def to_json(self) -> Json:
         return dataclasses.asdict(self) | {"betas": list(self.betas)}

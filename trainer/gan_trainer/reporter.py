@@ -145,6 +145,7 @@ class Reporter:
         return {
             "data": {"name": config.data_name, "fingerprint": config.fingerprint, "images": config.n_images},
             "recipe": config.recipe.to_json(),
+            **({} if config.init is None else {"init": config.init}),
             "seed": config.seed,
             "steps": state.step,
             "images": state.images,

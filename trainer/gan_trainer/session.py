@@ -18,6 +18,7 @@ import torch
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.interface import CHANNELS_IN_WORDS, number_classes
 from gan_core.pictures.decode import Track, untracked
+from gan_trainer.boards import Boards, parse_boards
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
 from gan_trainer.data import ImageDataset, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve
@@ -30,8 +31,8 @@ from gan_trainer.rundir import FollowedRun, RunDir, default_name, newest, next_f
 from gan_trainer.settings import DEFAULT_DATA
 from gan_trainer.settings_file import dump_settings
 from gan_trainer.speed import Speed, choose
+from gan_trainer.start import Start
 from gan_trainer.state import TrainState, read_last
-from gan_trainer.tensorboard import Board, check_tensorboard
 
 RUNS = Path("runs")
 
@@ -48,8 +49,7 @@ def train(
     with, `JobError` when the training fails.
     """
     check_packages()
-    if request.tensorboard:
-        check_tensorboard()
+    parse_boards(request.log)
     peers = peers or Peers()
     device = resolve(request.device, request.ngpu, peers.local_rank if peers.joined else None)
     if peers.restarted_run is not None:
@@ -71,26 +71,34 @@ class _Job:
 
     def fresh(self) -> tuple[RunDir, Outcome]:
         request, peers = self.request, self.peers
+        start = None if request.init is None else Start.read(request.init)
+        request = request if start is None else start.networks_for(request)
         recipe = request.recipe()
         if request.out is not None:
             self._run_dir(request.out).check_free()
         data = self._begun_on()
         dataset = peers.in_turn(lambda: self._open(data, recipe))
         recipe = request.recipe(dataset.channels).override(size=dataset.size, channels=dataset.channels)
+        limit = request.limit or Limit.of(epochs=recipe.epochs, steps=recipe.steps) or Limit("steps", 1)
         config = RunConfig(
             data=data,
             data_name=dataset.name,
             fingerprint=dataset.fingerprint,
             n_images=len(dataset),
-            recipe=recipe,
+            recipe=recipe.trained_for(limit.unit, limit.amount),
             seed=request.seed or 0,
-            limit=request.limit or Limit.of(epochs=recipe.epochs, steps=recipe.steps) or Limit("steps", 1),
+            limit=limit,
             class_names=dataset.class_names,
+            init=None if start is None else str(start.path),
+            films=request.changes.get("sample_every") is None,
         )
         base = RUNS / default_name(dataset.name, recipe.arch, dataset.size)
         run = self._run_dir(peers.said(lambda: request.out or next_free(base)))
         _check_same_images(config, peers)
-        training = self._training(TrainState.fresh(config, self.device), dataset, run, self._speed(recipe))
+        state = TrainState.fresh(config, self.device)
+        if start is not None:
+            start.into(state)
+        training = self._training(state, dataset, run, self._speed(recipe))
         run.check_free()
         with run.lock():
             run.start(config.to_json(), self._settings(config))
@@ -109,11 +117,14 @@ class _Job:
             data = config.data if request.data is None else request.data
             dataset = peers.in_turn(lambda: self._open(data, config.recipe))
             config.check_resumed(dataset.fingerprint, request)
+            limit = request.limit or config.limit
+            recipe = config.recipe.override(**{name: request.changes.get(name) for name in FREE})
             config = dataclasses.replace(
                 config,
                 data=data,
-                limit=request.limit or config.limit,
-                recipe=config.recipe.override(**{name: request.changes.get(name) for name in FREE}),
+                limit=limit,
+                recipe=recipe.trained_for(limit.unit, limit.amount),
+                films=config.films and request.changes.get("sample_every") is None,
             )
             speed = self._speed(config.recipe)
             state = TrainState.fresh(config, self.device)
@@ -139,8 +150,9 @@ class _Job:
         self.peers.remember(training.run_dir.path)
         if not training.reached:
             _introduce(training, self.request.ngpu)
-        if self.request.tensorboard and self.peers.leads:
-            training.board = Board(training.run_dir.path, training.state.step)
+        if (names := parse_boards(self.request.log)) and self.peers.leads:
+            told = training.recipe.to_json() | {"data": training.config.data_name, "seed": training.config.seed}
+            training.boards = Boards(names, training.run_dir.path, training.state.step, told)
         return training.run_dir, training.run()
 
     def _settings(self, config: RunConfig) -> str:

@@ -81,6 +81,15 @@ class Settings(TypedDict, total=False):
     penalty_every: Annotated[
         int | None, Setting(RECIPE, "STEPS", "The gradient penalty only this often, and as many times as heavy.")
     ]
+    init: Annotated[
+        str | os.PathLike[str] | None,
+        Setting(
+            RECIPE,
+            "G.PT",
+            "Start from the weights of an earlier run's g.pt, and of its discriminator where last.pt lies beside it. "
+            "The networks are that run's.",
+        ),
+    ]
     augment: Annotated[
         str | None,
         Setting(
@@ -104,8 +113,13 @@ class Settings(TypedDict, total=False):
     ]
     report_every: Annotated[int | None, Setting(RUN, "STEPS", "A line in log.jsonl, g.pt and last.pt this often.")]
     sample_every: Annotated[int | None, Setting(RUN, "STEPS", "A picture of the fixed latents this often.")]
-    tensorboard: Annotated[
-        bool, Setting(RUN, "", "Write losses and samples for TensorBoard too, to FOLDER/tensorboard.", False)
+    log: Annotated[
+        str | None,
+        Setting(
+            RUN,
+            "NAMES",
+            "Losses and samples go to these, too: tensorboard (in FOLDER/tensorboard), wandb, mlflow, with commas.",
+        ),
     ]
     device: Annotated[str, Setting(MACHINE, "auto|cpu|cuda[:N]", "Where to train.", "auto")]
     ngpu: Annotated[int, Setting(MACHINE, "N", "Share each batch among the first N CUDA devices.", 1, least=1)]
@@ -140,7 +154,7 @@ def field_of(name: str) -> str | None:
     """The field of a `Recipe` that the setting `name` decides, if any."""
     if name == "lr":
         return "lr_g"
-    return name if hasattr(DEFAULT, name) and name not in LIMITS else None
+    return name if hasattr(DEFAULT, name) and name not in (*LIMITS, "init") else None
 
 
 def checked(values: Mapping[str, Any]) -> Settings:

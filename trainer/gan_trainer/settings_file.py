@@ -71,9 +71,11 @@ def dump_settings(config: RunConfig, asked: TrainRequest) -> str:
     recipe, start = config.recipe, PRESETS.get(config.recipe.name)
     values = {
         "data": config.data, "preset": recipe.name, "seed": config.seed, config.limit.unit: config.limit.amount,
-        **_of_recipe(recipe),
+        "init": config.init, **_of_recipe(recipe),
     }  # fmt: skip
     usual = {} if start is None else _of_recipe(preset(recipe.name, recipe.channels))
+    if not config.films:
+        usual.pop("sample_every", None)
     if values["lr"] != usual.get("lr"):
         usual.pop("lr_d", None)  # it is D's, too, where nothing else is said
     machine = {"compile": asked.compiled, **vars(asked)}

@@ -33,7 +33,8 @@ class Bar(Progress):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream.isatty()
+        self.quiet = console.is_quiet()
+        self.live = self.stream.isatty() and not self.quiet
         self._drawn = 0.0
         self._rate: list[tuple[float, int]] = []
 
@@ -51,7 +52,9 @@ class Bar(Progress):
         self._write(f"\r\x1b[K{'  '.join(filter(None, (bar, self._images_per_s(), self.left)))[: _columns()]}")
 
     def line(self, text: str, *more: str) -> None:
-        """One whole line, above the bar. Of `more` a terminal shows what still fits."""
+        """One whole line, above the bar. Of `more` a terminal shows what still fits. Quiet, only what went wrong."""
+        if self.quiet and not text.startswith(("warning: ", "hint: ")):
+            return
         for part in filter(None, more):
             if not self.live or len(text) + 2 + len(part) <= _columns():
                 text = f"{text}  {part}"

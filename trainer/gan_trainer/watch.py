@@ -44,7 +44,7 @@ HINTS = {
 
 
 class Watch:
-    """`diversity` is that of the last regular sample as a share of the data's (1: as diverse), None where unknown."""
+    """`diversity` is that of the last sample as a share of the data's (1: as diverse), None where unknown."""
 
     def __init__(self) -> None:
         self.loss_d: float | None = None
@@ -67,12 +67,18 @@ class Watch:
 
     def sample(self, step: int, images_diversity: float | None, data_diversity: float | None) -> None:
         """Takes the diversity of a regular sample, drawn at `step`."""
-        if images_diversity is None or not data_diversity:
+        if not self.tell(images_diversity, data_diversity) or self.diversity is None:
             return
-        self.diversity = images_diversity / data_diversity
         self.best = max(self.best, self.diversity)
         self.late = step >= PATIENCE
         self.low_samples = self.low_samples + 1 if self.diversity < COLLAPSED else 0
+
+    def tell(self, images_diversity: float | None, data_diversity: float | None) -> bool:
+        """Takes the diversity of any sample, for the log. Returns whether there is one."""
+        if images_diversity is None or not data_diversity:
+            return False
+        self.diversity = images_diversity / data_diversity
+        return True
 
     @property
     def noticed(self) -> list[str]:

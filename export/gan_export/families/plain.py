@@ -138,9 +138,11 @@ class Ganport(Family[Preset]):
             return
         dense = len(weights[0]) == 2
         z_dim = weights[0][1 if dense else 0] - n_classes
-        width = weights[0][0] // 2 if dense else weights[-1][0]
+        residual = dense and len(weights[-1]) == 4
+        width = weights[-1][1] if residual else weights[0][0] // 2 if dense else weights[-1][0]
+        kinds = {"mlp": (True, False), "dcgan": (False, False), "resnet": (True, True)}
         for arch, size, channels in itertools.product(ARCHITECTURES, SIZES, (1, 3)):
-            for narrow in {width, width // 2} if dense == (arch == "mlp") and z_dim > 0 else ():
+            for narrow in {width, width // 2} if (dense, residual) == kinds[arch] and z_dim > 0 else ():
                 if narrow:
                     yield Preset(arch, size, channels, narrow, z_dim, n_classes)
 

@@ -2,6 +2,7 @@
 
 builtin     the data sets known by name
 cache       decoded once, kept as .npy, rebuilt when the source changes
+store       what the cache holds, and its limit
 dataset     `open_dataset` joins them
 
 How pictures are found, read and made square is in `gan_core.pictures`.

@@ -27,7 +27,7 @@ from gan_core.files.atomic import explain_os_errors, hidden_name, sweep
 from gan_core.pictures.decode import ArrayPictures, Arrays, Pictures
 from gan_core.pictures.folder import FolderPictures
 from gan_core.pictures.idx import BELOW, DATA_VARIABLE, DEBIAN, content_hash, find_pair, idx_pictures
-from gan_trainer.networks.architectures import SIZES
+from gan_trainer.networks.architectures import NATURAL_SIZES
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _open_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Pictu
     def open_folder(folder: Path) -> Pictures:
         pair = find_pair(folder)
         assert pair is not None, "holds() said so"
-        return idx_pictures(name, pair, SIZES, class_names)
+        return idx_pictures(name, pair, NATURAL_SIZES, class_names)
 
     return open_folder
 

@@ -18,7 +18,8 @@ from gan_core.pictures.idx import find_pair, idx_pictures
 from gan_trainer.data import cache
 from gan_trainer.data.builtin import BUILTIN, open_builtin
 from gan_trainer.data.cache import ImageDataset
-from gan_trainer.networks.architectures import SIZES, check_image
+from gan_trainer.data.store import keep_within, touch
+from gan_trainer.networks.architectures import NATURAL_SIZES, check_image
 
 NAMED_IN_NOTE = 3
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -37,8 +38,8 @@ def open_dataset(
 ) -> ImageDataset:
     """The images of `data`: a name in `BUILTIN`, a folder of pictures (any depth), or a folder of idx files.
 
-    size       28, 32, 64, 96 or 128; None for the data set's own (digits and CIFAR-10 32, MNIST 28, CelebA and
-               folders 64, idx files the smallest that holds them)
+    size       28, 32, 64, 96, 128, 256 or 512; None for the data set's own (digits and CIFAR-10 32, MNIST 28, CelebA
+               and folders 64, idx files the smallest that holds them)
     channels   1 (grey), 3 (RGB), or None for what the images are; a folder is grey when all its pictures are
     root       a folder to look in first for a data set known by name
     cache_dir  None for the usual place; decoded images are kept in it, downloads too
@@ -104,7 +105,7 @@ def _find(data: str, root: Path | None, folder: Path | None) -> Pictures:
         return FolderPictures(path)
     if pair.labels is None:
         log.info(f"{pair.images.name} has no labels beside it: no classes")
-    return idx_pictures(path.resolve().name or "idx", pair, SIZES)
+    return idx_pictures(path.resolve().name or "idx", pair, NATURAL_SIZES)
 
 
 def _hint_for_name(data: str) -> str:
@@ -126,6 +127,7 @@ def _read_cached(pictures: Pictures, size: int, channels: int | None, folder: Pa
             log.info(f"{pictures.name}: the cached {path.name} is damaged, decoding again: {error}")
             continue
         if found is not None:
+            touch(path.with_suffix(".json"))
             return found
     return None
 
@@ -161,6 +163,7 @@ def _build(pictures: Pictures, size: int, channels: int | None, folder: Path | N
     if path is not None:
         cache.write_details(path, made, natural)
         cache.forget_older(path, pictures)
+        keep_within(path.parent.parent, but=path)
         log.info(f"{pictures.name}: {len(pixels):,} images decoded to {size}x{size}x{channels}, kept in {path.parent}")
     return made
 

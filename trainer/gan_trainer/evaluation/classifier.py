@@ -31,6 +31,7 @@ from gan_core.pictures.decode import Track, untracked
 from gan_trainer.batches import normalise
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir
+from gan_trainer.data.store import keep_within, touch
 from gan_trainer.evaluation.results import FeaturesInfo
 from gan_trainer.networks.checkpoint import load_torch, save_torch
 
@@ -197,7 +198,8 @@ def classifier_for(
     name = f"classifier-{hashlib.sha256(key.encode()).hexdigest()[:24]}.pt"
     path = None if folder is None else folder / "evaluators" / name
     found = None if path is None else _read(path, dataset)
-    if found is not None:
+    if path is not None and found is not None:
+        touch(path)
         return found
     log.info(f"training a classifier on {len(dataset):,} images of {dataset.name}, once for these data")
     network = train_classifier(dataset.pixels_NHWC, dataset.labels, len(dataset.class_names), device, track)
@@ -212,6 +214,7 @@ def classifier_for(
         log.info(f"the classifier is not kept: {error}; {CACHE_VARIABLE} names another folder")
     else:
         log.info(f"classifier kept in {path}")
+        keep_within(path.parent.parent, but=path)
     return network
 
 

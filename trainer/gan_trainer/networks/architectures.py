@@ -2,7 +2,10 @@
 
 - `mlp_spec`: the MLP GAN of the PyTorch-GAN tutorials (Linear, BatchNorm1d eps 0.8, LeakyReLU 0.2, tanh).
 - `dcgan_spec`: DCGAN (Radford et al. 2016, arXiv:1511.06434), at 64 and 128 as PyTorch's tutorial has it, at 96 with
-  a last layer of kernel 5 stride 3 as the anime-face tutorials do, at 28 from 7x7 and at 32 from 4x4.
+  a last layer of kernel 5 stride 3 as the anime-face tutorials do, at 28 from 7x7 and at 32 from 4x4; 256 and 512 go
+  on doubling.
+- resnet: residual blocks that double the side (Gulrajani et al. 2017, arXiv:1704.00028, with nearest neighbours), from
+  the same side as DCGAN's first layer gives and with its channels: gradients reach the first of many layers.
 """
 
 from __future__ import annotations
@@ -14,11 +17,25 @@ from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.latents import LatentLaw
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
+from gan_core.spec.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    LabelEmbedding,
+    Layer,
+    Linear,
+    Load,
+    Reshape,
+    Upsample,
+)
 
-Arch = Literal["mlp", "dcgan"]
+Arch = Literal["mlp", "dcgan", "resnet"]
 
-SIZES = (28, 32, 64, 96, 128)
+SIZES = (28, 32, 64, 96, 128, 256, 512)
+NATURAL_SIZES = SIZES[:5]
+"""What data of any size are trained at by themselves: the large ones are asked for."""
 ARCHITECTURES: tuple[Arch, ...] = get_args(Arch)
 
 MLP_HIDDEN = (128, 256, 512, 1024)
@@ -31,8 +48,24 @@ DCGAN_STEPS: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     32: ((4, 4, 1, 0), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
     64: ((8, 4, 1, 0), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
     96: ((8, 4, 1, 0), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 5, 3, 1)),
+    256: (
+        (16, 4, 1, 0), (16, 4, 2, 1), (8, 4, 2, 1), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1),
+    ),
+    512: (
+        (16, 4, 1, 0), (16, 4, 2, 1), (16, 4, 2, 1), (8, 4, 2, 1), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1),
+        (0, 4, 2, 1),
+    ),
     128: ((16, 4, 1, 0), (8, 4, 2, 1), (4, 4, 2, 1), (2, 4, 2, 1), (1, 4, 2, 1), (0, 4, 2, 1)),
-}
+}  # fmt: skip
+
+
+def residual_steps(size: int) -> tuple[int, tuple[int, ...]]:
+    """The side that residual networks start from, and the width factors at it and after each doubling."""
+    start, factors = {28: (7, (4, 2, 1)), 96: (6, (8, 8, 4, 2, 1))}.get(size, (4, ()))
+    if not factors:
+        wide = [factor for factor, *_ in DCGAN_STEPS[size][:-1]]
+        factors = (*wide, wide[-1])
+    return start, factors
 
 
 def network_spec(
@@ -46,7 +79,7 @@ def network_spec(
     class_names: tuple[str, ...] = (),
     n_classes: int = 0,
 ) -> GeneratorSpec:
-    """The spec of `arch` ("mlp" or "dcgan") for images (channels, size, size).
+    """The spec of `arch` for images (channels, size, size).
 
     `width` is DCGAN's ngf; for the MLP the hidden widths are the tutorial's times width / 64.
     Raises `GanportError` for a size, architecture or number of channels that does not exist.
@@ -65,7 +98,7 @@ def network_spec(
     if n_classes:
         head = (LabelEmbedding(n_classes, dim=n_classes, merge="z_label"),)
         joined += n_classes
-    body = _mlp(joined, image, width) if arch == "mlp" else _dcgan(joined, image, width)
+    body = {"mlp": _mlp, "dcgan": _dcgan, "resnet": _resnet}[arch](joined, image, width)
     return GeneratorSpec(
         Interface(z_dim, image, latent=latent, n_classes=n_classes, class_names=class_names),
         head + body,
@@ -106,3 +139,20 @@ def _dcgan(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, 
             layers += [BatchNorm(out), Activation("relu")]
         features = out
     return (*layers, Activation("tanh"))
+
+
+def _resnet(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:
+    side, factors = residual_steps(image[1])
+    features = factors[0] * width
+    layers: list[Layer] = [Linear(z_dim, features * side * side), Reshape((features, side, side))]
+    for index, factor in enumerate(factors[1:]):
+        out, skip, deep = factor * width, f"skip{index}", f"deep{index}"
+        layers += [
+            Upsample(2, as_=skip), BatchNorm(features), Activation("relu"), Conv(features, out, 3, padding=1),
+            BatchNorm(out), Activation("relu"), Conv(out, out, 3, padding=1, as_=deep),
+        ]  # fmt: skip
+        layers += [Add(skip)] if out == features else [Load(skip), Conv(features, out, 1), Add(deep)]
+        features = out
+    return (
+        *layers, BatchNorm(features), Activation("relu"), Conv(features, image[0], 3, padding=1), Activation("tanh"),
+    )  # fmt: skip

@@ -16,16 +16,19 @@ from gan_core.printable import printable
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 32
 MAX_POINTS = 300
+EVERY_POINT = 4000
+"""Up to this many, all that was logged is drawn, faint behind the moving mean."""
 MANY = 40
-"""From this many points on, the vertical range leaves out the outermost hundredth, and the raw curve is drawn faint."""
+"""From this many points on, the vertical range leaves out the outermost hundredth, and a moving mean is drawn, too."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """`values` (n,) over the chart's steps; what is not finite leaves a gap."""
+    """`values` (n,) over `steps`, or over the chart's; what is not finite leaves a gap."""
 
     label: str
     values: Sequence[float]
+    steps: Sequence[float] | None = None
 
 
 def escape(text: str) -> str:
@@ -36,14 +39,16 @@ def escape(text: str) -> str:
 def chart(
     title: str, steps: Sequence[float], curves: Sequence[Curve], *, bounds: tuple[float, float] | None = None
 ) -> str:
-    """An SVG of up to four curves over `steps` (n,), n ≥ 1; `bounds` fixes the vertical range."""
-    x = np.asarray(steps, np.float64)
-    drawn = [(curve.label, np.asarray(curve.values, np.float64)) for curve in curves]
-    low, high = bounds or _bounds(np.concatenate([values for _, values in drawn]))
-    first, last = float(x[0]), float(x[-1])
+    """An SVG of up to four curves over `steps` (n,), n ≥ 1, or their own; `bounds` fixes the vertical range."""
+    drawn = [
+        (c.label, np.asarray(steps if c.steps is None else c.steps, np.float64), np.asarray(c.values, np.float64))
+        for c in curves
+    ]
+    low, high = bounds or _bounds(np.concatenate([values for *_, values in drawn]))
+    first, last = min(float(x[0]) for _, x, _ in drawn), max(float(x[-1]) for _, x, _ in drawn)
     across = _Scale(first, last if last > first else first + 1, LEFT, WIDTH - RIGHT)
     up = _Scale(low, high, HEIGHT - BOTTOM, TOP)
-    name = f"{title}: " + ", ".join(_last_value(label, values) for label, values in drawn)
+    name = f"{title}: " + ", ".join(_last_value(label, values) for label, _, values in drawn)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">']
     for tick in ticks(low, high, 5):
         y = up(tick)
@@ -51,11 +56,13 @@ def chart(
         parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
     for tick in ticks(first, last, 6):
         parts.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{number(tick)}</text>')
-    for index, (_, values) in enumerate(drawn):
+    for index, (_, x, values) in enumerate(drawn):
         if len(values) >= MANY:
-            parts.append(_line(across, up, x, values, f"raw c{index}"))
+            parts.append(_line(across, up, x, values, f"raw c{index}", EVERY_POINT))
             values = smooth(values)
-        parts.append(_line(across, up, x, values, f"c{index}"))
+        else:
+            parts += _points(across, up, x, values, f"c{index}")
+        parts.append(_line(across, up, x, values, f"c{index}", MAX_POINTS))
     return "".join([*parts, "</svg>"])
 
 
@@ -122,9 +129,17 @@ def smooth(values: npt.ArrayLike) -> F64:
     return means
 
 
-def _line(across: _Scale, up: _Scale, x: F64, values: F64, kind: str) -> str:
-    """Polylines between the gaps; at most `MAX_POINTS` bins, each drawn as its mean."""
-    bins = np.array_split(np.arange(len(values)), min(len(values), MAX_POINTS))
+def _points(across: _Scale, up: _Scale, x: F64, values: F64, kind: str) -> list[str]:
+    """Each value as a dot."""
+    shown = [
+        (across(at), up(value)) for at, value in zip(x.tolist(), values.tolist(), strict=True) if math.isfinite(value)
+    ]
+    return [f'<circle class="{kind}" cx="{at:.1f}" cy="{value:.1f}" r="2.5"/>' for at, value in shown]
+
+
+def _line(across: _Scale, up: _Scale, x: F64, values: F64, kind: str, most: int) -> str:
+    """Polylines between the gaps; at most `most` bins, each drawn as its mean."""
+    bins = np.array_split(np.arange(len(values)), min(len(values), most))
     runs: list[list[str]] = [[]]
     for rows in bins:
         kept = rows[np.isfinite(values[rows])]

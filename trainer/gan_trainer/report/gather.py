@@ -25,6 +25,8 @@ MAX_FRAMES = 40
 MAX_PNG_BYTES = 48 << 10
 """A sample of more bytes is inlined as lossy WebP, the first and the last excepted."""
 MAX_LOSSLESS_BYTES = 1 << 20
+MAX_SIDE = 1024
+"""Of a picture that is packed."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Picture:
 class Run:
     """A run for its report.
 
+    folder       as it was named
     config       config.json's values
     log          log.jsonl's lines
     samples      (step, picture), in the order of the steps
@@ -49,6 +52,7 @@ class Run:
     """
 
     name: str
+    folder: Path
     config: Json
     log: list[Json] = field(default_factory=list)
     samples: tuple[tuple[int, Picture], ...] = ()
@@ -78,6 +82,7 @@ def gather(folder: Path) -> Run:
     digest = sha256_of(run.generator) if run.generator.is_file() else None
     return Run(
         name=folder.resolve().name,
+        folder=folder,
         config={**config, "recipe": recipe},
         log=run.read_log(),
         samples=_samples(run.sample_files()),
@@ -118,7 +123,9 @@ def _inline(file: Path, whole: bool) -> Picture:
 
 def _webp(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", quality=82)
+    picture = picture.convert("RGB")
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture.save(buffer, "WEBP", quality=82)
     return buffer.getvalue()
 
 

@@ -1,8 +1,7 @@
 "use strict";
-const data = document.getElementById("frames");
-if (data) {
-  const frames = JSON.parse(data.textContent);
-  const [image, slider, output, play] = ["sample", "frame", "step", "play"].map((id) => document.getElementById(id));
+for (const film of document.querySelectorAll("figure.film")) {
+  const frames = JSON.parse(film.querySelector("script").textContent);
+  const [image, slider, output, play] = ["img", "input", "output", "button"].map((name) => film.querySelector(name));
   let timer = null;
   const show = (index) => {
     const [step, uri] = frames[index];
@@ -26,7 +25,7 @@ if (data) {
       const next = Number(slider.value) + 1;
       if (next < frames.length) show(next);
       else stop();
-    }, 250);
+    }, 200);
   };
   slider.hidden = play.hidden = false;
   slider.addEventListener("input", () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,36 +13,60 @@ from gan_trainer.evaluation.results import Evaluation
 from gan_trainer.recipes import MAX_ROWS, UNSCALED
 from gan_trainer.report.charts import Curve, chart, escape, legend
 from gan_trainer.report.gather import Picture, Run
+from gan_trainer.report.words import how_it_went, is_number, next_commands, what_was_trained
 
 LOSSES = (("loss_d", "loss of D"), ("loss_g", "loss of G"))
 SCORES = (("d_x", "D(x), real images"), ("d_g_z1", "D(G(z)), before D's step"), ("d_g_z2", "D(G(z)), after it"))
 SAME_LATENTS = "The same latents, drawn again and again while the training went on."
+RANDOM = "The real images were chosen at random."
 PLACE = ("step", "epoch", "images", "minutes")
 
+Group = tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None]
+"""A chart's title, the names and labels of its curves, and its vertical range, where that is fixed."""
 
-def render(run: Run) -> str:
-    """The whole page. Every text from the run is escaped."""
-    recipe = run.config["recipe"]
-    sections = [
-        _header(run),
-        _section("Fixed latents", _history(run), f"{SAME_LATENTS}{_rows(run)}"),
-        _section("Real and generated", _compared(run)),
-        _section("Curves", _curves(run)),
-        _section("Evaluation", _evaluations(run)),
-        _section("Configuration", _facts([*_flat(run.config), *_flat(recipe)])),
-        _section("Provenance", _facts(list(run.provenance))),
-    ]
+
+def render(run: Run, other: Run | None = None) -> str:
+    """The whole page, of one run or of two beside each other. Every text from a run is escaped."""
+    if other is None:
+        sections = [
+            _header(run),
+            _section("Samples", _film(run), f"{SAME_LATENTS}{_rows(run)}"),
+            _section("Real and generated", _compared(run), RANDOM),
+            _section("Curves", _curves([run])),
+            _section("Evaluation", _evaluations(run)),
+            _section("Configuration", _configuration(run), what_was_trained(run)),
+            _section("Provenance", _facts(list(run.provenance))),
+            _section("Next", "".join(f"<pre>{escape(line)}</pre>" for line in next_commands(run))),
+        ]
+        title = run.name
+    else:
+        runs = (run, other)
+        sections = [
+            _beside(_header(each) for each in runs),
+            _section("Samples", _beside(_film(each) for each in runs), SAME_LATENTS),
+            _section("Real and generated", _beside(_compared(each) for each in runs), RANDOM),
+            _section("Curves", _curves(runs)),
+            _section("Evaluation", _beside(_evaluations(each) for each in runs)),
+            _section("Where they differ", _differences(run, other)),
+        ]
+        title = f"{run.name} and {other.name}"
     style, script = (files("gan_trainer.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(run.name)} · ganport</title>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(title)} · ganport</title>\n'
         f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, sections))
         + f"\n<footer>gan-train report, ganport {gan_core.__version__}</footer>\n</main>\n"
         + f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _beside(parts: Iterable[str]) -> str:
+    """Two parts as columns; nothing where both are empty."""
+    columns = [*parts]
+    return f'<div class="two">{"".join(f"<div>{each}</div>" for each in columns)}</div>' if any(columns) else ""
 
 
 def _section(title: str, body: str, lead: str = "") -> str:
@@ -54,7 +79,7 @@ def _section(title: str, body: str, lead: str = "") -> str:
 def _header(run: Run) -> str:
     config, recipe = run.config, run.config["recipe"]
     last = run.log[-1] if run.log else {}
-    speeds = [line["images_per_s"] for line in run.log if _is_number(line.get("images_per_s"))]
+    speeds = [line["images_per_s"] for line in run.log if is_number(line.get("images_per_s"))]
     size, kind = recipe.get("size"), "RGB" if recipe.get("channels") == 3 else "grey"
     tiles = [
         ("data", config.get("data_name")),
@@ -62,13 +87,14 @@ def _header(run: Run) -> str:
         ("network", recipe.get("arch")),
         ("recipe", recipe.get("name")),
         ("steps", _grouped(last.get("step"))),
-        ("minutes", f"{last['minutes']:,.1f}" if _is_number(last.get("minutes")) else None),
+        ("minutes", f"{last['minutes']:,.1f}" if is_number(last.get("minutes")) else None),
         ("images/s", _grouped(round(sorted(speeds)[len(speeds) // 2])) if speeds else None),
     ]
     shown = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in tiles if value is not None
     )
-    return f'<header>\n<h1>{escape(run.name)}</h1>\n<dl class="tiles">{shown}</dl>\n</header>'
+    told = "".join(f'<p class="told">{escape(text)}</p>' for text in [how_it_went(run)] if text)
+    return f'<header>\n<h1>{escape(run.name)}</h1>\n{told}<dl class="tiles">{shown}</dl>\n</header>'
 
 
 def _rows(run: Run) -> str:
@@ -79,21 +105,21 @@ def _rows(run: Run) -> str:
     return f" One row a class, from the top: {', '.join(map(str, names[:MAX_ROWS]))}."
 
 
-def _history(run: Run) -> str:
+def _film(run: Run) -> str:
     if not run.samples:
         return ""
     step, picture = run.samples[-1]
-    image = _image(picture, f"Generated images at step {step}", 'id="sample"')
+    image = _image(picture, f"Generated images at step {step}")
     if len(run.samples) == 1:
         return f"<figure>{image}<figcaption>step {step:,}</figcaption></figure>"
     frames = json.dumps([[at, each.uri] for at, each in run.samples])
     # "<" would let a text end the script element; the base64 and numbers here have none, whatever the file said.
     return (
-        f"<figure>{image}<figcaption>"
-        f'<button type="button" id="play" aria-pressed="false" hidden>Play</button>'
-        f'<input type="range" id="frame" min="0" max="{len(run.samples) - 1}" value="{len(run.samples) - 1}" '
-        f'aria-label="Step" hidden><output id="step" for="frame">step {step:,}</output></figcaption></figure>'
-        f'<script type="application/json" id="frames">{frames.replace("<", chr(92) + "u003c")}</script>'
+        f'<figure class="film">{image}<figcaption>'
+        '<button type="button" aria-pressed="false" hidden>Play</button>'
+        f'<input type="range" min="0" max="{len(run.samples) - 1}" value="{len(run.samples) - 1}" '
+        f'aria-label="Step" hidden><output>step {step:,}</output></figcaption>'
+        f'<script type="application/json">{frames.replace("<", chr(92) + "u003c")}</script></figure>'
     )
 
 
@@ -105,37 +131,69 @@ def _compared(run: Run) -> str:
     ).join(('<div class="pair">', "</div>") if run.compared else ("", ""))
 
 
-def _image(picture: Picture, alt: str, more: str = "") -> str:
+def _image(picture: Picture, alt: str) -> str:
     small = " pixelated" if picture.width < 400 else ""
     return (
-        f'<img {more} class="grid{small}" alt="{escape(alt)}" width="{picture.width}" height="{picture.height}" '
+        f'<img class="grid{small}" alt="{escape(alt)}" width="{picture.width}" height="{picture.height}" '
         f'src="{picture.uri}">'
     )
 
 
-def _curves(run: Run) -> str:
+def _curves(runs: Sequence[Run]) -> str:
+    """A chart of each kind of number; of two runs one for each number, with both in it."""
+    log = [line for run in runs for line in run.log]
     known = {*(name for name, _ in (*LOSSES, *SCORES)), *PLACE, "images_per_s", "diversity"}
-    unscaled = run.config["recipe"].get("loss") in UNSCALED
-    others = sorted({name for line in run.log for name, value in line.items() if _is_number(value)} - known)
-    groups: list[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None]] = [
+    unscaled = any(run.config["recipe"].get("loss") in UNSCALED for run in runs)
+    others = sorted({name for line in log for name, value in line.items() if is_number(value)} - known)
+    groups: list[Group] = [
         ("Losses", LOSSES, None),
         ("Output of D", SCORES, None) if unscaled else ("Probability of real, as D sees it", SCORES, (0.0, 1.0)),
         ("Images per second", (("images_per_s", "images/s"),), None),
         ("Diversity of the samples", (("diversity", "share of the data's"),), None),
         *((name.replace("_", " "), ((name, name),), None) for name in others),
     ]
-    steps = [float(line["step"]) for line in run.log]
+    if len(runs) > 1:
+        groups = [
+            (f"{title}: {label}" if len(columns) > 1 else title, ((name, label),), bounds)
+            for title, columns, bounds in groups
+            for name, label in columns
+        ]
     parts = []
     for title, columns, bounds in groups:
         curves = [
-            Curve(label, [_value(line.get(name)) for line in run.log])
+            Curve(label if len(runs) == 1 else run.name, values, [float(line["step"]) for line in run.log])
+            for run in runs
             for name, label in columns
-            if any(math.isfinite(_value(line.get(name))) for line in run.log)
+            if any(map(math.isfinite, values := [_value(line.get(name)) for line in run.log]))
         ]
         if curves:
-            drawn = chart(title, steps, curves, bounds=bounds)
+            drawn = chart(title, (), curves, bounds=bounds)
             parts.append(f'<figure class="chart"><h3>{escape(title)}</h3><p>{legend(curves)}</p>{drawn}</figure>')
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
+
+
+def _configuration(run: Run) -> str:
+    facts = _facts([*_flat(run.config), *_flat(run.config["recipe"])])
+    return f"<details><summary>Every setting</summary>{facts}</details>"
+
+
+def _differences(run: Run, other: Run) -> str:
+    """The settings in which two runs differ, as a table."""
+    first, second = (dict([*_flat(each.config), *_flat(each.config["recipe"])]) for each in (run, other))
+    names = [name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name)]
+    if not names:
+        return "<p>In no setting.</p>"
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(values.get(name, 'not set'))}</td>" for values in (first, second))
+        + "</tr>"
+        for name in names
+    )
+    head = "".join(f'<th scope="col">{escape(each.name)}</th>' for each in (run, other))
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Settings">'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _evaluations(run: Run) -> str:
@@ -177,7 +235,7 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
         if name == "recipe" or value is None:
             continue
         if name == "limit" and isinstance(value, dict):
-            value = " ".join(f"{part:g}" if _is_number(part) else str(part) for part in reversed(value.values()))
+            value = " ".join(f"{part:g}" if is_number(part) else str(part) for part in reversed(value.values()))
         if isinstance(value, bool):
             value = "yes" if value else "no"
         elif isinstance(value, list):
@@ -187,13 +245,9 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _value(value: Any) -> float:
-    return float(value) if _is_number(value) else math.nan
+    return float(value) if is_number(value) else math.nan
 
 
 def _grouped(value: Any) -> str | None:
-    return f"{value:,}" if _is_number(value) else None
+    return f"{value:,}" if is_number(value) else None
