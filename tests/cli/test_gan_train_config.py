@@ -221,7 +221,8 @@ def test_a_run_by_the_clock(gan_train: GanTrain, photos: Path, monkeypatch: pyte
     last = timed.err.splitlines()[-3:]
     assert last[0].startswith(f"trained {step:,} steps ({images:,} images) in 0.0 minutes")
     assert last[1:] == ["next: gan-train report 'my run'", "      gan-export 'my run/g.pt'"]
-    gan_train(*wanted, "--steps", "2", "--sample-every", "5", "--out", "b")
+    quiet = gan_train(*wanted, "--steps", "2", "--sample-every", "5", "--out", "b", "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "b/g.pt\n", "")
     assert [file.name for file in sorted(Path("b/samples").iterdir())] == ["step-0000000.png", "step-0000002.png"]
     assert recipe("b")["steps"] == 2
 
