@@ -169,7 +169,9 @@ def test_resume_goes_on_and_knows_when_it_is_done(gan_train: GanTrain) -> None:
     again = gan_train("--resume", "--out", "r")
     assert (again.code, again.out) == (0, "r/g.pt\n")
     assert re.fullmatch(
-        r"note: nothing left to do: r has 6 steps in \S+ minutes, the limit is 6 steps; .*\n", again.err
+        r"note: nothing left to do: r has 6 steps in \S+ minutes, the limit is 6 steps; .*\n"
+        r"trained 6 .*\nnext: .*\n .*\n",
+        again.err,
     )
     numbers = json.loads(gan_train("--resume", "--out", "r", "--json").out)
     assert numbers["loss_d"] == json.loads(Path("r/log.jsonl").read_text().splitlines()[-1])["loss_d"]

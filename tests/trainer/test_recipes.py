@@ -46,7 +46,7 @@ def test_preset_says_what_its_tutorial_says(name: str) -> None:
 
 
 def test_every_preset_is_a_tutorial_or_the_default() -> None:
-    assert set(PRESETS) == {"default", "wgan-gp", "r3gan", *TUTORIALS}
+    assert set(PRESETS) == {"default", "resnet", "wgan-gp", "r3gan", *TUTORIALS}
     assert preset("default").ema_beta is not None
 
 
@@ -64,9 +64,10 @@ def test_a_recipe_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_for_rgb(name: str) -> None:
-    """Two of them differ there; the tutorials never do, and nothing does on grey images."""
+    """Three of them differ there; the tutorials never do, and nothing does on grey images."""
     assert preset(name, 1) == preset(name)
-    changes: dict[str, dict[str, Any]] = {"default": {"augment": "translation"}, "r3gan": {"penalty_weight": 10.0}}
+    shifted = {"augment": "translation"}
+    changes: dict[str, dict[str, Any]] = {"default": shifted, "resnet": shifted, "r3gan": {"penalty_weight": 10.0}}
     changed = changes.get(name, {})
     assert preset(name, 3) == dataclasses.replace(preset(name), **changed)
 
@@ -108,13 +109,13 @@ def test_unknown_presets_are_told_the_nearest(asked: str, near: str) -> None:
 def test_a_preset_near_nothing_gets_the_list() -> None:
     with pytest.raises(GanportError) as caught:
         preset("zzzz")
-    assert caught.value.hint.startswith("presets: default, wgan-gp")
+    assert caught.value.hint.startswith("presets: default, resnet, wgan-gp")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "stylegan"}, "arch must be one of mlp, dcgan, got 'stylegan'"),
+        ({"arch": "stylegan"}, "arch must be one of mlp, dcgan, resnet, got 'stylegan'"),
         ({"size": 65}, "no network for size 65"),
         ({"size": 0}, "no network for size 0"),
         ({"size": -64}, "no network for size -64"),

@@ -115,7 +115,7 @@ R3GAN = Recipe(
 PRESETS: dict[str, tuple[Recipe, str]] = {
     "default": (DEFAULT, "DCGAN, spectral norm in D, hinge loss, averaged weights"),
     "resnet": (RESNET, "the same with residual networks, for 256 and 512 pixels"),
-    "wgan-gp": (WGAN_GP, "Wasserstein loss, gradient penalty, 5 steps of D for 1 of G"),
+    "wgan-gp": (WGAN_GP, "Wasserstein, gradient penalty, 5 steps of D for 1 of G"),
     "r3gan": (R3GAN, "relativistic loss, penalties on reals and fakes"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
     "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
