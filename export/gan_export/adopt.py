@@ -29,7 +29,7 @@ from gan_core.files import metadata
 from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
-from gan_export.export import export_file
+from gan_export.exporting import export_file
 from gan_export.onnx_export import optimise
 from gan_export.onnx_options import MIN_OPSET
 from gan_export.passes import PASSES, TIDY, run_passes

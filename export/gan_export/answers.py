@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan_core.errors import GanportError
 from gan_core.latents import LatentLaw
 from gan_core.said import Inputs
 
@@ -16,6 +17,10 @@ OUTPUT_RANGES: dict[str, tuple[float, float]] = {
     "identity": (-1.0, 1.0),
 }
 """Output activations that can be asked for, and the values of (black, white) that each goes with."""
+
+HIDDEN = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity")
+SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
+"""The activations with a slope, and what it is where none is given."""
 
 _PARAMETERS = {"output": "output_activation", "n_classes": "classes"}
 
@@ -98,3 +103,28 @@ class Answers:
 def parameter_of(field: str) -> str:
     """The name that users know a field of `Answers` by."""
     return _PARAMETERS.get(field, field)
+
+
+def parse_output(text: str) -> str:
+    """The name of an output activation. Raises `GanportError`."""
+    if text not in OUTPUT_RANGES:
+        raise GanportError(
+            f"`output_activation` must be one of {', '.join(OUTPUT_RANGES)}, got {text!r}",
+            hint="identity for none; `value_range` says which values are black and white",
+        )
+    return text
+
+
+def parse_activation(text: str) -> dict[str, object]:
+    """ "leaky_relu:0.2" → {"name": "leaky_relu", "slope": 0.2}. Raises `GanportError`."""
+    name, colon, slope = text.strip().partition(":")
+    hint = f"one of {', '.join(HIDDEN)}; a slope after a colon, as in leaky_relu:0.2"
+    if name not in HIDDEN:
+        raise GanportError(f"`activation` knows no {name!r}", hint=hint)
+    try:
+        value = float(slope) if colon else SLOPED.get(name)
+    except ValueError as error:
+        raise GanportError(f"`activation` has the slope {slope!r}, expected a number", hint=hint) from error
+    if colon and (name not in SLOPED or not 0.0 <= (value or 0.0) < 10.0):
+        raise GanportError(f"`activation` {name} takes no slope {slope}", hint=hint)
+    return {"name": name, "slope": value}

@@ -22,10 +22,10 @@ from gan_export.command import (
     Verbose,
     finish,
     named_after,
-    require_packages,
     resolve_out,
     say,
 )
+from gan_export.front import require_packages
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import console, onnx_options
@@ -99,7 +99,7 @@ def onnx_command(
     wanted = OnnxOptions(opset, optimize, precision, store)
     target = resolve_out(named_after(ckpt, answers), out, ".onnx", wanted.tag)
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
-    from gan_export.export import export_onnx
+    from gan_export.exporting import export_onnx
 
     with redirect_stdout(sys.stderr):  # a live module may print
         proved = export_onnx(source, target, wanted)
@@ -139,7 +139,7 @@ def torchscript_command(
     ckpt = console.named_once(file, ckpt, "--ckpt")
     target = resolve_out(named_after(ckpt, answers), out, ".ts")
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
-    from gan_export.export import export_torchscript
+    from gan_export.exporting import export_torchscript
 
     with redirect_stdout(sys.stderr):
         proved = export_torchscript(source, target)

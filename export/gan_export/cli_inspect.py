@@ -11,7 +11,8 @@ from gan_core.errors import GanportError
 from gan_core.files.outputs import check_outputs
 from gan_export import options
 from gan_export.answers import Answers
-from gan_export.command import OUTPUT, Ckpt, require_packages
+from gan_export.command import OUTPUT, Ckpt
+from gan_export.front import require_packages
 from gan_serve.terminal import console
 
 

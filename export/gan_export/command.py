@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gan_core.errors import GanportError, MissingPackageError
+from gan_core.errors import GanportError
 from gan_core.printable import shell_line
 from gan_export.answers import Answers
 from gan_export.options import CHECKPOINT
@@ -47,8 +46,6 @@ CHECKS = (
     Column("where", fit="cut", drop=2),
 )
 """The columns of a proof: those of `Report.rows`."""
-
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def say(ckpt: Path | None, source: Source) -> None:
@@ -93,13 +90,6 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
         console.note(f"next: {shell_line(['gan-gen', *written])}")
         if not as_json:
             console.show_path(written[0])
-
-
-def require_packages(purpose: str) -> None:
-    """Raises `MissingPackageError` naming the first package of the extra `export` that is not installed."""
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(package, "export", purpose)
 
 
 def named_after(ckpt: Path | None, answers: Answers) -> Path:

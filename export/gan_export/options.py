@@ -18,16 +18,20 @@ import typer
 
 from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
-from gan_export.answers import NOISES, OUTPUT_RANGES, Answers, LiveAnswers, parameter_of
+from gan_export.answers import (
+    NOISES,
+    OUTPUT_RANGES,
+    Answers,
+    LiveAnswers,
+    parameter_of,
+    parse_activation,
+    parse_output,
+)
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
 from gan_serve.terminal.onnx_options import PANEL as UNSAID
 from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
 
 T = TypeVar("T")
-
-HIDDEN = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity")
-SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
-"""The activations with a slope, and what it is where none is given."""
 
 CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"
 MADE = "The exported file"
@@ -360,31 +364,6 @@ def given_of(answers: Answers) -> list[str]:
     default = Answers()
     fields = [field.name for field in dataclasses.fields(answers)]
     return [parameter_of(name) for name in fields if getattr(answers, name) != getattr(default, name)]
-
-
-def parse_output(text: str) -> str:
-    """The name of an output activation. Raises `GanportError`."""
-    if text not in OUTPUT_RANGES:
-        raise GanportError(
-            f"--output-activation must be one of {', '.join(OUTPUT_RANGES)}, got {text!r}",
-            hint="identity for none; --value-range says which values are black and white",
-        )
-    return text
-
-
-def parse_activation(text: str) -> dict[str, object]:
-    """ "leaky_relu:0.2" → {"name": "leaky_relu", "slope": 0.2}. Raises `GanportError`."""
-    name, colon, slope = text.strip().partition(":")
-    hint = f"one of {', '.join(HIDDEN)}; a slope after a colon, as in leaky_relu:0.2"
-    if name not in HIDDEN:
-        raise GanportError(f"--activation knows no {name!r}", hint=hint)
-    try:
-        value = float(slope) if colon else SLOPED.get(name)
-    except ValueError as error:
-        raise GanportError(f"--activation has the slope {slope!r}, expected a number", hint=hint) from error
-    if colon and (name not in SLOPED or not 0.0 <= (value or 0.0) < 10.0):
-        raise GanportError(f"--activation {name} takes no slope {slope}", hint=hint)
-    return {"name": name, "slope": value}
 
 
 def parse_args(text: str) -> dict[str, object] | list[object]:

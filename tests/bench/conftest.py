@@ -33,7 +33,7 @@ def tiny_dcgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with g.pt, the checkpoint of a tiny grey DCGAN, and g.onnx, its export. Not to be written to."""
     import torch
 
-    from gan_export.export import export_onnx
+    from gan_export.exporting import export_onnx
     from gan_export.source import from_spec
     from gan_trainer.networks.architectures import network_spec
     from gan_trainer.networks.build import build

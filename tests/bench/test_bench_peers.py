@@ -19,7 +19,7 @@ from gan_bench.record import Settings
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.installation import pip
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
 from gan_serve.runtime.generator import Generator
 from gan_trainer.networks.architectures import network_spec

@@ -21,7 +21,7 @@ from cli.conftest import Run, nobody
 from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
 from gan_core.installation import install
-from gan_export import command
+from gan_export import front
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported_once")]
 
@@ -262,7 +262,7 @@ def test_full_disk_leaves_nothing(command: str, name: str, ckpt: Path, run: Run,
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("package", command.PACKAGES)
+@pytest.mark.parametrize("package", front.PACKAGES)
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "verify"])
 def test_missing_packages(command: str, package: str, run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec

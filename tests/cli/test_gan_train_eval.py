@@ -18,7 +18,7 @@ from PIL import Image
 from export.tiny import lively_generator, save_checkpoint, source_of, spec_of
 from gan_core.images import to_pixels
 from gan_core.latents import latents
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation

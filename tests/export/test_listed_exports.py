@@ -12,7 +12,7 @@ from torch import nn
 
 from gan_core.latents import latents
 from gan_export.answers import Answers
-from gan_export.export import export_torchscript
+from gan_export.exporting import export_torchscript
 from gan_export.identify import identify, source_of
 from gan_export.onnx_export import to_onnx
 

@@ -14,7 +14,7 @@ from torch import nn
 from export import live_batches as networks
 from gan_core.errors import GanportError, JobError
 from gan_export.answers import Answers, LiveAnswers
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.live.signature import latent_widths
 from gan_export.live.source import live_source
 from gan_export.live.tracing import SymbolicInt, symbolic_len

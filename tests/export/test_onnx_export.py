@@ -24,7 +24,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx
-from gan_export.export import export_onnx, export_torchscript
+from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.identify import identify
 from gan_export.identify import source_of as identified_source
 from gan_export.onnx_export import to_onnx

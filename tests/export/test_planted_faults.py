@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from export.tiny import source_of, spec_of
 from gan_core.errors import JobError
 from gan_export import onnx_export, torchscript_export
-from gan_export.export import export_onnx, export_torchscript
+from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.proof import Report
 from gan_export.source import PixelModule, Source, export_module
 

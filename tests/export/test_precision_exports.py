@@ -18,7 +18,7 @@ from gan_core.interface import Interface
 from gan_core.limits import Limits, limits_for
 from gan_export.answers import Answers
 from gan_export.artefact import read_onnx, stamp, to_bytes
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.identify import identify, source_of
 from gan_export.onnx_options import OnnxOptions
 from gan_export.precision import int8

@@ -156,7 +156,7 @@ from export.tiny import lively
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
 from gan_trainer.networks.build import build
 layers = (L.Linear(8, 4 * 16 * 16), L.Reshape((4, 16, 16)), L.Activation("relu"), L.Upsample(64),

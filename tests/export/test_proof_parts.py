@@ -23,7 +23,7 @@ from gan_core.latents import latents
 from gan_core.limits import LIMITS
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, check_batches, check_parity, run_cases
 from gan_export.proof.prove import check_spec_weights, tolerance_of

@@ -22,7 +22,7 @@ from gan_export import asking
 from gan_export.again import source_again
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.draft import Draft, Evidence
-from gan_export.export import export_onnx
+from gan_export.exporting import export_onnx
 from gan_export.forensics.train_mode import SCATTERED, forgotten, useless
 from gan_export.identify import Identified, identify, module_of, source_of
 from gan_export.inspection import advise, next_command

@@ -75,7 +75,7 @@ def run(command: list[str | Path], **options: object) -> subprocess.CompletedPro
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small proved generator, exported by the full environment."""
-    from gan_export.export import export_onnx
+    from gan_export.exporting import export_onnx
     from gan_export.source import from_spec
     from gan_trainer.networks.architectures import network_spec
     from gan_trainer.networks.build import build

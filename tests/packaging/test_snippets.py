@@ -1,0 +1,92 @@
+"""The Python of README and docs/ runs as it stands, page by page and in order; so do the examples in docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from export.foreign_networks import examples_dcgan, settled
+from export.tiny import save_checkpoint, spec_of
+from gan_export.answers import Answers
+from gan_export.exporting import export_onnx
+from gan_export.identify import identify, source_of
+from serve import strangers
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
+ROOT = Path(__file__).parents[2]
+NOT_RUN = {
+    ("docs/architecture.md", 0): "an outline; tests/export/test_families.py has the family in full",
+    ("docs/live-modules.md", 0): "needs lightweight_gan, a package of somebody else",
+    ("docs/live-modules.md", 1): "needs stylegan2_pytorch, a package of somebody else",
+}
+EXAMPLES = {
+    "gan_serve": "",
+    "gan_serve.runtime.runtimes": "load",
+    "gan_export.front": "inspect export",
+    "gan_trainer": "train",
+}
+
+
+def snippets(page: Path) -> list[tuple[int, str]]:
+    """(line, code) of each block."""
+    text = page.read_text("utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text[: match.start(1)].count("\n"), match[1]) for match in found]
+
+
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if snippets(page)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """g.pt and g.onnx of a small network, netG.pth of a DCGAN tutorial's, theirs.onnx of another exporter."""
+    folder = tmp_path_factory.mktemp("files")
+    save_checkpoint(folder / "g.pt", spec_of("dcgan", 28, 1))
+    assert export_onnx(source_of(identify(folder / "g.pt", Answers())), folder / "g.onnx").ok
+    torch.save(settled(examples_dcgan(32)).state_dict(), folder / "netG.pth")
+    stranger = strangers.stranger(label="int64", one_hot_by="Compare")
+    (folder / "theirs.onnx").write_bytes(stranger.SerializeToString())
+    return folder
+
+
+@pytest.fixture
+def beside(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with copies of `files`, which is the current one."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
+    for name, small in (("classifier.EPOCHS", (1, 1)), ("classifier.LEAST_STEPS", 10), ("sliced.PATCHES", 1024)):
+        monkeypatch.setattr(f"gan_trainer.evaluation.{name}", small)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.usefixtures("beside")
+def test_a_page(page: Path) -> None:
+    names: dict[str, Any] = {"__name__": "snippet"}
+    for number, (line, code) in enumerate(snippets(page)):
+        if (str(page.relative_to(ROOT)), number) not in NOT_RUN:
+            exec(compile("\n" * line + code, str(page), "exec"), names)
+
+
+def test_what_is_not_run_is_there() -> None:
+    assert [(page, number) for page, number in NOT_RUN if number >= len(snippets(ROOT / page))] == []
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+@pytest.mark.usefixtures("beside")
+def test_the_examples_of_docstrings(module: str) -> None:
+    home = importlib.import_module(module)
+    finder = doctest.DocTestFinder(recurse=False)
+    named = EXAMPLES[module].split()
+    tests = [test for each in named for test in finder.find(getattr(home, each), each, home, vars(home))]
+    for test in tests or finder.find(home, module, home):
+        assert test.examples
+        assert doctest.DocTestRunner().run(test).failed == 0
