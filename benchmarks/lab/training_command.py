@@ -54,6 +54,8 @@ def training_command(training: dict[str, Any]) -> str:
     words = ["gan-train", "--data", str(data)]
     if recipe.name != DEFAULT_PRESET:
         words += ["--preset", recipe.name]
+    if training.get("init"):
+        words += ["--init", str(training["init"])]
     words += ["--size", str(recipe.size), "--channels", str(recipe.channels)]
     changed = differing(recipe)
     if "lr_g" in changed and "lr_d" not in changed:
