@@ -135,6 +135,7 @@ class Draft:
     ranked     every whole generator that was drawn, the likeliest (this draft) first; empty where nothing was open
     odds       of this whole generator against all others; None where nothing was open
     recomputed how many latents its running statistics are computed again from; 0 leaves the file's
+    spread     how many times wider than those that it takes its latents were in training: an encoder made them
     """
 
     spec: GeneratorSpec
@@ -151,6 +152,7 @@ class Draft:
     ranked: tuple[Alternative, ...] = field(default=(), compare=False, repr=False)
     odds: float | None = None
     recomputed: int = 0
+    spread: float = 1.0
 
     @property
     def structure_choice(self) -> Choice | None:

@@ -25,6 +25,7 @@ from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
+from gan_export.forensics.encoded import spread_of
 from gan_export.forensics.statistics import GOOD
 from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
 from gan_export.hypotheses.discriminator import Discriminator, read_discriminators, sloped
@@ -131,6 +132,9 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
+    if is_decoder(reading) and (spread := spread_of(drafts)) != 1.0:
+        on_note(f"the latents of its training were {spread:.2g} times as wide as N(0, 1): an encoder made them")
+        drafts = [replace(each, spread=spread) for each in drafts]
     draft = investigate(drafts, on_note=log.debug)
     if anew is not None and any(fit > GOOD for fit in draft.fits):
         kept = forgotten(reading.tensors, drafts[0], every=True)
@@ -228,7 +232,7 @@ def _judged(
             : RIVALS if draft.fit is None else USUAL
         ]
         for other in others:  # as it is, with no other structures searched for
-            found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES)
+            found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES, width=1)
             rivals.append(replace(found, structure=other.structure))
     draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
 
@@ -313,8 +317,8 @@ def read_spec(path: Path) -> GeneratorSpec:
 
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
-    settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes", "source", "like", "pick")
-    for said in (*also, *settled):
+    settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes")
+    for said in (*also, *settled, "discriminator", "source", "like", "pick"):
         if getattr(answers, said) is not None:
             name = parameter_of(said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

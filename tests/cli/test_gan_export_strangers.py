@@ -199,15 +199,19 @@ def test_answers_have_no_place_for_our_own(run: Run, tmp_path: Path) -> None:
     from export.tiny import save_checkpoint
 
     ours: Any = save_checkpoint(tmp_path / "g.pt")
-    code, _, err = run("onnx", "--ckpt", ours, "--latent", "uniform")
-    assert code == 2
-    assert "says all of this itself, --latent has no place" in err
+    for option, value in (("--latent", "uniform"), ("--discriminator", ours)):
+        code, _, err = run("onnx", "--ckpt", ours, option, value)
+        assert code == 2
+        assert f"says all of this itself, {option} has no place" in err
 
 
 @pytest.mark.parametrize(
     "options",
-    [["--latent", "uniform"], ["--image", "1x28x28"], ["--output-activation", "sigmoid"], ["--value-range", "0,1"]],
-)
+    [
+        ["--latent", "uniform"], ["--image", "1x28x28"], ["--output-activation", "sigmoid"], ["--value-range", "0,1"],
+        ["--discriminator", "netD.pth"],
+    ],
+)  # fmt: skip
 def test_answers_have_no_place_beside_a_spec(options: list[str], run: Run, unknown: Path) -> None:
     spec = unknown.with_name("draft.spec.json")
     assert run("inspect", "--ckpt", unknown, "--out", spec)[0] == 0

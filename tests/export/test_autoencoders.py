@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.foreign_networks import feed
+from export.forensics_nets import ENOUGH
+from export.trained_nets import fed
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
+from gan_export.assumptions import doubts_of
 from gan_export.draft import Evidence
+from gan_export.forensics.statistics import GOOD
 from gan_export.identify import Identified, identify, module_of
 from gan_export.reading.autoencoder import find_decoder
 from gan_export.reading.kinds import HasShape
@@ -123,6 +128,40 @@ def test_a_decoder_alone_is_told_by_its_name(tmp_path: Path, name: str, output: 
     law = next(choice for choice in draft.choices if choice.field == "latent")
     assert (law.evidence is Evidence.STRONG) == (name == "decoder")
     assert next(choice for choice in draft.choices if choice.field == "output").value["name"] == output
+
+
+class Decoder(nn.Sequential):
+    """A Linear, and convolutions with BatchNorm behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Linear(6, 8 * 7 * 7), nn.Unflatten(1, (8, 7, 7)),
+            nn.ConvTranspose2d(8, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(16, 24, 3, 1, 1), nn.BatchNorm2d(24), nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(24, 1, 4, 2, 1), nn.Sigmoid(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "name", "spread"), [(3.0, "vae", 3.0), (1.0, "vae", 1.0), (3.0, "netG", 1.0)])
+def test_the_latents_of_a_decoders_training_may_have_been_wider(
+    tmp_path: Path, width: float, name: str, spread: float
+) -> None:
+    net = fed(Decoder(), 6, seed=3)
+    feed(net, ((width * torch.randn(64, 6),) for _ in range(ENOUGH)))
+    torch.save(net.eval().state_dict(), tmp_path / f"{name}.pth")
+    notes: list[str] = []
+    draft = identify(tmp_path / f"{name}.pth", Answers(output="sigmoid"), notes.append).draft
+    assert draft is not None
+    assert draft.spread == pytest.approx(spread, rel=0.05)
+    assert (draft.spread != 1.0) == any("an encoder made them" in note for note in notes)
+    if name == "netG":
+        assert doubts_of(draft)
+        return
+    hidden = [c.value for c in draft.choices if c.field == "activation" and c.layer is not None and c.layer > 2]
+    assert hidden == [{"name": "leaky_relu", "slope": 0.2}] * 2
+    assert max(draft.fits) < GOOD
+    z = torch.randn(8, 6)
+    torch.testing.assert_close(module_of(draft)(z), net(z))  # which it generates from is N(0, 1) all the same
 
 
 def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:

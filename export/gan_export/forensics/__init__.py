@@ -17,7 +17,7 @@ from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.search import Note, search
+from gan_export.forensics.search import BEAM, Note, search
 from gan_export.forensics.statistics import median_misfit, moments, remembered, rows_for, witnesses
 from gan_export.forensics.verdicts import (
     contradiction,
@@ -71,13 +71,16 @@ def _silent(_: str) -> None:
     """Takes a note and drops it."""
 
 
-def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 0, on_note: Note = _silent) -> Draft:
+def investigate(
+    drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 0, on_note: Note = _silent, width: int = BEAM
+) -> Draft:
     """The best of `drafts` (structural candidates over the same weights, the likeliest first) with its choices judged.
 
     Choices that are proved stay. The others take the value that fits best; `evidence`, `reason` (with the numbers) and
     `alternatives` (best first) say how sure that is; `fit` is the mean misfit over the BatchNorms, None without any.
-    What is not about one choice becomes a note. At most `samples` latents are run, fewer where images are large; the
-    result depends on the arguments only. `on_note` gets a line per BatchNorm while it works.
+    What is not about one choice becomes a note. At most `samples` latents are run, fewer where images are large, and
+    `width` candidates that fit about equally well side by side; the result depends on the arguments only. `on_note`
+    gets a line per BatchNorm while it works.
 
     Raises `GanportError` when `drafts` is empty or none of them can be run.
     """
@@ -94,7 +97,7 @@ def investigate(drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 
                 doubted(_noted(_without_trace(unwitnessed(drafts[0])), *_why_no_witness(drafts[0]))), seed
             )
         rivals = [draft for draft in drafts if len(witnesses(draft)) == count]
-        outcome = search(rivals, samples, seed, on_note)
+        outcome = search(rivals, samples, seed, on_note, width)
         best = outcome.states[0]
         number, draft = best.drafts[0]
         draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file

@@ -103,28 +103,28 @@ def _apart(fits: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
 
 
 def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
-    """Sets each entrant's contenders. Which values are worth a try, one says for all that differ in paddings alone, and
-    where a usual structure fits, it says so for the others, too, and one of them for all that differ in what arrives:
-    they are there to be refuted."""
+    """Sets each entrant's contenders. Which values are worth a try, one says for all that differ only in paddings and
+    in what arrives, and where a usual structure fits, it says so for the others, too: they are there to be refuted."""
     classes: dict[tuple[int, str], list[Entrant]] = {}
     for entrant in entrants:
         classes.setdefault((id(entrant.arrived), _kind(entrant, k)), []).append(entrant)
     leaders = [members[0] for members in classes.values()]
-    usual = [leader for leader in leaders if leader.draft.structure is None or leader.draft.structure.usual]
+    firsts: dict[str, Entrant] = {}
+    for leader in leaders:
+        firsts.setdefault(_kind(leader, k), leader)
+    usual = [first for first in firsts.values() if first.draft.structure is None or first.draft.structure.usual]
     _try(usual, k, samples, seed)
-    fitting = min(usual, key=lambda leader: leader.fit, default=None)
-    others = [leader for leader in leaders if leader not in usual]
+    fitting = min(usual, key=lambda first: first.fit, default=None)
+    others = [first for first in firsts.values() if first not in usual]
     if fitting is None or fitting.fit > FITTING:
         _try(others, k, samples, seed)
     else:
-        firsts: dict[str, Entrant] = {}
-        for leader in others:
-            firsts.setdefault(_kind(leader, k), leader)
-        for first in firsts.values():
+        for first in others:
             first.contenders = _as_in(fitting, first)
-        _rate(list(firsts.values()), k, ROUNDS[0][0], samples, seed, AT_FIRST)
-        for leader in others:
-            leader.contenders = _same_as(firsts[_kind(leader, k)], leader)
+        _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+    for leader in leaders:
+        first = firsts[_kind(leader, k)]
+        leader.contenders = first.contenders if leader is first else _same_as(first, leader)
     for leader, *followers in classes.values():
         for follower in followers:
             follower.contenders = _same_as(leader, follower)

@@ -97,8 +97,9 @@ class Outcome:
     cut: bool = False
 
 
-def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> Outcome:
-    """Runs `drafts` from witness to witness. They have equally many witnesses, at least one.
+def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, width: int = BEAM) -> Outcome:
+    """Runs `drafts` from witness to witness, at most `width` states side by side. They have equally many witnesses, at
+    least one.
 
     Raises `GanportError` when no candidate can be run.
     """
@@ -117,7 +118,7 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note) -> O
         merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
-        best = [state for state in merged[:BEAM] if ties(state.counted, merged[0].counted, SLACK)]
+        best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK)]
         beam = [_advance(state, k, samples, seed) for state in best]
         on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
@@ -164,7 +165,8 @@ class _Pool:
 
 
 def _as_said(draft: Draft, variant: Draft) -> Draft:
-    """`variant` with what the user said of `draft`."""
+    """`variant` with what the user said of `draft`, and what is known of its training."""
+    variant = replace(variant, spread=draft.spread)
     for said in draft.choices:
         if said.field in ("latent", "output") and said.evidence is Evidence.PROVED:
             choice = next(c for c in variant.choices if c.field == said.field)

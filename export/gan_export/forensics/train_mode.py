@@ -38,16 +38,24 @@ BEFORE = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "gelu")
 def useless(drafts: Sequence[Draft]) -> float | None:
     """How scattered the first BatchNorm's variances are, in the best of `drafts`, where that is nobody's; else None."""
     found = float("inf")
-    for draft in {_prefix(draft): draft for draft in reversed(drafts[:PREFIXES])}.values():
+    for draft in prefixes(drafts):
         found = min(found, _scatter(draft))
         if found <= SCATTERED:
             return None
     return found
 
 
-def _prefix(draft: Draft) -> object:
-    norms = witnesses(draft)
-    return draft.spec.layers[: norms[0]] if norms else ()
+def prefixes(drafts: Sequence[Draft]) -> list[Draft]:
+    """Of the first of `drafts`, one for each way to reach the first BatchNorm."""
+
+    def prefix(draft: Draft) -> object:
+        norms = witnesses(draft)
+        return draft.spec.layers[: norms[0]] if norms else ()
+
+    found: dict[object, Draft] = {}
+    for draft in drafts[:PREFIXES]:
+        found.setdefault(prefix(draft), draft)
+    return list(found.values())
 
 
 def _scatter(draft: Draft) -> float:
@@ -57,7 +65,7 @@ def _scatter(draft: Draft) -> float:
     if not norms:
         return 1.0
     memory, found = remembered(draft, norms[0]), []
-    for one in _ways(draft, norms[0]):
+    for one in ways(draft, norms[0]):
         with torch.inference_mode():
             arrived = moments(Runner(None, 0, SAMPLES, 0).run(one, norms[0]))
         factors = (memory.var.double().clamp_min(1e-12) / arrived.var.clamp_min(1e-12)).log()
@@ -68,7 +76,7 @@ def _scatter(draft: Draft) -> float:
     return min(found)
 
 
-def _ways(draft: Draft, stop: int) -> list[Draft]:
+def ways(draft: Draft, stop: int) -> list[Draft]:
     """`draft` with each activation of `BEFORE` in the places before layer `stop` where it is open."""
     open_ones = [c for c in draft.choices if c.field == "activation" and not c.evidence.settled]
     before = [c for c in open_ones if c.layer is not None and c.layer < stop]

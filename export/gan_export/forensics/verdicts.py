@@ -164,6 +164,10 @@ def _cost(draft: Draft) -> float:
 
 DISTRUSTED = 30.0
 """Odds count no more than this where nothing that was tried fits."""
+ENCODED = 3.0
+"""Nor than this where an encoder made the latents: they have no law, so what they bring is known roughly. Too roughly
+for `SUBTLE` choices, which are then open."""
+SUBTLE = ("activation", "eps", "upsample")
 
 
 def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> Draft:
@@ -188,13 +192,15 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
         "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
     )
     why = f"the statistics of this file contradict every candidate at BatchNorm {first + 1}"
-    known = draft.family != "chain"
+    known, most = draft.family != "chain", DISTRUSTED if draft.spread == 1.0 else ENCODED
 
     def believed(choice: Choice) -> Choice:
         behind = segment_of(draft, choice) >= first if choice.layer is not None else first == 0
         if choice.evidence is Evidence.PROVED or known or not behind:
             return choice
-        odds = None if choice.odds is None else min(choice.odds, DISTRUSTED)
+        if draft.spread != 1.0 and choice.field in SUBTLE:
+            return replace(choice, evidence=Evidence.NONE, reason=why, odds=None)
+        odds = None if choice.odds is None else min(choice.odds, most)
         if choice.evidence is not Evidence.STRONG:
             return replace(choice, odds=odds)
         return replace(choice, evidence=Evidence.WEAK, reason=f"{choice.reason}; but {why}", odds=odds)
