@@ -36,193 +36,123 @@ T = TypeVar("T")
 CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"
 MADE = "The exported file"
 """Panels of the help pages, beside that of what a file does not say."""
+_of_file = functools.partial(typer.Option, rich_help_panel=CHECKPOINT)
+_evidence = functools.partial(typer.Option, rich_help_panel=EVIDENCE)
+_unsaid = functools.partial(typer.Option, rich_help_panel=UNSAID)
+_code = functools.partial(typer.Option, rich_help_panel=CODE)
+_made = functools.partial(typer.Option, rich_help_panel=MADE)
 
 Key = Annotated[
     str | None,
-    typer.Option("--key", metavar="A.B.C", help="Where in the file the generator is.", rich_help_panel=CHECKPOINT),
+    _of_file("--key", metavar="A.B.C", help="Where in the file the generator is."),
 ]
 Raw = Annotated[
     bool,
-    typer.Option(
-        "--raw", help="Take the raw weights where there are averaged (EMA) ones too.", rich_help_panel=CHECKPOINT
-    ),
+    _of_file("--raw", help="Take the raw weights where there are averaged (EMA) ones too."),
 ]
 TrustPickle = Annotated[
     bool,
-    typer.Option("--trust-pickle", help="Load a pickle for real, RUNNING the code in it.", rich_help_panel=CHECKPOINT),
+    _of_file("--trust-pickle", help="Load a pickle for real, RUNNING the code in it."),
 ]
 SpecFile = Annotated[
     Path | None,
-    typer.Option(
-        "--spec",
-        metavar="FILE.json",
-        help="The whole generator as a spec; inspect drafts one.",
-        rich_help_panel=CHECKPOINT,
-    ),
+    _of_file("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one."),
 ]
 Image = Annotated[
     str | None,
-    typer.Option("--image", metavar="CxHxW", help="The images' size, such as 1x28x28.", rich_help_panel=UNSAID),
+    _unsaid("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
 ]
 Output = Annotated[
     str | None,
-    typer.Option(
-        "--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.", rich_help_panel=UNSAID
-    ),
+    _unsaid("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}."),
 ]
 HiddenActivation = Annotated[
     str | None,
-    typer.Option(
-        "--activation",
-        metavar="NAME",
-        help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …",
-        rich_help_panel=UNSAID,
-    ),
+    _unsaid("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
 ]
 DiscriminatorFile = Annotated[
     Path | None,
-    typer.Option(
-        "--discriminator",
-        metavar="FILE",
-        help="The discriminator of its training. [default: one beside it]",
-        rich_help_panel=EVIDENCE,
-    ),
+    _evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one beside it]"),
 ]
 SourceFile = Annotated[
     Path | None,
-    typer.Option(
-        "--source",
-        metavar="FILE",
-        help="The author's .py or .ipynb, read, not run. [default: those beside]",
-        rich_help_panel=EVIDENCE,
-    ),
+    _evidence("--source", metavar="FILE", help="The author's .py or .ipynb, read, not run. [default: those beside]"),
 ]
 Like = Annotated[
     str | None,
-    typer.Option(
-        metavar="IMAGES",
-        help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits.",
-        rich_help_panel=EVIDENCE,
+    _evidence(
+        metavar="IMAGES", help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits."
     ),
 ]
 RecomputeStats = Annotated[
     bool | None,
-    typer.Option(
+    _evidence(
         "--recompute-stats/--no-recompute-stats",
         help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
-        rich_help_panel=EVIDENCE,
     ),
 ]
 StatsLatents = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        min=16,
-        help="From how many latents. [default: 4096 for images up to 32x32, then fewer]",
-        rich_help_panel=EVIDENCE,
-    ),
+    _evidence(metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"),
 ]
 Pick = Annotated[
     int | None,
-    typer.Option("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.", rich_help_panel=EVIDENCE),
+    _evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
 ]
-Accept = Annotated[
-    bool, typer.Option("--accept", help="Take the assumptions as they are drafted.", rich_help_panel=EVIDENCE)
-]
+Accept = Annotated[bool, _evidence("--accept", help="Take the assumptions as they are drafted.")]
 
 Module = Annotated[
     str | None,
-    typer.Option(
-        "--module",
-        metavar="CODE:NAME",
-        help="The generator as code, RUN: file.py:Class or pkg.mod:factory.",
-        rich_help_panel=CODE,
-    ),
+    _code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
 ]
 Args = Annotated[
     str | None,
-    typer.Option(
-        "--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].", rich_help_panel=CODE
-    ),
+    _code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100]."),
 ]
 ZShape = Annotated[
     str | None,
-    typer.Option(
-        "--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512.", rich_help_panel=CODE
-    ),
+    _code("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512."),
 ]
 Inputs = Annotated[
     str | None,
-    typer.Option(
-        "--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label.", rich_help_panel=CODE
-    ),
+    _code("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label."),
 ]
 Classes = Annotated[
     int | None,
-    typer.Option("--classes", metavar="N", min=0, help="Number of classes; 0 for none.", rich_help_panel=UNSAID),
+    _unsaid("--classes", metavar="N", min=0, help="Number of classes; 0 for none."),
 ]
 Constants = Annotated[
     list[str] | None,
-    typer.Option(
-        "--constant",
-        metavar="NAME=VALUE",
-        help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats.",
-        rich_help_panel=CODE,
-    ),
+    _code("--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."),
 ]
 OutputIndex = Annotated[
     int | None,
-    typer.Option(
-        "--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0.", rich_help_panel=CODE
-    ),
+    _code("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0."),
 ]
 OutputKey = Annotated[
     str | None,
-    typer.Option(
-        "--output-key", metavar="KEY", help="Which key or attribute of forward's output.", rich_help_panel=CODE
-    ),
+    _code("--output-key", metavar="KEY", help="Which key or attribute of forward's output."),
 ]
 Noise = Annotated[
     str | None,
-    typer.Option(
-        "--noise",
-        metavar="zero|fixed",
-        help="For numbers that forward draws: their mean, or the same for all.",
-        rich_help_panel=CODE,
-    ),
+    _code("--noise", metavar="zero|fixed", help="For numbers that forward draws: their mean, or the same for all."),
 ]
 
 Opset = Annotated[
     int,
-    typer.Option(
-        metavar="N",
-        help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21.",
-        rich_help_panel=MADE,
-    ),
+    _made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
 ]
 Optimize = Annotated[
     str,
-    typer.Option(
-        metavar="MODE",
-        help="auto; tune measures the forms of each layer here; none: torch's own graph.",
-        rich_help_panel=MADE,
-    ),
+    _made(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph."),
 ]
 Precision = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated.",
-        rich_help_panel=MADE,
-    ),
+    _made(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
 ]
 Store = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        help="How weights are saved: fp32, or fp16, half the file; computes as before.",
-        rich_help_panel=MADE,
-    ),
+    _made(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."),
 ]
 
 
