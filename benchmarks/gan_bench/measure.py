@@ -220,7 +220,7 @@ class _Bench:
                     f"{what} does not run on the CPU provider, which is the reference for the pixels: {error}",
                     hint=f"gan-gen --model {what} --selftest looks closer"
                     if ckpt is None
-                    else f"gan-export onnx --ckpt {ckpt} says more",
+                    else f"gan-export {ckpt} says more",
                 ) from None
         return self.reference
 

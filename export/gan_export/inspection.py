@@ -90,9 +90,10 @@ def next_command(identified: Identified, advice: Advice) -> str:
 
 
 def export_command(identified: Identified, *options: str, verb: str = "onnx") -> str:
-    """`gan-export onnx` of the file, with the options that were given; `options` come after them, `--pick` and
+    """`gan-export` of the file, with the options that were given; `options` come after them, `--pick` and
     `--module` in the place of those that they answer, too."""
-    said, words = identified.answers, ["gan-export", verb, "--ckpt", str(identified.reading.path)]
+    command = ["gan-export"] + [verb] * (verb != "onnx")
+    said, words = identified.answers, [*command, str(identified.reading.path)]
     image = None if said.image is None else size_text(said.image)
     values: dict[str, object] = {"--key": said.key, "--spec": said.spec, "--image": image, "--latent": said.latent}
     values |= {"--output-activation": said.output, "--z-dim": said.z_dim, "--classes": said.n_classes}

@@ -84,7 +84,7 @@ TYPES = words(
 )
 
 MEANING = "`trust_script`: loading the file runs the program in it with your rights; do this only with a file you trust"
-_HINT = "if you trust whoever made it: `trust_script=True`; a file without code: gan-export onnx --ckpt FILE"
+_HINT = "if you trust whoever made it: `trust_script=True`; a file without code: gan-export FILE"
 
 _GLOBALS = re.compile(
     r"__torch__(\.\w+)+ \w+|__torch__ \w+|collections OrderedDict|torch \w+Storage|torch device"

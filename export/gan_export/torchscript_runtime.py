@@ -112,7 +112,7 @@ def resolve_provider(provider: str) -> str:
     if provider not in PROVIDERS:
         raise GanportError(
             f"a TorchScript file runs on {', '.join(PROVIDERS)}, got {provider!r}",
-            hint="for other providers export ONNX: gan-export onnx --ckpt FILE",
+            hint="for other providers export ONNX: gan-export FILE",
         )
     available = torch.cuda.is_available()
     if provider == "cuda" and not available:

@@ -68,8 +68,7 @@ def test_wrong_input(capsys: pytest.CaptureFixture[str], tool: str, arguments: l
 def test_a_checkpoint_as_the_model_says_how_to_export_it(capsys: pytest.CaptureFixture[str], tool: str) -> None:
     assert run(TOOLS[tool], "--model", "g.pt", "--ckpt", "g.pt") == 2
     assert capsys.readouterr().err == (
-        "error: g.pt is a checkpoint by its name, expected .onnx, .ts\n"
-        "hint: export it first: gan-export onnx --ckpt g.pt\n"
+        "error: g.pt is a checkpoint by its name, expected .onnx, .ts\nhint: export it first: gan-export g.pt\n"
     )
 
 

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_ours_has_one_row(tmp_path: Path, run: Run) -> None:
     assert (code, err) == (0, f"the page is in {page}\n")
     assert "\x1b" not in out
     text = Page(page.read_text("utf-8")).text
-    assert text.count(f"gan-export onnx --ckpt {g}") == 1
+    assert text.count(f"gan-export {g}") == 1
     assert "--pick" not in text
     assert "None of these" not in text
 
@@ -152,7 +152,7 @@ def test_an_export_that_asks_says_how_to_get_the_page(
     asking.ask(found, tmp_path / "g.onnx")
     line = next(line for line in capsys.readouterr().err.splitlines() if "as a page" in line)
     assert line.endswith("--html g.candidates.html")
-    assert "gan-export inspect --ckpt " in line
+    assert "gan-export inspect " in line
 
 
 def test_commands_keep_what_was_said(found: Identified) -> None:
@@ -160,7 +160,7 @@ def test_commands_keep_what_was_said(found: Identified) -> None:
         activation={"name": "leaky_relu", "slope": 0.2}, z_dim=6, n_classes=0, discriminator=Path("d"), pick=2
     )
     told = replace(found, answers=said)
-    before = "gan-export onnx --ckpt "
+    before = "gan-export "
     given = "--z-dim 6 --classes 0 --discriminator d --pick 2 --activation leaky_relu:0.2"
     name = export_command(found).removeprefix(before)
     assert export_command(told) == f"{before}{name} {given}"

@@ -36,7 +36,7 @@ def test_a_misfit_is_not_recommended_refused_and_told_where_it_is_exported(run: 
     torch.save({name.replace("main", "net"): value for name, value in misfitting().items()}, ckpt)
     code, out, _ = run("inspect", "--ckpt", ckpt)
     assert code == 0
-    assert out.splitlines()[-1] == f"next: gan-export onnx --ckpt {ckpt} --module FILE.py:CLASS"
+    assert out.splitlines()[-1] == f"next: gan-export {ckpt} --module FILE.py:CLASS"
     assert "\nthe draft is likely wrong: nothing that was tried fits BatchNorm 1 by " in out
     about = json.loads(run("inspect", "--ckpt", ckpt, "--json")[1])
     assert about["advice"] == "do not export"

@@ -150,7 +150,7 @@ def test_inspect_of_our_own(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("inspect", "--ckpt", save_checkpoint(tmp_path / "g.pt"))
     assert code == 0
     assert "it says everything itself" in out
-    assert out.splitlines()[-1] == f"next: gan-export onnx --ckpt {tmp_path / 'g.pt'}"
+    assert out.splitlines()[-1] == f"next: gan-export {tmp_path / 'g.pt'}"
 
 
 @pytest.mark.parametrize(

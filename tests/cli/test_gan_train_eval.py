@@ -160,7 +160,7 @@ WRONG = [
     (("--ckpt", "none.onnx"), "no model at none.onnx", ""),
     (("--ckpt", "."), ". is a folder, expected a model file", "name the file in it: ./g.pt"),
     (("--ckpt", "last.pt"), "is the state of a training", "g.pt"),
-    (("--ckpt", "other.pt"), "is not a checkpoint written by gan-train", "gan-export onnx --ckpt other.pt"),
+    (("--ckpt", "other.pt"), "is not a checkpoint written by gan-train", "gan-export other.pt"),
     (("--ckpt", "broken.pt"), "cannot be read as a checkpoint", "gan-export onnx"),
     (("--ckpt", "g.pt"), "nothing says what data to compare with", "--data"),
     (("--ckpt", "g.pt", "--data", "nodata"), "no data set and no folder is called nodata", ""),

@@ -124,7 +124,7 @@ def test_a_settled_file_s_page_fits_a_terminal_and_its_sheet_shows_no_other_stru
     found = identified(tmp_path, content)
     page = inspection.render(found, advise(found))
     lines = page.splitlines()
-    assert lines[-1] == f"next: gan-export onnx --ckpt {tmp_path / 'g.pth'}"
+    assert lines[-1] == f"next: gan-export {tmp_path / 'g.pth'}"
     assert max(map(len, lines[2:-1])) <= WIDEST  # but for the lines with the file's own name
     assert any(line.endswith(" main.0") and "conv_transpose 5 → 8" in line for line in lines)
     assert any(line.endswith(" main.9") for line in lines)

@@ -19,7 +19,7 @@ from gan_core.installation import pip
 
 HEAD_BYTES = 512
 MAX_PIPED_BYTES = 1 << 28
-_EXPORT_HINT = "export it first: gan-export onnx --ckpt {}"
+_EXPORT_HINT = "export it first: gan-export {}"
 
 
 def check_model_file(path: str | os.PathLike[str]) -> Path:

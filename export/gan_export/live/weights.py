@@ -166,7 +166,7 @@ def _hint(fit: _Fit, reading: Reading) -> str:
         keys = [one.key for one in reading.passed_over if one.key]
         others = f"; the file also holds {_some(tuple(keys))}: `key`" if keys else ""
         return f"no name agrees: is it this network's file?{others}"
-    return "build it as it was trained: `args`; gan-export inspect --ckpt FILE shows what the file holds"
+    return "build it as it was trained: `args`; gan-export inspect FILE shows what the file holds"
 
 
 def _without_counters(names: Iterable[str]) -> list[str]:

@@ -120,7 +120,7 @@ def _entry_point(path: Path) -> EntryPoint:
         if path.suffix.lower() in _CHECKPOINTS:
             raise GanportError(
                 f"{path} is a checkpoint by its name, expected {known}",
-                hint=f"export it first: gan-export onnx --ckpt {path}",
+                hint=f"export it first: gan-export {path}",
             )
         raise GanportError(f"{path}: a model's name ends in {known}", hint="rename the file if it is one")
     return found[suffix]

@@ -25,7 +25,7 @@ from gan_trainer.networks.build import SpecGenerator, build
 
 FORMAT = 1
 
-_AS_AN_EXPORT = "anybody's checkpoint is evaluated as an export: gan-export onnx --ckpt"
+_AS_AN_EXPORT = "anybody's checkpoint is evaluated as an export: gan-export"
 
 
 @dataclass(frozen=True)
