@@ -80,13 +80,15 @@ def _header(run: Run) -> str:
     config, recipe = run.config, run.config["recipe"]
     last = run.log[-1] if run.log else {}
     speeds = [line["images_per_s"] for line in run.log if is_number(line.get("images_per_s"))]
+    steps = [line["step"] for line in run.log[-1:] if is_number(line.get("step"))]
+    reached = max([*steps, *(step for step, _ in run.samples[-1:])], default=None)
     size, kind = recipe.get("size"), "RGB" if recipe.get("channels") == 3 else "grey"
     tiles = [
         ("data", config.get("data_name")),
         ("images", f"{_grouped(config.get('n_images'))} {kind}, {size}×{size}"),
         ("network", recipe.get("arch")),
         ("recipe", recipe.get("name")),
-        ("steps", _grouped(last.get("step"))),
+        ("steps", _grouped(reached)),
         ("minutes", f"{last['minutes']:,.1f}" if is_number(last.get("minutes")) else None),
         ("images/s", _grouped(round(sorted(speeds)[len(speeds) // 2])) if speeds else None),
     ]
