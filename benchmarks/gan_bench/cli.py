@@ -242,7 +242,7 @@ def _judge(made: Json) -> None:
     statuses = [row["status"] for row in made["rows"]]
     if "wrong" in statuses:
         raise JobError(
-            f"{statuses.count('wrong')} of {len(statuses)} rows drew other pixels than the reference",
+            f"{statuses.count('wrong')} of {len(statuses)} rows generated other pixels than the reference",
             hint="gan-gen --selftest with that provider looks closer; do not use it for this model",
         )
     if set(statuses) == {"failed"}:

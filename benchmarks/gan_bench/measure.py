@@ -129,7 +129,7 @@ def about_generator(chosen: Selection, models: Sequence[Opened], checkpoint: Che
             if None not in (one, other) and one != other and not scaled:
                 raise GanportError(
                     f"{name} has {key} {_plain(one)}, {first_name} has {_plain(other)}: they are different generators",
-                    hint="one benchmark compares ways to draw the same images; run gan-bench for each",
+                    hint="one benchmark compares ways to generate the same images; run gan-bench for each",
                 )
     return {
         "name": first.name,

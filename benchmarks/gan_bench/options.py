@@ -195,11 +195,9 @@ def selection(
     if len({path.name for path in models}) < len(models):
         raise GanportError("two of the files have the same name", hint="they tell rows apart: rename one")
     if peers is not None and ckpt is None:
-        raise GanportError(
-            "--peers needs --ckpt, which they draw", hint="the checkpoint that --model was exported from"
-        )
+        raise GanportError("--peers needs --ckpt, which they run", hint="the checkpoint that --model was exported from")
     if end_to_end and not models:
-        raise GanportError("--end-to-end needs --model, which it draws", hint="--model FILE.onnx")
+        raise GanportError("--end-to-end needs --model, which it runs", hint="--model FILE.onnx")
     others: tuple[str, ...] = ()
     if ckpt is not None:
         check_checkpoint(ckpt)
@@ -221,7 +219,7 @@ def selection(
         answers=None if answers == OnnxAnswers() else answers,
     )
     if not chosen.rows("cpu"):
-        raise GanportError("no rows", hint="give --model, or let --peers name what draws --ckpt")
+        raise GanportError("no rows", hint="give --model, or let --peers name what runs --ckpt")
     return chosen
 
 

@@ -33,7 +33,7 @@ from lab.processes import Command, Sides, folder_difference, picture_difference,
 ROOT = Path(__file__).parents[2]
 DRAW = "import gan_serve, sys; [None for _ in gan_serve.load(sys.argv[1]).stream(range(int(sys.argv[2])))]"
 
-SIDES = Sides("this checkout", "the other", "one of them draws wrong images, or both are meant to differ")
+SIDES = Sides("this checkout", "the other", "one of them generates wrong images, or both are meant to differ")
 
 app = console.new_app("Time this checkout beside another one of the project.")
 

@@ -51,7 +51,7 @@ def main_command(
     compiled: Annotated[str, typer.Option("--compile", metavar="auto|off|on", help="As for gan-train.")] = "auto",
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="As for gan-train.")] = True,
     marks: Annotated[
-        str, typer.Option(metavar="S,S,…", help="Train each to these seconds, and measure what it draws then.")
+        str, typer.Option(metavar="S,S,…", help="Train each to these seconds, and measure its images then.")
     ] = "",
     distance: Annotated[
         float | None, typer.Option(metavar="D", help="With --marks: when each first comes this close to the data.")

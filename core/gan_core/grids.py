@@ -138,7 +138,7 @@ def grid_shape(n: int, height: int, width: int, cols: int | None = None, padding
     Raises `GanportError` for no images, for cols < 1, and for a picture over `MAX_GRID_PIXELS`.
     """
     if n < 1:
-        raise GanportError(f"a grid needs at least 1 image, got {n}", hint="draw some images first")
+        raise GanportError(f"a grid needs at least 1 image, got {n}", hint="generate some images first")
     if cols is not None and cols < 1:
         raise GanportError(f"`cols` must be at least 1, got {cols}", hint="leave it out for a nearly square grid")
     columns = min(n, cols if cols is not None else math.isqrt(n - 1) + 1)

@@ -84,7 +84,7 @@ def latents(
     seed_array = check_seeds(seeds)
     if law not in LATENT_LAWS:
         raise GanportError(
-            f"latent law must be one of {', '.join(LATENT_LAWS)}, got {law!r}",
+            f"the latent distribution must be one of {', '.join(LATENT_LAWS)}, got {law!r}",
             hint="normal is N(0, 1), uniform is U(-1, 1)",
         )
     if z_dim < 1:
@@ -97,7 +97,7 @@ def latents(
     if not (np.isfinite(truncation) and truncation >= MIN_TRUNCATION):
         raise GanportError(
             f"`truncation` must be a finite number of at least {MIN_TRUNCATION}, got {truncation}",
-            hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent law",
+            hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent distribution",
         )
     if law == "uniform":
         return np.ascontiguousarray(_draw(seed_array, z_dim, law, 0) * min(truncation, 1.0), dtype=np.float32)

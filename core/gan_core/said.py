@@ -1,4 +1,4 @@
-"""What people say of a generator on a command line, as values: sizes, ranges, latent laws and inputs."""
+"""What people say of a generator on a command line, as values: sizes, ranges, latent distributions and inputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def size_text(image: tuple[int, int, int]) -> str:
 
 
 def parse_latent(text: str) -> LatentLaw:
-    """The latent law of that name. Raises `GanportError`."""
+    """The latent distribution of that name. Raises `GanportError`."""
     for law in LATENT_LAWS:
         if text == law:
             return law

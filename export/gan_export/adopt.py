@@ -181,7 +181,7 @@ def _read(path: Path) -> ir.Model:
             said = " ".join(str(error).split())[:200]
             raise GanportError(
                 f"{path} is of opset {opset}, which onnx does not bring to {MIN_OPSET}: {said}",
-                hint=f"gan-gen {path} draws it as it is; a copy needs it exported again with opset {MIN_OPSET}",
+                hint=f"gan-gen {path} runs it as it is; a copy needs it exported again with opset {MIN_OPSET}",
             ) from error
     proto.ir_version = max(proto.ir_version, 8)  # which opset 18 needs, and where weights are no inputs
     model = ir.from_proto(proto)

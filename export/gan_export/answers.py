@@ -63,7 +63,7 @@ class Answers:
     key, raw, trust_pickle   see `gan_export.reading.read_checkpoint`
     spec                     a JSON file of the whole `GeneratorSpec`
     image                    (C, H, W) of the images
-    latent                   the latent law
+    latent                   the latent distribution
     output                   the output activation, one of `OUTPUT_RANGES`
     value_range              the output values of (black, white)
     activation               every hidden activation that the file does not show: {"name": …, "slope": …}

@@ -123,11 +123,11 @@ def ask(identified: Identified, target: Path) -> GanportError:
         return GanportError(
             f"{ckpt}: {'; '.join(identified.doubts)}, expected a draft that fits: its images are likely wrong",
             hint=f"give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec; "
-            f"{sheet} shows what the draft draws, --accept exports it all the same",
+            f"{sheet} shows what the draft generates, --accept exports it all the same",
         )
     if [choice.field for choice in asked] == [STATISTICS]:
         return GanportError(
-            f"{ckpt} holds running statistics that are of no use, expected a generator that draws in eval mode",
+            f"{ckpt} holds running statistics that are of no use, expected a generator for eval mode",
             hint=f"look at {sheet}; if row 1 is right, add --recompute-stats, if the last, --no-recompute-stats",
         )
     said = f"give {' '.join(advice.options)} if you know it, {advice.why}; else " if advice.kind is Kind.SAY else ""

@@ -61,7 +61,7 @@ def misfit_of(draft: Draft) -> str:
     in_doubt = unanswered(draft) if draft.family != "chain" else draft.open_choices
     if not bad or not in_doubt:
         return ""
-    return f"nothing that was tried fits BatchNorm {', '.join(bad)} (a good misfit is under {GOOD:g})"
+    return f"nothing that was tried fits BatchNorm {', '.join(bad)} (a good mismatch is under {GOOD:g})"
 
 
 def tie_of(draft: Draft) -> str:
@@ -73,9 +73,9 @@ def tie_of(draft: Draft) -> str:
 
 
 def describe(choice: Choice) -> str:
-    """A choice for people: "layer 3 eps 0.8", "latent law normal", "layer 7 activation leaky_relu 0.2"."""
+    """A choice for people: "layer 3 eps 0.8", "latent distribution normal", "layer 7 activation leaky_relu 0.2"."""
     where = "" if choice.layer is None else f"layer {choice.layer} "
-    field = {"latent": "latent law", "statistics": "running statistics"}.get(choice.field, choice.field)
+    field = {"latent": "latent distribution", "statistics": "running statistics"}.get(choice.field, choice.field)
     return f"{where}{field} {describe_value(choice.value)}"
 
 

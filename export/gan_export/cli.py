@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NAME = "gan-export"
 
 app = console.new_app(
-    """Turn a generator checkpoint into one self-describing file, proved to draw what PyTorch draws.
+    """Turn a generator checkpoint into one self-describing file, proved to generate the same images as PyTorch.
 
     Every export is written to a temporary file, proved, and only then renamed into place: a failed proof exits with 1
     and leaves nothing.
@@ -223,9 +223,9 @@ def adopt(
 ) -> None:
     """Make another exporter's ONNX file one of ganport's.
 
-    The copy says what it is, takes any batch, has a golden set and the passes of an export, and is proved to draw what
-    the original draws. The options say what the file does not show (docs/foreign-onnx.md). The copy's path is printed
-    on stdout.
+    The copy says what it is, takes any batch, has a golden set and the passes of an export, and is proved to generate
+    the same images as the original. The options say what the file does not show (docs/foreign-onnx.md). The copy's path
+    is printed on stdout.
 
     \b
     Examples:

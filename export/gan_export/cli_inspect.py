@@ -48,8 +48,8 @@ def inspect_command(
     """Say what a checkpoint is, and on what evidence.
 
     Ends with what to type next. Nothing in the file is run. Names and shapes prove most of a generator; activations,
-    eps and the latent law are read from what its BatchNorms remember (docs/forensics.md). Of a folder or of several
-    files, a table says what each is by its shapes alone, generators with their discriminators.
+    eps and the latent distribution are read from what its BatchNorms remember (docs/forensics.md). Of a folder or of
+    several files, a table says what each is by its shapes alone, generators with their discriminators.
 
     \b
     Examples:

@@ -161,7 +161,7 @@ class UndecidedError(GanportError):
 
         asked = "; ".join([*inspection.doubts, *map(describe, inspection.open)])
         hint = "look at inspection.sheet(): `accept=True` takes row 1, `pick=2` another; or say what you know, such as"
-        super().__init__(f"{inspection.path} does not settle what it draws: {asked}", f'{hint} `image="3x64x64"`')
+        super().__init__(f"{inspection.path} does not settle what it generates: {asked}", f'{hint} `image="3x64x64"`')
         self.inspection = inspection
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -186,7 +186,7 @@ def drafts_of(
     drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     if not drafts:
         raise GanportError(
-            f"it draws images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
+            f"it generates images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
             hint="give the network's own code, with the channels to keep: `module` file.py:Class",
         )
     return drafts

@@ -77,10 +77,10 @@ def advise(identified: Identified) -> Advice:
     if tie:
         return Advice(Kind.NOT, f"the draft is likely wrong: {tie}; {SETTLES}", ("--module", CODE))
     if [choice.field for choice in asked] == [STATISTICS]:
-        return Advice(Kind.LOOK, "its author drew in train mode: the candidates show what it draws with new statistics")
+        return Advice(Kind.LOOK, "its author used train mode: the candidates show its images with new statistics")
     if asked:
         open_ones = f"{len(asked)} choice{'s are' if len(asked) > 1 else ' is'} not settled"
-        return Advice(Kind.LOOK, f"{open_ones}: it draws the candidates, look at them before you --accept")
+        return Advice(Kind.LOOK, f"{open_ones}: the command shows the candidates, look at them before you --accept")
     return Advice(Kind.EXPORT)
 
 
@@ -148,12 +148,12 @@ def facts_of(identified: Identified) -> list[tuple[str, str]]:
     facts = [
         *_file_facts(identified.reading),
         ("family", draft.family if draft else "gan-train's own: it says everything itself"),
-        ("draws", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
+        ("generates", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
          + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
         ("size", f"{spec.parameters:,} weights"),
     ]  # fmt: skip
     if draft is not None and draft.fit is not None:
-        facts.append(("misfit", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
+        facts.append(("mismatch", f"{draft.fit:.2g}, the mean over its BatchNorms (0 is perfect, under 0.02 is good)"))
     return facts
 
 

@@ -135,7 +135,11 @@ OutputKey = Annotated[
 ]
 Noise = Annotated[
     str | None,
-    _code("--noise", metavar="zero|fixed", help="For numbers that forward draws: their mean, or the same for all."),
+    _code(
+        "--noise",
+        metavar="zero|fixed",
+        help="For random numbers in forward: their mean, or the same for all images.",
+    ),
 ]
 
 Opset = Annotated[
@@ -272,7 +276,7 @@ def export_answers(
     if noise is not None and noise not in NOISES:
         raise GanportError(
             f"--noise must be one of {', '.join(NOISES)}, got {noise!r}",
-            hint="zero puts the mean there, fixed one draw for every image",
+            hint="zero puts the mean there, fixed the same numbers for every image",
         )
     live = LiveAnswers(
         module=module,

@@ -56,7 +56,7 @@ def page_of(identified: Identified, advice: Advice, candidates: Sequence[Candida
     if identified.draft is not None:
         code = export_command(identified, "--module", CODE)
         rows.append(f"<li><h3>None of these</h3><p>Give the network's own code.</p>{_command(code)}</li>")
-    title = "What it may be" if len(candidates) > 1 else "What it draws"
+    title = "What it may be" if len(candidates) > 1 else "What it generates"
     leads = {Kind.EXPORT: "Everything is settled.", Kind.LOOK: "Take the row whose images are right."}
     lead = leads.get(advice.kind, advice.why)
     parts = [

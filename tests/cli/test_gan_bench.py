@@ -95,7 +95,7 @@ def test_a_wrong_row_is_struck_out_and_ends_with_1(folder: Path, capsys: pytest.
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[lines.index("batch 8") + 1].split()[:5:2] == ["✗", "cpu", "WRONG"]
-    assert "error: 1 of 2 rows drew other pixels than the reference" in captured.err
+    assert "error: 1 of 2 rows generated other pixels than the reference" in captured.err
     assert json.loads((folder / "speed.json").read_text())["rows"][1]["status"] == "wrong", "the record is kept"
 
 

@@ -68,11 +68,11 @@ def test_assumptions_and_answers_are_in_every_file_and_listed(run: Run, tmp_path
         assert code == 0, err
         things = "2 things: layer 1 activation relu, layer 3 output tanh in [-1, 1]"
         assert err.splitlines()[-2].endswith(
-            f" LSB; the reading assumes {things}; as you said: images of 1x28x28, latent law uniform"
+            f" LSB; the reading assumes {things}; as you said: images of 1x28x28, latent distribution uniform"
         )
         report = json.loads((tmp_path / "report.json").read_text())
         assert report["assumptions"] == about["assumptions"]
-        assert report["answers"] == about["answers"] == ["images of 1x28x28", "latent law uniform"]
+        assert report["answers"] == about["answers"] == ["images of 1x28x28", "latent distribution uniform"]
         assert [each.partition(" (")[0] for each in report["assumptions"]] == things.partition(": ")[2].split(", ", 1)
     model = ckpt.with_suffix(".onnx")
     generator = gan_serve.load(model)
@@ -80,7 +80,8 @@ def test_assumptions_and_answers_are_in_every_file_and_listed(run: Run, tmp_path
     lines = info_text(generator, model).splitlines()
     first = lines.index(f"assumed     {report['assumptions'][0]}")
     assert lines[first + 1 : first + 4] == [
-        f"{' ' * 12}{report['assumptions'][1]}", "answered    images of 1x28x28", f"{' ' * 12}latent law uniform",
+        f"{' ' * 12}{report['assumptions'][1]}", "answered    images of 1x28x28",
+        f"{' ' * 12}latent distribution uniform",
     ]  # fmt: skip
     spec = tmp_path / "g.spec.json"
     run("inspect", "--ckpt", ckpt, "--out", spec)

@@ -109,11 +109,11 @@ def test_accept_takes_the_draft_and_stamps_what_it_assumed(run: Run, unknown: Pa
     assert len(err.splitlines()) == 3
     assert err.splitlines()[1].endswith(
         " LSB; the reading assumes 3 things: layer 1 activation relu, "
-        "layer 3 activation relu, layer 5 output tanh in [-1, 1]; as you said: latent law uniform"
+        "layer 3 activation relu, layer 5 output tanh in [-1, 1]; as you said: latent distribution uniform"
     )
     contract = gan_serve.load(unknown.with_suffix(".onnx")).contract
     assert contract.interface.latent == "uniform"
-    assert contract.answers == ("latent law uniform",)
+    assert contract.answers == ("latent distribution uniform",)
     assert not any("latent" in assumption for assumption in contract.assumptions)
     assert sum("activation" in assumption for assumption in contract.assumptions) == 2
     assert contract.source["key"] == "netG"
@@ -135,7 +135,7 @@ def test_inspect_says_to_look_first_and_its_command_asks(run: Run, unknown: Path
     *_, why, last = (" ".join(block.split()) for block in out.split("\n\n"))
     command = last.removeprefix("next: gan-export ")
     assert command.split() == ["onnx", "--ckpt", str(unknown), "--latent", "normal"]
-    assert why == "3 choices are not settled: it draws the candidates, look at them before you --accept"
+    assert why == "3 choices are not settled: the command shows the candidates, look at them before you --accept"
     code, _, err = run(*command.split())
     assert code == 2
     assert "look at " in err

@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another version": (other_version, "format 99, this ganport reads 1", ""),
     "ONNX": (contents(b"\x08\x0a\x12\x07ganport"), "is an ONNX model already", "gan-export verify "),
     "TorchScript": (torchscript_model, "is an exported TorchScript model already", "gan-export verify "),
-    "classifier": (classifier, "looks like a classifier", "draws nothing"),
+    "classifier": (classifier, "looks like a classifier", "generates no images"),
     "residual network": (residual, "but a residual network: it has block.c_sc.weight", "--module"),
 }
 

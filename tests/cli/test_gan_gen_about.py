@@ -127,7 +127,7 @@ def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
     assert err.startswith("warning: f.onnx has no gan.* metadata; assumed: black is -1 and white is 1: the values of")
     assert err.count("assumed") == 1
     code, out, err = gen("f.onnx", "--value-range", "0,1", "--latent", "normal", "--info", "--json")
-    assert json.loads(out)["answers"] == ["values in [0, 1]", "latent law normal"]
+    assert json.loads(out)["answers"] == ["values in [0, 1]", "latent distribution normal"]
     assert json.loads(out)["interface"]["image"]["range"] == [0, 1]
 
 

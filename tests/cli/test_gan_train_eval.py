@@ -171,7 +171,11 @@ WRONG = [
     (("--ckpt", "g.pt", "--data", "data", "--device", "gpu"), "unknown device 'gpu'", "cpu"),
     (("--ckpt", "g.pt", "--data", "data", "--provider", "cpu"), "--provider is for exported files", "--device"),
     (("--ckpt", "g.onnx", "--data", "data", "--provider", "nope"), "nope", ""),
-    (("--ckpt", "g.pt", "--ckpt", "big.pt", "--data", "data"), "big.pt draws 32x32 RGB images, g.pt 28x28", "separate"),
+    (
+        ("--ckpt", "g.pt", "--ckpt", "big.pt", "--data", "data"),
+        "big.pt generates 32x32 RGB images, g.pt 28x28",
+        "separate",
+    ),
     (("--ckpt", "classes.pt", "--data", "data"), "the model has 3 classes, data has no labels", ""),
     (("--ckpt", "g.pt", "--data", "few"), "at least 64 real images, the data hold 3", ""),
 ]

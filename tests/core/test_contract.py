@@ -35,7 +35,7 @@ FULL = Contract(
     golden=(Golden(0, None, 1, "png"), Golden(1, 1, 2, "png")),
     assumptions=("tanh",),
     graph_sha256="0f",
-    answers=("latent law uniform",),
+    answers=("latent distribution uniform",),
     doubts=("nothing fits",),
 )
 NEEDED = ("gan.contract", "gan.interface")

@@ -169,7 +169,7 @@ def test_truncation_of_a_uniform_latent_scales_it() -> None:
         ((np.zeros((2, 2), int), 4), "one-dimensional sequence of integers"),
         (([2**70], 4), "integers"),
         (([1], 0), "z_dim must be at least 1, got 0"),
-        (([1], 4, "gaussian"), "latent law must be one of normal, uniform, got 'gaussian'"),
+        (([1], 4, "gaussian"), "latent distribution must be one of normal, uniform, got 'gaussian'"),
         (([1], 4, "normal", 0.0), "`truncation` must be a finite number of at least 0.05, got 0.0"),
         (([1], 4, "normal", -1.0), "`truncation` must be"),
         (([1], 4, "normal", math.nan), "`truncation` must be"),

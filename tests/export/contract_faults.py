@@ -18,7 +18,7 @@ def respecified(contract: Contract, layer: int, **values: object) -> Contract:
 
 CONTRACT_FAULTS: dict[str, tuple[Callable[[Contract], Contract], str]] = {
     "value range [0, 1]": (lambda c: with_interface(c, value_range=(0.0, 1.0)), "contract"),
-    "latent law": (lambda c: with_interface(c, latent="uniform"), "contract"),
+    "latent distribution": (lambda c: with_interface(c, latent="uniform"), "contract"),
     "z_dim": (lambda c: with_interface(c, z_dim=9), "inputs"),
     "no classes": (lambda c: with_interface(c, n_classes=0), "inputs"),
     "one class more": (lambda c: with_interface(c, n_classes=4), "contract"),

@@ -49,8 +49,14 @@ OTHER_SIZES: dict[str, Any] = {"rivals": (draft(side=32), draft(side=64))}
     ("made", "answers", "kind", "options", "words"),
     [
         (draft(SETTLED, SHOWN, fits=(0.001,)), {}, Kind.EXPORT, (), ""),
-        (draft(SETTLED, OUTPUT), {}, Kind.LOOK, (), "1 choice is not settled: it draws the candidates"),
-        (draft(WEAK, fits=(0.001, 0.019)), {}, Kind.LOOK, (), "1 choice is not settled: it draws the candidates"),
+        (draft(SETTLED, OUTPUT), {}, Kind.LOOK, (), "1 choice is not settled: the command shows the candidates"),
+        (
+            draft(WEAK, fits=(0.001, 0.019)),
+            {},
+            Kind.LOOK,
+            (),
+            "1 choice is not settled: the command shows the candidates",
+        ),
         (
             draft(WEAK, fits=(0.001, 0.3)),
             {},
@@ -83,10 +89,10 @@ def test_advice_follows_the_evidence(
 def test_assumptions_are_all_that_neither_the_file_nor_its_statistics_show() -> None:
     habit = choice("latent", "normal", Evidence.STRONG, reason="as somebody/gan has it", habit=True)
     shown = choice("eps", 1e-5, Evidence.STRONG, 2, odds=4000.0, reason="as somebody/gan has it")
-    measured = choice("activation", RELU, Evidence.STRONG, 3, reason="what reaches BatchNorm 2 misfits by 0.001")
+    measured = choice("activation", RELU, Evidence.STRONG, 3, reason="the mismatch at BatchNorm 2 is 0.001")
     made = draft(habit, shown, measured, OUTPUT, WEAK, STRUCTURE, choice("eps", 0.1, Evidence.PROVED, 5))
     assert assumptions_of(made) == (
-        "latent law normal (strong): as somebody/gan has it",
+        "latent distribution normal (strong): as somebody/gan has it",
         "layer 1 output tanh in [-1, 1] (none): because",
         "layer 3 eps 0.8 (weak, odds 12 : 1): because",
         "structure (weak): z 4, 784 → 1x28x28; because",
@@ -104,11 +110,13 @@ def test_the_verdict_counts_what_a_proof_rests_on() -> None:
     assert Report("g.onnx", checks, assumptions=names[:1]).verdict() == (
         "proved: 2 of 2 checks hold; the reading assumes 1 thing: layer 0 eps 0.8"
     )
-    told = Report("g.onnx", checks, assumptions=names, answers=("latent law uniform",), doubts=("nothing fits",))
+    told = Report(
+        "g.onnx", checks, assumptions=names, answers=("latent distribution uniform",), doubts=("nothing fits",)
+    )
     assert told.verdict() == (
         "proved: 2 of 2 checks hold, but the images are likely wrong: nothing fits; the reading assumes 9 things: "
         + ", ".join(f"layer {n} eps 0.8" for n in range(6))
-        + " and 3 more; as you said: latent law uniform"
+        + " and 3 more; as you said: latent distribution uniform"
     )
     assert list(told.to_json()["assumptions"]) == list(names)
     failed = Report("g.onnx", (*checks, Check("parity", "c", False, 1)), assumptions=names)

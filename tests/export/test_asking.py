@@ -80,9 +80,12 @@ def test_a_row_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ("answers", "words"),
     [
         ({"latent": "uniform"}, "activation relu, output tanh in [-1, 1]"),
-        ({"output": "sigmoid"}, "activation relu, latent law normal"),
-        ({"activation": {"name": "leaky_relu", "slope": 0.2}}, "output tanh in [-1, 1], latent law normal"),
-        ({"n_classes": 2}, "activation relu, output tanh in [-1, 1], order of z and label z_label, latent law normal"),
+        ({"output": "sigmoid"}, "activation relu, latent distribution normal"),
+        ({"activation": {"name": "leaky_relu", "slope": 0.2}}, "output tanh in [-1, 1], latent distribution normal"),
+        (
+            {"n_classes": 2},
+            "activation relu, output tanh in [-1, 1], order of z and label z_label, latent distribution normal",
+        ),
     ],
 )
 def test_what_the_user_says_is_no_question(tmp_path: Path, answers: dict[str, object], words: str) -> None:
@@ -137,7 +140,7 @@ def test_a_settled_file_s_page_fits_a_terminal_and_its_sheet_shows_no_other_stru
     ("make", "message"),
     [
         (lambda net: [p.detach() for p in net.parameters()], "10 tensors without names, and no network with the same"),
-        (lambda _: settled(examples_dcgan(32, nc=5)).state_dict(), "it draws images of 5 channels, expected 1"),
+        (lambda _: settled(examples_dcgan(32, nc=5)).state_dict(), "it generates images of 5 channels, expected 1"),
         (
             lambda net: {k: v for k, v in net.state_dict().items() if k != "main.4.running_var"},
             "main.4.running_var is missing",

@@ -87,7 +87,7 @@ def test_what_is_open_is_raised_with_what_to_look_at(
     assert all(choice in found.evidence for choice in found.open)
     assert not any(choice.evidence is Evidence.PROVED for choice in found.open)
     with pytest.raises(
-        gan_export.UndecidedError, match=r"open\.pth does not settle what it draws: .*activation"
+        gan_export.UndecidedError, match=r"open\.pth does not settle what it generates: .*activation"
     ) as raised:
         gan_export.export(open_ckpt)
     assert "`accept=True`" in raised.value.hint

@@ -149,7 +149,7 @@ def test_value_range(case: str, tmp_path: Path) -> None:
 
 
 def test_latent_law_is_said_or_assumed(tmp_path: Path) -> None:
-    assert any("latent law normal" in a for a in source("Plain", tmp_path).assumptions)
+    assert any("latent distribution normal" in a for a in source("Plain", tmp_path).assumptions)
     said = source("Plain", tmp_path, None, {"latent": "uniform"})
     assert said.interface.latent == "uniform"
     assert not any("latent" in a for a in said.assumptions)

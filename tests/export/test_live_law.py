@@ -1,4 +1,4 @@
-"""The latent law of a live module, by its BatchNorms."""
+"""The latent distribution of a live module, by its BatchNorms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_remembered(law: LatentLaw, tmp_path: Path, caplog: pytest.LogCaptureFix
     found = source(tmp_path, law)
     assert found.interface.latent == law
     assert not any("latent" in assumption for assumption in found.assumptions)
-    assert f"latent law {law}: its BatchNorms remember it" in caplog.text
+    assert f"latent distribution {law}: its BatchNorms remember it" in caplog.text
 
 
 def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
 def test_statistics_that_fit_no_law_say_nothing(tmp_path: Path) -> None:
     found = source(tmp_path, "uniform", trained=False)
     assert found.interface.latent == "normal"
-    assert any("latent law normal" in assumption for assumption in found.assumptions)
+    assert any("latent distribution normal" in assumption for assumption in found.assumptions)
 
 
 def test_no_batch_norm_says_nothing(tmp_path: Path) -> None:
     torch.save(networks.lively(networks.Flat()).state_dict(), tmp_path / "g.pth")
     found = live_source(tmp_path / "g.pth", Answers(live=LiveAnswers(f"{networks.__file__}:Flat")))
-    assert any("latent law normal" in assumption for assumption in found.assumptions)
+    assert any("latent distribution normal" in assumption for assumption in found.assumptions)

@@ -145,7 +145,7 @@ def test_classes_that_only_pixels_tell_apart() -> None:
     run_cases(generator, reference.cases, [statistics])
     check = next(check for check in check_meaning(generator, statistics, 1e-4) if check.name == "labels matter")
     assert (check.ok, check.value, check.limit) == (False, 2, ">= 3")
-    assert check.detail == "seed 0 class 2 draws what a lower class draws"
+    assert check.detail == "seed 0 class 2 gives the image of a lower class"
 
 
 CHILD = """
@@ -242,7 +242,7 @@ def test_a_class_without_room_in_the_budget_is_not_proved(many: Right, scarce: R
     assert fine.check("images compared").value == 300
     assert fine.check("batch sizes").value == "1 2 3 8"
     matter = fine.check("labels matter")
-    assert (matter.value, matter.limit, matter.detail) == (276, ">= 276", "276 of 1000 classes drawn")
+    assert (matter.value, matter.limit, matter.detail) == (276, ">= 276", "276 of 1000 classes generated")
     caught = proved_with(scarce, table_edited(many, tmp_path / "g.onnx", off(labels[100])))
     assert "image values" in {check.name for check in caught.failed}
     assert f"class {labels[100]}," in caught.check("image values").detail

@@ -112,8 +112,8 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
         "looks like a discriminator (at 'netD')",
         '`key="netD"`',
     ),
-    "classifier": (saved(CLASSIFIER.state_dict()), "looks like a classifier", "draws nothing"),
-    "pickled classifier": (saved(CLASSIFIER), "looks like a classifier", "draws nothing"),
+    "classifier": (saved(CLASSIFIER.state_dict()), "looks like a classifier", "generates no images"),
+    "pickled classifier": (saved(CLASSIFIER), "looks like a classifier", "generates no images"),
     "image-to-image": (saved(AUTOENCODER.state_dict()), "looks like an image-to-image network", "take a latent vector"),
     "pix2pix": (
         saved({"netG": AUTOENCODER.state_dict(), "netD": discriminator()}),

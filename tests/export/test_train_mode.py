@@ -181,7 +181,7 @@ def test_a_file_of_no_use_is_asked_about_and_shown_both_ways(tmp_path: Path) -> 
     value, evidence = statistics_of(one.draft)
     assert value == f"recomputed from {MOST} latents"
     assert evidence is Evidence.WEAK
-    assert any(line.startswith("the running statistics are of no use: the author drew in train mode") for line in said)
+    assert any(line.startswith("the running statistics are of no use: the author used train mode") for line in said)
     assert any(choice.field == "statistics" for choice in one.unanswered)
     assert "--recompute-stats" in next_command(one, advise(one))
     assert one.draft is not None

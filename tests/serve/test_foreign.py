@@ -92,14 +92,14 @@ def test_what_is_assumed_is_said(form: dict[str, Any], assumed: tuple[str, ...])
 def test_a_batch_that_is_fixed_is_a_note(form: dict[str, Any], batch: int) -> None:
     generator = load(stranger(**form))
     assert generator.signature.fixed_batch == batch
-    assert generator.notes == [f"the graph takes {batch} at a time: so many images are drawn in a run"]
+    assert generator.notes == [f"the graph takes {batch} at a time: so many images are generated in a run"]
 
 
 def test_what_is_said_is_not_assumed() -> None:
     answers: dict[str, Any] = {"latent": "normal", "value_range": (-2.0, 2.0), "n_classes": CLASSES}
     contract = load(stranger(label="int64"), **answers).contract
     assert contract.assumptions == ()
-    assert contract.answers == ("values in [-2, 2]", "latent law normal", "classes 3")
+    assert contract.answers == ("values in [-2, 2]", "latent distribution normal", "classes 3")
     assert contract.interface.value_range == (-2.0, 2.0)
 
 
@@ -274,9 +274,9 @@ REFUSED: dict[str, tuple[onnx.ModelProto, dict[str, Any], str]] = {
     "a sequence of latents": (stranger(z=("N", Z_DIM, 7)), {}, "expected a latent (batch, D) or (batch, D, 1, 1)"),
     "no batch": (stranger(z=(Z_DIM,)), {}, "expected a latent (batch, D) or (batch, D, 1, 1)"),
     "tokens": (integer_input(), {}, "m.onnx is not a generator: it takes tensor(int64) tokens (?, 4)"),
-    "NaN": (broken_weights(np.nan), {}, "m.onnx draws NaN or infinity"),
-    "infinity": (broken_weights(np.inf), {}, "m.onnx draws NaN or infinity"),
-    "NaN in a range that was said": (broken_weights(np.nan), {"value_range": (0.0, 1.0)}, "draws NaN or infinity"),
+    "NaN": (broken_weights(np.nan), {}, "m.onnx generates NaN or infinity"),
+    "infinity": (broken_weights(np.inf), {}, "m.onnx generates NaN or infinity"),
+    "NaN in a range that was said": (broken_weights(np.nan), {"value_range": (0.0, 1.0)}, "generates NaN or infinity"),
     "strings": (of_strings(), {}, "m.onnx gives no images"),
     "a sequence of tensors": (of_a_sequence(), {}, "m.onnx gives no images"),
     "no pixels": (without_pixels(), {}, "m.onnx gives no images"),

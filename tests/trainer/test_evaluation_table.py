@@ -36,7 +36,7 @@ def test_few_models_stand_beside_each_other() -> None:
     assert ["g.pt", "fashion-mnist.onnx", "real", "images"] in lines
     assert ["Fréchet↓", "1.250", "2.250", "0.250"] in lines
     assert ["class", "right↑", "90.0%", "90.0%", "90.0%"] in lines
-    below = lines[lines.index(["drawn", "as", "and", "taken", "for", "g.pt", "fashion-mnist.onnx", "real", "images"]) :]
+    below = lines[lines.index(["recognised", "as", "its", "class", "g.pt", "fashion-mnist.onnx", "real", "images"]) :]
     assert below[2:] == [
         ["T-shirt/top", "88%", "50%", "95%"],
         ["Trouser", "98%", "25%"],

@@ -68,13 +68,15 @@ def eval_command(
             "--n",
             metavar="N",
             min=MIN_N,
-            help=f"Images to draw. [default: half the data, at most {DEFAULT_N:,}]",
+            help=f"Images to generate. [default: half the data, at most {DEFAULT_N:,}]",
             show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="The first seed: images S … S+N-1.")] = 0,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images drawn at a time.")] = 64,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where torch draws and compares.")] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 64,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where torch generates and compares.")
+    ] = "auto",
     provider: Annotated[str, typer.Option(metavar="NAME", help="Where an export runs, as for gan-gen.")] = "auto",
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads. [default: every core]")] = None,
     root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="As for gan-train.")] = None,
@@ -129,7 +131,7 @@ def eval_command(
         drawn = generator.contract.interface
         if drawn.image != first.interface.image:
             raise GanportError(
-                f"{path} draws {drawn.picture} images, {models[0]} {first.interface.picture}",
+                f"{path} generates {drawn.picture} images, {models[0]} {first.interface.picture}",
                 hint="evaluate them in separate commands",
             )
     dataset = _dataset(_trained_on(models) if data is None else data, first, root)
@@ -176,7 +178,7 @@ def _dataset(data: str, contract: Contract, root: Path | None) -> ImageDataset:
     interface = contract.interface
     if interface.height != interface.width or interface.height not in SIZES:
         raise GanportError(
-            f"the model draws {interface.picture} images, data come in squares of {', '.join(map(str, SIZES))}",
+            f"the model generates {interface.picture} images, data come in squares of {', '.join(map(str, SIZES))}",
             hint="from Python, gan_trainer.evaluation.evaluate takes an ImageDataset of any square size",
         )
     return open_dataset(
@@ -243,14 +245,14 @@ def _narrow(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """What the classifier says of the classes: how many are right, or which are hardly drawn."""
+    """What the classifier says of the classes: how many are right, or which are rare."""
     first = evaluations[0]
     names = first.data["class_names"]
     judged = [(_name_of(each), each.metrics.class_accuracies) for each in evaluations if each.metrics.class_accuracies]
     lines = []
     if judged:
         judged.append(("real images", first.floor.class_accuracies))
-        header = ["drawn as and taken for", *(name for name, _ in judged)]
+        header = ["recognised as its class", *(name for name, _ in judged)]
         shares = zip(names, *(shares or [None] * len(names) for _, shares in judged), strict=True)
         rows = [[name, *("" if share is None else f"{share:.0%}" for share in of)] for name, *of in shares]
         lines += ["", console.table(header, rows, right=range(1, len(header)))]

@@ -36,7 +36,7 @@ HINTS = {
         'a lower `lr_d`, `augment="translation"` or auto, or `preset="r3gan"`',
     ),
     "collapse": (
-        "the samples have become alike: G draws few of the data's kinds of images",
+        "the samples have become alike: G generates only a few of the kinds of images in the data",
         'look at samples/; a lower `lr`, a larger `batch_size`, or `preset="r3gan"`',
     ),
 }

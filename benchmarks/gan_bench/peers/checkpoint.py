@@ -61,8 +61,8 @@ def module_checkpoint(source: Source) -> GeneratorCheckpoint:
 def export_stock(source: Source, target: Path) -> None:
     """`torch.onnx.export` (dynamo, its own optimisation, its own opset) of the generator and its pixels; no passes.
 
-    The pixels are part of the graph, which is the fastest way to get them; the batch is dynamic. The latent law and the
-    class count are left in the metadata.
+    The pixels are part of the graph, which is the fastest way to get them; the batch is dynamic. The latent
+    distribution and the class count are left in the metadata.
     """
     arguments = example_inputs(source)
     batch = torch.export.Dim("batch", min=1)

@@ -176,13 +176,13 @@ def picture_difference(ours: Path, theirs: Path, sides: Sides = SIDES) -> int:
         pixels = [np.asarray(image.convert("RGB")) for image in (a, b)]
     if pixels[0].shape != pixels[1].shape:
         raise JobError(
-            f"{sides.ours} drew a picture of {_size(pixels[0])}, {sides.theirs} one of {_size(pixels[1])}",
-            hint="the two do not draw the same: export the model again and prove it with gan-export verify",
+            f"{sides.ours} made a picture of {_size(pixels[0])}, {sides.theirs} one of {_size(pixels[1])}",
+            hint="the two do not generate the same: export the model again and prove it with gan-export verify",
         )
     difference = max_lsb(*pixels)
     if difference > MAX_LSB:
         raise JobError(
-            f"{sides.ours} and {sides.theirs} drew different images: up to {difference} LSB, "
+            f"{sides.ours} and {sides.theirs} generated different images: up to {difference} LSB, "
             f"at most {MAX_LSB} expected",
             hint=sides.hint,
         )

@@ -35,7 +35,7 @@ from lab.recipes.variants import BUDGET_BATCH, Data, parse_data, parse_variant
 NAME = "python -m lab.recipes"
 STEPS = 3000
 
-app = console.new_app("Train recipes on equal budgets, measure what they draw and how fast they train.")
+app = console.new_app("Train recipes on equal budgets, measure their images and how fast they train.")
 
 
 @app.command()
@@ -89,7 +89,7 @@ def main_command(
         ),
     ] = None,
 ) -> None:
-    """Train recipes on equal budgets, measure what they draw and how fast they train.
+    """Train recipes on equal budgets, measure their images and how fast they train.
 
     Prints the record's tables as Markdown; with --json alone, it does nothing else.
 

@@ -89,7 +89,7 @@ def _notes(record: Json, group: Group, rows: list[Json], speeds: Sequence[Json])
         around = record["environments"][speed["environment"]]
         busy = busy_note(around)
         notes.append(
-            f"images/s are those drawn in updates of G, {_count(speed['windows'], 'window')} of "
+            f"images/s are those generated in updates of G, {_count(speed['windows'], 'window')} of "
             f"{speed['window_s']:g} s in turn (median, and range), on {_place(speed)}, {around['hardware']['cpu']}, "
             f"{around['date'][:10]}" + (f"; not to be quoted: {busy}." if busy else ".")
         )

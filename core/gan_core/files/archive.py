@@ -190,7 +190,7 @@ def contract_of(entries: Mapping[str, bytes], path: str | os.PathLike[str]) -> C
     contract = Contract.from_metadata(metadata, where=str(path))
     if contract is None:
         raise ContractError(
-            f"{path} is TorchScript without a contract (no gan.* extra files), so nothing says how to draw with it",
+            f"{path} is TorchScript without a contract (no gan.* extra files), so nothing says how to run it",
             hint="export it with gan-export torchscript --ckpt FILE",
         )
     return contract

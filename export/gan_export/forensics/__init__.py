@@ -1,4 +1,4 @@
-"""What shapes cannot show, the statistics can: activations, eps, latent law and structure from the BatchNorms' memory.
+"""Activations, eps, latent distribution and structure, found from the running statistics of the BatchNorms.
 
 A trained BatchNorm remembers the mean and variance of what reached it. `investigate` takes drafts, runs candidate
 networks on latents of candidate laws, and gives the best draft with evidence for every choice; `misfit` says how well

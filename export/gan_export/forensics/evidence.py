@@ -70,7 +70,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
     rest = [rival for rival in rivals if rival is not first]
     near = [rival for rival in rest if alike(draft, choice, rival.value, first.value)]
     others = [rival for rival in rest if rival not in near]
-    reason = f"what reaches BatchNorm {k + 1} (layer {layer}) misfits by {first.fit:.2g}"
+    reason = f"the mismatch at BatchNorm {k + 1} (layer {layer}) is {first.fit:.2g}"
     evidence = Evidence.STRONG
     if first.fit > GOOD:
         evidence = Evidence.WEAK
@@ -78,7 +78,7 @@ def _judged(draft: Draft, choice: Choice, step: Step, i: int, k: int, layer: int
     if others:
         rival = others[0]
         ratio = max(rival.fit / max(first.fit, FLOOR), _later_ratio(states, k, i, step, rival.value))
-        reason += f"; with {value_text(rival.value)} by {rival.fit:.2g}"
+        reason += f"; with {value_text(rival.value)} it is {rival.fit:.2g}"
         if not _clear(ratio, rival.paired - first.paired):
             evidence = Evidence.WEAK
             reason += ", which is too close to tell"

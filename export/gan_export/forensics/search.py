@@ -120,7 +120,7 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
         best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK)]
         beam = [_advance(state, k, samples, seed) for state in best]
-        on_note(f"BatchNorm {k + 1}: misfit {beam[0].fits[-1]:.2g}")
+        on_note(f"BatchNorm {k + 1}: mismatch {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
     return Outcome(tuple(beam), pool.margins, pool.cut)
 

@@ -5,8 +5,8 @@ the right network bring the same mean and variance; through another network they
 
 The candidate is run as in training: each BatchNorm normalises with the moments of what arrives here, not with those
 it remembers. Training did the same, so this is the network whose statistics the file holds. It also keeps an error
-where it arises: a latent law of the wrong width is normalised away at the first BatchNorm and does not blur the search
-behind it, nor do running statistics that lag behind the last weights.
+where it arises: a latent distribution of the wrong width is normalised away at the first BatchNorm and does not blur
+the search behind it, nor do running statistics that lag behind the last weights.
 """
 
 from __future__ import annotations

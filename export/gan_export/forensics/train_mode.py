@@ -105,7 +105,7 @@ def of_no_use(factor: float, latents: int) -> str:
     """What is said of such a file, in a line."""
     off = f"off by factors that differ {factor:.0f} times between channels" if factor < float("inf") else "no numbers"
     return (
-        "the running statistics are of no use: the author drew in train mode; `recompute_stats` re-estimates them from "
+        "the running statistics are of no use: the author used train mode; `recompute_stats` re-estimates them from "
         f"{latents} latents (the variances at the first BatchNorm are {off})"
     )
 

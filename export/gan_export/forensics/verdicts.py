@@ -1,8 +1,8 @@
 """What the search says of a draft as a whole: its structure, its end, and whether anything fits at all.
 
 A BatchNorm that no candidate fits means that the truth was not tried, or that the file's statistics are not those of
-its weights. What was found before it stands. What was found at it and behind it is no stronger than weak. A latent law
-that no spec has is the exception: the first BatchNorm normalises it away.
+its weights. What was found before it stands. What was found at it and behind it is no stronger than weak. A latent
+distribution that no spec has is the exception: the first BatchNorm normalises it away.
 
 No BatchNorm remembers the end, what squashes the last layer's values. What can be seen is how large those are. Values
 of ±4 are no picture: something squashes them. Whether that is tanh to [-1, 1] or a sigmoid to [0, 1] they hardly say,

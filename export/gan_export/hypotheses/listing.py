@@ -122,7 +122,7 @@ def aspects_of(draft: Draft) -> list[Aspect]:
         ("eps", "eps", EPS),
         ("upsample", "upsampling", MODES),
         ("merge", "order of z and label", MERGES),
-        ("latent", "latent law", LAWS),
+        ("latent", "latent distribution", LAWS),
     ):
         tied = [choice for choice in open_ones if choice.field == field]
         if tied:

@@ -49,8 +49,8 @@ from gan_export.live.signature import (
 from gan_export.quiet import quiet
 
 HINT = (
-    "gan-export takes generators that draw from a latent, not super-resolvers or image-to-image networks; if its input "
-    "is noise all the same, say so: `z_shape` CxHxW"
+    "gan-export takes generators that start from a latent, not super-resolvers or image-to-image networks; if its "
+    "input is noise all the same, say so: `z_shape` CxHxW"
 )
 _WEIGHTED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 

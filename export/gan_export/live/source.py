@@ -70,7 +70,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     for note in filter(None, (*found.notes, found.assumption)):
         log.info(f"{code.label}: {note}")
     if evidence is not None:
-        log.info(f"{code.label}: latent law {law}: {evidence}")
+        log.info(f"{code.label}: latent distribution {law}: {evidence}")
     return Source(
         adapter.eval(),
         replace(interface, value_range=values.ends),
@@ -136,7 +136,7 @@ def _adapter(
         raise GanportError(
             f"{code.label} draws {len(draws[0])} tensors of random numbers in its forward, the first ({shape}), "
             f"so a latent has no one image",
-            hint="`noise=zero` puts their mean there, `noise=fixed` one draw for every image",
+            hint="`noise=zero` puts their mean there, `noise=fixed` the same numbers for every image",
         )
     if live.noise and not draws[0]:
         raise GanportError(
@@ -187,13 +187,15 @@ def _assumptions(live: LiveAnswers, value_range: str, classes: str, *, law_known
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
-    latent = [] if law_known else ["latent law normal: nothing in the module shows it; `latent` says otherwise"]
+    latent = (
+        [] if law_known else ["latent distribution normal: nothing in the module shows it; `latent` says otherwise"]
+    )
     return tuple(filter(None, (*latent, value_range, classes, noise.get(live.noise or ""))))
 
 
 def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:
     said = [
-        ("latent law", answers.latent),
+        ("latent distribution", answers.latent),
         ("output", answers.output),
         ("values in", answers.value_range and "[{:g}, {:g}]".format(*answers.value_range)),
         ("images of", answers.image and size_text(answers.image)),

@@ -1,8 +1,8 @@
 """What a live module's latents and the values of its output mean.
 
-The latent law is read from what its BatchNorms remember (`gan_export.forensics`, for code): latents of each law run
-through the module with its BatchNorms in training mode, as its training did, and what arrives at each is compared with
-its running mean and variance. Nothing in the module changes.
+The latent distribution is read from what its BatchNorms remember (`gan_export.forensics`, for code): latents of each
+distribution run through the module with its BatchNorms in training mode, as its training did, and what arrives
+at each is compared with its running mean and variance. Nothing in the module changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LawEvidence:
 
     def __str__(self) -> str:
         other = next(law for law in self.misfits if law != self.law)
-        return f"its BatchNorms remember it (misfit {self.misfits[self.law]:.2g}, {other} {self.misfits[other]:.2g})"
+        return f"its BatchNorms remember it (mismatch {self.misfits[self.law]:.2g}, {other} {self.misfits[other]:.2g})"
 
 
 def latent_evidence(adapter: LiveGenerator) -> LawEvidence | None:

@@ -106,7 +106,7 @@ class Statistics:
 def check_meaning(generator: Generator, seen: Statistics, tolerance: float) -> list[Check]:
     """All checks of this section. `tolerance` limits how much a neighbour may change an image."""
     if seen.widest is None:
-        return [Check(SECTION, "images drawn", False, 0, ">= 2", "", "no batch of ordinary latents ran")]
+        return [Check(SECTION, "images generated", False, 0, ">= 2", "", "no batch of ordinary latents ran")]
     rounded = seen.unrounded
     with np.errstate(invalid="ignore"):  # differences of infinities; the first check reports them
         return [
@@ -174,9 +174,9 @@ def _labels_matter(generator: Generator, seen: Statistics) -> Check:
         if any(_same_image(generator, drawn[other], drawn[index], limit) for other in near):
             same.append(drawn[index].row)
     distinct, planned = len(drawn) - len(same), seen.planned_classes
-    detail = f"{same[0]} draws what a lower class draws" if same else ""
+    detail = f"{same[0]} gives the image of a lower class" if same else ""
     if not same and planned < seen.n_classes:
-        detail = f"{planned} of {seen.n_classes} classes drawn"
+        detail = f"{planned} of {seen.n_classes} classes generated"
     limit_text = f">= {max(planned, 1)}"
     return Check(SECTION, "labels matter", distinct == max(planned, 1), distinct, limit_text, "distinct", detail)
 
@@ -208,7 +208,7 @@ def _neighbours(generator: Generator, widest: Widest, tolerance: float) -> Check
         try:
             alone: F32 = generator.run(case.z[row : row + 1], label)[0]
         except GanportError as error:
-            return Check(SECTION, name, False, "cannot be drawn alone", f"<= {tolerance:.3g}", "", str(error))
+            return Check(SECTION, name, False, "cannot be generated alone", f"<= {tolerance:.3g}", "", str(error))
         difference = float(np.abs(alone[0] - together).max())
         if np.isnan(difference):
             difference = float("inf")

@@ -264,7 +264,7 @@ def check_golden_set(generator: Generator) -> list[Check]:
     try:
         results = check_golden(generator)
     except GanportError as error:
-        return [present, Check("golden", "golden images", False, "cannot be drawn", limit, "", str(error))]
+        return [present, Check("golden", "golden images", False, "cannot be generated", limit, "", str(error))]
     worst = max(results, key=lambda result: (not result.ok, result.max_lsb))
     where = f"seed {worst.seed}" + ("" if worst.label is None else f" class {worst.label}")
     ok = all(result.ok for result in results)

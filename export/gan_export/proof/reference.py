@@ -1,8 +1,8 @@
 """The PyTorch side of a proof: its inputs, what the module draws of them, and whether it can serve as a reference.
 
 Ordinary latents in batches of 1, 2, 3, 8 and 25 (a graph can be right for one batch size and wrong for the next), zero,
-the far ends of the latent law, where activations saturate and float16 overflows, and two seeds as every class: of large
-images and many classes as much as a budget of pixels allows.
+the far ends of the latent distribution, where activations saturate and float16 overflows, and two seeds as every class:
+of large images and many classes as much as a budget of pixels allows.
 
 A module that draws noise, that normalises over the batch or was left in training mode makes no fixed image of a
 latent; an export that copies it faithfully is as wrong as it is.

@@ -1,4 +1,4 @@
-"""What the author's own code says of a generator, read and never run: activations, eps, the output, the latent law.
+"""What the author's own code, read and never run, says: activations, eps, the output, the latent distribution.
 
 Python files and notebooks are parsed (`ast`). A class speaks for a checkpoint when its attributes have the names of the
 checkpoint's parts and the sizes that it writes out are among the checkpoint's shapes. It says something where it says
@@ -190,7 +190,7 @@ def _where(label: str, call: ast.Call) -> str:
 
 
 def _law(pieces: list[_Piece]) -> list[Fact]:
-    """The latent law, where all random numbers of the code are of one."""
+    """The latent distribution, where all random numbers of the code are of one."""
     drawn = [(name, call, piece.label) for piece in pieces for name, call in _calls(piece.tree)]
     normal = [(call, label) for name, call, label in drawn if name in NORMAL]
     uniform = [(call, label) for name, call, label in drawn if name in UNIFORM]

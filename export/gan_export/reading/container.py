@@ -210,7 +210,7 @@ def check_foreign(head: bytes, size: int) -> None:
     if text.startswith((b'{"', b"{\n", b"{\r", b"[{")) or text == b"{}":
         raise GanportError("it is JSON text, not weights", hint="name the checkpoint; a spec goes to `spec`")
     if (head[:1] == b"\x08" and b"pytorch" in head[:64]) or b"\x12\x07pytorch" in head[:64]:
-        raise GanportError("it is an ONNX model already, not a checkpoint", hint="draw with it: gan-gen")
+        raise GanportError("it is an ONNX model already, not a checkpoint", hint="generate images with it: gan-gen")
 
 
 MAX_HEADER = 100_000_000

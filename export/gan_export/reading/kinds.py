@@ -24,13 +24,13 @@ _FROM_LATENT = "ganport exports generators that take a latent vector, this one t
 
 WHAT: dict[Role, tuple[str, str]] = {
     "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),
-    "classifier": ("a classifier", "a classifier draws nothing: name a GAN's generator"),
+    "classifier": ("a classifier", "a classifier generates no images: name a GAN's generator"),
     "encoder": ("an encoder of images", "name the decoder's file, or the whole autoencoder's"),
     "image-to-image": ("an image-to-image network", _FROM_LATENT),
     "super-resolver": ("a super-resolver, a denoiser or another image-to-image network", _FROM_LATENT),
     "diffusion": (
         "a diffusion model",
-        "it draws in many steps, of which the file holds one: ganport exports generators that draw at once",
+        "it needs many steps for an image, and the file holds one of them: ganport exports generators of one step",
     ),
     "table": ("a network for rows of a table", ELSEWHERE),
     "points": ("a network for points", ELSEWHERE),

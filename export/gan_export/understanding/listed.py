@@ -1,9 +1,9 @@
 """Whole modules, taken at their word: a network as its file lists it.
 
-An `nn.Sequential` of torch's own modules says everything but the latent law. It is read module by module and needs no
-search; what a spec cannot say is refused by name. A network of an author's class runs code that is not in the file, so
-its draft comes from shapes. What the file lists of it all the same, each module with its numbers, has to be in the
-draft: nothing left out, nothing said otherwise.
+An `nn.Sequential` of torch's own modules says everything but the latent distribution. It is read module by module and
+needs no search; what a spec cannot say is refused by name. A network of an author's class runs code that is not in
+the file, so its draft comes from shapes. What the file lists of it all the same, each module with its numbers, has to
+be in the draft: nothing left out, nothing said otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gan_export.understanding.units import OWN_CODE, needs_code
 
 Image = tuple[int, int, int]
 LISTED = "listed"
-"""The family of a draft that was read module by module; nothing in it but the latent law is open."""
+"""The family of a draft that was read module by module; nothing in it but the latent distribution is open."""
 
 
 def listed_drafts(tree: Tree, image: Image | None) -> list[Draft]:

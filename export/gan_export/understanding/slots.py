@@ -106,7 +106,9 @@ def eps_choice(layer: int, proved: float | None, where: str, default: float = 1e
 
 def latent_choice() -> Choice:
     """The law of z."""
-    return Choice(None, "latent", "normal", Evidence.NONE, "nothing in the file names the law of z", ("uniform",))
+    return Choice(
+        None, "latent", "normal", Evidence.NONE, "nothing in the file names the distribution of z", ("uniform",)
+    )
 
 
 def others(value: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:

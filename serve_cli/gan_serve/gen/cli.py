@@ -42,7 +42,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed: S … S+N-1. [default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds by number and range: 0,4-6,100.")] = None,
     latents: Annotated[
-        Path | None, typer.Option(metavar="Z.npy", help="Draw these latents instead: floats (n, z_dim).")
+        Path | None, typer.Option(metavar="Z.npy", help="Use these latents instead: floats (n, z_dim).")
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -56,7 +56,8 @@ def generate(
     by_class: Annotated[
         bool,
         typer.Option(
-            "--by-class", help="Draw every seed in every class (or those of --class): a row a class, a column a seed."
+            "--by-class",
+            help="Generate every seed in every class (or those of --class): a row a class, a column a seed.",
         ),
     ] = False,
     truncation: Annotated[
@@ -147,7 +148,7 @@ def generate(
         bool,
         typer.Option(
             "--selftest",
-            help="Draw the file's golden set again and compare; exit 1 if it differs.",
+            help="Generate the file's golden set again and compare; exit 1 if it differs.",
             rich_help_panel=ABOUT,
         ),
     ] = False,
@@ -168,7 +169,7 @@ def generate(
     constant: onnx_options.Constants = None,
     output_key: onnx_options.OutputKey = None,
 ) -> None:
-    """Draw images with an exported generator.
+    """Generate images with an exported generator.
 
     Files of gan-export say what they are. What another ONNX file does not show is assumed and said, or asked for.
 

@@ -107,7 +107,7 @@ def require_room(where: Path, size_bytes: int, what: str) -> None:
     if size_bytes > free:
         raise GanportError(
             f"{what} take about {size_text(size_bytes)}, {folder} has {size_text(free)} free",
-            hint="draw fewer, or write elsewhere",
+            hint="generate fewer, or write elsewhere",
         )
 
 

@@ -58,7 +58,7 @@ class Request:
         for mode, on in (("--selftest", self.selftest), ("--info", self.info)):
             for option, value in self._drawing().items():
                 if on and value not in (None, ()):
-                    raise GanportError(f"{mode} draws nothing to keep, so {option} has no meaning", hint="leave it out")
+                    raise GanportError(f"{mode} writes no images, so {option} has no meaning", hint="leave it out")
         self._exclude("seeds", "seed", "n")
         self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid")
         self._exclude("walk", "n")

@@ -77,7 +77,7 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
     text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
     if scale > 1:
         text["gan.scale"] = str(scale)
-    with contextlib.closing(console.with_progress(drawn, plan.n, "drawing")) as batches:
+    with contextlib.closing(console.with_progress(drawn, plan.n, "generating")) as batches:
         if canvas is not None:
             grids = outputs.pictures(plan, canvas, batches, captioned=request.labels)
             if target.kind is Kind.ANIMATION:

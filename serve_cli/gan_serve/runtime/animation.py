@@ -46,7 +46,7 @@ def write_animation(
     with atomic_path(path) as temporary:
         first = next(frames, None)
         if first is None:
-            raise GanportError("an animation needs at least 1 frame, got none", hint="draw some first")
+            raise GanportError("an animation needs at least 1 frame, got none", hint="make some first")
         height, width, channels = first.shape
         if scale is None:
             scale = auto_scale(1, (channels, height, width), side=SEEN_ALONE)

@@ -19,7 +19,7 @@ class OnnxAnswers:
 
     value_range  the output's values of (black, white)
     image        (C, H, W) of the images
-    latent       the latent law
+    latent       the latent distribution
     z_dim        components of a latent
     n_classes    number of classes
     inputs       which input is the latent and which the class, by name or by position
@@ -42,7 +42,7 @@ class OnnxAnswers:
         said = {
             "values in": self.value_range and "[{:g}, {:g}]".format(*self.value_range),
             "images of": self.image and size_text(self.image),
-            "latent law": self.latent,
+            "latent distribution": self.latent,
             "classes": self.n_classes,
         }
         return tuple(f"{what} {value}" for what, value in said.items() if value) + tuple(

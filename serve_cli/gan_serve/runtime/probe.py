@@ -147,7 +147,7 @@ def _try(asked: dict[str, Any]) -> dict[str, Any]:
         math.prod(trial.signature.z_shape), trial.image, answers.latent or "normal", value_range, n_classes
     )
     batch = trial.signature.fixed_batch
-    notes = (f"the graph takes {batch} at a time: so many images are drawn in a run",) if batch else ()
+    notes = (f"the graph takes {batch} at a time: so many images are generated in a run",) if batch else ()
     return asdict(Probed(trial.signature, interface, tuple(filter(None, said)), notes))
 
 
@@ -245,7 +245,9 @@ class _Trial:
     def _see(self, given: npt.NDArray[Any]) -> None:
         low, high = float(given.min()), float(given.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ContractError(f"{self._where} draws NaN or infinity", hint="its weights are damaged; export it again")
+            raise ContractError(
+                f"{self._where} generates NaN or infinity", hint="its weights are damaged; export it again"
+            )
         self._images += len(given)
         self._low, self._high = min(self._low, low), max(self._high, high)
 

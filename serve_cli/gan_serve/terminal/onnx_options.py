@@ -22,7 +22,12 @@ Image = Annotated[
 ]
 Latent = Annotated[
     str | None,
-    typer.Option("--latent", metavar="LAW", help="normal, N(0, 1), or uniform, U(-1, 1).", rich_help_panel=PANEL),
+    typer.Option(
+        "--latent",
+        metavar="NAME",
+        help="Latent distribution: normal, N(0, 1), or uniform, U(-1, 1).",
+        rich_help_panel=PANEL,
+    ),
 ]
 ZDim = Annotated[
     int | None, typer.Option("--z-dim", metavar="N", min=1, help="Numbers in a latent.", rich_help_panel=PANEL)

@@ -80,7 +80,7 @@ class Evaluator:
             if self.n <= self.info.dimensions:
                 log.info(
                     f"{self.n:,} images for {self.info.dimensions:,} features: the Fréchet distance is far too large, "
-                    "compare it with the floor only"
+                    "compare it only with that of the real images"
                 )
 
     def evaluate(self, source: Drawable, *, seed: int = 0, model: Json | None = None) -> Evaluation:
@@ -152,7 +152,7 @@ class Evaluator:
         done = 0
         given = None if labels is None else labels.tolist()
         drawn = generator.stream(range(seed, seed + self.n), given, batch_size=self.batch_size)
-        for batch in self.track(drawn, self.n, "drawing"):
+        for batch in self.track(drawn, self.n, "generating"):
             pixels_NHWC[done : done + len(batch)] = batch
             done += len(batch)
         return pixels_NHWC

@@ -56,7 +56,7 @@ class ModuleGenerator(Generator):
             for part, mode in modes:
                 part.training = mode
         if not np.isfinite(image).all():
-            raise JobError("the generator draws NaN or infinity", hint="its weights are damaged or it diverged")
+            raise JobError("the generator generates NaN or infinity", hint="its weights are damaged or it diverged")
         check_drawn(self.contract, len(z), image_NCHW=image)
         return image, to_pixels(image, self.contract.interface.value_range)
 

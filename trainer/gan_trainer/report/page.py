@@ -17,7 +17,7 @@ from gan_trainer.report.words import how_it_went, is_number, next_commands, what
 
 LOSSES = (("loss_d", "loss of D"), ("loss_g", "loss of G"))
 SCORES = (("d_x", "D(x), real images"), ("d_g_z1", "D(G(z)), before D's step"), ("d_g_z2", "D(G(z)), after it"))
-SAME_LATENTS = "The same latents, drawn again and again while the training went on."
+SAME_LATENTS = "Images of the same latents, as the training went on."
 RANDOM = "The real images were chosen at random."
 PLACE = ("step", "epoch", "images", "minutes")
 
