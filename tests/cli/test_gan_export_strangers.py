@@ -134,7 +134,7 @@ def test_inspect_says_to_look_first_and_its_command_asks(run: Run, unknown: Path
     assert code == 0
     *_, why, last = (" ".join(block.split()) for block in out.split("\n\n"))
     command = last.removeprefix("next: gan-export ")
-    assert command.split() == ["onnx", "--ckpt", str(unknown), "--latent", "normal"]
+    assert command.split() == [str(unknown), "--latent", "normal"]
     assert why == "3 choices are not settled: the command shows the candidates, look at them before you --accept"
     code, _, err = run(*command.split())
     assert code == 2
