@@ -28,13 +28,13 @@ COMMANDS = {
 WIDTH = 100
 HEAD = """# The commands
 
-What each command's `--help` prints; `make docs` writes it, a test keeps it true. Every command prints data on stdout
-and everything else on stderr, and exits with 0 (done), 1 (a proof or job failed), 2 (wrong input) or 130 (interrupted).
-With `--json`, an error is JSON on stdout, too: an object of `error`, `hint` and `code`.
+This page has the `--help` of each command. `make docs` writes it, and a test checks it. Every command prints data on
+stdout and everything else on stderr, and exits with 0 (done), 1 (a proof or job failed), 2 (wrong input) or 130
+(interrupted). With `--json`, an error is JSON on stdout, too: an object of `error`, `hint` and `code`.
 
-Tables are as wide as the terminal, or as the variable COLUMNS says, and whole in a pipe. NO_COLOR and FORCE_COLOR take
-the colours away or force them. `gan-gen`, `gan-export`, `gan-train` and `gan-bench` are `python -m gan_serve`,
-`gan_export`, `gan_trainer` and `gan_bench`, too. `--install-completion` teaches a shell their options.
+Tables fit the terminal, or the width in the variable COLUMNS. In a pipe they have their full width. NO_COLOR switches
+the colours off, FORCE_COLOR on. `gan-gen`, `gan-export`, `gan-train` and `gan-bench` are `python -m gan_serve`,
+`gan_export`, `gan_trainer` and `gan_bench`, too. `--install-completion` adds completion to your shell.
 """
 
 

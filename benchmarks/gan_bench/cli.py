@@ -26,11 +26,11 @@ from gan_core.files.outputs import check_outputs
 from gan_serve.runtime.onnx_answers import parse_answers
 from gan_serve.terminal import console, onnx_options
 
-HELP = """Measure how fast a generator makes images here, beside other ways to run it.
+HELP = """Measure how fast a generator makes images on this machine, and compare ways to run it.
 
 One row per file, provider, number of threads and batch size; with --ckpt also PyTorch (eager, channels-last,
-torch.compile, TorchScript), the stock ONNX export and OpenVINO. Each row runs in a process of its own, and the rows
-take turns, window by window, until their speeds settle. A row whose pixels are wrong has no speed and is marked WRONG.
+torch.compile, TorchScript), the stock ONNX export and OpenVINO. Each row runs in its own process, and the rows take
+turns, window by window, until their speeds settle. A row whose pixels are wrong has no speed and is marked WRONG.
 docs/benchmarks.md says what each number means.
 
 \b
@@ -46,7 +46,7 @@ Examples:
 \b
 Exit codes:
   0  measured
-  1  a row drew wrong pixels, every row failed, or --fail-if-slower
+  1  a row gave wrong pixels, every row failed, or --fail-if-slower
   2  wrong input
   130  interrupted
 """
@@ -238,7 +238,7 @@ def _show(made: Json, old: Json | None, output: str) -> None:
 
 
 def _judge(made: Json) -> None:
-    """Raises `JobError` when a row drew wrong pixels, or no row was measured."""
+    """Raises `JobError` when a row gave wrong pixels, or no row was measured."""
     statuses = [row["status"] for row in made["rows"]]
     if "wrong" in statuses:
         raise JobError(

@@ -46,7 +46,7 @@ Models = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        help="A generator: .onnx, of ganport or another exporter, or .ts where torch is installed. Repeats. The first "
+        help="A generator: .onnx, of ganport or another exporter, or .ts if torch is installed. Repeats. The first "
         "fp32 one is the reference, unless there is --ckpt.",
         rich_help_panel=WHAT,
     ),
@@ -54,7 +54,7 @@ Models = Annotated[
 BesideCkpt = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Its checkpoint: measure PyTorch and others beside it, and compare with it.",
+        metavar="FILE", help="Its checkpoint: also measure PyTorch and others, and compare with it.",
         rich_help_panel=WHAT,
     ),
 ]  # fmt: skip
@@ -84,7 +84,7 @@ EndToEnd = Annotated[
 TrustScript = Annotated[
     bool,
     typer.Option(
-        "--trust-script", help="Run .ts files whatever the program in them does, with your rights.",
+        "--trust-script", help="Run .ts files without checking their program, with your rights.",
         rich_help_panel=WHAT,
     ),
 ]  # fmt: skip
@@ -109,7 +109,7 @@ Roofline = Annotated[
 ShareProcess = Annotated[
     bool,
     typer.Option(
-        "--share-process", help="One process for all batch sizes: starts faster, memory is of all.",
+        "--share-process", help="One process for all batch sizes: starts faster, but memory is that of all.",
         rich_help_panel=HOW,
     ),
 ]  # fmt: skip
@@ -132,13 +132,13 @@ Compare = Annotated[
 ]
 Across = Annotated[
     bool,
-    typer.Option("--across", help="Compare with another machine's or generator's, too.", rich_help_panel=COMPARISON),
+    typer.Option("--across", help="Compare with another machine or generator, too.", rich_help_panel=COMPARISON),
 ]
 FailIfSlower = Annotated[
     str | None,
     typer.Option(
         metavar="PERCENT",
-        help="Exit code 1 where a row is so much slower than in --compare, or one of ganport's than --baseline: 10%.",
+        help="Exit code 1 if a row is slower by this much than in --compare, or one of ganport's than --baseline: 10%.",
         rich_help_panel=COMPARISON,
     ),
 ]
@@ -153,7 +153,9 @@ Plot = Annotated[
 ]
 ListProviders = Annotated[
     bool,
-    typer.Option("--list-providers", help="Show what can run models here, and end.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--list-providers", help="Show which providers can run models here, and exit.", rich_help_panel=OUTPUT
+    ),
 ]
 
 

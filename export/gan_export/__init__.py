@@ -1,7 +1,7 @@
 """ganport's exporter: a generator checkpoint becomes one proved, self-describing file.
 
     found = gan_export.inspect("netG.pth")             # what is it, and on what evidence?
-    made = gan_export.export("netG.pth", "g.onnx")     # the file, proved to draw what PyTorch draws
+    made = gan_export.export("netG.pth", "g.onnx")     # the file, proved to generate the same images as PyTorch
 
 Importing this imports neither torch nor onnx; what `__all__` has is imported when it is asked for.
 """

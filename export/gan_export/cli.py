@@ -53,7 +53,7 @@ app = console.new_app(
 )
 
 File = Annotated[
-    Path | None, typer.Argument(metavar="FILE", help="The checkpoint: a run's g.pt, or anybody's.", show_default=False)
+    Path | None, typer.Argument(metavar="FILE", help="The checkpoint: g.pt of a run, or any other.", show_default=False)
 ]
 
 
@@ -165,13 +165,13 @@ def verify(
     as_json: AsJson = False,
     verbose: Verbose = False,
     trust_script: Annotated[
-        bool, typer.Option("--trust-script", help="Run a .ts file whatever the program in it does, with your rights.")
+        bool, typer.Option("--trust-script", help="Run a .ts file without checking its program, with your rights.")
     ] = False,
 ) -> None:
     """Prove an exported file again.
 
-    Checks structure, meaning and the golden images; with CKPT also parity with PyTorch. How a live module was called
-    is in the file; only its code has to be named again. Exits with 1 when a check fails.
+    Checks structure, meaning and the golden images; with CKPT also parity with PyTorch. The file records how a live
+    module was called; you only have to name its code again. Exits with 1 when a check fails.
 
     \b
     Examples:
@@ -223,9 +223,9 @@ def adopt(
 ) -> None:
     """Make another exporter's ONNX file one of ganport's.
 
-    The copy says what it is, takes any batch, has a golden set and the passes of an export, and is proved to generate
-    the same images as the original. The options say what the file does not show (docs/foreign-onnx.md). The copy's path
-    is printed on stdout.
+    The copy has a contract, takes any batch size, has a golden set and the passes of an export, and is proved to
+    generate the same images as the original. The options say what the file does not show (docs/foreign-onnx.md). The
+    copy's path is printed on stdout.
 
     \b
     Examples:

@@ -47,9 +47,10 @@ def inspect_command(
 ) -> None:
     """Say what a checkpoint is, and on what evidence.
 
-    Ends with what to type next. Nothing in the file is run. Names and shapes prove most of a generator; activations,
-    eps and the latent distribution are read from what its BatchNorms remember (docs/forensics.md). Of a folder or of
-    several files, a table says what each is by its shapes alone, generators with their discriminators.
+    The last line is the next command. Nothing in the file is run. Names and shapes prove most of a generator;
+    activations, eps and the latent distribution are found from the running statistics of its BatchNorms
+    (docs/forensics.md). For a folder or several files, it prints a table that says what each is, from its shapes
+    alone.
 
     \b
     Examples:

@@ -108,7 +108,7 @@ class Inspection:
         return not self.open and not self.doubts
 
     def candidates(self) -> list[Candidate]:
-        """The generators that the file may be, likeliest first, each with what it draws: uint8 (10, H, W, C)."""
+        """The generators that the file may be, most likely first, each with its images: uint8 (10, H, W, C)."""
         from gan_export.asking import candidates_of
 
         return candidates_of(self.identified)
@@ -154,7 +154,7 @@ class Exported:
 
 
 class UndecidedError(GanportError):
-    """A checkpoint leaves open what the images depend on. `inspection` has the choices, and draws the candidates."""
+    """A choice that changes the images is open. `inspection` has the choices and the candidates."""
 
     def __init__(self, inspection: Inspection) -> None:
         from gan_export.assumptions import describe
@@ -196,7 +196,7 @@ def export(
     args: Mapping[str, Any] | list[Any] | None = None,
     **said: Unpack[Said],
 ) -> Exported:
-    """Exports the generator in a checkpoint, proves that the file draws what PyTorch draws, and says what it rests on.
+    """Exports the generator in a checkpoint, and proves that the file generates the same images as PyTorch.
 
     path       the checkpoint: a run's g.pt, or anybody's; None for a `module` that comes with its weights
     out        the file to write, .onnx or .ts (TorchScript); None: beside the checkpoint, .onnx

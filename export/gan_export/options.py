@@ -48,11 +48,11 @@ Key = Annotated[
 ]
 Raw = Annotated[
     bool,
-    _of_file("--raw", help="Take the raw weights where there are averaged (EMA) ones too."),
+    _of_file("--raw", help="Take the raw weights, even if there are averaged (EMA) ones."),
 ]
 TrustPickle = Annotated[
     bool,
-    _of_file("--trust-pickle", help="Load a pickle for real, RUNNING the code in it."),
+    _of_file("--trust-pickle", help="Load a pickle in the usual way, which RUNS the code in it."),
 ]
 SpecFile = Annotated[
     Path | None,
@@ -72,16 +72,18 @@ HiddenActivation = Annotated[
 ]
 DiscriminatorFile = Annotated[
     Path | None,
-    _evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one beside it]"),
+    _evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one next to it]"),
 ]
 SourceFile = Annotated[
     Path | None,
-    _evidence("--source", metavar="FILE", help="The author's .py or .ipynb, read, not run. [default: those beside]"),
+    _evidence(
+        "--source", metavar="FILE", help="The author's .py or .ipynb, read but not run. [default: those next to it]"
+    ),
 ]
 Like = Annotated[
     str | None,
     _evidence(
-        metavar="IMAGES", help="Images such as it was trained on: a folder, a file, mnist, fashion-mnist, digits."
+        metavar="IMAGES", help="Images like its training images: a folder, a file, mnist, fashion-mnist, digits."
     ),
 ]
 RecomputeStats = Annotated[
@@ -99,7 +101,7 @@ Pick = Annotated[
     int | None,
     _evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
 ]
-Accept = Annotated[bool, _evidence("--accept", help="Take the assumptions as they are drafted.")]
+Accept = Annotated[bool, _evidence("--accept", help="Accept the assumptions of the draft.")]
 
 Module = Annotated[
     str | None,
@@ -148,11 +150,11 @@ Opset = Annotated[
 ]
 Optimize = Annotated[
     str,
-    _made(metavar="MODE", help="auto; tune measures the forms of each layer here; none: torch's own graph."),
+    _made(metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."),
 ]
 Precision = Annotated[
     str,
-    _made(metavar="NAME", help="Where it computes: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
+    _made(metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
 ]
 Store = Annotated[
     str,

@@ -54,10 +54,10 @@ def train(
 ) -> int:
     """Train a GAN on images; the generator to export is FOLDER/g.pt.
 
-    A preset sets everything; any option beside it overrides its part. Defaults are those of the preset `default`.
-    Prints the path of g.pt; losses and progress go to stderr. The folder also gets the log, sample pictures, loss
-    curves, an animation, and run.yaml, which --config reads. Ctrl-C saves, --resume goes on. Processes that torchrun
-    starts train one GAN together, a GPU each.
+    A preset sets everything; any other option overrides its part. Defaults are those of the preset `default`. Prints
+    the path of g.pt; losses and progress go to stderr. The folder also gets the log, sample pictures, loss curves, an
+    animation, and run.yaml, which --config reads. Ctrl-C saves, --resume continues. Processes of torchrun train one
+    GAN together, one GPU each.
 
     \b
     Examples:

@@ -22,17 +22,18 @@ def cache_command(
             metavar="NAME...", help="With --clear: only these, by name or its beginning.", show_default=False
         ),
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Delete what lies in the cache.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the content of the cache.")] = False,
     limit: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Set how much the cache may take: 20GB, 500MB, none. Beyond it, what was used longest ago goes first. "
+            help="Set the size limit of the cache: 20GB, 500MB, none. Beyond it, the least recently "
+            "used entries are deleted first. "
             f"[default: {store.size_text(store.DEFAULT_LIMIT)}]",
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what lies there as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content as JSON.")] = False,
 ) -> int:
     """List what the cache keeps, clear it, or set its limit.
 

@@ -51,7 +51,7 @@ def eval_command(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="What gan-train --data takes. [default: what the run that the file lies in was trained on]",
+            help="As for gan-train --data. [default: the training data of the run in whose folder the file is]",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +59,7 @@ def eval_command(
         str,
         typer.Option(
             metavar="|".join(FEATURES),
-            help="What images are compared by. auto: classifier where the data have labels, else swd.",
+            help="How images are compared. auto: classifier if the data have labels, else swd.",
         ),
     ] = "auto",
     n: Annotated[
@@ -84,16 +84,16 @@ def eval_command(
         bool, typer.Option("--keep/--no-keep", help="Keep the numbers of a run's g.pt in its folder, for its report.")
     ] = True,
     trust_script: Annotated[
-        bool, typer.Option("--trust-script", help="Run .ts files whatever the program in them does, with your rights.")
+        bool, typer.Option("--trust-script", help="Run .ts files without checking their program, with your rights.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
 ) -> int:
     """Measure how close a generator's images are to the data's.
 
-    Fréchet and kernel distance (lower is better), precision, recall, density and coverage (higher is better), beside
-    the same numbers of real images: as good as real. The features are those of a small classifier, trained once on the
-    same labelled data and kept, or of Inception (--features inception). Without labels it is the sliced Wasserstein
-    distance. Numbers compare only where features and hash are the same; docs/evaluation.md says what each means.
+    Fréchet and kernel distance (lower is better), precision, recall, density and coverage (higher is better), next to
+    the same numbers of real images. The features are those of a small classifier, trained once on the same labelled
+    data and kept, or of Inception (--features inception). Without labels it is the sliced Wasserstein distance. You
+    can compare numbers only if features and hash are the same; docs/evaluation.md says what each means.
 
     \b
     Examples:
@@ -200,7 +200,7 @@ def _trained_on(models: Sequence[Path]) -> str:
         check_still_there(data)
         return data
     raise GanportError(
-        "nothing says what data to compare with: no run's config.json lies beside the model", hint="name them: --data"
+        "nothing says what data to compare with: no run's config.json is next to the model", hint="name them: --data"
     )
 
 
@@ -267,19 +267,19 @@ def _classes(evaluations: Sequence[Evaluation]) -> list[str]:
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.", show_default=False)],
     other: Annotated[
-        Path | None, typer.Argument(metavar="RUN2", help="Another, to show beside it.", show_default=False)
+        Path | None, typer.Argument(metavar="RUN2", help="A second run, to compare with.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE.html",
-            help="[default: RUN/report.html; of two, RUN-and-RUN2.html beside RUN]",
+            help="[default: RUN/report.html; for two runs, RUN-and-RUN2.html next to RUN]",
             show_default=False,
         ),
     ] = None,
 ) -> int:
-    """Write one HTML page about a run, or about two beside each other.
+    """Write one HTML page about a run, or about two side by side.
 
     It says how the run went, and shows samples, curves, configuration, and the numbers that
     gan-train eval kept. The page holds its pictures and opens from disk, without a network. Its

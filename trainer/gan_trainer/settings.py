@@ -57,7 +57,7 @@ class Settings(TypedDict, total=False):
     ]
     root: Annotated[
         str | os.PathLike[str] | None,
-        Setting(DATA, "FOLDER", "Where the data sets known by name lie, looked up first."),
+        Setting(DATA, "FOLDER", "Look here first for data sets with a name."),
     ]
     size: Annotated[
         int | None, Setting(DATA, "PIXELS", f"Side of the images: {', '.join(map(str, SIZES))}.", "as the data are")
@@ -65,7 +65,7 @@ class Settings(TypedDict, total=False):
     channels: Annotated[int | None, Setting(DATA, "1|3", "1 for grey, 3 for RGB.", "as the data are")]
     conditional: Annotated[
         bool | None,
-        Setting(DATA, "", "Train G and D on the classes of the data too, so that a class can be asked for later."),
+        Setting(DATA, "", "Train G and D with the classes of the data, so that you can ask for a class later."),
     ]
     preset: Annotated[str | None, Setting(RECIPE, "NAME", "The recipe to start from, by its name.", "default")]
     arch: Annotated[str | None, Setting(RECIPE, "|".join(ARCHITECTURES), "The networks.")]
@@ -73,20 +73,23 @@ class Settings(TypedDict, total=False):
     z_dim: Annotated[int | None, Setting(RECIPE, "N", "Components of a latent.")]
     batch_size: Annotated[int | None, Setting(RECIPE, "N", "Images per step.")]
     lr: Annotated[float | None, Setting(RECIPE, "RATE", "Adam's learning rate, of both networks.")]
-    lr_d: Annotated[float | None, Setting(RECIPE, "RATE", "Adam's learning rate of D, where it differs.")]
+    lr_d: Annotated[float | None, Setting(RECIPE, "RATE", "Adam's learning rate of D, if it differs.")]
     n_critic: Annotated[int | None, Setting(RECIPE, "N", "Steps of D for one of G.")]
     penalty_weight: Annotated[
         float | None, Setting(RECIPE, "NUMBER", "Weight of the gradient penalty: λ of wgan-gp, γ of r3gan.")
     ]
     penalty_every: Annotated[
-        int | None, Setting(RECIPE, "STEPS", "The gradient penalty only this often, and as many times as heavy.")
+        int | None,
+        Setting(
+            RECIPE, "STEPS", "Compute the gradient penalty only every so many steps, with as many times the weight."
+        ),
     ]
     init: Annotated[
         str | os.PathLike[str] | None,
         Setting(
             RECIPE,
             "G.PT",
-            "Start from the weights of an earlier run's g.pt, and of its discriminator where last.pt lies beside it. "
+            "Start from the weights of an earlier run's g.pt, and of its discriminator if last.pt is next to it. "
             "The networks are that run's.",
         ),
     ]
@@ -95,7 +98,8 @@ class Settings(TypedDict, total=False):
         Setting(
             RECIPE,
             "none|auto|NAMES",
-            "What D sees images through: flip, colour, translation, cutout, with commas. auto: translation, cutout, "
+            "Augmentation of the images that D sees: flip, colour, translation, cutout, with commas. auto: "
+            "translation, cutout, "
             "and colour for RGB.",
         ),
     ]
@@ -108,9 +112,7 @@ class Settings(TypedDict, total=False):
         str | os.PathLike[str] | None,
         Setting(RUN, "FOLDER", "The run's folder.", "runs/DATA-ARCHSIZE, a new one"),
     ]
-    resume: Annotated[
-        bool, Setting(RUN, "", "Go on with the run in that folder, or with the newest of its name.", False)
-    ]
+    resume: Annotated[bool, Setting(RUN, "", "Continue the run in that folder, or the newest of its name.", False)]
     report_every: Annotated[int | None, Setting(RUN, "STEPS", "A line in log.jsonl, g.pt and last.pt this often.")]
     sample_every: Annotated[int | None, Setting(RUN, "STEPS", "A picture of the fixed latents this often.")]
     log: Annotated[

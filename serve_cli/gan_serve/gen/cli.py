@@ -49,7 +49,7 @@ def generate(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="A class by index or name, several with commas, or all: taken in turn, image by image. "
+            help="A class by index or name, several with commas, or all: used in turn, image by image. "
             "[default: seed s shows class s mod (number of classes)]",
         ),
     ] = None,
@@ -57,7 +57,7 @@ def generate(
         bool,
         typer.Option(
             "--by-class",
-            help="Generate every seed in every class (or those of --class): a row a class, a column a seed.",
+            help="Generate every seed in every class (or those of --class): one row per class, one column per seed.",
         ),
     ] = False,
     truncation: Annotated[
@@ -109,7 +109,7 @@ def generate(
         bool,
         typer.Option(
             "--labels",
-            help="Write under each image of a grid its class; its seed where all are of one class.",
+            help="Write its class under each image of a grid, or its seed if all have one class.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -142,7 +142,7 @@ def generate(
         ),
     ] = False,
     info: Annotated[
-        bool, typer.Option("--info", help="Print what the file says of itself.", rich_help_panel=ABOUT)
+        bool, typer.Option("--info", help="Print the metadata of the file.", rich_help_panel=ABOUT)
     ] = False,
     selftest: Annotated[
         bool,
@@ -156,7 +156,7 @@ def generate(
         bool,
         typer.Option(
             "--trust-script",
-            help="Run a .ts file whatever the program in it does, with your rights.",
+            help="Run a .ts file without checking its program, with your rights.",
             rich_help_panel=ABOUT,
         ),
     ] = False,
@@ -171,7 +171,8 @@ def generate(
 ) -> None:
     """Generate images with an exported generator.
 
-    Files of gan-export say what they are. What another ONNX file does not show is assumed and said, or asked for.
+    Files of gan-export describe themselves. For another ONNX file, gan-gen assumes what the file does not show and
+    says so, or asks for an option.
 
     A seed is an image: seed 7 of a model is the same picture in any batch, on any machine. Existing files are
     overwritten. The path written is printed on stdout.

@@ -33,7 +33,7 @@ MIN_BATCH, MAX_BATCH = 4, 64
 
 
 class Generator(abc.ABC):
-    """A generator that draws images for seeds: `generate`, `stream`, `grid`, `walk`, `to_pil`.
+    """A generator of images from seeds: `generate`, `stream`, `grid`, `walk`, `to_pil`.
 
     `with` closes it at the end. It can be pickled, and opens its file again where it arrives; a notebook shows
     its grid.

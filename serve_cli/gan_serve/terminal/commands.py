@@ -189,8 +189,8 @@ def _general() -> tuple[Any, ...]:
 
     @app.command()
     def general(
-        quiet: bool = option("--quiet", "-q", text="No notes and no progress, only what goes wrong."),
-        no_color: bool = option("--no-color", text="No colours, as by the variable NO_COLOR."),
+        quiet: bool = option("--quiet", "-q", text="No notes and no progress, only warnings and errors."),
+        no_color: bool = option("--no-color", text="No colours, like the variable NO_COLOR."),
         debug: bool = option("--debug", text="Show the traceback of an error."),
         version: bool = option("--version", "-V", text="Print the version.", is_eager=True, callback=_print_version),
     ) -> None:
