@@ -161,7 +161,7 @@ WRONG = [
     (("--ckpt", "."), ". is a folder, expected a model file", "name the file in it: ./g.pt"),
     (("--ckpt", "last.pt"), "is the state of a training", "g.pt"),
     (("--ckpt", "other.pt"), "is not a checkpoint written by gan-train", "gan-export other.pt"),
-    (("--ckpt", "broken.pt"), "cannot be read as a checkpoint", "gan-export onnx"),
+    (("--ckpt", "broken.pt"), "cannot be read as a checkpoint", "gan-export broken.pt"),
     (("--ckpt", "g.pt"), "nothing says what data to compare with", "--data"),
     (("--ckpt", "g.pt", "--data", "nodata"), "no data set and no folder is called nodata", ""),
     (("--ckpt", "g.pt", "--data", "data", "--n", "31"), "Invalid value for '--n'", ""),
