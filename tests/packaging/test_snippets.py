@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from cli.documents import blocks, shrink_evaluation
 from export.foreign_networks import examples_dcgan, settled
 from export.tiny import save_checkpoint, spec_of
 from gan_export.answers import Answers
@@ -36,12 +36,11 @@ EXAMPLES = {
 
 def snippets(page: Path) -> list[tuple[int, str]]:
     """(line, code) of each block."""
-    text = page.read_text("utf-8")
-    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [(text[: match.start(1)].count("\n"), match[1]) for match in found]
+    return [(block.line, block.code) for block in blocks(page) if block.language == "python"]
 
 
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if snippets(page)]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = [page for page in DOCUMENTS if snippets(page) and page.name != "journeys.md"]  # cli/test_journeys.py runs it
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +61,7 @@ def beside(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
-    for name, small in (("classifier.EPOCHS", (1, 1)), ("classifier.LEAST_STEPS", 10), ("sliced.PATCHES", 1024)):
-        monkeypatch.setattr(f"gan_trainer.evaluation.{name}", small)
+    shrink_evaluation(monkeypatch)
     return tmp_path
 
 
