@@ -32,7 +32,6 @@ SHORTER = {
     "range(1500)": "range(300)",
     "--fail-if-slower 10%": "--fail-if-slower 99%",  # machines that run tests are not quiet
     "gan-train fashion-mnist": "gan-train fashion-mnist --steps 2 --width 2",
-    "--preset r3gan": "--preset r3gan --steps 1 --width 2",
 }
 """What is run instead of what, to take seconds."""
 PICTURES = (".png", ".webp")
