@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	elif echo "no NVIDIA GPU found: looking for a CPU build of torch" && \
 		{ $(PIP) -c constraints.txt $(TORCH:=+cpu) || uv pip install --quiet --python $(BIN)/python --torch-backend cpu $(TORCH); } \
 		>/dev/null 2>&1; then torch="torch for the CPU, about 2 GB"; \
-	else torch="torch for CUDA, about 6 GB: pip finds no CPU build, and there is no uv to find one (README.md, Which torch)"; fi; \
+	else torch="torch for CUDA, about 6 GB: pip finds no CPU build, and there is no uv to find one (README.md, Install)"; fi; \
 	echo "installing ganport and its tools into $(VENV), with $$torch"
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
