@@ -33,6 +33,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables have their whole width, as in a pipe, whatever a test or a library has left in the environment."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _operators_read_once() -> None:
     """torch.onnx reads all of onnxscript's operators, and torch's, anew for each export, in half of its time: here
     once.

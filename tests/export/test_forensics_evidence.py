@@ -46,7 +46,7 @@ def judged(chosen: Trial, *others: Trial, nearby: tuple[Trial, ...] = (), before
     ("chosen", "other", "evidence", "word"),
     [
         (trial(LEAKY, 0.001), trial(WEAKER, 0.1), Evidence.STRONG, "100 times as much"),
-        (trial(LEAKY, 0.001), trial(WEAKER, 0.0031), Evidence.STRONG, "leaky_relu 0.1 by 0.0031"),
+        (trial(LEAKY, 0.001), trial(WEAKER, 0.0031), Evidence.STRONG, "leaky_relu 0.1 it is 0.0031"),
         (trial(LEAKY, 0.001, 0.0005), trial(WEAKER, 0.0011, 0.002), Evidence.WEAK, "too close"),
         (trial(LEAKY, 0.010), trial(WEAKER, 0.017, 0.0001), Evidence.STRONG, ""),
         (trial(LEAKY, 0.010), trial(WEAKER, 0.014, 0.0001), Evidence.WEAK, "too close"),

@@ -13,7 +13,7 @@ import pytest
 
 from gan_core.errors import GanportError
 from gan_core.pictures.idx import find_pair, natural_size, read_header, read_idx
-from gan_trainer.networks.architectures import SIZES
+from gan_trainer.networks.architectures import NATURAL_SIZES
 from trainer.data_files import Opened, idx_bytes, save_idx
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -90,7 +90,7 @@ def test_labels_that_skip_numbers_become_indices(tmp_path: Path) -> None:
     ("height", "width", "size"), [(28, 28, 28), (8, 8, 28), (30, 40, 32), (64, 64, 64), (500, 500, 128)]
 )
 def test_natural_size(height: int, width: int, size: int) -> None:
-    assert natural_size(height, width, SIZES) == size
+    assert natural_size(height, width, NATURAL_SIZES) == size
 
 
 def test_a_folder_without_idx_files_has_none(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_spectral_norm_bounds_every_layer_and_replaces_batch_norm(arch: str) -> 
     torch.manual_seed(0)
     network = Discriminator(arch, (1, 28, 28), width=4, norm="spectral")
     initialise(network, "dcgan")
-    for _ in range(30):  # one power iteration a pass
+    for _ in range(100):  # one power iteration a pass
         network(torch.randn(2, 1, 28, 28))
     weighted = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     assert all(m.bias is not None for m in weighted)
