@@ -25,6 +25,7 @@ from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
 from gan_serve.runtime.onnx_answers import parse_answers
 from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal.commands import answered_by
 
 HELP = """Measure how fast a generator makes images on this machine, and compare ways to run it.
 
@@ -55,6 +56,7 @@ app = console.new_app(HELP)
 
 
 @app.command(help=HELP)
+@answered_by(onnx_options.unsaid)
 def bench(
     ctx: typer.Context,
     files: options.Files = None,
@@ -81,14 +83,7 @@ def bench(
     json: options.JsonFile = None,
     plot: options.Plot = None,
     list_providers: options.ListProviders = False,
-    value_range: onnx_options.ValueRange = None,
-    image: onnx_options.Image = None,
-    latent: onnx_options.Latent = None,
-    z_dim: onnx_options.ZDim = None,
-    n_classes: onnx_options.Classes = None,
-    inputs: onnx_options.Inputs = None,
-    constant: onnx_options.Constants = None,
-    output_key: onnx_options.OutputKey = None,
+    answers: Any = None,
 ) -> None:
     """Parses, checks everything that can be checked, measures, and writes what was asked for."""
     output = _format(format, json)
@@ -117,12 +112,9 @@ def bench(
             check_alike(old, made, across)
     else:
         settings = options.to_settings(seconds, rounds, quick, timeout, roofline, share_process)
-        answers = parse_answers(
-            value_range=value_range, image=image, latent=latent, z_dim=z_dim, n_classes=n_classes, inputs=inputs,
-            constant=constant, output_key=output_key,
-        )  # fmt: skip
+        unsaid = parse_answers(**answers)
         chosen = options.selection(
-            models, ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script, answers
+            models, ckpt, peers, provider, batch, threads, tf32, end_to_end, trust_script, unsaid
         )
         made = _measure(chosen, settings, _Watch(old, across, baseline))
     if baseline is not None:

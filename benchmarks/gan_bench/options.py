@@ -25,6 +25,7 @@ from gan_core.installation import pip
 from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.providers import check_name
 from gan_serve.terminal import console
+from gan_serve.terminal.commands import in_panel
 
 WINDOW_S, QUICK_WINDOW_S = 1.0, 0.1
 ROUNDS, QUICK_ROUNDS = 12, 4
@@ -34,6 +35,7 @@ MAX_BATCH, MAX_THREADS = 65_536, 1_024
 
 WHAT, HOW, COMPARISON, OUTPUT = "What is measured", "How it is measured", "Comparison", "Output"
 """The panels of --help."""
+of_what, of_how, of_comparison, of_output = map(in_panel, (WHAT, HOW, COMPARISON, OUTPUT))
 
 Files = Annotated[
     list[Path] | None,
@@ -44,118 +46,87 @@ Files = Annotated[
 ]
 Models = Annotated[
     list[Path] | None,
-    typer.Option(
+    of_what(
         metavar="FILE",
         help="A generator: .onnx, of ganport or another exporter, or .ts if torch is installed. Repeats. The first "
         "fp32 one is the reference, unless there is --ckpt.",
-        rich_help_panel=WHAT,
     ),
 ]
 BesideCkpt = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Its checkpoint: also measure PyTorch and others, and compare with it.",
-        rich_help_panel=WHAT,
-    ),
-]  # fmt: skip
+    of_what(metavar="FILE", help="Its checkpoint: also measure PyTorch and others, and compare with it."),
+]
 Peers = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME,…", help=f"Which others: all (installed), none, or of {', '.join(PEERS)}. [all]",
-        rich_help_panel=WHAT,
-    ),
-]  # fmt: skip
+    of_what(metavar="NAME,…", help=f"Which others: all (installed), none, or of {', '.join(PEERS)}. [all]"),
+]
 Providers = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="What runs it: auto, cpu, cuda, … Repeats. [auto]", rich_help_panel=WHAT),
+    of_what(metavar="NAME", help="What runs it: auto, cpu, cuda, … Repeats. [auto]"),
 ]
-Batches = Annotated[str, typer.Option(metavar="N,…", help="Images a call.", rich_help_panel=WHAT)]
-Threads = Annotated[str, typer.Option(metavar="N,…", help="CPU threads; auto: as gan-gen does.", rich_help_panel=WHAT)]
+Batches = Annotated[str, of_what(metavar="N,…", help="Images a call.")]
+Threads = Annotated[str, of_what(metavar="N,…", help="CPU threads; auto: as gan-gen does.")]
 Tf32 = Annotated[
     str,
-    typer.Option(
-        metavar="off|on|off,on", help="Whether fp32 products on CUDA may round to TF32.", rich_help_panel=WHAT
-    ),
+    of_what(metavar="off|on|off,on", help="Whether fp32 products on CUDA may round to TF32."),
 ]
 EndToEnd = Annotated[
     bool,
-    typer.Option("--end-to-end", help=f"Rows from seeds to {PNG_IMAGES} PNG files, too.", rich_help_panel=WHAT),
+    of_what("--end-to-end", help=f"Rows from seeds to {PNG_IMAGES} PNG files, too."),
 ]
 TrustScript = Annotated[
     bool,
-    typer.Option(
-        "--trust-script", help="Run .ts files without checking their program, with your rights.",
-        rich_help_panel=WHAT,
-    ),
-]  # fmt: skip
-Seconds = Annotated[
-    float | None, typer.Option(metavar="S", help=f"Length of one window. [{WINDOW_S:g}]", rich_help_panel=HOW)
+    of_what("--trust-script", help="Run .ts files without checking their program, with your rights."),
 ]
-Rounds = Annotated[
-    int | None, typer.Option(metavar="N", help=f"The most windows a row may take. [{ROUNDS}]", rich_help_panel=HOW)
-]
+Seconds = Annotated[float | None, of_how(metavar="S", help=f"Length of one window. [{WINDOW_S:g}]")]
+Rounds = Annotated[int | None, of_how(metavar="N", help=f"The most windows a row may take. [{ROUNDS}]")]
 Quick = Annotated[
     bool,
-    typer.Option(
-        "--quick", help=f"A first look: windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}.", rich_help_panel=HOW
-    ),
+    of_how("--quick", help=f"A first look: windows of {QUICK_WINDOW_S:g} s, at most {QUICK_ROUNDS}."),
 ]
 Roofline = Annotated[
     bool,
-    typer.Option(
-        "--roofline/--no-roofline", help="Measure the machine's own matrix product and copy, too.", rich_help_panel=HOW
-    ),
+    of_how("--roofline/--no-roofline", help="Measure the machine's own matrix product and copy, too."),
 ]
 ShareProcess = Annotated[
     bool,
-    typer.Option(
-        "--share-process", help="One process for all batch sizes: starts faster, but memory is that of all.",
-        rich_help_panel=HOW,
-    ),
-]  # fmt: skip
+    of_how("--share-process", help="One process for all batch sizes: starts faster, but memory is that of all."),
+]
 Timeout = Annotated[
     int,
-    typer.Option(metavar="S", help="Seconds that a row's process may take to load, or to answer.", rich_help_panel=HOW),
+    of_how(metavar="S", help="Seconds that a row's process may take to load, or to answer."),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(
-        metavar="ROW", help='Show ratios to this row: "torch eager", eager, a file or provider.',
-        rich_help_panel=COMPARISON,
-    ),
-]  # fmt: skip
+    of_comparison(metavar="ROW", help='Show ratios to this row: "torch eager", eager, a file or provider.'),
+]
 Compare = Annotated[
     Path | None,
-    typer.Option(
-        metavar="OLD.json", help="Show what changed since this record, beyond noise.", rich_help_panel=COMPARISON
-    ),
+    of_comparison(metavar="OLD.json", help="Show what changed since this record, beyond noise."),
 ]
 Across = Annotated[
     bool,
-    typer.Option("--across", help="Compare with another machine or generator, too.", rich_help_panel=COMPARISON),
+    of_comparison("--across", help="Compare with another machine or generator, too."),
 ]
 FailIfSlower = Annotated[
     str | None,
-    typer.Option(
+    of_comparison(
         metavar="PERCENT",
         help="Exit code 1 if a row is slower by this much than in --compare, or one of ganport's than --baseline: 10%.",
-        rich_help_panel=COMPARISON,
     ),
 ]
-Format = Annotated[str, typer.Option(metavar="|".join(FORMATS), help="What goes to stdout.", rich_help_panel=OUTPUT)]
+Format = Annotated[str, of_output(metavar="|".join(FORMATS), help="What goes to stdout.")]
 JsonFile = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Write the record as JSON to this file; - for stdout.", rich_help_panel=OUTPUT),
+    of_output(metavar="FILE", help="Write the record as JSON to this file; - for stdout."),
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Plot the record to this file: .png, .svg or .pdf.", rich_help_panel=OUTPUT),
+    of_output(metavar="FILE", help="Plot the record to this file: .png, .svg or .pdf."),
 ]
 ListProviders = Annotated[
     bool,
-    typer.Option(
-        "--list-providers", help="Show which providers can run models here, and exit.", rich_help_panel=OUTPUT
-    ),
+    of_output("--list-providers", help="Show which providers can run models here, and exit."),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ from gan_export.front import require_packages
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal.commands import answered_by
 
 if TYPE_CHECKING:
     from gan_export.source import Source
@@ -58,17 +59,16 @@ File = Annotated[
 
 
 @app.command("onnx")
-@options.answered_by(options.export_answers)
+@answered_by(options.export_answers)
 def onnx_command(
     file: File = None,
     ckpt: Ckpt = None,
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.of_made(
             metavar="FILE.onnx",
             help="The file to write. [default: the checkpoint's name; .fp16.onnx, .int8.onnx, .w16.onnx by "
             "--precision and --store]",
-            rich_help_panel=options.MADE,
         ),
     ] = None,
     opset: Opset = DEFAULT_OPSET,
@@ -107,17 +107,13 @@ def onnx_command(
 
 
 @app.command("torchscript")
-@options.answered_by(options.export_answers)
+@answered_by(options.export_answers)
 def torchscript_command(
     file: File = None,
     ckpt: Ckpt = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.ts",
-            help="The file to write. [default: the checkpoint's name, .ts]",
-            rich_help_panel=options.MADE,
-        ),
+        options.of_made(metavar="FILE.ts", help="The file to write. [default: the checkpoint's name, .ts]"),
     ] = None,
     answers: Answers = Answers(),
     report: ReportFile = None,
@@ -203,20 +199,14 @@ def verify(
 
 
 @app.command()
+@answered_by(onnx_options.unsaid)
 def adopt(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="An ONNX generator of another exporter.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.onnx", help="The file to write. [default: the file's name, .adopted.onnx]"),
     ] = None,
-    value_range: onnx_options.ValueRange = None,
-    image: onnx_options.Image = None,
-    latent: onnx_options.Latent = None,
-    z_dim: onnx_options.ZDim = None,
-    n_classes: onnx_options.Classes = None,
-    inputs: onnx_options.Inputs = None,
-    constant: onnx_options.Constants = None,
-    output_key: onnx_options.OutputKey = None,
+    answers: Any = None,
     report: ReportFile = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -240,17 +230,7 @@ def adopt(
     from gan_export.adopt import adopt, original_of
     from gan_serve.runtime.onnx_answers import parse_answers
 
-    answers = parse_answers(
-        value_range=value_range,
-        image=image,
-        latent=latent,
-        z_dim=z_dim,
-        n_classes=n_classes,
-        inputs=inputs,
-        constant=constant,
-        output_key=output_key,
-    )
-    source = original_of(file, answers)
+    source = original_of(file, parse_answers(**answers))
     say(file, source)
     finish(adopt(file, source, target), target, report, as_json)
 

@@ -11,12 +11,13 @@ from gan_core.errors import GanportError
 from gan_core.files.outputs import check_outputs
 from gan_export import options
 from gan_export.answers import Answers
-from gan_export.command import OUTPUT, Ckpt
+from gan_export.command import Ckpt, of_output
 from gan_export.front import require_packages
 from gan_serve.terminal import console
+from gan_serve.terminal.commands import answered_by
 
 
-@options.answered_by(options.checkpoint_answers)
+@answered_by(options.checkpoint_answers)
 def inspect_command(
     files: Annotated[
         list[Path] | None,
@@ -24,25 +25,14 @@ def inspect_command(
     ] = None,
     ckpt: Ckpt = None,
     answers: Answers = Answers(),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of text, errors too.", rich_help_panel=OUTPUT)
-    ] = False,
+    as_json: Annotated[bool, of_output("--json", help="Print JSON instead of text, errors too.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.spec.json",
-            help="Write the draft as a spec, to edit and pass back with --spec.",
-            rich_help_panel=OUTPUT,
-        ),
+        of_output(metavar="FILE.spec.json", help="Write the draft as a spec, to edit and pass back with --spec."),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE.html",
-            help="Write the sheet of candidates as a page.",
-            rich_help_panel=OUTPUT,
-        ),
+        of_output("--html", metavar="FILE.html", help="Write the sheet of candidates as a page."),
     ] = None,
 ) -> None:
     """Say what a checkpoint is, and on what evidence.

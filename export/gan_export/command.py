@@ -5,36 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gan_core.errors import GanportError
 from gan_core.printable import shell_line
 from gan_export.answers import Answers
-from gan_export.options import CHECKPOINT
+from gan_export.options import of_file
 from gan_serve.terminal import console, layout
+from gan_serve.terminal.commands import in_panel
 from gan_serve.terminal.console import Column
 
 if TYPE_CHECKING:
     from gan_export.proof import Report
     from gan_export.source import Source
 
-OUTPUT = "Output"
+of_output = in_panel("Output")
 Ckpt = Annotated[
     Path | None,
-    typer.Option("--ckpt", metavar="FILE", help="The same as FILE.", rich_help_panel=CHECKPOINT),
+    of_file("--ckpt", metavar="FILE", help="The same as FILE."),
 ]
 ReportFile = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE", help="Write every check as JSON, too.", rich_help_panel=OUTPUT),
+    of_output("--report", metavar="FILE", help="Write every check as JSON, too."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON instead of text: every check, or the error.", rich_help_panel=OUTPUT)
-]
+AsJson = Annotated[bool, of_output("--json", help="Print JSON instead of text: every check, or the error.")]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose", "-v", help="Print every check, assumption and step of the reading.", rich_help_panel=OUTPUT
-    ),
+    of_output("--verbose", "-v", help="Print every check, assumption and step of the reading."),
 ]
 
 CHECKS = (

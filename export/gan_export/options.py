@@ -1,20 +1,14 @@
 """The options that say what a checkpoint is and how a file is made, shared by the commands; no torch here.
 
-`checkpoint_answers` and `export_answers` are the commands' options and what is made of them: a command decorated with
-`answered_by(…)` gets their parameters in place of its own parameter `answers`.
+`checkpoint_answers` and `export_answers` are the commands' options and what is made of them (`answered_by`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
-
-import typer
+from typing import Annotated
 
 from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
@@ -28,116 +22,112 @@ from gan_export.answers import (
     parse_output,
 )
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
+from gan_serve.terminal.commands import answered_by, in_panel
 from gan_serve.terminal.onnx_options import PANEL as UNSAID
 from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
-
-T = TypeVar("T")
 
 CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"
 MADE = "The exported file"
 """Panels of the help pages, beside that of what a file does not say."""
-_of_file = functools.partial(typer.Option, rich_help_panel=CHECKPOINT)
-_evidence = functools.partial(typer.Option, rich_help_panel=EVIDENCE)
-_unsaid = functools.partial(typer.Option, rich_help_panel=UNSAID)
-_code = functools.partial(typer.Option, rich_help_panel=CODE)
-_made = functools.partial(typer.Option, rich_help_panel=MADE)
+of_file, of_evidence, of_code, of_made = map(in_panel, (CHECKPOINT, EVIDENCE, CODE, MADE))
+of_unsaid = in_panel(UNSAID)
 
 Key = Annotated[
     str | None,
-    _of_file("--key", metavar="A.B.C", help="Where in the file the generator is."),
+    of_file("--key", metavar="A.B.C", help="Where in the file the generator is."),
 ]
 Raw = Annotated[
     bool,
-    _of_file("--raw", help="Take the raw weights, even if there are averaged (EMA) ones."),
+    of_file("--raw", help="Take the raw weights, even if there are averaged (EMA) ones."),
 ]
 TrustPickle = Annotated[
     bool,
-    _of_file("--trust-pickle", help="Load a pickle in the usual way, which RUNS the code in it."),
+    of_file("--trust-pickle", help="Load a pickle in the usual way, which RUNS the code in it."),
 ]
 SpecFile = Annotated[
     Path | None,
-    _of_file("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one."),
+    of_file("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one."),
 ]
 Image = Annotated[
     str | None,
-    _unsaid("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
+    of_unsaid("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
 ]
 Output = Annotated[
     str | None,
-    _unsaid("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}."),
+    of_unsaid("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}."),
 ]
 HiddenActivation = Annotated[
     str | None,
-    _unsaid("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
+    of_unsaid("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
 ]
 DiscriminatorFile = Annotated[
     Path | None,
-    _evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one next to it]"),
+    of_evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one next to it]"),
 ]
 SourceFile = Annotated[
     Path | None,
-    _evidence(
+    of_evidence(
         "--source", metavar="FILE", help="The author's .py or .ipynb, read but not run. [default: those next to it]"
     ),
 ]
 Like = Annotated[
     str | None,
-    _evidence(
+    of_evidence(
         metavar="IMAGES", help="Images like its training images: a folder, a file, mnist, fashion-mnist, digits."
     ),
 ]
 RecomputeStats = Annotated[
     bool | None,
-    _evidence(
+    of_evidence(
         "--recompute-stats/--no-recompute-stats",
         help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
     ),
 ]
 StatsLatents = Annotated[
     int | None,
-    _evidence(metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"),
+    of_evidence(metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"),
 ]
 Pick = Annotated[
     int | None,
-    _evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
+    of_evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
 ]
-Accept = Annotated[bool, _evidence("--accept", help="Accept the assumptions of the draft.")]
+Accept = Annotated[bool, of_evidence("--accept", help="Accept the assumptions of the draft.")]
 
 Module = Annotated[
     str | None,
-    _code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
+    of_code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
 ]
 Args = Annotated[
     str | None,
-    _code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100]."),
+    of_code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100]."),
 ]
 ZShape = Annotated[
     str | None,
-    _code("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512."),
+    of_code("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512."),
 ]
 Inputs = Annotated[
     str | None,
-    _code("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label."),
+    of_code("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label."),
 ]
 Classes = Annotated[
     int | None,
-    _unsaid("--classes", metavar="N", min=0, help="Number of classes; 0 for none."),
+    of_unsaid("--classes", metavar="N", min=0, help="Number of classes; 0 for none."),
 ]
 Constants = Annotated[
     list[str] | None,
-    _code("--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."),
+    of_code("--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."),
 ]
 OutputIndex = Annotated[
     int | None,
-    _code("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0."),
+    of_code("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0."),
 ]
 OutputKey = Annotated[
     str | None,
-    _code("--output-key", metavar="KEY", help="Which key or attribute of forward's output."),
+    of_code("--output-key", metavar="KEY", help="Which key or attribute of forward's output."),
 ]
 Noise = Annotated[
     str | None,
-    _code(
+    of_code(
         "--noise",
         metavar="zero|fixed",
         help="For random numbers in forward: their mean, or the same for all images.",
@@ -146,45 +136,22 @@ Noise = Annotated[
 
 Opset = Annotated[
     int,
-    _made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
+    of_made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
 ]
 Optimize = Annotated[
     str,
-    _made(metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."),
+    of_made(
+        metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."
+    ),
 ]
 Precision = Annotated[
     str,
-    _made(metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
+    of_made(metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
 ]
 Store = Annotated[
     str,
-    _made(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."),
+    of_made(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."),
 ]
-
-
-def answered_by(parse: Callable[..., Answers]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Gives a command the options that `parse` takes in place of its parameter `answers`, and `parse`'s word for it.
-
-    A function that is itself a `parse` adds its options to another's in the same way.
-    """
-    taken = inspect.signature(parse, eval_str=True).parameters
-
-    def decorate(command: Callable[..., T]) -> Callable[..., T]:
-        own = inspect.signature(command, eval_str=True).parameters
-
-        @functools.wraps(command)
-        def run(**given: object) -> T:
-            said = {name: given.pop(name) for name in taken if name in given}
-            return command(**given, answers=parse(**said))
-
-        listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
-        listed = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
-        del run.__wrapped__  # typer would read the signature of the function inside
-        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
-        return run
-
-    return decorate
 
 
 def checkpoint_answers(

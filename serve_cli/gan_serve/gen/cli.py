@@ -7,20 +7,22 @@ and errors are quick and a cold start pays for nothing that it does not use.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from gan_core.errors import GanportError
 from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal.commands import answered_by, in_panel
 
 app = console.new_app()
 
-OUTPUT, SPEED, ABOUT = "Output", "Speed", "The file"
-"""Panels of options; those without are of what to draw."""
+of_output, of_speed, of_about = map(in_panel, ("Output", "Speed", "The file"))
+"""Options in panels; those without are of what to draw."""
 
 
 @app.command()
+@answered_by(onnx_options.unsaid)
 def generate(
     file: Annotated[
         Path | None,
@@ -75,99 +77,60 @@ def generate(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(
+        of_output(
             "--out",
             "-o",
             metavar="PATH",
             help="A grid (.png .jpg .webp), an array (.npy .npz), a folder (one PNG per seed), or - (a PNG on stdout). "
             "[default: the model's name with .png, in the current folder]",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
     cols: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Columns of the grid. [default: nearly square]", rich_help_panel=OUTPUT),
+        of_output(metavar="N", help="Columns of the grid. [default: nearly square]"),
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(
-            metavar="CxR",
-            help="C columns and R rows, as 4x2: of images, or of walks side by side.",
-            rich_help_panel=OUTPUT,
-        ),
+        of_output(metavar="CxR", help="C columns and R rows, as 4x2: of images, or of walks side by side."),
     ] = None,
     scale: Annotated[
         str,
-        typer.Option(
+        of_output(
             metavar="N",
             help="Enlarge images N times, each pixel a square; 1 leaves them as they are, auto enlarges the grids and "
             "walks of images up to 64x64.",
-            rich_help_panel=OUTPUT,
         ),
     ] = "auto",
     labels: Annotated[
         bool,
-        typer.Option(
-            "--labels",
-            help="Write its class under each image of a grid, or its seed if all have one class.",
-            rich_help_panel=OUTPUT,
-        ),
+        of_output("--labels", help="Write its class under each image of a grid, or its seed if all have one class."),
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of text, errors too.", rich_help_panel=OUTPUT)
-    ] = False,
+    json: Annotated[bool, of_output("--json", help="Print JSON instead of text, errors too.")] = False,
     provider: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU.",
-            rich_help_panel=SPEED,
+        of_speed(
+            metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU."
         ),
     ] = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Images per run. Speed only. [default: 4 to 64, by their size]", rich_help_panel=SPEED
-        ),
+        of_speed(metavar="N", help="Images per run. Speed only. [default: 4 to 64, by their size]"),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads. [default: every core]", rich_help_panel=SPEED)
-    ] = None,
+    threads: Annotated[int | None, of_speed(metavar="N", help="Threads. [default: every core]")] = None,
     tf32: Annotated[
         bool,
-        typer.Option(
-            "--tf32",
-            help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.",
-            rich_help_panel=SPEED,
-        ),
+        of_speed("--tf32", help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact."),
     ] = False,
-    info: Annotated[
-        bool, typer.Option("--info", help="Print the metadata of the file.", rich_help_panel=ABOUT)
-    ] = False,
+    info: Annotated[bool, of_about("--info", help="Print the metadata of the file.")] = False,
     selftest: Annotated[
         bool,
-        typer.Option(
-            "--selftest",
-            help="Generate the file's golden set again and compare; exit 1 if it differs.",
-            rich_help_panel=ABOUT,
-        ),
+        of_about("--selftest", help="Generate the file's golden set again and compare; exit 1 if it differs."),
     ] = False,
     trust_script: Annotated[
         bool,
-        typer.Option(
-            "--trust-script",
-            help="Run a .ts file without checking its program, with your rights.",
-            rich_help_panel=ABOUT,
-        ),
+        of_about("--trust-script", help="Run a .ts file without checking its program, with your rights."),
     ] = False,
-    value_range: onnx_options.ValueRange = None,
-    image: onnx_options.Image = None,
-    latent: onnx_options.Latent = None,
-    z_dim: onnx_options.ZDim = None,
-    n_classes: onnx_options.Classes = None,
-    inputs: onnx_options.Inputs = None,
-    constant: onnx_options.Constants = None,
-    output_key: onnx_options.OutputKey = None,
+    answers: Any = None,
 ) -> None:
     """Generate images with an exported generator.
 
@@ -223,16 +186,7 @@ def generate(
         info=info,
         json=json,
         trust_script=trust_script,
-        answers=parse_answers(
-            value_range=value_range,
-            image=image,
-            latent=latent,
-            z_dim=z_dim,
-            n_classes=n_classes,
-            inputs=inputs,
-            constant=constant,
-            output_key=output_key,
-        ),
+        answers=parse_answers(**answers),
     )
     run_request(request, provider, threads, tf32)
 

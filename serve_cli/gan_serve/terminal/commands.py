@@ -7,10 +7,12 @@ An option's panel is its `rich_help_panel`; those without stand under Options. E
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +61,37 @@ def named_once(argument: T | None, option: T | None, name: str) -> T | None:
     if argument is not None and option is not None and argument != option:
         raise GanportError(f"{argument} and {name} {option} contradict each other", hint="leave out one of them")
     return option if argument is None else argument
+
+
+def in_panel(name: str) -> Callable[..., Any]:
+    """`typer.Option` for the options of one panel."""
+    return functools.partial(typer.Option, rich_help_panel=name)
+
+
+def answered_by(parse: Callable[..., Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Gives a command the options that `parse` takes in place of its parameter `answers`, and what `parse` makes of
+    them for it.
+
+    A function that is itself a `parse` adds its options to another's in the same way.
+    """
+    taken = inspect.signature(parse, eval_str=True).parameters
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @functools.wraps(command)
+        def run(**given: object) -> T:
+            said = {name: given.pop(name) for name in taken if name in given}
+            return command(**given, answers=parse(**said))
+
+        listed = [p for name, q in own.items() for p in (taken.values() if name == "answers" else (q,))]
+        listed = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
+        del run.__wrapped__  # typer would read the signature of the function inside
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in listed}
+        return run
+
+    return decorate
 
 
 def with_options(text: str) -> str:
