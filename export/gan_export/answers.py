@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
 """The activations with a slope, and what it is where none is given."""
 
 _PARAMETERS = {"output": "output_activation", "n_classes": "classes"}
+_OF_DRAFTS = ("spec", "accept", "activation", "discriminator", "source", "like", "pick")
 
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
@@ -98,6 +100,19 @@ class Answers:
     pick: int | None = None
     accept: bool = False
     live: LiveAnswers | None = None
+
+
+def given_of(answers: Answers) -> list[str]:
+    """The parameters that were given, by the names that users know them by."""
+    default = Answers()
+    fields = [field.name for field in dataclasses.fields(answers)]
+    return [parameter_of(name) for name in fields if getattr(answers, name) != getattr(default, name)]
+
+
+def misplaced(answers: Answers) -> str | None:
+    """The first parameter that was given and has no place where the generator comes as code; None for none."""
+    given = given_of(answers)
+    return next((name for name in _OF_DRAFTS if name in given), None)
 
 
 def parameter_of(field: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from gan_core.errors import GanportError
 from gan_core.files.outputs import check_outputs
 from gan_export import options
-from gan_export.answers import Answers
+from gan_export.answers import Answers, given_of
 from gan_export.command import Ckpt, of_output
 from gan_export.front import require_packages
 from gan_serve.terminal import console
@@ -57,7 +57,7 @@ def inspect_command(
             hint="gan-export inspect FILE, or FOLDER to see what is in it",
         )
     if len(named) > 1 or (named and named[0].is_dir()):
-        _survey(named, [*options.given_of(answers), *["out"] * bool(out), *["html"] * bool(html)], as_json)
+        _survey(named, [*given_of(answers), *["out"] * bool(out), *["html"] * bool(html)], as_json)
         return
     ckpt = ckpt or named[0]
     check_outputs({"--ckpt": ckpt}, {"--out": out, "--html": html})

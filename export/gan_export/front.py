@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.outputs import check_outputs
 from gan_core.said import parse_image, parse_latent, parse_value_range, size_text
-from gan_export.answers import Answers, LiveAnswers, parse_activation, parse_output
+from gan_export.answers import Answers, LiveAnswers, misplaced, parse_activation, parse_output
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 
 if TYPE_CHECKING:
@@ -262,18 +262,15 @@ def answers_of(said: Said, module: str | None = None, args: Mapping[str, Any] | 
     renamed = {"output": given.pop("output_activation", None), "n_classes": given.pop("classes", None)}
     if given.get("stats_latents") is not None and not given.get("recompute_stats"):
         raise GanportError("`stats_latents` has no place without `recompute_stats`", hint="add `recompute_stats=True`")
+    answers = Answers(**given, **renamed)
     if module is None:
         if args is not None:
             raise GanportError("`args` has no place without `module`", hint='`module="networks.py:Generator"`')
-        return Answers(**given, **renamed)
-    for name in ("spec", "accept", "activation", "discriminator", "source", "like", "pick"):
-        if name in given:
-            raise GanportError(
-                f"`{name}` has no place beside `module`: code needs no draft", hint=f"leave out `{name}`"
-            )
+        return answers
+    if (other := misplaced(answers)) is not None:
+        raise GanportError(f"`{other}` has no place beside `module`: code needs no draft", hint=f"leave out `{other}`")
     called = dict(args) if isinstance(args, Mapping) else args
-    live = LiveAnswers(module, called, z_dim=given.get("z_dim"), n_classes=renamed["n_classes"])
-    return Answers(**given, **renamed, live=live)
+    return replace(answers, live=LiveAnswers(module, called, z_dim=answers.z_dim, n_classes=answers.n_classes))
 
 
 def require_packages(purpose: str) -> None:

@@ -17,7 +17,7 @@ from gan_export.answers import (
     OUTPUT_RANGES,
     Answers,
     LiveAnswers,
-    parameter_of,
+    misplaced,
     parse_activation,
     parse_output,
 )
@@ -211,7 +211,7 @@ def export_answers(
     noise: Noise = None,
 ) -> Answers:
     """Those of `checkpoint_answers`, and those of a generator that comes as code."""
-    of_code = {
+    called = {
         "--args": args,
         "--z-shape": z_shape,
         "--inputs": inputs,
@@ -221,23 +221,12 @@ def export_answers(
         "--noise": noise,
     }
     if module is None:
-        for option, value in of_code.items():
+        for option, value in called.items():
             if value is not None:
                 raise GanportError(f"{option} has no place without --module", hint="--module networks.py:Generator")
         return dataclasses.replace(answers, accept=accept)
-    for option, given in (
-        ("--spec", answers.spec is not None),
-        ("--accept", accept),
-        ("--activation", answers.activation is not None),
-        ("--discriminator", answers.discriminator is not None),
-        ("--source", answers.source is not None),
-        ("--like", answers.like is not None),
-        ("--pick", answers.pick is not None),
-    ):
-        if given:
-            raise GanportError(
-                f"{option} has no place beside --module: code needs no draft", hint=f"leave out {option}"
-            )
+    if (name := misplaced(dataclasses.replace(answers, accept=accept))) is not None:
+        raise GanportError(f"--{name} has no place beside --module: code needs no draft", hint=f"leave out --{name}")
     if output_index is not None and output_key is not None:
         raise GanportError(
             "--output-index and --output-key name two outputs, expected one", hint="leave out one of them"
@@ -260,13 +249,6 @@ def export_answers(
         noise=noise,
     )
     return dataclasses.replace(answers, live=live)
-
-
-def given_of(answers: Answers) -> list[str]:
-    """The parameters of `checkpoint_answers` that were given."""
-    default = Answers()
-    fields = [field.name for field in dataclasses.fields(answers)]
-    return [parameter_of(name) for name in fields if getattr(answers, name) != getattr(default, name)]
 
 
 def parse_args(text: str) -> dict[str, object] | list[object]:
