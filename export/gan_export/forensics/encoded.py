@@ -39,9 +39,12 @@ def spread_of(drafts: Sequence[Draft]) -> float:
     if not witnesses(drafts[0]):
         return 1.0
     reached = [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
+    usual = min(_tried(one, 1.0, ROUNDS[-1])[0] for one in reached)
+    if usual <= GOOD:
+        return 1.0
     found = [_best_spread(one) for one in reached]
     best = min(fit for fit, _ in found)
-    if min(_tried(one, 1.0, ROUNDS[-1])[0] for one in reached) <= max(GOOD, MUCH * best):
+    if usual <= MUCH * best:
         return 1.0
     return next(width for fit, width in found if fit <= TIE * best + SLACK)
 
