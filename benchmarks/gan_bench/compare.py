@@ -11,7 +11,18 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from gan_bench.report import NONE, baseline_rows, batch_name, grouped, label, number, place, reference_of, row_name
+from gan_bench.report import (
+    NONE,
+    baseline_rows,
+    batch_name,
+    cpu_words,
+    grouped,
+    label,
+    number,
+    place,
+    reference_of,
+    row_name,
+)
 from gan_bench.rows import OURS
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
@@ -143,8 +154,7 @@ def _differences(old: Json, new: Json) -> dict[str, tuple[str, str]]:
 
 def _machine(environment: Json) -> str:
     hardware = environment["hardware"]
-    cores = hardware["cores_usable"]
-    return ", ".join([hardware["cpu"], f"{cores} core{'s' if cores != 1 else ''}", *hardware["gpus"]])
+    return ", ".join([cpu_words(hardware), *hardware["gpus"]])
 
 
 def _speed(row: Json | None) -> str:

@@ -96,11 +96,15 @@ def operations(flops: float) -> str:
 def machine_line(record: Json) -> str:
     """The machine and our runtime in a few words: a number means nothing without them."""
     hardware = record["environment"]["hardware"]
-    cores = hardware["cores_usable"]
     runtime = next((model["runtime"] for model in record["models"]), None)
     gpus = [gpu.split(",")[0] for gpu in hardware["gpus"]]
-    words = [hardware["cpu"], f"{cores} core{'s' if cores != 1 else ''}", *gpus]
-    return ", ".join(words + ([f"{runtime['name']} {runtime['version']}"] if runtime else []))
+    return ", ".join([cpu_words(hardware), *gpus, *([f"{runtime['name']} {runtime['version']}"] if runtime else [])])
+
+
+def cpu_words(hardware: Json) -> str:
+    """ "AMD EPYC, 2 cores"."""
+    cores = hardware["cores_usable"]
+    return f"{hardware['cpu']}, {cores} core{'s' if cores != 1 else ''}"
 
 
 def best_of(rows: Sequence[Json]) -> Json | None:
