@@ -33,9 +33,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _any_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables have their whole width, as in a pipe, whatever a test or a library has left in the environment."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+def _any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables have their whole width and no colours, as in a pipe, whatever the environment holds."""
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)

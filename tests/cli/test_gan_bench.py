@@ -7,7 +7,6 @@ import csv
 import functools
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -366,7 +365,6 @@ def test_an_interrupted_benchmark_leaves_no_process(folder: Path, number: signal
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    os.environ.pop("COLUMNS", None)
     assert run("--help") == 0
     shown = capsys.readouterr().out
     options = "model ckpt peers provider batch threads tf32 end-to-end roofline share-process json plot compare across"

@@ -48,7 +48,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, which is the current one; a cache and a small Fashion-MNIST lie elsewhere."""
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GANPORT_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("COLUMNS", raising=False)
     save_idx(tmp_path / "data" / "fashion-mnist", n=256)
     shrink_evaluation(monkeypatch)
     folder = tmp_path / "here"

@@ -88,8 +88,8 @@ def test_a_repository(came: Installed) -> None:
     assert install("train") == "pip install 'ganport[train] @ git+https://host/a/ganport'"
     came.origin = {"url": "https://host/g", "vcs_info": {"vcs": "git", "commit_id": "0", "requested_revision": "v1"}}
     assert install("train") == "pip install 'ganport[train] @ git+https://host/g@v1'"
-    came.origin = {"url": "https://host/g.whl", "archive_info": {}}
-    assert install("train") == "pip install 'ganport[train] @ https://host/g.whl'"
+    came.origin = {"url": "https://host/g", "archive_info": {}}
+    assert install("train") == "pip install 'ganport[train] @ https://host/g'"
 
 
 def test_a_folder_on_pythons_path(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,6 @@ def group(error: BaseException | None = None) -> typer.Typer:
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, app: typer.Typer | None = None) -> tuple[int, str, str]:

@@ -34,8 +34,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("TERM", raising=False)
 
 
 def unmarked(text: str) -> str:
