@@ -67,7 +67,7 @@ class PngFolder(Task):
 
     def __init__(self, generator: Generator, batch: int, pixels_NHWC: U8, folder: Path) -> None:
         from gan_core.latents import Seeds
-        from gan_serve.gen.plan import SeedPlan
+        from gan_serve.runtime.plan import SeedPlan
 
         self.generator, self.pixels = generator, pixels_NHWC
         self.plan = SeedPlan(generator.contract, Seeds.of(range(batch)))

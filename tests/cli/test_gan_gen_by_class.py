@@ -12,8 +12,8 @@ import pytest
 from cli.conftest import Gen
 from cli.drawing import drawn, names, read, seen, text_of
 from gan_core.latents import Seeds
-from gan_serve.gen.plan import ByClassPlan, SeedPlan
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.runtime.plan import ByClassPlan, SeedPlan
 from serve import onnx_files
 
 

@@ -25,9 +25,9 @@ from gan_core.printable import json_text
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import to_archive
 from gan_serve.gen.about import describe, info_json, info_text
-from gan_serve.gen.plan import LatentPlan, fit_latents, open_latents
 from gan_serve.runtime.foreign import understand
 from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_serve.runtime.plan import LatentPlan, fit_latents, open_latents
 from gan_serve.terminal.console import table
 from serve import onnx_files, strangers
 

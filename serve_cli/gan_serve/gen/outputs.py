@@ -28,8 +28,8 @@ from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explai
 from gan_core.grids import Canvas
 from gan_core.images import ANIMATIONS, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.process import usable_cores
-from gan_serve.gen.plan import Plan
 from gan_serve.runtime.batches import in_order
+from gan_serve.runtime.plan import Plan
 from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
 
 _STDOUT = 1
@@ -131,22 +131,6 @@ def check_sides(path: Path, canvas: Canvas) -> None:
             f"a grid of {width}x{height} pixels, {path.suffix} holds at most {most} a side",
             hint="write a .png, or choose `cols` so that the grid is squarer",
         )
-
-
-def pictures(plan: Plan, canvas: Canvas, batches: Iterable[U8], *, captioned: bool) -> Iterator[U8]:
-    """The grids of the plan's images, uint8 (H', W', C), one after the other: each `plan.tiles` of them.
-
-    The array is the canvas's own, and drawn over by the next.
-    """
-    done = 0
-    for pixels_NHWC in batches:
-        while len(pixels_NHWC):
-            part = pixels_NHWC[: plan.tiles - done % plan.tiles]
-            canvas.add(part, plan.captions(done, done + len(part)) if captioned else ())
-            done, pixels_NHWC = done + len(part), pixels_NHWC[len(part) :]
-            if done % plan.tiles == 0:
-                yield canvas.picture_HWC
-                canvas.restart()
 
 
 def write_picture(path: Path, grids: Iterator[U8], text: dict[str, str]) -> None:

@@ -13,9 +13,18 @@ from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
 from gan_serve.gen.outputs import Kind, Target, parse_target
-from gan_serve.gen.plan import ByClassPlan, LatentPlan, Plan, SeedPlan, WalkPlan, every_class, fit_latents, open_latents
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_serve.runtime.plan import (
+    ByClassPlan,
+    LatentPlan,
+    Plan,
+    SeedPlan,
+    WalkPlan,
+    every_class,
+    fit_latents,
+    open_latents,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt

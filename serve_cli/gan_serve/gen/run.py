@@ -13,10 +13,10 @@ from gan_core.interface import class_label
 from gan_core.printable import shorten
 from gan_serve.gen import outputs
 from gan_serve.gen.outputs import Kind, Target
-from gan_serve.gen.plan import Plan, WalkPlan
 from gan_serve.gen.request import Request
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.plan import Plan, WalkPlan, pictures
 from gan_serve.terminal import console
 
 NO_OPACITY = (".jpg", ".jpeg", ".mp4")
@@ -79,7 +79,7 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
         text["gan.scale"] = str(scale)
     with contextlib.closing(console.with_progress(drawn, plan.n, "generating")) as batches:
         if canvas is not None:
-            grids = outputs.pictures(plan, canvas, batches, captioned=request.labels)
+            grids = pictures(plan, canvas, batches, captioned=request.labels)
             if target.kind is Kind.ANIMATION:
                 from gan_serve.runtime.animation import write_animation
 

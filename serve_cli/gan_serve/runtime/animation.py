@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -61,17 +62,14 @@ def write_animation(
                 f"{held} frames of {width}x{height} do not fit into one {suffix}",
                 hint="fewer `frames`, a smaller `scale`, or write an .mp4",
             )
-        settings = {"lossless": True, "method": WEBP_EFFORT} if suffix == ".webp" else {"optimize": False}
-        shown, *rest = map(to_pil, frames)
-        shown.save(
-            temporary,
-            "WEBP" if suffix == ".webp" else "GIF",
-            save_all=True,
-            append_images=rest,
-            duration=1000 // FRAMES_PER_S,
-            loop=0,
-            **settings,
-        )
+        write_frames(temporary, frames, "WEBP" if suffix == ".webp" else "GIF")
+
+
+def write_frames(file: Path | IO[bytes], frames: Iterable[U8], kind: str) -> None:
+    """At least one frame, as `write_animation`, of the size that they have; `kind` is "WEBP" or "GIF"."""
+    settings = {"lossless": True, "method": WEBP_EFFORT} if kind == "WEBP" else {"optimize": False}
+    shown, *rest = map(to_pil, frames)
+    shown.save(file, kind, save_all=True, append_images=rest, duration=1000 // FRAMES_PER_S, loop=0, **settings)
 
 
 def _find_ffmpeg() -> str:

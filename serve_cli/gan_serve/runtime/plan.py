@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.arrays import F32, I64
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.fields import MAX_CLASSES
 from gan_core.files.model_file import check_file, read_pipe
-from gan_core.grids import class_caption
+from gan_core.grids import Canvas, class_caption
 from gan_core.interface import Interface, class_label
 from gan_core.latents import Seeds, default_labels
 from gan_core.printable import shorten
@@ -267,6 +267,22 @@ class WalkPlan(Plan):
 
     def text(self, index: int) -> dict[str, str]:
         return {"gan.frame": str(index // self.tiles)} | self.class_text(index)
+
+
+def pictures(plan: Plan, canvas: Canvas, batches: Iterable[U8], *, captioned: bool) -> Iterator[U8]:
+    """The grids of the plan's images, uint8 (H', W', C), one after the other: each `plan.tiles` of them.
+
+    The array is the canvas's own, and drawn over by the next.
+    """
+    done = 0
+    for pixels_NHWC in batches:
+        while len(pixels_NHWC):
+            part = pixels_NHWC[: plan.tiles - done % plan.tiles]
+            canvas.add(part, plan.captions(done, done + len(part)) if captioned else ())
+            done, pixels_NHWC = done + len(part), pixels_NHWC[len(part) :]
+            if done % plan.tiles == 0:
+                yield canvas.picture_HWC
+                canvas.restart()
 
 
 def open_latents(path: Path) -> npt.NDArray[Any]:
