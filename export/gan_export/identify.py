@@ -181,7 +181,13 @@ def drafts_of(
             hint="give the network's own code: `module` file.py:Class",
         )
     told = told_of(reading, answers, beside)
-    found = draft_candidates(tensors or reading.tensors, modules=reading.modules, image=answers.image, told=told)
+    found = draft_candidates(
+        tensors or reading.tensors,
+        modules=reading.modules,
+        settings=reading.settings,
+        image=answers.image,
+        told=told,
+    )
     drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
     drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     if not drafts:

@@ -16,7 +16,7 @@ from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_export.families import registry
 from gan_export.families.dcgan import PytorchExamplesDcgan, Stack
-from gan_export.families.family import Family, Network, Shapes
+from gan_export.families.family import Family, Folded, Network, RefusedError, Shapes, scaled
 from gan_export.families.round_trip import check_family
 from gan_export.understanding.understand import draft_candidates
 
@@ -46,6 +46,27 @@ class Squares(Family[tuple[int, int]]):
 
     def sample(self, random: Random) -> tuple[int, int]:
         return random.randint(1, 20), random.randint(1, 8)
+
+
+class Scaled(Family[int]):
+    """Weights in another form than the layers have them, a head that does not run, and a setting that decides."""
+
+    name = "scaled"
+    source = "somebody/scaled"
+
+    def numbers(self, shapes: Shapes) -> Iterator[int]:
+        if shapes.rank("start.weight", 2) and shapes.settings.get("config.alpha", 0) >= 0:
+            yield shapes["start.weight"][1]
+
+    def network(self, numbers: int) -> Network:
+        table = Folded({"rows": (4, 64)}, lambda held: {"weight": held["rows"].T.contiguous()})
+        layers = [scaled("start", L.Linear(numbers, 4), 0.5, bias=2.0), (table, L.Linear(4, 64, bias=False))]
+        refused = RefusedError("half of a network", hint="train it to the end") if numbers == 13 else None
+        image = Interface(numbers, (1, 8, 8))
+        return Network([*layers, ("", L.Reshape(image.image))], image, beside={"head.weight": (3,)}, refused=refused)
+
+    def sample(self, random: Random) -> int:
+        return random.randint(1, 12)
 
 
 class OurDcgan(PytorchExamplesDcgan):
@@ -111,6 +132,28 @@ def test_a_family_of_another_package(plugged: list[Any]) -> None:
     assert (draft.family, draft.spec.interface.image) == ("squares", (3, 8, 8))
     assert [choice.field for choice in draft.open_choices] == ["latent"]
     assert all("somebody/squares" in choice.reason for choice in draft.choices)
+
+
+def test_a_family_makes_the_tensors_of_its_layers(plugged: list[Any]) -> None:
+    plugged.append(Scaled)
+    check_family(Scaled())
+    tensors = {key: torch.rand(shape) for key, shape in Scaled().network(5).shapes.items()}
+    assert sorted(tensors) == ["head.weight", "rows", "start.bias", "start.weight"]
+    (draft,) = draft_candidates(tensors)
+    start, table, _ = draft.weights
+    torch.testing.assert_close(start, {"weight": tensors["start.weight"] / 2, "bias": tensors["start.bias"] * 2})
+    torch.testing.assert_close(table["weight"], tensors["rows"].T)
+    assert registry.family_drafts(tensors, {"config.alpha": -1.0}) == []
+    del tensors["head.weight"]
+    assert registry.near_miss(tensors) is None
+    assert registry.family_drafts(tensors) == []
+
+
+def test_a_family_refuses_a_network_that_it_knows(plugged: list[Any]) -> None:
+    plugged.append(Scaled)
+    tensors = {key: torch.rand(shape) for key, shape in Scaled().network(13).shapes.items()}
+    with pytest.raises(RefusedError, match="half of a network"):
+        draft_candidates(tensors)
 
 
 def test_without_the_package_the_family_is_not_known() -> None:

@@ -14,23 +14,45 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_export.draft import Evidence
+from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.units import COUNTER
 
 Numbers = TypeVar("Numbers")
 """The free numbers of a family's code: a NamedTuple, or any value that compares."""
-NamedLayers = list[tuple[str, L.Layer]]
-"""The layers in the order they run, each with its module's dotted name in the code ("" where it owns no tensors)."""
+
+
+class RefusedError(GanportError):
+    """A file is of a known family, and cannot be exported."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Where a layer's tensors come from, if the file has them under other names or in another form.
+
+    takes  what the file has for it: key → shape
+    make   the layer's own tensors, by their names there, of the file's tensors by key: a constant multiplied in, rows
+           put together …
+    """
+
+    takes: Mapping[str, Shape]
+    make: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+NamedLayers = list[tuple[str | Folded, L.Layer]]
+"""The layers in the order they run, each with its module's dotted name in the code ("" if it owns no tensors), or with
+what its tensors are made of."""
 
 RELU = L.Activation("relu")
 LEAKY = L.Activation("leaky_relu", slope=0.2)
@@ -45,26 +67,58 @@ class Network:
     evidence   how surely these keys and shapes are that code's: strong, or weak where other code has them too
     questions  the choices ("structure", "latent", "eps" …) that the code leaves open, which are asked about
     notes      sentences for people that are not about one choice
+    beside     tensors that its file has and no layer takes, key → shape: heads that do not run, filters of fixed values
+    refused    why this network cannot be exported; raised where a file has exactly its keys and shapes
     """
 
-    layers: NamedLayers
+    layers: Sequence[tuple[str | Folded, L.Layer]]
     interface: Interface
     evidence: Evidence = Evidence.STRONG
     questions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, Shape] = field(default_factory=dict)
+    refused: RefusedError | None = None
 
     @property
     def shapes(self) -> dict[str, Shape]:
         """Key → shape of a state_dict of it, without the counters of training steps."""
-        return {f"{name}.{own}": shape for name, layer in self.layers for own, shape in layer.tensors().items()}
+        found = dict(self.beside)
+        for where, layer in self.layers:
+            own = layer.tensors() if isinstance(where, str) else where.takes
+            prefix = f"{where}." if isinstance(where, str) and where else ""
+            found |= {prefix + name: shape for name, shape in own.items()}
+        return found
+
+    def weights(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+        """The tensors of each layer, by its names for them, of a file with the keys and shapes of `shapes`."""
+        return tuple(
+            {own: tensors[f"{where}.{own}" if where else own] for own in layer.tensors()}
+            if isinstance(where, str)
+            else where.make(tensors)
+            for where, layer in self.layers
+        )
 
 
 class Shapes(dict[str, Shape]):
-    """Key → shape of a file, the counters of training steps left out; a key that is missing has shape ()."""
+    """Key → shape of a file, the counters of training steps left out; a key that is missing has shape ().
+
+    settings  plain values that the file has beside the tensors, by dotted path: {"config.alpha": 0.5, "args.size": 256}
+    modules   of a pickle of whole modules: dotted name → class and hyperparameters
+    """
+
+    settings: Mapping[str, Any] = {}
+    modules: Mapping[str, ModuleInfo] = {}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Shapes:
-        return cls({key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)})
+    def of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        settings: Mapping[str, Any] | None = None,
+        modules: Mapping[str, ModuleInfo] | None = None,
+    ) -> Shapes:
+        found = cls({key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)})
+        found.settings, found.modules = settings or {}, modules or {}
+        return found
 
     def __missing__(self, key: str) -> Shape:
         return ()
@@ -109,6 +163,14 @@ class Family(abc.ABC, Generic[Numbers]):
     @abc.abstractmethod
     def sample(self, random: Random) -> Numbers:
         """Numbers of some small network that the code can build, to try the family with."""
+
+
+def scaled(name: str, layer: L.Layer, weight: float, bias: float = 1.0) -> tuple[Folded, L.Layer]:
+    """A layer whose code multiplies its weight and its bias by constants each time it runs (an equalised learning
+    rate): they are multiplied once."""
+    factors = {"weight": weight, "bias": bias}
+    takes = {f"{name}.{own}": shape for own, shape in layer.tensors().items()}
+    return Folded(takes, lambda held: {own: held[f"{name}.{own}"] * factors[own] for own in layer.tensors()}), layer
 
 
 def images_of(count: int) -> list[tuple[int, int, int]]:

@@ -23,6 +23,7 @@ from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.families import dcgan, plain, pytorch_gan
 from gan_export.families.family import Family, Network, Shapes
+from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
 
 _log = logging.getLogger(__name__)
@@ -78,16 +79,26 @@ def families() -> tuple[Family[Any], ...]:
     return _ordered((*OWN, *_foreign()))
 
 
-def family_drafts(tensors: Mapping[str, Tensor]) -> list[Draft]:
-    """The drafts of every family that the file matches, the surest first; mostly none or one."""
-    shapes = Shapes.of(tensors)
+def family_drafts(
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any] | None = None,
+    modules: Mapping[str, ModuleInfo] | None = None,
+) -> list[Draft]:
+    """The drafts of every family that the file matches, the surest first; mostly none or one.
+
+    Takes what `Shapes` has. Raises `RefusedError` when the file is of a family and cannot be exported.
+    """
+    shapes = Shapes.of(tensors, settings, modules)
     drafts = []
     for family, network in _networks(shapes):
         if network.shapes == shapes:
             try:
-                drafts.append(_draft(family, network, tensors))
+                draft = _draft(family, network, tensors)
             except SpecError:
                 continue
+            if network.refused is not None:
+                raise network.refused
+            drafts.append(draft)
     return sorted(drafts, key=lambda draft: not draft.choices[0].evidence.settled)
 
 
@@ -152,7 +163,7 @@ def _draft(family: Family[Any], network: Network, tensors: Mapping[str, Tensor])
     image."""
     layers = tuple(layer for _, layer in network.layers)
     spec = GeneratorSpec(network.interface, layers, name=f"{family.name}-{network.interface.image[1]}")
-    weights = tuple({own: tensors[f"{name}.{own}"] for own in layer.tensors()} for name, layer in network.layers)
+    weights = network.weights(tensors)
     return Draft(spec, weights, tuple(_choices(family, network)), family=family.name, notes=network.notes)
 
 

@@ -29,6 +29,7 @@ def check_family(family: Family[Any], *, times: int = 20, seed: int = 0) -> None
         where = f"{family.name} {numbers}"
         tensors = {key: torch.rand(shape) for key, shape in network.shapes.items()}
         assert numbers in list(family.numbers(Shapes.of(tensors))), f"{where}: the shapes give other numbers"
+        assert network.refused is None, f"{where}: a sample is refused"
         drafts = family_drafts(tensors)
         assert drafts, f"{where}: no family makes a draft of it"
         first = drafts[0]

@@ -27,7 +27,7 @@ from gan_export.reading.container import Container, open_container, sniff
 from gan_export.reading.inert import TENSOR_STEPS, Budget, Inert, brief
 from gan_export.reading.kinds import RoleReport, describe_role
 from gan_export.reading.lazy import LazyTensor
-from gan_export.reading.modules import ModuleInfo, below
+from gan_export.reading.modules import ModuleInfo, below, settings_of
 from gan_export.reading.roles import wrapper_prefix
 from gan_export.reading.weights import fold, materialise
 from gan_export.reading.wrappers import at_key, find
@@ -58,6 +58,7 @@ class Reading:
     prefix       what was stripped from every name; a live module may want it back
     passed_over  the other sets of tensors in the file, and why not those
     modules      whole-module pickles: dotted name → class and hyperparameters, in order; otherwise {}
+    settings     plain values beside the tensors, by dotted path: a configuration, arguments, counters
     positional   the tensors came as a list without names, and were named by their order
     ours         the checkpoint, when gan-train wrote it
     decoder      what the encoder beside it shows, when the tensors are those of a VAE's decoder
@@ -75,6 +76,7 @@ class Reading:
     prefix: str = ""
     passed_over: tuple[PassedOver, ...] = ()
     modules: dict[str, ModuleInfo] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     positional: bool = False
     folded: tuple[str, ...] = ()
     ours: GeneratorCheckpoint | None = None
@@ -185,6 +187,7 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         prefix=prefix,
         passed_over=choice.passed_over,
         modules=modules,
+        settings=settings_of(tree, budget),
         positional=found.kind == "list",
         decoder=decoder,
     )

@@ -17,6 +17,8 @@ from gan_export.reading.lazy import LazyTensor
 
 MAX_DEPTH = 64
 MAX_MODULES = 10_000
+MAX_SETTINGS = 1_000
+SETTINGS_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _info(module: Inert) -> ModuleInfo:
     settings = {
         str(key): tuple(value) if isinstance(value, list) else value
         for key, value in module.state.items()
-        if not str(key).startswith("_") and key not in ("training", "dump_patches") and _plain(value)
+        if not str(key).startswith("_") and key not in ("training", "dump_patches") and plain(value)
     }
     settings |= _functions(module)
     training = module.state.get("training")
@@ -149,12 +151,34 @@ def _changed(module: Inert) -> str:
     return "a forward of its own" if {"forward", "__call__"} & set(module.state) else ""
 
 
+def settings_of(tree: Any, budget: Budget) -> dict[str, Any]:
+    """The plain values of a file by dotted path, up to 1,000 of them: its configuration, arguments, counters. Modules
+    and the states of optimisers are left out."""
+    found: dict[str, Any] = {}
+    pending, seen = [("", tree, 0)], set()
+    while pending and len(found) < MAX_SETTINGS:
+        path, node, depth = pending.pop()
+        held = node.state if isinstance(node, Inert) else node
+        if not isinstance(held, dict) or id(node) in seen or depth > SETTINGS_DEPTH or is_module(node):
+            continue
+        if "param_groups" in held:
+            continue
+        seen.add(id(node))
+        budget.spend(len(held))
+        for key, value in held.items():
+            if plain(value):
+                found[f"{path}{key}"] = tuple(value) if isinstance(value, list) else value
+        pending += [(f"{path}{key}.", value, depth + 1) for key, value in held.items()]
+    return found
+
+
 def _functions(module: Inert) -> dict[str, str]:
     """Attributes that are functions or classes by name, such as an activation: {"act": "torch.nn.functional.relu"}."""
     return {str(key): str(value) for key, value in module.state.items() if isinstance(value, GlobalName)}
 
 
-def _plain(value: Any) -> bool:
+def plain(value: Any) -> bool:
+    """Whether `value` is a number, a text, a boolean, None or a few of these: what a setting is."""
     if isinstance(value, (tuple, list)):
         return len(value) <= 8 and all(isinstance(item, (bool, int, float, str, type(None))) for item in value)
     return isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= 200)

@@ -12,6 +12,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
+from gan_export.families.family import RefusedError
 from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
@@ -29,6 +30,7 @@ def draft_candidates(
     tensors: Mapping[str, Tensor],
     *,
     modules: Mapping[str, ModuleInfo] | None = None,
+    settings: Mapping[str, Any] | None = None,
     image: tuple[int, int, int] | None = None,
     told: Told = Told(),
 ) -> list[Draft]:
@@ -36,7 +38,7 @@ def draft_candidates(
 
     `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
     a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
-    `told` what is known of the inputs from elsewhere.
+    `told` what is known of the inputs from elsewhere; `settings` the plain values beside the tensors.
 
     A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
     `gan_export.understanding.edit` lists them. What is nearly of a family says so in its notes, or in the error's hint.
@@ -47,7 +49,9 @@ def draft_candidates(
     what was seen, and when it lists a module that a spec cannot say.
     """
     try:
-        return _candidates(tensors, modules, image, told)
+        return _candidates(tensors, modules, settings, image, told)
+    except RefusedError:
+        raise
     except GanportError as error:
         raise named(tensors, image) or error from None
 
@@ -55,6 +59,7 @@ def draft_candidates(
 def _candidates(
     tensors: Mapping[str, Tensor],
     modules: Mapping[str, ModuleInfo] | None,
+    settings: Mapping[str, Any] | None,
     image: tuple[int, int, int] | None,
     told: Told,
 ) -> list[Draft]:
@@ -65,12 +70,11 @@ def _candidates(
         listed = listed_drafts(tree, image)
         if listed:
             return listed
+    known = family_drafts(tensors, settings, modules)
+    known = [draft for draft in known if image in (None, draft.spec.interface.image)]
+    if tree and known:
+        known = keep_listed(known, tree)
     check_units(units)
-    known = (
-        [draft for draft in family_drafts(tensors) if image in (None, draft.spec.interface.image)]
-        if not modules
-        else []
-    )
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
     near = None if known or modules else near_miss(tensors)
