@@ -52,6 +52,8 @@ LAYERS: list[dict[str, Any]] = [
     {"kind": "load", "of": "z"},
     {"kind": "add", "with": "z", "scale": 0.5},
     {"kind": "multiply", "with": "z"},
+    {"kind": "modulate", "with": "z"},
+    {"kind": "attention", "channels": 8, "keys": 1, "values": 4},
     {"kind": "concat", "of": ["z", "x"]},
     {"kind": "slice", "of": "z", "from": 0, "to": 2},
 ]

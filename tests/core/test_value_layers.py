@@ -18,18 +18,22 @@ from gan_core.spec.layer import LAYER_KINDS, Layer
 from gan_core.spec.layers import (
     Activation,
     Add,
+    Attention,
+    BatchNorm,
     Concat,
     Conv,
     ConvTranspose,
+    LabelEmbedding,
     Linear,
     Load,
+    Modulate,
     Multiply,
     Pool,
     Reshape,
     Slice,
     Upsample,
 )
-from gan_trainer.networks.build import build
+from gan_trainer.networks.build import build, build_layer
 
 
 def chain(*layers: Layer, z_dim: int = 4, image: tuple[int, int, int] = (1, 2, 2)) -> GeneratorSpec:
@@ -54,6 +58,51 @@ def test_values_are_what_they_were_called() -> None:
     joined = torch.cat((part, part * z, h), dim=1)
     torch.testing.assert_close(module(z), (joined[:, :4] + z).reshape(5, 1, 2, 2))
     assert [spec.shapes[i] for i in (3, 5, 6)] == [(8,), (4,), (16,)]
+
+
+def test_a_conditional_norm_is_a_table_and_a_modulation() -> None:
+    layers = (
+        LabelEmbedding(3, 4, merge="label", as_="style"),
+        Load("z"),
+        Reshape((2, 2, 2)),
+        BatchNorm(2, affine=False),
+        Modulate("style"),
+        LabelEmbedding(3, 2, merge="label", as_="other"),
+        Load("z"),
+        Linear(8, 4),
+        Reshape((1, 2, 2)),
+    )
+    spec = GeneratorSpec(Interface(8, (1, 2, 2), n_classes=3), (*layers[:5], Reshape((8,)), *layers[7:]))
+    module, z, label = build(spec).eval(), torch.randn(5, 8), torch.tensor([0, 2, 1, 1, 0])
+    table = module.layers[0].weight
+    assert isinstance(table, Tensor)
+    style = table[label]
+    image = z.reshape(5, 2, 2, 2) / (1 + 1e-5) ** 0.5
+    modulated = image * style[:, :2, None, None] + style[:, 2:, None, None]
+    torch.testing.assert_close(module(z, label), module.layers[6](modulated.reshape(5, 8)).reshape(5, 1, 2, 2))
+    GeneratorSpec(Interface(8, (1, 2, 2), n_classes=3), layers)
+    with pytest.raises(SpecError, match="2 and 3 classes"):
+        GeneratorSpec(spec.interface, (*spec.layers[:5], LabelEmbedding(2, 4, merge="label"), *layers[8:]))
+    with pytest.raises(SpecError, match=r"takes z of \(4,\), gets \(8,\)"):
+        chain(Reshape((2, 2, 2)), Modulate("z"), z_dim=8)
+
+
+def test_attention_is_what_its_matrices_say() -> None:
+    layer, x = Attention(4, keys=2, values=3), torch.randn(2, 4, 4, 6)
+    module = build_layer(layer, (4, 4, 6))
+    query, key, value, out = (weight[:, :, 0, 0] for weight in module.parameters())
+    flat = x.flatten(2)
+
+    def pooled(weight: Tensor) -> Tensor:
+        return torch.nn.functional.max_pool2d((weight @ flat).reshape(2, -1, 4, 6), 2).flatten(2)
+
+    weights = torch.softmax(torch.einsum("nkq,nkp->nqp", query @ flat, pooled(key)), dim=-1)
+    attended = torch.einsum("nqp,nvp->nvq", weights, pooled(value))
+    torch.testing.assert_close(layer.apply(torch, module, x), x + (out @ attended).reshape(x.shape))
+    with pytest.raises(SpecError, match="does not divide 5x4"):
+        layer.out_shape((4, 5, 4))
+    with pytest.raises(SpecError, match="too much memory"):
+        layer.out_shape((4, 1024, 1024))
 
 
 def test_a_side_of_one_is_repeated() -> None:
@@ -101,6 +150,7 @@ def test_layers_with_matrices_count_their_work() -> None:
         "linear": Linear(4, 8),
         "conv": Conv(2, 3, 3),
         "conv_transpose": ConvTranspose(2, 3, 3),
+        "attention": Attention(2, keys=1, values=1, pool=1),
     }
     owners = {kind for kind, cls in LAYER_KINDS.items() if "tensors" in cls.__dict__}
     counted = {kind for kind, cls in LAYER_KINDS.items() if "products" in cls.__dict__}

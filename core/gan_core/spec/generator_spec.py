@@ -37,7 +37,7 @@ class GeneratorSpec:
     Each layer maps the running value to the next; one that has a name ("as") is kept for later layers that ask for it.
 
     interface  the latent that goes into the first layer, the classes, and the image that the last layer makes
-    layers     see `gan_core.spec.layers`; at most one label layer
+    layers     see `gan_core.spec.layers`; all label layers have the same classes
     name       a short name for people: "dcgan-64", "mlp-28"
 
     In JSON the fields of the interface stand beside the others. Raises `SpecError` on construction for a field of
@@ -52,9 +52,12 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         check_fields(self)
         check_layers(self.layers)
-        labels = [layer.classes for layer in self.layers if layer.classes]
+        labels = {layer.classes for layer in self.layers if layer.classes}
         if len(labels) > 1:
-            raise SpecError("a spec holds at most one label layer", hint="take out the others")
+            raise SpecError(
+                f"its label layers have {' and '.join(map(str, sorted(labels)))} classes",
+                hint="all take the same label",
+            )
         n_classes = sum(labels)
         if n_classes != self.interface.n_classes:
             raise SpecError(

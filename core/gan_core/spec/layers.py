@@ -42,17 +42,18 @@ from gan_core.spec.value_layers import (
     LabelOneHot,
     Load,
     Merge,
+    Modulate,
     Multiply,
     Slice,
 )
-from gan_core.spec.weight_layers import Conv, ConvTranspose, Linear
+from gan_core.spec.weight_layers import Attention, Conv, ConvTranspose, Linear
 
 __all__ = [
     "ACTIVATIONS", "LAYER_KINDS", "LIMITED", "SLOPED", "Activation", "ActivationName", "AdaptivePool", "Add",
-    "BatchNorm", "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "Glu", "GroupNorm", "InstanceNorm",
-    "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm", "Linear", "Load", "LocalResponseNorm", "Merge", "Multiply",
-    "Pad", "PaddingMode", "PixelNorm", "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape", "RmsNorm", "Shape", "Slice",
-    "SpecError", "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
+    "Attention", "BatchNorm", "ChannelShuffle", "Concat", "Conv", "ConvTranspose", "Glu", "GroupNorm", "InstanceNorm",
+    "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm", "Linear", "Load", "LocalResponseNorm", "Merge", "Modulate",
+    "Multiply", "Pad", "PaddingMode", "PixelNorm", "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape", "RmsNorm",
+    "Shape", "Slice", "SpecError", "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
 ]  # fmt: skip
 
 GROUP = "ganport.layers"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
 from gan_core.spec.layer import RUNNING, Layer, ValueName, expect
 
-Merge = Literal["z_label", "label_z", "multiply"]
+Merge = Literal["z_label", "label_z", "multiply", "label"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LabelEmbedding(Layer):
     """torch.nn.Embedding of the label, joined with the latent vector; weight (n_classes, dim).
 
     merge "z_label" concatenates (z, embedding), "label_z" (embedding, z), "multiply" takes the product
-    (then dim is z_dim). Only as the first layer, or after a reshape of z to a vector.
+    (then dim is z_dim), each with a vector; "label" is the embedding alone, in the place of the running value.
     """
 
     kind: ClassVar[str] = "label_embedding"
@@ -33,6 +33,8 @@ class LabelEmbedding(Layer):
         return self.n_classes
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        if self.merge == "label":
+            return (self.dim,)
         expect(len(shape) == 1, f"joins a latent vector, gets {shape}")
         if self.merge == "multiply":
             expect(shape == (self.dim,), f"multiplies a vector of {self.dim}, gets {shape}")
@@ -74,6 +76,8 @@ class LabelOneHot(Layer):
 
 
 def _join(torch: Any, z: Any, embedded: Any, merge: Merge) -> Any:
+    if merge == "label":
+        return embedded
     if merge == "multiply":
         return z * embedded
     return torch.cat((z, embedded) if merge == "z_label" else (embedded, z), dim=1)
@@ -142,6 +146,30 @@ class Multiply(_PlaceByPlace):
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         return x * beside[0]
+
+
+@dataclass(frozen=True)
+class Modulate(Layer):
+    """x · gain + offset per channel, from a vector (2 C,) of gains, then offsets: what follows the norm in a
+    conditional batch norm and in AdaIN."""
+
+    kind: ClassVar[str] = "modulate"
+    with_: ValueName
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.with_,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        expect(used[0] == (2 * shape[0],), f"takes {self.with_} of ({2 * shape[0]},), gets {used[0]}")
+        return shape
+
+    def words(self) -> str:
+        return f"modulate with {self.with_}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        gain, offset = beside[0].reshape(x.shape[0], 2 * x.shape[1], *(1 for _ in x.shape[2:])).chunk(2, dim=1)
+        return x * gain + offset
 
 
 @dataclass(frozen=True)

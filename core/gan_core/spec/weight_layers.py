@@ -10,6 +10,9 @@ from gan_core.fields import Features, Padding, Shape, Side
 from gan_core.spec.layer import Layer, expect, expect_image
 from gan_core.spec.shape_layers import PaddingMode
 
+MAX_ATTENDED = 1 << 28
+"""Numbers of an attention matrix: 1 GiB of float32."""
+
 
 @dataclass(frozen=True)
 class Linear(Layer):
@@ -130,6 +133,58 @@ class ConvTranspose(Layer):
             self.in_channels, self.out_channels, self.kernel, self.stride, self.padding, self.output_padding,
             self.groups, self.bias, self.dilation,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attention(Layer):
+    """Self-attention over the places of an image, as in SAGAN (Zhang et al. 2019, arXiv:1805.08318) and BigGAN.
+
+    x + out(softmax(queryᵀ key) value): four 1x1 convolutions without biases, key and value max-pooled by `pool`. A
+    learned gain of the block (gamma) is a factor of `out.weight`.
+    keys, values  the channels of query and key, and of value
+
+    Every place has a weight for every pooled place; more than `MAX_ATTENDED` of them are refused.
+    """
+
+    kind: ClassVar[str] = "attention"
+    convolves: ClassVar[bool] = True
+    channels: Features
+    keys: Features
+    values: Features
+    pool: Side = 2
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        c, h, w = expect_image(shape)
+        expect(c == self.channels, f"takes {self.channels} channels, gets {c}")
+        expect(h % self.pool == w % self.pool == 0, f"pools by {self.pool}, which does not divide {h}x{w}")
+        expect(self._attended(shape) <= MAX_ATTENDED, f"attends over {h}x{w}, which takes too much memory")
+        return shape
+
+    def _attended(self, shape: Shape) -> int:
+        return math.prod(shape[1:]) ** 2 // self.pool**2
+
+    def tensors(self) -> dict[str, Shape]:
+        sizes = {"query": self.keys, "key": self.keys, "value": self.values}
+        made: dict[str, Shape] = {f"{name}.weight": (size, self.channels, 1, 1) for name, size in sizes.items()}
+        return made | {"out.weight": (self.channels, self.values, 1, 1)}
+
+    def products(self, shape: Shape) -> int:
+        places = math.prod(shape[1:])
+        return (2 * places * self.channels + self._attended(shape)) * (self.keys + self.values)
+
+    def words(self) -> str:
+        return f"attention {self.channels}, keys {self.keys}, values {self.values}, pool {self.pool}"
+
+    def module(self, nn: Any, shape: Shape) -> Any:
+        sizes = {name.removesuffix(".weight"): shape[:2] for name, shape in self.tensors().items()}
+        return nn.ModuleDict({name: nn.Conv2d(takes, makes, 1, bias=False) for name, (makes, takes) in sizes.items()})
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        key, value = (torch.nn.functional.max_pool2d(module[name](x), self.pool) for name in ("key", "value"))
+        query, key, value = (part.flatten(2) for part in (module["query"](x), key, value))
+        attention = torch.softmax(query.transpose(1, 2) @ key, dim=2)
+        attended = (attention @ value.transpose(1, 2)).transpose(1, 2)
+        return x + module["out"](attended.unflatten(2, x.shape[2:]))
 
 
 def _expect_groups(layer: Conv | ConvTranspose) -> None:
