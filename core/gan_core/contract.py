@@ -6,8 +6,10 @@ describes every key.
 
     inputs   z       float32  (batch, z_dim)
              label   int64    (batch,)               only when there are classes
+             psi, w, from_w, noise                   optional, where `Interface.options` has them: a row an image or one
     outputs  image   float32  (batch, C, H, W)       in `value_range`
              pixels  uint8    (batch, H, W, C)       floor(255 v + 0.5), v = image scaled to [0, 1], clamped
+             styles  float32  (batch, num_ws, w_dim) what made them, only of a network with styles
 
 Version 2 is written. Version 1, whose interface stands in four keys, is read.
 """
@@ -16,12 +18,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from gan_core.errors import ContractError
 from gan_core.fields import Json, OneOf, Range, SpecError, check_fields, from_json, read_json, shown, types_of
-from gan_core.interface import CHANNELS_IN_WORDS, Interface
+from gan_core.interface import CHANNELS_IN_WORDS, Interface, Styles
 from gan_core.latents import SEED_LIMIT
 from gan_core.limits import LIMITS
 from gan_core.printable import json_text
@@ -159,7 +161,7 @@ def _interface_json(interface: Interface) -> Json:
         "z": {"dim": interface.z_dim, "law": interface.latent, "rng": RNG},
         "label": label,
         "image": {"channels": c, "height": h, "width": w, "range": interface.value_range},
-    }
+    } | {name: value for name, value in interface.to_json().items() if name in ("styles", "noise")}
 
 
 def _interface(said: Json) -> Interface:
@@ -167,7 +169,11 @@ def _interface(said: Json) -> Interface:
     whole = _object(said, "interface")
     z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
     label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
-    return _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
+    made = _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
+    styles = whole.get("styles")
+    if styles is not None:
+        styles = from_json(Styles, _object(whole, "styles", "w_dim", "num_ws"))
+    return replace(made, styles=styles, noise=whole.get("noise", False))
 
 
 def _interface_1(said: Json) -> Interface:

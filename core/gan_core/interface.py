@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from gan_core.arrays import F32, I64
 from gan_core.errors import GanportError
-from gan_core.fields import MAX_CLASSES, Features, Json, Name, Number, Range, Side, SpecError, check_fields
+from gan_core.fields import MAX_CLASSES, Features, Json, Name, Number, Range, Shape, Side, SpecError, check_fields
 from gan_core.latents import LatentLaw, latents
 from gan_core.printable import shorten
 
@@ -25,6 +28,30 @@ IMAGE_CHANNELS = tuple(CHANNELS_IN_WORDS)
 
 
 @dataclass(frozen=True)
+class Styles:
+    """The inner latents of a generator with styles (StyleGAN): `num_ws` styles of `w_dim` numbers for each image."""
+
+    w_dim: Features
+    num_ws: Annotated[int, Range(1, 1000)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Option:
+    """An optional input: the shape that it has for each image, and its value where it is left out."""
+
+    shape: Shape
+    default: np.float32 | np.bool_
+
+    @property
+    def row(self) -> npt.NDArray[Any]:
+        """The default for one image: (1, *shape)."""
+        return np.full((1, *self.shape), self.default)
+
+
+@dataclass(frozen=True)
 class Interface:
     """A generator's inputs, a latent and maybe a class, and its output, an image.
 
@@ -34,6 +61,8 @@ class Interface:
     value_range  the output values of (black, white)
     n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
     class_names  one per class, or empty
+    styles       the latents w that its layers take, where it has a mapping network; None without one
+    noise        whether it adds constant noise, which can be left out
 
     Raises `SpecError` on construction for a field of another type or out of its range.
     """
@@ -44,6 +73,8 @@ class Interface:
     value_range: tuple[Number, Number] = (-1.0, 1.0)
     n_classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
     class_names: tuple[Name, ...] = ()
+    styles: Styles | None = None
+    noise: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,6 +106,34 @@ class Interface:
         return self.n_classes > 0
 
     @property
+    def options(self) -> dict[str, Option]:
+        """The optional inputs by name; each has a row for each image, or one for all.
+
+        psi     how far w is from its mean: 1 as it is, 0 the mean image
+        w       the styles of each layer, (num_ws, w_dim), taken as they are where from_w is true
+        from_w  whether w is taken, and z is not
+        noise   what the noise is multiplied by
+        """
+        found: dict[str, Option] = {}
+        if self.styles is not None:
+            found["psi"] = Option((), np.float32(1))
+            found["w"] = Option((self.styles.num_ws, self.styles.w_dim), np.float32(0))
+            found["from_w"] = Option((), np.False_)
+        if self.noise:
+            found["noise"] = Option((), np.float32(1))
+        return found
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of all inputs of a file, the optional ones last."""
+        return ("z", *(["label"] if self.conditional else []), *self.options)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of a file's outputs."""
+        return ("image", "pixels", *(["styles"] if self.styles else []))
+
+    @property
     def picture(self) -> str:
         """The image for people: "64x64 RGB"."""
         return f"{self.width}x{self.height} {CHANNELS_IN_WORDS.get(self.channels, f'in {self.channels} channels')}"
@@ -84,8 +143,9 @@ class Interface:
         return latents(seeds, self.z_dim, self.latent, truncation)
 
     def to_json(self) -> Json:
-        """The fields as JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """The fields as JSON values, without those of inputs that it does not have."""
+        said = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in said.items() if name not in ("styles", "noise") or value}
 
 
 def with_interface(owner: T, **changes: Any) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path
 from gan_core.limits import limits_for
 from gan_core.process import kept
@@ -56,7 +57,12 @@ def export_onnx(source: Source, target: str | os.PathLike[str], options: OnnxOpt
 
 
 def export_torchscript(source: Source, target: str | os.PathLike[str]) -> Report:
-    """As `export_onnx`, to a TorchScript file."""
+    """As `export_onnx`, to a TorchScript file. Raises `GanportError` for a generator with optional inputs, too."""
+    if source.interface.options:
+        raise GanportError(
+            f"a TorchScript file has no optional inputs, this generator takes {', '.join(source.interface.options)}",
+            hint="export it to ONNX: `target` g.onnx",
+        )
 
     def make(reference: Reference) -> Callable[[dict[str, Any]], bytes]:
         module, passes = to_torchscript(source)

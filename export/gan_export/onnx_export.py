@@ -20,6 +20,7 @@ import onnx_ir as ir
 import torch
 
 from gan_core.errors import JobError
+from gan_core.interface import Interface
 from gan_core.process import causes
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.passes import PASSES, STOCK, TIDY, run_passes
@@ -119,20 +120,20 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True) ->
     if _fixed_batch(model):
         raise _baked()  # the exporter gives up the dynamic batch without a word
     _check_types(model)
+    _make_optional(model, source.interface)
     return run_passes(model, PASSES if fold else STOCK)
 
 
 def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
     arguments = example_inputs(source)
-    batch = torch.export.Dim(BATCH, min=1)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
             arguments,
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in arguments),
-            input_names=["z", "label"][: len(arguments)],
-            output_names=["image", "pixels"],
+            dynamic_shapes=_shapes(arguments, source.interface),
+            input_names=source.interface.inputs,
+            output_names=source.interface.outputs,
             opset_version=opset,
             optimize=False,
             verbose=False,
@@ -141,6 +142,27 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
         raise RuntimeError("the exporter returned nothing")
     optimise_exactly(program)
     return program.model
+
+
+def _shapes(arguments: tuple[Any, ...], interface: Interface) -> tuple[Any, ...]:
+    """The sizes of the arguments that vary, as torch.export wants them: those behind z together, if some are
+    optional."""
+    batch = torch.export.Dim(BATCH, min=1)
+    first, *others = [{0: batch} for _ in arguments]
+    return (first, tuple(others)) if interface.options else (first, *others)
+
+
+def _make_optional(model: ir.Model, interface: Interface) -> None:
+    """Gives the optional inputs their defaults, one row for all images, and a first size of their own. Nodes that look
+    at one for the number of images look at z."""
+    for value in model.graph.inputs:
+        option = interface.options.get(value.name or "")
+        if option is not None:
+            for use in [use for use in value.uses() if use.node.op_type == "Shape"]:
+                use.node.replace_input_with(use.idx, model.graph.inputs[0])
+            value.const_value = ir.tensor(option.row, name=value.name)
+            value.shape = ir.Shape([f"{value.name}_batch", *option.shape])
+            model.graph.register_initializer(value)
 
 
 def _fixed_batch(model: ir.Model) -> bool:

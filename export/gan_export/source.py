@@ -94,11 +94,33 @@ class PixelModule(nn.Module):
         self.scale = 255.0 / (value_range[1] - value_range[0])
         self.training = generator.training
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        image_NCHW = self.generator(z) if label is None else self.generator(z, label)
+    def forward(self, z: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
+        return self.pixels(self.generator(z) if label is None else self.generator(z, label))
+
+    def pixels(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Both outputs of the images."""
         rounded = torch.floor((image_NCHW - self.black) * self.scale + 0.5)
         pixels_NCHW = torch.clamp(rounded, 0, 255).to(torch.uint8)
         return image_NCHW, pixels_NCHW.permute(0, 2, 3, 1).contiguous()
+
+
+class PixelModuleWithOptions(PixelModule):
+    """As `PixelModule`, for the module of a spec with optional inputs.
+
+    forward takes all that `interface.inputs` names, in that order, each with a row for each image, and returns what
+    `interface.outputs` names: `styles` float32 (N, num_ws, w_dim) is the third of a network with styles.
+    """
+
+    def __init__(self, generator: nn.Module, interface: Interface) -> None:
+        super().__init__(generator, interface.value_range)
+        self.names = interface.inputs[1:]
+
+    def forward(self, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        image_NCHW, styles = self.generator.values(
+            z,  # type: ignore[operator]
+            **dict(zip(self.names, given, strict=True)),
+        )
+        return *self.pixels(image_NCHW), *([] if styles is None else [styles])
 
 
 def export_module(source: Source) -> PixelModule:
@@ -107,7 +129,10 @@ def export_module(source: Source) -> PixelModule:
     The mode (eval or training) is kept, not set: a module in training mode is for the proof to refuse, not for
     the exporter to hide.
     """
-    return PixelModule(without_parametrizations(source.module), source.interface.value_range)
+    plain, interface = without_parametrizations(source.module), source.interface
+    if interface.options:
+        return PixelModuleWithOptions(plain, interface)
+    return PixelModule(plain, interface.value_range)
 
 
 def without_parametrizations(module: nn.Module) -> nn.Module:
@@ -129,11 +154,14 @@ def without_parametrizations(module: nn.Module) -> nn.Module:
 
 
 def example_inputs(source: Source, batch: int = 3) -> tuple[Tensor, ...]:
-    """(z,) or (z, label) to trace with. Three rows: 0 and 1 are sizes that tracers specialise on, 2 a common factor."""
-    z = torch.zeros(batch, source.interface.z_dim)
-    if not source.interface.n_classes:
-        return (z,)
-    return z, torch.arange(batch, dtype=torch.int64) % source.interface.n_classes
+    """What `source.interface.inputs` names, to trace with. Three rows: 0 and 1 are sizes that tracers specialise on, 2
+    a common factor."""
+    interface = source.interface
+    given = [torch.zeros(batch, interface.z_dim)]
+    if interface.n_classes:
+        given.append(torch.arange(batch, dtype=torch.int64) % interface.n_classes)
+    given += [torch.from_numpy(option.row.repeat(batch, axis=0)) for option in interface.options.values()]
+    return tuple(given)
 
 
 _HEAD_BYTES = 64

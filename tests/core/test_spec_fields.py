@@ -55,6 +55,12 @@ LAYERS: list[dict[str, Any]] = [
     {"kind": "modulate", "with": "z"},
     {"kind": "attention", "channels": 8, "keys": 1, "values": 4},
     {"kind": "concat", "of": ["z", "x"]},
+    {"kind": "constant", "shape": [4, 2, 2]},
+    {"kind": "noise", "height": 4, "width": 4},
+    {"kind": "bias", "features": 4},
+    {"kind": "styles", "w_dim": 4, "num_ws": 3},
+    {"kind": "modulated_conv", "in_channels": 4, "out_channels": 4, "kernel": 3, "style": "z", "row": 0, "w_dim": 4},
+    {"kind": "fir", "taps": 4, "up": 2, "borders": [2, 1, 2, 1]},
     {"kind": "slice", "of": "z", "from": 0, "to": 2},
 ]
 WRONG: list[Any] = [
@@ -70,6 +76,7 @@ def good_for(field: dataclasses.Field[Any], value: Any) -> bool:
     return (
         (kind == "bool" and value is True)
         or ("Number" in kind and "tuple" not in kind and number)
+        or ("Bound" in kind and number and value > 0)
         or (kind == "Eps" and number and value >= 0)
         or (kind == "ActivationName" and value == "relu")
         or (kind == "Sides" and value == [1])

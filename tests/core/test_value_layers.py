@@ -23,10 +23,12 @@ from gan_core.spec.layers import (
     Concat,
     Conv,
     ConvTranspose,
+    Fir,
     LabelEmbedding,
     Linear,
     Load,
     Modulate,
+    ModulatedConv,
     Multiply,
     Pool,
     Reshape,
@@ -151,12 +153,25 @@ def test_layers_with_matrices_count_their_work() -> None:
         "conv": Conv(2, 3, 3),
         "conv_transpose": ConvTranspose(2, 3, 3),
         "attention": Attention(2, keys=1, values=1, pool=1),
+        "modulated_conv": ModulatedConv(2, 3, 3, "z", 0, 4),
+        "fir": Fir(3),
     }
     owners = {kind for kind, cls in LAYER_KINDS.items() if "tensors" in cls.__dict__}
     counted = {kind for kind, cls in LAYER_KINDS.items() if "products" in cls.__dict__}
     assert counted == set(made)
     # Vectors and a lookup take no products.
-    vectors = {"batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "activation"}
+    vectors = {
+        "constant",
+        "noise",
+        "bias",
+        "styles",
+        "batch_norm",
+        "instance_norm",
+        "group_norm",
+        "layer_norm",
+        "rms_norm",
+        "activation",
+    }
     assert owners - counted == vectors | {"label_embedding"}
     for layer in made.values():
         assert layer.products((4,) if isinstance(layer, Linear) else (2, 5, 5)) > 0

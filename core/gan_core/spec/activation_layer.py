@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from gan_core.fields import Features, Number, Shape
+from gan_core.fields import Features, Number, Range, Shape
 from gan_core.spec.layer import Layer, expect
 
 ActivationName = Literal[
@@ -31,6 +31,9 @@ _CLASSES: dict[ActivationName, str] = {
 """The class of torch.nn that computes each."""
 
 
+Bound = Annotated[float, Range(1e-6, 1e6)]
+
+
 @dataclass(frozen=True)
 class Activation(Layer):
     """An elementwise function, or a softmax over dimension 1.
@@ -38,6 +41,8 @@ class Activation(Layer):
     slope     LeakyReLU's negative slope, alpha of ELU and CELU, lambda of the shrinks; None is torch's default
     limits    hardtanh's (least, greatest), softplus's (beta, threshold), threshold's (threshold, value); None likewise
     features  PReLU's slopes, its tensor `weight`: 1 or the number of channels
+    gain      what the function's value is multiplied by; None for 1
+    clamp     bounds the product to -clamp … clamp; None for no bound
     """
 
     kind: ClassVar[str] = "activation"
@@ -45,6 +50,8 @@ class Activation(Layer):
     slope: Number | None = None
     features: Features = 1
     limits: tuple[Number, Number] | None = None
+    gain: Number | None = None
+    clamp: Bound | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +73,14 @@ class Activation(Layer):
 
     def words(self) -> str:
         limits = "" if self.limits is None else " ({:g}, {:g})".format(*self.limits)
-        return self.name + (f" {self.slope:g}" if self.slope is not None else "") + limits
+        gain = "" if self.gain is None else f" x {self.gain:.6g}"
+        clamp = "" if self.clamp is None else f", at most {self.clamp:g}"
+        return self.name + (f" {self.slope:g}" if self.slope is not None else "") + limits + gain + clamp
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        x = module(x)
+        x = x if self.gain is None else x * self.gain
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
     def module(self, nn: Any, shape: Shape) -> Any:
         """`slope` and `limits` fall back to torch's defaults."""

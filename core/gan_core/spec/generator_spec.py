@@ -64,6 +64,14 @@ class GeneratorSpec:
                 f"n_classes is {self.interface.n_classes}, the layers take {n_classes}",
                 hint="n_classes is the label layer's, or 0 without one",
             )
+        kinds = {layer.kind for layer in self.layers}
+        for field in ("styles", "noise"):
+            said = bool(getattr(self.interface, field))
+            if said != (field in kinds):
+                raise SpecError(
+                    f"{field} is {'set' if said else 'not set'}, and there is {'no' if said else 'a'} layer {field!r}",
+                    hint=f"{field} is for networks with a layer of that kind",
+                )
         check_image(self.shapes, self._shapes_and_products[1])
         if self.shapes[-1] != self.interface.image:
             raise SpecError(
@@ -85,7 +93,7 @@ class GeneratorSpec:
     def _shapes_and_products(self) -> tuple[tuple[Shape, ...], int]:
         products = 0
         shapes: list[Shape] = [(self.interface.z_dim,)]
-        named: dict[str, Shape] = {LATENT: shapes[0]}
+        named = {LATENT: shapes[0]} | {name: option.shape for name, option in self.interface.options.items()}
         for index, layer in enumerate(self.layers):
             try:
                 after = layer.out_shape(shapes[-1], *(_named(named, name) for name in layer.uses))

@@ -75,8 +75,12 @@ class Layer:
         return self.kind
 
     def module(self, nn: Any, shape: Shape) -> Any:
-        """The module of `nn` (torch.nn) for samples of `shape`, with the tensors of `tensors()`; None to have none."""
-        return None
+        """The module of `nn` (torch.nn) for samples of `shape`, with the tensors of `tensors()`; None to have none.
+
+        By default a dictionary of them, which `apply` gets, each drawn from N(0, 1).
+        """
+        drawn = {name: nn.init.normal_(nn.Parameter().new_empty(size)) for name, size in self.tensors().items()}
+        return nn.ParameterDict({name: nn.Parameter(value) for name, value in drawn.items()}) if drawn else None
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         """What it makes of a batch `x` (N, *shape); beside it the labels, int64 (N,), or the values of `uses`."""

@@ -9,7 +9,9 @@ per channel, the weights become s a and the bias s (b - mean) + beta. Computed i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 import numpy as np
 import onnx_ir as ir
@@ -39,14 +41,23 @@ class FoldConstants(ir.passes.FunctionalPass):
 
     They are computed by onnxruntime, as at every run before, and called after the largest weight that they are made of.
     Left alone: values larger than their weights together, values that are not finite, those that onnxruntime refuses,
-    and what graphs inside nodes make of weights.
+    and what graphs inside nodes make of weights. Where folding all makes the file larger, what is made of a weight that
+    is needed as it is, too (the squares that demodulate a convolution), is left for the runtime to fold.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
+        result = self._folded(model, lambda _: True)
+        return result if result.modified else self._folded(model, lambda origin: not origin.needed)
+
+    def _folded(self, model: ir.Model, wanted: Callable[[_Origin], bool]) -> ir.passes.PassResult:
         folded, count = model.clone(), 0
         made = _made_of_weights(folded.graph)
         makers = {value.producer() for value in made}
-        taken = [v for v, origin in made.items() if origin.size and any(use.node not in makers for use in v.uses())]
+        taken = [
+            value
+            for value, origin in made.items()
+            if origin.size and wanted(origin) and any(use.node not in makers for use in value.uses())
+        ]
         for value, array in _computed(folded, taken):
             origin = made[value]
             if array.dtype == np.float32 and array.size <= origin.size and np.isfinite(array).all():
@@ -65,10 +76,12 @@ _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a value is made of: how many numbers in all, and the name of the largest weight."""
+    """What a value is made of: how many numbers in all, the name of the largest weight, and whether something that
+    varies with the input takes one of them, too."""
 
     size: int
     largest: str
+    needed: bool = False
 
 
 def _made_of_weights(graph: ir.Graph) -> dict[ir.Value, _Origin]:
@@ -87,6 +100,10 @@ def _made_of_weights(graph: ir.Graph) -> dict[ir.Value, _Origin]:
         for value in node.outputs:
             origins[value] = origin
             made[value] = made_of
+    makers = {value.producer() for value in made}
+    for value, made_of in made.items():
+        if any(use.node not in makers for weight in origins[value] for use in weight.uses()):
+            made[value] = replace_fields(made_of, needed=True)
     return made
 
 

@@ -66,8 +66,9 @@ class CanonicalNames(ir.passes.InPlacePass):
 
 
 def _name_batch(value: ir.Value) -> bool:
-    """Calls the first, symbolic size of an input or output "batch"; whether it was called something else."""
-    if value.shape is None or not len(value.shape) or isinstance(value.shape[0], int):
+    """Calls the first, symbolic size of an input or output "batch"; whether it was called something else. An optional
+    input keeps the name of its own."""
+    if value.is_initializer() or value.shape is None or not len(value.shape) or isinstance(value.shape[0], int):
         return False
     called = value.shape[0].value
     if called is None or called == BATCH:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -38,6 +39,7 @@ def check_onnx(path: str | os.PathLike[str], model: onnx.ModelProto, contract: C
         _signature("inputs", model.graph.input, expected_inputs(contract)),
         _signature("outputs", model.graph.output, expected_outputs(contract)),
         _symbolic_batch(model),
+        _defaults(model, contract),
         _none("random ops", (_label(node) for node in nodes if node.op_type in RANDOM_OPS)),
         _none("training mode", (_label(node) for node in nodes if _in_training_mode(node, model))),
         _none("reparametrised weights", _reparametrised(model)),
@@ -51,13 +53,23 @@ def check_onnx(path: str | os.PathLike[str], model: onnx.ModelProto, contract: C
 def expected_inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """Name → (element type, shape with "batch" for the symbolic dimension) of the inputs."""
     inputs: dict[str, tuple[str, Shape]] = {"z": ("float", ("batch", contract.interface.z_dim))}
-    return inputs | {"label": ("int64", ("batch",))} if contract.interface.conditional else inputs
+    inputs |= {"label": ("int64", ("batch",))} if contract.interface.conditional else {}
+    kinds = {np.dtype(np.bool_): "bool", np.dtype(np.float32): "float"}
+    for name, option in contract.interface.options.items():
+        inputs[name] = (kinds[option.row.dtype], (f"{name}_batch", *option.shape))
+    return inputs
 
 
 def expected_outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """As `expected_inputs`, of the outputs."""
     c, h, w = contract.interface.image
-    return {"image": ("float", ("batch", c, h, w)), "pixels": ("uint8", ("batch", h, w, c))}
+    outputs: dict[str, tuple[str, Shape]] = {
+        "image": ("float", ("batch", c, h, w)),
+        "pixels": ("uint8", ("batch", h, w, c)),
+    }
+    if contract.interface.styles is not None:
+        outputs["styles"] = ("float", ("batch", *contract.interface.options["w"].shape))
+    return outputs
 
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -96,6 +108,18 @@ def _signature(name: str, values: Iterable[onnx.ValueInfoProto], expected: dict[
     if not wrong and list(found) != list(expected):
         wrong.append(f"in the order {', '.join(found)}")
     return Check(SECTION, name, not wrong, " ".join(found), " ".join(expected), "", "; ".join(wrong))
+
+
+def _defaults(model: onnx.ModelProto, contract: Contract) -> Check:
+    """The optional inputs are initialisers with the contract's values."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    wrong = []
+    for name, option in contract.interface.options.items():
+        tensor = held.get(name)
+        if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), option.row):
+            wrong.append(f"{name} is {'required' if tensor is None else 'another value'}, expected {option.default}")
+    value = ", ".join(contract.interface.options) or "none"
+    return Check(SECTION, "optional inputs", not wrong, value, "their defaults", "", "; ".join(wrong))
 
 
 def _same_type(found: tuple[str, Shape], expected: tuple[str, Shape]) -> bool:

@@ -12,24 +12,36 @@ from torch import Tensor, nn
 from gan_core.fields import Shape
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layer import LATENT, Layer
+from gan_core.spec.style_layers import Styles
 
 
 class SpecGenerator(nn.Module):
-    """The module of a spec. forward(z float32 (N, z_dim), label int64 (N,) | None) → image (N, C, H, W)."""
+    """The module of a spec. forward(z float32 (N, z_dim), label int64 (N,) | None) → image (N, C, H, W).
+
+    Each of the interface's optional inputs may be given by name: (N, …), or (1, …) for all samples.
+    """
 
     def __init__(self, spec: GeneratorSpec) -> None:
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleList(map(build_layer, spec.layers, spec.shapes[:-1]))
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x, named = z, {LATENT: z}
+    def forward(self, z: Tensor, label: Tensor | None = None, **options: Tensor) -> Tensor:
+        return self.values(z, label, **options)[0]
+
+    def values(self, z: Tensor, label: Tensor | None = None, **options: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, and the styles (N, num_ws, w_dim) that made the images, None for a network without."""
+        x, named, styles = z, {LATENT: z}, None
+        for name, option in self.spec.interface.options.items():
+            given = options.get(name)
+            named[name] = torch.from_numpy(option.row).to(z.device) if given is None else given
         for layer, module in zip(self.spec.layers, self.layers, strict=True):
             beside = (label,) if layer.classes else tuple(named[name] for name in layer.uses)
             x = layer.apply(torch, module, x, *beside)
+            styles = x if isinstance(layer, Styles) else styles
             if layer.as_:
                 named[layer.as_] = x
-        return x
+        return x, styles
 
 
 def build(spec: GeneratorSpec) -> SpecGenerator:
