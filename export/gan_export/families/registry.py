@@ -21,7 +21,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families import dcgan, plain, pytorch_gan
+from gan_export.families import dcgan, mimicry, pggan, plain, pytorch_gan
 from gan_export.families.family import Family, Network, Shapes
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -49,6 +49,8 @@ OWN: tuple[type[Family[Any]], ...] = (
     dcgan.DeepLearningAiDcgan,
     dcgan.DeepLearningAiCgan,
     plain.DeepLearningAiMlp,
+    pggan.PytorchGanZoo,
+    mimicry.Mimicry,
 )
 
 
@@ -187,7 +189,7 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     yield choice(None, "latent", interface.latent, ("normal", "uniform"))
     last = max((index for index, layer in enumerate(layers) if isinstance(layer, L.Activation)), default=None)
     for index, layer in enumerate(layers):
-        if isinstance(layer, L.LabelEmbedding):
+        if isinstance(layer, L.LabelEmbedding) and layer.merge != "label":
             yield choice(index, "merge", layer.merge, () if layer.merge == "multiply" else ("z_label", "label_z"))
         elif isinstance(layer, L.BatchNorm):
             yield choice(index, "eps", layer.eps, slots.EPS_VALUES)

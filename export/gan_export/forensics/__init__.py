@@ -18,7 +18,16 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import BEAM, Note, search
-from gan_export.forensics.statistics import median_misfit, moments, remembered, rows_for, witnesses
+from gan_export.forensics.statistics import (
+    GOOD,
+    branched,
+    median_misfit,
+    misfits_of,
+    moments,
+    remembered,
+    rows_for,
+    witnesses,
+)
 from gan_export.forensics.verdicts import (
     contradiction,
     distrusted,
@@ -91,6 +100,8 @@ def investigate(
     if samples < 2:
         raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
     with torch.inference_mode():
+        if branched(drafts[0]):
+            return judge_output(_fitted(drafts[0], samples, seed), seed)
         count = len(witnesses(drafts[0]))
         if not count:
             return judge_output(
@@ -115,6 +126,16 @@ def investigate(
             draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
         draft = judge_output(doubted(draft), seed)
         return replace(draft, rivals=tuple(like(rival, draft, seed) for rival in draft.rivals))
+
+
+def _fitted(draft: Draft, samples: int, seed: int) -> Draft:
+    """A network of a known family that is no chain, with how it fits as it stands: no other structure is tried."""
+    fits = misfits_of(draft, samples, seed)
+    bad = [f"{number} by {fit:.2g}" for number, fit in enumerate(fits, 1) if fit > GOOD]
+    noted = (
+        _noted(draft, f"BatchNorm {', '.join(bad)} does not fit (a good mismatch is under {GOOD:g})") if bad else draft
+    )
+    return replace(noted, fits=fits, fit=sum(fits) / len(fits) if fits else None)
 
 
 def _why_no_witness(draft: Draft) -> tuple[str, ...]:

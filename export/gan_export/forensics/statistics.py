@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.latents import LatentLaw, latents
+from gan_core.spec.layer import LATENT
 from gan_core.spec.layers import BatchNorm, Layer, Shape
 from gan_export.draft import Draft
 from gan_trainer.networks.build import build_layer
@@ -102,8 +103,16 @@ def never_trained(memory: Moments) -> bool:
     return bool((memory.mean == 0).all() and (memory.var == 1).all())
 
 
+def branched(draft: Draft) -> bool:
+    """Whether its network is more than a chain: a layer takes what an earlier one made."""
+    return any(layer.uses for layer in draft.spec.layers)
+
+
 def witnesses(draft: Draft) -> tuple[int, ...]:
-    """Indices of the BatchNorm layers that have seen training; the others remember nothing."""
+    """Indices of the BatchNorm layers that have seen training, where the network is a chain; the others remember
+    nothing, and what reaches one behind a branch cannot be said layer by layer."""
+    if branched(draft):
+        return ()
     norms = (i for i, layer in enumerate(draft.spec.layers) if isinstance(layer, BatchNorm))
     return tuple(i for i in norms if not never_trained(remembered(draft, i)))
 
@@ -126,9 +135,17 @@ def rows_for(shape: Shape, samples: int) -> int:
 
 
 def apply_layer(
-    layer: Layer, in_shape: Shape, weights: dict[str, Tensor], x: Tensor, labels: Tensor | None, arrived: Moments | None
+    layer: Layer,
+    in_shape: Shape,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    labels: Tensor | None,
+    arrived: Moments | None,
+    used: Sequence[Tensor] = (),
 ) -> Tensor:
     """One layer of a candidate. `weights` are the layer's own tensors; a BatchNorm normalises with `arrived`.
+
+    `used` has the values that `layer.uses` names.
 
     Returns float32 (N, *out_shape).
     """
@@ -139,7 +156,7 @@ def apply_layer(
     module = _module(layer, in_shape)
     if weights:
         module.load_state_dict(weights, assign=True)
-    made: Tensor = layer.apply(torch, module, x, *((labels,) if layer.classes else ()))
+    made: Tensor = layer.apply(torch, module, x, *((labels,) if layer.classes else used))
     return made
 
 
@@ -150,14 +167,36 @@ def _module(layer: Layer, in_shape: Shape) -> nn.Module:
         return build_layer(layer, in_shape)
 
 
-def run_eval(draft: Draft, start: int, stop: int, x: Tensor, labels: Tensor | None) -> Tensor:
+def run_eval(
+    draft: Draft, start: int, stop: int, x: Tensor, labels: Tensor | None, misfits: list[float] | None = None
+) -> Tensor:
     """`x`, which reaches layer `start`, at layer `stop` in eval mode; where the statistics are to be recomputed, each
-    BatchNorm takes those of `x`, which are not far from them."""
+    BatchNorm takes those of `x`, which are not far from them. With `start` above 0 no layer may use a named value.
+
+    With `misfits`, as in training: each BatchNorm normalises with what arrives, and those that saw training add their
+    misfit to the list.
+    """
+    named = {LATENT: x}
     for i in range(start, stop):
         part = draft.spec.layers[i]
         memory = remembered(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None
-        x = apply_layer(part, draft.spec.shapes[i], layer_weights(draft, i), x, labels, memory)
+        if memory is not None and misfits is not None:
+            misfits += [] if never_trained(memory) else [median_misfit(moments(x), memory)]
+            memory = None
+        used = [named[name] for name in part.uses]
+        x = apply_layer(part, draft.spec.shapes[i], layer_weights(draft, i), x, labels, memory, used)
+        if part.as_:
+            named[part.as_] = x
     return x
+
+
+def misfits_of(draft: Draft, samples: int, seed: int) -> tuple[float, ...]:
+    """The misfit of each BatchNorm that saw training, in order, in one run of the whole network."""
+    spec, found = draft.spec, list[float]()
+    rows = min(rows_for(shape, samples) for shape in spec.shapes)
+    z = latent_batch(spec.interface.z_dim, spec.interface.latent, rows, seed)
+    run_eval(draft, 0, len(spec.layers), z, label_batch(spec.interface.n_classes, rows), found)
+    return tuple(found)
 
 
 def layer_weights(draft: Draft, index: int) -> dict[str, Tensor]:
