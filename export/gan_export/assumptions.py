@@ -98,11 +98,11 @@ def describe_value(value: Any) -> str:
     return " ".join(word for word in words if word) or json.dumps(value)
 
 
-def odds_text(choice: Choice) -> str:
-    """What the statistics say for a choice: "odds 12 : 1"; empty where they say nothing."""
-    if choice.odds is None:
+def odds_text(of: Choice | Draft) -> str:
+    """The odds of a choice or of a whole generator: "odds 12 : 1"; empty where nothing was weighed."""
+    if of.odds is None:
         return ""
-    said = f"{choice.odds:.2g}" if choice.odds < 10 else f"{choice.odds:.0f}" if choice.odds < 1000 else "over 1000"
+    said = f"{of.odds:.2g}" if of.odds < 10 else f"{of.odds:.0f}" if of.odds < 1000 else "over 1000"
     return f"odds {said} : 1"
 
 

@@ -14,6 +14,7 @@ from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import (
     STATISTICS,
+    SURE,
     answers_of,
     assumptions_of,
     describe,
@@ -78,6 +79,9 @@ def advise(identified: Identified) -> Advice:
         return Advice(Kind.NOT, f"the draft is likely wrong: {tie}; {SETTLES}", ("--module", CODE))
     if [choice.field for choice in asked] == [STATISTICS]:
         return Advice(Kind.LOOK, "its author used train mode: the candidates show its images with new statistics")
+    if asked and not draft.open_choices:
+        why = f"each choice is settled, but not all together ({odds_text(draft)}, under {SURE:.0f} : 1)"
+        return Advice(Kind.LOOK, f"{why}: the command shows the candidates, look at them before you --accept")
     if asked:
         open_ones = f"{len(asked)} choice{'s are' if len(asked) > 1 else ' is'} not settled"
         return Advice(Kind.LOOK, f"{open_ones}: the command shows the candidates, look at them before you --accept")

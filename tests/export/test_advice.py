@@ -50,6 +50,7 @@ OTHER_SIZES: dict[str, Any] = {"rivals": (draft(side=32), draft(side=64))}
     [
         (draft(SETTLED, SHOWN, fits=(0.001,)), {}, Kind.EXPORT, (), ""),
         (draft(SETTLED, OUTPUT), {}, Kind.LOOK, (), "1 choice is not settled: the command shows the candidates"),
+        (draft(SETTLED, SHOWN, odds=63.0), {}, Kind.LOOK, (), "but not all together (odds 63 : 1, under 100 : 1)"),
         (
             draft(WEAK, fits=(0.001, 0.019)),
             {},

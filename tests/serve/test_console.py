@@ -222,11 +222,12 @@ def test_an_unusual_exit_goes_the_usual_way(given: str, code: int, err: str) -> 
     assert (done.returncode, done.stdout, done.stderr) == (code, "atexit\n", err)
 
 
-def test_a_terminal_gets_whole_words_and_commands_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_a_terminal_gets_whole_words_and_commands_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "20")
     command = "gan-gen --model g.onnx --n 25"
@@ -240,10 +241,6 @@ def test_a_terminal_gets_whole_words_and_commands_to_copy(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("columns", [30, 60, 80, 200])
 def test_a_progress_bar_fits_its_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     stream = Terminal()
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stderr", stream)
@@ -253,3 +250,15 @@ def test_a_progress_bar_fits_its_terminal(columns: int, monkeypatch: pytest.Monk
     lines = [re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", stream.getvalue())]
     assert any("100%" in line for line in lines)
     assert max(len(line.rstrip()) for line in lines) <= columns - (columns > 30)
+
+
+def test_a_warning_takes_the_place_of_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with console.progress(3, "drawing") as bar:
+        bar.update(1)
+        console.warn("full")
+    assert "\r\x1b[Kwarning: full\n" in stream.getvalue()
+    console.warn("over")
+    assert stream.getvalue().endswith("\nwarning: over\n")

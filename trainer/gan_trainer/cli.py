@@ -140,7 +140,9 @@ def presets_table() -> str:
                 text,
             )
         )
-    return console.table(("preset", "network", "batch", "lr", "trains for", "what"), rows, right=(2,))
+    batch, lr = console.Column("batch", right=True, drop=3), console.Column("lr", drop=2)
+    length, what = console.Column("trains for", drop=1), console.Column("what", fit="wrap", least=24)
+    return console.table(("preset", "network", batch, lr, length, what), rows)
 
 
 def main() -> None:

@@ -18,9 +18,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TextIO, TypeVar, cast
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -74,6 +73,8 @@ class _Call:
     verbose: bool = False
     json: bool = False
     shown: bool = False
+    bar: bool = False
+    """Whether a progress bar stands on the terminal's last line."""
 
 
 _calls = [_Call()]
@@ -112,7 +113,8 @@ def _say(text: str) -> None:
             text = layout.filled(text, layout.width(sys.stderr))
         head, colon, rest = text.partition(": ")
         head = layout.state(head) if head in PREFIXES else head
-        print(layout.painted(head + colon + rest, sys.stderr), file=sys.stderr, flush=True)
+        clear = "\r\x1b[K" if _calls[-1].bar else ""
+        print(clear + layout.painted(head + colon + rest, sys.stderr), file=sys.stderr, flush=True)
 
 
 class _Notes(logging.Handler):
@@ -197,17 +199,17 @@ def warn(text: str) -> None:
     _say(f"warning: {text}")
 
 
-def progress(length: int, label: str) -> AbstractContextManager[Any]:
+@contextlib.contextmanager
+def progress(length: int, label: str) -> Iterator[Any]:
     """typer's progress bar on stderr, shown only on a terminal. The context's value has `.update(n)`."""
-    room = (layout.width(sys.stderr) or layout.WIDEST) - len(label) - BESIDE_BAR
-    bar = typer.progressbar(
-        length=length,
-        label=label,
-        width=min(36, max(room, 4)),
-        file=sys.stderr,
-        hidden=is_quiet() or not sys.stderr.isatty(),
-    )
-    return cast("AbstractContextManager[Any]", bar)
+    width = min(36, max((layout.width(sys.stderr) or layout.WIDEST) - len(label) - BESIDE_BAR, 4))
+    shown = sys.stderr.isatty() and not is_quiet()
+    with typer.progressbar(length=length, label=label, width=width, file=sys.stderr, hidden=not shown) as bar:
+        _calls[-1].bar = shown
+        try:
+            yield bar
+        finally:
+            _calls[-1].bar = False
 
 
 def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[Part, None, None]:
@@ -220,7 +222,7 @@ def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[P
             done += len(part)
             if bar is not None:
                 bar.update(len(part))
-            elif time.monotonic() >= shows_at and sys.stderr.isatty() and not is_quiet():
+            elif time.monotonic() >= shows_at:
                 bar = shown.enter_context(progress(length, label))
                 bar.update(done)
 
