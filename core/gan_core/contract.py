@@ -7,6 +7,7 @@ describes every key.
     inputs   z       float32  (batch, z_dim)
              label   int64    (batch,)               only when there are classes
              psi, w, from_w, noise                   optional, where `Interface.options` has them: a row an image or one
+       or    input   uint8    (batch, H, W, C)       an image; H and W are symbolic where it takes more than one size
     outputs  image   float32  (batch, C, H, W)       in `value_range`
              pixels  uint8    (batch, H, W, C)       floor(255 v + 0.5), v = image scaled to [0, 1], clamped
              styles  float32  (batch, num_ws, w_dim) what made them, only of a network with styles
@@ -23,7 +24,8 @@ from typing import Annotated, Any
 
 from gan_core.errors import ContractError
 from gan_core.fields import Json, OneOf, Range, SpecError, check_fields, from_json, read_json, shown, types_of
-from gan_core.interface import CHANNELS_IN_WORDS, Interface, Styles
+from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput
+from gan_core.interface import Interface, Styles
 from gan_core.latents import SEED_LIMIT
 from gan_core.limits import LIMITS
 from gan_core.printable import json_text
@@ -157,16 +159,24 @@ _SOURCE: dict[str, type] = {"file": str, "sha256": str, "key": str, "format": st
 def _interface_json(interface: Interface) -> Json:
     c, h, w = interface.image
     label = {"classes": interface.n_classes, "names": interface.class_names} if interface.conditional else None
+    z = {"dim": interface.z_dim, "law": interface.latent, "rng": RNG} if interface.input is None else None
     return {
-        "z": {"dim": interface.z_dim, "law": interface.latent, "rng": RNG},
+        "z": z,
         "label": label,
         "image": {"channels": c, "height": h, "width": w, "range": interface.value_range},
-    } | {name: value for name, value in interface.to_json().items() if name in ("styles", "noise")}
+    } | {name: value for name, value in interface.to_json().items() if name in ("styles", "noise", "input")}
 
 
 def _interface(said: Json) -> Interface:
     """Version 2's. Raises `ContractError` or `SpecError` for what is none."""
     whole = _object(said, "interface")
+    if whole.get("input") is not None:
+        if whole.get("z") is not None:
+            raise ContractError("it takes a latent and an image, expected one of them", hint=_REPAIR)
+        image = _object(whole, "image", "channels", "height", "width", "range")
+        taken = from_json(ImageInput, _object(whole, "input"))
+        size = (image["channels"], image["height"], image["width"])
+        return from_json(Interface, {"z_dim": 0, "image": list(size), "value_range": image["range"], "input": taken})
     z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
     label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
     made = _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])

@@ -1,5 +1,8 @@
 """What goes into a generator and what comes out: declared once, for its spec, its contract and what draws with it.
 
+A generator takes a latent, or an image: a super-resolver and an image-to-image network are generators of the second
+kind (`ImageInput`).
+
 And the text that names its classes: `3`, `cat`, `0,cat,7`, `all`.
 """
 
@@ -15,16 +18,26 @@ import numpy.typing as npt
 
 from gan_core.arrays import F32, I64
 from gan_core.errors import GanportError
-from gan_core.fields import MAX_CLASSES, Features, Json, Name, Number, Range, Shape, Side, SpecError, check_fields
+from gan_core.fields import (
+    MAX_CLASSES,
+    MAX_FEATURES,
+    Features,
+    Json,
+    Name,
+    Number,
+    Range,
+    Shape,
+    Side,
+    SpecError,
+    check_fields,
+    from_json,
+)
+from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput, check_range
 from gan_core.latents import LatentLaw, latents
 from gan_core.printable import shorten
 
 T = TypeVar("T")
 _SHOWN = 12
-
-CHANNELS_IN_WORDS = {1: "grey", 3: "RGB", 4: "RGBA"}
-IMAGE_CHANNELS = tuple(CHANNELS_IN_WORDS)
-"""Channels that a picture can have; the fourth is opacity."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +66,23 @@ class Option:
 
 @dataclass(frozen=True)
 class Interface:
-    """A generator's inputs, a latent and maybe a class, and its output, an image.
+    """A generator's inputs, a latent or an image and maybe a class, and its output, an image.
 
-    z_dim        components of a latent
-    image        (C, H, W) of an image
+    z_dim        components of a latent; 0 for a generator that takes an image
+    image        (C, H, W) of an image; of a generator that takes images of any size, of what it makes of an example,
+                 whose size the shapes of its spec are given for
     latent       law of the components: "normal" N(0, 1) or "uniform" U(-1, 1)
     value_range  the output values of (black, white)
     n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
     class_names  one per class, or empty
     styles       the latents w that its layers take, where it has a mapping network; None without one
     noise        whether it adds constant noise, which can be left out
+    input        the image that it takes; None for a latent
 
     Raises `SpecError` on construction for a field of another type or out of its range.
     """
 
-    z_dim: Features
+    z_dim: Annotated[int, Range(0, MAX_FEATURES)]
     image: tuple[Side, Side, Side]
     latent: LatentLaw = "normal"
     value_range: tuple[Number, Number] = (-1.0, 1.0)
@@ -75,19 +90,57 @@ class Interface:
     class_names: tuple[Name, ...] = ()
     styles: Styles | None = None
     noise: bool = False
+    input: ImageInput | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.value_range[0] < self.value_range[1]:
+        check_range(self.value_range)
+        if self.input is not None:
+            self._check_input(self.input)
+        elif not self.z_dim:
             raise SpecError(
-                f"value_range must be (black, white) with black < white, got {self.value_range}",
-                hint="as in [-1, 1] or [0, 1]",
+                f"z_dim must be a whole number from 1 to {MAX_FEATURES:,}, got 0",
+                hint="a generator takes a latent of z_dim numbers, or an image: input",
             )
         if len(self.class_names) not in (0, self.n_classes):
             raise SpecError(
                 f"{len(self.class_names)} class names for {self.n_classes} classes",
                 hint="class_names has one name a class, or none",
             )
+
+    def _check_input(self, taken: ImageInput) -> None:
+        if self.z_dim:
+            raise SpecError(
+                f"a generator takes a latent or an image, got z_dim {self.z_dim} and an input", hint="leave one out"
+            )
+        if self.n_classes:
+            raise SpecError("a generator that takes an image has no classes here", hint="leave n_classes out")
+        height, width = self.input_shape[1:]
+        whole = self.height % taken.scale == self.width % taken.scale == 0
+        if not whole or not (taken.fixed or taken.takes(height, width)):
+            raise SpecError(
+                f"image is {self.image}, which an input of {taken.scale} times smaller sides does not make: they are "
+                f"multiples of {taken.multiple_of} from {taken.minimum} on",
+                hint="correct image, or input's scale, multiple_of and minimum",
+            )
+
+    @property
+    def input_name(self) -> str:
+        """What the input is called, in a spec and in a file: "z", or "input" for an image."""
+        return "z" if self.input is None else "input"
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of one sample as the layers see it: (z_dim,), or (C, H, W) of the image that makes one of `image`'s size."""
+        if self.input is None:
+            return (self.z_dim,)
+        return (self.input.channels, self.height // self.input.scale, self.width // self.input.scale)
+
+    def made_of(self, taken: Shape) -> tuple[int, int, int]:
+        """(C, H, W) of the images made of a batch of inputs: latents (n, z_dim), or pixels (n, H, W, C)."""
+        if self.input is None:
+            return self.image
+        return (self.channels, taken[1] * self.input.scale, taken[2] * self.input.scale)
 
     @property
     def channels(self) -> int:
@@ -126,7 +179,7 @@ class Interface:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of all inputs of a file, the optional ones last."""
-        return ("z", *(["label"] if self.conditional else []), *self.options)
+        return (self.input_name, *(["label"] if self.conditional else []), *self.options)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -135,17 +188,51 @@ class Interface:
 
     @property
     def picture(self) -> str:
-        """The image for people: "64x64 RGB"."""
-        return f"{self.width}x{self.height} {CHANNELS_IN_WORDS.get(self.channels, f'in {self.channels} channels')}"
+        """The image for people: "64x64 RGB", "RGB, 4 times the size of the input"."""
+        colours = CHANNELS_IN_WORDS.get(self.channels, f"in {self.channels} channels")
+        if self.input is None or self.input.fixed:
+            return f"{self.width}x{self.height} {colours}"
+        times = f"{self.input.scale} times " if self.input.scale > 1 else ""
+        return f"{colours}, {times}the size of the input"
+
+    @property
+    def taken(self) -> str:
+        """The input for people: "100 numbers", "RGB images of multiples of 4 pixels from 16"."""
+        if self.input is None:
+            return f"{self.z_dim} numbers"
+        return self.input.words(*self.input_shape[1:])
 
     def latents(self, seeds: Iterable[int] | I64, truncation: float | None = None) -> F32:
-        """The latents of `seeds`, float32 (len(seeds), z_dim). Takes `truncation` and raises as `latents.latents`."""
+        """The latents of `seeds`, float32 (len(seeds), z_dim). Takes `truncation` and raises as `latents.latents`.
+
+        Raises `GanportError` for a generator that takes images.
+        """
+        if self.input is not None:
+            raise GanportError(
+                f"this generator takes {self.taken}, so seeds and latents have no meaning",
+                hint="give it images: `transform`, or gan-gen FILE photo.jpg",
+            )
         return latents(seeds, self.z_dim, self.latent, truncation)
 
     def to_json(self) -> Json:
         """The fields as JSON values, without those of inputs that it does not have."""
-        said = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return {name: value for name, value in said.items() if name not in ("styles", "noise") or value}
+        left_out = set() if self.input is None else {"z_dim", "latent"}
+        left_out |= {name for name in ("styles", "noise", "input") if not getattr(self, name)}
+        return {name: _json(value) for name, value in asdict(self).items() if name not in left_out}
+
+    @classmethod
+    def from_json(cls, values: Json) -> Interface:
+        """Reads what `to_json` wrote. Raises `SpecError`."""
+        z_dim = 0 if values.get("input") is not None else values.get("z_dim", 0)
+        if values.get("input") is not None and "z_dim" in values:
+            raise SpecError("z_dim and input exclude each other", hint="a generator takes a latent or an image")
+        return from_json(cls, values | {"z_dim": z_dim})
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json(each) for name, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_interface(owner: T, **changes: Any) -> T:

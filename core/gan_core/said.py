@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS
+from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.latents import LATENT_LAWS, LatentLaw
 
 ROLES = ("z", "label")

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS
+from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
 from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered

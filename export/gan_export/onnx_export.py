@@ -105,8 +105,8 @@ SMALL = 1e-6
 def to_onnx(source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True) -> tuple[ir.Model, tuple[str, ...]]:
     """The ONNX model of `source`, without metadata, and the names of the passes that changed it.
 
-    Inputs `z` and, when conditional, `label`; outputs `image` and `pixels`; the batch is symbolic. Without `fold` it is
-    the exporter's graph, tidied and with the weights that it makes of others computed.
+    Inputs `z` and, when conditional, `label`, or `input`; outputs `image` and `pixels`; the batch is symbolic. Without
+    `fold` it is the exporter's graph, tidied and with the weights that it makes of others computed.
     Raises `JobError` when the exporter cannot follow the module.
     """
     module = export_module(source)
@@ -141,14 +141,19 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
     if program is None:
         raise RuntimeError("the exporter returned nothing")
     optimise_exactly(program)
+    _name_sides(program.model, source.interface)
     return program.model
 
 
 def _shapes(arguments: tuple[Any, ...], interface: Interface) -> tuple[Any, ...]:
     """The sizes of the arguments that vary, as torch.export wants them: those behind z together, if some are
     optional."""
-    batch = torch.export.Dim(BATCH, min=1)
+    batch, taken = torch.export.Dim(BATCH, min=1), interface.input
     first, *others = [{0: batch} for _ in arguments]
+    if taken is not None and not taken.fixed:
+        least = taken.next_side(1) // taken.multiple_of
+        sides = {axis: torch.export.Dim(name, min=least) for axis, name in ((1, "h"), (2, "w"))}
+        first |= {axis: side if taken.multiple_of == 1 else taken.multiple_of * side for axis, side in sides.items()}
     return (first, tuple(others)) if interface.options else (first, *others)
 
 
@@ -163,6 +168,25 @@ def _make_optional(model: ir.Model, interface: Interface) -> None:
             value.const_value = ir.tensor(option.row, name=value.name)
             value.shape = ir.Shape([f"{value.name}_batch", *option.shape])
             model.graph.register_initializer(value)
+
+
+def _name_sides(model: ir.Model, interface: Interface) -> None:
+    """Gives the symbolic sides of images plain names, for what the exporter derives them from."""
+    if interface.input is None or interface.input.fixed:
+        return
+    c, (given, *_), (image, pixels, *_) = interface.channels, model.graph.inputs, model.graph.outputs
+    sides = ["height", "width"] if interface.input.scale == 1 else ["out_height", "out_width"]
+    given.shape = ir.Shape([BATCH, "height", "width", interface.input.channels])
+    image.shape, pixels.shape = ir.Shape([BATCH, c, *sides]), ir.Shape([BATCH, *sides, c])
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value is not image and value is not pixels and _derived(value):
+                value.shape = None
+
+
+def _derived(value: ir.Value) -> bool:
+    """Whether its shape holds an expression of the sides' old names."""
+    return value.shape is not None and any(isinstance(side, ir.SymbolicDim) for side in value.shape[1:])
 
 
 def _fixed_batch(model: ir.Model) -> bool:

@@ -22,6 +22,7 @@ from gan_core.errors import GanportError
 from gan_core.files import model_file
 from gan_core.files.archive import EXTRA, is_archive, read_records
 from gan_core.files.model_file import sha256_of
+from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 
@@ -31,7 +32,7 @@ class Source:
     """A generator, ready to export.
 
     module       eval mode, CPU, float32; forward(z (N, z_dim)) or forward(z, label (N,) int64) → (N, C, H, W)
-                 in `value_range`
+                 in `value_range`; where the generator takes images, float32 (N, C, H, W) of them in the place of z
     spec         the chain it was built from, or None for a live module
     weights      "ema" or "raw"
     provenance   {"file": name, "sha256": hex, …} of the checkpoint
@@ -82,19 +83,22 @@ def file_provenance(path: Path) -> dict[str, Any]:
 class PixelModule(nn.Module):
     """A generator with the artefact's two outputs.
 
-    forward(z float32 (N, z_dim), label int64 (N,) when conditional) returns `image` float32 (N, C, H, W) in
-    `value_range` and `pixels` uint8 (N, H, W, C). The arithmetic of `pixels` is that of `gan_core.images.to_pixels`,
-    operation for operation, so that both round alike to the last bit.
+    forward(z float32 (N, z_dim) or an image uint8 (N, H, W, C), label int64 (N,) when conditional) returns `image`
+    float32 (N, C, H, W) in `value_range` and `pixels` uint8 (N, H, W, C). The arithmetic of `pixels` is that of
+    `gan_core.images.to_pixels`, operation for operation, so that both round alike to the last bit.
     """
 
-    def __init__(self, generator: nn.Module, value_range: tuple[float, float]) -> None:
+    def __init__(self, generator: nn.Module, interface: Interface) -> None:
         super().__init__()
         self.generator = generator
-        self.black = value_range[0]
-        self.scale = 255.0 / (value_range[1] - value_range[0])
+        self.taken = interface.input
+        self.black = interface.value_range[0]
+        self.scale = 255.0 / (interface.value_range[1] - interface.value_range[0])
         self.training = generator.training
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
+        if self.taken is not None:
+            z = as_taken(z, self.taken)
         return self.pixels(self.generator(z) if label is None else self.generator(z, label))
 
     def pixels(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,15 +116,26 @@ class PixelModuleWithOptions(PixelModule):
     """
 
     def __init__(self, generator: nn.Module, interface: Interface) -> None:
-        super().__init__(generator, interface.value_range)
+        super().__init__(generator, interface)
         self.names = interface.inputs[1:]
 
     def forward(self, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        if self.taken is not None:
+            z = as_taken(z, self.taken)
         image_NCHW, styles = self.generator.values(
             z,  # type: ignore[operator]
             **dict(zip(self.names, given, strict=True)),
         )
         return *self.pixels(image_NCHW), *([] if styles is None else [styles])
+
+
+def as_taken(given: Tensor, taken: ImageInput | None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A batch as the generator's layers see it: latents, or pixels uint8 (N, H, W, C) as (N, C, H, W) of `dtype`."""
+    if taken is None:
+        return given.to(dtype)
+    black, white = taken.value_range
+    values: Tensor = given.permute(0, 3, 1, 2).to(dtype) * ((white - black) / 255.0)
+    return values + black if black else values
 
 
 def export_module(source: Source) -> PixelModule:
@@ -130,9 +145,7 @@ def export_module(source: Source) -> PixelModule:
     the exporter to hide.
     """
     plain, interface = without_parametrizations(source.module), source.interface
-    if interface.options:
-        return PixelModuleWithOptions(plain, interface)
-    return PixelModule(plain, interface.value_range)
+    return (PixelModuleWithOptions if interface.options else PixelModule)(plain, interface)
 
 
 def without_parametrizations(module: nn.Module) -> nn.Module:
@@ -155,9 +168,13 @@ def without_parametrizations(module: nn.Module) -> nn.Module:
 
 def example_inputs(source: Source, batch: int = 3) -> tuple[Tensor, ...]:
     """What `source.interface.inputs` names, to trace with. Three rows: 0 and 1 are sizes that tracers specialise on, 2
-    a common factor."""
-    interface = source.interface
+    a common factor. Images of any size are higher than wide, for the same reason."""
+    interface, taken = source.interface, source.interface.input
     given = [torch.zeros(batch, interface.z_dim)]
+    if taken is not None:
+        _, height, width = interface.input_shape
+        height += 0 if taken.fixed else taken.multiple_of
+        given = [torch.zeros(batch, height, width, taken.channels, dtype=torch.uint8)]
     if interface.n_classes:
         given.append(torch.arange(batch, dtype=torch.int64) % interface.n_classes)
     given += [torch.from_numpy(option.row.repeat(batch, axis=0)) for option in interface.options.values()]

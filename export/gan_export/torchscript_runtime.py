@@ -17,7 +17,7 @@ from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
 from gan_export import script_check
 from gan_export.torchscript_export import all_nodes, load_bytes, plain_execution, stored_zip
-from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime.batches import Given, check_drawn
 from gan_serve.runtime.generator import Generator
 
 log = logging.getLogger(__name__)
@@ -86,8 +86,8 @@ class TorchScriptGenerator(Generator):
     def graph_sha256(self) -> str:
         return self._graph_sha256
 
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
-        arguments = [torch.from_numpy(np.array(z, np.float32))]
+    def run(self, z: Given, label: I64 | None = None) -> tuple[F32, U8]:
+        arguments = [torch.from_numpy(np.array(z, np.float32 if self.contract.interface.input is None else np.uint8))]
         if self.contract.interface.conditional:
             arguments.append(torch.from_numpy(np.array(label, np.int64)))
         try:
@@ -100,7 +100,7 @@ class TorchScriptGenerator(Generator):
                 hint='try a smaller `batch_size`, or `provider="cpu"`',
             ) from error
         image_NCHW, pixels_NHWC = image.cpu().numpy(), pixels.cpu().numpy()
-        check_drawn(self.contract, len(z), image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
+        check_drawn(self.contract, z.shape, image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
         return image_NCHW, pixels_NHWC
 
 

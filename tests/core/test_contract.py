@@ -164,10 +164,10 @@ def test_a_value_of_another_type_is_one_line(key: str) -> None:
         (
             "latent",
             {"law": "normal", "z_dim": 10**9},
-            "z_dim must be a whole number from 1 to 16,777,216, got 1000000000",
+            "z_dim must be a whole number from 0 to 16,777,216, got 1000000000",
         ),
         ("latent", {"law": "normal", "z_dim": 65537}, "z_dim: 65,537, at most 65,536 are allowed"),
-        ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim must be a whole number from 1 to 16,777,216, got 100.0"),
+        ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim must be a whole number from 0 to 16,777,216, got 100.0"),
         ("latent", {"law": ["normal"], "z_dim": 4}, "latent must be one of normal, uniform, got ['normal']"),
         ("latent", [100, "normal"], "latent must be an object of law, z_dim, got [100, 'normal']"),
         ("classes", {"n": 10**9, "names": []}, "n_classes must be a whole number from 0 to 1,048,576, got 1000000000"),

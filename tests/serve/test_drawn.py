@@ -133,4 +133,4 @@ def test_other_runtimes_are_held_to_it_as_well(batches: tuple[Any, ...], message
 
 
 def test_what_is_as_it_should_be_passes() -> None:
-    check_drawn(onnx_files.contract(), 2, image_NCHW=np.zeros((2, 3, 6, 5), np.float32), pixels_NHWC=images(2))
+    check_drawn(onnx_files.contract(), (2, 4), image_NCHW=np.zeros((2, 3, 6, 5), np.float32), pixels_NHWC=images(2))

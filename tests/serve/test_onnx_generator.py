@@ -87,7 +87,7 @@ def free_latent(proto: onnx.ModelProto) -> None:
         (set_key("gan.golden", '[{"seed": 1}]'), "golden must be 0 to 1,000 of: an object of seed, label, scale, png"),
         (set_key("gan.golden", "7"), "golden must be 0 to 1,000 of: an object of seed, label, scale, png, got 7"),
         (drop_key("gan.interface"), "m.onnx: its gan.* metadata is incomplete, it has no gan.interface"),
-        (interface(z_dim=10**9), "z_dim must be a whole number from 1 to 16,777,216, got 1000000000"),
+        (interface(z_dim=10**9), "z_dim must be a whole number from 0 to 16,777,216, got 1000000000"),
         (interface(n_classes=10**9), "n_classes must be a whole number from 0 to 1,048,576, got 1000000000"),
         (free_latent, "its graph tensor(float) z (?, ?)"),
         (

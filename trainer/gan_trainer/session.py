@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from gan_core.errors import GanportError, JobError, MissingPackageError
-from gan_core.interface import CHANNELS_IN_WORDS, number_classes
+from gan_core.image_input import CHANNELS_IN_WORDS
+from gan_core.interface import number_classes
 from gan_core.pictures.decode import Track, untracked
 from gan_trainer.boards import Boards, parse_boards
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest

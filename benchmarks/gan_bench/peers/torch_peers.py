@@ -47,7 +47,7 @@ class TorchPeer(Generator):
         self.contract = plain_contract(checkpoint.spec, precision)
         self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(path)
         self._dtype = torch.float16 if precision == "fp16" else torch.float32
-        plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface.value_range)
+        plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface)
         module = plain.to(device, self._dtype).eval().requires_grad_(False)
         self._guard = guard
         examples = self._arguments(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from gan_core.fields import Features, Number, Range, Shape
-from gan_core.spec.layer import Layer, expect
+from gan_core.spec.layer import Layer, Reach, expect
 
 ActivationName = Literal[
     "relu", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus",
@@ -70,6 +70,9 @@ class Activation(Layer):
 
     def tensors(self) -> dict[str, Shape]:
         return {"weight": (self.features,)} if self.name == "prelu" else {}
+
+    def reach(self) -> Reach:
+        return Reach()
 
     def words(self) -> str:
         limits = "" if self.limits is None else " ({:g}, {:g})".format(*self.limits)

@@ -11,14 +11,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeVar
 
-from gan_core.fields import Name, Shape, SpecError, check_fields, from_json, shown, types_of
+from gan_core.fields import Name, Shape, SpecError, check_fields, shown, types_of
 from gan_core.interface import Interface
 from gan_core.printable import json_text
 from gan_core.spec.budget import check_image, check_layers, check_shape
-from gan_core.spec.layer import LATENT, RUNNING
+from gan_core.spec.layer import RUNNING
 from gan_core.spec.layers import Layer, layer_from_json, layer_kind
 
 __all__ = ["GeneratorSpec", "SpecError"]
@@ -32,17 +33,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """A chain of layers from a latent vector to an image, and how to feed it.
+    """A chain of layers from a latent vector, or an image, to an image, and how to feed it.
 
     Each layer maps the running value to the next; one that has a name ("as") is kept for later layers that ask for it.
 
-    interface  the latent that goes into the first layer, the classes, and the image that the last layer makes
+    interface  what goes into the first layer, the classes, and the image that the last layer makes
     layers     see `gan_core.spec.layers`; all label layers have the same classes
     name       a short name for people: "dcgan-64", "mlp-28"
 
     In JSON the fields of the interface stand beside the others. Raises `SpecError` on construction for a field of
-    another type or out of its range, when the shapes do not chain from (z_dim,) to the image, when a layer uses a name
-    that no earlier one has, and when an image would take more than `gan_core.spec.budget` allows.
+    another type or out of its range, when the shapes do not chain from the input to the image, or for an input of
+    any size not at the least size and others, when a layer uses a name that no earlier one has, when the input's halo
+    is less than the layers reach, and when an image would take more than `gan_core.spec.budget` allows.
     """
 
     interface: Interface
@@ -78,6 +80,49 @@ class GeneratorSpec:
                 f"the layers make {self.shapes[-1]}, image is {self.interface.image}",
                 hint="correct image, or the layers that make it",
             )
+        self._check_input()
+
+    def _check_input(self) -> None:
+        taken = self.interface.input
+        if taken is None:
+            return
+        if not taken.fixed:
+            least, step = taken.next_side(1), taken.multiple_of
+            for height, width in ((least, least), (least + step, least + 2 * step)):
+                try:
+                    made = self._chain((taken.channels, height, width))[0][-1]
+                except SpecError as error:
+                    raise SpecError(f"of an input of {width}x{height} {error}", hint=error.hint) from error
+                expected = (self.interface.channels, height * taken.scale, width * taken.scale)
+                if made != expected:
+                    raise SpecError(
+                        f"the layers make {made} of an input of {width}x{height}, expected {expected}",
+                        hint="correct input: its scale, multiple_of and minimum, or fixed: true for one size only",
+                    )
+        needed = self.halo
+        if taken.halo is not None and (needed is None or taken.halo < needed):
+            reach = "the whole image" if needed is None else f"{needed} pixels"
+            raise SpecError(f"input's halo is {taken.halo}, the layers reach {reach}", hint="correct it, or null")
+
+    @property
+    def halo(self) -> int | None:
+        """How far away the input pixels are that an output pixel depends on, in pixels; None where all of them are."""
+        first, last, step = Fraction(0), Fraction(0), Fraction(1)
+        inputs = (self.interface.input_name, *self.interface.options)
+        reached, steps = dict.fromkeys(inputs, (first, last)), dict.fromkeys(inputs, step)
+        for layer in self.layers:
+            one = layer.reach()
+            if one is None:
+                return None
+            if layer.replaces:
+                (first, last), step = reached[layer.uses[0]], steps[layer.uses[0]]
+            first, last = first + step * one.first, last + step * one.last
+            for name in layer.uses:
+                first, last = min(first, reached[name][0]), max(last, reached[name][1])
+            step = step * one.step
+            if layer.as_:
+                reached[layer.as_], steps[layer.as_] = (first, last), step
+        return math.ceil(max(-first, last, Fraction(0)))
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -91,9 +136,14 @@ class GeneratorSpec:
 
     @cached_property
     def _shapes_and_products(self) -> tuple[tuple[Shape, ...], int]:
+        return self._chain(self.interface.input_shape)
+
+    def _chain(self, shape: Shape) -> tuple[tuple[Shape, ...], int]:
+        """The shapes, from an input's of `shape` on, and their products."""
         products = 0
-        shapes: list[Shape] = [(self.interface.z_dim,)]
-        named = {LATENT: shapes[0]} | {name: option.shape for name, option in self.interface.options.items()}
+        shapes: list[Shape] = [shape]
+        options = {name: option.shape for name, option in self.interface.options.items()}
+        named = {self.interface.input_name: shape} | options
         for index, layer in enumerate(self.layers):
             try:
                 after = layer.out_shape(shapes[-1], *(_named(named, name) for name in layer.uses))
@@ -145,13 +195,13 @@ class GeneratorSpec:
         unknown = set(values) - set(SPEC_FIELDS)
         if unknown:
             raise SpecError(f"unknown spec field {shown(min(unknown))}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
-        missing = {"z_dim", "image", "layers"} - set(values)
+        missing = {"image", "layers", "z_dim" if values.get("input") is None else "input"} - set(values)
         if missing:
             raise SpecError(f"the spec lacks {sorted(missing)[0]!r}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
         layers = values["layers"]
         if not isinstance(layers, list):
             raise SpecError(f"layers must be a list of layers, got {shown(layers)}", hint="see --spec")
-        interface = from_json(Interface, {name: value for name, value in values.items() if name in _INTERFACE})
+        interface = Interface.from_json({name: value for name, value in values.items() if name in _INTERFACE})
         return cls(interface, tuple(map(_layer, range(len(layers)), layers)), values.get("name", cls.name))
 
     @classmethod
@@ -182,7 +232,8 @@ def _named(named: Mapping[str, Shape], name: str) -> Shape:
 
 def _check_name(name: str, named: Mapping[str, Shape]) -> None:
     if not _NAME.fullmatch(name) or name in (RUNNING, *named):
-        taken = "the running value is x, the input z" if name in (RUNNING, LATENT) else "each name is given once"
+        first = next(iter(named))
+        taken = f"the running value is x, the input {first}" if name in (RUNNING, first) else "each name is given once"
         raise SpecError(
             f"cannot be called {shown(name)}", hint=f"a name is small letters and digits, as in skip_1; {taken}"
         )

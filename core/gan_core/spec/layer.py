@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from gan_core.fields import Range, Shape, SpecError, check_fields
 
 RUNNING = "x"
 """The name of the running value: what the layer before made."""
-LATENT = "z"
-"""The name of the network's input."""
 
 ValueName = Annotated[str, Range(0, 40)]
 
 LAYER_KINDS: dict[str, type[Layer]] = {}
 """Every kind of layer, by its name in JSON. A subclass of `Layer` that has a `kind` is in it."""
+
+
+class Reach(NamedTuple):
+    """Which pixels an output pixel depends on, horizontally and vertically, in pixels of the layer's input.
+
+    first, last  the ends of their row, from the place where the output pixel lies
+    step         how far it is from one output pixel to the next
+    """
+
+    first: Fraction | int = 0
+    last: Fraction | int = 0
+    step: Fraction | int = 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,11 @@ class Layer:
         return 0
 
     @property
+    def replaces(self) -> bool:
+        """Whether the first value of `uses` takes the place of the running one."""
+        return False
+
+    @property
     def uses(self) -> tuple[str, ...]:
         """The names of the values it takes beside the running one."""
         return ()
@@ -69,6 +85,10 @@ class Layer:
     def products(self, shape: Shape) -> int:
         """Multiplications with an addition that one sample of `shape` takes; elementwise work is not counted."""
         return 0
+
+    def reach(self) -> Reach | None:
+        """Where it looks around a place of an image; None where it looks everywhere, or by the size of the image."""
+        return None
 
     def words(self) -> str:
         """The layer for people, on one line: "conv_transpose 100 → 256, k4 s1 p0"."""

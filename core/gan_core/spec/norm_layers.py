@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gan_core.fields import Eps, Features, Number, Shape, Side, Sides
-from gan_core.spec.layer import Layer, affine_tensors, expect, expect_image
+from gan_core.spec.layer import Layer, Reach, affine_tensors, expect, expect_image
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class BatchNorm(Layer):
         names = ("weight", "bias", "running_mean", "running_var") if self.affine else ("running_mean", "running_var")
         return dict.fromkeys(names, (self.features,))
 
+    def reach(self) -> Reach:
+        return Reach()
+
     def words(self) -> str:
         return f"batch_norm eps {self.eps:g}"
 
@@ -36,7 +39,7 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class InstanceNorm(Layer):
-    """torch.nn.InstanceNorm2d without running statistics."""
+    """torch.nn.InstanceNorm2d without running statistics. With them, in eval mode, it is a `BatchNorm`."""
 
     kind: ClassVar[str] = "instance_norm"
     features: Features
@@ -106,6 +109,9 @@ class PixelNorm(Layer):
     kind: ClassVar[str] = "pixel_norm"
     eps: Eps = 1e-8
 
+    def reach(self) -> Reach:
+        return Reach()
+
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
 
@@ -143,6 +149,9 @@ class LocalResponseNorm(Layer):
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect_image(shape)
         return shape
+
+    def reach(self) -> Reach:
+        return Reach()
 
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.LocalResponseNorm(self.size, self.alpha, self.beta, self.k)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Border, Features, Number, Padding, Range, Shape, Side, Sides
-from gan_core.spec.layer import Layer, expect, expect_image
+from gan_core.spec.layer import Layer, Reach, expect, expect_image
 
 UpsampleMode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -33,6 +34,12 @@ class Upsample(Layer):
         c, h, w = expect_image(shape)
         return (c, *self.size) if self.size else (c, h * self.factor, w * self.factor)
 
+    def reach(self) -> Reach | None:
+        if self.size is not None or (self.align_corners and self.mode in ("bilinear", "bicubic")):
+            return None  # each pixel's place then depends on the size of the image
+        far = {"nearest": 1, "nearest-exact": 1, "bilinear": 2, "bicubic": 3}[self.mode]
+        return Reach(-far, far, Fraction(1, self.factor))
+
     def words(self) -> str:
         return f"upsample {'to its size' if self.size else f'x{self.factor}'} {self.mode}"
 
@@ -54,6 +61,9 @@ class PixelShuffle(Layer):
         expect(c % self.factor**2 == 0, f"needs a multiple of {self.factor**2} channels, gets {c}")
         return (c // self.factor**2, h * self.factor, w * self.factor)
 
+    def reach(self) -> Reach:
+        return Reach(-1, 0, Fraction(1, self.factor))
+
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.PixelShuffle(self.factor)
 
@@ -69,6 +79,9 @@ class PixelUnshuffle(Layer):
         c, h, w = expect_image(shape)
         expect(h % self.factor == w % self.factor == 0, f"needs sides that {self.factor} divides, gets {h}x{w}")
         return (c * self.factor**2, h // self.factor, w // self.factor)
+
+    def reach(self) -> Reach:
+        return Reach(0, self.factor - 1, self.factor)
 
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.PixelUnshuffle(self.factor)
@@ -86,6 +99,9 @@ class ChannelShuffle(Layer):
         expect(c % self.groups == 0, f"{self.groups} groups do not divide {c} channels")
         return shape
 
+    def reach(self) -> Reach:
+        return Reach()
+
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         """In operations that ONNX has."""
         n, c, h, w = x.shape
@@ -101,6 +117,9 @@ class Glu(Layer):
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[0] % 2 == 0, f"halves its features, gets {shape[0]}")
         return (shape[0] // 2, *shape[1:])
+
+    def reach(self) -> Reach:
+        return Reach()
 
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.GLU(dim=1)
@@ -141,6 +160,12 @@ class Pool(Layer):
         if self.ceil and steps * stride >= side + padding:
             steps -= 1
         return steps + 1
+
+    def reach(self) -> Reach | None:
+        if self.stride[0] != self.stride[1]:
+            return None
+        last = max(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel, self.padding, strict=True))
+        return Reach(-max(self.padding), last, self.stride[0])
 
     def words(self) -> str:
         return "pool {}, k{}x{} s{}x{}".format(self.mode, *self.kernel, *self.stride)
@@ -201,6 +226,10 @@ class Pad(Layer):
             fits = max(top, bottom) <= h - most and max(left, right) <= w - most
             expect(fits, f"borders {self.borders} are wider than {h}x{w} with {self.mode}")
         return (c, *out)
+
+    def reach(self) -> Reach | None:
+        left, _, top, _ = self.borders
+        return None if self.mode == "circular" else Reach(-max(left, top), -min(left, top))
 
     def words(self) -> str:
         return f"pad {self.mode} {' '.join(map(str, self.borders))}"

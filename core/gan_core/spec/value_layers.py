@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
-from gan_core.spec.layer import RUNNING, Layer, ValueName, expect
+from gan_core.spec.layer import RUNNING, Layer, Reach, ValueName, expect
 
 Merge = Literal["z_label", "label_z", "multiply", "label"]
 
@@ -97,6 +97,13 @@ class Load(Layer):
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         return used[0]
 
+    @property
+    def replaces(self) -> bool:
+        return True
+
+    def reach(self) -> Reach:
+        return Reach()
+
     def words(self) -> str:
         return f"load {self.of}"
 
@@ -119,6 +126,9 @@ class _PlaceByPlace(Layer):
         fits = len(shape) == len(other) and all(a == b or 1 in (a, b) for a, b in zip(shape, other, strict=True))
         expect(fits, f"takes {self.with_} of {shape}, gets {other}")
         return tuple(map(max, shape, other))
+
+    def reach(self) -> Reach:
+        return Reach()
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,9 @@ class Concat(Layer):
         expect(same, f"joins {' and '.join(map(str, shapes))}, which differ in more than their channels")
         return (sum(each[0] for each in shapes), *shapes[0][1:])
 
+    def reach(self) -> Reach:
+        return Reach()
+
     def words(self) -> str:
         return f"concat {', '.join(self.of)}"
 
@@ -217,6 +230,13 @@ class Slice(Layer):
         cut = used[0] if used else shape
         expect(self.from_ < self.to <= cut[0], f"takes {self.from_} to {self.to} of {cut[0]} channels")
         return (self.to - self.from_, *cut[1:])
+
+    @property
+    def replaces(self) -> bool:
+        return self.of != RUNNING
+
+    def reach(self) -> Reach:
+        return Reach()
 
     def words(self) -> str:
         return f"slice {self.from_} to {self.to}" + ("" if self.of == RUNNING else f" of {self.of}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from gan_core.fields import Features, Padding, Shape, Side
-from gan_core.spec.layer import Layer, expect, expect_image
+from gan_core.spec.layer import Layer, Reach, expect, expect_image
 from gan_core.spec.shape_layers import PaddingMode
 
 MAX_ATTENDED = 1 << 28
@@ -78,6 +79,10 @@ class Conv(Layer):
     def products(self, shape: Shape) -> int:
         return math.prod(self.out_shape(shape)[1:]) * math.prod(self.tensors()["weight"])
 
+    def reach(self) -> Reach | None:
+        last = self.dilation * (self.kernel - 1) - self.padding
+        return None if self.padding_mode == "circular" else Reach(-self.padding, last, self.stride)
+
     def words(self) -> str:
         return _convolution_words(self)
 
@@ -124,6 +129,12 @@ class ConvTranspose(Layer):
 
     def products(self, shape: Shape) -> int:
         return math.prod(shape[1:]) * math.prod(self.tensors()["weight"])
+
+    def reach(self) -> Reach:
+        """Output pixel o sees input pixel (o + padding - tap) / stride, where that is whole."""
+        last = self.dilation * (self.kernel - 1)
+        step = Fraction(1, self.stride)
+        return Reach((self.padding - last) * step, self.padding * step, step)
 
     def words(self) -> str:
         return _convolution_words(self, f" op{self.output_padding}" if self.output_padding else "")

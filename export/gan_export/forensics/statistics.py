@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.latents import LatentLaw, latents
-from gan_core.spec.layer import LATENT
 from gan_core.spec.layers import BatchNorm, Layer, Shape
 from gan_export.draft import Draft
 from gan_trainer.networks.build import build_layer
@@ -176,7 +175,7 @@ def run_eval(
     With `misfits`, as in training: each BatchNorm normalises with what arrives, and those that saw training add their
     misfit to the list.
     """
-    named = {LATENT: x}
+    named = {draft.spec.interface.input_name: x}
     for i in range(start, stop):
         part = draft.spec.layers[i]
         memory = remembered(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None

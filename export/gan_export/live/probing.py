@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS
+from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.latents import latents
 from gan_core.said import Inputs
 from gan_export.answers import LiveAnswers

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_core.errors import JobError
+from gan_core.golden import inputs
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision.qdq import Layer, quantisable, quantise
@@ -66,7 +67,7 @@ def calibration(source: Source) -> list[Case]:
     """Latents of the model's law that are not the proof's; with classes, every class in turn at least once."""
     n_classes = source.interface.n_classes
     seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(len(CALIBRATION_SEEDS), n_classes))
-    z = source.interface.latents(seeds)
+    z = inputs(source.interface, seeds)
     label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
     return [Case("calibration", z, label, ())]
 

@@ -86,7 +86,7 @@ def _range(value: F32) -> Range:
 def _batches(cases: Iterable[Case]) -> Iterator[dict[str, object]]:
     for case in cases:
         for start in range(0, len(case.z), BATCH_SIZE):
-            feeds: dict[str, object] = {"z": case.z[start : start + BATCH_SIZE]}
+            feeds: dict[str, object] = {case.input: case.z[start : start + BATCH_SIZE]}
             if case.label is not None:
                 feeds["label"] = case.label[start : start + BATCH_SIZE]
             yield feeds

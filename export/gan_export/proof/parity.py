@@ -43,7 +43,7 @@ def run_cases(generator: Generator, cases: Iterable[Case], observers: Iterable[O
     for case in cases:
         try:
             image, pixels = generator.run(case.z, case.label)
-            check_drawn(generator.contract, len(case.z), image_NCHW=image, pixels_NHWC=pixels)
+            check_drawn(generator.contract, case.z.shape, image_NCHW=image, pixels_NHWC=pixels)
         except Exception as error:  # whatever the runtime raises on a batch it cannot run is a finding
             text = " ".join(str(error).split())
             failures.append((case, text if len(text) <= 160 else f"{text[:157]}…"))

@@ -21,18 +21,21 @@ import torch
 from gan_core.arrays import F32, I64
 from gan_core.contract import Golden
 from gan_core.errors import GanportError, JobError
-from gan_core.golden import golden_entry
+from gan_core.golden import example_images, golden_entry, inputs
 from gan_core.images import to_pixels
 from gan_core.interface import Interface
 from gan_core.latents import default_labels
 from gan_export.proof.report import Check, at_most
-from gan_export.source import Source
+from gan_export.source import Source, as_taken
+from gan_serve.runtime.batches import Given
 
 BATCHES = (1, 2, 3, 8, 25)
 SEEDS = BATCHES[-1]
 BUDGET = 2_100 * 128 * 128
 """Pixels (height x width, whatever the channels) that the images of a proof have together: two seeds as each of 1,000
 classes at 128x128, and all else, fit in. A batch has at most a sixteenth of it: 25 images of 256x256, 8 of 512x512."""
+PRODUCTS = 1 << 39
+"""Multiplications that the ordinary images of a proof take together, where they are made of images."""
 LEAST_BATCH, LEAST_CLASSES = 3, 8
 """What is drawn however large the images are: batches of up to so many, and so many classes."""
 FAR = {"normal": 4.0, "uniform": 1.0}
@@ -44,18 +47,26 @@ _FAR_ROWS = 6
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One batch. `z` (n, z_dim), `label` (n,) or None; `rows` says what each row is: "seed 7", "seed 7 class 3".
+    """One batch. `z` (n, z_dim) or an image's pixels (n, H, W, C), `label` (n,) or None; `rows` says what each row is:
+    "seed 7", "seed 7 class 3".
 
-    kind  "ordinary", "zero", "far" or "class"
+    kind  "ordinary", "zero", "far" or "class"; of images "ordinary", "far" or "size"
     """
 
     kind: str
-    z: F32
+    z: Given
     label: I64 | None
     rows: tuple[str, ...]
 
     @property
+    def input(self) -> str:
+        """The name of the input that takes `z`."""
+        return "input" if self.z.ndim == 4 else "z"
+
+    @property
     def name(self) -> str:
+        if self.z.ndim == 4:
+            return f"batch of {len(self.z)} images of {self.z.shape[2]}x{self.z.shape[1]}"
         return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
 
 
@@ -65,11 +76,16 @@ def cases(interface: Interface, budget: int = BUDGET) -> tuple[Case, ...]:
     Within `budget` pixels, in this order: seeds 0, 1, 2, … in every size of `BATCHES` that a batch has room for; zero;
     the far ends; seed 0 as every class; the seeds up to `SEEDS` that no batch had room for; seed 1 as every class.
     Where not every class fits, those are drawn that lie evenly from the first to the last.
+
+    A generator that takes images is given `gan_core.golden.example_images`, images of nothing but black and white, and
+    where it takes any size, other sizes.
     """
     area, z_dim, n_classes = interface.height * interface.width, interface.z_dim, interface.n_classes
     most = max(LEAST_BATCH, budget // (_BATCH_SHARE * area))
     sizes = [size for size in BATCHES if size <= most]
     batch = sizes[-1]
+    if interface.input is not None:
+        return (*(ordinary(range(size), interface) for size in sizes), *_far_images(interface), *_sizes(interface))
     made = [ordinary(range(size), interface) for size in sizes]
     ends = [_case("zero", np.zeros((2, z_dim), np.float32), ("latent of zeros",) * 2, range(2), n_classes)]
     ends.extend(_far(interface, batch))
@@ -92,7 +108,7 @@ def cases(interface: Interface, budget: int = BUDGET) -> tuple[Case, ...]:
 def ordinary(seeds: range, interface: Interface) -> Case:
     """One batch of the latents of `seeds`, each with the label of its seed."""
     rows = tuple(f"seed {seed}" for seed in seeds)
-    return _case("ordinary", interface.latents(seeds), rows, seeds, interface.n_classes)
+    return _case("ordinary", inputs(interface, seeds), rows, seeds, interface.n_classes)
 
 
 def spread(n: int, count: int) -> I64:
@@ -127,7 +143,32 @@ def _far(interface: Interface, most: int) -> Iterator[Case]:
         yield _case("far", z[part], rows[part], range(len(z))[part], interface.n_classes)
 
 
-def _case(kind: str, z: F32, rows: tuple[str, ...], counted: range, n_classes: int) -> Case:
+def _far_images(interface: Interface) -> Iterator[Case]:
+    """The sharpest images: pixels of black and white in turn, both ways, and by chance."""
+    example = inputs(interface, range(1))[0]
+    height, width, channels = example.shape
+    turn = np.indices((height, width)).sum(axis=0)[..., None].repeat(channels, axis=2) % 2
+    chance = [np.random.default_rng(seed).integers(0, 2, example.shape) for seed in range(2)]
+    for images, rows in (
+        ([turn, 1 - turn], ("a chessboard of pixels", "the same, inverted")),
+        (chance, ("black and white by chance, 0", "black and white by chance, 1")),
+    ):
+        yield Case("far", (255 * np.stack(images)).astype(np.uint8), None, rows)
+
+
+def _sizes(interface: Interface) -> Iterator[Case]:
+    """Images of other sizes: the least, and higher and wider ones than the example."""
+    taken = interface.input
+    if taken is None or taken.fixed:
+        return
+    (_, height, width), step, least = interface.input_shape, taken.multiple_of, taken.next_side(1)
+    wide = (taken.next_side(height // 2), width + 3 * step)
+    for n, (high, across) in enumerate(((least, least), (least, least + step), (height + 5 * step, least), wide), 1):
+        images = example_images(range(n), high, across, taken.channels)
+        yield Case("size", images, None, tuple(f"seed {seed} at {across}x{high}" for seed in range(n)))
+
+
+def _case(kind: str, z: Given, rows: tuple[str, ...], counted: range, n_classes: int) -> Case:
     """Labels count through the classes, as `default_labels` does: row i has that of seed `counted[i]`."""
     if not n_classes:
         return Case(kind, z, None, rows)
@@ -146,10 +187,16 @@ GOLDEN_IMAGES = 4
 
 
 class Reference:
-    """Draws the cases of a proof, within `budget` pixels, with a source's module on the CPU."""
+    """Draws the cases of a proof, within `budget` pixels, with a source's module on the CPU.
+
+    Networks that take images may spend thousands of times as much on a pixel as others; theirs are fewer then.
+    """
 
     def __init__(self, source: Source, budget: int = BUDGET) -> None:
         self.source = source
+        if source.interface.input is not None and source.spec is not None:
+            area = source.interface.height * source.interface.width
+            budget = min(budget, PRODUCTS // max(source.spec.products // area, 1))
         self.cases = cases(source.interface, budget)
         self._kept: dict[Case, F32] = {}
         self._room = KEPT_BYTES
@@ -173,7 +220,7 @@ class Reference:
         exact = copy.deepcopy(self.source.module).double()
         worst = 0.0
         for case in (*(case for case in self.cases if case.kind == "far"), widest(self.cases)):
-            arguments = [torch.from_numpy(case.z).double()]
+            arguments = [as_taken(torch.from_numpy(case.z), self.source.interface.input, torch.float64)]
             arguments += [] if case.label is None else [torch.from_numpy(case.label)]
             image_NCHW = self.images(case)
             try:
@@ -207,9 +254,11 @@ class Reference:
         """Size of the module's parameters and buffers."""
         return sum(tensor.nbytes for tensor in self.source.module.state_dict().values())
 
-    def run(self, z: F32, label: I64 | None) -> F32:
+    def run(self, z: Given, label: I64 | None) -> F32:
         """One batch: float32 (n, C, H, W) in `value_range`."""
-        arguments = [torch.from_numpy(z)] + ([] if label is None else [torch.from_numpy(label)])
+        arguments = [as_taken(torch.from_numpy(z), self.source.interface.input)] + (
+            [] if label is None else [torch.from_numpy(label)]
+        )
         with torch.no_grad():
             image: F32 = self.source.module(*arguments).float().numpy()
         return image
@@ -223,9 +272,9 @@ class Reference:
         except Exception as error:
             raise JobError(
                 f"the PyTorch generator fails on a {case.name}: {str(error).strip().splitlines()[0][:200]}",
-                hint="a generator must take any number of latents",
+                hint="a generator must take any number of latents, or of images",
             ) from error
-        expected = (len(case.z), *self.source.interface.image)
+        expected = (len(case.z), *self.source.interface.made_of(case.z.shape))
         if image.shape != expected:
             raise JobError(
                 f"the PyTorch generator makes {image.shape} of a {case.name}, expected {expected}",

@@ -51,8 +51,13 @@ def check_onnx(path: str | os.PathLike[str], model: onnx.ModelProto, contract: C
 
 
 def expected_inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
-    """Name → (element type, shape with "batch" for the symbolic dimension) of the inputs."""
+    """Name → (element type, shape with a text for a symbolic dimension) of the inputs."""
+    taken = contract.interface.input
     inputs: dict[str, tuple[str, Shape]] = {"z": ("float", ("batch", contract.interface.z_dim))}
+    if taken is not None:
+        _, height, width = contract.interface.input_shape
+        sides: Shape = (height, width) if taken.fixed else ("height", "width")
+        inputs = {"input": ("uint8", ("batch", *sides, taken.channels))}
     inputs |= {"label": ("int64", ("batch",))} if contract.interface.conditional else {}
     kinds = {np.dtype(np.bool_): "bool", np.dtype(np.float32): "float"}
     for name, option in contract.interface.options.items():
@@ -63,9 +68,13 @@ def expected_inputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
 def expected_outputs(contract: Contract) -> dict[str, tuple[str, Shape]]:
     """As `expected_inputs`, of the outputs."""
     c, h, w = contract.interface.image
+    taken = contract.interface.input
+    shape: Shape = (h, w)
+    if taken is not None and not taken.fixed:
+        shape = ("height", "width") if taken.scale == 1 else ("out_height", "out_width")
     outputs: dict[str, tuple[str, Shape]] = {
-        "image": ("float", ("batch", c, h, w)),
-        "pixels": ("uint8", ("batch", h, w, c)),
+        "image": ("float", ("batch", c, *shape)),
+        "pixels": ("uint8", ("batch", *shape, c)),
     }
     if contract.interface.styles is not None:
         outputs["styles"] = ("float", ("batch", *contract.interface.options["w"].shape))
@@ -228,7 +237,7 @@ def check_torchscript(module: Any, contract: Contract) -> list[Check]:
 
 
 def _script_inputs(module: Any, contract: Contract) -> Check:
-    expected = ["z", "label"] if contract.interface.conditional else ["z"]
+    expected = ["z", "label"] if contract.interface.conditional else ["z"]  # an image, too, is the module's z
     found = [value.debugName().split(".")[0] for value in module.graph.inputs()][1:]
     detail = "" if found == expected else f"takes {', '.join(found)}"
     return Check(SECTION, "inputs", found == expected, " ".join(found), " ".join(expected), "", detail)

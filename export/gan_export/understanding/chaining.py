@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gan_core.interface import IMAGE_CHANNELS
+from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.layers import Shape
 from gan_export.understanding.units import Unit, natural_key
 

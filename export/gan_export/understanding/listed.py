@@ -16,7 +16,8 @@ from itertools import pairwise
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS, Interface
+from gan_core.image_input import IMAGE_CHANNELS
+from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.budget import BUDGET, check_shape
 from gan_core.spec.generator_spec import GeneratorSpec

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_core.interface import IMAGE_CHANNELS
+from gan_core.image_input import IMAGE_CHANNELS
 from gan_export.reading.kinds import WHAT, describe_role
 from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS

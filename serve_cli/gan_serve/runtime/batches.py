@@ -17,8 +17,10 @@ from gan_core.errors import ContractError
 
 Labels = I64 | F32 | None
 """The classes of a batch (n,); None without classes; shares of them (n, n_classes) where `Generator.mixes_classes`."""
-Feed = tuple[F32, Labels]
-"""One batch: its latents (n, z_dim), and its labels."""
+Given = npt.NDArray[Any]
+"""What a batch is made of: latents float32 (n, z_dim), or pixels uint8 (n, H, W, C) where a generator takes images."""
+Feed = tuple[Given, Labels]
+"""One batch: its inputs, and its labels."""
 
 
 T = TypeVar("T")
@@ -33,25 +35,27 @@ OTHER_IMAGES = "the file is damaged or was changed after its export; export it a
 
 def check_drawn(
     contract: Contract,
-    n: int,
+    given: tuple[int, ...],
     *,
     image_NCHW: npt.NDArray[Any] | None = None,
     pixels_NHWC: npt.NDArray[Any] | None = None,
 ) -> None:
-    """Holds what a runtime gave for `n` latents against the contract: count, sizes, channels and element type.
+    """Holds what a runtime made of a batch of the shape `given`, latents (n, z_dim) or pixels (n, H, W, C), against the
+    contract: count, sizes, channels and element type.
 
     Raises `ContractError`, with what was expected and what was found.
     """
-    c, h, w = contract.interface.image
+    n, (c, h, w) = given[0], contract.interface.made_of(given)
     wanted: dict[str, tuple[Any, tuple[int, ...], type[np.generic]]] = {
         "image": (image_NCHW, (n, c, h, w), np.float32),
         "pixels": (pixels_NHWC, (n, h, w, c), np.uint8),
     }
-    for name, (given, shape, kind) in wanted.items():
-        if given is not None and (np.shape(given) != shape or getattr(given, "dtype", None) != kind):
-            found = f"{getattr(given, 'dtype', type(given).__name__)} {np.shape(given)}"
+    for name, (made, shape, kind) in wanted.items():
+        if made is not None and (np.shape(made) != shape or getattr(made, "dtype", None) != kind):
+            found = f"{getattr(made, 'dtype', type(made).__name__)} {np.shape(made)}"
+            inputs = "latents" if contract.interface.input is None else "images"
             raise ContractError(
-                f"the model gave {name} {found} for {n} latents, expected {np.dtype(kind)} {shape}", hint=OTHER_IMAGES
+                f"the model gave {name} {found} for {n} {inputs}, expected {np.dtype(kind)} {shape}", hint=OTHER_IMAGES
             )
 
 

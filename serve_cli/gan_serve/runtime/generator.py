@@ -20,7 +20,7 @@ from gan_core.images import to_pil
 from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, default_labels
 from gan_core.printable import printable, shorten
-from gan_serve.runtime.batches import OTHER_IMAGES, Feed, Labels, check_drawn, feeds, in_order
+from gan_serve.runtime.batches import OTHER_IMAGES, Feed, Given, Labels, check_drawn, feeds, in_order
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,13 +94,14 @@ class Generator(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
-        """One batch exactly as given: z (n, z_dim), label (n,) when conditional.
+    def run(self, z: Given, label: I64 | None = None) -> tuple[F32, U8]:
+        """One batch exactly as given: z (n, z_dim), or uint8 (n, H, W, C) for a generator that takes images, label (n,)
+        when conditional.
 
         Returns `image` float32 (n, C, H, W) in `contract.interface.value_range` and `pixels` uint8 (n, H, W, C).
         """
 
-    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+    def run_pixels(self, z: Given, label: I64 | None = None) -> U8:
         """As `run`, but only `pixels` (runtimes override it to skip copying the floats)."""
         return self.run(z, label)[1]
 
@@ -112,7 +113,7 @@ class Generator(abc.ABC):
         with what the caller does: `callers + 1` feeds may be taken ahead of the batch that is yielded, and memory stays
         flat in their number.
         """
-        return in_order(lambda feed: self.run_pixels(*cast("tuple[F32, I64 | None]", feed)), feeds, self.callers)
+        return in_order(lambda feed: self.run_pixels(*cast("tuple[Given, I64 | None]", feed)), feeds, self.callers)
 
     def batch_size(self, n: int) -> int:
         """Images per internal batch for a run of `n`, where none is asked for. The images do not depend on it.
@@ -277,16 +278,16 @@ class Generator(abc.ABC):
     def _drawn(
         self, n: int, size: int, latents_of: Callable[[int, int], F32], labels_of: Callable[[int, int], Labels]
     ) -> Iterator[U8]:
-        asked: deque[int] = deque()
+        asked: deque[tuple[int, ...]] = deque()
 
         def counted() -> Iterator[Feed]:
             for feed in feeds(n, size, latents_of, labels_of):
-                asked.append(len(feed[0]))
+                asked.append(feed[0].shape)
                 yield feed
 
         done = 0
         for pixels_NHWC in self.run_stream(counted()):
-            check_drawn(self.contract, asked.popleft() if asked else 0, pixels_NHWC=pixels_NHWC)
+            check_drawn(self.contract, asked.popleft() if asked else (0, 0), pixels_NHWC=pixels_NHWC)
             done += len(pixels_NHWC)
             yield pixels_NHWC
         if done != n:

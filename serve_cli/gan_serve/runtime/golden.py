@@ -10,7 +10,7 @@ import numpy as np
 from gan_core import limits
 from gan_core.contract import Golden
 from gan_core.errors import ContractError, GanportError
-from gan_core.golden import decode, reduce
+from gan_core.golden import decode, inputs, reduce
 from gan_serve.runtime.batches import check_drawn
 from gan_serve.runtime.generator import Generator
 
@@ -45,7 +45,7 @@ def check_golden(generator: Generator, entries: Iterable[Golden] | None = None) 
 
 def _check(generator: Generator, entry: Golden, allowed: limits.Limits) -> GoldenResult:
     contract = generator.contract
-    z = contract.interface.latents([entry.seed])
+    z = inputs(contract.interface, [entry.seed])
     label = None
     if contract.interface.conditional:
         if entry.label is not None and not 0 <= entry.label < contract.interface.n_classes:
@@ -58,7 +58,7 @@ def _check(generator: Generator, entry: Golden, allowed: limits.Limits) -> Golde
     c, h, w = contract.interface.image
     expected = decode(entry, (h // entry.scale, w // entry.scale, c))
     image_NCHW, pixels_NHWC = generator.run(z, label)
-    check_drawn(contract, 1, image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
+    check_drawn(contract, z.shape, image_NCHW=image_NCHW, pixels_NHWC=pixels_NHWC)
     drawn = reduce(pixels_NHWC[0], entry.scale)
     finite = bool(np.isfinite(image_NCHW).all())
     lsb, psnr = limits.max_lsb(drawn, expected), limits.psnr_db(drawn, expected)

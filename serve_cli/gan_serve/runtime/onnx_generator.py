@@ -25,7 +25,7 @@ from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_serve.runtime import providers, sessions
-from gan_serve.runtime.batches import Feed, Labels, check_drawn, in_order
+from gan_serve.runtime.batches import Feed, Given, Labels, check_drawn, in_order
 from gan_serve.runtime.generator import BATCH_PIXELS, Generator
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
@@ -113,7 +113,10 @@ class OnnxGenerator(Generator):
             check_unsaid(answers, where)
         self.threads = threads if threads is not None else usable_cores()
         apart = not whole and self.threads > 1 and suits_side_by_side(model)
-        self._settings = Settings(self.threads, many, apart and many, tf32, cuda_graph, options=dict(options or {}))
+        of_images = contract is not None and contract.interface.input is not None
+        self._settings = Settings(
+            self.threads, many, apart and many, tf32, cuda_graph and not of_images, options=dict(options or {})
+        )
         beside = ThreadPoolExecutor(1)  # hashes the file while the session opens
         hashed = None if isinstance(model, bytes) else beside.submit(model_file.sha256_of, Path(model))
         beside.shutdown(wait=False)
@@ -133,7 +136,7 @@ class OnnxGenerator(Generator):
         if contract is not None:
             self.signature: Signature = check_ours(contract, inputs, outputs, where)
             self.contract = contract
-            if opened.runtime is not None:
+            if opened.runtime is not None and not of_images:  # the engine is for batches of one size
                 self._engine = self._make_engine(opened, opened.runtime, model, where)
         else:
             assert probed is not None
@@ -161,7 +164,7 @@ class OnnxGenerator(Generator):
     def graph_sha256(self) -> str:
         return metadata.graph_sha256(self._model)
 
-    def run(self, z: F32, label: Labels = None) -> tuple[F32, U8]:
+    def run(self, z: Given, label: Labels = None) -> tuple[F32, U8]:
         if self.signature.pixels is None:
             image = self._floats(z, label, self._run)
             return image, to_pixels(image, self.contract.interface.value_range)
@@ -172,7 +175,7 @@ class OnnxGenerator(Generator):
     def mixes_classes(self) -> bool:
         return self.signature.mixes
 
-    def run_pixels(self, z: F32, label: Labels = None) -> U8:
+    def run_pixels(self, z: Given, label: Labels = None) -> U8:
         if self._engine is not None:
             return self._engine.run(z, label)
         return self._pixels((z, label))
@@ -238,7 +241,7 @@ class OnnxGenerator(Generator):
         )
         return engine
 
-    def _floats(self, z: F32, label: Labels, run: _Run) -> F32:
+    def _floats(self, z: Given, label: Labels, run: _Run) -> F32:
         """The images of a file without metadata, in as many runs as its fixed batch needs."""
         wanted, interface, n = self.signature, self.contract.interface, len(z)
         if wanted.fixed_batch is None:
@@ -255,11 +258,11 @@ class OnnxGenerator(Generator):
                 feeds = wanted.feeds(z[part], None if label is None else label[part], interface.n_classes)
                 pieces.append(wanted.images(run([wanted.image], feeds)[0], interface.image))
             image = np.concatenate(pieces)[:n]
-        check_drawn(self.contract, n, image_NCHW=image)
+        check_drawn(self.contract, (n, interface.z_dim), image_NCHW=image)
         return image
 
-    def _feeds(self, z: F32, label: Labels) -> dict[str, Any]:
-        feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, np.float32)}
+    def _feeds(self, z: Given, label: Labels) -> dict[str, Any]:
+        feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, self.signature.z_dtype)}
         if self.signature.label is not None:
             feeds[self.signature.label] = np.ascontiguousarray(label, np.int64)
         return feeds
@@ -298,10 +301,10 @@ class OnnxGenerator(Generator):
                 f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
                 hint='try a smaller `batch_size`, or `provider="cpu"`',
             ) from error
-        self._hold(outputs, results, batch)
+        self._hold(outputs, results, np.shape(feeds[self.signature.z]))
         return results
 
-    def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: int) -> None:
+    def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: tuple[int, ...]) -> None:
         """Whether a run of a file of ours gave what it was asked for."""
         for name, given in zip(outputs, results, strict=True) if self.ours else ():
             key = "pixels_NHWC" if name == self.signature.pixels else "image_NCHW"

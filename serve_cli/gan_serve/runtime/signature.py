@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.arrays import F32, I64
+from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import ContractError
 from gan_core.files.metadata import Dims, Port
@@ -32,7 +32,7 @@ class Constant:
 class Signature:
     """How to feed a graph and what to read from it. Only a stranger's graph needs more than the names.
 
-    z             name of the latent's input
+    z             name of the latent's input, or the image's
     z_shape       per-sample shape the graph wants of it: (D,), (D, 1, 1) …
     image         name of the image output
     label         name of the class input, or None
@@ -64,13 +64,14 @@ class Signature:
         """Whether the class is a float vector, so that it can be shares of several."""
         return self.label is not None and np.dtype(self.label_dtype).kind == "f"
 
-    def feeds(self, z: F32, label: I64 | F32 | None, n_classes: int) -> dict[str, npt.NDArray[Any]]:
+    def feeds(self, z: F32 | U8, label: I64 | F32 | None, n_classes: int) -> dict[str, npt.NDArray[Any]]:
         """The inputs that have a row an image, as the graph takes them.
 
-        z      (n, z_dim)
+        z      (n, z_dim), or pixels (n, H, W, C) where the graph takes them
         label  (n,); shares (n, n_classes) where the graph `mixes`
         """
-        found: dict[str, npt.NDArray[Any]] = {self.z: np.ascontiguousarray(z, self.z_dtype).reshape(-1, *self.z_shape)}
+        given: npt.NDArray[Any] = np.ascontiguousarray(z, self.z_dtype)
+        found = {self.z: given if given.ndim == 4 else given.reshape(-1, *self.z_shape)}
         if self.label is not None:
             labels = np.asarray(label)
             if self.mixes:
@@ -104,23 +105,34 @@ class Signature:
 
 def check_ours(contract: Contract, inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> Signature:
     """The signature of a file with a contract. Raises `ContractError` where its graph is not what the contract says."""
-    c, h, w = contract.interface.image
-    wanted_inputs: dict[str, tuple[str, Dims]] = {"z": ("tensor(float)", (None, contract.interface.z_dim))}
-    if contract.interface.conditional:
+    interface = contract.interface
+    sides: Dims = interface.image[1:]
+    wanted_inputs: dict[str, tuple[str, Dims]] = {"z": ("tensor(float)", (None, interface.z_dim))}
+    if interface.input is not None:
+        given: Dims = interface.input_shape[1:]
+        if not interface.input.fixed:
+            sides = given = (None, None)
+        wanted_inputs = {"input": ("tensor(uint8)", (None, *given, interface.input.channels))}
+    if interface.conditional:
         wanted_inputs["label"] = ("tensor(int64)", (None,))
     _check_ports(wanted_inputs, inputs, where, "takes")
     _check_ports(
-        {"image": ("tensor(float)", (None, c, h, w)), "pixels": ("tensor(uint8)", (None, h, w, c))},
+        {
+            "image": ("tensor(float)", (None, interface.channels, *sides)),
+            "pixels": ("tensor(uint8)", (None, *sides, interface.channels)),
+        },
         [port for port in outputs if port.name in ("image", "pixels")],
         where,
         "gives",
     )
+    image_input = interface.input is not None
     return Signature(
-        "z",
-        (contract.interface.z_dim,),
+        interface.input_name,
+        (interface.z_dim,),
         "image",
-        label="label" if contract.interface.conditional else None,
+        label="label" if interface.conditional else None,
         pixels="pixels",
+        z_dtype="uint8" if image_input else "float32",
     )
 
 

@@ -57,7 +57,7 @@ class ModuleGenerator(Generator):
                 part.training = mode
         if not np.isfinite(image).all():
             raise JobError("the generator generates NaN or infinity", hint="its weights are damaged or it diverged")
-        check_drawn(self.contract, len(z), image_NCHW=image)
+        check_drawn(self.contract, z.shape, image_NCHW=image)
         return image, to_pixels(image, self.contract.interface.value_range)
 
 

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from gan_core.fields import Shape
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layer import LATENT, Layer
+from gan_core.spec.layer import Layer
 from gan_core.spec.style_layers import Styles
 
 
 class SpecGenerator(nn.Module):
     """The module of a spec. forward(z float32 (N, z_dim), label int64 (N,) | None) → image (N, C, H, W).
 
-    Each of the interface's optional inputs may be given by name: (N, …), or (1, …) for all samples.
+    Where the spec takes an image, that stands in the place of z: float32 (N, C, H, W) in its value range. Each of the
+    interface's optional inputs may be given by name: (N, …), or (1, …) for all samples.
     """
 
     def __init__(self, spec: GeneratorSpec) -> None:
@@ -31,7 +32,7 @@ class SpecGenerator(nn.Module):
 
     def values(self, z: Tensor, label: Tensor | None = None, **options: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and the styles (N, num_ws, w_dim) that made the images, None for a network without."""
-        x, named, styles = z, {LATENT: z}, None
+        x, named, styles = z, {self.spec.interface.input_name: z}, None
         for name, option in self.spec.interface.options.items():
             given = options.get(name)
             named[name] = torch.from_numpy(option.row).to(z.device) if given is None else given
