@@ -222,7 +222,7 @@ def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[P
             done += len(part)
             if bar is not None:
                 bar.update(len(part))
-            elif time.monotonic() >= shows_at:
+            elif time.monotonic() >= shows_at and sys.stderr.isatty() and not is_quiet():
                 bar = shown.enter_context(progress(length, label))
                 bar.update(done)
 
