@@ -135,6 +135,7 @@ class Draft:
     ranked     every whole generator that was drawn, the likeliest (this draft) first; empty where nothing was open
     odds       of this whole generator against all others; None where nothing was open
     recomputed how many latents its running statistics are computed again from; 0 leaves the file's
+    knows_classes  whether its family says what the author's own classes in a pickle of modules compute
     spread     how many times wider than those that it takes its latents were in training: an encoder made them
     """
 
@@ -153,6 +154,7 @@ class Draft:
     odds: float | None = None
     recomputed: int = 0
     spread: float = 1.0
+    knows_classes: bool = False
 
     @property
     def structure_choice(self) -> Choice | None:

@@ -122,12 +122,12 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
 def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable[[str], None]) -> Draft:
     """The likeliest draft of the tensors, investigated; the other structures beside it."""
     beside = discriminator_of(reading, answers.discriminator)
-    if beside is not None:
-        on_note(f"the discriminator is asked, too: {beside.where}")
     facts, note = facts_of(reading.tensors, reading.path, answers.source)
     if facts or note:
         on_note(note or f"the author's code is read, too: {facts[0].where}")
     drafts = drafts_of(reading, beside, answers)
+    if beside is not None and (drafts[0].open_choices or drafts[0].family == "chain"):
+        on_note(f"the discriminator is asked, too: {beside.where}")
     anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
@@ -141,7 +141,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
         draft = investigate(drafts)
     tree = Tree(reading.tensors, reading.modules)
-    checked = bool(tree) and draft.family != LISTED and answers.output is None
+    checked = bool(tree) and draft.family != LISTED and answers.output is None and not draft.knows_classes
 
     def may_be(other: Draft) -> bool:
         try:

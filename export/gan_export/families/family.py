@@ -69,6 +69,7 @@ class Network:
     notes      sentences for people that are not about one choice
     beside     tensors that its file has and no layer takes, key → shape: heads that do not run, filters of fixed values
     refused    why this network cannot be exported; raised where a file has exactly its keys and shapes
+    knows_classes  whether it says what the author's own classes in a pickle of modules compute
     """
 
     layers: Sequence[tuple[str | Folded, L.Layer]]
@@ -78,6 +79,7 @@ class Network:
     notes: tuple[str, ...] = ()
     beside: Mapping[str, Shape] = field(default_factory=dict)
     refused: RefusedError | None = None
+    knows_classes: bool = False
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -21,7 +21,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families import dcgan, mimicry, pggan, plain, pytorch_gan
+from gan_export.families import dcgan, mimicry, pggan, plain, pytorch_gan, rosinality, stylegan2
 from gan_export.families.family import Family, Network, Shapes
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -51,6 +51,8 @@ OWN: tuple[type[Family[Any]], ...] = (
     plain.DeepLearningAiMlp,
     pggan.PytorchGanZoo,
     mimicry.Mimicry,
+    stylegan2.NvlabsStyleGan2,
+    rosinality.Rosinality,
 )
 
 
@@ -166,14 +168,16 @@ def _draft(family: Family[Any], network: Network, tensors: Mapping[str, Tensor])
     layers = tuple(layer for _, layer in network.layers)
     spec = GeneratorSpec(network.interface, layers, name=f"{family.name}-{network.interface.image[1]}")
     weights = network.weights(tensors)
-    return Draft(spec, weights, tuple(_choices(family, network)), family=family.name, notes=network.notes)
+    choices = tuple(_choices(family, network))
+    known = network.knows_classes
+    return Draft(spec, weights, choices, family=family.name, notes=network.notes, knows_classes=known)
 
 
 def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     layers, interface = [layer for _, layer in network.layers], network.interface
 
     def choice(index: int | None, field: str, value: Any, values: tuple[Any, ...] = ()) -> Choice:
-        sure = Evidence.STRONG if field == "structure" else network.evidence
+        sure = network.evidence if network.evidence.settled or field != "structure" else Evidence.STRONG
         evidence = Evidence.WEAK if field in network.questions else sure
         others = slots.others(value, values)
         return Choice(index, field, value, evidence, f"as {family.source} has it", others, habit=True)
@@ -187,6 +191,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     size = "x".join(map(str, interface.image))
     yield choice(None, "structure", f"{text} → {size}" if text else size)
     yield choice(None, "latent", interface.latent, ("normal", "uniform"))
+    if interface.styles is not None:
+        return
     last = max((index for index, layer in enumerate(layers) if isinstance(layer, L.Activation)), default=None)
     for index, layer in enumerate(layers):
         if isinstance(layer, L.LabelEmbedding) and layer.merge != "label":

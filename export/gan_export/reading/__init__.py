@@ -40,6 +40,9 @@ __all__ = ["ModuleInfo", "PassedOver", "Reading", "RoleReport", "describe_role",
 MAX_TENSORS = 10_000
 """In one network; the largest generators have a thousand."""
 
+BESIDE = ("latent_avg",)
+"""Tensors beside a generator's that belong to it: the mean of w, in converted StyleGANs."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -173,6 +176,8 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
         notes.append(f"a variational autoencoder: {decoder.reason}; its decoder is the generator")
     saved, more = materialise(lazy, container.size, found.key)
     tensors, folded = fold(saved, modules)
+    beside = {name: tree[name] for name in BESIDE if isinstance(tree, dict) and isinstance(tree.get(name), LazyTensor)}
+    tensors |= materialise({name: each for name, each in beside.items() if name not in lazy}, container.size, "")[0]
     return Reading(
         path,
         sha256=sha256_of(path),

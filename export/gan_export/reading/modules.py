@@ -14,6 +14,7 @@ from typing import Any
 from gan_core.errors import GanportError
 from gan_export.reading.inert import Budget, GlobalName, Inert, brief
 from gan_export.reading.lazy import LazyTensor
+from gan_export.reading.rebuild import SOURCE
 
 MAX_DEPTH = 64
 MAX_MODULES = 10_000
@@ -29,12 +30,14 @@ class ModuleInfo:
     settings  its public attributes that are numbers, texts, booleans, None or tuples of these: eps, stride, slope …
     training  whether it was in train mode when it was saved, None when the file does not say
     changed   what makes it compute something else than its class does ("a forward hook"), or empty
+    source    SHA-256 of the source of its class, if the file holds that (NVlabs' pickles), or empty
     """
 
     cls: str
     settings: dict[str, Any] = field(default_factory=dict)
     training: bool | None = None
     changed: str = ""
+    source: str = ""
 
     @property
     def kind(self) -> str:
@@ -138,7 +141,13 @@ def _info(module: Inert) -> ModuleInfo:
             and type(hook.state.get("dim")) is int
         ):
             settings[f"{hook.cls.name}.{brief(hook.state.get('name', 'weight'))}.dim"] = hook.state["dim"]
-    return ModuleInfo(str(module.cls), settings, training if isinstance(training, bool) else None, _changed(module))
+    return ModuleInfo(
+        str(module.cls),
+        settings,
+        training if isinstance(training, bool) else None,
+        _changed(module),
+        str(module.state.get(SOURCE, "")),
+    )
 
 
 def _changed(module: Inert) -> str:

@@ -6,6 +6,7 @@ no handler is never called; it becomes an `Inert` record.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from gan_export.reading.lazy import ARRAY_HANDLERS, LazyTensor, Storage, is_shap
 from gan_export.reading.policy import check_attribute, check_call, check_name, refuse_argument
 from gan_export.reading.roles import words
 
+SOURCE = "_module_sha256"
 NestedStorage = Callable[[bytes | bytearray], Any]
 Handler = Callable[..., Any]
 
@@ -223,7 +225,8 @@ def _bytes(data: Any = b"", encoding: Any = "latin-1", *_: Any) -> bytes:
 
 
 def _persistent_object(meta: Any, *_: Any) -> Any:
-    """StyleGAN's own pickles: a dictionary of class name, source text (never run) and state."""
+    """StyleGAN's own pickles: a dictionary of class name, source text (never run) and state. The SHA-256 of the source
+    is kept, as the attribute `SOURCE`."""
     held = meta.items if isinstance(meta, Inert) else meta
     if not isinstance(held, dict):
         raise DamagedError("a StyleGAN object is pickled without its description")
@@ -233,6 +236,9 @@ def _persistent_object(meta: Any, *_: Any) -> Any:
         made.state = state
     else:
         made.build(state)
+    source = held.get("module_src")
+    if isinstance(source, str):
+        made.state = made.state | {SOURCE: hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()}
     return made
 
 

@@ -65,13 +65,15 @@ def _candidates(
 ) -> list[Draft]:
     units = units_of(tensors)
     tree = Registered(tensors, modules or {})
+    known = family_drafts(tensors, settings, modules)
+    known = [draft for draft in known if image in (None, draft.spec.interface.image)]
+    if known and known[0].knows_classes:
+        return known[:1]
     if tree:
         check_containers(tree)
         listed = listed_drafts(tree, image)
         if listed:
             return listed
-    known = family_drafts(tensors, settings, modules)
-    known = [draft for draft in known if image in (None, draft.spec.interface.image)]
     if tree and known:
         known = keep_listed(known, tree)
     check_units(units)
