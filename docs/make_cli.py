@@ -24,6 +24,7 @@ COMMANDS = {
     "gan-export": "gan_export.cli",
     "gan-gen": "gan_serve.gen.cli",
     "gan-bench": "gan_bench.cli",
+    "gan-serve": "gan_serve.server.cli",
 }
 WIDTH = 100
 HEAD = """# The commands
@@ -33,8 +34,9 @@ stdout and everything else on stderr, and exits with 0 (done), 1 (a proof or job
 (interrupted). With `--json`, an error is JSON on stdout, too: an object of `error`, `hint` and `code`.
 
 Tables fit the terminal, or the width in the variable COLUMNS. In a pipe they have their full width. NO_COLOR switches
-the colours off, FORCE_COLOR on. `gan-gen`, `gan-export`, `gan-train` and `gan-bench` are `python -m gan_serve`,
-`gan_export`, `gan_trainer` and `gan_bench`, too. `--install-completion` adds completion to your shell.
+the colours off, FORCE_COLOR on. `gan-gen`, `gan-export`, `gan-train`, `gan-bench` and `gan-serve` are
+`python -m gan_serve`, `gan_export`, `gan_trainer`, `gan_bench` and `gan_serve.server`, too. `--install-completion` adds
+completion to your shell.
 """
 
 

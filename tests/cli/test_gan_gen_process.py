@@ -57,6 +57,7 @@ HEAVY = {
     "torch", "torchvision", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "rich", "PIL", "imageio_ffmpeg",
     "multiprocessing", "asyncio", "urllib.request", "http.client", "statistics", "numpy.random",
     "numpy.ma", "numpy.testing", "gan_trainer", "gan_export", "gan_bench",
+    "starlette", "uvicorn", "prometheus_client", "gan_serve.server",
 }  # fmt: skip
 NOT_FOR_A_GRID = {
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import tomllib
@@ -34,18 +35,31 @@ def test_what_it_copies_is_there_and_not_ignored() -> None:
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-def test_it_installs_extras_and_starts_a_command_that_exist() -> None:
-    (extra,) = re.findall(r"^RUN pip install .*\[(\w+)\]\"$", DOCKERFILE, re.MULTILINE)
-    assert PROJECT["optional-dependencies"][extra] == ["onnxruntime>=1.20"]
-    (command,) = re.findall(r'^ENTRYPOINT \["([\w-]+)"\]$', DOCKERFILE, re.MULTILINE)
-    assert command in PROJECT["scripts"]
+def test_it_installs_extras_and_starts_commands_that_exist() -> None:
+    extras = re.findall(r"^RUN pip install .*\[([\w,]+)\]\"$", DOCKERFILE, re.MULTILINE)
+    assert extras == ["cpu,serve", "cpu"]
+    assert {name for each in extras for name in each.split(",")} <= set(PROJECT["optional-dependencies"])
+    assert PROJECT["optional-dependencies"]["cpu"] == ["onnxruntime>=1.20"]
+    started = re.findall(r'^ENTRYPOINT \["([\w-]+)"', DOCKERFILE, re.MULTILINE)
+    assert started == ["gan-serve", "gan-gen"]
+    assert set(started) <= set(PROJECT["scripts"])
+    assert DOCKERFILE.count("\nUSER 1000:1000\n") == 2
+
+
+def test_the_health_check_asks_what_the_server_answers() -> None:
+    from gan_serve.server.cli import serve
+
+    (port, path) = re.findall(r"urlopen\('http://127.0.0.1:(\d+)(/[\w/]+)'", DOCKERFILE)[0]
+    assert int(port) == inspect.signature(serve).parameters["port"].default
+    assert f"EXPOSE {port}\n" in DOCKERFILE
+    assert f'"{path}"' in (ROOT / "serve_cli/gan_serve/server/app.py").read_text("utf-8")
 
 
 @pytest.mark.slow
 def test_what_it_copies_is_enough_to_build_the_wheel(build: Callable[..., None], wheel: Path, tmp_path: Path) -> None:
     for sources, target in copied():
         if target.startswith("/"):
-            continue  # of the second stage
+            continue  # of the later stages
         for source in sources:
             place = tmp_path / "source" / (source if target == "./" else target)
             place.parent.mkdir(parents=True, exist_ok=True)

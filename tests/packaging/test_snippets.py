@@ -40,7 +40,8 @@ def snippets(page: Path) -> list[tuple[int, str]]:
 
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PAGES = [page for page in DOCUMENTS if snippets(page) and page.name != "journeys.md"]  # cli/test_journeys.py runs it
+ELSEWHERE = ("journeys.md", "serve.md")  # cli/test_journeys.py and server/test_docs.py run these
+PAGES = [page for page in DOCUMENTS if snippets(page) and page.name not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")

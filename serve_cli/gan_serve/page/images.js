@@ -1,0 +1,28 @@
+// Where the page's images come from. The page knows nothing but these functions; another build of it, without a
+// server, has another module in this one's place.
+
+// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, latent, limits}.
+export async function models() {
+  const reply = await fetch("/v1/models");
+  if (!reply.ok) throw new Error(`the server answers ${reply.status}`);
+  return (await reply.json()).models;
+}
+
+function address(model, path, values) {
+  const query = new URLSearchParams({ model: model.name, v: model.version });
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== null && value !== undefined && value !== "") query.set(name, value);
+  }
+  return `/v1/${path}?${query}`;
+}
+
+// An address for <img> of one image. `label` is a class or null; `towards` and `step` go a part of the way to another seed.
+export async function image(model, seed, { label = null, truncation = null, towards = null, step = null } = {}) {
+  return address(model, `images/${seed}.png`, { class: label, truncation, towards, step });
+}
+
+// An address for <img> of a looping animation through seeds; `labels` are their classes, or null.
+export async function walk(model, seeds, { labels = null, truncation = null, frames = null } = {}) {
+  const list = seeds.join(",");
+  return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, frames });
+}

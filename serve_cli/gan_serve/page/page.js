@@ -1,0 +1,285 @@
+// The page of gan-serve: a grid of seeds, one image large, its neighbours, a walk. The address holds what is shown.
+import * as images from "/page/images.js";
+
+const LAST = Number.MAX_SAFE_INTEGER;
+const NO_TRUNCATION = 3;
+const NEIGHBOURS = 8;
+const MOST_STOPS = 12;
+const part = (id) => document.getElementById(id);
+const state = { model: "", first: 0, count: 24, label: "", truncation: null, walk: [], own: false, seed: null, towards: null, step: null };
+let all = [];
+let drawn = 0;
+
+const model = () => all.find((each) => each.name === state.model) ?? all[0];
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const whole = (text, fallback, low, high) => (/^\d{1,16}$/.test(text ?? "") ? clamp(Number(text), low, high) : fallback);
+
+function read() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const known = all.some((each) => each.name === said.get("model"));
+  state.model = known ? said.get("model") : all[0].name;
+  state.first = whole(said.get("first"), 0, 0, LAST);
+  state.count = [24, 48, 96].find((each) => String(each) === said.get("count")) ?? 24;
+  const label = whole(said.get("class"), -1, 0, LAST);
+  state.label = label >= 0 && label < model().classes ? label : "";
+  const truncation = Number.parseFloat(said.get("truncation"));
+  state.truncation = truncation >= 0.2 && truncation < NO_TRUNCATION ? truncation : null;
+  const stops = (said.get("walk") ?? "").split(",").filter((each) => /^\d{1,16}$/.test(each));
+  state.walk = [...new Set(stops.map(Number))].filter((seed) => seed <= LAST).slice(0, MOST_STOPS);
+  state.own = said.get("own") === "1";
+  state.seed = whole(said.get("seed"), null, 0, LAST);
+  state.towards = whole(said.get("towards"), null, 0, LAST);
+  state.step = state.towards === null ? null : clamp(Number.parseFloat(said.get("step")) || 0.2, 0, 1);
+}
+
+function write() {
+  const said = new URLSearchParams();
+  if (all.length > 1) said.set("model", state.model);
+  said.set("first", state.first);
+  if (state.count !== 24) said.set("count", state.count);
+  if (state.label !== "") said.set("class", state.label);
+  if (state.truncation !== null) said.set("truncation", state.truncation);
+  if (state.walk.length) said.set("walk", state.walk.join(","));
+  if (state.own) said.set("own", 1);
+  if (state.seed !== null) said.set("seed", state.seed);
+  if (state.towards !== null) {
+    said.set("towards", state.towards);
+    said.set("step", state.step);
+  }
+  history.replaceState(null, "", `#${said}`);
+}
+
+const labelOf = (seed) => (model().classes ? (state.label === "" ? seed % model().classes : state.label) : null);
+const className = (label) => (label === null ? "" : model().class_names[label] ?? `class ${label}`);
+const named = (seed) => [`seed ${seed}`, className(labelOf(seed))].filter(Boolean).join(", ");
+const options = (more = {}) => ({ label: state.label, truncation: state.truncation, ...more });
+
+function made(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+async function show(element, source, text) {
+  element.alt = text;
+  element.classList.toggle("small", Math.max(model().image.width, model().image.height) <= 128);
+  element.width = model().image.width;
+  element.height = model().image.height;
+  element.onerror = () => {
+    element.alt = `${text}: the image did not come`;
+    part("status").textContent = "An image did not come: the server is busy or gone. Change something to try again.";
+  };
+  element.src = await source;
+}
+
+function drawControls() {
+  const { classes, class_names: names, image } = model();
+  document.title = `${model().name}: images by seed`;
+  part("title").textContent = model().name;
+  const kind = { 1: "grey", 3: "RGB", 4: "RGBA" }[image.channels] ?? "";
+  part("about").textContent = `${image.width}×${image.height} ${kind}${classes ? `, ${classes} classes` : ""}`;
+  part("model-field").hidden = all.length < 2;
+  part("model").replaceChildren(...all.map((each) => new Option(each.name, each.name)));
+  part("model").value = state.model;
+  part("class-field").hidden = !classes;
+  const listed = Array.from({ length: classes }, (_, label) => new Option(names[label] ?? String(label), label));
+  part("class").replaceChildren(new Option("all, in turn", ""), ...listed);
+  part("class").value = state.label;
+  part("first").value = state.first;
+  part("count").value = state.count;
+  part("truncation").value = state.truncation ?? NO_TRUNCATION;
+  part("truncation-text").value = state.truncation ?? "off";
+}
+
+function drawGrid() {
+  const count = Math.min(state.count, LAST - state.first + 1);
+  const tiles = Array.from({ length: count }, (_, index) => {
+    const seed = state.first + index;
+    const picture = made("img", { loading: "lazy", decoding: "async" });
+    show(picture, images.image(model(), seed, options()), named(seed));
+    const open = made("button", { type: "button", className: "tile", onclick: () => look(seed) }, picture);
+    open.dataset.seed = seed;
+    const chosen = state.walk.includes(seed);
+    const mark = made("button", { type: "button", className: "mark", textContent: chosen ? "✓" : "+", onclick: () => toggle(seed) });
+    mark.setAttribute("aria-label", `seed ${seed} in the walk`);
+    mark.setAttribute("aria-pressed", chosen);
+    mark.dataset.mark = seed;
+    const shown = className(labelOf(seed));
+    const caption = made("span", { className: "caption", textContent: shown ? `${seed} · ${shown}` : seed });
+    return made("li", {}, open, mark, caption);
+  });
+  part("grid").replaceChildren(...tiles);
+  part("status").textContent = `${count} images, seeds ${state.first} to ${state.first + count - 1}`;
+}
+
+function drawWalk() {
+  part("walk").hidden = !state.walk.length;
+  const stops = state.walk.map((seed) => {
+    const picture = made("img");
+    show(picture, images.image(model(), seed, options()), named(seed));
+    const remove = made("button", { type: "button", onclick: () => toggle(seed) }, picture);
+    remove.setAttribute("aria-label", `take seed ${seed} out of the walk`);
+    return made("li", {}, remove);
+  });
+  part("stops").replaceChildren(...stops);
+  part("play").disabled = state.walk.length < 2;
+  part("play").textContent = state.walk.length < 2 ? "Choose another" : `Walk (${state.walk.length})`;
+  part("own-field").hidden = !model().classes || state.label !== "";
+  part("own").checked = state.own;
+  for (const mark of document.querySelectorAll("[data-mark]")) {
+    const chosen = state.walk.includes(Number(mark.dataset.mark));
+    mark.textContent = chosen ? "✓" : "+";
+    mark.setAttribute("aria-pressed", chosen);
+  }
+}
+
+const others = (seed) => Array.from({ length: NEIGHBOURS }, (_, index) => (seed + (index + 1) * 1013904223) % LAST);
+
+async function drawView() {
+  if (state.seed === null) {
+    if (part("view").open) part("view").close();
+    return;
+  }
+  const turn = ++drawn;
+  const moved = state.towards !== null ? { towards: state.towards, step: state.step } : {};
+  const text = state.towards === null ? named(state.seed) : `${named(state.seed)}, ${Math.round(100 * state.step)} % towards seed ${state.towards}`;
+  part("caption").textContent = text;
+  const source = await images.image(model(), state.seed, options(moved));
+  if (turn !== drawn) return;
+  show(part("large"), source, text);
+  download(source, `${model().name}-${state.seed}${state.towards === null ? "" : `-${state.towards}`}.png`);
+  for (const id of ["previous", "next", "add", "near"]) part(id).hidden = false;
+  part("add").setAttribute("aria-pressed", state.walk.includes(state.seed));
+  drawNeighbours();
+  if (!part("view").open) part("view").showModal();
+}
+
+function drawNeighbours() {
+  const shown = part("near").getAttribute("aria-pressed") === "true" && state.seed !== null;
+  part("neighbours").hidden = !shown;
+  part("large").classList.toggle("beside", shown);
+  if (!shown) return;
+  const step = Number(part("step").value);
+  const tiles = others(state.seed).map((towards, index) => {
+    const picture = made("img");
+    const text = `neighbour ${index + 1} of seed ${state.seed}`;
+    show(picture, images.image(model(), state.seed, options({ towards, step })), text);
+    return made("li", {}, made("button", { type: "button", onclick: () => look(state.seed, towards, step) }, picture));
+  });
+  part("around").replaceChildren(...tiles);
+}
+
+function download(source, name) {
+  part("download").href = source;
+  part("download").download = name;
+}
+
+async function play() {
+  const turn = ++drawn;
+  const labels = state.own && state.label === "" && model().classes ? state.walk.map(labelOf) : state.label === "" ? null : [state.label];
+  const frames = Math.min(40 * state.walk.length, model().limits.images);
+  const source = await images.walk(model(), state.walk, { labels, truncation: state.truncation, frames });
+  if (turn !== drawn) return;
+  const text = `a walk through seeds ${state.walk.join(", ")}`;
+  for (const id of ["previous", "next", "add", "near", "neighbours"]) part(id).hidden = true;
+  part("caption").textContent = text;
+  show(part("large"), source, text);
+  download(source, `${model().name}-walk.webp`);
+  if (!part("view").open) part("view").showModal();
+}
+
+function look(seed, towards = null, step = null) {
+  Object.assign(state, { seed, towards, step });
+  write();
+  drawView();
+}
+
+function toggle(seed) {
+  const without = state.walk.filter((each) => each !== seed);
+  state.walk = without.length < state.walk.length ? without : [...state.walk, seed].slice(-MOST_STOPS);
+  part("add").setAttribute("aria-pressed", state.walk.includes(state.seed));
+  write();
+  drawWalk();
+}
+
+function change(values) {
+  Object.assign(state, values);
+  write();
+  draw();
+}
+
+function draw() {
+  drawControls();
+  drawGrid();
+  drawWalk();
+  drawView();
+}
+
+const go = (first) => change({ first: clamp(first, 0, LAST) });
+part("controls").onsubmit = (event) => event.preventDefault();
+part("before").onclick = () => go(state.first - state.count);
+part("after").onclick = () => go(state.first + state.count);
+part("random").onclick = () => go(Math.floor(Math.random() * 1e9));
+part("first").onchange = () => go(whole(part("first").value, 0, 0, LAST));
+part("count").onchange = () => change({ count: Number(part("count").value) });
+part("model").onchange = () => change({ model: part("model").value, label: "", walk: [], seed: null, towards: null });
+part("class").onchange = () => change({ label: part("class").value === "" ? "" : Number(part("class").value) });
+part("truncation").oninput = () => {
+  const value = Number(part("truncation").value);
+  part("truncation-text").value = value >= NO_TRUNCATION ? "off" : value;
+};
+part("truncation").onchange = () => {
+  const value = Number(part("truncation").value);
+  change({ truncation: value >= NO_TRUNCATION ? null : value });
+};
+part("own").onchange = () => change({ own: part("own").checked });
+part("play").onclick = play;
+part("clear").onclick = () => change({ walk: [] });
+part("previous").onclick = () => look(Math.max(state.seed - 1, 0));
+part("next").onclick = () => look(Math.min(state.seed + 1, LAST));
+part("add").onclick = () => toggle(state.seed);
+part("near").onclick = () => {
+  part("near").setAttribute("aria-pressed", part("near").getAttribute("aria-pressed") !== "true");
+  drawNeighbours();
+};
+part("step").value = 0.2;
+part("step").onchange = drawNeighbours;
+part("view").onclose = () => {
+  const seed = state.seed;
+  Object.assign(state, { seed: null, towards: null, step: null });
+  drawn++;
+  write();
+  document.querySelector(`[data-seed="${seed}"]`)?.focus();
+};
+part("view").onclick = (event) => {
+  if (event.target === part("view")) part("view").close();
+};
+part("view").onkeydown = (event) => {
+  if (event.target.type === "range" || part("next").hidden) return;
+  if (event.key === "ArrowLeft") part("previous").click();
+  if (event.key === "ArrowRight") part("next").click();
+};
+part("grid").onkeydown = (event) => {
+  const tiles = [...document.querySelectorAll(".tile")];
+  const index = tiles.indexOf(document.activeElement);
+  if (index < 0) return;
+  const columns = getComputedStyle(part("grid")).gridTemplateColumns.split(" ").length;
+  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
+  if (event.key in moves) {
+    event.preventDefault();
+    tiles[index + moves[event.key]]?.focus();
+  }
+  if (event.key === "w") toggle(Number(tiles[index].dataset.seed));
+};
+addEventListener("hashchange", () => {
+  read();
+  draw();
+});
+
+try {
+  all = await images.models();
+  read();
+  draw();
+} catch (error) {
+  part("status").textContent = `There are no images: ${error.message}`;
+}

@@ -1,0 +1,251 @@
+"""One request and its answer: limits, errors as JSON, bodies that are read within bounds, answers that are sent so.
+
+What a request may cost is decided before it is paid: a body is cut off while it arrives, images are counted before
+their latents are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gan_core.errors import GanportError
+
+T = TypeVar("T")
+
+CLIENT_GONE = 499
+"""What the log and the metrics have as the status where a client did not wait for its answer."""
+DISCARDED_BYTES = 1 << 24
+"""Read of a body beyond its limit and dropped, so that the client gets to read its answer."""
+AT_ONCE_BYTES = 1 << 16
+"""Work on fewer bytes is done where it comes up; more goes to a thread."""
+MAX_RATIO = 100
+"""How many times as large as it was sent a body may unpack, where it is over a kilobyte."""
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """images, pixels: of one answer. body_bytes: of one body, unpacked. queue: images of a model that wait, are
+    generated or are being sent. requests: at a time. patience_s: for a body to arrive, and for an answer to be taken.
+    """
+
+    images: int = 512
+    pixels: int = 1 << 24
+    body_bytes: int = 8 << 20
+    queue: int = 4096
+    requests: int = 1024
+    patience_s: float = 30.0
+
+    @property
+    def bodies_bytes(self) -> int:
+        """Of all bodies that are held at a time."""
+        return 16 * self.body_bytes
+
+
+class RefusedError(GanportError):
+    """A request that is not carried out: `status` is HTTP's, `headers` go along with the answer."""
+
+    def __init__(self, status: int, message: str, hint: str = "", **headers: str) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def busy(message: str, status: int = 429) -> RefusedError:
+    return RefusedError(status, message, "try again", Retry_After="1")
+
+
+@dataclass
+class Exchange:
+    """What is noted of a request while it is carried out, for the log and the metrics.
+
+    `release` has what is given back when the answer is sent, or will not be.
+    """
+
+    route: str = "unknown"
+    model: str = ""
+    images: int = 0
+    release: list[Callable[[], None]] = field(default_factory=list)
+
+    @staticmethod
+    def of(request: Request) -> Exchange:
+        found: Exchange = request.scope["exchange"]
+        return found
+
+
+class Budget:
+    """An amount of something, such as images or bytes, of which at most `most` is held at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    def take(self, amount: int, exchange: Exchange, what: str, status: int = 429) -> None:
+        """Held until the exchange is over. Raises `RefusedError` where there is not that much left."""
+        if self.held + amount > self.most:
+            raise busy(f"too many {what} at the moment", status)
+        self.held += amount
+
+        def back() -> None:
+            self.held -= amount
+
+        exchange.release.append(back)
+
+
+def error_response(error: GanportError, status: int = 422) -> Response:
+    """`{"error": …, "hint": …}`, as clients of the Open Inference Protocol need it."""
+    headers: dict[str, str] = {}
+    if isinstance(error, RefusedError):
+        status, headers = error.status, error.headers
+    body = {"error": str(error).replace("`", "")}
+    if error.hint:
+        body["hint"] = error.hint.replace("`", "")
+    return json_response(body, status, headers)
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return Answer(text.encode(), status, headers, "application/json")
+
+
+class Answer(Response):
+    """A response that is sent piece by piece, so that a client that reads slowly, or never, holds little and not for
+    ever."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if len(self.body) <= _PIECE:
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(scope["patience_s"]):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for start in range(0, len(self.body), _PIECE):
+                    more, piece = start + _PIECE < len(self.body), self.body[start : start + _PIECE]
+                    await send({"type": "http.response.body", "body": bytes(piece), "more_body": more})
+        except TimeoutError as error:
+            scope.get("abort", lambda: None)()
+            raise ClientGoneError from error
+
+
+async def read_body(request: Request, limits: Limits, bodies: Budget) -> bytes:
+    """The body, unpacked where it is gzip or deflate. Raises `RefusedError` beyond the limits."""
+    too_large = RefusedError(
+        413, f"the body is larger than {limits.body_bytes} bytes", "send several requests", Connection="close"
+    )
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told[:20]) > limits.body_bytes + (0 if "expect" in request.headers else DISCARDED_BYTES):
+        raise too_large
+    exchange, pieces, size = Exchange.of(request), [], 0
+    try:
+        async with asyncio.timeout(limits.patience_s):
+            async for piece in request.stream():
+                size += len(piece)
+                if size <= limits.body_bytes:
+                    bodies.take(len(piece), exchange, "uploads", 503)
+                    pieces.append(piece)
+                elif size > limits.body_bytes + DISCARDED_BYTES:
+                    break
+                else:
+                    pieces.clear()
+    except TimeoutError as error:
+        raise RefusedError(
+            408, f"the body did not arrive within {limits.patience_s:g} s", "send it faster", Connection="close"
+        ) from error
+    if size > limits.body_bytes:
+        raise too_large
+    packing = request.headers.get("content-encoding", "identity").strip().lower()
+    body = b"".join(pieces)
+    if packing in ("identity", ""):
+        return body
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        raise RefusedError(415, "the body's encoding is not known", "gzip, deflate or none")
+    most = min(limits.body_bytes, max(MAX_RATIO * len(body), 1024))
+    bodies.take(most, exchange, "uploads", 503)
+    return await at_once_or_aside(len(body), lambda: _unpacked(body, most))
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    """Raises `RefusedError` beyond `most` bytes, before they are allocated."""
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header or zlib's
+    try:
+        found = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise RefusedError(400, "the body is not what its Content-Encoding says") from error
+    if len(found) > most:
+        raise RefusedError(413, f"the body unpacks to more than {most} bytes", "send several requests")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RefusedError(400, "the packed body is cut off or goes on after its end")
+    return found
+
+
+async def parsed_json(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object. Raises `RefusedError` for what is none, and for numbers that are not finite."""
+    return await at_once_or_aside(len(body), lambda: _parsed(body))
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        # Python's own functions for numbers: between them other threads get a turn, in a body of millions.
+        value = json.loads(body, parse_float=_finite, parse_int=_whole, parse_constant=_no_number)
+    except RecursionError as error:
+        raise RefusedError(400, "the JSON is nested too deeply") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RefusedError(400, f"the body is not JSON: {str(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise RefusedError(400, "the body must be a JSON object")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text[:20]} is beyond what a number holds")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{text[:20]}… is beyond what a number holds")
+    return int(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+async def at_once_or_aside(size_bytes: int, work: Callable[[], T]) -> T:
+    """`work()`, in a thread where it is more than a moment's: the event loop has to answer others."""
+    return work() if size_bytes <= AT_ONCE_BYTES else await asyncio.to_thread(work)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """`work`, which is cancelled when the client goes away; then `ClientGoneError`. The body has been read."""
+    task, watch = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        watch.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

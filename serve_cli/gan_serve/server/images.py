@@ -1,0 +1,320 @@
+"""`/v1`: pictures for people. An address says all of a picture, and with the model's version (`v`) it never changes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gan_core import __version__
+from gan_core.arrays import F32, U8
+from gan_core.grids import Canvas, auto_scale, enlarged, grid_shape
+from gan_core.images import encode_batch, encode_png, text_chunks
+from gan_core.interface import parse_classes
+from gan_core.latents import MIN_TRUNCATION, Seeds, parse_seeds
+from gan_serve.runtime.animation import SEEN_ALONE, write_frames
+from gan_serve.runtime.plan import LatentPlan, Plan, SeedPlan, WalkPlan, pictures
+from gan_serve.runtime.walk import FRAMES_PER_SEED, Walk, between
+from gan_serve.server.exchange import (
+    Answer,
+    Exchange,
+    RefusedError,
+    at_once_or_aside,
+    json_response,
+    parsed_json,
+)
+from gan_serve.server.served import Served
+
+MAX_SCALE = 64
+FOR_EVER = "public, max-age=31536000, immutable"
+AGAIN = "public, no-cache"
+Models = Mapping[str, Served]
+
+
+class Fields:
+    """The values of a query or of a JSON object, each taken once; `done` refuses those that nobody took."""
+
+    def __init__(self, values: Sequence[tuple[str, Any]]) -> None:
+        self._values = dict(values)
+        if len(self._values) != len(values):
+            raise RefusedError(422, "a parameter is given twice")
+
+    def take(self, name: str) -> Any:
+        return self._values.pop(name, None)
+
+    def text(self, name: str) -> str | None:
+        value = self.take(name)
+        if value is not None and not isinstance(value, str):
+            raise RefusedError(422, f"{name} must be a text")
+        return value
+
+    def whole(self, name: str, low: int, high: int) -> int | None:
+        value = self.take(name)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 18:
+            value = int(value)
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            raise RefusedError(422, f"{name} must be a whole number in {low} … {high}")
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        value = self.take(name)
+        try:
+            found = None if value is None or isinstance(value, bool) else float(value)
+        except (ValueError, TypeError, OverflowError):
+            found = float("nan")
+        if (value is not None and found is None) or (found is not None and not low <= found <= high):
+            raise RefusedError(422, f"{name} must be a number in {low:g} … {high:g}")
+        return found
+
+    def classes(self, served: Served) -> tuple[int, ...]:
+        """Of `class`: an index, a name, several with commas, or a list of them."""
+        value = self.take("class")
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(type(each) in (int, str) for each in values) or len(values) > served.limits.images:
+            raise RefusedError(422, "class must be an index, a name, or a list of them")
+        return parse_classes([str(each) for each in values], served.interface)
+
+    def seeds(self, served: Served) -> Seeds | None:
+        value = self.take("seeds")
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return parse_seeds(value)
+        values = value if isinstance(value, list) else [value]
+        if not values or len(values) > served.limits.images or not all(type(each) is int for each in values):
+            raise RefusedError(422, f"seeds must be 1 … {served.limits.images} whole numbers, or a text such as 0,4-6")
+        return Seeds.of(values)
+
+    def scale(self) -> int | None:
+        """None: auto."""
+        value = self.take("scale")
+        if value in (None, "auto"):
+            return None
+        self._values["scale"] = value
+        return self.whole("scale", 1, MAX_SCALE)
+
+    def truncation(self) -> float | None:
+        return self.number("truncation", MIN_TRUNCATION, 1e6)
+
+    def flag(self, name: str) -> bool:
+        return bool(self.whole(name, 0, 1))
+
+    def done(self) -> None:
+        if self._values:
+            known = ", ".join(sorted(self._values))[:80]
+            raise RefusedError(422, f"not known here: {known}", "see /docs")
+
+
+class Images:
+    """The handlers of `/v1`. `models` by name; the first is served where a request names none."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def _served(self, fields: Fields) -> Served:
+        name = fields.text("model")
+        if name is None:
+            return next(iter(self._models.values()))
+        if name not in self._models:
+            raise RefusedError(404, f"there is no model {name[:100]!r}", "GET /v1/models lists them")
+        return self._models[name]
+
+    def _asked(self, request: Request) -> tuple[Fields, Served, bool]:
+        """The query, the model, and whether the address names its version."""
+        fields = Fields(request.query_params.multi_items())
+        served, version = self._served(fields), fields.text("v")
+        if version is not None and (len(version) < 8 or not served.generator.sha256.startswith(version)):
+            raise RefusedError(404, f"another version of {served.name} is served", "leave v out for the one that is")
+        return fields, served, version is not None
+
+    async def list(self, _: Request) -> Response:
+        return json_response({"models": [served.about() for served in self._models.values()]})
+
+    async def one(self, request: Request) -> Response:
+        """`/v1/images/{seed}.png`; with `towards` and `step`, an image on the way to another seed's."""
+        fields, served, fixed = self._asked(request)
+        seed = _seed(request.path_params["seed"])
+        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale() or 1
+        towards, step = fields.text("towards"), fields.number("step", 0, 1)
+        fields.done()
+        if len(classes) > 1 or (towards is None) != (step is None):
+            raise RefusedError(422, "an image has one class; towards and step go together")
+        plan: Plan = SeedPlan(served.generator.contract, Seeds.of([seed]), classes, truncation)
+        text = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256} | plan.text(0)
+        if towards is not None and step is not None:
+            ends = served.interface.latents([seed, _seed(towards)], truncation)
+            z = between(ends[:1], ends[1:], np.array([step]), served.interface.latent)
+            label = plan.labels(0, 1)
+            own = () if label is None else label.tolist()
+            plan = LatentPlan(served.generator.contract, z, "steps", own)
+            text |= {"gan.towards": towards, "gan.step": f"{step:g}"}
+
+        async def made() -> bytes:
+            pixels = await served.draw_plan(plan)
+            return await at_once_or_aside(
+                pixels.size * scale * scale, lambda: encode_png(enlarged(pixels[0], scale), text)
+            )
+
+        return await _cached(request, served, fixed, 1, scale, "image/png", made)
+
+    async def grid(self, request: Request) -> Response:
+        """`/v1/grid.png`."""
+        fields, served, fixed = self._asked(request)
+        seeds = fields.seeds(served) or parse_seeds("0-24")
+        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
+        cols, captioned = fields.whole("cols", 1, served.limits.images), fields.flag("captions")
+        fields.done()
+        _few(len(seeds), served)
+        plan = SeedPlan(served.generator.contract, seeds, classes, truncation)
+        image = served.interface.image
+        scale = scale or auto_scale(plan.n, image, cols, captioned=captioned)
+        rows, columns = grid_shape(plan.n, image[1] * scale, image[2] * scale, cols)
+        text = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256} | plan.describe()
+
+        def encoded(pixels: U8) -> bytes:
+            canvas = Canvas(plan.n, image, cols, scale=scale, captioned=captioned)
+            return encode_png(next(pictures(plan, canvas, [pixels], captioned=captioned)), text)
+
+        async def made() -> bytes:
+            pixels = await served.draw_plan(plan)
+            return await at_once_or_aside(pixels.size * scale * scale, lambda: encoded(pixels))
+
+        _few_pixels(rows * columns * (image[1] * scale + 20) * (image[2] * scale + 4), served)
+        return await _cached(request, served, fixed, plan.n, scale, "image/png", made)
+
+    async def walk(self, request: Request) -> Response:
+        """`/v1/walk.webp`."""
+        fields, served, fixed = self._asked(request)
+        seeds = fields.seeds(served) or parse_seeds("0-2")
+        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
+        frames = fields.whole("frames", 2, 1_000_000)
+        fields.done()
+        _few(FRAMES_PER_SEED * len(seeds) if frames is None else max(frames, len(seeds)), served)
+        contract, mixed = served.generator.contract, served.generator.mixes_classes
+        walk = Walk(served.interface, seeds, frames, classes, truncation, mixed=mixed)
+        plan = WalkPlan(contract, walk, seeds, classes)
+        scale = scale or auto_scale(1, served.interface.image, side=SEEN_ALONE)
+
+        def encoded(pixels: U8) -> bytes:
+            file = io.BytesIO()
+            write_frames(file, (enlarged(frame, scale) for frame in pixels), "WEBP")
+            return file.getvalue()
+
+        async def made() -> bytes:
+            pixels = await served.draw_plan(plan)
+            return await at_once_or_aside(1 << 30, lambda: encoded(pixels))
+
+        return await _cached(request, served, fixed, plan.n, scale, "image/webp", made)
+
+    async def post(self, request: Request, body: bytes) -> Response:
+        """`POST /v1/images`: many images at once, from seeds or latents, as a zip or as base64 in JSON."""
+        fields = Fields(list((await parsed_json(body)).items()))
+        served = self._served(fields)
+        seeds, latents = fields.seeds(served), fields.take("latents")
+        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale() or 1
+        kind = fields.text("format") or "json"
+        fields.done()
+        if kind not in ("json", "zip"):
+            raise RefusedError(422, "format must be json or zip")
+        if (seeds is None) == (latents is None):
+            raise RefusedError(422, "give seeds or latents, one of them")
+        contract = served.generator.contract
+        plan: Plan
+        if seeds is not None:
+            _few(len(seeds), served)
+            plan = SeedPlan(contract, seeds, classes, truncation)
+        elif truncation is not None:
+            raise RefusedError(422, "truncation is of seeds, latents are taken as they are")
+        else:
+            plan = LatentPlan(contract, _latents(latents, served), "latents", classes)
+        served.admit(plan.n, Exchange.of(request), scale)
+        pixels = await served.draw_plan(plan)
+        encode = _zipped if kind == "zip" else _listed
+        return await at_once_or_aside(
+            pixels.size * scale * scale, lambda: encode(served, plan, _pngs(served, plan, pixels, scale))
+        )
+
+
+def _seed(text: str) -> int:
+    seeds = parse_seeds(text)
+    if len(seeds) != 1:
+        raise RefusedError(422, "one seed makes one image", "GET /v1/grid.png takes several")
+    return seeds[0]
+
+
+def _few(images: int, served: Served) -> None:
+    """Before anything of their number is made."""
+    if images > served.limits.images:
+        raise RefusedError(
+            422, f"{images} images in one request, the most is {served.limits.images}", "send several requests"
+        )
+
+
+def _few_pixels(pixels: int, served: Served) -> None:
+    if pixels > served.limits.pixels:
+        raise RefusedError(
+            422, f"a picture of {pixels} pixels, the most is {served.limits.pixels}", "fewer images, or a smaller scale"
+        )
+
+
+def _latents(value: Any, served: Served) -> F32:
+    z_dim, most = served.interface.z_dim, served.limits.images
+    wrong = RefusedError(422, f"latents must be 1 … {most} lists of {z_dim} numbers")
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        raise wrong
+    if not all(isinstance(row, list) and len(row) == z_dim for row in value):
+        raise wrong
+    if not all(type(number) in (int, float) for row in value for number in row):
+        raise wrong
+    with np.errstate(over="ignore"):
+        z: F32 = np.array(value, np.float64).astype(np.float32)
+    return z
+
+
+def _pngs(served: Served, plan: Plan, pixels: U8, scale: int) -> list[bytes]:
+    common = text_chunks({"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256})
+    return encode_batch(enlarged(pixels, scale), [common + text_chunks(plan.text(index)) for index in range(plan.n)])
+
+
+def _zipped(_: Served, plan: Plan, files: Sequence[bytes]) -> Response:
+    file, names = io.BytesIO(), [plan.stem(index) for index in range(plan.n)]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for index, data in enumerate(files):
+            again = names.index(names[index]) != index
+            name = f"{index:06d}-{names[index]}" if again else names[index]
+            archive.writestr(zipfile.ZipInfo(f"{name}.png"), data)
+    return Answer(file.getvalue(), media_type="application/zip")
+
+
+def _listed(served: Served, plan: Plan, files: Sequence[bytes]) -> Response:
+    labels, listed = plan.labels(0, plan.n), []
+    for index, data in enumerate(files):
+        kind, number = plan.number(index)
+        entry: dict[str, Any] = {kind: int(number)}
+        if labels is not None:
+            entry["class"] = int(labels[index])
+            if served.interface.class_names:
+                entry["class_name"] = served.interface.class_names[labels[index]]
+        listed.append(entry | {"png": base64.b64encode(data).decode("ascii")})
+    return json_response({"model": served.name, "sha256": served.generator.sha256, "images": listed})
+
+
+async def _cached(
+    request: Request, served: Served, fixed: bool, n: int, scale: int, media_type: str, made: Callable[[], Any]
+) -> Response:
+    """What `made` makes, or 304 where the client has it. `fixed`: the address names the model's version."""
+    query = sorted(pair for pair in request.query_params.multi_items() if pair[0] != "v")
+    named = repr((__version__, served.generator.sha256, request.url.path, query))
+    tag = f'"{hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": FOR_EVER if fixed else AGAIN}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    served.admit(n, Exchange.of(request), scale)
+    return Answer(await made(), headers=headers, media_type=media_type)

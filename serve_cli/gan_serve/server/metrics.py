@@ -1,0 +1,58 @@
+"""What `/metrics` shows, by prometheus-client: named like Triton's, but for the prefix and the units (seconds).
+
+docs/serve.md has the table of what stands for which of Triton's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_MOMENTS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """Counted in a registry of its own, so that several servers in one process do not add up."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"gan_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"gan_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.http = counter("http_requests", "Answers", "method", "route", "status")
+        self.success = counter("inference_request_success", "Requests for images that were answered", "model")
+        self.failure = counter("inference_request_failure", "Requests for images that were not", "model", "reason")
+        self.images = counter("inference_count", "Images generated", "model")
+        self.batches = counter("inference_exec_count", "Batches run", "model")
+        self.request_s = histogram("inference_request_duration_seconds", "From request to answer", _MOMENTS, "model")
+        self.queue_s = histogram("inference_queue_duration_seconds", "Waiting for a batch", _MOMENTS, "model")
+        self.compute_s = histogram("inference_compute_infer_duration_seconds", "Running a batch", _MOMENTS, "model")
+        self.batch_size = histogram("inference_batch_size", "Images in a batch", _IMAGES, "model")
+        self._pending = Gauge("gan_inference_pending_images", "Images that wait", ["model"], registry=registry)
+
+    def add_model(self, name: str, waiting: Callable[[], int]) -> Callable[[int, float, list[float]], None]:
+        """Begins to count for a model; returns what is to be told of its batches (`batching.Observe`)."""
+        self._pending.labels(name).set_function(waiting)
+        images, batches = self.images.labels(name), self.batches.labels(name)
+        size, compute, queue = (each.labels(name) for each in (self.batch_size, self.compute_s, self.queue_s))
+        self.success.labels(name)
+
+        def observe(count: int, compute_s: float, waited_s: list[float]) -> None:
+            images.inc(count)
+            batches.inc()
+            size.observe(count)
+            compute.observe(compute_s)
+            for each in waited_s:
+                queue.observe(each)
+
+        return observe
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)

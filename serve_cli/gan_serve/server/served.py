@@ -1,0 +1,112 @@
+"""A model that is served: its generator, its queue, and how many images may be asked of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from gan_core.errors import GanportError
+from gan_serve.runtime.batches import Labels
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.plan import Plan
+from gan_serve.server.batching import Batcher, Drawn
+from gan_serve.server.exchange import Budget, Exchange, Limits, RefusedError, at_once_or_aside
+from gan_serve.server.metrics import Metrics
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+class GenerationFailedError(Exception):
+    """The runtime failed; the cause says how, to the log alone."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """images: in a batch, None: as many as the generator runs best. delay_s: see `batching.Batcher`."""
+
+    images: int | None = None
+    delay_s: float = 0.002
+
+
+class Served:
+    """`generator` under `name`, within `limits`. `open` and `close` belong into the event loop."""
+
+    def __init__(self, name: str, generator: Generator, limits: Limits, batching: Batching, metrics: Metrics) -> None:
+        if not NAME.fullmatch(name):
+            raise GanportError(
+                f"a model's name has letters, digits, '.', '_' and '-', got {name[:40]!r}", hint="name=path/to/g.onnx"
+            )
+        self.name, self.generator, self.limits = name, generator, limits
+        self.interface = generator.contract.interface
+        self.queue = Budget(limits.queue)
+        self._batching, self._metrics = batching, metrics
+        self._batcher: Batcher | None = None
+        self._observe = metrics.add_model(name, lambda: 0 if self._batcher is None else self._batcher.waiting)
+
+    async def open(self) -> None:
+        most = self._batching.images or self.generator.batch_size(1 << 30)
+        self._batcher = Batcher(self.generator, most, self._batching.delay_s, self._observe)
+
+    async def close(self) -> None:
+        if self._batcher is not None:
+            await self._batcher.close()
+        self._batcher = None
+
+    @property
+    def version(self) -> str:
+        """Of the file: what an address has, so that its image never changes."""
+        return self.generator.sha256[:16]
+
+    def admit(self, images: int, exchange: Exchange, scaled: int = 1) -> None:
+        """Holds a place for `images`, which are sent `scaled` times as large, until the exchange is over.
+
+        Raises `RefusedError` for more than a request may have, and where the queue is full.
+        """
+        exchange.model, exchange.images = self.name, images
+        if images > self.limits.images:
+            raise RefusedError(
+                422, f"{images} images in one request, the most is {self.limits.images}", "send several requests"
+            )
+        pixels = images * self.interface.width * self.interface.height * scaled * scaled
+        if pixels > self.limits.pixels:
+            raise RefusedError(
+                422,
+                f"an answer of {pixels} pixels, the most is {self.limits.pixels}",
+                "ask for fewer images, or a smaller scale",
+            )
+        self.queue.take(images, exchange, "images")
+
+    async def draw(self, z: Any, label: Labels, floats: bool = False) -> Drawn:
+        """The images of latents. Raises `GenerationFailedError` where the runtime fails."""
+        if self._batcher is None:
+            raise RefusedError(503, "the server is not ready", Retry_After="1")
+        try:
+            return await self._batcher.draw(z, label, floats)
+        except Exception as error:
+            raise GenerationFailedError from error
+
+    async def draw_plan(self, plan: Plan) -> Any:
+        """The images of a plan, uint8 (n, H, W, C)."""
+        n = plan.n
+        z, label = await at_once_or_aside(
+            8 * n * self.interface.z_dim, lambda: (plan.latents(0, n), plan.fed_labels(0, n))
+        )
+        return (await self.draw(z, label))[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a page or a program needs to know of it."""
+        interface = self.interface
+        return {
+            "name": self.name,
+            "sha256": self.generator.sha256,
+            "version": self.version,
+            "image": {"width": interface.width, "height": interface.height, "channels": interface.channels},
+            "z_dim": interface.z_dim,
+            "latent": interface.latent,
+            "classes": interface.n_classes,
+            "class_names": list(interface.class_names),
+            "mixes_classes": self.generator.mixes_classes,
+            "provider": self.generator.provider,
+            "limits": {"images": self.limits.images, "pixels": self.limits.pixels},
+        }

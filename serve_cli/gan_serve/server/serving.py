@@ -1,0 +1,162 @@
+"""The process that serves: its socket, its HTTP protocol with limits on headers, its log, and how it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gan_core.errors import GanportError
+from gan_serve.server import app
+
+HEADER_BYTES = 1 << 15
+KEEP_ALIVE_S = 30
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with bounds on the size of a request's head and on the time that it takes to arrive."""
+
+    _clock: Any = None
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        super().on_message_begin()
+        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._end()
+        super().on_headers_complete()
+
+    def _begin(self) -> None:
+        self._end()
+        self._head = 0
+        self._clock = self.loop.call_later(KEEP_ALIVE_S, self.transport.abort)
+
+    def _end(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _count(self, size_bytes: int) -> None:
+        self._head += size_bytes
+        if self._head > HEADER_BYTES:
+            raise ValueError  # httptools makes a parser's error of it, which uvicorn answers with 400
+
+
+class _Uvicorn(uvicorn.Server):
+    """Stops on SIGTERM and Ctrl-C when the work that it has is done, or `grace_s` are over; a second one does not wait.
+
+    Until then it goes on to answer, that it is not ready.
+    """
+
+    def __init__(self, config: uvicorn.Config, server: app.Server, grace_s: float) -> None:
+        super().__init__(config)
+        self._server, self._grace_s, self._until = server, grace_s, 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._server.draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._until = time.monotonic() + self._grace_s
+        self._server.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._server.draining and (not self._server.busy or time.monotonic() >= self._until):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `GanportError` where the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError, UnicodeError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise GanportError(
+            f"cannot listen on {host}, port {port}: {said}", hint="another `port`; 0 takes any that is free"
+        ) from error
+
+
+def serve(server: app.Server, listening: socket.socket, grace_s: float) -> None:
+    """Serves until a signal comes (`_Uvicorn`)."""
+    uvicorn_server(server, grace_s).run([listening])
+
+
+def uvicorn_server(server: app.Server, grace_s: float) -> uvicorn.Server:
+    """What `serve` runs."""
+    config = uvicorn.Config(
+        server,
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+    )
+    return _Uvicorn(config, server, grace_s)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": record.levelname}
+        fields = getattr(record, "fields", None)
+        line |= (
+            {"event": "message", "message": record.getMessage()} if fields is None else {"event": "request"} | fields
+        )
+        if record.exc_info and record.exc_info[1] is not None:
+            line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(line)
+
+
+@contextlib.contextmanager
+def log_lines(*, as_json: bool, quiet: bool) -> Iterator[None]:
+    """Within, each request is a line on stderr (not with `quiet`); with `as_json` everything that is logged is JSON."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(_JsonLines() if as_json else logging.Formatter("%(message)s"))
+    notes = logging.getLogger("gan_serve")
+    others = logging.getLogger("uvicorn")
+    before = [(logger, logger.handlers[:], logger.propagate) for logger in (notes, others, app.access)]
+    if as_json:
+        notes.handlers[:] = [stream]
+    others.handlers[:], others.propagate = notes.handlers, False
+    app.access.handlers[:], app.access.propagate = [stream], False
+    app.access.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+        app.access.setLevel(logging.NOTSET)
