@@ -9,14 +9,19 @@ import shutil
 import subprocess
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gan_core.arrays import F32
 from gan_core.errors import GanportError
+from gan_core.interface import Interface
 from gan_core.latents import (
+    LATENT_LAWS,
     MAX_SEEDS_AT_ONCE,
     SEED_LIMIT,
+    LatentLaw,
     Seeds,
     check_seeds,
     count_from,
@@ -24,6 +29,7 @@ from gan_core.latents import (
     parse_seeds,
     philox4x32,
 )
+from gan_serve.runtime.walk import Walk
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "latents.md").read_text(encoding="utf-8")
 
@@ -97,17 +103,82 @@ def test_documented_vectors_are_what_is_drawn() -> None:
         np.testing.assert_allclose(latents([seed], 5, law, truncation)[0], z, rtol=0, atol=6e-9 * 20)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the documented JavaScript with")
-def test_documented_javascript_draws_the_same() -> None:
-    (code,) = re.findall(r"```js\n(.*?)```", DOCUMENT, re.DOTALL)
-    cases = [(s, law, t) for s in (0, 7, 2**40 + 3, 2**53 - 1) for law in ("normal", "uniform") for t in (None, 0.4)]
-    calls = ",".join(f"[...latent({s}, 9, '{law}', {t if t is not None else 'Infinity'})]" for s, law, t in cases)
-    shown = subprocess.run(
-        ["node", "-e", f"{code}\nconsole.log(JSON.stringify([{calls}]))"], capture_output=True, text=True
+LATENTS_JS = Path(__file__).parents[2] / "serve_cli" / "gan_serve" / "page" / "latents.js"
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node to run latents.js with")
+
+
+def in_javascript(*expressions: str) -> Any:
+    """The values of expressions on the functions of latents.js; typed arrays as lists."""
+    code = f"import * as js from {json.dumps(LATENTS_JS.as_uri())};\n" + "".join(
+        f"console.log(JSON.stringify(((value) => ArrayBuffer.isView(value) ? [...value] : value)({expression})));\n"
+        for expression in expressions
     )
+    shown = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    for (seed, law, truncation), z in zip(cases, json.loads(shown.stdout), strict=True):
-        np.testing.assert_allclose(latents([seed], 9, law, truncation)[0], z, rtol=2e-7, atol=0)  # type: ignore[arg-type]
+    return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+def last_bits(found: list[float], expected: F32) -> int:
+    """The largest distance of two float32 vectors, in units of the last place."""
+    bits = np.array(found, np.float32).view(np.int32).astype(np.int64) - expected.view(np.int32)
+    return int(np.abs(bits).max())
+
+
+@needs_node
+def test_javascript_makes_the_published_words() -> None:
+    calls = [
+        f"js.philox([{','.join(f'0x{word}' for word in counter.split())}], [{','.join(f'0x{k}' for k in key.split())}])"
+        for counter, key, _ in RANDOM123
+    ]
+    shown = [" ".join(f"{word:08x}" for word in words) for words in in_javascript(*calls)]
+    assert shown == [expected for *_, expected in RANDOM123]
+
+
+@needs_node
+def test_javascript_generates_the_documented_latents() -> None:
+    vectors = documented_vectors()
+    calls = [f"js.latent({seed}, 5, '{law}', {json.dumps(t)})" for seed, law, t, _ in vectors]
+    for (*_, z), found in zip(vectors, in_javascript(*calls), strict=True):
+        np.testing.assert_allclose(found, z, rtol=0, atol=6e-9 * 20)
+
+
+@needs_node
+def test_javascript_generates_the_latents_of_python() -> None:
+    cases: list[tuple[int, LatentLaw, float | None]] = [
+        (seed, law, truncation)
+        for seed in (0, 7, 2**32, 2**40 + 3, 2**53 - 1)
+        for law in LATENT_LAWS
+        for truncation in (None, 0.05, 0.4, 2.0)
+    ]
+    calls = [f"js.latent({s}, 301, '{law}', {json.dumps(t)})" for s, law, t in cases]
+    for (seed, law, truncation), z in zip(cases, in_javascript(*calls), strict=True):
+        assert last_bits(z, latents([seed], 301, law, truncation)[0]) <= 1
+
+
+@needs_node
+@pytest.mark.parametrize("law", LATENT_LAWS)
+def test_javascript_walks_as_python_does(law: LatentLaw) -> None:
+    interface = Interface(33, (1, 4, 4), latent=law)
+    walk = Walk(interface, Seeds.of([5, 2**40, 7]), 11).latents(0, 11)
+    named = f"[5, {2**40}, 7].map((seed) => js.latent(seed, 33, '{law}'))"
+    each = f"({{ before, after, part }}) => [...js.between(ends[before], ends[after], part, '{law}')]"
+    path = f"((ends) => js.steps(3, 11).map({each}))({named})"
+    same = "js.between(js.latent(1, 4), js.latent(1, 4), 0.3)"
+    *found, (again, opposite) = in_javascript(path, f"[[...{same}], [...js.between([1, 0], [-1, 0], 0.25)]]")
+    for row, expected in zip(found[0], walk, strict=True):
+        assert last_bits(row, expected) <= 1
+    assert last_bits(again, latents([1], 4)[0]) <= 1
+    np.testing.assert_allclose(opposite, [0.5, 0])
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "arguments",
+    ["-1, 4", "2 ** 53, 4", "0.5, 4", "'7', 4", "7, 4, 'cauchy'", "7, 4, 'normal', 0.01", "7, 4, 'normal', NaN"],
+)
+def test_javascript_refuses_what_python_refuses(arguments: str) -> None:
+    refused = f"(() => {{ try {{ js.latent({arguments}); return ''; }} catch (error) {{ return error.name; }} }})()"
+    assert in_javascript(refused) == ["RangeError"]
 
 
 def test_a_latent_does_not_depend_on_its_batch() -> None:
