@@ -176,6 +176,7 @@ def run_eval(
     misfit to the list.
     """
     named = {draft.spec.interface.input_name: x}
+    named |= {name: torch.from_numpy(option.row) for name, option in draft.spec.interface.options.items()}
     for i in range(start, stop):
         part = draft.spec.layers[i]
         memory = remembered(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None
