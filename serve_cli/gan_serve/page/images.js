@@ -1,6 +1,8 @@
 // Where the page's images come from. The page knows nothing but these functions; another build of it, without a
 // server, has another module in this one's place.
 
+export const WALK = "webp"; // the suffix of an animation
+
 // The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, latent, limits}.
 export async function models() {
   const reply = await fetch("/v1/models");

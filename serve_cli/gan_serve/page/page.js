@@ -1,5 +1,5 @@
 // The page of gan-serve: a grid of seeds, one image large, its neighbours, a walk. The address holds what is shown.
-import * as images from "/page/images.js";
+import * as images from "./images.js";
 
 const LAST = Number.MAX_SAFE_INTEGER;
 const NO_TRUNCATION = 3;
@@ -60,6 +60,20 @@ function made(tag, properties = {}, ...children) {
   return element;
 }
 
+// An address that images.js promises; null where there is none, and the status says why.
+async function arrived(source) {
+  try {
+    return await source;
+  } catch (error) {
+    missed(error.message);
+    return null;
+  }
+}
+
+function missed(why) {
+  part("status").textContent = `An image did not come: ${why}. Change something to try again.`;
+}
+
 async function show(element, source, text) {
   element.alt = text;
   element.classList.toggle("small", Math.max(model().image.width, model().image.height) <= 128);
@@ -67,9 +81,10 @@ async function show(element, source, text) {
   element.height = model().image.height;
   element.onerror = () => {
     element.alt = `${text}: the image did not come`;
-    part("status").textContent = "An image did not come: the server is busy or gone. Change something to try again.";
+    missed("the server is busy or gone");
   };
-  element.src = await source;
+  const address = await arrived(source);
+  if (address) element.src = address;
 }
 
 function drawControls() {
@@ -144,8 +159,8 @@ async function drawView() {
   const moved = state.towards !== null ? { towards: state.towards, step: state.step } : {};
   const text = state.towards === null ? named(state.seed) : `${named(state.seed)}, ${Math.round(100 * state.step)} % towards seed ${state.towards}`;
   part("caption").textContent = text;
-  const source = await images.image(model(), state.seed, options(moved));
-  if (turn !== drawn) return;
+  const source = await arrived(images.image(model(), state.seed, options(moved)));
+  if (turn !== drawn || !source) return;
   show(part("large"), source, text);
   download(source, `${model().name}-${state.seed}${state.towards === null ? "" : `-${state.towards}`}.png`);
   for (const id of ["previous", "next", "add", "near"]) part(id).hidden = false;
@@ -178,13 +193,15 @@ async function play() {
   const turn = ++drawn;
   const labels = state.own && state.label === "" && model().classes ? state.walk.map(labelOf) : state.label === "" ? null : [state.label];
   const frames = Math.min(40 * state.walk.length, model().limits.images);
-  const source = await images.walk(model(), state.walk, { labels, truncation: state.truncation, frames });
-  if (turn !== drawn) return;
+  part("status").textContent = `Generating ${frames} frames …`;
+  const source = await arrived(images.walk(model(), state.walk, { labels, truncation: state.truncation, frames }));
+  if (turn !== drawn || !source) return;
+  part("status").textContent = `A walk of ${frames} frames`;
   const text = `a walk through seeds ${state.walk.join(", ")}`;
   for (const id of ["previous", "next", "add", "near", "neighbours"]) part(id).hidden = true;
   part("caption").textContent = text;
   show(part("large"), source, text);
-  download(source, `${model().name}-walk.webp`);
+  download(source, `${model().name}-walk.${images.WALK}`);
   if (!part("view").open) part("view").showModal();
 }
 
