@@ -25,6 +25,7 @@ from gan_serve.runtime.plan import (
     fit_latents,
     open_latents,
 )
+from gan_serve.runtime.remote import located
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -116,10 +117,10 @@ class Request:
             )
         return int(self.scale)
 
-    @property
+    @cached_property
     def model_file(self) -> Path:
-        """The generator to draw with. Raises `GanportError` when the default is not there."""
-        return runtimes.default_model() if self.model is None else self.model
+        """The generator to draw with, downloaded where it is an address. Raises `GanportError` when it is not there."""
+        return runtimes.default_model() if self.model is None else located(self.model)
 
     @property
     def several(self) -> bool:
@@ -140,7 +141,7 @@ class Request:
 
     def target(self) -> Target:
         """Where the images go. Raises `GanportError` for a place that does not fit the other options."""
-        target = parse_target(self.out, self.model_file, walk=self.walk is not None)
+        target = parse_target(self.out, self.model or self.model_file, walk=self.walk is not None)
         for option, value in (("--cols", self.cols), ("--grid", self.grid), ("--labels", self.labels or None)):
             if value is not None and target.kind in (Kind.FOLDER, Kind.ARRAY):
                 raise GanportError(f"{option} is for a grid, {target.path} is not one", hint="leave it out")

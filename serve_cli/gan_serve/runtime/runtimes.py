@@ -18,6 +18,7 @@ from gan_core.files.model_file import check_model_file, read_head, refuse_what_i
 from gan_core.printable import printable
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
+from gan_serve.runtime.remote import located
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -50,7 +51,8 @@ def load(
     >>> with load() as generator:
     ...     pixels_NHWC = generator.generate([7, 8], labels="ankle boot")
 
-    path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md)
+    path  None: the generator that comes with ganport, Fashion-MNIST garments at 32x32 in ten classes (docs/models.md).
+          "hf://owner/name": from the Hugging Face hub (`gan_serve.runtime.remote`)
     many  whether many images are to come, not one: what draws a single one soonest is then opened only when needed
     tf32  whether an NVIDIA GPU may round the factors of fp32 products to 10 bits: faster, and outside parity
     trust_script  whether a .ts file, which is a program, is run whatever it does. Else it is looked at before it is
@@ -63,7 +65,7 @@ def load(
     Raises `GanportError` for a file that is missing, of a suffix that nothing here runs, or no generator, and for a
     provider that does not run.
     """
-    path = check_model_file(default_model() if path is None else path)
+    path = check_model_file(default_model() if path is None else located(path))
     if trust_script and path.suffix.lower() != ".ts":
         raise GanportError(f"`trust_script` is for .ts models, got {path}", hint="leave it out")
     if path.suffix.lower() == ".onnx":

@@ -1,0 +1,114 @@
+"""`gan-export triton` and `gan-export hub`: an exported file as other people's servers and hubs take it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from gan_core.errors import GanportError
+from gan_core.files.model_file import check_model_file
+from gan_core.printable import shell_line
+from gan_export.command import of_output
+from gan_serve.terminal import console
+
+Model = Annotated[Path | None, typer.Argument(metavar="MODEL", help="An exported .onnx file.", show_default=False)]
+ModelOption = Annotated[Path | None, typer.Option("--model", metavar="FILE", help="The same as MODEL.")]
+AsJson = Annotated[bool, of_output("--json", help="Print JSON instead of text: the list of files, or the error.")]
+
+
+def triton_command(
+    file: Model = None,
+    model: ModelOption = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The model repository; other models in it stay.")] = Path(
+        "model_repository"
+    ),
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What clients call the model. [default: the file's name]")
+    ] = None,
+    version: Annotated[int, typer.Option("--model-version", metavar="N", help="Its version.")] = 1,
+    max_batch: Annotated[int, typer.Option(metavar="N", help="Images of one run, of several requests.")] = 64,
+    delay_ms: Annotated[float, typer.Option(metavar="MS", help="How long a request waits for others.")] = 2.0,
+    instances: Annotated[int, typer.Option(metavar="N", help="Copies of the model on each device.")] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|gpu", help="Where they run. auto: on GPUs, if there are any.")
+    ] = "auto",
+    accelerator: Annotated[
+        str,
+        typer.Option(
+            metavar="none|tensorrt|openvino",
+            help="What runs the graph in the place of onnxruntime's own kernels. Pixels may differ from the proof's.",
+        ),
+    ] = "none",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model repository for NVIDIA Triton Inference Server.
+
+    The folder gets NAME/config.pbtxt, with dynamic batching, and NAME/VERSION/model.onnx. Its path is printed on
+    stdout.
+
+    \b
+    Examples:
+      gan-export triton g.onnx
+      gan-export triton g.onnx --out repository/ --name faces --max-batch 32
+      gan-export triton g.fp16.onnx --device gpu --accelerator tensorrt
+    """
+    path = _model(file, model, "triton")
+    from gan_export.publish.triton import Accelerator, Device, TritonOptions, write_repository
+
+    options = TritonOptions(
+        name, version, max_batch, delay_ms, instances, cast("Device", device), cast("Accelerator", accelerator)
+    )
+    _finish(out, write_repository(path, out, options), ["tritonserver", "--model-repository", str(out)], as_json)
+
+
+def hub_command(
+    file: Model = None,
+    model: ModelOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The folder to write. [default: the file's name, -hub]")
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="[default: the file's name]")] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--license", metavar="ID", help="The hub's identifier of a licence: mit, cc-by-4.0. [default: to fill in]"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model repository for the Hugging Face hub.
+
+    The folder gets a card (README.md) with its metadata, config.json, 25 samples and onnx/model.onnx. Read the card
+    before you upload it: what the model was trained on, and what for, only you know. Its path is printed on stdout.
+
+    \b
+    Examples:
+      gan-export hub g.onnx
+      gan-export hub g.onnx --out faces/ --title "Faces, 64x64" --license cc-by-4.0
+    """
+    path = _model(file, model, "hub")
+    from gan_export.publish.hub import HubOptions, write_folder
+
+    target = path.with_name(f"{path.stem}-hub") if out is None else out
+    files = write_folder(path, target, HubOptions(title, licence))
+    if licence is None:
+        console.note(f"note: the licence in {target / 'README.md'} is to be filled in, or give --license")
+    _finish(target, files, ["hf", "upload", f"OWNER/{target.name}", str(target)], as_json)
+
+
+def _model(file: Path | None, model: Path | None, verb: str) -> Path:
+    path = console.named_once(file, model, "--model")
+    if path is None:
+        raise GanportError("expected an exported file, got none", hint=f"gan-export {verb} MODEL")
+    return check_model_file(path)
+
+
+def _finish(folder: Path, files: Sequence[Path], following: Sequence[str], as_json: bool) -> None:
+    console.note(f"next: {shell_line(following)}")
+    if as_json:
+        console.show_json({"path": str(folder), "files": [str(path) for path in files]})
+    else:
+        console.show_path(folder)
