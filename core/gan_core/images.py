@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,26 @@ def encode_batch(pixels_NHWC: U8, chunks: Sequence[bytes], compress_level: int =
         for packer, pieces, text in zip(packers, data, chunks[start : start + together], strict=True):
             files.append(b"".join([head, text, _chunk(b"IDAT", b"".join([*pieces, packer.flush()])), end]))
     return files
+
+
+def write_png(
+    file: IO[bytes], size: tuple[int, int], channels: int, bands: Iterable[U8], text: Mapping[str, str] | None = None
+) -> None:
+    """One PNG of `size` (width, height) as its rows come: bands uint8 (rows, width, channels), from the top to the
+    bottom. No more than a band is in memory."""
+    width, height = size
+    sizes = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    file.write(b"".join([SIGNATURE, _chunk(b"IHDR", sizes), text_chunks(text or {})]))
+    packer, above = _packer(1), np.zeros((1, 1, width * channels), np.uint8)
+    for band_HWC in bands:
+        rows = np.concatenate([above, band_HWC.reshape(1, -1, width * channels)], axis=1)
+        pieces, skip = [], 1  # the row above is filtered, too, and left out
+        for filtered in _filtered(rows, channels):
+            pieces.append(packer.compress(filtered[0, skip:].tobytes()))
+            skip = 0
+        file.write(_chunk(b"IDAT", b"".join(pieces)))
+        above = rows[:, -1:]
+    file.write(_chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b""))
 
 
 def text_chunks(text: Mapping[str, str]) -> bytes:

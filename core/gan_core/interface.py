@@ -210,7 +210,7 @@ class Interface:
         if self.input is not None:
             raise GanportError(
                 f"this generator takes {self.taken}, so seeds and latents have no meaning",
-                hint="give it images: `transform`, or gan-gen FILE photo.jpg",
+                hint="give it images: gan-gen FILE photo.jpg, or its method transform",
             )
         return latents(seeds, self.z_dim, self.latent, truncation)
 

@@ -272,3 +272,12 @@ def count_from(seed: int, n: int) -> Seeds:
             f"{n} seeds from {seed} run past the last one, 2**53 - 1", hint="use a smaller `seed` or `n`"
         )
     return Seeds([range(seed, seed + n)])
+
+
+def seeds_of(seeds: int | Iterable[int]) -> Seeds:
+    """The seeds that are meant: of a number n, 0 … n - 1. Raises `GanportError` for what is no seed."""
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        return count_from(0, int(seeds))
+    if not isinstance(seeds, Iterable):
+        raise GanportError(f"`seeds` must be a number of images or their seeds, got {seeds!r}", hint="25, or range(25)")
+    return Seeds.of(seeds)

@@ -36,9 +36,9 @@ TRILLION = "1000000000000"
 
 WRONG_OPTIONS = [
     ("g.onnx 9 --n 8", "9 and --n 8 contradict each other"),
-    ("g.onnx c.onnx", "expected a number of images after the file, got c.onnx"),
-    ("g.onnx nine", "expected a number of images after the file, got nine"),
-    ("g.onnx 9 9", "unexpected extra argument"),
+    ("g.onnx c.onnx", "the generator makes images of seeds, not of c.onnx"),
+    ("g.onnx nine", "the generator makes images of seeds, not of nine"),
+    ("g.onnx 9 9", "9 images are asked for, and 9"),
     ("g.onnx 0", "--n must be at least 1, got 0"),
     ("g.onnx 9 --seeds 1,2", "--seeds and --n exclude each other"),
     ("9 8", "no model at 8"),

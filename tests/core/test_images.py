@@ -12,7 +12,7 @@ from PIL import Image
 from gan_core import images
 from gan_core.errors import GanportError
 from gan_core.grids import Canvas, _caption, auto_scale, class_caption, grid, grid_shape
-from gan_core.images import encode_png, to_pixels
+from gan_core.images import encode_png, to_pixels, write_png
 from gan_core.interface import Interface
 
 
@@ -200,3 +200,13 @@ def test_captions_that_fit_and_that_do_not() -> None:
     names = Interface(4, (1, 8, 8), n_classes=3, class_names=("Größe", "猫", ""))
     assert [class_caption(names, label) for label in range(3)] == [("Größe",), ("class 1", "1"), ("class 2", "2")]
     assert class_caption(Interface(4, (1, 8, 8), n_classes=3), 2) == ("class 2", "2")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_written_by_bands_is_the_image(channels: int) -> None:
+    image = np.random.default_rng(channels).integers(0, 256, (90, 41, channels)).astype(np.uint8)
+    file = io.BytesIO()
+    write_png(file, (41, 90), channels, (image[at : at + 13] for at in range(0, 90, 13)), {"key": "value"})
+    with Image.open(file) as read:
+        np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
+        assert read.info["key"] == "value"

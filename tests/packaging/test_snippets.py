@@ -10,13 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from cli.documents import blocks, shrink_evaluation
 from export.foreign_networks import examples_dcgan, settled
 from export.tiny import save_checkpoint, spec_of
+from gan_core.image_input import ImageInput
+from gan_core.interface import Interface
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Conv, Upsample
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx
 from gan_export.identify import identify, source_of
+from gan_export.source import from_spec
+from gan_trainer.networks.build import build
 from serve import strangers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
@@ -51,6 +58,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(folder / "g.pt", spec_of("dcgan", 28, 1))
     assert export_onnx(source_of(identify(folder / "g.pt", Answers())), folder / "g.onnx").ok
     torch.save(settled(examples_dcgan(32)).state_dict(), folder / "netG.pth")
+    larger = (Upsample(4, "bicubic"), Conv(3, 3, 3, padding=1))
+    upscale = GeneratorSpec(
+        Interface(0, (3, 64, 64), input=ImageInput(value_range=(-1.0, 1.0), scale=4, halo=8)), larger
+    )
+    assert export_onnx(from_spec(upscale, build(upscale)), folder / "x4.onnx").ok
+    Image.new("RGB", (20, 30)).save(folder / "photo.jpg")
+    shutil.copytree(folder, folder / "photos", ignore=lambda _, names: {name for name in names if name != "photo.jpg"})
     stranger = strangers.stranger(label="int64", one_hot_by="Compare")
     (folder / "theirs.onnx").write_bytes(stranger.SerializeToString())
     return folder

@@ -98,7 +98,7 @@ def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
     return {
         "name": contract.name,
         "image": contract.interface.picture,
-        "latent": f"{contract.interface.z_dim} components, {_law(contract)}",
+        **_inputs(contract),
         "classes": describe_classes(contract.interface) if contract.interface.conditional else "none",
         "precision": _precision(contract),
         "weights": contract.weights,
@@ -112,6 +112,14 @@ def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
         "answered": contract.answers,
         "doubted": contract.doubts,
     }
+
+
+def _inputs(contract: Contract) -> dict[str, str]:
+    interface = contract.interface
+    if interface.input is None:
+        return {"latent": f"{interface.z_dim} components, {_law(contract)}"}
+    halo = interface.input.halo
+    return {"takes": interface.taken, "tiles": "no" if halo is None else f"with a halo of {halo} pixels"}
 
 
 def _cpu_nodes(generator: Generator | Described) -> list[str] | None:

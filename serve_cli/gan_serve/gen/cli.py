@@ -6,6 +6,7 @@ and errors are quick and a cold start pays for nothing that it does not use.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,8 +17,9 @@ from gan_serve.terminal import console, onnx_options
 from gan_serve.terminal.commands import answered_by, in_panel
 
 app = console.new_app()
+_SIZE = re.compile(r"[0-9]+(x[0-9]+)*")
 
-of_output, of_speed, of_about = map(in_panel, ("Output", "Speed", "The file"))
+of_images, of_output, of_speed, of_about = map(in_panel, ("Images in", "Output", "Speed", "The file"))
 """Options in panels; those without are of what to draw."""
 
 
@@ -33,8 +35,14 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    number: Annotated[
-        str | None, typer.Argument(metavar="N", help="How many images; the same as --n.", show_default=False)
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[N|IMAGE...]",
+            help="How many images, the same as --n; or the images and folders that a file which takes images "
+            "transforms, the same as --image.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", metavar="FILE", help="The same as FILE.")] = None,
     n: Annotated[
@@ -75,14 +83,38 @@ def generate(
     frames: Annotated[
         int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second. [default: 40 a seed]")
     ] = None,
+    image: Annotated[
+        list[str] | None,
+        of_images(
+            "--image",
+            metavar="PATH",
+            help="An image, or a folder of them, for a file that takes images. Repeats. Or CxHxW, such as 1x28x28: the "
+            "images' size of a flat output that does not say it.",
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        of_images(metavar="N", help="Compute tiles of NxN input pixels, for large images; the result is the same."),
+    ] = None,
+    halo: Annotated[
+        int | None,
+        of_images(
+            metavar="N",
+            help="Pixels around a tile. Fewer are faster, and seams may show. [default: as many as matter]",
+        ),
+    ] = None,
+    resize: Annotated[
+        bool, of_images("--resize", help="Resize images to the size of a network that takes one only.")
+    ] = False,
     out: Annotated[
         str | None,
         of_output(
             "--out",
             "-o",
             metavar="PATH",
-            help="A grid (.png .jpg .webp), an array (.npy .npz), a folder (one PNG per seed), or - (a PNG on stdout). "
-            "[default: the model's name with .png, in the current folder]",
+            help="A grid (.png .jpg .webp), an array (.npy .npz), a folder (one PNG per seed, or the images under "
+            "their names), or - (a PNG on stdout). [default: the model's name with .png, in the current folder, and an "
+            "image's name before it]",
         ),
     ] = None,
     cols: Annotated[
@@ -154,17 +186,22 @@ def generate(
       gan-gen g.onnx --walk 5 --grid 4x2       eight walks side by side
       gan-gen g.onnx --selftest                is it still what was exported?
       gan-gen theirs.onnx --value-range 0,1    a file of somebody else
+      gan-gen x4.onnx photo.jpg --tile 256     a super-resolver: photo-x4.png
+      gan-gen x4.onnx photos/ --out large/     a whole folder
     """
     from gan_serve.gen.request import Request
     from gan_serve.gen.run import run_request
     from gan_serve.runtime.onnx_answers import parse_answers
 
+    rest, images = list(given or ()), list(image or ())
     if file is not None and str(file).isdecimal() and not file.exists():  # gan-gen 25, gan-gen 25 g.onnx
-        file, number = None if number is None else Path(number), str(file)
-    if number is not None and not number.isdecimal():
-        raise GanportError(
-            f"expected a number of images after the file, got {number}", hint="one file, and a number: gan-gen FILE 25"
-        )
+        file, rest = Path(rest.pop(0)) if rest else None, [str(file), *rest]
+    number = rest.pop(0) if rest and rest[0].isdecimal() else None
+    if len(images) == 1 and _SIZE.fullmatch(images[0]) and not Path(images[0]).exists():
+        answers["image"] = images.pop()
+    images += rest
+    if number is not None and rest:
+        raise GanportError(f"{number} images are asked for, and {rest[0]}", hint="a number, or images: gan-gen FILE 25")
     request = Request(
         model=console.named_once(file, model, "--model"),
         n=console.named_once(None if number is None else int(number), n, "--n"),
@@ -187,6 +224,10 @@ def generate(
         json=json,
         trust_script=trust_script,
         answers=parse_answers(**answers),
+        images=tuple(images),
+        tile=tile,
+        halo=halo,
+        resize=resize,
     )
     run_request(request, provider, threads, tf32)
 

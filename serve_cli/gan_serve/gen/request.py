@@ -60,6 +60,10 @@ class Request:
     json: bool = False
     trust_script: bool = False
     answers: OnnxAnswers = field(default_factory=OnnxAnswers)
+    images: tuple[str, ...] = ()
+    tile: int | None = None
+    halo: int | None = None
+    resize: bool = False
 
     def check(self) -> None:
         """Raises `GanportError` for options that exclude each other and for numbers out of range."""
@@ -69,6 +73,13 @@ class Request:
             for option, value in self._drawing().items():
                 if on and value not in (None, ()):
                     raise GanportError(f"{mode} writes no images, so {option} has no meaning", hint="leave it out")
+        if self.images:
+            for option, value in (self._drawing() | {"--out": None, "--image": None}).items():
+                if value not in (None, ()):
+                    raise GanportError(f"images are transformed, so {option} has no meaning", hint="leave it out")
+        for option, value in (("--tile", self.tile), ("--halo", self.halo), ("--resize", self.resize or None)):
+            if value is not None and not self.images:
+                raise GanportError(f"{option} is for images", hint="gan-gen FILE photo.jpg")
         self._exclude("seeds", "seed", "n")
         self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid")
         self._exclude("walk", "n")
@@ -128,7 +139,7 @@ class Request:
 
         Raises `GanportError` for latents that cannot be read.
         """
-        if self.selftest or self.info:
+        if self.selftest or self.info or self.images:
             return False
         if self.latents is not None:
             return self.by_class or (self._opened_latents.ndim != 1 and len(self._opened_latents) != 1)
@@ -217,6 +228,7 @@ class Request:
             "--batch-size": self.batch_size,
             "--labels": self.labels or None,
             "--scale": None if self.factor is None else self.factor,
+            "--image": self.images,
         }
 
     def _exclude(self, option: str, *others: str) -> None:

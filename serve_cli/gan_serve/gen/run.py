@@ -25,7 +25,7 @@ NO_OPACITY = (".jpg", ".jpeg", ".mp4")
 def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
     """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
     request.check()
-    target = None if request.info or request.selftest else request.target()
+    target = None if request.info or request.selftest or request.images else request.target()
     if request.model is None:
         console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
     if request.info and provider == "auto" and not tf32:
@@ -44,6 +44,10 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         _info(request, generator)
     elif request.selftest:
         _selftest(request, generator)
+    elif request.images:
+        from gan_serve.gen.transform import transform
+
+        transform(request, generator)
     elif target is not None:
         plan = request.plan(generator.contract, generator.mixes_classes)
         scale = _write(request, generator, plan, target)

@@ -18,12 +18,14 @@ from gan_core.errors import ContractError, GanportError
 from gan_core.grids import Canvas, class_caption
 from gan_core.images import to_pil
 from gan_core.interface import parse_classes
-from gan_core.latents import Seeds, count_from, default_labels
+from gan_core.latents import default_labels, seeds_of
 from gan_core.printable import printable, shorten
 from gan_serve.runtime.batches import OTHER_IMAGES, Feed, Given, Labels, check_drawn, feeds, in_order
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from gan_serve.runtime.transform import Picture
 
 Classes = int | str | Sequence[int] | Sequence[str] | Sequence[int | str] | None
 """Classes as callers name them: by index or name, one for all images or one for each."""
@@ -74,6 +76,8 @@ class Generator(abc.ABC):
         return f"<{type(self).__name__} {name}, on {self.provider}>"
 
     def _repr_png_(self) -> bytes:
+        if self.contract.interface.input is not None:
+            raise NotImplementedError  # a notebook shows the text then
         side = max(self.contract.interface.image[1:])
         with io.BytesIO() as file:
             self.grid(25 if side <= 128 else 9 if side <= 256 else 4, captions=True).save(file, "PNG")
@@ -197,6 +201,12 @@ class Generator(abc.ABC):
             words = [class_caption(interface, label) for label in shown.tolist()]
         canvas.add(self.generate(every, labels, **settings), words)
         return to_pil(canvas.picture_HWC)
+
+    def transform(self, image: Picture, **settings: Any) -> Image.Image:
+        """What a generator that takes images makes of one; `runtime.transform.Transform` has settings, errors."""
+        from gan_serve.runtime.transform import Transform
+
+        return Transform(self, image, **settings).image()
 
     def walk(
         self,
@@ -331,15 +341,6 @@ class Generator(abc.ABC):
             wrong = array.min() if array.min() < 0 else array.max()
             raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")
         return array.astype(np.int64)
-
-
-def seeds_of(seeds: int | Iterable[int]) -> Seeds:
-    """The seeds that are meant: of a number n, 0 … n - 1. Raises `GanportError` for what is no seed."""
-    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
-        return count_from(0, int(seeds))
-    if not isinstance(seeds, Iterable):
-        raise GanportError(f"`seeds` must be a number of images or their seeds, got {seeds!r}", hint="25, or range(25)")
-    return Seeds.of(seeds)
 
 
 def _reopened(reopen: Callable[[], Generator], sha256: str) -> Generator:

@@ -70,14 +70,15 @@ def in_panel(name: str) -> Callable[..., Any]:
 
 def answered_by(parse: Callable[..., Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Gives a command the options that `parse` takes in place of its parameter `answers`, and what `parse` makes of
-    them for it.
+    them for it. An option that the command has itself is its own.
 
     A function that is itself a `parse` adds its options to another's in the same way.
     """
-    taken = inspect.signature(parse, eval_str=True).parameters
+    every = inspect.signature(parse, eval_str=True).parameters
 
     def decorate(command: Callable[..., T]) -> Callable[..., T]:
         own = inspect.signature(command, eval_str=True).parameters
+        taken = {name: parameter for name, parameter in every.items() if name not in own}
 
         @functools.wraps(command)
         def run(**given: object) -> T:

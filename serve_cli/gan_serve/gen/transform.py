@@ -1,0 +1,177 @@
+"""Images in, images out: the pictures that `--image` names, through a generator that takes images, one by one.
+
+A PNG is written as its rows are computed, so that a large image in tiles needs no memory for its result. A picture of a
+folder that cannot be used is named and passed over; the others are written, and the command then fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_core import __version__
+from gan_core.errors import GanportError
+from gan_core.files.atomic import atomic_path, explain_os_errors
+from gan_core.files.model_file import check_file
+from gan_core.images import to_pil, write_png
+from gan_core.pictures.folder import scan
+from gan_serve.gen.outputs import MAX_SIDE, PICTURES, refuse_stdout
+from gan_serve.gen.request import Request
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.transform import Transform, taken_by, width_x_height
+from gan_serve.terminal import console
+from gan_serve.terminal.shell import explain_stdout
+
+NO_OPACITY = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A picture, where its result goes (None: stdout), and whether it was found in a folder."""
+
+    source: Path
+    target: Path | None
+    found: bool
+
+
+def transform(request: Request, generator: Generator) -> None:
+    """Transforms every picture; prints the paths, or the folder's. Raises `GanportError`."""
+    if generator.contract.interface.input is None:
+        raise GanportError(
+            f"the generator makes images of seeds, not of {request.images[0]}", hint="gan-gen FILE 25 makes 25 images"
+        )
+    taken_by(generator, request.tile, request.halo, request.resize)
+    works = plan(request)
+    if works[0].target is None:
+        refuse_stdout()
+    failed = 0
+    written: list[tuple[Work, tuple[int, int]]] = []
+    with contextlib.ExitStack() as shown:
+        bar = shown.enter_context(console.progress(len(works), "transforming")) if len(works) > 1 else None
+        for work in works:
+            try:
+                done = Transform(generator, work.source, tile=request.tile, halo=request.halo, resize=request.resize)
+                for note in done.notes:
+                    console.note(f"{work.source}: {note}")
+                _write(work, done, generator.sha256, alone=bar is None)
+            except GanportError as error:
+                if not work.found:
+                    raise
+                console.warn(f"{work.source}: {error}" if str(work.source) not in str(error) else str(error))
+                failed += 1
+            else:
+                written.append((work, done.size))
+            if bar is not None:
+                bar.update(1)
+    _say(request, generator, written)
+    if failed:
+        raise GanportError(f"{failed} of {len(works)} images were not transformed", hint="the warnings say why")
+
+
+def plan(request: Request) -> list[Work]:
+    """What is read and written. Raises `GanportError` for paths that are missing, no images, or in each other's way."""
+    model, out = request.model_file.stem, request.out
+    works: list[Work] = []
+    folders = [name for name in request.images if Path(name).is_dir()]
+    several = len(request.images) > 1 or bool(folders)
+    if several and out is not None and (out == "-" or Path(out).suffix.lower() in PICTURES):
+        raise GanportError(f"several images go into a folder, got --out {out}", hint="--out large/")
+    if not several and out == "-":
+        return [Work(check_file(request.images[0], "image", _in_folder), None, False)]
+    into_folder = out is not None and (several or out.endswith("/") or Path(out).is_dir() or not Path(out).suffix)
+    for name in request.images:
+        path = Path(name)
+        if not path.is_dir():
+            source = check_file(path, "image", _in_folder)
+            target = Path(f"{path.stem}-{model}.png") if out is None else Path(out)
+            works.append(Work(source, target / _named(path.name) if into_folder else target, False))
+            continue
+        base = Path(f"{path.resolve().name}-{model}" if out is None else out)
+        works += [Work(path / each.relative, base / _named(each.relative), True) for each in scan(path).files]
+    if not works:
+        raise GanportError(f"{folders[0]} holds no images", hint="name an image, or a folder of them")
+    _check(works)
+    return works
+
+
+def _in_folder(folder: Path) -> str:
+    return f"name an image in it: {folder}/photo.jpg"
+
+
+def _named(name: str) -> str:
+    """A picture's name for its result: as it is, in a format that is written."""
+    return name if Path(name).suffix.lower() in PICTURES else f"{name.removesuffix(Path(name).suffix)}.png"
+
+
+def _check(works: list[Work]) -> None:
+    sources, targets = {work.source.resolve() for work in works}, set()
+    for work in works:
+        assert work.target is not None
+        target = work.target.resolve()
+        if target in sources:
+            raise GanportError(f"{work.target} is an image that is read", hint="write elsewhere: --out large/")
+        if target in targets:
+            raise GanportError(f"two images would be written to {work.target}", hint="transform them one by one")
+        if target.suffix.lower() not in PICTURES:
+            raise GanportError(
+                f"{work.target.name}: images are written as {', '.join(PICTURES)}", hint="end a folder with a slash"
+            )
+        targets.add(target)
+
+
+def _write(work: Work, done: Transform, sha256: str, *, alone: bool) -> None:
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": sha256, "gan.image": work.source.name}
+    with contextlib.ExitStack() as shown:
+        count = None
+        if alone and done.parts > 1:
+            bar = shown.enter_context(console.progress(done.parts, "transforming"))
+            count = lambda: bar.update(1)  # noqa: E731
+        bands = done.bands(count)
+        if work.target is None:
+            with explain_stdout():
+                write_png(sys.stdout.buffer, done.size, done.channels, bands, text)
+                sys.stdout.buffer.flush()
+            return
+        suffix = work.target.suffix.lower()
+        longest = MAX_SIDE.get(suffix)
+        if longest is not None and max(done.size) > longest:
+            raise GanportError(
+                f"the result has {width_x_height(*done.size)} pixels, {suffix} holds at most {longest} a side",
+                hint="write a .png",
+            )
+        if done.channels == 4 and suffix in NO_OPACITY:
+            raise GanportError(f"the image has opacity, which {suffix} cannot hold", hint="write a .png or .webp")
+        with explain_os_errors(work.target):
+            work.target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(work.target) as temporary:
+            if suffix == ".png":
+                with temporary.open("wb") as file:
+                    write_png(file, done.size, done.channels, bands, text)
+            else:
+                settings: dict[str, Any] = (
+                    {"lossless": True} if suffix == ".webp" else {"quality": 95, "subsampling": 0}
+                )
+                image = to_pil(np.concatenate(list(bands)))
+                image.save(temporary, "WEBP" if suffix == ".webp" else "JPEG", **settings)
+
+
+def _say(request: Request, generator: Generator, written: list[tuple[Work, tuple[int, int]]]) -> None:
+    sizes = {size for _, size in written}
+    of_size = f" of {width_x_height(*next(iter(sizes)))}" if len(sizes) == 1 else ""
+    console.note(f"{len(written)} image{'' if len(written) == 1 else 's'}{of_size} on {generator.provider}")
+    files = [str(work.target) for work, _ in written if work.target is not None]
+    if request.json:
+        record = {"model": str(request.model_file), "sha256": generator.sha256, "provider": generator.provider}
+        images = [
+            {"image": str(work.source), "file": str(work.target), "width": size[0], "height": size[1]}
+            for work, size in written
+        ]
+        console.show_json(record | {"files": files, "images": images})
+        return
+    for file in files:
+        console.show_path(file)
