@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.foreign_graphs import MimicryNet, Progressive, rattled
+from export.foreign_graphs import Brock, MimicryNet, Progressive, rattled
 from export.foreign_networks import difference
 from gan_export.draft import Draft
 from gan_export.families.family import RefusedError
@@ -48,6 +48,10 @@ FILES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str, tuple
         MimicryNet, lambda state: {"model_state_dict": state, "global_step": 9}, "mimicry", (3, 32, 32)
     ),
     "sagan": (lambda: MimicryNet(4), lambda state: {"model_state_dict": state}, "mimicry", (3, 32, 32)),
+    "biggan": (Brock, dict, "biggan", (3, 16, 16)),
+    "biggan, norms with tables": (lambda: Brock(tables=True), dict, "biggan", (3, 16, 16)),
+    "biggan, standing statistics": (lambda: Brock(standing=True), dict, "biggan", (3, 16, 16)),
+    "biggan-deep": (lambda: Brock(deep=True), dict, "biggan-deep", (3, 16, 16)),
 }  # fmt: skip
 
 

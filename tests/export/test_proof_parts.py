@@ -245,6 +245,28 @@ def test_golden_set_is_what_torch_draws(reference: Reference) -> None:
     assert [(entry.seed, entry.label) for entry in golden] == [(0, 0), (1, 1), (2, 2), (3, 0)]
 
 
+def test_a_network_that_is_not_steady_far_out_is_asked_nearer() -> None:
+    """As BigGAN, whose gains are made of z: what is multiplied again and again leaves float32 at 4 sigma."""
+    source = source_of()
+
+    class Multiplied(torch.nn.Module):
+        def __init__(self, power: int) -> None:
+            super().__init__()
+            self.inner, self.power = source.module, power
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            wild = (1 + z.square().mean(dim=1)) ** self.power
+            made: torch.Tensor = self.inner(z) + 1e-3 * torch.sin(wild)[:, None, None, None]
+            return made.clamp(-1, 1)
+
+    def reach(power: int) -> float:
+        reference = Reference(dataclasses.replace(source, module=Multiplied(power).eval()))
+        return max(float(np.abs(case.z).max()) for case in reference.cases if case.kind == "far")
+
+    assert reach(1) == 4
+    assert reach(7) == 2
+
+
 def test_reference_of_another_shape() -> None:
     source = with_interface(source_of(), image=(3, 32, 32))
     with pytest.raises(JobError, match=r"makes \(1, 3, 28, 28\) of a batch of 1 ordinary latents, expected"):

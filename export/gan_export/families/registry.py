@@ -21,7 +21,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families import dcgan, mimicry, pggan, plain, pytorch_gan, rosinality, stylegan2
+from gan_export.families import biggan, dcgan, mimicry, pggan, plain, pytorch_gan, rosinality, stylegan2
 from gan_export.families.family import Family, Network, Shapes
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -53,6 +53,8 @@ OWN: tuple[type[Family[Any]], ...] = (
     mimicry.Mimicry,
     stylegan2.NvlabsStyleGan2,
     rosinality.Rosinality,
+    biggan.BigGan,
+    biggan.BigGanDeep,
 )
 
 
