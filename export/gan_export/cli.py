@@ -15,7 +15,7 @@ from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
 from gan_export.cli_inspect import inspect_command
-from gan_export.cli_publish import hub_command, triton_command
+from gan_export.cli_publish import hub_command, triton_command, web_command
 from gan_export.command import (
     AsJson,
     Ckpt,
@@ -51,6 +51,7 @@ app = console.new_app(
       gan-export verify digits.onnx runs/digits/g.pt
       gan-export adopt theirs.onnx
       gan-export triton digits.onnx --out repository/
+      gan-export web digits.onnx --single-file
     """,
     default="onnx",
 )
@@ -240,6 +241,7 @@ def adopt(
 app.command("inspect")(inspect_command)
 app.command("triton")(triton_command)
 app.command("hub")(hub_command)
+app.command("web")(web_command)
 
 
 def _prepare(ckpt: Path | None, outputs: dict[str, Path | None], answers: Answers) -> Source:

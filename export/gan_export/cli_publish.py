@@ -1,4 +1,4 @@
-"""`gan-export triton` and `gan-export hub`: an exported file as other people's servers and hubs take it."""
+"""`gan-export triton`, `hub` and `web`: an exported file as other people's servers, hubs and browsers take it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from gan_core.errors import GanportError
 from gan_core.files.model_file import check_model_file
+from gan_core.files.outputs import check_outputs
 from gan_core.printable import shell_line
 from gan_export.command import of_output
 from gan_serve.terminal import console
@@ -97,6 +98,61 @@ def hub_command(
     if licence is None:
         console.note(f"note: the licence in {target / 'README.md'} is to be filled in, or give --license")
     _finish(target, files, ["hf", "upload", f"OWNER/{target.name}", str(target)], as_json)
+
+
+def web_command(
+    file: Model = None,
+    model: ModelOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|FILE.html",
+            help="The folder to write, or the file. [default: the model's name, -web; with --single-file .html]",
+        ),
+    ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Write one HTML file, which also opens from a disk.")
+    ] = False,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Has onnxruntime-web. [default: node_modules, here or in a folder above]"),
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="[default: the model's name]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page that generates the images in the browser, without a server.
+
+    The folder is for any static host: index.html, the model, and the files of the npm package onnxruntime-web, which
+    runs it. Seeds are the images of gan-gen. The path is printed on stdout.
+
+    \b
+    Examples:
+      npm install onnxruntime-web@1.30
+      gan-export web g.onnx
+      gan-export web g.onnx --out site/ --title "Faces, 64x64"
+      gan-export web g.onnx --single-file --out faces.html
+      gan-export web g.onnx --runtime ~/node_modules
+    """
+    path = _model(file, model, "web")
+    from gan_export.publish import web
+
+    target = out or path.with_name(f"{path.stem}.html" if single_file else f"{path.stem}-web")
+    is_page = target.suffix.lower() in (".html", ".htm")
+    if single_file and not is_page:
+        raise GanportError(f"a page's name ends in .html, got {target}", hint=f"--out {target.with_suffix('.html')}")
+    if is_page and not single_file and not target.is_dir():
+        raise GanportError(f"{target} is a file by its name, expected a folder", hint="--single-file writes one file")
+    check_outputs({"MODEL": path}, {"--out": target if single_file else None})
+    found = web.find_runtime(runtime)
+    version = web.runtime_version(found)
+    if not f"{version}.".startswith(f"{web.VERSION}."):
+        console.warn(
+            f"onnxruntime-web is {version or 'of an unknown version'}; {web.VERSION} is the one that was tested"
+        )
+    write = web.write_page if single_file else web.write_site
+    files = write(path, target, found, title)
+    show = ["-m", "webbrowser", str(target)] if single_file else ["-m", "http.server", "--directory", str(target)]
+    _finish(target, files, ["python", *show], as_json)
 
 
 def _model(file: Path | None, model: Path | None, verb: str) -> Path:

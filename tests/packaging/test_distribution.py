@@ -58,6 +58,9 @@ def test_wheel_carries_every_module(wheel: Path) -> None:
     modules = {path.relative_to(folder.parent).as_posix() for folder in folders for path in folder.rglob("*.py")}
     assert "gan_bench/cli.py" in modules
     assert modules <= names
+    page = {f"gan_serve/page/{file.name}" for file in (ROOT / "serve_cli" / "gan_serve" / "page").iterdir()}
+    assert "gan_serve/page/browser.js" in page
+    assert page <= names
 
 
 def test_the_laboratory_stays_in_the_clone(wheel: Path, tmp_path: Path) -> None:

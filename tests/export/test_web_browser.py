@@ -1,0 +1,151 @@
+"""The page that gan-export web writes, in a real browser: its pixels, its console, its requests, its width."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import http.server
+import io
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+import gan_serve
+from conftest import shared_by_workers
+from export import npm
+from export.tiny import save_checkpoint, spec_of
+from gan_core.arrays import U8
+from gan_core.latents import Seeds
+from gan_export.answers import Answers
+from gan_export.exporting import export_onnx
+from gan_export.identify import identify, source_of
+from gan_export.publish import web
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.runtimes import DEFAULT_MODEL
+from gan_serve.runtime.walk import Walk, between
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(npm.CHROMIUM is None, reason="needs Chromium"),
+    pytest.mark.skipif(shutil.which("node") is None, reason="needs Node"),
+]
+SEEDS, ONE_CLASS, STEP = "first=0", "first=3&class=2&truncation=0.5", "seed=3&towards=9&step=0.3"
+WALK, CLASSES = "walk=1,2,3", "walk=1,2,3&own=1"
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return npm.node_modules(shared_by_workers(tmp_path_factory))
+
+
+@contextlib.contextmanager
+def served(folder: Path, **headers: str) -> Iterator[str]:
+    """The address of a static host of `folder`."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def end_headers(self) -> None:
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            super().end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def browse(address: str, modules: Path, folder: Path, *hashes: str) -> dict[str, Any]:
+    """What browse.mjs found; nothing was said on the console, and nothing fetched from elsewhere."""
+    script = Path(__file__).with_name("browse.mjs")
+    values = [modules / "playwright-core", npm.CHROMIUM, folder / "profile", address, folder]
+    command = ["node", script, *values, *hashes]
+    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["console"] == []
+    home = address.rpartition("/")[0]
+    assert [each for each in found["requests"] if not each.startswith((home, "blob:", "data:"))] == []
+    assert (found["desktop"], found["phone"]) == (0, 0)  # nothing to scroll sideways
+    return found
+
+
+def shown(found: dict[str, Any], hash_: str, generator: Generator) -> U8:
+    """The images (n, H, W, C), whose canvas has RGBA."""
+    _, height, width = generator.contract.interface.image
+    images = [np.frombuffer(base64.b64decode(each), np.uint8) for each in found["images"][hash_]]
+    rgba = np.stack(images).reshape(-1, height, width, 4)
+    assert (rgba[..., 3] == 255).all()
+    return rgba[..., : generator.contract.interface.channels]
+
+
+def frames(found: dict[str, Any], hash_: str) -> U8:
+    with Image.open(io.BytesIO(base64.b64decode(found["animations"][hash_]))) as animation:
+        assert animation.info["loop"] == 0
+        assert animation.info["duration"] == 40
+        return np.stack([np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)])
+
+
+def assert_same(pixels: U8, expected: U8) -> None:
+    assert pixels.shape == expected.shape
+    difference = np.abs(pixels.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.001
+
+
+def test_a_folder_on_a_static_host(modules: Path, tmp_path: Path) -> None:
+    """The model that comes with ganport: seeds, a class, truncation, a neighbour, walks; below a path of the host."""
+    web.write_site(DEFAULT_MODEL, tmp_path / "host" / "deep", web.find_runtime(modules), "<i>Garments</i> & more")
+    with served(tmp_path / "host") as host:
+        found = browse(f"{host}deep/", modules, tmp_path, SEEDS, ONE_CLASS, STEP, WALK, CLASSES)
+    assert found["texts"][SEEDS].count("<i>Garments</i> & more") == 1
+    generator = gan_serve.load(DEFAULT_MODEL, provider="cpu")
+    interface = generator.contract.interface
+    assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
+    assert_same(shown(found, ONE_CLASS, generator), generator.generate(range(3, 27), 2, truncation=0.5))
+    ends = interface.latents([3, 9])
+    near = between(ends[:1], ends[1:], np.array([0.3]), interface.latent)
+    assert_same(shown(found, STEP, generator), generator.run_pixels(near, np.array([3])))
+    for hash_, classes in ((WALK, ()), (CLASSES, (1, 2, 3))):
+        walk = Walk(interface, Seeds.of([1, 2, 3]), 120, classes)
+        expected = generator.run_pixels(walk.latents(0, 120), walk.nearest_classes(0, 120))
+        assert_same(frames(found, hash_), expected[..., 0])
+
+
+def test_one_file_from_the_disk(modules: Path, tmp_path: Path) -> None:
+    (page,) = web.write_page(DEFAULT_MODEL, tmp_path / "a page.html", web.find_runtime(modules))
+    assert page.stat().st_size < 8 << 20
+    found = browse(page.as_uri(), modules, tmp_path, SEEDS, WALK)
+    generator = gan_serve.load(DEFAULT_MODEL, provider="cpu")
+    assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
+    assert len(frames(found, WALK)) == 120
+
+
+@pytest.mark.usefixtures("drafted_once")
+def test_threads_where_the_host_allows_them(modules: Path, tmp_path: Path) -> None:
+    """A colour network of ours, on a host that isolates its pages."""
+    save_checkpoint(tmp_path / "g.pt", spec_of("dcgan", 28, 3))
+    assert export_onnx(source_of(identify(tmp_path / "g.pt", Answers())), tmp_path / "g.onnx").ok
+    web.write_site(tmp_path / "g.onnx", tmp_path / "site", web.find_runtime(modules))
+    with served(tmp_path / "site", **ISOLATED) as host:
+        found = browse(host, modules, tmp_path, SEEDS)
+    assert found["isolated"]
+    generator = gan_serve.load(tmp_path / "g.onnx", provider="cpu")
+    assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
