@@ -15,6 +15,7 @@
     odds                 how often gan-export reads a generator right: trains examples as strangers write them, fits
                          what evidence counts, checks how often the odds are right
     sizes                the project's files, lines and importers, and what a command runs through
+    serve_load           gan-serve with many clients, beside KServe's server
     ship                 a checkpoint becomes the model that ships (`make default-model`)
 
 What they are made of: `processes` (whole commands timed beside each other), `loops` (training loops in turn),

@@ -88,7 +88,15 @@ class Server:
 
     def _routes(self) -> list[Route]:
         images, inference = Images(self.models), Inference(self.models)
-        routes: list[tuple[str, str, Handler | BodyHandler, str]] = [
+        routes: list[tuple[str, str, Handler | BodyHandler, str]] = []
+        # In the order of how often they are asked for: routes are tried one after the other.
+        for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                ("POST", f"{path}/infer", inference.infer, "body"),
+                ("GET", path, inference.model, "plain"),
+                ("GET", f"{path}/ready", self._model_ready(inference.model_ready), "plain"),
+            ]
+        routes += [
             ("GET", "/", self._page("page.html"), "plain"),
             *(
                 ("GET", f"/page/{file.name}", self._page(file.name), "plain")
@@ -107,12 +115,6 @@ class Server:
             ("GET", "/v2/health/live", self._live, "plain"),
             ("GET", "/v2/health/ready", self._readiness, "plain"),
         ]
-        for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            routes += [
-                ("GET", path, inference.model, "plain"),
-                ("GET", f"{path}/ready", self._model_ready(inference.model_ready), "plain"),
-                ("POST", f"{path}/infer", inference.infer, "body"),
-            ]
         return [
             Route(path, self._endpoint(path, handler, kind), methods=[method]) for method, path, handler, kind in routes
         ]

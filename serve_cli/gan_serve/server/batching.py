@@ -27,6 +27,9 @@ Drawn = tuple[F32 | None, U8]
 Observe = Callable[[int, float, list[float]], None]
 """Is told of each batch: its images, how long it ran, and how long each request in it had waited, in seconds."""
 
+_AT_A_TIME = 4
+"""Answers that the event loop sends before it looks for others' requests."""
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
@@ -35,6 +38,7 @@ class _Job:
     floats: bool
     done: asyncio.Future[Drawn]
     came: float = field(default_factory=time.perf_counter)
+    queued: bool = True
 
 
 class Batcher:
@@ -53,13 +57,14 @@ class Batcher:
         self._came = asyncio.Event()
         self._gathering = asyncio.Lock()
         self._pool = ThreadPoolExecutor(generator.callers, "generate")
+        self._handing: set[asyncio.Task[None]] = set()
         self._workers = [asyncio.create_task(self._work()) for _ in range(generator.callers)]
 
     async def close(self) -> None:
         """What is under way in a thread is not waited for."""
         for worker in self._workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*self._workers, *self._handing, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def draw(self, z: F32, label: Labels, floats: bool = False) -> Drawn:
@@ -87,7 +92,7 @@ class Batcher:
         try:
             return await job.done
         except asyncio.CancelledError:
-            with suppress(ValueError):
+            if job.queued:
                 self._jobs.remove(job)
                 self.waiting -= len(z)
             raise
@@ -103,13 +108,9 @@ class Batcher:
             results = await loop.run_in_executor(self._pool, self._run, jobs)
             waited = [began - job.came for job in jobs]
             self._observe(sum(len(job.z) for job in jobs), time.perf_counter() - began, waited)
-            for job, result in zip(jobs, results, strict=True):
-                if job.done.done():
-                    continue
-                if isinstance(result, Exception):
-                    job.done.set_exception(result)
-                else:
-                    job.done.set_result(result)
+            handing = asyncio.create_task(_hand_out(jobs, results))
+            self._handing.add(handing)
+            handing.add_done_callback(self._handing.discard)
 
     async def _gathered(self) -> list[_Job]:
         while not self._jobs:
@@ -124,6 +125,7 @@ class Batcher:
         images = 0
         while self._jobs and images + len(self._jobs[0].z) <= self.most:
             jobs.append(self._jobs.popleft())
+            jobs[-1].queued = False
             images += len(jobs[-1].z)
         self.waiting -= images
         return jobs
@@ -169,3 +171,16 @@ class Batcher:
             shares = np.eye(self.generator.contract.interface.n_classes, dtype=np.float32)
             labels = [label if label.ndim == 2 else shares[label.astype(np.int64)] for label in labels]
         return cast("Labels", np.concatenate(labels))
+
+
+async def _hand_out(jobs: Sequence[_Job], results: Sequence[Drawn | Exception]) -> None:
+    """A few at a time, between which the event loop answers others, and the next batch begins."""
+    for index, (job, result) in enumerate(zip(jobs, results, strict=True)):
+        if index % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+        if job.done.done():
+            continue
+        if isinstance(result, Exception):
+            job.done.set_exception(result)
+        else:
+            job.done.set_result(result)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -230,22 +229,24 @@ async def at_once_or_aside(size_bytes: int, work: Callable[[], T]) -> T:
     return work() if size_bytes <= AT_ONCE_BYTES else await asyncio.to_thread(work)
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """`work`, which is cancelled when the client goes away; then `ClientGoneError`. The body has been read."""
-    task, watch = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
+    here, gone = asyncio.current_task(), False
+    assert here is not None
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        here.cancel()
+
+    watcher = asyncio.create_task(watch())
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
+        return await work
+    except asyncio.CancelledError as error:
+        if gone and not here.uncancel():
+            raise ClientGoneError from error
+        raise
     finally:
-        watch.cancel()
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watcher.cancel()

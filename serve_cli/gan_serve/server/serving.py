@@ -108,6 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(server: app.Server, listening: socket.socket, grace_s: float) -> None:
     """Serves until a signal comes (`_Uvicorn`)."""
+    sys.setswitchinterval(0.001)  # s: the event loop gets Python's lock soon from a thread that encodes
     uvicorn_server(server, grace_s).run([listening])
 
 

@@ -1,0 +1,291 @@
+"""A server under load: gan-serve, the same without batches, and KServe's Python server, with many clients each.
+
+    python -m lab.serve_load --model g.onnx --images 1 --json FILE
+    python -m lab.serve_load --model g.onnx --kserve kserve-env/bin/python
+
+All on the loopback of this machine, one server after the other: each client sends a request of so many latents as
+binary tensors, asks for `pixels` as binary, and sends the next when the answer is there. Beside them one client asks
+for the server's health twenty times a second. The clients are one Python process, and share the cores with the server.
+`in process` is the same model by `run_pixels` alone, in batches of gan-serve's size: what there is to serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json as json_module
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import gan_serve
+from gan_bench.options import hand_over
+from gan_core.errors import JobError
+from gan_core.fields import Json
+from gan_serve.runtime.generator import Generator
+from gan_serve.terminal import console
+from gan_serve.terminal.layout import Column
+from lab import shared
+
+app = console.new_app("Measure gan-serve under load, beside a server without batches and KServe's.")
+HEALTH_EVERY_S = 0.05
+STARTS_WITHIN_S = 60
+KSERVE = """
+import asyncio, sys, onnxruntime
+from kserve import InferOutput, InferResponse, Model, ModelServer
+class Served(Model):
+    def __init__(self, path):
+        super().__init__("served")
+        self.session, self.ready = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), True
+    async def predict(self, payload, headers=None, response_headers=None):
+        feeds = {each.name: each.as_numpy() for each in payload.inputs}
+        pixels = (await asyncio.to_thread(self.session.run, ["pixels"], feeds))[0]
+        output = InferOutput("pixels", list(pixels.shape), "UINT8")
+        output.set_data_from_numpy(pixels, binary_data=True)
+        return InferResponse(payload.id or "1", self.name, [output], use_binary_outputs=True)
+ModelServer(http_port=int(sys.argv[2]), enable_grpc=False).start([Served(sys.argv[1])])
+"""
+
+
+@dataclass
+class Seen:
+    """What the clients of one server saw."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    waits_s: list[float] = field(default_factory=list)
+    health_s: list[float] = field(default_factory=list)
+    broken: int = 0
+    seconds: float = 0.0
+
+
+class Client(asyncio.Protocol):
+    """Sends `request` again and again, as soon as the last answer is whole, until `seen.seconds` is set."""
+
+    def __init__(self, request: bytes, seen: Seen, pause_s: float = 0.0, *, health: bool = False) -> None:
+        self._request, self._seen, self._pause_s, self._health = request, seen, pause_s, health
+        self._left = self._status = 0
+        self._head = b""
+        self._sent = 0.0
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._send()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self._seen.seconds:
+            self._seen.broken += 1
+
+    def _send(self) -> None:
+        self._head, self._sent = b"", time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._left == 0:
+            self._head += data
+            head, end, rest = self._head.partition(b"\r\n\r\n")
+            if not end:
+                return
+            fields = head.lower().split(b"\r\n")
+            self._status = int(fields[0].split()[1])
+            length = next(line for line in fields if line.startswith(b"content-length:"))
+            self._left, data = int(length.split(b":")[1]), rest
+        self._left -= len(data)
+        if self._left > 0 or self._seen.seconds:
+            return
+        wait = time.perf_counter() - self._sent
+        if self._health:
+            self._seen.health_s.append(wait)
+        else:
+            self._seen.waits_s.append(wait)
+            self._seen.statuses[self._status] += 1
+        loop = asyncio.get_running_loop()
+        if self._status in (429, 503):
+            loop.call_later(0.05, self._send)
+        elif self._pause_s:
+            loop.call_later(self._pause_s, self._send)
+        else:
+            self._send()
+
+
+@app.command()
+def main_command(
+    model: shared.Exported,
+    clients: Annotated[int, typer.Option(metavar="N", help="Clients at a time.")] = 64,
+    images: Annotated[int, typer.Option(metavar="N", help="Images in a request.")] = 1,
+    seconds: Annotated[int, typer.Option(metavar="N", help="Of load on each server.")] = 60,
+    kserve: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="An interpreter with kserve and onnxruntime.")
+    ] = None,
+    json: shared.RecordFile = None,
+) -> None:
+    """Measure gan-serve under load, beside the same without batches and KServe's Python server.
+
+    \b
+    Example:
+      python -m lab.serve_load --model g.onnx --images 4 --json serve-load.json
+    """
+    target = shared.record_target(json, {"--model": model, "--kserve": kserve})
+    limits = {"--clients": (clients, 1, 1000), "--images": (images, 1, 512), "--seconds": (seconds, 1, 3600)}
+    shared.check_numbers(limits)
+    record = shared.new_record("serve_load", packages=("onnxruntime", "starlette", "uvicorn"))
+    record |= {"model": shared.about_file(model), "clients": clients, "images": images, "seconds": seconds}
+    with gan_serve.load(model, many=True) as generator:
+        request = request_of(generator, images)
+        record["in_process"] = in_process(generator, min(seconds, 10))
+    ours = [sys.executable, "-m", "gan_serve.server", "--model", f"served={model}", "--quiet", "--port", "PORT"]
+    servers = {
+        "gan-serve": ours,
+        "gan-serve, one request a batch": [*ours, "--batch-size", str(images), "--delay", "0"],
+    }
+    if kserve is not None:
+        servers["KServe"] = [str(kserve), "-c", KSERVE, str(model), "PORT"]
+    record["servers"] = {}
+    for name, command in servers.items():
+        console.note(f"{name}: {seconds} s of {clients} clients")
+        with running(command) as (process, port):
+            record["servers"][name] = measured(process, port, request, clients, images, seconds)
+    hand_over(record, render(record), json, target)
+
+
+def request_of(generator: Generator, images: int) -> bytes:
+    """One request of the Open Inference Protocol, as it goes over the wire."""
+    z = generator.contract.interface.latents(range(images))
+    tensors: dict[str, tuple[str, Any]] = {"z": ("FP32", z)}
+    if generator.contract.interface.conditional:
+        tensors["label"] = ("INT64", np.arange(images) % generator.contract.interface.n_classes)
+    inputs = [
+        {
+            "name": name, "datatype": kind, "shape": list(tensor.shape),
+            "parameters": {"binary_data_size": tensor.nbytes},
+        }
+        for name, (kind, tensor) in tensors.items()
+    ]  # fmt: skip
+    asked = {"inputs": inputs, "outputs": [{"name": "pixels"}], "parameters": {"binary_data_output": True}}
+    text = json_module.dumps(asked).encode()
+    body = text + b"".join(tensor.tobytes() for _, tensor in tensors.values())
+    head = f"POST /v2/models/served/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Inference-Header-Content-Length: {len(text)}\r\n\r\n".encode() + body
+
+
+def in_process(generator: Generator, seconds: float) -> Json:
+    """Images a second by `run_pixels`, in batches of gan-serve's default size, after one unmeasured."""
+    batch = generator.batch_size(1 << 30)
+    z = generator.contract.interface.latents(range(batch))
+    label = generator.check_labels(None, np.arange(batch))
+    generator.run_pixels(z, label)
+    runs, began = 0, time.perf_counter()
+    while time.perf_counter() < began + seconds:
+        generator.run_pixels(z, label)
+        runs += 1
+    return {"batch": batch, "images_per_s": round(runs * batch / (time.perf_counter() - began), 1)}
+
+
+@contextlib.contextmanager
+def running(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server that answers, and its port. Raises `JobError` where it does not begin to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [word.replace("PORT", str(port)) if word == "PORT" else word for word in command]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + STARTS_WITHIN_S
+            while not _answers(port):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise JobError("a server did not start", hint=f"try it: {words[0]} …")
+                time.sleep(0.1)
+            yield process, port
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/served/ready", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def measured(
+    process: subprocess.Popen[bytes], port: int, request: bytes, clients: int, images: int, seconds: int
+) -> Json:
+    """What the clients saw in `seconds`, after a tenth of it unmeasured, and the memory of the server."""
+    asyncio.run(load(port, request, clients, max(1, seconds // 10)))
+    before = resident_mib(process.pid)
+    seen = asyncio.run(load(port, request, clients, seconds))
+    answered = seen.statuses[200]
+    return {
+        "images_per_s": round(answered * images / seen.seconds, 1),
+        "requests": dict(sorted(seen.statuses.items())),
+        "broken_connections": seen.broken,
+        "latency_ms": quantiles(seen.waits_s),
+        "health_ms": quantiles(seen.health_s),
+        "resident_mib": [before, resident_mib(process.pid)],
+    }
+
+
+async def load(port: int, request: bytes, clients: int, seconds: float) -> Seen:
+    """All clients for so long, and one that asks for health."""
+    seen, loop = Seen(), asyncio.get_running_loop()
+    health = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    makers = [lambda: Client(request, seen)] * clients + [lambda: Client(health, seen, HEALTH_EVERY_S, health=True)]
+    opened = [await loop.create_connection(maker, "127.0.0.1", port) for maker in makers]
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    seen.seconds = time.perf_counter() - began
+    for transport, _ in opened:
+        transport.close()
+    await asyncio.sleep(0.1)
+    return seen
+
+
+def quantiles(waits_s: list[float]) -> Json:
+    """In milliseconds: p50, p99 and the longest."""
+    if not waits_s:
+        return {}
+    p50, p99, longest = np.percentile(waits_s, [50, 99, 100]) * 1000
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "max": round(float(longest), 2)}
+
+
+def resident_mib(pid: int) -> float | None:
+    """Of a process; None where the system does not show it."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    return None
+
+
+def render(record: Json) -> str:
+    """The record as a table."""
+    best = record["in_process"]["images_per_s"]
+    rows = [[f"in process, batches of {record['in_process']['batch']}", f"{best:,.0f}", "1.00", "", "", "", "", ""]]
+    for name, found in record["servers"].items():
+        others = sum(count for status, count in found["requests"].items() if int(status) != 200)
+        rate, latency, health = found["images_per_s"], found["latency_ms"], found["health_ms"]
+        memory = " → ".join("?" if each is None else f"{each:.0f}" for each in found["resident_mib"])
+        rows.append([
+            name, f"{rate:,.0f}", f"{rate / best:.2f}", *(f"{latency.get(key, 0):.1f}" for key in ("p50", "p99")),
+            f"{health.get('p99', 0):.1f}", str(others + found["broken_connections"]), memory,
+        ])  # fmt: skip
+    heads = ["", "images/s", "of it", "p50 ms", "p99 ms", "health p99 ms", "not 200", "MiB"]
+    title = f"{record['clients']} clients, {record['images']} images a request, {record['seconds']} s each"
+    return f"{title}\n" + console.table([Column(head) for head in heads], rows, right=range(1, 7))
+
+
+if __name__ == "__main__":
+    console.run(app, "python -m lab.serve_load")
