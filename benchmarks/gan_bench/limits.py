@@ -56,9 +56,9 @@ def work_of_spec(values: Json) -> Work:
     """The work of a `GeneratorSpec` given as JSON. Raises `SpecError` when it is none."""
     spec = GeneratorSpec.from_json(values)
     embedded = sum(layer.n_classes * layer.dim for layer in spec.layers if isinstance(layer, LabelEmbedding))
-    return Work(
-        2 * spec.products, spec.parameters - embedded, spec.interface.z_dim, math.prod(spec.interface.image), "spec"
-    )
+    taken = math.prod(spec.interface.input_shape)
+    read = taken if spec.interface.input is None else -(-taken // 4)  # a byte for each number of an image
+    return Work(2 * spec.products, spec.parameters - embedded, read, math.prod(spec.interface.image), "spec")
 
 
 def work_of_graph(model: Path, z_dim: int, image: tuple[int, int, int]) -> Work | None:

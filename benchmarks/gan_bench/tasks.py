@@ -10,9 +10,11 @@ import numpy as np
 from gan_bench import parity
 from gan_bench.parity import Difference
 from gan_core.arrays import F32, I64, U8
+from gan_core.errors import GanportError
+from gan_core.golden import inputs
 from gan_serve.runtime.generator import Generator
 
-Feed = tuple[F32, I64 | None]
+Feed = tuple[F32 | U8, I64 | None]
 
 
 class Task(abc.ABC):
@@ -39,9 +41,8 @@ class Pixels(Task):
 
     @staticmethod
     def feed(generator: Generator, seeds: I64) -> Feed:
-        """The latents and labels of `seeds`."""
-        contract = generator.contract
-        return contract.interface.latents(seeds), generator.check_labels(None, seeds)
+        """The latents and labels of `seeds`, or the example images where the generator takes images."""
+        return inputs(generator.contract.interface, seeds), generator.check_labels(None, seeds)
 
     def call(self, index: int) -> U8:
         return self.generator.run_pixels(*self.feeds[index % len(self.feeds)])
@@ -69,6 +70,8 @@ class PngFolder(Task):
         from gan_core.latents import Seeds
         from gan_serve.runtime.plan import SeedPlan
 
+        if generator.contract.interface.input is not None:
+            raise GanportError("a generator that takes images has no folder of seeds", hint="leave out `end_to_end`")
         self.generator, self.pixels = generator, pixels_NHWC
         self.plan = SeedPlan(generator.contract, Seeds.of(range(batch)))
         self.folder = folder

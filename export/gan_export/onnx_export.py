@@ -131,7 +131,7 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
             module,
             arguments,
             dynamo=True,
-            dynamic_shapes=_shapes(arguments, source.interface),
+            dynamic_shapes=dynamic_shapes(arguments, source.interface),
             input_names=source.interface.inputs,
             output_names=source.interface.outputs,
             opset_version=opset,
@@ -145,7 +145,7 @@ def _dynamo_export(module: PixelModule, source: Source, opset: int) -> ir.Model:
     return program.model
 
 
-def _shapes(arguments: tuple[Any, ...], interface: Interface) -> tuple[Any, ...]:
+def dynamic_shapes(arguments: tuple[Any, ...], interface: Interface) -> tuple[Any, ...]:
     """The sizes of the arguments that vary, as torch.export wants them: those behind z together, if some are
     optional."""
     batch, taken = torch.export.Dim(BATCH, min=1), interface.input

@@ -18,7 +18,12 @@ from gan_bench.peers.checkpoint import unpack
 from gan_bench.record import Settings
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.golden import inputs
+from gan_core.image_input import ImageInput
 from gan_core.installation import pip
+from gan_core.interface import Interface, Styles
+from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
 from gan_serve.runtime.generator import Generator
@@ -31,6 +36,21 @@ pytestmark = pytest.mark.slow
 SETTINGS = Settings(window_s=0.02, max_rounds=3, quick=True, timeout_s=120, min_calls_per_window=5, roofline=False)
 SPEC = network_spec("dcgan", 28, 1, width=2, z_dim=6, n_classes=3)
 MLP = network_spec("mlp", 28, 1, width=1, z_dim=6)
+UPSCALE = GeneratorSpec(
+    Interface(0, (3, 16, 24), value_range=(0.0, 1.0), input=ImageInput(scale=2)),
+    (L.Conv(3, 12, 3, padding=1), L.PixelShuffle(2), L.Activation("sigmoid")),
+)
+STYLED = GeneratorSpec(
+    Interface(4, (3, 4, 4), styles=Styles(6, 2), noise=True),
+    (
+        L.Linear(4, 6),
+        L.Styles(6, 2, as_="ws"),
+        L.Constant((5, 4, 4)),
+        L.ModulatedConv(5, 3, 3, "ws", 1, 6),
+        L.Noise(4, 4),
+        L.Activation("tanh"),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +94,19 @@ def test_a_peer_draws_what_eager_torch_draws(folder: Path, reference: Generator,
     assert np.array_equal(peer.run_pixels(z, label), pixels)
     assert peer.contract.interface.n_classes == 3
     assert peer.provider == "cpu"
+
+
+@pytest.mark.parametrize("name", ["eager", "torchscript", "stock"])
+@pytest.mark.parametrize("spec", [UPSCALE, STYLED], ids=["image", "styles"])
+def test_peers_of_other_inputs(name: str, spec: GeneratorSpec, tmp_path: Path) -> None:
+    save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "theirs.pt")
+    unpack(tmp_path / "theirs.pt", tmp_path, None, stock=True)
+    given = inputs(spec.interface, range(3))
+    expected = PEERS["eager"].open(tmp_path / "g.pt", "cpu", "fp32", 1, (3,), False).run_pixels(given)
+    peer = PEERS[name].open(tmp_path / PEERS[name].source, "cpu", "fp32", 1, (3,), False)
+    assert expected.std() > 0
+    assert np.abs(peer.run_pixels(given).astype(int) - expected).max() <= 1
+    assert np.abs(peer.run(given)[1].astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["eager", "stock"])

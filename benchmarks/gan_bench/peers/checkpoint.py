@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.identify import identify, source_of
+from gan_export.onnx_export import dynamic_shapes
 from gan_export.quiet import quiet
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source, check_checkpoint, example_inputs, export_module
@@ -61,24 +63,25 @@ def module_checkpoint(source: Source) -> GeneratorCheckpoint:
 def export_stock(source: Source, target: Path) -> None:
     """`torch.onnx.export` (dynamo, its own optimisation, its own opset) of the generator and its pixels; no passes.
 
-    The pixels are part of the graph, which is the fastest way to get them; the batch is dynamic. The latent
-    distribution and the class count are left in the metadata.
+    The pixels are part of the graph, which is the fastest way to get them; the batch is dynamic. Optional inputs
+    are left out. The interface is left in the metadata.
     """
-    arguments = example_inputs(source)
-    batch = torch.export.Dim("batch", min=1)
+    contract = plain_contract(source)
+    plain = replace(source, interface=contract.interface)
+    arguments = example_inputs(plain)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            export_module(source),
+            export_module(plain),
             arguments,
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in arguments),
-            input_names=["z", "label"][: len(arguments)],
-            output_names=["image", "pixels"],
+            dynamic_shapes=dynamic_shapes(arguments, plain.interface),
+            input_names=plain.interface.inputs,
+            output_names=plain.interface.outputs,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, plain_contract(source).to_metadata())
+    onnx.helper.set_model_props(model, contract.to_metadata())
     onnx.save(model, target)
 
 

@@ -18,6 +18,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.metadata import peek
 from gan_core.files.model_file import sha256_of
+from gan_core.golden import inputs
 from gan_core.interface import Interface
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.providers import PROVIDERS, how_to_get, import_onnxruntime, prepare
@@ -59,16 +60,13 @@ class StockOnnx(Generator):
         assert contract is not None
         self.contract = contract
 
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
-        image, pixels = self.session.run(["image", "pixels"], self._feeds(z, label))
+    def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:
+        image, pixels = self.session.run(["image", "pixels"], _feeds(self.contract, z, label))
         return image, pixels
 
-    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
-        pixels: U8 = self.session.run(["pixels"], self._feeds(z, label))[0]
+    def run_pixels(self, z: F32 | U8, label: I64 | None = None) -> U8:
+        pixels: U8 = self.session.run(["pixels"], _feeds(self.contract, z, label))[0]
         return pixels
-
-    def _feeds(self, z: F32, label: I64 | None) -> dict[str, Any]:
-        return {"z": z} if label is None else {"z": z, "label": np.ascontiguousarray(label)}
 
 
 class OpenVino(Generator):
@@ -99,20 +97,18 @@ class OpenVino(Generator):
         for batch in batches:
             self._ready[batch] = self._best(batch)
 
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+    def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:
         if len(z) not in self._ready:
             self._ready[len(z)] = self._best(len(z))
-        feeds: dict[str, Any] = {"z": z} if label is None else {"z": z, "label": label}
-        results = self._ready[len(z)](feeds)
+        results = self._ready[len(z)](_feeds(self.contract, z, label))
         return results["image"], results["pixels"]
 
     def _best(self, batch: int) -> Run:
         """The faster of the two hints for this batch size: the best of some trials each, in turn."""
         ways = {name: self._compile(batch, name) for name in self._modes}
-        z = np.zeros((batch, self.contract.interface.z_dim), np.float32)
-        feeds: dict[str, Any] = {"z": z}
-        if self.contract.interface.conditional:
-            feeds["label"] = np.zeros(batch, np.int64)
+        interface = self.contract.interface
+        label = np.zeros(batch, np.int64) if interface.conditional else None
+        feeds = _feeds(self.contract, inputs(interface, range(batch)), label)
         best = dict.fromkeys(ways, float("inf"))
         for run in ways.values():
             run(feeds)
@@ -134,13 +130,13 @@ class OpenVino(Generator):
             wanted = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             requests = max(count for count in range(1, min(wanted, batch) + 1) if batch % count == 0)
         compiled = self._compiled(batch // requests, mode)
-        inputs = [port.get_any_name() for port in compiled.inputs]
+        names = [port.get_any_name() for port in compiled.inputs]
         pool = [compiled.create_infer_request() for _ in range(requests)]
         size = batch // requests
 
         def run(feeds: dict[str, Any]) -> dict[str, Any]:
             for index, request in enumerate(pool):
-                part = {name: feeds[name][index * size : (index + 1) * size] for name in inputs}
+                part = {name: feeds[name][index * size : (index + 1) * size] for name in names}
                 request.start_async(part, share_inputs=True)
             for request in pool:
                 request.wait()
@@ -153,8 +149,16 @@ class OpenVino(Generator):
 
     def _compiled(self, batch: int, mode: str) -> Any:
         model = self._core.read_model(self._path)
-        model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        interface = self.contract.interface
+        taken = inputs(interface, range(1)).shape[1:]
+        shapes = {interface.input_name: [batch, *taken], "label": [batch]}
+        model.reshape({port: shapes[port.get_any_name()] for port in model.inputs})
         return self._core.compile_model(model, "CPU", self._config | self._modes[mode])
+
+
+def _feeds(contract: Contract, z: F32 | U8, label: I64 | None) -> dict[str, Any]:
+    feeds: dict[str, Any] = {contract.interface.input_name: z}
+    return feeds if label is None else feeds | {"label": np.ascontiguousarray(label)}
 
 
 def _contract(path: Path) -> Contract:

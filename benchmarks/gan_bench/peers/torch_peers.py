@@ -18,6 +18,7 @@ from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
+from gan_core.golden import inputs
 from gan_export.quiet import quiet
 from gan_export.source import PixelModule, without_parametrizations
 from gan_serve.runtime.generator import Generator
@@ -27,8 +28,9 @@ Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 
 
 def plain_contract(source: Any, precision: str = "fp32") -> Contract:
-    """What a worker needs to feed a generator: its latents, classes and image. From a `Source` or a spec."""
-    return Contract(dataclasses.replace(source.interface, class_names=()), precision=precision, name=source.name)
+    """What a worker needs to feed a generator: its input, classes and image. From a `Source` or a spec."""
+    plain = dataclasses.replace(source.interface, class_names=(), styles=None, noise=False)
+    return Contract(plain, precision=precision, name=source.name)
 
 
 class TorchPeer(Generator):
@@ -50,26 +52,27 @@ class TorchPeer(Generator):
         plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface)
         module = plain.to(device, self._dtype).eval().requires_grad_(False)
         self._guard = guard
+        interface = self.contract.interface
         examples = self._arguments(
-            np.zeros((2, self.contract.interface.z_dim), np.float32),
-            np.zeros(2, np.int64) if self.contract.interface.conditional else None,
+            inputs(interface, range(2)), np.zeros(2, np.int64) if interface.conditional else None
         )
         with quiet():
             self._call = transform(module, examples)
 
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+    def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:
         with self._guard():
             image, pixels = self._call(*self._arguments(z, label))
             return image.float().cpu().numpy(), pixels.cpu().numpy()
 
-    def run_pixels(self, z: F32, label: I64 | None = None) -> U8:
+    def run_pixels(self, z: F32 | U8, label: I64 | None = None) -> U8:
         with self._guard():
             pixels: U8 = self._call(*self._arguments(z, label))[1].cpu().numpy()
         return pixels
 
-    def _arguments(self, z: F32, label: I64 | None) -> tuple[torch.Tensor, ...]:
-        latent = torch.from_numpy(np.ascontiguousarray(z)).to(self.provider, self._dtype)
-        return (latent,) if label is None else (latent, torch.from_numpy(label).to(self.provider))
+    def _arguments(self, z: F32 | U8, label: I64 | None) -> tuple[torch.Tensor, ...]:
+        given = torch.from_numpy(np.ascontiguousarray(z))
+        given = given.to(self.provider, self._dtype if given.is_floating_point() else given.dtype)
+        return (given,) if label is None else (given, torch.from_numpy(label).to(self.provider))
 
 
 def eager(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
