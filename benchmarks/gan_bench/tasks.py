@@ -82,7 +82,7 @@ class PngFolder(Task):
 
         drawn = self.generator.draw(self.plan.n, None, self.plan.latents, self.plan.labels)
         text = {"gan.model_sha256": self.generator.sha256}
-        write_folder(self.folder, self.plan, drawn, text)
+        write_folder(self.folder, self.plan, lambda *_: drawn, text, overwrite=True)
 
     def check(self, result: object, index: int) -> Difference:
         """Reads the reference seeds' files back. Labels are the default ones, as the reference's."""

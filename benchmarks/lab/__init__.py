@@ -8,6 +8,8 @@
     end_to_end           the same for a folder of PNG files
     beside               this checkout and another one of the project, the same commands
     scaling              gan-gen for several numbers of images
+    jobs                 gan-gen's jobs in shards: speed, memory, parts, and Ray
+    job_faults           gan-gen's jobs under kill -9
     forms                the forms of transposed convolutions, layer by layer
     train_speed          gan-train beside the classic DCGAN loop
     training             the record of a training run

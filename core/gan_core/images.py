@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ANIMATIONS = (".webp", ".gif", ".mp4")
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIZES_END = len(SIGNATURE) + 25
+"""Where the first chunk of a PNG ends, which says the image's size; in ours, the text follows."""
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
 """PNG's, by an image's channels."""
 _PAETH = 4

@@ -122,7 +122,7 @@ WRONG_OPTIONS = [
     ("--model g.onnx --provider CPU", "--provider must be auto or one of cpu, cuda"),
     ("--model g.onnx --provider CUDAExecutionProvider", "--provider must be auto or one of cpu, cuda"),
     ("--model g.onnx --provider cpu,cuda", "--provider must be auto or one of cpu, cuda"),
-    ("--model g.onnx --provider cuda:1", "--provider must be auto or one of cpu, cuda"),
+    ("--model g.onnx --provider cpu:1", "--provider must be auto or one of cpu, cuda"),
     ("--model g.onnx --provider coreml", "provider coreml is not installed; here are cpu"),
     ("--model g.onnx --provider directml", "provider directml is not installed; here are cpu"),
     ("--model g.onnx --truncation 0", "--truncation must be a finite number of at least 0.05, got 0.0"),

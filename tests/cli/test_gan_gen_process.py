@@ -62,7 +62,15 @@ HEAVY = {
 NOT_FOR_A_GRID = {
     *(
         f"gan_serve.{name}"
-        for name in ("runtime.animation", "gen.about", "runtime.walk", "runtime.golden", "runtime.probe")
+        for name in (
+            "runtime.animation",
+            "gen.about",
+            "gen.jobs",
+            "gen.shards",
+            "runtime.walk",
+            "runtime.golden",
+            "runtime.probe",
+        )
     ),
     "gan_core.spec.layers",
 }
@@ -190,6 +198,16 @@ def test_a_full_disk_leaves_nothing(model: Path, tmp_path: Path, out: str) -> No
     assert first.startswith("error: no room to write o")
     assert second == "hint: free some disk space, or write elsewhere"
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet", "npy", "folder"])
+def test_a_full_disk_leaves_no_shard(model: Path, tmp_path: Path, kind: str) -> None:
+    arguments = ("--model", model, "--n", 100, "--out", "s/", "--format", kind)
+    code, _, err = run(tmp_path, *arguments, preexec_fn=limit_file_size(1000))
+    assert code == 2
+    assert err.startswith("error: no room to write s/shard-000000")
+    assert names(tmp_path / "s") == [".ganport-lock", "job.json"]
+    assert run(tmp_path, *arguments)[0] == 0
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])

@@ -138,7 +138,7 @@ def test_wheel_metadata_names_the_extras(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
     text = archive.read(metadata).decode()
-    for extra in ("cpu", "cuda", "train", "export", "serve", "video", "plot", "dev"):
+    for extra in ("cpu", "cuda", "train", "export", "serve", "video", "plot", "parquet", "remote", "ray", "dev"):
         assert f"Provides-Extra: {extra}" in text
     for page in ("Homepage", "Documentation", "Changelog", "Issues"):
         assert f"Project-URL: {page}, https://" in text

@@ -19,7 +19,9 @@ from gan_serve.terminal.commands import answered_by, in_panel
 app = console.new_app()
 _SIZE = re.compile(r"[0-9]+(x[0-9]+)*")
 
-of_images, of_output, of_speed, of_about = map(in_panel, ("Images in", "Output", "Speed", "The file"))
+of_images, of_output, of_jobs, of_speed, of_about = map(
+    in_panel, ("Images in", "Output", "Large jobs", "Speed", "The file")
+)
 """Options in panels; those without are of what to draw."""
 
 
@@ -137,11 +139,52 @@ def generate(
         bool,
         of_output("--labels", help="Write its class under each image of a grid, or its seed if all have one class."),
     ] = False,
+    format_: Annotated[
+        str | None,
+        of_jobs(
+            "--format",
+            metavar="NAME",
+            help="Write a folder of shards: tar (WebDataset), parquet, npy or folder. If a job was stopped, the same "
+            "command makes what is missing.",
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int | None,
+        of_jobs(metavar="N", help="Images in each shard. [default: 10,000, fewer of large images]"),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        of_jobs(
+            metavar="I/N",
+            help="Make only part I (from 0) of N parts of the job. [default: as SLURM, Kubernetes or torchrun says]",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, of_jobs("--overwrite", help="Replace the images of another job in the folder.")] = False,
+    finish: Annotated[
+        bool, of_jobs("--finish", help="Write the manifest of the shards in --out, when all parts are done.")
+    ] = False,
+    verify: Annotated[
+        bool, of_jobs("--verify", help="Compare all shards in --out with the manifest; exit 1 if one differs.")
+    ] = False,
+    engine: Annotated[
+        str | None,
+        of_jobs(metavar="NAME", help="local, or ray: on all machines of a Ray cluster. [default: local]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        of_jobs(metavar="N", help="Ray actors. [default: the cluster's CPUs less one, or its GPUs]"),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        of_jobs("--ray-address", metavar="ADDRESS", help="The cluster. [default: $RAY_ADDRESS, else this machine]"),
+    ] = None,
     json: Annotated[bool, of_output("--json", help="Print JSON instead of text, errors too.")] = False,
     provider: Annotated[
         str,
         of_speed(
-            metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml. Never a silent CPU."
+            metavar="NAME",
+            help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml; cuda:1 is the second GPU. Never "
+            "a silent CPU.",
         ),
     ] = "auto",
     batch_size: Annotated[
@@ -181,6 +224,7 @@ def generate(
       gan-gen g.onnx 100                       seeds 0-99
       gan-gen g.onnx --seeds 0,4-6,100 --cols 5 --out five.png
       gan-gen g.onnx --n 10000 --out faces/    one PNG per seed
+      gan-gen g.onnx --n 1000000 --out shards/ --format tar
       gan-gen digits.onnx --class 3,7 --n 10 --cols 2
       gan-gen g.onnx --walk 8 --out walk.webp  a loop through 8 seeds
       gan-gen g.onnx --walk 5 --grid 4x2       eight walks side by side
@@ -189,6 +233,7 @@ def generate(
       gan-gen x4.onnx photo.jpg --tile 256     a super-resolver: photo-x4.png
       gan-gen x4.onnx photos/ --out large/     a whole folder
     """
+    from gan_serve.gen.job_options import JobOptions
     from gan_serve.gen.request import Request
     from gan_serve.gen.run import run_request
     from gan_serve.runtime.onnx_answers import parse_answers
@@ -228,6 +273,7 @@ def generate(
         tile=tile,
         halo=halo,
         resize=resize,
+        job=JobOptions(format_, shard_size, shard, overwrite, verify, finish, engine, workers, ray_address),
     )
     run_request(request, provider, threads, tf32)
 

@@ -3,8 +3,8 @@
 One file of many images is a grid (PNG, JPEG, WebP, or PNG on stdout), an array (.npy, .npz) or an animation: it is
 opened before the first image is drawn, so that a folder that cannot be written shows at once, and left whole or not at
 all. A folder gets one PNG per image: threads encode and write while the next batches are drawn, and at most a few
-batches wait. A run that is stopped leaves the files that it finished, and running it again writes them again (a file
-says in its text which model and seed it is).
+batches wait. A run that is stopped leaves the files that it finished, and running it again writes the others: a file
+says in its text which model and seed it is.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import enum
 import math
 import os
 import shutil
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,7 +27,7 @@ from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
 from gan_core.grids import Canvas
-from gan_core.images import ANIMATIONS, encode_batch, encode_png, text_chunks, to_pil
+from gan_core.images import ANIMATIONS, SIGNATURE, SIZES_END, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.process import usable_cores
 from gan_serve.runtime.batches import in_order
 from gan_serve.runtime.plan import Plan
@@ -37,6 +38,10 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAYS = (".npy", ".npz")
 MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
 """The longest side, in pixels, that the format can say."""
+FORMATS = {"tar": ".tar", "parquet": ".parquet", "npy": ".npy", "folder": ""}
+"""Of shards, and how their names end."""
+LEAST_PNG_BYTES = 67
+"""Of one pixel, without text."""
 _FILES_PER_TASK = 16
 
 
@@ -44,6 +49,7 @@ class Kind(enum.StrEnum):
     PICTURE = "picture"
     FOLDER = "folder"
     ARRAY = "array"
+    SHARDS = "shards"
     STDOUT = "stdout"
     ANIMATION = "animation"
 
@@ -176,13 +182,13 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8], scale: int = 1) -
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":
             with temporary.open("wb") as file:
-                _stream_npy(file, shape, batches)
+                stream_npy(file, shape, batches)
             return
         import zipfile
 
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with archive.open("pixels.npy", "w", force_zip64=True) as file:
-                _stream_npy(file, shape, batches)
+                stream_npy(file, shape, batches)
             seeds = None if plan.seeds is None else plan.seeds.array(0, plan.n)
             columns = {"labels": plan.labels(0, plan.n), "seeds": seeds}
             for name, column in columns.items():
@@ -191,39 +197,53 @@ def write_array(path: Path, plan: Plan, batches: Iterable[U8], scale: int = 1) -
                         np.lib.format.write_array(file, column, allow_pickle=False)
 
 
-def _stream_npy(file: IO[bytes], shape: tuple[int, ...], batches: Iterable[U8]) -> None:
+def stream_npy(file: IO[bytes], shape: tuple[int, ...], batches: Iterable[U8]) -> None:
+    """The images of `batches` as a .npy file of `shape`, uint8."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_2_0(file, header)
     for pixels_NHWC in batches:
         file.write(np.ascontiguousarray(pixels_NHWC).data)
 
 
-def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str, str]) -> None:
-    """Writes `plan.stem(i)`.png for every image; each carries `text` and what the plan says of it.
+def write_folder(
+    folder: Path, plan: Plan, draw: Callable[[int, int], Iterator[U8]], text: dict[str, str], *, overwrite: bool = False
+) -> int:
+    """Writes `plan.stem(i)`.png for every image that is not there; each carries `text` and what the plan says of it.
 
-    Raises `GanportError` when the folder cannot be made or written, the disk is full, or, as the first images
-    show, would be long before the end.
+    draw       generates images start up to stop, in batches
+    overwrite  every image is written, whatever is there
+    Returns how many were written. Raises `GanportError` when the folder cannot be made or written, has another image
+    under the name of one, the disk is full, or, as the first images show, would be long before the end.
     """
     with explain_os_errors(folder):
         made = not folder.exists()
+        there = 0 if made or overwrite else sum(1 for _ in folder.iterdir())
+        if there:  # before a look at each name
+            require_room(folder, (plan.n - there) * LEAST_PNG_BYTES, f"{plan.n} images")
         folder.mkdir(parents=True, exist_ok=True)
     files = WholeFiles(folder)
     common = text_chunks(text)
 
-    def encode(start: int, pixels_NHWC: U8) -> list[bytes]:
-        chunks = [common + text_chunks(plan.text(start + offset)) for offset in range(len(pixels_NHWC))]
-        return encode_batch(pixels_NHWC, chunks)
+    def chunks(index: int) -> bytes:
+        return common + text_chunks(plan.text(index))
+
+    missing = _missing(folder, plan, chunks) if there else [range(plan.n)]
+    count = sum(map(len, missing))
 
     def write(part: tuple[int, U8]) -> None:
-        for index, data in enumerate(encode(*part), part[0]):
+        start, pixels_NHWC = part
+        encoded = encode_batch(pixels_NHWC, [chunks(start + offset) for offset in range(len(pixels_NHWC))])
+        for index, data in enumerate(encoded, start):
             files.write(f"{plan.stem(index)}.png", data)
 
     def parts() -> Iterator[tuple[int, U8]]:
-        for start, pixels_NHWC in _numbered(batches):
-            if start == 0:  # before any file is written
-                sizes = [len(data) for data in encode(0, pixels_NHWC[:4])]
-                require_room(folder, plan.n * sum(sizes) // len(sizes), f"{plan.n} images")
-            yield start, pixels_NHWC
+        for each in missing:
+            for offset, pixels_NHWC in numbered(draw(each.start, each.stop)):
+                start = each.start + offset
+                if start == missing[0].start:  # before any file is written
+                    tried = encode_batch(pixels_NHWC[:4], [chunks(start)] * min(4, len(pixels_NHWC)))
+                    require_room(folder, count * sum(map(len, tried)) // len(tried), f"{count} images")
+                yield start, pixels_NHWC
 
     try:
         with contextlib.closing(in_order(write, parts(), usable_cores())) as written:
@@ -232,9 +252,48 @@ def write_folder(folder: Path, plan: Plan, batches: Iterable[U8], text: dict[str
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()
+    return count
 
 
-def _numbered(batches: Iterable[U8]) -> Iterator[tuple[int, U8]]:
+def _missing(folder: Path, plan: Plan, chunks: Callable[[int], bytes]) -> list[range]:
+    """The images of a plan that `folder` does not have, or not whole. Raises `GanportError` where it has another one.
+
+    A file is the image if it ends as a PNG does, and what stands before the pixels is the same.
+    """
+    missing: list[range] = []
+    for index in range(plan.n):
+        path = os.path.join(folder, f"{plan.stem(index)}.png")  # noqa: PTH118 (a Path costs as much as the look)
+        wanted = chunks(index)
+        head, tail = _ends_of(path, SIZES_END + len(wanted))
+        if tail.endswith(b"IEND\xaeB`\x82") and head.startswith(SIGNATURE):
+            if head[SIZES_END:] == wanted:
+                continue
+            raise GanportError(
+                f"{path} is another image: of another model, seed, class or scale, or without ganport's text",
+                hint="choose another folder, or add --overwrite",
+                code="other_image",
+            )
+        if missing and missing[-1].stop == index:
+            missing[-1] = range(missing[-1].start, index + 1)
+        else:
+            missing.append(range(index, index + 1))
+    return missing
+
+
+def _ends_of(path: str, head_bytes: int) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and its last 12; none of what is missing, or no regular file."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return b"", b""
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            head = file.read(head_bytes)
+            file.seek(-min(12, len(head)), os.SEEK_END)
+            return head, file.read()
+    except FileNotFoundError:
+        return b"", b""
+
+
+def numbered(batches: Iterable[U8]) -> Iterator[tuple[int, U8]]:
     """Parts of at most `_FILES_PER_TASK` images, each with the number of its first."""
     start = 0
     for pixels_NHWC in batches:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
+from gan_serve.gen.job_options import JobOptions
 from gan_serve.gen.outputs import Kind, Target, parse_target
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.onnx_answers import OnnxAnswers
@@ -64,14 +70,16 @@ class Request:
     tile: int | None = None
     halo: int | None = None
     resize: bool = False
+    job: JobOptions = field(default_factory=JobOptions)
 
     def check(self) -> None:
         """Raises `GanportError` for options that exclude each other and for numbers out of range."""
         if self.selftest and self.info:
             raise GanportError("--selftest and --info are two things to do", hint="run gan-gen twice")
-        for mode, on in (("--selftest", self.selftest), ("--info", self.info)):
+        self.job.check()
+        for mode, on in (("--selftest", self.selftest), ("--info", self.info), ("--verify or --finish", self.checks)):
             for option, value in self._drawing().items():
-                if on and value not in (None, ()):
+                if on and value not in (None, ()) and not (self.checks and option == "--out"):
                     raise GanportError(f"{mode} writes no images, so {option} has no meaning", hint="leave it out")
         if self.images:
             for option, value in (self._drawing() | {"--out": None, "--image": None}).items():
@@ -80,6 +88,10 @@ class Request:
         for option, value in (("--tile", self.tile), ("--halo", self.halo), ("--resize", self.resize or None)):
             if value is not None and not self.images:
                 raise GanportError(f"{option} is for images", hint="gan-gen FILE photo.jpg")
+        if self.checks and self.out is None:
+            raise GanportError("which shards? --verify and --finish need --out", hint="name the folder of the job")
+        if self.checks and self.model is not None:
+            raise GanportError("--verify and --finish read shards and need no model", hint="leave the file out")
         self._exclude("seeds", "seed", "n")
         self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid")
         self._exclude("walk", "n")
@@ -105,6 +117,11 @@ class Request:
         if self.seed is not None and self.seed < 0:
             raise GanportError(f"--seed must be 0 or more, got {self.seed}", hint="seeds are 0 … 2**53 - 1")
         self._every_seed()
+
+    @property
+    def checks(self) -> bool:
+        """Whether the shards that are there are looked at, and none are made."""
+        return self.job.verify or self.job.finish
 
     @cached_property
     def shape(self) -> tuple[int, int] | None:
@@ -152,13 +169,51 @@ class Request:
 
     def target(self) -> Target:
         """Where the images go. Raises `GanportError` for a place that does not fit the other options."""
-        target = parse_target(self.out, self.model or self.model_file, walk=self.walk is not None)
+        if self.job.format is not None:
+            target = self._shards_target()
+        elif self.out is not None and "://" in self.out:
+            raise GanportError(f"{self.out} takes a job in shards", hint="add --format tar")
+        else:
+            target = parse_target(self.out, self.model or self.model_file, walk=self.walk is not None)
+        if self.job.overwrite and target.kind not in (Kind.FOLDER, Kind.SHARDS):
+            raise GanportError("--overwrite is for folders; other files are always replaced", hint="leave it out")
         for option, value in (("--cols", self.cols), ("--grid", self.grid), ("--labels", self.labels or None)):
-            if value is not None and target.kind in (Kind.FOLDER, Kind.ARRAY):
+            if value is not None and target.kind in (Kind.FOLDER, Kind.ARRAY, Kind.SHARDS):
                 raise GanportError(f"{option} is for a grid, {target.path} is not one", hint="leave it out")
         if self.json and target.kind is Kind.STDOUT:
             raise GanportError("--json and the PNG would both go to stdout", hint="--out FILE.png")
         return target
+
+    def _shards_target(self) -> Target:
+        if self.out is None:
+            raise GanportError("a job in shards needs a folder", hint="--out shards/")
+        if self.walk is not None:
+            raise GanportError("a walk is one file, --format is for a job in shards", hint="leave one of them out")
+        if "://" in self.out:
+            return Target(Kind.SHARDS, Path(self.out))
+        path = Path(self.out)
+        if path.suffix and not path.is_dir() and not self.out.endswith(("/", os.sep)):
+            raise GanportError(
+                f"--format {self.job.format} makes a folder of shards, got {self.out}",
+                hint="end the name of a folder with a slash",
+            )
+        return Target(Kind.SHARDS, path)
+
+    def identity(self, plan: Plan) -> dict[str, Any]:
+        """What decides the images beside the model: the seeds or the latents, the classes, the truncation."""
+        seeds = None if self.latents is not None else str(self._every_seed())
+        said: dict[str, Any] = {
+            "seeds": seeds if seeds is None or len(seeds) <= 1000 else f"sha256:{_digest(seeds.encode())}",
+            "latents_sha256": None
+            if self.latents is None
+            else _digest(np.ascontiguousarray(self._opened_latents).data),
+            "classes": plan.classes.tolist(),
+            "by_class": self.by_class,
+            "truncation": self.truncation,
+        }
+        if self.answers != OnnxAnswers():
+            said["answers"] = json.loads(json.dumps(asdict(self.answers), default=str))
+        return said
 
     def plan(self, contract: Contract, mixed: bool = False) -> Plan:
         """The images that were asked for; `mixed` says whether a walk may mix classes.
@@ -229,9 +284,15 @@ class Request:
             "--labels": self.labels or None,
             "--scale": None if self.factor is None else self.factor,
             "--image": self.images,
+            "--format": self.job.format,
+            "--overwrite": self.job.overwrite or None,
         }
 
     def _exclude(self, option: str, *others: str) -> None:
         for other in others:
             if getattr(self, option) is not None and getattr(self, other) is not None:
                 raise GanportError(f"--{option} and --{other} exclude each other", hint="leave one of them out")
+
+
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from gan_core import __version__
+from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.grids import Canvas, auto_scale, enlarged
 from gan_core.interface import class_label
-from gan_core.printable import shorten
+from gan_core.printable import shell_line, shorten
 from gan_serve.gen import outputs
 from gan_serve.gen.outputs import Kind, Target
 from gan_serve.gen.request import Request
@@ -19,27 +24,36 @@ from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan, WalkPlan, pictures
 from gan_serve.terminal import console
 
+if TYPE_CHECKING:
+    from gan_serve.gen.jobs import Job
+    from gan_serve.gen.stores import Folder
+
 NO_OPACITY = (".jpg", ".jpeg", ".mp4")
 
 
 def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
     """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
     request.check()
+    if request.checks:
+        record = _check_shards(request)
+        console.show_json(record) if request.json else console.show_path(f"{record['out']}/{record['manifest']}")
+        return
     target = None if request.info or request.selftest or request.images else request.target()
+    provider = choose_device(provider, os.environ)
     if request.model is None:
         console.note(f"no --model: {request.model_file.stem}, which comes with ganport")
     if request.info and provider == "auto" and not tf32:
         _info(request, None)
         return
-    generator = runtimes.load(
-        request.model_file,
-        provider,
-        threads,
+    opener = partial(
+        runtimes.load,
+        provider=provider,
         many=request.several,
         tf32=tf32,
         trust_script=request.trust_script,
         answers=request.answers,
     )
+    generator = opener(request.model_file, threads=threads)
     if request.info:
         _info(request, generator)
     elif request.selftest:
@@ -50,6 +64,10 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         transform(request, generator)
     elif target is not None:
         plan = request.plan(generator.contract, generator.mixes_classes)
+        if target.kind is Kind.SHARDS:
+            record = _make_shards(request, generator, plan, opener, tf32)
+            console.show_json(record) if request.json else console.show_path(record["out"])
+            return
         scale = _write(request, generator, plan, target)
         chosen = " (auto)" if provider == "auto" else ""
         if request.by_class and target.kind in (Kind.PICTURE, Kind.STDOUT):
@@ -62,6 +80,24 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
             console.show_json(_record(request, generator, plan, target, scale))
         elif target.kind is not Kind.STDOUT:
             console.show_path(target.path)
+
+
+def choose_device(provider: str, environ: MutableMapping[str, str]) -> str:
+    """The provider of "cuda:1" or "tensorrt:1"; CUDA_VISIBLE_DEVICES then leaves this process that one GPU.
+
+    Raises `GanportError` for what is no number of a visible GPU.
+    """
+    name, colon, number = provider.partition(":")
+    if not colon or name not in ("cuda", "tensorrt"):
+        return provider
+    visible = [gpu for gpu in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    if not (number.isdecimal() and len(number) < 4) or (visible and int(number) >= len(visible)):
+        raise GanportError(
+            f"`provider` {provider} names no GPU{f' among the {len(visible)} visible' if visible else ''}",
+            hint="GPUs are numbered from 0: cuda:0",
+        )
+    environ["CUDA_VISIBLE_DEVICES"] = visible[int(number)] if visible else str(int(number))
+    return name
 
 
 def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> int:
@@ -77,10 +113,13 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
     if target.kind not in (Kind.FOLDER, Kind.ARRAY):
         canvas = _canvas(request, plan, target)
         scale = canvas.scale
-    drawn = generator.draw(plan.n, request.batch_size, plan.latents, plan.fed_labels)
     text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
     if scale > 1:
         text["gan.scale"] = str(scale)
+    if target.kind is Kind.FOLDER:
+        _write_folder(request, generator, plan, target, text)
+        return scale
+    drawn = generator.draw(plan.n, request.batch_size, plan.latents, plan.fed_labels)
     with contextlib.closing(console.with_progress(drawn, plan.n, "generating")) as batches:
         if canvas is not None:
             grids = pictures(plan, canvas, batches, captioned=request.labels)
@@ -92,11 +131,103 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
                 outputs.write_stdout(grids, text | plan.describe())
             else:
                 outputs.write_picture(target.path, grids, text | plan.describe())
-        elif target.kind is Kind.FOLDER:
-            outputs.write_folder(target.path, plan, (enlarged(batch, scale) for batch in batches), text)
         else:
             outputs.write_array(target.path, plan, (enlarged(batch, scale) for batch in batches), scale)
     return scale
+
+
+def _write_folder(request: Request, generator: Generator, plan: Plan, target: Target, text: dict[str, str]) -> None:
+    """One PNG per image, those that are not there yet."""
+    from gan_serve.gen.shards import ShardPlan
+
+    scale = request.factor or 1
+
+    def draw(start: int, stop: int) -> Iterator[U8]:
+        part = ShardPlan(plan, start, stop)
+        drawn = generator.draw(part.n, request.batch_size, part.latents, part.fed_labels)
+        with contextlib.closing(console.with_progress(drawn, part.n, "generating")) as batches:
+            yield from (enlarged(batch, scale) for batch in batches)
+
+    written = outputs.write_folder(target.path, plan, draw, text, overwrite=request.job.overwrite)
+    if written < plan.n:
+        console.note(f"{plan.n - written} of {plan.n} images were there already")
+
+
+def _make_shards(
+    request: Request, generator: Generator, plan: Plan, opener: Callable[..., Generator], tf32: bool
+) -> dict[str, Any]:
+    """Makes what is missing of a job, or of a part of it; returns the command's record.
+
+    opener  opens a path with `threads`, in another process too
+    """
+    from gan_serve.gen.jobs import Job, Maker, Meter
+    from gan_serve.gen.shards import import_pyarrow
+    from gan_serve.gen.stores import open_store
+
+    if request.job.format == "parquet":
+        import_pyarrow()
+    store, job = open_store(str(request.out)), Job.of(plan, generator, request, tf32)
+    part, parts, said_by = request.job.part(os.environ)
+    shards = job.part(part, parts)
+    if parts > 1:
+        console.note(f"part {part} of {parts}{said_by}: {len(shards)} of {job.shards} shards")
+    maker = Maker(job, plan, store, request.batch_size)
+    store.begin()
+    with contextlib.ExitStack() as held:
+        if shards:
+            held.enter_context(store.held(shards.start, len(shards)))
+        missing = job.begin(store, shards, request.job.overwrite)
+        images, began = job.images_of(missing), time.monotonic()
+        if len(missing) < len(shards):
+            console.note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
+        if missing:
+            maker.require_room(generator, missing)
+            with Meter(images, "generating") as meter:
+                if request.job.engine == "ray":
+                    from gan_serve.gen import ray_engine
+
+                    again = partial(opener, request.model_file.absolute())  # actors may be in another folder
+                    ray_engine.run(maker, missing, again, request.job.workers, request.job.ray_address, meter)
+                else:
+                    maker.run(generator, missing, meter)
+        seconds = time.monotonic() - began
+        manifest = job.finish(store) if parts == 1 else None
+    rate = f", {images / seconds:,.0f} a second" if missing else ""
+    console.note(f"{images:,} images in {len(missing)} shards on {generator.provider}{rate}")
+    if parts > 1:
+        console.note(f"next: {shell_line(['gan-gen', '--finish', '--out', str(store)])} when all parts are done")
+    return _of_shards(job, store) | {
+        "part": [part, parts],
+        "made": len(missing),
+        "images": images,
+        "seconds": round(seconds, 3),
+        "manifest": manifest,
+        "model": str(request.model_file),
+        "sha256": generator.sha256,
+        "provider": generator.provider,
+    }
+
+
+def _check_shards(request: Request) -> dict[str, Any]:
+    """--finish and --verify, in this order; returns the command's record."""
+    from gan_serve.gen.jobs import MANIFEST, Job, Meter
+    from gan_serve.gen.stores import open_store
+
+    store = open_store(str(request.out))
+    job = Job.read(store)
+    if request.job.finish:
+        job.finish(store)
+        console.note(f"{job.n:,} images in {job.shards} shards")
+    if request.job.verify:
+        with Meter(job.n, "verifying") as meter:
+            job.verify(store, meter)
+        console.note(f"{job.n:,} images in {job.shards} shards, all as the manifest says")
+    return _of_shards(job, store) | {"manifest": MANIFEST, "verified": request.job.verify}
+
+
+def _of_shards(job: Job, store: Folder) -> dict[str, Any]:
+    about = {"out": str(store), "kind": Kind.SHARDS.value, "format": job.format}
+    return about | {"n": job.n, "shards": job.shards, "shard_size": job.about["shard_size"]}
 
 
 def _canvas(request: Request, plan: Plan, target: Target) -> Canvas:
