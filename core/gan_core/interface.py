@@ -212,6 +212,11 @@ class Interface:
                 f"this generator takes {self.taken}, so seeds and latents have no meaning",
                 hint="give it images: gan-gen FILE photo.jpg, or its method transform",
             )
+        if truncation is not None and self.styles is not None:
+            raise GanportError(
+                "`truncation` bounds |z|, which a generator with styles normalises; its truncation is psi",
+                hint="`psi=0.7`",
+            )
         return latents(seeds, self.z_dim, self.latent, truncation)
 
     def to_json(self) -> Json:

@@ -71,7 +71,7 @@ def lowered(model: ir.Model, width: int, precision: str) -> tuple[str, ...]:
     from gan_export.passes import run_passes
     from gan_export.precision.float16 import to_float16
     from gan_export.precision.ranges import measure_ranges
-    from gan_export.proof.reference import Case
+    from gan_export.proof.cases import Case
 
     z = np.random.default_rng(0).standard_normal((4, width), np.float32)
     model, first = run_passes(model)

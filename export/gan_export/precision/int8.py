@@ -20,9 +20,10 @@ from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision.qdq import Layer, quantisable, quantise
 from gan_export.precision.ranges import Range, layer_name, measure_ranges
+from gan_export.proof.cases import Case
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.prove import WEIGHTED
-from gan_export.proof.reference import Case, Reference
+from gan_export.proof.reference import Reference
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 

@@ -17,7 +17,8 @@ from gan_core import limits
 from gan_core.arrays import F32, U8
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
-from gan_export.proof.reference import BATCHES, Case, Reference
+from gan_export.proof.cases import BATCHES, Case
+from gan_export.proof.reference import Reference
 from gan_export.proof.report import Check, at_most
 from gan_serve.runtime.batches import check_drawn
 from gan_serve.runtime.generator import Generator
@@ -42,7 +43,7 @@ def run_cases(generator: Generator, cases: Iterable[Case], observers: Iterable[O
     watching = tuple(observers)
     for case in cases:
         try:
-            image, pixels = generator.run(case.z, case.label)
+            image, pixels = generator.with_options(**case.options).run(case.z, case.label)
             check_drawn(generator.contract, case.z.shape, image_NCHW=image, pixels_NHWC=pixels)
         except Exception as error:  # whatever the runtime raises on a batch it cannot run is a finding
             text = " ".join(str(error).split())

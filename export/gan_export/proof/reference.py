@@ -1,8 +1,4 @@
-"""The PyTorch side of a proof: its inputs, what the module draws of them, and whether it can serve as a reference.
-
-Ordinary latents in batches of 1, 2, 3, 8 and 25 (a graph can be right for one batch size and wrong for the next), zero,
-the far ends of the latent distribution, where activations saturate and float16 overflows, and two seeds as every class:
-of large images and many classes as much as a budget of pixels allows.
+"""The PyTorch side of a proof: what the module draws of the cases, and whether it can serve as a reference.
 
 A module that draws noise, that normalises over the batch or was left in training mode makes no fixed image of a
 latent; an export that copies it faithfully is as wrong as it is.
@@ -11,8 +7,7 @@ latent; an export that copies it faithfully is as wrong as it is.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,162 +16,12 @@ import torch
 from gan_core.arrays import F32, I64
 from gan_core.contract import Golden
 from gan_core.errors import GanportError, JobError
-from gan_core.golden import example_images, golden_entry, inputs
+from gan_core.golden import golden_entry
 from gan_core.images import to_pixels
-from gan_core.interface import Interface
-from gan_core.latents import default_labels
+from gan_export.proof.cases import BUDGET, NEARER, PRODUCTS, Case, alone, cases, ordinary, widest
 from gan_export.proof.report import Check, at_most
 from gan_export.source import Source, as_taken
 from gan_serve.runtime.batches import Given
-
-BATCHES = (1, 2, 3, 8, 25)
-SEEDS = BATCHES[-1]
-BUDGET = 2_100 * 128 * 128
-"""Pixels (height x width, whatever the channels) that the images of a proof have together: two seeds as each of 1,000
-classes at 128x128, and all else, fit in. A batch has at most a sixteenth of it: 25 images of 256x256, 8 of 512x512."""
-PRODUCTS = 1 << 39
-"""Multiplications that the ordinary images of a proof take together, where they are made of images."""
-LEAST_BATCH, LEAST_CLASSES = 3, 8
-"""What is drawn however large the images are: batches of up to so many, and so many classes."""
-FAR = {"normal": 4.0, "uniform": 1.0}
-"""How far out a component can be asked to go: 4 sigma of N(0, 1), the corners of U(-1, 1)."""
-NEARER = (2.0, 1.0)
-"""Where a network's own float32 is not steady so far out, all components are asked to go so many sigma."""
-
-_BATCH_SHARE = 16
-_FAR_ROWS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One batch. `z` (n, z_dim) or an image's pixels (n, H, W, C), `label` (n,) or None; `rows` says what each row is:
-    "seed 7", "seed 7 class 3".
-
-    kind  "ordinary", "zero", "far" or "class"; of images "ordinary", "far" or "size"
-    """
-
-    kind: str
-    z: Given
-    label: I64 | None
-    rows: tuple[str, ...]
-
-    @property
-    def input(self) -> str:
-        """The name of the input that takes `z`."""
-        return "input" if self.z.ndim == 4 else "z"
-
-    @property
-    def name(self) -> str:
-        if self.z.ndim == 4:
-            return f"batch of {len(self.z)} images of {self.z.shape[2]}x{self.z.shape[1]}"
-        return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
-
-
-def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) -> tuple[Case, ...]:
-    """Every batch of a proof, the ordinary ones first, in the order of `BATCHES`.
-
-    Within `budget` pixels, in this order: seeds 0, 1, 2, … in every size of `BATCHES` that a batch has room for; zero;
-    the far ends; seed 0 as every class; the seeds up to `SEEDS` that no batch had room for; seed 1 as every class.
-    Where not every class fits, those are drawn that lie evenly from the first to the last.
-
-    A generator that takes images is given `gan_core.golden.example_images`, images of nothing but black and white, and
-    where it takes any size, other sizes.
-    """
-    area, z_dim, n_classes = interface.height * interface.width, interface.z_dim, interface.n_classes
-    most = max(LEAST_BATCH, budget // (_BATCH_SHARE * area))
-    sizes = [size for size in BATCHES if size <= most]
-    batch = sizes[-1]
-    if interface.input is not None:
-        return (*(ordinary(range(size), interface) for size in sizes), *_far_images(interface), *_sizes(interface))
-    made = [ordinary(range(size), interface) for size in sizes]
-    ends = [_case("zero", np.zeros((2, z_dim), np.float32), ("latent of zeros",) * 2, range(2), n_classes)]
-    ends.extend(_far(interface, batch, far or FAR[interface.latent]))
-    left = budget // area - sum(len(case.z) for case in (*made, *ends))
-    first = spread(n_classes, max(left, LEAST_CLASSES))
-    left = max(left - len(first), 0)
-    further = range(batch, min(SEEDS, batch + left))
-    second = spread(n_classes, left - len(further))
-    made += [ordinary(further[i : i + batch], interface) for i in range(0, len(further), batch)]
-    made += ends
-    for seed, classes in ((0, first), (1, second)):
-        z = interface.latents([seed])
-        for start in range(0, len(classes), batch):
-            label = classes[start : start + batch]
-            rows = tuple(f"seed {seed} class {k}" for k in label)
-            made.append(Case("class", np.repeat(z, len(label), axis=0), label, rows))
-    return tuple(made)
-
-
-def ordinary(seeds: range, interface: Interface) -> Case:
-    """One batch of the latents of `seeds`, each with the label of its seed."""
-    rows = tuple(f"seed {seed}" for seed in seeds)
-    return _case("ordinary", inputs(interface, seeds), rows, seeds, interface.n_classes)
-
-
-def spread(n: int, count: int) -> I64:
-    """`count` of the numbers 0 … n-1 that lie evenly, the first and the last among them; all where `count` allows."""
-    if count >= n:
-        return np.arange(n, dtype=np.int64)
-    return np.linspace(0, n - 1, max(count, 0)).round().astype(np.int64)
-
-
-def widest(made: Iterable[Case]) -> Case:
-    """The largest batch of ordinary latents."""
-    return max((case for case in made if case.kind == "ordinary"), key=lambda case: len(case.z))
-
-
-def alone(case: Case) -> I64:
-    """The rows of a batch that are drawn once more by themselves: four, the first and the last among them."""
-    return spread(len(case.z), 4)
-
-
-def _far(interface: Interface, most: int, far: float) -> Iterator[Case]:
-    """All components at +far, all at -far, and the signs of a few seeds at ±far; at most `most` in a batch."""
-    z_dim = interface.z_dim
-    signs = np.where(interface.latents(range(_FAR_ROWS)) < 0, -1.0, 1.0)
-    z = (far * np.concatenate([np.ones((1, z_dim)), -np.ones((1, z_dim)), signs])).astype(np.float32)
-    rows = (
-        f"latent of +{far:g}",
-        f"latent of -{far:g}",
-        *(f"±{far:g} by the signs of seed {s}" for s in range(_FAR_ROWS)),
-    )
-    for start in range(0, len(z), most):
-        part = slice(start, start + most)
-        yield _case("far", z[part], rows[part], range(len(z))[part], interface.n_classes)
-
-
-def _far_images(interface: Interface) -> Iterator[Case]:
-    """The sharpest images: pixels of black and white in turn, both ways, and by chance."""
-    example = inputs(interface, range(1))[0]
-    height, width, channels = example.shape
-    turn = np.indices((height, width)).sum(axis=0)[..., None].repeat(channels, axis=2) % 2
-    chance = [np.random.default_rng(seed).integers(0, 2, example.shape) for seed in range(2)]
-    for images, rows in (
-        ([turn, 1 - turn], ("a chessboard of pixels", "the same, inverted")),
-        (chance, ("black and white by chance, 0", "black and white by chance, 1")),
-    ):
-        yield Case("far", (255 * np.stack(images)).astype(np.uint8), None, rows)
-
-
-def _sizes(interface: Interface) -> Iterator[Case]:
-    """Images of other sizes: the least, and higher and wider ones than the example."""
-    taken = interface.input
-    if taken is None or taken.fixed:
-        return
-    (_, height, width), step, least = interface.input_shape, taken.multiple_of, taken.next_side(1)
-    wide = (taken.next_side(height // 2), width + 3 * step)
-    for n, (high, across) in enumerate(((least, least), (least, least + step), (height + 5 * step, least), wide), 1):
-        images = example_images(range(n), high, across, taken.channels)
-        yield Case("size", images, None, tuple(f"seed {seed} at {across}x{high}" for seed in range(n)))
-
-
-def _case(kind: str, z: Given, rows: tuple[str, ...], counted: range, n_classes: int) -> Case:
-    """Labels count through the classes, as `default_labels` does: row i has that of seed `counted[i]`."""
-    if not n_classes:
-        return Case(kind, z, None, rows)
-    label = default_labels(np.asarray(counted, np.int64), n_classes)
-    return Case(kind, z, label, tuple(f"{row} class {k}" for row, k in zip(rows, label, strict=True)))
-
 
 SECTION = "reference"
 
@@ -275,19 +120,23 @@ class Reference:
         """Size of the module's parameters and buffers."""
         return sum(tensor.nbytes for tensor in self.source.module.state_dict().values())
 
-    def run(self, z: Given, label: I64 | None) -> F32:
-        """One batch: float32 (n, C, H, W) in `value_range`."""
-        arguments = [as_taken(torch.from_numpy(z), self.source.interface.input)] + (
-            [] if label is None else [torch.from_numpy(label)]
-        )
+    def run(self, z: Given, label: I64 | None, options: Mapping[str, float] | None = None) -> F32:
+        """One batch, with styles in the place of z where that has three dimensions: float32 (n, C, H, W) in
+        `value_range`."""
+        given = {name: torch.tensor([value]) for name, value in (options or {}).items()}
+        taken = as_taken(torch.from_numpy(z), self.source.interface.input)
+        if z.ndim == 3:
+            given |= {"w": taken, "from_w": torch.tensor([True])}
+            taken = torch.zeros(len(z), self.source.interface.z_dim)
+        arguments = [taken] + ([] if label is None else [torch.from_numpy(label)])
         with torch.no_grad():
-            image: F32 = self.source.module(*arguments).float().numpy()
+            image: F32 = self.source.module(*arguments, **given).float().numpy()
         return image
 
     def draw(self, case: Case) -> F32:
         """float32 (n, C, H, W), drawn now and not kept. Raises as `images`."""
         try:
-            image = self.run(case.z, case.label)
+            image = self.run(case.z, case.label, case.options)
         except GanportError:
             raise
         except Exception as error:

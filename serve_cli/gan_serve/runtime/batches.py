@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Generator as Results
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
-from gan_core.errors import ContractError
+from gan_core.errors import ContractError, GanportError
+from gan_core.interface import Interface, parse_classes
 
 Labels = I64 | F32 | None
 """The classes of a batch (n,); None without classes; shares of them (n, n_classes) where `Generator.mixes_classes`."""
@@ -22,6 +23,9 @@ Given = npt.NDArray[Any]
 Feed = tuple[Given, Labels]
 """One batch: its inputs, and its labels."""
 
+
+Classes = int | str | Sequence[int] | Sequence[str] | Sequence[int | str] | None
+"""Classes as callers name them: by index or name, one for all images or one for each."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,3 +97,35 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Result
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def indices_of(labels: Classes, count: int, interface: Interface) -> int | Sequence[int] | I64 | None:
+    """`labels` with indices in the place of names. Raises `GanportError` for a name that there is not."""
+    if isinstance(labels, str):
+        found = parse_classes([labels], interface)
+        return found[0] if len(found) == 1 else np.asarray(found, np.int64)[np.arange(count) % len(found)]
+    if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
+        each = [parse_classes([str(label)], interface) for label in labels]
+        several = next((label for label, found in zip(labels, each, strict=True) if len(found) != 1), None)
+        if several is not None:
+            raise GanportError(f"label {several!r} of a list names several classes", hint="one class for each seed")
+        return [found[0] for found in each]
+    return cast("int | Sequence[int] | None", labels)
+
+
+def label_array(array: npt.NDArray[Any], count: int, interface: Interface) -> I64:
+    """`count` labels, or one for all, as int64 (count,). Raises `GanportError` for others, and for a generator without classes."""
+    n_classes, array = interface.n_classes, np.full(count, array) if array.ndim == 0 else array
+    if n_classes == 0:
+        raise GanportError("this generator has no classes", hint="leave the class out")
+    if array.dtype.kind not in "iu" and array.size:
+        raise GanportError("labels must be integers", hint=f"classes are 0 … {n_classes - 1}")
+    if array.shape != (count,):
+        raise GanportError(
+            f"expected one label, or one per seed ({count}), got {array.size}",
+            hint="give one class for all images, or a list as long as the seeds",
+        )
+    if array.size and not (array.min() >= 0 and array.max() < n_classes):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")
+    return array.astype(np.int64)

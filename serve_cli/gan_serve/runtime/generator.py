@@ -17,24 +17,33 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.grids import Canvas, class_caption
 from gan_core.images import to_pil
-from gan_core.interface import parse_classes
 from gan_core.latents import default_labels, seeds_of
 from gan_core.printable import printable, shorten
-from gan_serve.runtime.batches import OTHER_IMAGES, Feed, Given, Labels, check_drawn, feeds, in_order
+from gan_serve.runtime.batches import (
+    OTHER_IMAGES,
+    Classes,
+    Feed,
+    Given,
+    Labels,
+    check_drawn,
+    feeds,
+    in_order,
+    indices_of,
+    label_array,
+)
+from gan_serve.runtime.styles import WithStyles, fit_styles
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from gan_serve.runtime.transform import Picture
 
-Classes = int | str | Sequence[int] | Sequence[str] | Sequence[int | str] | None
-"""Classes as callers name them: by index or name, one for all images or one for each."""
 BATCH_PIXELS = 16 * 3 * 64 * 64
 MIN_BATCH, MAX_BATCH = 4, 64
 """See `Generator.batch_size`."""
 
 
-class Generator(abc.ABC):
+class Generator(WithStyles, abc.ABC):
     """A generator of images from seeds: `generate`, `stream`, `grid`, `walk`, `to_pil`.
 
     `with` closes it at the end. It can be pickled, and opens its file again where it arrives; a notebook shows
@@ -60,7 +69,7 @@ class Generator(abc.ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:  # noqa: B027 (a runtime that holds nothing needs no other)
+    def close(self) -> None:
         """Lets go of what the runtime holds; it draws no more. Runtimes override it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,10 +146,13 @@ class Generator(abc.ABC):
 
     def generate(
         self,
-        seeds: int | Iterable[int],
+        seeds: int | Iterable[int] | None = None,
         labels: Classes = None,
         *,
         truncation: float | None = None,
+        psi: float | None = None,
+        noise: float | None = None,
+        w: npt.NDArray[Any] | None = None,
         batch_size: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> U8:
@@ -150,20 +162,25 @@ class Generator(abc.ABC):
         labels       one class for all, or one per seed, by index or name ("sneaker"); a text may name several, taken in
                      turn ("3,7", "all"). None: seed s shows class s mod n_classes. Unconditional models take none.
         truncation   bound on |z|, at least 0.05, see `gan_core.latents`
+        psi, noise   of a generator with styles or noise, see `with_options`
+        w            styles in the place of `seeds`, (n, w_dim) or (n, num_ws, w_dim), as `to_w` gives them
         batch_size   images per internal batch; changes speed and memory, never the images
         on_progress  called after every batch with the images that are done, and all that were asked for
         Raises `GanportError` for a seed, label, truncation or batch size out of range.
         """
-        every = seeds_of(seeds)
-        c, h, w = self.contract.interface.image
+        if (seeds is None) == (w is None):
+            raise GanportError("expected seeds, or w in their place", hint="generate(25)")
+        every = seeds_of(len(w)) if w is not None else seeds_of(() if seeds is None else seeds)
+        c, height, width = self.contract.interface.image
         try:
-            pixels_NHWC = np.empty((len(every), h, w, c), np.uint8)
+            pixels_NHWC = np.empty((len(every), height, width, c), np.uint8)
         except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address holds
             raise GanportError(
-                f"{len(every)} images of {w}x{h} do not fit into memory", hint="use stream(), or fewer seeds"
+                f"{len(every)} images of {width}x{height} do not fit into memory", hint="use stream(), or fewer seeds"
             ) from error
         done = 0
-        for batch in self.stream(every, labels, truncation=truncation, batch_size=batch_size):
+        shown = {"truncation": truncation, "psi": psi, "noise": noise, "w": w, "batch_size": batch_size}
+        for batch in self.stream(every, labels, **shown):  # type: ignore[arg-type]
             pixels_NHWC[done : done + len(batch)] = batch
             done += len(batch)
             if on_progress is not None:
@@ -195,7 +212,7 @@ class Generator(abc.ABC):
         every, interface = seeds_of(seeds), self.contract.interface
         canvas = Canvas(len(every), interface.image, cols, scale=scale, captioned=captions)
         array = every.array(0, len(every))
-        shown = self.check_labels(self._indices(labels, len(every)), array)
+        shown = self.check_labels(indices_of(labels, len(every), self.contract.interface), array)
         words: list[tuple[str, ...]] = [(f"seed {seed}", str(seed)) for seed in array.tolist()]
         if shown is not None and (shown != shown[:1]).any():
             words = [class_caption(interface, label) for label in shown.tolist()]
@@ -215,6 +232,7 @@ class Generator(abc.ABC):
         labels: Classes = None,
         *,
         truncation: float | None = None,
+        psi: float | None = None,
         batch_size: int | None = None,
     ) -> U8:
         """A closed path through the images of `seeds`: uint8 (frames, H, W, C), for `gan_serve.write_animation`.
@@ -222,12 +240,13 @@ class Generator(abc.ABC):
         frames  None: 40 from seed to seed
         labels  the seeds' classes, in turn; None: that of the first seed throughout. Between two classes a frame has
                 the nearer seed's, but for models that take classes as vectors (`mixes_classes`), where they are mixed.
+        psi     of a generator with styles, whose path is a straight line from w to w
         Raises `GanportError` as `generate`, for fewer than 2 seeds, and for fewer frames than seeds.
         """
         from gan_serve.runtime.walk import Walk
 
         every = seeds_of(seeds)
-        given = self._indices(labels, len(every))
+        given = indices_of(labels, len(every), self.contract.interface)
         classes = None if given is None else self.check_labels(given, every.array(0, len(every)))
         walk = Walk(
             self.contract.interface,
@@ -236,6 +255,7 @@ class Generator(abc.ABC):
             () if classes is None else classes.tolist(),
             truncation,
             mixed=self.mixes_classes,
+            to_w=self.with_options(psi=psi).to_w,
         )
         return np.concatenate(list(self.draw(len(walk), batch_size, walk.latents, walk.labels)))
 
@@ -245,21 +265,30 @@ class Generator(abc.ABC):
         labels: Classes = None,
         *,
         truncation: float | None = None,
+        psi: float | None = None,
+        noise: float | None = None,
+        w: npt.NDArray[Any] | None = None,
         batch_size: int | None = None,
     ) -> Iterator[U8]:
         """As `generate`, one internal batch at a time, so that memory stays flat: a range of any length will do.
 
-        Checks before the first batch.
+        Checks before the first batch. With `w`, `seeds` are only counted.
         """
+        if psi is not None or noise is not None:
+            generator = self.with_options(psi=None if w is not None else psi, noise=noise)
+            return generator.stream(seeds, labels, truncation=truncation, w=w, batch_size=batch_size)
         every, interface = seeds_of(seeds), self.contract.interface
-        given = self._indices(labels, len(every))
+        given = indices_of(labels, len(every), self.contract.interface)
         if given is None or np.ndim(given) == 0:
             self.check_labels(given, every.array(0, 1))
         else:
-            given = self._check_label_array(np.asarray(given), len(every))
+            given = label_array(np.asarray(given), len(every), interface)
         interface.latents(every.array(0, 1), truncation)
+        styles = None if w is None else fit_styles(w, interface.styles)
 
         def latents_of(start: int, stop: int) -> F32:
+            if styles is not None:
+                return styles[start:stop]
             return interface.latents(every.array(start, stop), truncation)
 
         def labels_of(start: int, stop: int) -> I64 | None:
@@ -303,44 +332,13 @@ class Generator(abc.ABC):
         if done != n:
             raise ContractError(f"the model gave {done} images, expected {n}", hint=OTHER_IMAGES)
 
-    def _indices(self, labels: Classes, count: int) -> int | Sequence[int] | I64 | None:
-        """`labels` with indices in the place of names. Raises `GanportError` for a name that there is not."""
-        interface = self.contract.interface
-        if isinstance(labels, str):
-            found = parse_classes([labels], interface)
-            return found[0] if len(found) == 1 else np.asarray(found, np.int64)[np.arange(count) % len(found)]
-        if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
-            each = [parse_classes([str(label)], interface) for label in labels]
-            several = next((label for label, found in zip(labels, each, strict=True) if len(found) != 1), None)
-            if several is not None:
-                raise GanportError(f"label {several!r} of a list names several classes", hint="one class for each seed")
-            return [found[0] for found in each]
-        return cast("int | Sequence[int] | None", labels)
-
     def check_labels(self, labels: int | Sequence[int] | I64 | None, seeds: I64) -> I64 | None:
         """Labels as int64 (n,), or None for an unconditional model. Raises `GanportError` when they do not fit."""
         if self.contract.interface.conditional and labels is None:
             return default_labels(seeds, self.contract.interface.n_classes)
         if labels is None:
             return None
-        array = np.asarray(labels)
-        return self._check_label_array(np.full(len(seeds), array) if array.ndim == 0 else array, len(seeds))
-
-    def _check_label_array(self, array: npt.NDArray[Any], count: int) -> I64:
-        n_classes = self.contract.interface.n_classes
-        if n_classes == 0:
-            raise GanportError("this generator has no classes", hint="leave the class out")
-        if array.dtype.kind not in "iu" and array.size:
-            raise GanportError("labels must be integers", hint=f"classes are 0 … {n_classes - 1}")
-        if array.shape != (count,):
-            raise GanportError(
-                f"expected one label, or one per seed ({count}), got {array.size}",
-                hint="give one class for all images, or a list as long as the seeds",
-            )
-        if array.size and not (array.min() >= 0 and array.max() < n_classes):
-            wrong = array.min() if array.min() < 0 else array.max()
-            raise GanportError(f"class {wrong} does not exist", hint=f"classes are 0 … {n_classes - 1}")
-        return array.astype(np.int64)
+        return label_array(np.asarray(labels), len(seeds), self.contract.interface)
 
 
 def _reopened(reopen: Callable[[], Generator], sha256: str) -> Generator:

@@ -30,6 +30,7 @@ from gan_serve.runtime.generator import BATCH_PIXELS, Generator
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours
+from gan_serve.runtime.styles import Options, reopened_with
 
 if TYPE_CHECKING:
     from gan_serve.runtime.cuda_engine import CudaEngine
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 _Run = Callable[[list[str], dict[str, Any]], list[Any]]
 
 MAX_THREADS = 1024
+STYLES = "styles"
 GPU_BATCH_PIXELS, MAX_GPU_BATCH = 8 * BATCH_PIXELS, 512
 """A GPU has thousands of cores to keep busy: 128 images of 64x64 RGB a batch, and more of smaller ones."""
 
@@ -129,7 +131,7 @@ class OnnxGenerator(Generator):
             self.sha256 = hashed.result()
         self._apart: SideBySide | None = None
         # A run that is not the engine's must neither be captured nor replayed.
-        self._run_options = _without_graph() if opened.graphs else None
+        self._run_options = sessions.without_graph() if opened.graphs else None
         self._engine: CudaEngine | None = None
         inputs = [Port.of(argument) for argument in self.session.get_inputs()]
         outputs = [Port.of(argument) for argument in self.session.get_outputs()]
@@ -143,12 +145,13 @@ class OnnxGenerator(Generator):
             self.signature, self.contract = probed.signature, probed.contract(answers)
             self.notes += probed.notes
         self._fixed = self.signature.fixed()
+        self.optioned = False
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads
             self._apart = SideBySide(self.session, self._settings.single, self._another(model, where), self.threads)
 
     def close(self) -> None:
-        self.session, self._apart, self._engine, self.callers = _Closed(), None, None, 1
+        self.session, self._apart, self._engine, self.callers = sessions.Closed(), None, None, 1
 
     def cpu_nodes(self) -> tuple[str, ...] | None:
         """The names of the nodes that run on the CPU though another provider does the rest; () when none do.
@@ -175,8 +178,25 @@ class OnnxGenerator(Generator):
     def mixes_classes(self) -> bool:
         return self.signature.mixes
 
+    def _with(self, options: Options) -> OnnxGenerator:
+        made = OnnxGenerator.__new__(OnnxGenerator)
+        vars(made).update(vars(self))
+        made._fixed, made.optioned = {**self._fixed, **options}, True
+        made.reopen = partial(reopened_with, self.reopen, options)  # type: ignore[arg-type,assignment]
+        return made
+
+    def styles_of(self, z: F32, label: Labels = None) -> F32:
+        if self.contract.interface.styles is None:
+            return super().styles_of(z, label)
+        only = (
+            sessions.without_graph() if self._run_options is not None else providers.import_onnxruntime().RunOptions()
+        )
+        only.only_execute_path_to_fetches = True
+        styles: F32 = self._run_on(self.session, [STYLES], self._feeds(z, label), only)[0]
+        return styles
+
     def run_pixels(self, z: Given, label: Labels = None) -> U8:
-        if self._engine is not None:
+        if self._engine is not None and not self.optioned:
             return self._engine.run(z, label)
         return self._pixels((z, label))
 
@@ -188,7 +208,7 @@ class OnnxGenerator(Generator):
     def run_stream(self, feeds: Iterable[Feed]) -> Iterator[U8]:
         if self._apart is not None:
             return self._side_by_side(self._apart, feeds)
-        if self._engine is not None:
+        if self._engine is not None and not self.optioned:
             return self._engine.stream(feeds)
         return self._padded(feeds) if self.provider == "tensorrt" else super().run_stream(feeds)
 
@@ -197,12 +217,7 @@ class OnnxGenerator(Generator):
         steady = 0
         for z, label in feeds:
             steady = max(steady, len(z))
-            missing = steady - len(z)
-            whole = np.concatenate([z, np.zeros((missing, *z.shape[1:]), z.dtype)])
-            labels = (
-                None if label is None else np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
-            )
-            yield self.run_pixels(whole, labels)[: len(z)]
+            yield self.run_pixels(_filled(z, steady), _filled(label, steady))[: len(z)]
 
     def _pixels(self, feed: Feed, run: _Run | None = None) -> U8:
         """One batch, by `run` in the place of `_run` where it is given."""
@@ -247,11 +262,8 @@ class OnnxGenerator(Generator):
         if wanted.fixed_batch is None:
             image = wanted.images(run([wanted.image], wanted.feeds(z, label, interface.n_classes))[0], interface.image)
         else:
-            missing = -n % wanted.fixed_batch
-            z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
-            label = (
-                None if label is None else np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
-            )
+            steady = n + -n % wanted.fixed_batch
+            z, label = _filled(z, steady), _filled(label, steady)
             pieces = []
             for start in range(0, len(z), wanted.fixed_batch):
                 part = slice(start, start + wanted.fixed_batch)
@@ -262,7 +274,11 @@ class OnnxGenerator(Generator):
         return image
 
     def _feeds(self, z: Given, label: Labels) -> dict[str, Any]:
+        styles = self.contract.interface.styles
         feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, self.signature.z_dtype)}
+        if styles is not None and z.ndim == 3:  # w in the place of z
+            zeros = np.zeros((len(z), *self.signature.z_shape), np.float32)
+            feeds = {self.signature.z: zeros, "w": z, "from_w": np.ones(len(z), bool)}
         if self.signature.label is not None:
             feeds[self.signature.label] = np.ascontiguousarray(label, np.int64)
         return feeds
@@ -285,15 +301,16 @@ class OnnxGenerator(Generator):
             return self._run_on(self.session, outputs, feeds)
         return self._apart.run(self._run_on, outputs, feeds, self.most_at_once)
 
-    def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any], options: Any = None) -> list[Any]:
+        options = options or self._run_options
         engine, batch = self._engine, len(next(iter(feeds.values())))
         feeds = {**feeds, **self._fixed}
         try:
             if engine is None:
-                results: list[Any] = session.run(outputs, feeds, self._run_options)
+                results: list[Any] = session.run(outputs, feeds, options)
             else:
                 with engine.lock:
-                    results = session.run(outputs, feeds, self._run_options)
+                    results = session.run(outputs, feeds, options)
         except GanportError:
             raise
         except Exception as error:
@@ -307,8 +324,9 @@ class OnnxGenerator(Generator):
     def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: tuple[int, ...]) -> None:
         """Whether a run of a file of ours gave what it was asked for."""
         for name, given in zip(outputs, results, strict=True) if self.ours else ():
-            key = "pixels_NHWC" if name == self.signature.pixels else "image_NCHW"
-            check_drawn(self.contract, batch, **{key: given})
+            if name != STYLES:
+                key = "pixels_NHWC" if name == self.signature.pixels else "image_NCHW"
+                check_drawn(self.contract, batch, **{key: given})
 
     def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
         """Opens the same model for one thread or for all; None when the file has changed since."""
@@ -325,14 +343,6 @@ class OnnxGenerator(Generator):
         return open_another
 
 
-class _Closed:
-    """In the place of a session that was closed."""
-
-    def __getattr__(self, _: str) -> Any:
-        raise GanportError("the generator was closed", hint="load it again")
-
-
-def _without_graph() -> Any:
-    options = providers.import_onnxruntime().RunOptions()
-    options.add_run_config_entry("gpu_graph_id", "-1")
-    return options
+def _filled(rows: Any, count: int) -> Any:
+    """`rows`, and zeros up to `count` of them; None for None."""
+    return rows if rows is None else np.pad(rows, [(0, count - len(rows)), *[(0, 0)] * (rows.ndim - 1)])

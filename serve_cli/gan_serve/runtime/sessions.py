@@ -236,6 +236,20 @@ def _open(model: str | bytes, provider: str, settings: Settings, own: dict[str, 
     return onnxruntime.InferenceSession(model, options, providers=listed, enable_fallback=0)
 
 
+class Closed:
+    """In the place of a session that was closed."""
+
+    def __getattr__(self, _: str) -> Any:
+        raise GanportError("the generator was closed", hint="load it again")
+
+
+def without_graph() -> Any:
+    """Run options of a session with CUDA graphs, for a run that is none."""
+    options = providers.import_onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options
+
+
 Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
 
 TOGETHER = frozenset({

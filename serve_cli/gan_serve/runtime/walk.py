@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Walk:
     frames   None: `FRAMES_PER_SEED` from seed to seed
     classes  of the seeds, in turn; empty: a path keeps the class of its first seed
     tiles    paths that are walked side by side: image i is tile i mod `tiles` of frame i // `tiles`
+    to_w     gives the styles of seeds and classes, for a generator with styles: its path is a straight line from w to w
     mixed    whether classes are mixed from seed to seed; else an image has the class of the nearest seed
 
     Frame 0 is the first seed's image; after the last frame the path comes back to it, so that a loop has no seam.
@@ -47,6 +49,7 @@ class Walk:
         *,
         tiles: int = 1,
         mixed: bool = False,
+        to_w: Callable[[Any, Any], F32] | None = None,
     ) -> None:
         keys = len(seeds) // tiles
         if keys > 1 and tiles > 1 and len(seeds) > MAX_KEYS:
@@ -71,13 +74,18 @@ class Walk:
             self._classes = np.asarray(classes, np.int64)[np.arange(len(array)) % len(classes)]
         elif interface.conditional:
             self._classes = np.repeat(default_labels(array[::keys], interface.n_classes), keys)
+        if interface.styles is not None and to_w is not None:
+            self._latents = to_w(array, self._classes)
 
     def __len__(self) -> int:
         return self.frames * self.tiles
 
     def latents(self, start: int, stop: int) -> F32:
-        """The latents of images `start` up to `stop`: float32 (stop - start, z_dim)."""
+        """The latents of images `start` up to `stop`: float32 (stop - start, z_dim), or styles, (…, num_ws, w_dim)."""
         before, after, part = self._between(start, stop)
+        if self._latents.ndim == 3:
+            share = part.astype(np.float32)[:, None, None]
+            return self._latents[before] * (1 - share) + self._latents[after] * share
         return between(self._latents[before], self._latents[after], part, self.interface.latent)
 
     def labels(self, start: int, stop: int) -> I64 | F32 | None:
