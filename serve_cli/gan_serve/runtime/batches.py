@@ -114,7 +114,7 @@ def indices_of(labels: Classes, count: int, interface: Interface) -> int | Seque
 
 
 def label_array(array: npt.NDArray[Any], count: int, interface: Interface) -> I64:
-    """`count` labels, or one for all, as int64 (count,). Raises `GanportError` for others, and for a generator without classes."""
+    """`count` labels, or one for all, as int64 (count,). Raises `GanportError` for others, and without classes."""
     n_classes, array = interface.n_classes, np.full(count, array) if array.ndim == 0 else array
     if n_classes == 0:
         raise GanportError("this generator has no classes", hint="leave the class out")

@@ -170,6 +170,7 @@ class Generator(WithStyles, abc.ABC):
         """
         if (seeds is None) == (w is None):
             raise GanportError("expected seeds, or w in their place", hint="generate(25)")
+        w = None if w is None else fit_styles(w, self.contract.interface.styles)
         every = seeds_of(len(w)) if w is not None else seeds_of(() if seeds is None else seeds)
         c, height, width = self.contract.interface.image
         try:

@@ -1,0 +1,127 @@
+"""A file with styles, and what is drawn with it: psi, noise, given styles, walks."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.style_networks import Generator as Network
+from gan_core.errors import GanportError
+from gan_export import identify
+from gan_export.answers import Answers
+from gan_export.exporting import export_onnx, export_torchscript
+from gan_export.source import Source
+from gan_serve.runtime import runtimes
+from gan_serve.runtime.generator import Generator
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    torch.manual_seed(7)
+    network, path = Network(n_classes=2), tmp_path_factory.mktemp("styles") / "g.pth"
+    weights = network.state_dict()
+    small = {"torgb": 0.2, "filter": 1 / 8}  # filters that sum to 1, and images within the range
+    for name, tensor in weights.items():
+        tensor.mul_(next((factor for part, factor in small.items() if part in name), 1.0))
+    torch.save(weights, path)
+    return identify.source_of(identify.identify(path, Answers()))
+
+
+@pytest.fixture(scope="module")
+def exported(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "g.onnx"
+    report = export_onnx(source, path)
+    assert report.ok, report.verdict()
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(exported: Path) -> Generator:
+    return runtimes.load(exported, "cpu")
+
+
+def test_the_proof_compares_other_values_of_the_optional_inputs(exported: Path, source: Source) -> None:
+    from gan_export.proof.cases import cases
+
+    kinds = [case.kind for case in cases(source.interface)]
+    assert kinds[-3:] == ["psi", "styles", "noise"]
+    inputs = {value.name for value in onnx.load(exported).graph.input}
+    assert inputs == {"z", "label", "psi", "w", "from_w", "noise"}
+
+
+def test_styles_and_psi(generator: Generator) -> None:
+    plain, half = generator.generate(4), generator.generate(4, psi=0.5)
+    w = generator.to_w(4)
+    assert w.shape == (4, 6, 6)
+    assert (generator.generate(w=w) == plain).all()
+    assert (generator.generate(w=generator.to_w(4, psi=0.5)) == half).all()
+    assert (half != plain).any()
+    assert (generator.generate(w=w[:, 0]) == plain).all()  # one style for all layers
+    middle = generator.generate(4, [1, 1, 1, 1], psi=0.0)
+    assert (middle == middle[:1]).all()
+
+
+def test_noise(generator: Generator) -> None:
+    assert (generator.generate(3, noise=1.0) == generator.generate(3)).all()
+    assert (generator.generate(3, noise=0.0) != generator.generate(3)).any()
+
+
+def test_a_view_is_pickled_with_its_options(generator: Generator) -> None:
+    view = generator.with_options(psi=0.5, noise=0.0)
+    expected = generator.generate(2, psi=0.5, noise=0.0)
+    assert (view.generate(2) == expected).all()
+    assert (pickle.loads(pickle.dumps(view)).generate(2) == expected).all()
+    assert generator.with_options() is generator
+
+
+def test_a_walk_goes_straight_from_w_to_w(generator: Generator) -> None:
+    w = generator.to_w(2, [0, 1])
+    frames = generator.walk(2, 4, [0, 1])
+    between = np.stack([w[0], (w[0] + w[1]) / 2, w[1], (w[0] + w[1]) / 2])
+    difference = frames.astype(int) - generator.generate(w=between)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 2, "truncation": 0.5}, "normalises; its truncation is psi"),
+        ({"seeds": 2, "psi": float("nan")}, "`psi` must be -10 … 10"),
+        ({"seeds": 2, "noise": 1e9}, "`noise` must be -10 … 10"),
+        ({}, "expected seeds, or w"),
+        ({"seeds": 2, "w": np.zeros((2, 6))}, "expected seeds, or w"),
+        ({"w": np.zeros((2, 5))}, r"expected numbers \(n, 6\) or \(n, 6, 6\)"),
+        ({"w": np.zeros((0, 6))}, "expected numbers"),
+        ({"w": np.zeros((2, 3, 6))}, "expected numbers"),
+        ({"w": np.full((2, 6), np.nan)}, "NaN or infinity"),
+        ({"w": np.array([["a"] * 6])}, "expected numbers"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(generator: Generator, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(GanportError, match=message) as caught:
+        generator.generate(**settings)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("settings", [{"seeds": 2, "psi": 0.7}, {"seeds": 2, "noise": 0.0}, {"w": np.zeros((2, 6))}])
+def test_a_generator_without_styles_has_no_use_for_them(settings: dict[str, Any]) -> None:
+    plain = runtimes.load(runtimes.default_model(), "cpu")
+    with pytest.raises(GanportError) as caught:
+        plain.generate(**settings)
+    assert caught.value.hint
+    with pytest.raises(GanportError, match="no styles"):
+        plain.to_w(2)
+
+
+def test_torchscript_has_no_optional_inputs(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(GanportError, match="has no optional inputs"):
+        export_torchscript(source, tmp_path / "g.ts")
+    assert not list(tmp_path.iterdir())
