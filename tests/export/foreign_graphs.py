@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,9 @@ def rattled(module: nn.Module, seed: int = 0) -> nn.Module:
             positive = name.endswith("var")
             tensor.copy_(tensor + 0.5 * noise.abs() if positive else tensor + 0.2 * noise)
         for name in [name for name in state if name.endswith("weight_u")]:  # as training leaves them
-            left, _, right = torch.linalg.svd(state[name.replace("_u", "_orig")].flatten(1))
+            weight = state[name.replace("_u", "_orig")]
+            rows = weight if len(weight) == len(state[name]) else weight.transpose(0, 1)
+            left, _, right = torch.linalg.svd(rows.flatten(1))
             state[name].copy_(left[:, 0])
             state[name.replace("_u", "_v")].copy_(right[0])
     return module.eval()
@@ -271,3 +274,214 @@ class Brock(nn.Module):
             h = parts[0](h, taken)
             h = parts[1](h) if len(parts) > 1 else h
         return torch.tanh(self.output_layer(h))
+
+
+class R3Convolution(nn.Module):
+    def __init__(self, takes: int, makes: int, kernel: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.Layer = nn.Conv2d(takes, makes, kernel, padding=kernel // 2, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.Layer(x)
+        return made
+
+
+class R3Bias(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.Bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.Bias[:, None, None], 0.2)
+
+
+class R3Block(nn.Module):
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.LinearLayer1 = R3Convolution(width, 2 * width)
+        self.LinearLayer2 = R3Convolution(2 * width, 2 * width, 3, groups)
+        self.LinearLayer3 = R3Convolution(2 * width, width)
+        self.NonLinearity1, self.NonLinearity2 = R3Bias(2 * width), R3Bias(2 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.NonLinearity1(self.LinearLayer1(x))
+        made: Tensor = self.LinearLayer3(self.NonLinearity2(self.LinearLayer2(y)))
+        return x + made
+
+
+class R3Basis(nn.Module):
+    def __init__(self, takes: int, width: int) -> None:
+        super().__init__()
+        self.Basis = nn.Parameter(torch.randn(width, 4, 4))
+        self.LinearLayer = nn.Linear(takes, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.Basis * self.LinearLayer(x)[:, :, None, None]
+        return made
+
+
+class R3Up(nn.Module):
+    def __init__(self, takes: int, makes: int) -> None:
+        super().__init__()
+        self.Resampler = nn.Module()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.Resampler.register_buffer("Kernel", torch.outer(taps, taps))
+        if takes != makes:
+            self.LinearLayer = R3Convolution(takes, makes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.LinearLayer(x) if hasattr(self, "LinearLayer") else x
+        kernel = 4 * self.Resampler.state_dict()["Kernel"].expand(x.shape[1], 1, 4, 4)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+class R3Stage(nn.Module):
+    def __init__(self, takes: int, width: int, groups: int, *, first: bool) -> None:
+        super().__init__()
+        start = R3Basis(takes, width) if first else R3Up(takes, width)
+        self.Layers = nn.ModuleList([start, R3Block(width, groups), R3Block(width, groups)])
+        self.DataType = torch.float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.Layers:
+            x = layer(x)
+        return x
+
+
+class R3Net(nn.Module):
+    """R3GAN's network of 16 pixels, with `classes` one-hot labels."""
+
+    def __init__(self, classes: int = 0) -> None:
+        super().__init__()
+        widths = (8, 8, 4)
+        takes = (6 + 3 * bool(classes), *widths)
+        stages = [R3Stage(a, b, b // 2, first=not i) for i, (a, b) in enumerate(zip(takes, widths, strict=False))]
+        self.MainLayers = nn.ModuleList(stages)
+        self.AggregationLayer = R3Convolution(widths[-1], 3)
+        if classes:
+            self.EmbeddingLayer = nn.Linear(classes, 3, bias=False)
+
+    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
+        x = z
+        if label:
+            one_hot = F.one_hot(label[0], self.EmbeddingLayer.in_features).float()
+            x = torch.cat((z, self.EmbeddingLayer(one_hot)), dim=1)
+        for stage in self.MainLayers:
+            x = stage(x)
+        made: Tensor = self.AggregationLayer(x)
+        return made
+
+
+class R3Pickled(nn.Module):
+    """What the pickles of R3GAN hold: the network in another module, stages that ran in half precision."""
+
+    def __init__(self, classes: int = 0) -> None:
+        super().__init__()
+        self.Model = R3Net(classes)
+        self.z_dim, self.c_dim = 6, classes
+        setattr(self.Model.MainLayers[-1], "DataType", torch.bfloat16)  # noqa: B010
+
+    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
+        made: Tensor = self.Model(z, *label)
+        return made
+
+
+def spectral(layer: nn.Module) -> nn.Module:
+    made: nn.Module = nn.utils.spectral_norm(layer)
+    return made
+
+
+class NoiseInjection(nn.Module):
+    """FastGAN's noise, of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight * 0
+
+
+class Excitation(nn.Module):
+    def __init__(self, takes: int, makes: int) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(takes, makes, 4, bias=False), nn.Conv2d(makes, makes, 1, bias=False)
+        self.main = nn.Sequential(nn.AdaptiveAvgPool2d(4), spectral(first), nn.SiLU(), spectral(second), nn.Sigmoid())
+
+    def forward(self, small: Tensor, large: Tensor) -> Tensor:
+        made: Tensor = large * self.main(small)
+        return made
+
+
+def fast_block(takes: int, makes: int, *, twice: bool) -> nn.Sequential:
+    """A size of FastGAN: with noise where it has two convolutions."""
+    layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
+    for given in (takes, makes) if twice else (takes,):
+        layers.append(spectral(nn.Conv2d(given, 2 * makes, 3, padding=1, bias=False)))
+        layers += [*([NoiseInjection()] if twice else []), nn.BatchNorm2d(2 * makes), nn.GLU(dim=1)]
+    return nn.Sequential(*layers)
+
+
+class FastBlock(nn.Module):
+    """A size of projected-gan's FastGAN with classes."""
+
+    def __init__(self, takes: int, makes: int, z_dim: int) -> None:
+        super().__init__()
+        self.conv1 = spectral(nn.Conv2d(takes, 2 * makes, 3, padding=1, bias=False))
+        self.conv2 = spectral(nn.Conv2d(makes, 2 * makes, 3, padding=1, bias=False))
+        self.bn1, self.bn2 = (BrockNorm(2 * makes, z_dim) for _ in range(2))
+        for norm in (self.bn1, self.bn2):
+            norm.gain, norm.bias = (spectral(nn.Linear(z_dim, 2 * makes)) for _ in range(2))
+        self.noise = NoiseInjection()
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2)
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
+            x = F.glu(norm(self.noise(conv(x)), style), dim=1)
+        return x
+
+
+class FastNet(nn.Module):
+    """FastGAN, and with `projected` projected-gan's: six sizes at least, also where `size` is 128."""
+
+    def __init__(
+        self, size: int = 256, *, projected: bool = False, twice: bool | None = None, classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.size, self.projected, self.classes = size, projected, classes
+        widths, sides = (6, 5, 4, 4, 3, 3, 2, 2), (8, 16, 32, 64, 128, 256, 512)
+        init = spectral(nn.ConvTranspose2d(6, 2 * widths[0], 4, bias=False)), nn.BatchNorm2d(2 * widths[0])
+        self.init = nn.ModuleDict({"init": nn.Sequential(*init, nn.GLU(dim=1))})
+        self.sides = tuple(side for side in sides if side <= max(size, 256))
+        for index, side in enumerate(self.sides):
+            doubled = index % 2 == 0 if twice is None else twice
+            block = fast_block(widths[index], widths[index + 1], twice=doubled)
+            made = FastBlock(widths[index], widths[index + 1], 6) if classes else block
+            self.add_module(f"feat_{side}", made)
+            if side >= 64:
+                self.add_module(f"se_{side}", Excitation(widths[index - 3], widths[index + 1]))
+        last = widths[self.sides.index(size) + 1]
+        self.to_big = spectral(nn.Conv2d(last, 3, 3, padding=1, bias=projected))
+        if not projected:
+            self.to_128 = spectral(nn.Conv2d(widths[5], 3, 1, bias=False))
+        if classes:
+            self.embed = nn.Embedding(classes, 6)
+
+    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
+        made = {4: self.init["init"]((_unit(z) if self.projected else z)[:, :, None, None])}
+        style = (self.embed(label[0]),) if label else ()
+        for side in self.sides[: self.sides.index(self.size) + 1]:
+            x = self.get_submodule(f"feat_{side}")(made[side // 2], *style)
+            made[side] = self.get_submodule(f"se_{side}")(made[side // 16], x) if side >= 64 else x
+        image: Tensor = self.to_big(made[self.size])
+        return image
+
+
+class ProjectedPickled(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.synthesis = FastNet(128, projected=True, **options)
+
+    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
+        made: Tensor = self.synthesis(z, *label)
+        return made

@@ -10,10 +10,21 @@ import pytest
 import torch
 from torch import nn
 
-from export.foreign_graphs import Brock, MimicryNet, Progressive, rattled
+from export.foreign_graphs import (
+    Brock,
+    FastNet,
+    MimicryNet,
+    Progressive,
+    ProjectedPickled,
+    R3Net,
+    R3Pickled,
+    rattled,
+)
 from export.foreign_networks import difference
+from gan_core.spec import layers as L
 from gan_export.draft import Draft
 from gan_export.families.family import RefusedError
+from gan_export.families.fastgan import FastGan, Numbers
 from gan_export.reading import read_checkpoint
 from gan_export.understanding.understand import draft_candidates
 
@@ -51,6 +62,11 @@ FILES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str, tuple
     "biggan": (Brock, dict, "biggan", (3, 16, 16)),
     "biggan, norms with tables": (lambda: Brock(tables=True), dict, "biggan", (3, 16, 16)),
     "biggan, standing statistics": (lambda: Brock(standing=True), dict, "biggan", (3, 16, 16)),
+    "r3gan": (R3Net, dict, "r3gan", (3, 16, 16)),
+    "r3gan with classes": (lambda: R3Net(4), dict, "r3gan", (3, 16, 16)),
+    "projected-gan": (
+        lambda: FastNet(128, projected=True, twice=True), dict, "projected-gan", (3, 128, 128)
+    ),
     "biggan-deep": (lambda: Brock(deep=True), dict, "biggan-deep", (3, 16, 16)),
 }  # fmt: skip
 
@@ -65,6 +81,46 @@ def test_a_file_is_drafted_as_its_code_runs_it(name: str, tmp_path: Path) -> Non
     assert drafts[0].spec.interface.image == image
     assert drafts[0].open_choices == ()
     assert difference(drafts[0], module) <= EXACT
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_pickle_of_r3gan(classes: int, tmp_path: Path) -> None:
+    module = rattled(R3Pickled(classes))
+    (draft,) = read(tmp_path, {"G": rattled(R3Pickled(classes), 1), "G_ema": module, "cur_nimg": 9})
+    assert (draft.family, draft.open_choices) == ("r3gan", ())
+    assert any("1 of 3 stages run in half precision" in note for note in draft.notes)
+    assert difference(draft, module) <= EXACT
+
+
+@pytest.mark.parametrize("options", [{"twice": False}, {"classes": 3, "twice": True}], ids=str)
+def test_a_pickle_of_projected_gan(options: dict[str, Any], tmp_path: Path) -> None:
+    module = rattled(ProjectedPickled(**options))
+    (draft,) = read(tmp_path, {"G_ema": module})
+    assert (draft.family, draft.open_choices) == ("projected-gan", ())
+    assert draft.spec.interface.image == (3, 128, 128)
+    assert any("noise" in note for note in draft.notes) == options["twice"]
+    assert difference(draft, module) <= EXACT
+
+
+def test_a_file_of_fastgan_asks_for_the_end(tmp_path: Path) -> None:
+    """Its averaged weights are a list without names, and the names of the others stand behind `module.`."""
+    module = rattled(FastNet())
+    state = {f"module.{key}": tensor.clone() for key, tensor in module.state_dict().items()}
+    tree = {
+        "g": state,
+        "d": {"module.down.weight": torch.rand(4, 3, 4, 4)},
+        "g_ema": [p.data for p in module.parameters()],
+    }
+    draft = read(tmp_path, tree)[0]
+    assert (draft.family, draft.spec.interface.image) == ("fastgan", (3, 256, 256))
+    assert [choice.field for choice in draft.open_choices] == ["output"]
+    assert difference(draft, module) <= EXACT
+
+
+def test_fastgan_ends_in_tanh_at_1024_pixels() -> None:
+    network = FastGan().network(Numbers("", 6, (4,) * 9, (8,), 1024, 3))
+    assert network.layers[-1][1] == L.Activation("tanh")
+    assert network.questions == ()
 
 
 def test_one_attribute_is_a_class(tmp_path: Path) -> None:

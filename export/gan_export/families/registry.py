@@ -21,7 +21,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families import biggan, dcgan, mimicry, pggan, plain, pytorch_gan, rosinality, stylegan2
+from gan_export.families import biggan, dcgan, fastgan, mimicry, pggan, plain, pytorch_gan, r3gan, rosinality, stylegan2
 from gan_export.families.family import Family, Network, Shapes
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -55,6 +55,9 @@ OWN: tuple[type[Family[Any]], ...] = (
     rosinality.Rosinality,
     biggan.BigGan,
     biggan.BigGanDeep,
+    r3gan.R3Gan,
+    fastgan.FastGan,
+    fastgan.ProjectedGan,
 )
 
 
