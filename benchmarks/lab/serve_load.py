@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import httptools
 import numpy as np
 import typer
 
@@ -73,8 +74,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, request: bytes, seen: Seen, pause_s: float = 0.0, *, health: bool = False) -> None:
         self._request, self._seen, self._pause_s, self._health = request, seen, pause_s, health
-        self._left = self._status = 0
-        self._head = b""
+        self._parser = httptools.HttpResponseParser(self)
         self._sent = 0.0
         self._transport: Any = None
 
@@ -87,35 +87,30 @@ class Client(asyncio.Protocol):
             self._seen.broken += 1
 
     def _send(self) -> None:
-        self._head, self._sent = b"", time.perf_counter()
+        self._parser, self._sent = httptools.HttpResponseParser(self), time.perf_counter()
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        if self._left == 0:
-            self._head += data
-            head, end, rest = self._head.partition(b"\r\n\r\n")
-            if not end:
-                return
-            fields = head.lower().split(b"\r\n")
-            self._status = int(fields[0].split()[1])
-            length = next(line for line in fields if line.startswith(b"content-length:"))
-            self._left, data = int(length.split(b":")[1]), rest
-        self._left -= len(data)
-        if self._left > 0 or self._seen.seconds:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        """Of the parser."""
+        if self._seen.seconds:
             return
+        status = self._parser.get_status_code()
         wait = time.perf_counter() - self._sent
         if self._health:
             self._seen.health_s.append(wait)
         else:
             self._seen.waits_s.append(wait)
-            self._seen.statuses[self._status] += 1
+            self._seen.statuses[status] += 1
         loop = asyncio.get_running_loop()
-        if self._status in (429, 503):
+        if status in (429, 503):
             loop.call_later(0.05, self._send)
         elif self._pause_s:
             loop.call_later(self._pause_s, self._send)
         else:
-            self._send()
+            loop.call_soon(self._send)
 
 
 @app.command()
