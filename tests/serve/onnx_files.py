@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gan_core.arrays import F32
 from gan_core.contract import Contract
 from gan_core.golden import golden_entry
+from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
@@ -145,3 +146,36 @@ def ours() -> onnx.ModelProto:
     """The model of `contract()`."""
     about = contract()
     return model(about, weights(about))
+
+
+def twice(*, fixed: bool = False) -> onnx.ModelProto:
+    """A generator that takes RGB images of even sides, or of 8x6 alone, and makes their negatives twice as large."""
+    taken = ImageInput(scale=2, multiple_of=2, minimum=2, fixed=fixed, halo=None if fixed else 0)
+    about = Contract(Interface(0, (3, 16, 12), value_range=(0.0, 1.0), input=taken), name="twice")
+    height, width = (8, 6) if fixed else ("height", "width")
+    nodes = [
+        helper.make_node("Cast", ["input"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["white", "channels_first"], ["negative"]),
+        helper.make_node("Resize", ["negative", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Div", ["large", "white"], ["image"]),
+        helper.make_node("Transpose", ["large"], ["channels_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["channels_last"], ["pixels"], to=TensorProto.UINT8),
+    ]
+    sides = (16, 12) if fixed else ("height_out", "width_out")
+    graph = helper.make_graph(
+        nodes,
+        "twice",
+        [helper.make_tensor_value_info("input", TensorProto.UINT8, ["batch", height, width, 3])],
+        [
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *sides]),
+            helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", *sides, 3]),
+        ],
+        [
+            numpy_helper.from_array(np.array(255, np.float32), "white"),
+            numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"),
+        ],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(proto, about.to_metadata())
+    return proto

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -199,7 +199,7 @@ def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(path: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     """The first frame of a picture file, upright, in the mode the file has. Call it inside `quiet_pillow`.
 
     Raises `BrokenImageError` with a short reason for anything that cannot be read whole.
@@ -215,6 +215,12 @@ def read_mode(path: str | os.PathLike[str]) -> str:
     """The Pillow mode of a picture file, from its header alone. Raises `BrokenImageError`."""
     with _opened(path) as image:
         return image.mode
+
+
+def read_size(path: str | os.PathLike[str] | IO[bytes]) -> tuple[int, int]:
+    """(width, height) of a picture file as it is stored, from its header alone. Raises `BrokenImageError`."""
+    with _opened(path) as image:
+        return image.size
 
 
 def looks_like_image(path: str | os.PathLike[str]) -> bool:
@@ -240,7 +246,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=_decoders()) as image:
             width, height = image.size

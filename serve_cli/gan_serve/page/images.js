@@ -3,7 +3,8 @@
 
 export const WALK = "webp"; // the suffix of an animation
 
-// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, latent, limits}.
+// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, latent,
+// limits, takes: null, or for a model of images {text, fixed}}.
 export async function models() {
   const reply = await fetch("/v1/models");
   if (!reply.ok) throw new Error(`the server answers ${reply.status}`);
@@ -27,4 +28,13 @@ export async function image(model, seed, { label = null, truncation = null, towa
 export async function walk(model, seeds, { labels = null, truncation = null, frames = null } = {}) {
   const list = seeds.join(",");
   return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, frames });
+}
+
+// An address for <img> of what the model makes of a picture (a Blob). Models with `takes` have it in the place of seeds.
+export async function transform(model, picture) {
+  const headers = { "Content-Type": picture.type.startsWith("image/") ? picture.type : "application/octet-stream" };
+  const query = new URLSearchParams({ model: model.name, resize: model.takes.fixed ? 1 : 0 });
+  const reply = await fetch(`/v1/images?${query}`, { method: "POST", headers, body: picture });
+  if (!reply.ok) throw new Error((await reply.json()).error);
+  return URL.createObjectURL(await reply.blob());
 }

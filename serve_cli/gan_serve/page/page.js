@@ -106,6 +106,35 @@ function drawControls() {
   part("truncation-text").value = state.truncation ?? "off";
 }
 
+function drawUpload() {
+  const takes = model().takes;
+  part("upload").hidden = !takes;
+  part("controls").classList.toggle("uploads", Boolean(takes));
+  if (!takes) return;
+  part("about").textContent = takes.text;
+  part("status").textContent = takes.fixed ? "Images of other sizes are resized." : "";
+}
+
+async function upload(picture) {
+  if (!picture || !model().takes) return;
+  const turn = ++drawn;
+  part("status").textContent = "Working on your image …";
+  const source = await arrived(images.transform(model(), picture));
+  if (turn !== drawn || !source) return;
+  part("status").textContent = "Done";
+  for (const id of ["previous", "next", "add", "near", "neighbours"]) part(id).hidden = true;
+  const name = picture.name ?? "image";
+  part("caption").textContent = `${name}, by ${model().name}`;
+  const large = part("large");
+  large.removeAttribute("width");
+  large.removeAttribute("height");
+  large.classList.remove("small");
+  large.alt = part("caption").textContent;
+  large.src = source;
+  download(source, `${name.replace(/\.[^.]*$/, "")}-${model().name}.png`);
+  if (!part("view").open) part("view").showModal();
+}
+
 function drawGrid() {
   const count = Math.min(state.count, LAST - state.first + 1);
   const tiles = Array.from({ length: count }, (_, index) => {
@@ -227,6 +256,12 @@ function change(values) {
 
 function draw() {
   drawControls();
+  drawUpload();
+  if (model().takes) {
+    part("grid").replaceChildren();
+    part("walk").hidden = true;
+    return;
+  }
   drawGrid();
   drawWalk();
   drawView();
@@ -288,6 +323,16 @@ part("grid").onkeydown = (event) => {
   }
   if (event.key === "w") toggle(Number(tiles[index].dataset.seed));
 };
+part("file").onchange = () => upload(part("file").files[0]);
+for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  addEventListener(kind, (event) => {
+    if (!all.length || !model().takes) return;
+    event.preventDefault();
+    part("upload").classList.toggle("over", over);
+    if (kind === "drop") upload(event.dataTransfer.files[0]);
+  });
+}
+addEventListener("paste", (event) => upload(event.clipboardData.files[0]));
 addEventListener("hashchange", () => {
   read();
   draw();

@@ -8,6 +8,7 @@ image does not depend on its batch. A batch that fails is run again in halves, s
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from typing import cast
 import numpy as np
 
 from gan_core.arrays import F32, I64, U8
-from gan_serve.runtime.batches import Labels, check_drawn
+from gan_serve.runtime.batches import Given, Labels, check_drawn
 from gan_serve.runtime.generator import Generator
 
 Drawn = tuple[F32 | None, U8]
@@ -33,18 +34,21 @@ _AT_A_TIME = 4
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    z: F32
+    z: Given
     label: Labels
     floats: bool
+    weight: int
     done: asyncio.Future[Drawn]
     came: float = field(default_factory=time.perf_counter)
     queued: bool = True
 
 
 class Batcher:
-    """Takes latents from many coroutines, and gives each its images. To be made and used in one event loop.
+    """Takes inputs from many coroutines, and gives each its images. To be made and used in one event loop.
 
-    most      images in a batch
+    Inputs are latents, or images where the generator takes these; only images of one size share a batch.
+
+    most      images in a batch, of the size that the generator's interface has; a larger one counts as several
     delay_s   how long a batch that is not full waits for more
     observe   see `Observe`; called in the event loop
     """
@@ -67,8 +71,8 @@ class Batcher:
         await asyncio.gather(*self._workers, *self._handing, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def draw(self, z: F32, label: Labels, floats: bool = False) -> Drawn:
-        """The images of z (n, z_dim) and labels, any number of them. Cancelled, it leaves nothing in the queue."""
+    async def draw(self, z: Given, label: Labels, floats: bool = False) -> Drawn:
+        """The images of z (n, …) and labels, any number of them. Cancelled, it leaves nothing in the queue."""
         if len(z) <= self.most:
             return await self._one(z, label, floats)
         parts = [slice(start, start + self.most) for start in range(0, len(z), self.most)]
@@ -83,10 +87,11 @@ class Batcher:
         pixels = np.concatenate([pixels for _, pixels in drawn])
         return (np.concatenate([cast("F32", image) for image, _ in drawn]) if floats else None), pixels
 
-    async def _one(self, z: F32, label: Labels, floats: bool) -> Drawn:
-        job = _Job(z, label, floats, asyncio.get_running_loop().create_future())
+    async def _one(self, z: Given, label: Labels, floats: bool) -> Drawn:
+        usual = math.prod(self.generator.contract.interface.input_shape)
+        job = _Job(z, label, floats, -(-z.size // usual), asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self.waiting += len(z)
+        self.waiting += job.weight
         if len(self._jobs) == 1 or self.waiting >= self.most:
             self._came.set()
         try:
@@ -94,7 +99,7 @@ class Batcher:
         except asyncio.CancelledError:
             if job.queued:
                 self._jobs.remove(job)
-                self.waiting -= len(z)
+                self.waiting -= job.weight
             raise
 
     async def _work(self) -> None:
@@ -122,12 +127,15 @@ class Batcher:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._came.wait(), left)
         jobs: list[_Job] = []
-        images = 0
-        while self._jobs and images + len(self._jobs[0].z) <= self.most:
+        weight = 0
+        while self._jobs:
+            next_one = self._jobs[0]
+            if jobs and (weight + next_one.weight > self.most or next_one.z.shape[1:] != jobs[0].z.shape[1:]):
+                break
             jobs.append(self._jobs.popleft())
-            jobs[-1].queued = False
-            images += len(jobs[-1].z)
-        self.waiting -= images
+            next_one.queued = False
+            weight += next_one.weight
+        self.waiting -= weight
         return jobs
 
     def _run(self, jobs: Sequence[_Job]) -> list[Drawn | Exception]:
@@ -150,7 +158,7 @@ class Batcher:
         label = self._labels(jobs)
         n, missing = len(z), self.most - len(z) if self.generator.provider == "tensorrt" else 0
         if missing > 0:  # TensorRT builds an engine, for minutes, for each size that it meets
-            z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
+            z = np.concatenate([z, np.zeros((missing, *z.shape[1:]), z.dtype)])
             if label is not None:
                 label = np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
         given = cast("I64 | None", label)

@@ -22,6 +22,7 @@ from gan_core.latents import MIN_TRUNCATION, Seeds, parse_seeds
 from gan_serve.runtime.animation import SEEN_ALONE, write_frames
 from gan_serve.runtime.plan import LatentPlan, Plan, SeedPlan, WalkPlan, pictures
 from gan_serve.runtime.walk import FRAMES_PER_SEED, Walk, between
+from gan_serve.server import uploads
 from gan_serve.server.exchange import (
     Answer,
     Exchange,
@@ -30,7 +31,7 @@ from gan_serve.server.exchange import (
     json_response,
     parsed_json,
 )
-from gan_serve.server.served import Served
+from gan_serve.server.served import Served, check_few, check_pixels
 
 MAX_SCALE = 64
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -171,7 +172,7 @@ class Images:
         classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
         cols, captioned = fields.whole("cols", 1, served.limits.images), fields.flag("captions")
         fields.done()
-        _few(len(seeds), served)
+        check_few(len(seeds), served.limits)
         plan = SeedPlan(served.generator.contract, seeds, classes, truncation)
         image = served.interface.image
         scale = scale or auto_scale(plan.n, image, cols, captioned=captioned)
@@ -186,7 +187,7 @@ class Images:
             pixels = await served.draw_plan(plan)
             return await at_once_or_aside(pixels.size * scale * scale, lambda: encoded(pixels))
 
-        _few_pixels(rows * columns * (image[1] * scale + 20) * (image[2] * scale + 4), served)
+        check_pixels(rows * columns * (image[1] * scale + 20) * (image[2] * scale + 4), served.limits)
         return await _cached(request, served, fixed, plan.n, scale, "image/png", made)
 
     async def walk(self, request: Request) -> Response:
@@ -196,7 +197,7 @@ class Images:
         classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
         frames = fields.whole("frames", 2, 1_000_000)
         fields.done()
-        _few(FRAMES_PER_SEED * len(seeds) if frames is None else max(frames, len(seeds)), served)
+        check_few(FRAMES_PER_SEED * len(seeds) if frames is None else max(frames, len(seeds)), served.limits)
         contract, mixed = served.generator.contract, served.generator.mixes_classes
         walk = Walk(served.interface, seeds, frames, classes, truncation, mixed=mixed)
         plan = WalkPlan(contract, walk, seeds, classes)
@@ -214,7 +215,15 @@ class Images:
         return await _cached(request, served, fixed, plan.n, scale, "image/webp", made)
 
     async def post(self, request: Request, body: bytes) -> Response:
-        """`POST /v1/images`: many images at once, from seeds or latents, as a zip or as base64 in JSON."""
+        """`POST /v1/images`: many images at once, from seeds or latents, as a zip or as base64 in JSON.
+
+        With a picture as its body, what a model that takes images makes of it, as PNG.
+        """
+        if request.headers.get("content-type", "").startswith(("image/", "application/octet-stream")):
+            fields = Fields(request.query_params.multi_items())
+            served, resize = self._served(fields), fields.flag("resize")
+            fields.done()
+            return Answer(await uploads.transform(served, request, body, resize=resize), media_type="image/png")
         fields = Fields(list((await parsed_json(body)).items()))
         served = self._served(fields)
         seeds, latents = fields.seeds(served), fields.take("latents")
@@ -227,8 +236,12 @@ class Images:
             raise RefusedError(422, "give seeds or latents, one of them")
         contract = served.generator.contract
         plan: Plan
+        if served.interface.input is not None:
+            raise RefusedError(
+                422, f"{served.name} takes {served.interface.taken}", "post a picture: Content-Type: image/png"
+            )
         if seeds is not None:
-            _few(len(seeds), served)
+            check_few(len(seeds), served.limits)
             plan = SeedPlan(contract, seeds, classes, truncation)
         elif truncation is not None:
             raise RefusedError(422, "truncation is of seeds, latents are taken as they are")
@@ -247,21 +260,6 @@ def _seed(text: str) -> int:
     if len(seeds) != 1:
         raise RefusedError(422, "one seed makes one image", "GET /v1/grid.png takes several")
     return seeds[0]
-
-
-def _few(images: int, served: Served) -> None:
-    """Before anything of their number is made."""
-    if images > served.limits.images:
-        raise RefusedError(
-            422, f"{images} images in one request, the most is {served.limits.images}", "send several requests"
-        )
-
-
-def _few_pixels(pixels: int, served: Served) -> None:
-    if pixels > served.limits.pixels:
-        raise RefusedError(
-            422, f"a picture of {pixels} pixels, the most is {served.limits.pixels}", "fewer images, or a smaller scale"
-        )
 
 
 def _latents(value: Any, served: Served) -> F32:

@@ -43,7 +43,7 @@ class Tensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    """Of one image; the batch comes before."""
+    """Of one image; the batch comes before. -1 for a side of any length."""
 
     def about(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype, "shape": [-1, *self.shape]}
@@ -81,8 +81,9 @@ class Inference:
         asked = await parsed_json(head)
         wanted = _wanted(asked, outputs_of(served))
         given = _Given(asked.get("inputs"), rest, inputs_of(served), served.limits.images)
-        served.admit(given.n, Exchange.of(request))
-        numbers = sum(given.n * math.prod(port.shape) for port, binary in wanted if not binary)
+        made = _made(served, given.shape)
+        served.admit(given.n, Exchange.of(request), size=(made[2], made[1]))
+        numbers = sum(given.n * math.prod(made) for _, binary in wanted if not binary)
         if numbers > MAX_JSON_NUMBERS:
             raise RefusedError(
                 422,
@@ -105,13 +106,28 @@ class Inference:
 
 
 def inputs_of(served: Served) -> list[Tensor]:
-    z = Tensor("z", "FP32", (served.interface.z_dim,))
+    taken, shape = served.interface.input, served.interface.input_shape
+    if taken is not None:
+        height, width = shape[1:] if taken.fixed else (-1, -1)
+        return [Tensor(served.interface.input_name, "UINT8", (height, width, taken.channels))]
+    z = Tensor("z", "FP32", shape)
     return [z, Tensor("label", "INT64", ())] if served.interface.conditional else [z]
 
 
 def outputs_of(served: Served) -> list[Tensor]:
     c, h, w = served.interface.image
+    if served.interface.input is not None and not served.interface.input.fixed:
+        h = w = -1
     return [Tensor("image", "FP32", (c, h, w)), Tensor("pixels", "UINT8", (h, w, c))]
+
+
+def _made(served: Served, given: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of the images that are made of inputs of the shape `given`. Raises `RefusedError` where the model takes
+    no such size."""
+    taken = served.interface.input
+    if taken is not None and not taken.fixed and not taken.takes(*given[1:3]):
+        raise RefusedError(422, f"{served.name} takes {served.interface.taken}, got {given[2]}x{given[1]}")
+    return served.interface.made_of(given)
 
 
 def _split(body: bytes, told: str | None) -> tuple[bytes, bytes]:
@@ -159,13 +175,15 @@ def _wanted(asked: dict[str, Any], outputs: Sequence[Tensor]) -> list[tuple[Tens
 
 
 class _Given:
-    """The inputs of a request: their shapes are checked first, `n` images; `tensors` reads the numbers."""
+    """The inputs of a request. Their shapes are checked first: `n` images, the first input of `shape`. `tensors` reads
+    the numbers."""
 
     def __init__(self, inputs: Any, rest: bytes, ports: Sequence[Tensor], most: int) -> None:
         if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
             raise RefusedError(400, "inputs must be a list of objects")
         wanted = {port.name: port for port in ports}
-        self._given: dict[str, tuple[Tensor, Any]] = {}
+        self._given: dict[str, tuple[tuple[int, ...], Tensor, Any]] = {}
+        self._first = ports[0].name
         sizes, start = set(), 0
         for each in inputs:
             port = wanted.pop(each["name"], None) if isinstance(each.get("name"), str) else None
@@ -175,12 +193,12 @@ class _Given:
             sizes.add(shape[0])
             told = _parameters(each, port.name).get("binary_data_size")
             if told is None:
-                self._given[port.name] = port, each.get("data")
+                self._given[port.name] = shape, port, each.get("data")
                 continue
             size = math.prod(shape) * np.dtype(TYPES[port.datatype]).itemsize
             if type(told) is not int or told != size or start + size > len(rest):
                 raise RefusedError(400, f"{port.name} has {size} bytes by its shape, and {len(rest) - start} are left")
-            self._given[port.name] = port, memoryview(rest)[start : start + size]
+            self._given[port.name] = shape, port, memoryview(rest)[start : start + size]
             start += size
         if wanted:
             raise RefusedError(400, f"input {next(iter(wanted))!r} is missing")
@@ -189,32 +207,35 @@ class _Given:
         if len(sizes) != 1:
             raise RefusedError(400, "the inputs are of different numbers of images")
         (self.n,) = sizes
+        self.shape = self._given[self._first][0]
 
     def tensors(self) -> tuple[Any, Any]:
-        """z float32 (n, z_dim), and label int64 (n,) or None."""
-        found = {name: _numbers(port, data, self.n) for name, (port, data) in self._given.items()}
-        return found["z"], found.get("label")
+        """z float32 (n, z_dim) or pixels uint8 (n, H, W, C), and label int64 (n,) or None."""
+        found = {name: _numbers(port, data, shape) for name, (shape, port, data) in self._given.items()}
+        return found[self._first], found.get("label")
 
 
 def _shape(of: dict[str, Any], port: Tensor, most: int) -> tuple[int, ...]:
     shape = of.get("shape")
-    wanted = f"[n, {', '.join(map(str, port.shape))}]" if port.shape else "[n]"
+    wanted = f"[{', '.join(['n', *map(str, port.shape)])}]"
     if of.get("datatype") != port.datatype:
         raise RefusedError(400, f"{port.name} must be {port.datatype}, got {str(of.get('datatype'))[:20]}")
-    if (
-        not isinstance(shape, list)
-        or not all(type(side) is int for side in shape[:9])
-        or tuple(shape[1:]) != port.shape
-    ):
+    if not isinstance(shape, list) or not all(type(side) is int for side in shape[:9]) or not _fits(shape[1:], port):
         raise RefusedError(400, f"unexpected shape for input {port.name!r}: expected {wanted}, got {str(shape)[:60]}")
     if not shape or not 1 <= shape[0] <= most:
         raise RefusedError(422, f"{port.name} must have 1 … {most} images, got {str(shape[:1])[:30]}")
     return tuple(shape)
 
 
-def _numbers(port: Tensor, data: Any, n: int) -> npt.NDArray[Any]:
+def _fits(sides: list[int], port: Tensor) -> bool:
+    """Whether they are those of one image."""
+    if len(sides) != len(port.shape):
+        return False
+    return all(side == own or (own == -1 and 0 < side < 1 << 31) for side, own in zip(sides, port.shape, strict=True))
+
+
+def _numbers(port: Tensor, data: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The tensor. Raises `RefusedError` for numbers that are too few or many, not finite, or of another type."""
-    shape = (n, *port.shape)
     if isinstance(data, memoryview):
         array = np.frombuffer(data, TYPES[port.datatype]).reshape(shape)
     else:
@@ -233,6 +254,8 @@ def _numbers(port: Tensor, data: Any, n: int) -> npt.NDArray[Any]:
         try:
             with np.errstate(over="ignore"):
                 array = np.array(flat, np.float64 if port.datatype == "FP32" else np.int64)
+                if port.datatype == "UINT8" and (array != array.astype(np.uint8)).any():
+                    raise OverflowError
                 array = array.astype(TYPES[port.datatype]).reshape(shape)
         except OverflowError as error:
             raise RefusedError(422, f"{port.name} has a number beyond {port.datatype}") from error

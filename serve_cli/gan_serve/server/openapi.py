@@ -48,7 +48,7 @@ def document(limits: Limits) -> dict[str, Any]:
     }  # fmt: skip
     tensors = {"application/json": {"schema": {"$ref": "#/components/schemas/Infer"}},
                "application/octet-stream": {"schema": picture}}  # fmt: skip
-    body = {"required": True, "content": {"application/json": {"schema": asked}}}
+    body = {"required": True, "content": {"application/json": {"schema": asked}, "image/png": {"schema": picture}}}
     infer = {"required": True, "content": tensors}
     to, step = {"type": "string", "pattern": "^[0-9]{1,15}$"}, {"type": "number", "minimum": 0, "maximum": 1}
     paths = {
@@ -64,8 +64,10 @@ def document(limits: Limits) -> dict[str, Any]:
         "/v1/walk.webp": {"get": _about("A loop through the images of seeds", webp, [
             _query("seeds", seeds, "At least two"),
             _query("frames", {"type": "integer", "minimum": 2}, "40 from seed to seed where left out"), *common])},
-        "/v1/images": {"post": _about("Images of seeds or latents", {
-            "application/json": {"schema": {"type": "object"}}, "application/zip": {"schema": picture}}, body=body)},
+        "/v1/images": {"post": _about("Images of seeds or latents, or what a model makes of a picture", {
+            "application/json": {"schema": {"type": "object"}}, "application/zip": {"schema": picture}, **png}, [
+            _query("model", {"type": "string"}, "With a picture as the body: the model that takes it"),
+            _query("resize", {"enum": [0, 1]}, "1: resize the picture for a model of one size")], body)},
         "/v2": {"get": _about("The server, by the Open Inference Protocol")},
         "/v2/health/live": {"get": _about("Whether it runs")},
         "/v2/health/ready": {"get": _about("Whether it takes requests")},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.errors import GanportError
-from gan_serve.runtime.batches import Labels
+from gan_serve.runtime.batches import Given, Labels
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan
 from gan_serve.server.batching import Batcher, Drawn
@@ -58,27 +58,25 @@ class Served:
         """Of the file: what an address has, so that its image never changes."""
         return self.generator.sha256[:16]
 
-    def admit(self, images: int, exchange: Exchange, scaled: int = 1) -> None:
+    def admit(self, images: int, exchange: Exchange, scaled: int = 1, size: tuple[int, int] | None = None) -> None:
         """Holds a place for `images`, which are sent `scaled` times as large, until the exchange is over.
+
+        size  (width, height) of each, where it is another than the interface's: it counts as several, if it is larger
 
         Raises `RefusedError` for more than a request may have, and where the queue is full.
         """
         exchange.model, exchange.images = self.name, images
-        if images > self.limits.images:
-            raise RefusedError(
-                422, f"{images} images in one request, the most is {self.limits.images}", "send several requests"
-            )
-        pixels = images * self.interface.width * self.interface.height * scaled * scaled
-        if pixels > self.limits.pixels:
-            raise RefusedError(
-                422,
-                f"an answer of {pixels} pixels, the most is {self.limits.pixels}",
-                "ask for fewer images, or a smaller scale",
-            )
-        self.queue.take(images, exchange, "images")
+        check_few(images, self.limits)
+        usual = self.interface.width * self.interface.height
+        own = usual if size is None else size[0] * size[1]
+        check_pixels(images * own * scaled * scaled, self.limits)
+        self.queue.take(min(self.limits.queue, -(-images * own // usual)), exchange, "images")
 
-    async def draw(self, z: Any, label: Labels, floats: bool = False) -> Drawn:
-        """The images of latents. Raises `GenerationFailedError` where the runtime fails."""
+    async def draw(self, z: Given, label: Labels, floats: bool = False) -> Drawn:
+        """The images of latents, or of images where the model takes these.
+
+        Raises `GenerationFailedError` where the runtime fails.
+        """
         if self._batcher is None:
             raise RefusedError(503, "the server is not ready", Retry_After="1")
         try:
@@ -102,6 +100,7 @@ class Served:
             "sha256": self.generator.sha256,
             "version": self.version,
             "image": {"width": interface.width, "height": interface.height, "channels": interface.channels},
+            "takes": None if interface.input is None else {"text": interface.taken, "fixed": interface.input.fixed},
             "z_dim": interface.z_dim,
             "latent": interface.latent,
             "classes": interface.n_classes,
@@ -110,3 +109,16 @@ class Served:
             "provider": self.generator.provider,
             "limits": {"images": self.limits.images, "pixels": self.limits.pixels},
         }
+
+
+def check_few(images: int, limits: Limits) -> None:
+    """Before anything of their number is made. Raises `RefusedError`."""
+    if images > limits.images:
+        raise RefusedError(422, f"{images} images in one request, the most is {limits.images}", "send several requests")
+
+
+def check_pixels(pixels: int, limits: Limits) -> None:
+    """Raises `RefusedError` for an answer of more pixels than one may have."""
+    if pixels > limits.pixels:
+        hint = "ask for fewer images, or smaller ones"
+        raise RefusedError(422, f"an answer of {pixels} pixels, the most is {limits.pixels}", hint)
