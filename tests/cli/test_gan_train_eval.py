@@ -19,6 +19,7 @@ from export.tiny import lively_generator, save_checkpoint, source_of, spec_of
 from gan_core.images import to_pixels
 from gan_core.latents import latents
 from gan_export.exporting import export_onnx
+from gan_serve.gen.cli import app as gen_app
 from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 from gan_trainer.evaluation import Evaluation
@@ -112,6 +113,47 @@ def test_table(evaluate: Run) -> None:
     assert lines[3].split() == ["SWD↓", "28px↓"]
     assert [line.split("  ")[0] for line in lines[5:8]] == ["g.pt", "damaged.pt", "real images"]
     assert "features: swd" in err
+
+
+@pytest.fixture(scope="module")
+def shards(files: Path) -> Path:
+    """Folders of the first images of g.onnx as shards, one for each format."""
+    for kind in ("tar", "parquet", "npy", "folder"):
+        options = ("--n", 50, "--shard-size", 20, "--format", kind, "--out", files / f"shards-{kind}", "--seed", 5)
+        with pytest.raises(SystemExit) as done:
+            console.run(gen_app, "gan-gen", ["--quiet", str(files / "g.onnx"), *map(str, options)])
+        assert done.value.code == 0
+    return files
+
+
+@pytest.mark.usefixtures("shards")
+def test_shards_score_like_the_generator(evaluate: Run) -> None:
+    folders = [f"shards-{kind}" for kind in ("tar", "parquet", "npy", "folder")]
+    _, out, _ = evaluate("g.onnx", "--data", "data", "--n", 50, "--seed", 5, "--json")
+    expected = Evaluation.from_json(json.loads(out))
+    code, out, err = evaluate(*folders, "--data", "data", "--json")
+    assert code == 0, err
+    found = [Evaluation.from_json(each) for each in json.loads(out)]
+    assert [each.model["file"] for each in found] == folders
+    assert {each.metrics for each in found} == {expected.metrics}
+    code, out, err = evaluate(folders[0], "--data", "data")
+    assert out.splitlines()[0] == "data, 28x28: 50 images against 50 real ones"
+    assert err.splitlines()[-1] == "next: gan-gen --verify --out shards-tar"
+    code, _, err = evaluate(folders[0], "g.onnx", "--data", "data")
+    assert code == 0, err
+
+
+def test_shards_that_do_not_fit(evaluate: Run, shards: Path) -> None:
+    code, _, err = evaluate("shards-tar", "--data", "data", "--n", 60)
+    assert (code, "the shards have 50, and --n is 60" in err) == (2, True)
+    code, _, err = evaluate("shards-tar")
+    assert (code, "nothing says what data to compare with" in err) == (2, True)
+    (shards / "unfinished").mkdir()
+    (shards / "unfinished/job.json").write_text("{}")
+    code, _, err = evaluate("unfinished", "--data", "data")
+    assert (code, "unfinished has no manifest.json" in err) == (2, True)
+    code, _, err = evaluate("data", "--data", "data")
+    assert (code, "data is a folder, expected a model file" in err) == (2, True)
 
 
 def test_a_run_is_known_by_its_folder_and_keeps_its_numbers(evaluate: Run, files: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
 from gan_trainer.evaluation.classifier import classifier_for, split, weights_hash
 from gan_trainer.evaluation.features import InceptionFeatures, choose
 from gan_trainer.evaluation.generators import ModuleGenerator, open_model
+from gan_trainer.evaluation.shardset import ShardSet
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
@@ -96,6 +97,64 @@ def test_the_reference_itself_is_at_distance_zero_in_any_order(evaluator: Evalua
     images = DATA.pixels_NHWC[evaluator.reference[::-1]]
     assert evaluator.distance(images) == pytest.approx(0, abs=1e-4)
     assert evaluator.measure(images).recall == 1
+
+
+def shard_set(folder: Path, pixels_NHWC: U8, size: int) -> ShardSet:
+    """A finished job of .npy shards with these images."""
+    n, h, w, c = pixels_NHWC.shape
+    files = [f"shard-{shard:06d}.npy" for shard in range(-(-n // size))]
+    for shard, file in enumerate(files):
+        np.save(folder / file, pixels_NHWC[shard * size : (shard + 1) * size])
+    manifest = {
+        "n": n, "format": "npy", "image": {"channels": c, "height": h, "width": w}, "model_sha256": "0" * 64,
+        "provider": "cpu", "shards": [{"file": file} for file in files],
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return ShardSet(folder)
+
+
+def test_shards_score_like_their_images(evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_trainer.evaluation.evaluator.SHARDS_AT_ONCE", 50)
+    monkeypatch.setattr("gan_trainer.evaluation.statistics.MOST_COMPARED", 100)
+    images = shapes(130, seed=5).pixels_NHWC
+    shards = shard_set(tmp_path, images, 37)
+    found, expected = evaluator.evaluate(shards), evaluator.measure(images)
+    assert (found.n, found.model["kind"]) == (130, "shards")
+    for name in ("frechet", "kernel", "precision", "recall", "density", "coverage"):
+        assert getattr(found.metrics, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
+    assert found.metrics.class_shares == expected.class_shares
+    assert evaluator.distance(shards) == pytest.approx(evaluator.distance(images), rel=1e-4)
+    by_patches = Evaluator(DATA, "swd", device=CPU)
+    assert by_patches.measure(shards) == by_patches.measure(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "shard-000001.npy").unlink(), "shard-000001.npy is damaged or missing"),
+        (lambda folder: (folder / "shard-000000.npy").write_bytes(b"x"), "shard-000000.npy is damaged or missing"),
+        (lambda folder: np.save(folder / "shard-000001.npy", np.zeros((40, 9, 9, 1), np.uint8)), "shard-000001.npy"),
+        (lambda folder: np.save(folder / "shard-000001.npy", np.zeros((39, 28, 28, 1), np.uint8)), "manifest.json is"),
+    ],
+)
+def test_damaged_shards(evaluator: Evaluator, tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    shards = shard_set(tmp_path, shapes(80, seed=5).pixels_NHWC, 40)
+    change(tmp_path)
+    with pytest.raises(GanportError, match=message) as raised:
+        evaluator.evaluate(shards)
+    assert "gan-gen --verify" in raised.value.hint
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{", '{"n": 3}', '{"n": "x", "format": "tar", "shards": []}'])
+def test_damaged_manifests(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(GanportError, match=r"manifest\.json is damaged"):
+        ShardSet(tmp_path)
+
+
+def test_shards_of_another_size(evaluator: Evaluator, tmp_path: Path) -> None:
+    with pytest.raises(GanportError, match="the images are 32x32 with 1 channels, the data 28x28"):
+        evaluator.evaluate(shard_set(tmp_path, np.zeros((40, 32, 32, 1), np.uint8), 40))
 
 
 def test_a_lost_class_is_seen(evaluator: Evaluator) -> None:

@@ -8,6 +8,8 @@ import pytest
 from gan_core.errors import GanportError
 from gan_trainer.evaluation.statistics import (
     Gaussian,
+    Moments,
+    compared,
     frechet_distance,
     kernel_distance,
     manifold,
@@ -50,6 +52,24 @@ def test_moments_are_numpys_unbiased_ones_whatever_the_order() -> None:
     np.testing.assert_allclose(gaussian.covariance, np.cov(features.astype(np.float64), rowvar=False))
     shuffled = Gaussian.of(features[::-1])
     np.testing.assert_allclose(shuffled.covariance, gaussian.covariance)
+
+
+@pytest.mark.parametrize("parts", [(50,), (1, 49), (20, 20, 10)])
+def test_moments_in_parts_are_those_of_the_whole(parts: tuple[int, ...]) -> None:
+    features = normals(50, 4).astype(np.float32) + 1000
+    moments = Moments()
+    for part in np.split(features, np.cumsum(parts)[:-1]):
+        moments.add(part)
+    whole, found = Gaussian.of(features), moments.gaussian()
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, whole.covariance, atol=1e-10)
+
+
+def test_at_most_ten_thousand_are_compared() -> None:
+    assert np.array_equal(compared(9), np.arange(9))
+    rows = compared(25_000)
+    assert len(np.unique(rows)) == 10_000
+    assert rows[-1] > 20_000
 
 
 def test_mmd_by_hand() -> None:

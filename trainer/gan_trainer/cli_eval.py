@@ -22,7 +22,10 @@ from gan_trainer.networks.architectures import SIZES
 from gan_trainer.rundir import RunDir
 
 if TYPE_CHECKING:
+    from gan_core.fields import Json
+    from gan_serve.runtime.generator import Generator
     from gan_trainer.data import ImageDataset
+    from gan_trainer.evaluation.shardset import ShardSet
 
 WIDTH = 80
 RARE = 0.2
@@ -34,7 +37,7 @@ def eval_command(
         list[Path] | None,
         typer.Argument(
             metavar="FILE...",
-            help="A run's g.pt, or an export: .onnx, .ts. Several make one table.",
+            help="A run's g.pt, an export (.onnx, .ts), or a folder of shards of gan-gen. Several make one table.",
             show_default=False,
         ),
     ] = None,
@@ -99,6 +102,7 @@ def eval_command(
     Examples:
       gan-train eval runs/fashion-mnist-dcgan32/g.pt
       gan-train eval g.onnx g.int8.onnx --data fashion-mnist
+      gan-train eval shards/ --data fashion-mnist
       gan-train eval --model g.onnx --data photos/ --features swd --json
     """
     models = [*(files or ()), *(ckpt or ())]
@@ -115,17 +119,31 @@ def eval_command(
     from gan_trainer.devices import resolve
     from gan_trainer.evaluation import Evaluator
     from gan_trainer.evaluation.generators import open_model
+    from gan_trainer.evaluation.shardset import MANIFEST, ShardSet
 
     if threads is not None:
         torch.set_num_threads(threads)
     torch_device = resolve(device)
-    opened = [
-        open_model(
-            path, device=torch_device, provider=provider, threads=threads,
-            trust_script=trust_script and path.suffix.lower() == ".ts",
+    opened: list[tuple[Generator | ShardSet, Json]] = []
+    for path in models:
+        if path.is_dir() and any((path / name).is_file() for name in (MANIFEST, "job.json")):
+            shards = ShardSet(path)
+            opened.append((shards, shards.about))
+            continue
+        opened.append(
+            open_model(
+                path, device=torch_device, provider=provider, threads=threads,
+                trust_script=trust_script and path.suffix.lower() == ".ts",
+            )
+        )  # fmt: skip
+    sizes = {len(shards) for shards, _ in opened if isinstance(shards, ShardSet)}
+    if len(sizes) > 1 or (sizes and n not in (None, *sizes)):
+        raise GanportError(
+            f"a table is of one number of images: the shards have {', '.join(map(str, sorted(sizes)))}"
+            f"{'' if n is None else f', and `n` is {n}'}",
+            hint="leave `n` out, and evaluate shards of other numbers in separate commands",
         )
-        for path in models
-    ]  # fmt: skip
+    n = next(iter(sizes), n)
     first = opened[0][0].contract
     for path, (generator, _) in zip(models, opened, strict=True):
         drawn = generator.contract.interface
@@ -163,6 +181,8 @@ def _next(model: Path, run: RunDir | None) -> str:
     """What to type after the evaluation of `model`, whose numbers were kept in `run`."""
     if run is not None:
         return f"gan-train report {shell_line([str(run.path)])}"
+    if model.is_dir():
+        return f"gan-gen --verify --out {shell_line([str(model)])}"
     if model.suffix == ".pt":
         return f"gan-export {shell_line([str(model)])}"
     return f"gan-gen --model {shell_line([str(model)])} --n 25"
@@ -211,10 +231,12 @@ def render(evaluations: Sequence[Evaluation]) -> str:
     rows = [(_name_of(each), each.metrics.cells(labels)) for each in evaluations]
     rows.append(("real images", first.floor.cells(labels)))
     header = ["", *rows[0][1]]
+    drawn = f"{first.n:,} images of seeds {first.seed} … {first.seed + first.n - 1}"
+    if all(each.model.get("kind") == "shards" for each in evaluations):
+        drawn = f"{first.n:,} images"
     lines = [
         f"{printable(str(first.data['name']))}, {first.data['size']}x{first.data['size']}: "
-        f"{first.n:,} images of seeds {first.seed} … "
-        f"{first.seed + first.n - 1} against {first.n_real:,} real ones",
+        f"{drawn} against {first.n_real:,} real ones",
         _filled(f"features {first.features.id} {first.features.hash}: {first.features.text}"),
         "",
         _narrow([header, *([name, *cells.values()] for name, cells in rows)]),

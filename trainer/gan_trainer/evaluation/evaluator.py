@@ -27,15 +27,18 @@ from gan_trainer.devices import resolve, versions
 from gan_trainer.evaluation.features import Extractor, choose, extractor, sliced_info
 from gan_trainer.evaluation.generators import about, as_generator
 from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, FeaturesInfo, Metrics
+from gan_trainer.evaluation.shardset import ShardSet
 from gan_trainer.evaluation.sliced import Sliced
-from gan_trainer.evaluation.statistics import Gaussian, frechet_distance, kernel_distance, manifold
+from gan_trainer.evaluation.statistics import Gaussian, Moments, compared, frechet_distance, kernel_distance, manifold
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint
 
 log = logging.getLogger(__name__)
 
-Drawable = Generator | SpecGenerator | GeneratorCheckpoint | U8 | str | os.PathLike[str]
+Drawable = Generator | SpecGenerator | GeneratorCheckpoint | ShardSet | U8 | str | os.PathLike[str]
 BATCH_SIZE = 64
+SHARDS_AT_ONCE = 1024
+"""Images of shards whose features are computed together."""
 
 
 class Evaluator:
@@ -87,7 +90,7 @@ class Evaluator:
         """Draws n images with the seeds `seed` … `seed` + n - 1 and measures them.
 
         source  a generator (gan_serve's, a module of ours, a checkpoint, a file of any kind that gan-train eval takes),
-                or uint8 images (n, S, S, C) as they are
+                uint8 images (n, S, S, C) as they are, or shards, read as they are needed
         model   what the result shall say of it; None: what it says of itself
         Raises `GanportError` for images of another shape than the data's, and classes that do not fit.
         """
@@ -109,10 +112,15 @@ class Evaluator:
         pixels_NHWC, _, _ = self._images(source, seed)
         if self.extractor is None:
             return Metrics(sliced=self._sliced.distance(pixels_NHWC)).distance
-        return frechet_distance(self._gaussian, Gaussian.of(self.extractor(pixels_NHWC)[0]))
+        return frechet_distance(self._gaussian, self._features(pixels_NHWC)[1])
 
-    def _images(self, source: Drawable, seed: int) -> tuple[U8, I64 | None, Json]:
+    def _images(self, source: Drawable, seed: int) -> tuple[U8 | ShardSet, I64 | None, Json]:
         """Images of a source, the data's classes that they were drawn as, and what the source says of itself."""
+        if isinstance(source, ShardSet):
+            interface = source.contract.interface
+            self._check_shape((interface.height, interface.width, interface.channels))
+            _check_numbers(len(source), len(self.dataset), self.batch_size)
+            return source, None, source.about
         if isinstance(source, np.ndarray):
             self._check_pixels(source)
             return source, None, {"file": None, "kind": "images"}
@@ -123,12 +131,28 @@ class Evaluator:
             said["file"] = Path(source).name
         return self.draw(generator, seed, labels), None if labels is None else self._data_labels(), said
 
-    def measure(self, pixels_NHWC: U8, labels: I64 | None = None) -> Metrics:
+    def measure(self, pixels_NHWC: U8 | ShardSet, labels: I64 | None = None) -> Metrics:
         """All numbers of uint8 images against the reference; `labels` are the data's classes they were drawn as."""
         if self.extractor is None:
             return Metrics(sliced=self._sliced.distance(pixels_NHWC))
-        features, classes = self.extractor(pixels_NHWC)
-        return self._compare(self._reference_features, self._gaussian, features, classes, labels)
+        return self._compare(self._reference_features, self._gaussian, *self._features(pixels_NHWC), labels)
+
+    def _features(self, pixels_NHWC: U8 | ShardSet) -> tuple[F32, Gaussian, I64 | None]:
+        """The features to compare one with another, the Gaussian of all, and the classes of all."""
+        assert self.extractor is not None
+        if isinstance(pixels_NHWC, np.ndarray):
+            features, classes = self.extractor(pixels_NHWC)
+            return features[compared(len(features))], Gaussian.of(features), classes
+        rows, moments = compared(len(pixels_NHWC)), Moments()
+        kept: list[F32] = []
+        found: list[I64] = []
+        for chunk in self.track(pixels_NHWC.chunks(SHARDS_AT_ONCE), len(pixels_NHWC), "reading"):
+            features, classes = self.extractor(chunk)
+            low, high = np.searchsorted(rows, (moments.n, moments.n + len(features)))
+            kept.append(features[rows[low:high] - moments.n])
+            moments.add(features)
+            found += [] if classes is None else [classes]
+        return np.concatenate(kept), moments.gaussian(), np.concatenate(found) if found else None
 
     @cached_property
     def floor(self) -> Metrics:
@@ -142,7 +166,8 @@ class Evaluator:
             real = self.extractor(pixels, first)[0]
         features, classes = self.extractor(pixels, second)
         labels = None if self.dataset.labels is None else self.dataset.labels[second]
-        return self._compare(real, Gaussian.of(real), features, classes, labels)
+        gaussian = Gaussian.of(features)
+        return self._compare(real, Gaussian.of(real), features[compared(len(features))], gaussian, classes, labels)
 
     def draw(self, generator: Generator, seed: int, labels: I64 | None) -> U8:
         """n images of a generator, uint8 (n, S, S, C), of the seeds from `seed` and as the model's classes `labels`."""
@@ -202,8 +227,15 @@ class Evaluator:
         return Gaussian.of(self._reference_features)
 
     def _compare(
-        self, real: F32, real_gaussian: Gaussian, fake: F32, classes: I64 | None, labels: I64 | None
+        self,
+        real: F32,
+        real_gaussian: Gaussian,
+        fake: F32,
+        gaussian: Gaussian,
+        classes: I64 | None,
+        labels: I64 | None,
     ) -> Metrics:
+        real = real[compared(len(real))]
         kernel, spread = kernel_distance(real, fake)
         n_classes = len(self.dataset.class_names)
         shares: tuple[float, ...] = ()
@@ -214,7 +246,7 @@ class Evaluator:
         if classes is not None and labels is not None:
             accuracy, accuracies = _accuracies(classes, labels, n_classes)
         return Metrics(
-            frechet=frechet_distance(real_gaussian, Gaussian.of(fake)), kernel=kernel, kernel_spread=spread,
+            frechet=frechet_distance(real_gaussian, gaussian), kernel=kernel, kernel_spread=spread,
             **manifold(real, fake), class_shares=shares, label_accuracy=accuracy, class_accuracies=accuracies,
         )  # fmt: skip
 

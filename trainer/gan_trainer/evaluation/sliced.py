@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gan_core.arrays import U8
 from gan_trainer.batches import normalise
+from gan_trainer.evaluation.shardset import ShardSet
 
 PATCH = 7
 LEAST_SIDE = 16
@@ -44,8 +45,8 @@ class Sliced:
             self.moments[side] = (mean, deviation.clamp_min(1e-6))
             self.levels[side] = ((patches - mean) / self.moments[side][1]).flatten(1)
 
-    def distance(self, pixels_NHWC: U8) -> tuple[tuple[int, float], ...]:
-        """(side, 1000 · distance) of each level, the finest first."""
+    def distance(self, pixels_NHWC: U8 | ShardSet) -> tuple[tuple[int, float], ...]:
+        """(side, 1000 · distance) of each level, the finest first. Shards are read once for each."""
         found = []
         for side, patches in self._patches(pixels_NHWC, stream=1):
             mean, deviation = self.moments[side]
@@ -54,19 +55,28 @@ class Sliced:
             found.append((side, 1000.0 * sliced_wasserstein(self.levels[side], given, rng, DIRECTIONS)))
         return tuple(found)
 
-    def _patches(self, pixels_NHWC: U8, stream: int) -> Iterator[tuple[int, Tensor]]:
+    def _patches(self, pixels_NHWC: U8 | ShardSet, stream: int) -> Iterator[tuple[int, Tensor]]:
         """(side, patches float32 (PATCHES, C, 7, 7)) of each level; level by level, to hold one at a time."""
-        for level, side in enumerate(sides(pixels_NHWC.shape[1])):
+        size = pixels_NHWC.shape[1] if isinstance(pixels_NHWC, np.ndarray) else pixels_NHWC.contract.interface.height
+        for level, side in enumerate(sides(size)):
             rng = np.random.default_rng([self.seed, level, stream])
             of_image = np.sort(rng.permutation(np.arange(PATCHES) % len(pixels_NHWC)))
             corners = rng.integers(0, side - PATCH + 1, (PATCHES, 2))
             parts = []
-            for start in range(0, len(pixels_NHWC), IMAGES_AT_ONCE):
-                batch = torch.from_numpy(np.array(pixels_NHWC[start : start + IMAGES_AT_ONCE]))
-                images = laplacian_level(normalise(batch.to(self.device)), level, sides(pixels_NHWC.shape[1]))
+            for number, chunk in enumerate(_chunks(pixels_NHWC)):
+                start, batch = number * IMAGES_AT_ONCE, torch.from_numpy(chunk)
+                images = laplacian_level(normalise(batch.to(self.device)), level, sides(size))
                 low, high = np.searchsorted(of_image, (start, start + len(batch)))
                 parts.append(_cut(images, of_image[low:high] - start, corners[low:high]))
             yield side, torch.cat(parts)
+
+
+def _chunks(pixels_NHWC: U8 | ShardSet) -> Iterator[U8]:
+    if not isinstance(pixels_NHWC, np.ndarray):
+        yield from pixels_NHWC.chunks(IMAGES_AT_ONCE)
+        return
+    for start in range(0, len(pixels_NHWC), IMAGES_AT_ONCE):
+        yield np.array(pixels_NHWC[start : start + IMAGES_AT_ONCE])
 
 
 def sides(size: int) -> tuple[int, ...]:

@@ -56,6 +56,41 @@ class Gaussian:
         return cls(mean, centred.T @ centred / (len(values) - 1))
 
 
+class Moments:
+    """The `Gaussian` of features that come in parts; exact up to rounding, whatever the parts."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self, features: npt.NDArray[np.floating]) -> None:
+        """Takes features (n, d) in."""
+        values = np.asarray(features, np.float64)
+        if self.n == 0:
+            # Sums of differences from some mean do not cancel as sums of features far from 0 would.
+            self._origin = values.mean(0)
+            self._sum = np.zeros(values.shape[1])
+            self._products = np.zeros((values.shape[1], values.shape[1]))
+        values = values - self._origin
+        self.n += len(values)
+        self._sum += values.sum(0)
+        self._products += values.T @ values
+
+    def gaussian(self) -> Gaussian:
+        """Of all features so far, at least 2."""
+        mean = self._sum / self.n
+        return Gaussian(mean + self._origin, (self._products - self.n * np.outer(mean, mean)) / (self.n - 1))
+
+
+MOST_COMPARED = 10_000
+
+
+def compared(n: int) -> npt.NDArray[np.int64]:
+    """Which of n features are compared one with another, in order: all, or a random `MOST_COMPARED` of them."""
+    if n <= MOST_COMPARED:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).permutation(n)[:MOST_COMPARED])
+
+
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """d² ≥ 0, in squared units of the features. Symmetric up to rounding."""
     root = _square_root(first.covariance)
