@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from export.style_networks import Generator as Network
+from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.source import Source
+from gan_serve.gen.request import Request
+from gan_serve.gen.run import run_request
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
 
@@ -119,6 +122,56 @@ def test_a_generator_without_styles_has_no_use_for_them(settings: dict[str, Any]
     assert caught.value.hint
     with pytest.raises(GanportError, match="no styles"):
         plain.to_w(2)
+
+
+def drawn(exported: Path, out: Path, **options: Any) -> U8:
+    run_request(Request(model=exported, out=str(out), **options), "cpu", 1)
+    array: U8 = np.load(out)
+    return array
+
+
+def test_gan_gen_truncates_mixes_and_takes_styles(
+    generator: Generator, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, w = tmp_path / "out.npy", generator.to_w(4, 1)
+    half = drawn(exported, out, n=4, psi=0.5, noise="none")
+    assert (half == generator.generate(4, psi=0.5, noise=0)).all()
+    mixed = np.concatenate((w[[0, 0, 1, 1], :2], w[[2, 3, 2, 3], 2:]), axis=1)
+    assert (drawn(exported, out, mix="0-1:2-3@2", classes=("1",)) == generator.generate(w=mixed)).all()
+    np.save(tmp_path / "w.npy", mixed)
+    assert (drawn(exported, out, latents=tmp_path / "w.npy") == generator.generate(w=mixed)).all()
+    np.save(tmp_path / "z.npy", generator.contract.interface.latents(range(2)))
+    plain = drawn(exported, out, latents=tmp_path / "z.npy", classes=("1",))
+    assert (plain == generator.generate(2, 1)).all()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation": 0.5}, "its truncation is psi"),
+        ({"mix": "0:1@6"}, "the layer of a mix must be 1 … 5, got 6"),
+        ({"mix": "0:1@0"}, "the layer of a mix must be 1 … 5, got 0"),
+        ({"mix": "0:1"}, "must be SEEDS:SEEDS@LAYER"),
+        ({"mix": "0@1"}, "must be SEEDS:SEEDS@LAYER"),
+        ({"mix": "0-999:0-999@1"}, "mixes are too many"),
+        ({"mix": "0:1@2", "n": 3}, "exclude each other"),
+        ({"mix": "0:1@2", "by_class": True}, "exclude each other"),
+        ({"mix": "0:1@2", "classes": ("0,1",)}, "a mix is of one class"),
+        ({"noise": "loud"}, "--noise must be const or none"),
+    ],
+)
+def test_gan_gen_refuses(exported: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GanportError, match=message) as caught:
+        drawn(exported, tmp_path / "out.npy", **options)
+    assert caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_given_styles_are_not_truncated(exported: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.zeros((1, 6, 6)))
+    with pytest.raises(GanportError, match="`psi` has no meaning"):
+        drawn(exported, tmp_path / "out.npy", latents=tmp_path / "w.npy", psi=0.5)
 
 
 def test_torchscript_has_no_optional_inputs(source: Source, tmp_path: Path) -> None:

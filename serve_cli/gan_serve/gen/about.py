@@ -99,6 +99,8 @@ def _contract_lines(contract: Contract) -> dict[str, str | tuple[str, ...]]:
         "name": contract.name,
         "image": contract.interface.picture,
         **_inputs(contract),
+        "styles": _styles(contract),
+        "optional": ", ".join(contract.interface.options),
         "classes": describe_classes(contract.interface) if contract.interface.conditional else "none",
         "precision": _precision(contract),
         "weights": contract.weights,
@@ -142,6 +144,11 @@ def _precision(contract: Contract) -> str:
     stored = "" if contract.store == "fp32" else f", weights saved as {contract.store}"
     kept = f"; in float32: {', '.join(contract.kept_fp32)}" if contract.kept_fp32 else ""
     return contract.precision + stored + kept
+
+
+def _styles(contract: Contract) -> str:
+    styles = contract.interface.styles
+    return "" if styles is None else f"{styles.num_ws} of {styles.w_dim} numbers (--truncation-psi, --mix)"
 
 
 def _law(contract: Contract) -> str:

@@ -19,8 +19,8 @@ from gan_serve.terminal.commands import answered_by, in_panel
 app = console.new_app()
 _SIZE = re.compile(r"[0-9]+(x[0-9]+)*")
 
-of_images, of_output, of_jobs, of_speed, of_about = map(
-    in_panel, ("Images in", "Output", "Large jobs", "Speed", "The file")
+of_styles, of_images, of_output, of_jobs, of_speed, of_about = map(
+    in_panel, ("StyleGAN", "Images in", "Output", "Large jobs", "Speed", "The file")
 )
 """Options in panels; those without are of what to draw."""
 
@@ -54,7 +54,12 @@ def generate(
     seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed: S … S+N-1. [default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds by number and range: 0,4-6,100.")] = None,
     latents: Annotated[
-        Path | None, typer.Option(metavar="Z.npy", help="Use these latents instead: floats (n, z_dim).")
+        Path | None,
+        typer.Option(
+            metavar="Z.npy",
+            help="Use these latents instead: floats (n, z_dim), or of a StyleGAN styles w, (n, w_dim) or "
+            "(n, num_ws, w_dim). Where w_dim is z_dim, (n, w_dim) is written as (n, 1, w_dim).",
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -84,6 +89,24 @@ def generate(
     ] = None,
     frames: Annotated[
         int | None, typer.Option(metavar="F", help="Frames of the whole walk, 25 a second. [default: 40 a seed]")
+    ] = None,
+    psi: Annotated[
+        float | None,
+        of_styles(
+            "--truncation-psi",
+            metavar="PSI",
+            help="How far styles are from their mean: 1 as they are, 0.7 safer and less varied, 0 the mean image.",
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None, of_styles(metavar="const|none", help="Its constant noise, or none. [default: const]")
+    ] = None,
+    mix: Annotated[
+        str | None,
+        of_styles(
+            metavar="A:B@L",
+            help="Mix styles: the first L layers of seed A, the others of seed B. Lists, 0-3:10-13@8, give all pairs.",
+        ),
     ] = None,
     image: Annotated[
         list[str] | None,
@@ -228,6 +251,8 @@ def generate(
       gan-gen digits.onnx --class 3,7 --n 10 --cols 2
       gan-gen g.onnx --walk 8 --out walk.webp  a loop through 8 seeds
       gan-gen g.onnx --walk 5 --grid 4x2       eight walks side by side
+      gan-gen stylegan.onnx --truncation-psi 0.7
+      gan-gen stylegan.onnx --mix 0-3:10-13@8  a table of style mixes
       gan-gen g.onnx --selftest                is it still what was exported?
       gan-gen theirs.onnx --value-range 0,1    a file of somebody else
       gan-gen x4.onnx photo.jpg --tile 256     a super-resolver: photo-x4.png
@@ -256,6 +281,9 @@ def generate(
         classes=tuple(classes or ()),
         by_class=by_class,
         truncation=truncation,
+        psi=psi,
+        noise=noise,
+        mix=mix,
         walk=walk,
         frames=frames,
         out=out,

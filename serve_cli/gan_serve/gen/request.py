@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
@@ -36,6 +35,9 @@ from gan_serve.runtime.remote import located
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from gan_serve.runtime.generator import Generator
+    from gan_serve.runtime.mixing import Mix
+
 DEFAULT_N = 25
 DEFAULT_N_BY_CLASS = 10
 MAX_SCALE = 64
@@ -53,6 +55,9 @@ class Request:
     classes: tuple[str, ...] = ()
     by_class: bool = False
     truncation: float | None = None
+    psi: float | None = None
+    noise: str | None = None
+    mix: str | None = None
     walk: int | None = None
     frames: int | None = None
     out: str | None = None
@@ -93,7 +98,11 @@ class Request:
         if self.checks and self.model is not None:
             raise GanportError("--verify and --finish read shards and need no model", hint="leave the file out")
         self._exclude("seeds", "seed", "n")
-        self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid")
+        self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid", "mix")
+        self._exclude("mix", "seed", "seeds", "n", "truncation", "walk", "grid", "cols")
+        _ = self.amount_of_noise, self.mixed
+        if self.by_class and self.mix is not None:
+            raise GanportError("--by-class and --mix exclude each other", hint="--class names the class of a mix")
         self._exclude("walk", "n")
         self._exclude("grid", "n", "cols")
         if self.by_class and self.grid is not None:
@@ -146,6 +155,31 @@ class Request:
         return int(self.scale)
 
     @cached_property
+    def mixed(self) -> Mix | None:
+        """What --mix says. Raises `GanportError` for another text."""
+        if self.mix is None:
+            return None
+        from gan_serve.runtime.mixing import Mix
+
+        return Mix(self.mix)
+
+    @property
+    def amount_of_noise(self) -> float | None:
+        """What --noise says: 1 for const, 0 for none. Raises `GanportError` for another text."""
+        amounts = {None: None, "const": 1.0, "none": 0.0}
+        if self.noise not in amounts:
+            raise GanportError(
+                f"--noise must be const or none, got {shorten(self.noise or '', 40)}", hint="leave it out"
+            )
+        return amounts[self.noise]
+
+    @property
+    def styling(self) -> dict[str, str]:
+        """What --truncation-psi and --noise say, as the text of a picture."""
+        said = {"gan.psi": "" if self.psi is None else f"{self.psi:g}", "gan.noise": self.noise or ""}
+        return {name: value for name, value in said.items() if value}
+
+    @cached_property
     def model_file(self) -> Path:
         """The generator to draw with, downloaded where it is an address. Raises `GanportError` when it is not there."""
         return runtimes.default_model() if self.model is None else located(self.model)
@@ -158,6 +192,8 @@ class Request:
         """
         if self.selftest or self.info or self.images:
             return False
+        if self.mix is not None:
+            return True
         if self.latents is not None:
             return self.by_class or (self._opened_latents.ndim != 1 and len(self._opened_latents) != 1)
         return self.by_class or self.walk is not None or len(self._every_seed()) != 1
@@ -211,36 +247,45 @@ class Request:
             "by_class": self.by_class,
             "truncation": self.truncation,
         }
+        said |= {name: getattr(self, name) for name in ("psi", "noise", "mix") if getattr(self, name) is not None}
         if self.answers != OnnxAnswers():
             said["answers"] = json.loads(json.dumps(asdict(self.answers), default=str))
         return said
 
-    def plan(self, contract: Contract, mixed: bool = False) -> Plan:
-        """The images that were asked for; `mixed` says whether a walk may mix classes.
-
-        Raises `GanportError` where the generator cannot draw them.
-        """
+    def plan(self, generator: Generator) -> Plan:
+        """The images that were asked for. Raises `GanportError` where the generator cannot draw them."""
+        contract = generator.contract
         classes = parse_classes(self.classes, contract.interface)
+        if self.mixed is not None:
+            if len(classes) > 1:
+                raise GanportError(f"a mix is of one class, got {len(classes)}", hint="name one, or leave it out")
+            return self.mixed.plan(generator, *classes)
         if self.latents is not None:
-            z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim)
+            from gan_serve.runtime.mixing import styles_in
+
+            z = styles_in(self._opened_latents, self.latents, contract.interface, self.psi)
+            z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim) if z is None else z
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
         seeds = self._every_seed()
         if self.walk is not None:
-            return self._walk_plan(contract, seeds, classes, mixed)
+            return self._walk_plan(generator, seeds, classes)
         return self._in_rows(SeedPlan(contract, seeds, self._in_turn(classes), self.truncation), classes)
 
-    def _walk_plan(self, contract: Contract, seeds: Seeds, classes: tuple[int, ...], mixed: bool) -> Plan:
+    def _walk_plan(self, generator: Generator, seeds: Seeds, classes: tuple[int, ...]) -> Plan:
         from gan_serve.runtime.walk import Walk
 
-        tiles, cols, walked, in_turn = 1, self.cols, seeds, classes
+        interface, tiles, cols, walked, in_turn = generator.contract.interface, 1, self.cols, seeds, classes
         if self.by_class:
-            classes = tuple(every_class(contract.interface, classes))
+            classes = tuple(every_class(interface, classes))
             tiles = len(classes)
             walked, in_turn = Seeds(seeds.parts * tiles), tuple(label for label in classes for _ in range(len(seeds)))
         elif self.shape is not None:
             cols, tiles = self.shape[0], self.shape[0] * self.shape[1]
-        walk = Walk(contract.interface, walked, self.frames, in_turn, self.truncation, tiles=tiles, mixed=mixed)
-        return WalkPlan(contract, walk, seeds, classes, cols)
+        walk = Walk(
+            interface, walked, self.frames, in_turn, self.truncation,
+            tiles=tiles, mixed=generator.mixes_classes, to_w=generator.to_w,
+        )  # fmt: skip
+        return WalkPlan(generator.contract, walk, seeds, classes, cols)
 
     def _in_turn(self, classes: tuple[int, ...]) -> tuple[int, ...]:
         return () if self.by_class else classes
@@ -275,9 +320,10 @@ class Request:
 
     def _drawing(self) -> dict[str, object]:
         """The options that only matter when images are drawn, by name."""
-        names = ("n", "seed", "seeds", "latents", "truncation", "walk", "frames", "out", "cols", "grid")
+        names = ("n", "seed", "seeds", "latents", "truncation", "noise", "mix", "walk", "frames", "out", "cols", "grid")
         values: dict[str, object] = {f"--{name}": getattr(self, name) for name in names}
         return values | {
+            "--truncation-psi": self.psi,
             "--class": self.classes,
             "--by-class": self.by_class or None,
             "--batch-size": self.batch_size,

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core import __version__
@@ -46,7 +47,9 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
         _info(request, None)
         return
     opener = partial(
-        runtimes.load,
+        _loaded,
+        psi=request.psi,
+        noise=request.amount_of_noise,
         provider=provider,
         many=request.several,
         tf32=tf32,
@@ -63,7 +66,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
 
         transform(request, generator)
     elif target is not None:
-        plan = request.plan(generator.contract, generator.mixes_classes)
+        plan = request.plan(generator)
         if target.kind is Kind.SHARDS:
             record = _make_shards(request, generator, plan, opener, tf32)
             console.show_json(record) if request.json else console.show_path(record["out"])
@@ -80,6 +83,10 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
             console.show_json(_record(request, generator, plan, target, scale))
         elif target.kind is not Kind.STDOUT:
             console.show_path(target.path)
+
+
+def _loaded(path: Path, *, psi: float | None, noise: float | None, **settings: Any) -> Generator:
+    return runtimes.load(path, **settings).with_options(psi=psi, noise=noise)
 
 
 def choose_device(provider: str, environ: MutableMapping[str, str]) -> str:
@@ -113,7 +120,7 @@ def _write(request: Request, generator: Generator, plan: Plan, target: Target) -
     if target.kind not in (Kind.FOLDER, Kind.ARRAY):
         canvas = _canvas(request, plan, target)
         scale = canvas.scale
-    text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256}
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": generator.sha256} | request.styling
     if scale > 1:
         text["gan.scale"] = str(scale)
     if target.kind is Kind.FOLDER:
@@ -285,6 +292,9 @@ def _record(request: Request, generator: Generator, plan: Plan, target: Target, 
     described: dict[str, Any] = {key.removeprefix("gan."): value for key, value in plan.describe().items()}
     if plan.seeds is not None:
         described["seeds"] = plan.seeds.array(0, len(plan.seeds)).tolist()
+    described |= {name.removeprefix("gan."): value for name, value in request.styling.items()}
+    if request.psi is not None:
+        described["psi"] = request.psi
     if "truncation" in described:
         described["truncation"] = request.truncation
     if isinstance(plan, WalkPlan):

@@ -60,12 +60,15 @@ class Mix:
         return plan
 
 
-def styles_in(z: npt.NDArray[Any], path: Path, interface: Interface) -> F32 | None:
+def styles_in(z: npt.NDArray[Any], path: Path, interface: Interface, psi: float | None = None) -> F32 | None:
     """The styles that an array of a file holds; None for latents z, and for a generator without styles.
 
-    (n, z_dim) is z, even where w has as many numbers: such w are given as (n, 1, w_dim).
+    (n, z_dim) is z, even where w has as many numbers: such w are given as (n, 1, w_dim). Raises `GanportError` for
+    another shape, and for a truncation `psi`, which given styles do not have.
     """
     styles = interface.styles
     if styles is None or (z.ndim in (1, 2) and z.shape[-1] == interface.z_dim) or z.ndim == 4:
         return None
+    if psi is not None:
+        raise GanportError("given styles are taken as they are, so `psi` has no meaning", hint="leave it out")
     return fit_styles(z[None] if z.ndim == 1 else z, styles, str(path))
