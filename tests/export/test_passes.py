@@ -77,6 +77,49 @@ def test_folding_is_exact(name: str) -> None:
         np.testing.assert_allclose(run(model, x)[0], expected, rtol=2e-5, atol=2e-5)
 
 
+BEHIND = (
+    "m = BatchNormalization <epsilon = 0.01> (x, gamma, beta, mean, var) g4 = Reshape (gains, sizes) "
+    "g, o = Split <axis = 1, num_outputs = 2> (g4) p = Mul (m, g) y = Add (p, o)"
+)
+
+
+def behind(how: str, body: str = BEHIND) -> Case:
+    tensors = {"sizes": np.array([-1, 6, 1, 1]), **statistics(3)}
+    if how == "gemm":
+        body = "f = Flatten (x) gains = Gemm <transB = 1> (f, w, b) " + body
+        tensors |= {"w": f32(6, 12), "b": f32(6)}
+    else:
+        body = "r = ReduceMax <keepdims = 0> (x, axes) i = Cast <to = 7> (r) gains = Gather (w, i) " + body
+        tensors |= {"w": f32(4, 6), "axes": np.array([1, 2, 3])}
+    return graph("float[n, 3, 2, 2] x => float[] y", body, **tensors), np.abs(f32(3, 3, 2, 2)).clip(0, 3)
+
+
+@pytest.mark.parametrize("how", ["gemm", "gather"])
+def test_a_norm_is_folded_into_the_gains_behind_it(how: str) -> None:
+    model, x = behind(how)
+    expected = run(model, x)[0]
+    assert FoldNorms()(model).modified
+    drop_unused(model)
+    assert "BatchNormalization" not in kinds(model)
+    assert not model.graph.initializers.keys() & {"gamma", "beta", "mean", "var", "w", "b"}
+    np.testing.assert_allclose(run(model, x)[0], expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("p = Mul (m, g) y = Add (p, o)", "p = Mul (m, o) y = Add (p, g)"),
+        ("y = Add (p, o)", "y = Sub (p, o)"),
+        ("y = Add (p, o)", "q = Add (p, o) y = Add (q, g)"),
+        ("p = Mul (m, g) y = Add (p, o)", "p = Mul (m, g) q = Add (p, o) y = Add (q, m)"),
+        ("axis = 1, num", "axis = 0, num"),
+    ],
+)
+def test_what_only_looks_like_a_conditional_norm_is_left_alone(old: str, new: str) -> None:
+    model, _ = behind("gemm", BEHIND.replace(old, new))
+    assert not FoldNorms()(model).modified
+
+
 def test_a_pass_writes_into_no_tensor() -> None:
     """A clone shares them, and so does torch's module."""
     model, x = conv(1, True)

@@ -28,6 +28,7 @@ from gan_export.passes.graph import (
     open_session,
     replace,
     shape_of,
+    used_once,
 )
 
 DRAWS = frozenset(
@@ -145,7 +146,8 @@ class _Linear:
 
 
 class FoldNorms(ir.passes.InPlacePass):
-    """Folds every BatchNormalization that follows a Conv, ConvTranspose, Gemm or MatMul (+ Add) into it.
+    """Folds every BatchNormalization that follows a Conv, ConvTranspose, Gemm or MatMul (+ Add) into it, and that of a
+    conditional batch norm into the Gemm or Gather that makes the gains and offsets behind it.
 
     Left alone: one in training mode, one whose input has another consumer, one with weights that are not constant, or
     that another node takes too (a copy would make the file larger), and one after anything else. The result draws the
@@ -156,7 +158,7 @@ class FoldNorms(ir.passes.InPlacePass):
         norms = nodes_of(model, "BatchNormalization")
         if norms:
             infer_shapes(model)
-        folded = [_fold(model, norm) for norm in norms]
+        folded = [_fold(model, norm) or _fold_behind(model, norm) for norm in norms]
         return ir.passes.PassResult(model, any(folded))
 
 
@@ -182,6 +184,68 @@ def _fold(model: ir.Model, norm: ir.Node) -> bool:
     linear.owner.replace_input_with(linear.bias_index, new_bias)
     replace([norm], [], norm.outputs[0], by=linear.owner.outputs[0])
     return True
+
+
+def _fold_behind(model: ir.Model, norm: ir.Node) -> bool:
+    """Folds a norm k x + c into the gains and offsets behind it: g (k x + c) + b = (k g) x + (b + c g)."""
+    statistics, maker = [constant(value) for value in norm.inputs[1:5]], _maker_of_gains(norm)
+    if maker is None or norm.attributes.get_int("training_mode", False) or any(value is None for value in statistics):
+        return False
+    gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in statistics)
+    k = gamma / np.sqrt(variance + np.float32(norm.attributes.get_float("epsilon", ONNX_DEFAULT_EPS)))
+    axis, places = (1, (0,)) if maker.op_type == "Gather" else (0, (1, 2))
+    made = []
+    for value in (maker.inputs[place] for place in places):
+        array = constant(value)
+        if value is None or array is None or array.shape[axis] != 2 * k.size:
+            return False
+        if len(value.uses()) > 1 and array.ndim > 1:
+            return False  # no copy of a weight
+        gains, offsets = np.split(np.asarray(array, np.float64), 2, axis)
+        along = (-1, *[1] * (array.ndim - axis - 1))
+        halves = k.reshape(along) * gains, offsets + (beta - mean * k).reshape(along) * gains
+        made.append((value.name, np.concatenate(halves, axis).astype(array.dtype)))
+    for place, (name, array) in zip(places, made, strict=True):
+        maker.replace_input_with(place, add_initialiser(model, f"{name}.normed", array))
+    assert norm.inputs[0] is not None
+    norm.outputs[0].replace_all_uses_with(norm.inputs[0])  # and `drop_unused` takes it out
+    return True
+
+
+def _maker_of_gains(norm: ir.Node) -> ir.Node | None:
+    """What makes the gains, then the offsets, of a norm alone: a Gemm with a bias, or a Gather of rows, whose output is
+    reshaped to (N, 2 C, 1, 1) and split."""
+    product = _next(norm, "Mul")
+    total = _next(product, "Add")
+    if product is None or total is None:
+        return None
+    gain, offset = _beside(product, norm), _beside(total, product)
+    split = gain.producer() if gain is not None else None
+    if split is None or split.op_type != "Split" or list(split.outputs) != [gain, offset]:
+        return None
+    shaped = maker_of(split.inputs[0], "Reshape")
+    maker = maker_of(shaped.inputs[0], "Gemm", "Gather") if shaped is not None else None
+    shape = shape_of(split.inputs[0])
+    if maker is None or not all(map(used_once, split.outputs)) or shape is None or shape[2:] != (1, 1):
+        return None
+    rows = maker.op_type == "Gather" and maker.attributes.get_int("axis", 0) == 0
+    alone = maker.op_type == "Gemm" and len(maker.inputs) == 3 and maker.attributes.get_int("transB", 0) == 1
+    scaled = maker.attributes.get_float("alpha", 1.0) != 1.0 or maker.attributes.get_float("beta", 1.0) != 1.0
+    halved = split.attributes.get_int("axis", 0) == 1 and shape[1] is not None
+    return maker if halved and (rows or (alone and not scaled)) else None
+
+
+def _next(node: ir.Node | None, op_type: str) -> ir.Node | None:
+    """The only node that takes what `node` makes, where it is of that operator."""
+    if node is None or not used_once(node.outputs[0]):
+        return None
+    user = next(iter(node.outputs[0].uses())).node
+    return user if user.op_type == op_type and not user.domain else None
+
+
+def _beside(node: ir.Node, maker: ir.Node) -> ir.Value | None:
+    """The other input of a node of two, one of which `maker` makes."""
+    return node.inputs[1] if node.inputs[0] is maker.outputs[0] else node.inputs[0]
 
 
 def _scale_channels(weight: Array, linear: _Linear, scale: F64) -> Array:
