@@ -3,7 +3,7 @@
 
 export const WALK = "webp"; // the suffix of an animation
 
-// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, latent,
+// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, styles, latent,
 // limits, takes: null, or for a model of images {text, fixed}}.
 export async function models() {
   const reply = await fetch("/v1/models");
@@ -20,14 +20,14 @@ function address(model, path, values) {
 }
 
 // An address for <img> of one image. `label` is a class or null; `towards` and `step` go a part of the way to another seed.
-export async function image(model, seed, { label = null, truncation = null, towards = null, step = null } = {}) {
-  return address(model, `images/${seed}.png`, { class: label, truncation, towards, step });
+export async function image(model, seed, { label = null, truncation = null, psi = null, towards = null, step = null } = {}) {
+  return address(model, `images/${seed}.png`, { class: label, truncation, psi, towards, step });
 }
 
 // An address for <img> of a looping animation through seeds; `labels` are their classes, or null.
-export async function walk(model, seeds, { labels = null, truncation = null, frames = null } = {}) {
+export async function walk(model, seeds, { labels = null, truncation = null, psi = null, frames = null } = {}) {
   const list = seeds.join(",");
-  return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, frames });
+  return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, psi, frames });
 }
 
 // An address for <img> of what the model makes of a picture (a Blob). Models with `takes` have it in the place of seeds.

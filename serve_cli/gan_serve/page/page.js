@@ -52,7 +52,9 @@ function write() {
 const labelOf = (seed) => (model().classes ? (state.label === "" ? seed % model().classes : state.label) : null);
 const className = (label) => (label === null ? "" : model().class_names[label] ?? `class ${label}`);
 const named = (seed) => [`seed ${seed}`, className(labelOf(seed))].filter(Boolean).join(", ");
-const options = (more = {}) => ({ label: state.label, truncation: state.truncation, ...more });
+// The slider bounds |z|, or is psi of a generator with styles.
+const bounds = () => (model().styles ? { psi: state.truncation } : { truncation: state.truncation });
+const options = (more = {}) => ({ label: state.label, ...bounds(), ...more });
 
 function made(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -223,7 +225,7 @@ async function play() {
   const labels = state.own && state.label === "" && model().classes ? state.walk.map(labelOf) : state.label === "" ? null : [state.label];
   const frames = Math.min(40 * state.walk.length, model().limits.images);
   part("status").textContent = `Generating ${frames} frames …`;
-  const source = await arrived(images.walk(model(), state.walk, { labels, truncation: state.truncation, frames }));
+  const source = await arrived(images.walk(model(), state.walk, { labels, ...bounds(), frames }));
   if (turn !== drawn || !source) return;
   part("status").textContent = `A walk of ${frames} frames`;
   const text = `a walk through seeds ${state.walk.join(", ")}`;

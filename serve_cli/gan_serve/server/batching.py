@@ -23,6 +23,9 @@ from gan_core.arrays import F32, I64, U8
 from gan_serve.runtime.batches import Given, Labels, check_drawn
 from gan_serve.runtime.generator import Generator
 
+Options = tuple[float | None, float | None]
+"""(psi, noise) of generators with styles or noise; None for what the file has."""
+PLAIN: Options = (None, None)
 Drawn = tuple[F32 | None, U8]
 """`image` (n, C, H, W) where it was asked for, and `pixels` (n, H, W, C)."""
 Observe = Callable[[int, float, list[float]], None]
@@ -37,16 +40,23 @@ class _Job:
     z: Given
     label: Labels
     floats: bool
+    options: Options
     weight: int
     done: asyncio.Future[Drawn]
     came: float = field(default_factory=time.perf_counter)
     queued: bool = True
 
+    @property
+    def kind(self) -> object:
+        """Jobs of one kind may share a batch."""
+        return self.z.shape[1:], self.options
+
 
 class Batcher:
     """Takes inputs from many coroutines, and gives each its images. To be made and used in one event loop.
 
-    Inputs are latents, or images where the generator takes these; only images of one size share a batch.
+    Inputs are latents, or images where the generator takes these. Inputs of one size, with the same options, share a
+    batch.
 
     most      images in a batch, of the size that the generator's interface has; a larger one counts as several
     delay_s   how long a batch that is not full waits for more
@@ -71,13 +81,14 @@ class Batcher:
         await asyncio.gather(*self._workers, *self._handing, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def draw(self, z: Given, label: Labels, floats: bool = False) -> Drawn:
+    async def draw(self, z: Given, label: Labels, floats: bool = False, options: Options = PLAIN) -> Drawn:
         """The images of z (n, …) and labels, any number of them. Cancelled, it leaves nothing in the queue."""
         if len(z) <= self.most:
-            return await self._one(z, label, floats)
+            return await self._one(z, label, floats, options)
         parts = [slice(start, start + self.most) for start in range(0, len(z), self.most)]
         tasks = [
-            asyncio.create_task(self._one(z[part], None if label is None else label[part], floats)) for part in parts
+            asyncio.create_task(self._one(z[part], None if label is None else label[part], floats, options))
+            for part in parts
         ]
         try:
             drawn = await asyncio.gather(*tasks)
@@ -87,9 +98,10 @@ class Batcher:
         pixels = np.concatenate([pixels for _, pixels in drawn])
         return (np.concatenate([cast("F32", image) for image, _ in drawn]) if floats else None), pixels
 
-    async def _one(self, z: Given, label: Labels, floats: bool) -> Drawn:
-        usual = math.prod(self.generator.contract.interface.input_shape)
-        job = _Job(z, label, floats, -(-z.size // usual), asyncio.get_running_loop().create_future())
+    async def _one(self, z: Given, label: Labels, floats: bool, options: Options) -> Drawn:
+        interface = self.generator.contract.interface
+        weight = len(z) if interface.input is None else -(-z.size // math.prod(interface.input_shape))
+        job = _Job(z, label, floats, options, weight, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting += job.weight
         if len(self._jobs) == 1 or self.waiting >= self.most:
@@ -130,7 +142,7 @@ class Batcher:
         weight = 0
         while self._jobs:
             next_one = self._jobs[0]
-            if jobs and (weight + next_one.weight > self.most or next_one.z.shape[1:] != jobs[0].z.shape[1:]):
+            if jobs and (weight + next_one.weight > self.most or next_one.kind != jobs[0].kind):
                 break
             jobs.append(self._jobs.popleft())
             next_one.queued = False
@@ -154,6 +166,8 @@ class Batcher:
         ]
 
     def _together(self, jobs: Sequence[_Job]) -> Drawn:
+        psi, noise = jobs[0].options
+        generator = self.generator.with_options(psi=psi, noise=noise)
         z = np.concatenate([job.z for job in jobs])
         label = self._labels(jobs)
         n, missing = len(z), self.most - len(z) if self.generator.provider == "tensorrt" else 0
@@ -163,10 +177,10 @@ class Batcher:
                 label = np.concatenate([label, np.zeros((missing, *label.shape[1:]), label.dtype)])
         given = cast("I64 | None", label)
         if any(job.floats for job in jobs):
-            image, pixels = self.generator.run(z, given)
+            image, pixels = generator.run(z, given)
             check_drawn(self.generator.contract, z.shape, image_NCHW=image, pixels_NHWC=pixels)
             return image[:n], pixels[:n]
-        pixels = self.generator.run_pixels(z, given)
+        pixels = generator.run_pixels(z, given)
         check_drawn(self.generator.contract, z.shape, pixels_NHWC=pixels)
         return None, pixels[:n]
 

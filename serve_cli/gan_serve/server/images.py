@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ from gan_core.interface import parse_classes
 from gan_core.latents import MIN_TRUNCATION, Seeds, parse_seeds
 from gan_serve.runtime.animation import SEEN_ALONE, write_frames
 from gan_serve.runtime.plan import LatentPlan, Plan, SeedPlan, WalkPlan, pictures
+from gan_serve.runtime.styles import MAX_PSI
 from gan_serve.runtime.walk import FRAMES_PER_SEED, Walk, between
 from gan_serve.server import uploads
+from gan_serve.server.batching import Options
 from gan_serve.server.exchange import (
     Answer,
     Exchange,
@@ -104,6 +108,10 @@ class Fields:
     def truncation(self) -> float | None:
         return self.number("truncation", MIN_TRUNCATION, 1e6)
 
+    def options(self, served: Served) -> Options:
+        """psi and noise."""
+        return served.options(self.number("psi", -MAX_PSI, MAX_PSI), self.number("noise", -MAX_PSI, MAX_PSI))
+
     def flag(self, name: str) -> bool:
         return bool(self.whole(name, 0, 1))
 
@@ -142,13 +150,14 @@ class Images:
         """`/v1/images/{seed}.png`; with `towards` and `step`, an image on the way to another seed's."""
         fields, served, fixed = self._asked(request)
         seed = _seed(request.path_params["seed"])
-        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale() or 1
+        classes, truncation, options = fields.classes(served), fields.truncation(), fields.options(served)
+        scale = fields.scale() or 1
         towards, step = fields.text("towards"), fields.number("step", 0, 1)
         fields.done()
         if len(classes) > 1 or (towards is None) != (step is None):
             raise RefusedError(422, "an image has one class; towards and step go together")
         plan: Plan = SeedPlan(served.generator.contract, Seeds.of([seed]), classes, truncation)
-        text = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256} | plan.text(0)
+        text = _text(served, options) | plan.text(0)
         if towards is not None and step is not None:
             ends = served.interface.latents([seed, _seed(towards)], truncation)
             z = between(ends[:1], ends[1:], np.array([step]), served.interface.latent)
@@ -158,7 +167,7 @@ class Images:
             text |= {"gan.towards": towards, "gan.step": f"{step:g}"}
 
         async def made() -> bytes:
-            pixels = await served.draw_plan(plan)
+            pixels = await served.draw_plan(plan, options)
             return await at_once_or_aside(
                 pixels.size * scale * scale, lambda: encode_png(enlarged(pixels[0], scale), text)
             )
@@ -169,7 +178,8 @@ class Images:
         """`/v1/grid.png`."""
         fields, served, fixed = self._asked(request)
         seeds = fields.seeds(served) or parse_seeds("0-24")
-        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
+        classes, truncation, options = fields.classes(served), fields.truncation(), fields.options(served)
+        scale = fields.scale()
         cols, captioned = fields.whole("cols", 1, served.limits.images), fields.flag("captions")
         fields.done()
         check_few(len(seeds), served.limits)
@@ -177,14 +187,14 @@ class Images:
         image = served.interface.image
         scale = scale or auto_scale(plan.n, image, cols, captioned=captioned)
         rows, columns = grid_shape(plan.n, image[1] * scale, image[2] * scale, cols)
-        text = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256} | plan.describe()
+        text = _text(served, options) | plan.describe()
 
         def encoded(pixels: U8) -> bytes:
             canvas = Canvas(plan.n, image, cols, scale=scale, captioned=captioned)
             return encode_png(next(pictures(plan, canvas, [pixels], captioned=captioned)), text)
 
         async def made() -> bytes:
-            pixels = await served.draw_plan(plan)
+            pixels = await served.draw_plan(plan, options)
             return await at_once_or_aside(pixels.size * scale * scale, lambda: encoded(pixels))
 
         check_pixels(rows * columns * (image[1] * scale + 20) * (image[2] * scale + 4), served.limits)
@@ -194,13 +204,14 @@ class Images:
         """`/v1/walk.webp`."""
         fields, served, fixed = self._asked(request)
         seeds = fields.seeds(served) or parse_seeds("0-2")
-        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale()
+        classes, truncation, options = fields.classes(served), fields.truncation(), fields.options(served)
+        scale = fields.scale()
         frames = fields.whole("frames", 2, 1_000_000)
         fields.done()
         check_few(FRAMES_PER_SEED * len(seeds) if frames is None else max(frames, len(seeds)), served.limits)
         contract, mixed = served.generator.contract, served.generator.mixes_classes
-        walk = Walk(served.interface, seeds, frames, classes, truncation, mixed=mixed)
-        plan = WalkPlan(contract, walk, seeds, classes)
+        way = partial(Walk, served.interface, seeds, frames, classes, truncation, mixed=mixed)
+        walk = way()
         scale = scale or auto_scale(1, served.interface.image, side=SEEN_ALONE)
 
         def encoded(pixels: U8) -> bytes:
@@ -209,10 +220,14 @@ class Images:
             return file.getvalue()
 
         async def made() -> bytes:
-            pixels = await served.draw_plan(plan)
+            walked, given = walk, options
+            if served.interface.styles is not None:  # the styles have psi in them
+                to_w = served.generator.with_options(psi=options[0]).to_w
+                walked, given = await asyncio.to_thread(lambda: way(to_w=to_w)), (None, options[1])
+            pixels = await served.draw_plan(WalkPlan(contract, walked, seeds, classes), given)
             return await at_once_or_aside(1 << 30, lambda: encoded(pixels))
 
-        return await _cached(request, served, fixed, plan.n, scale, "image/webp", made)
+        return await _cached(request, served, fixed, len(walk), scale, "image/webp", made)
 
     async def post(self, request: Request, body: bytes) -> Response:
         """`POST /v1/images`: many images at once, from seeds or latents, as a zip or as base64 in JSON.
@@ -227,7 +242,8 @@ class Images:
         fields = Fields(list((await parsed_json(body)).items()))
         served = self._served(fields)
         seeds, latents = fields.seeds(served), fields.take("latents")
-        classes, truncation, scale = fields.classes(served), fields.truncation(), fields.scale() or 1
+        classes, truncation, options = fields.classes(served), fields.truncation(), fields.options(served)
+        scale = fields.scale() or 1
         kind = fields.text("format") or "json"
         fields.done()
         if kind not in ("json", "zip"):
@@ -248,10 +264,10 @@ class Images:
         else:
             plan = LatentPlan(contract, _latents(latents, served), "latents", classes)
         served.admit(plan.n, Exchange.of(request), scale)
-        pixels = await served.draw_plan(plan)
+        pixels = await served.draw_plan(plan, options)
         encode = _zipped if kind == "zip" else _listed
         return await at_once_or_aside(
-            pixels.size * scale * scale, lambda: encode(served, plan, _pngs(served, plan, pixels, scale))
+            pixels.size * scale * scale, lambda: encode(served, plan, _pngs(served, plan, pixels, scale, options))
         )
 
 
@@ -276,8 +292,15 @@ def _latents(value: Any, served: Served) -> F32:
     return z
 
 
-def _pngs(served: Served, plan: Plan, pixels: U8, scale: int) -> list[bytes]:
-    common = text_chunks({"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256})
+def _text(served: Served, options: Options) -> dict[str, str]:
+    """What the PNG file of any image says."""
+    shown = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256}
+    named = zip(("gan.psi", "gan.noise"), options, strict=True)
+    return shown | {name: f"{value:g}" for name, value in named if value is not None}
+
+
+def _pngs(served: Served, plan: Plan, pixels: U8, scale: int, options: Options) -> list[bytes]:
+    common = text_chunks(_text(served, options))
     return encode_batch(enlarged(pixels, scale), [common + text_chunks(plan.text(index)) for index in range(plan.n)])
 
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gan_core import __version__
+from gan_serve.server.batching import Options
 from gan_serve.server.exchange import (
     Answer,
     Exchange,
@@ -80,6 +81,7 @@ class Inference:
         head, rest = _split(body, request.headers.get(HEADER_LENGTH))
         asked = await parsed_json(head)
         wanted = _wanted(asked, outputs_of(served))
+        options = _options(served, _parameters(asked, "the request"))
         given = _Given(asked.get("inputs"), rest, inputs_of(served), served.limits.images)
         made = _made(served, given.shape)
         served.admit(given.n, Exchange.of(request), size=(made[2], made[1]))
@@ -94,7 +96,7 @@ class Inference:
         if label is not None:
             label = served.generator.check_labels(label, label)  # the seeds only count the images
         floats = any(port.name == "image" for port, _ in wanted)
-        image, pixels = await served.draw(z, label, floats)
+        image, pixels = await served.draw(z, label, floats, options)
         results = {"image": image, "pixels": pixels}
         about = {"model_name": served.name, "model_version": VERSION}
         if "id" in asked:
@@ -146,6 +148,14 @@ def _parameters(of: dict[str, Any], where: str) -> dict[str, Any]:
     if "shared_memory_region" in found:
         raise RefusedError(400, "shared memory is not supported")
     return found
+
+
+def _options(served: Served, parameters: dict[str, Any]) -> Options:
+    """psi and noise, which are parameters of the request: the same for all its images."""
+    psi, noise = parameters.get("psi"), parameters.get("noise")
+    if not all(value is None or type(value) in (int, float) for value in (psi, noise)):
+        raise RefusedError(400, "the parameters psi and noise must be numbers")
+    return served.options(psi, noise)
 
 
 def _wanted(asked: dict[str, Any], outputs: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:

@@ -24,6 +24,8 @@ def document(limits: Limits) -> dict[str, Any]:
     common = [
         _query("class", {"type": "string"}, "A class by index or name, several with commas (in turn), or all"),
         _query("truncation", {"type": "number", "minimum": MIN_TRUNCATION, "maximum": 1e6}, "Bound on |z|"),
+        _query("psi", {"type": "number", "minimum": -10, "maximum": 10}, "Truncation of generators with styles"),
+        _query("noise", {"type": "number", "minimum": -10, "maximum": 10}, "What their noise is multiplied by"),
         _query("scale", {"type": "string", "pattern": "^(auto|[1-9]|[1-5][0-9]|6[0-4])$"}, "How many times as large"),
         _query("model", {"type": "string"}, "A model by name; the first where it is left out"),
         _query("v", {"type": "string"}, "The model's version (GET /v1/models): the answer may be kept for ever"),
@@ -41,6 +43,8 @@ def document(limits: Limits) -> dict[str, Any]:
             },
             "class": {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "array"}]},
             "truncation": {"type": "number", "minimum": MIN_TRUNCATION, "maximum": 1e6},
+            "psi": {"type": "number", "minimum": -10, "maximum": 10},
+            "noise": {"type": "number", "minimum": -10, "maximum": 10},
             "scale": {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 64}]},
             "format": {"enum": ["json", "zip"]},
             "model": {"type": "string"},

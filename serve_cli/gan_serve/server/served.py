@@ -10,7 +10,8 @@ from gan_core.errors import GanportError
 from gan_serve.runtime.batches import Given, Labels
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan
-from gan_serve.server.batching import Batcher, Drawn
+from gan_serve.runtime.styles import options_of
+from gan_serve.server.batching import PLAIN, Batcher, Drawn, Options
 from gan_serve.server.exchange import Budget, Exchange, Limits, RefusedError, at_once_or_aside
 from gan_serve.server.metrics import Metrics
 
@@ -72,7 +73,12 @@ class Served:
         check_pixels(images * own * scaled * scaled, self.limits)
         self.queue.take(min(self.limits.queue, -(-images * own // usual)), exchange, "images")
 
-    async def draw(self, z: Given, label: Labels, floats: bool = False) -> Drawn:
+    def options(self, psi: float | None, noise: float | None) -> Options:
+        """Of `draw`. Raises `GanportError` for a model without them, and out of range."""
+        options_of(self.interface, psi, noise)
+        return psi, noise
+
+    async def draw(self, z: Given, label: Labels, floats: bool = False, options: Options = PLAIN) -> Drawn:
         """The images of latents, or of images where the model takes these.
 
         Raises `GenerationFailedError` where the runtime fails.
@@ -80,17 +86,17 @@ class Served:
         if self._batcher is None:
             raise RefusedError(503, "the server is not ready", Retry_After="1")
         try:
-            return await self._batcher.draw(z, label, floats)
+            return await self._batcher.draw(z, label, floats, options)
         except Exception as error:
             raise GenerationFailedError from error
 
-    async def draw_plan(self, plan: Plan) -> Any:
+    async def draw_plan(self, plan: Plan, options: Options = PLAIN) -> Any:
         """The images of a plan, uint8 (n, H, W, C)."""
         n = plan.n
         z, label = await at_once_or_aside(
             8 * n * self.interface.z_dim, lambda: (plan.latents(0, n), plan.fed_labels(0, n))
         )
-        return (await self.draw(z, label))[1]
+        return (await self.draw(z, label, options=options))[1]
 
     def about(self) -> dict[str, Any]:
         """What a page or a program needs to know of it."""
@@ -106,6 +112,8 @@ class Served:
             "classes": interface.n_classes,
             "class_names": list(interface.class_names),
             "mixes_classes": self.generator.mixes_classes,
+            "styles": interface.styles is not None,
+            "noise": interface.noise,
             "provider": self.generator.provider,
             "limits": {"images": self.limits.images, "pixels": self.limits.pixels},
         }

@@ -1,0 +1,100 @@
+"""A generator with styles, served: psi and noise, walks from style to style, batches of one psi each."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tritonclient import http as triton
+
+from export.style_networks import Generator as Network
+from gan_export import identify
+from gan_export.answers import Answers
+from gan_export.exporting import export_onnx
+from gan_serve.runtime import runtimes
+from gan_serve.runtime.generator import Generator
+from gan_serve.server.served import Batching
+from server.running import Site, running
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    torch.manual_seed(7)
+    folder, network = tmp_path_factory.mktemp("styles"), Network(n_classes=2)
+    weights = network.state_dict()
+    for name, tensor in weights.items():
+        tensor.mul_(0.2 if "torgb" in name else 1 / 8 if "filter" in name else 1.0)
+    torch.save(weights, folder / "g.pth")
+    assert export_onnx(identify.source_of(identify.identify(folder / "g.pth", Answers())), folder / "g.onnx").ok
+    return runtimes.load(folder / "g.onnx", "cpu", 1)
+
+
+@pytest.fixture(scope="module")
+def styled(generator: Generator) -> Iterator[Site]:
+    with running(("styled", generator), batching=Batching(delay_s=0.05)) as site:
+        yield site
+
+
+def pixels_of(png: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_psi_and_noise_are_the_librarys(styled: Site, generator: Generator) -> None:
+    every: list[tuple[str, dict[str, Any]]] = [
+        ("", {}), ("?psi=0.5", {"psi": 0.5}), ("?psi=0.7&noise=0", {"psi": 0.7, "noise": 0.0}),
+    ]  # fmt: skip
+    for query, settings in every:
+        reply = styled.get(f"/v1/images/3.png{query}")
+        assert np.array_equal(pixels_of(reply.body), generator.generate([3], **settings)[0])
+    assert Image.open(io.BytesIO(styled.get("/v1/images/3.png?psi=0.5").body)).info["gan.psi"] == "0.5"
+    listed = styled.post("/v1/images", {"seeds": [1, 2], "psi": 0, "class": 1}).json["images"]
+    first, second = (pixels_of(base64.b64decode(entry["png"])) for entry in listed)
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, generator.generate([1], labels=1, psi=0.0)[0])
+
+
+def test_requests_with_other_psi_do_not_mix(styled: Site, generator: Generator) -> None:
+    every = [0.3, 0.6, 0.9] * 4
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda psi: styled.get(f"/v1/images/5.png?psi={psi}"), every))
+    for psi, reply in zip(every, replies, strict=True):
+        expected = generator.generate([5], psi=psi)[0].astype(int)
+        assert np.abs(pixels_of(reply.body) - expected).max() <= 1  # of 12 in a batch, or of 4
+
+
+def test_a_walk_goes_from_style_to_style(styled: Site, generator: Generator) -> None:
+    film: Any = Image.open(io.BytesIO(styled.get("/v1/walk.webp?seeds=1,4&frames=4&scale=1&psi=0.8").body))
+    expected = generator.walk([1, 4], 4, psi=0.8)
+    for index in range(4):
+        film.seek(index)
+        difference = np.asarray(film.convert("RGB")).astype(int) - expected[index]
+        assert np.abs(difference).max() <= 1
+
+
+def test_the_protocol_takes_psi_as_a_parameter(styled: Site, generator: Generator) -> None:
+    z = generator.contract.interface.latents([3])
+    given = [triton.InferInput("z", z.shape, "FP32"), triton.InferInput("label", [1], "INT64")]
+    given[0].set_data_from_numpy(z)
+    given[1].set_data_from_numpy(np.array([1]))
+    with triton.InferenceServerClient(f"127.0.0.1:{styled.port}") as client:
+        pixels = client.infer("styled", given, parameters={"psi": 0.5}).as_numpy("pixels")
+    assert np.array_equal(pixels, generator.generate([3], psi=0.5))
+
+
+def test_what_is_out_of_range_or_not_there(styled: Site, site: Site) -> None:
+    for path in ("/v1/images/1.png?psi=11", "/v1/images/1.png?psi=nan", "/v1/grid.png?noise=-20"):
+        assert styled.get(path).status == 422
+    assert "its truncation is psi" in styled.get("/v1/images/1.png?truncation=0.5").json["error"]
+    assert "has no mapping network" in site.get("/v1/images/1.png?psi=0.5").json["error"]
+    assert "adds no noise" in site.get("/v1/images/1.png?noise=0").json["error"]
+    body = {"inputs": [], "parameters": {"psi": "half"}}
+    assert "must be numbers" in styled.post("/v2/models/styled/infer", body).json["error"]
