@@ -154,6 +154,22 @@ def test_an_answer_that_nobody_reads(models: Models) -> None:
             assert site.server.models["g"].queue.held == 0
 
 
+def test_many_answers_that_nobody_reads(models: Models) -> None:
+    with running(("g", models["g"]), limits=Limits(patience_s=0.5)) as site:
+        with socket.create_connection(("127.0.0.1", site.port)) as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            link.settimeout(0.2)
+            asked = b"GET /v1/grid.png?seeds=0-99&scale=4 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for _ in range(400):
+                try:
+                    link.sendall(asked)
+                except OSError:
+                    break
+            until(lambda: site.server.busy)
+            until(lambda: not site.server.busy)
+        assert site.get("/v2/health/ready").status == 200
+
+
 def test_overload_is_refused_and_health_answers_meanwhile() -> None:
     slow = Slow()
     with running(("g", slow), limits=Limits(images=8, queue=10), batching=Batching(4, 0)) as site:

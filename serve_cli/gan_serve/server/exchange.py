@@ -123,14 +123,11 @@ class Answer(Response):
     """A response that is sent piece by piece, so that a client that reads slowly, or never, holds little and not for
     ever."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if len(self.body) <= _PIECE:
-            await super().__call__(scope, receive, send)
-            return
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
         try:
             async with asyncio.timeout(scope["patience_s"]):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                for start in range(0, len(self.body), _PIECE):
+                for start in range(0, max(len(self.body), 1), _PIECE):
                     more, piece = start + _PIECE < len(self.body), self.body[start : start + _PIECE]
                     await send({"type": "http.response.body", "body": bytes(piece), "more_body": more})
         except TimeoutError as error:
