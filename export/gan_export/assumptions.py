@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from gan_core.said import size_text
@@ -17,6 +18,8 @@ EVEN = 2.0
 """Odds below which nothing is decided."""
 SURE = 100.0
 """Odds from which a choice is shown by the statistics: what is called strong."""
+LISTED_ALIKE = 3
+"""So many layers of which the same is assumed are listed one by one."""
 
 
 def unanswered(draft: Draft) -> tuple[Choice, ...]:
@@ -31,14 +34,24 @@ def unanswered(draft: Draft) -> tuple[Choice, ...]:
 def assumptions_of(draft: Draft) -> tuple[str, ...]:
     """What neither the file nor its statistics show, one sentence each: "layer 3 eps 0.8 (weak, odds 12 : 1): why".
 
-    These are the open choices, accepted or not worth asking about, and what is only known from a family's code.
+    These are the open choices, accepted or not worth asking about, and what is only known from a family's code. What is
+    said alike of more than `LISTED_ALIKE` layers is one sentence: "eps 1e-05 in 33 layers (strong): why".
     """
     assumed = [
         choice
         for choice in draft.choices
         if not choice.evidence.settled or (choice.habit and choice.evidence is not Evidence.PROVED)
     ]
-    return tuple(f"{_head(choice)}: {_why(choice)}" for choice in assumed)
+    alike: dict[str, list[Choice]] = {}
+    for choice in assumed:
+        alike.setdefault(_sentence(replace(choice, layer=None)), []).append(choice)
+    sentences: list[str] = []
+    for first, *others in alike.values():
+        if len(others) < LISTED_ALIKE:
+            sentences += map(_sentence, (first, *others))
+        else:
+            sentences.append(_sentence(replace(first, layer=None), f" in {1 + len(others)} layers"))
+    return tuple(sentences)
 
 
 def answers_of(draft: Draft, answers: Answers) -> tuple[str, ...]:
@@ -106,11 +119,9 @@ def odds_text(of: Choice | Draft) -> str:
     return f"odds {said} : 1"
 
 
-def _head(choice: Choice) -> str:
-    """A structure's value is a line of its own, and goes into the sentence."""
+def _sentence(choice: Choice, where: str = "") -> str:
+    """A structure's value is a line of its own, and goes behind the colon."""
     founded = ", ".join(filter(None, (choice.evidence, odds_text(choice))))
-    return f"{'structure' if choice.field == 'structure' else describe(choice)} ({founded})"
-
-
-def _why(choice: Choice) -> str:
-    return f"{choice.value}; {choice.reason}" if choice.field == "structure" else choice.reason
+    if choice.field == "structure":
+        return f"structure ({founded}): {choice.value}; {choice.reason}"
+    return f"{describe(choice)}{where} ({founded}): {choice.reason}"

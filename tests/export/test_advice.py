@@ -104,6 +104,19 @@ def test_assumptions_are_all_that_neither_the_file_nor_its_statistics_show() -> 
     assert doubts_of(made) == ()
 
 
+def test_what_is_assumed_of_many_layers_is_one_assumption() -> None:
+    many = [choice("eps", 1e-5, Evidence.STRONG, layer, reason="as gan has it", habit=True) for layer in (2, 5, 7, 9)]
+    other = choice("eps", 0.8, Evidence.STRONG, 11, reason="as gan has it", habit=True)
+    assert assumptions_of(draft(*many[:3], other)) == (
+        *(f"layer {layer} eps 1e-05 (strong): as gan has it" for layer in (2, 5, 7)),
+        "layer 11 eps 0.8 (strong): as gan has it",
+    )
+    assert assumptions_of(draft(*many, other)) == (
+        "eps 1e-05 in 4 layers (strong): as gan has it",
+        "layer 11 eps 0.8 (strong): as gan has it",
+    )
+
+
 def test_the_verdict_counts_what_a_proof_rests_on() -> None:
     checks = (Check("structure", "a", True, 1), Check("parity", "b", True, 1))
     assert Report("g.onnx", checks, "PyTorch").verdict() == "proved against PyTorch: 2 of 2 checks hold"
