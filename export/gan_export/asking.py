@@ -21,6 +21,7 @@ from torch import nn
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes, write_text
+from gan_core.golden import inputs
 from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
@@ -30,6 +31,7 @@ from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
 from gan_export.inspection import CODE, Kind, advise, export_command
+from gan_export.source import as_taken
 from gan_export.understanding.understand import draft_with_spec
 from gan_serve.terminal import console
 
@@ -235,10 +237,10 @@ def draw(draft: Draft, n: int = IMAGES_A_ROW) -> U8:
 
 def _drawn(spec: GeneratorSpec, module: nn.Module, n: int = IMAGES_A_ROW) -> U8:
     seeds = check_seeds(range(n))
-    inputs = [torch.from_numpy(spec.interface.latents(seeds))]
+    given = [as_taken(torch.from_numpy(inputs(spec.interface, seeds)), spec.interface.input)]
     if spec.interface.n_classes:
-        inputs.append(torch.from_numpy(default_labels(seeds, spec.interface.n_classes)))
+        given.append(torch.from_numpy(default_labels(seeds, spec.interface.n_classes)))
     at_once = max(1, ELEMENTS // max(map(math.prod, spec.shapes)))
-    batches = zip(*(values.split(at_once) for values in inputs), strict=True)
+    batches = zip(*(values.split(at_once) for values in given), strict=True)
     with torch.inference_mode():
         return np.concatenate([to_pixels(module(*batch).numpy(), spec.interface.value_range) for batch in batches])

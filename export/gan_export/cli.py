@@ -106,7 +106,7 @@ def onnx_command(
 
     with redirect_stdout(sys.stderr):  # a live module may print
         proved = export_onnx(source, target, wanted)
-    finish(proved, target, report, as_json)
+    finish(proved, target, report, as_json, of_images=source.interface.input is not None)
 
 
 @app.command("torchscript")
@@ -142,7 +142,7 @@ def torchscript_command(
 
     with redirect_stdout(sys.stderr):
         proved = export_torchscript(source, target)
-    finish(proved, target, report, as_json)
+    finish(proved, target, report, as_json, of_images=source.interface.input is not None)
 
 
 @app.command()

@@ -48,14 +48,21 @@ def say(ckpt: Path | None, source: Source) -> None:
     classes = f", {source.interface.n_classes} classes" if source.interface.n_classes else ""
     c, h, w = source.interface.image
     where = "" if ckpt is None else f"{ckpt}: "
-    console.note(f"{where}{source.name}, {source.weights} weights, z {source.interface.z_dim} → {w}x{h}x{c}{classes}")
+    makes = f"z {source.interface.z_dim} → {w}x{h}x{c}{classes}"
+    if source.interface.input is not None:
+        makes = f"{source.interface.taken} → {source.interface.picture}"
+    console.note(f"{where}{source.name}, {source.weights} weights, {makes}")
     if console.is_verbose():
         for assumption in source.assumptions:
             console.note(f"assumed: {assumption}")
 
 
-def finish(report: Report, target: Path | None, report_file: Path | None, as_json: bool) -> None:
+def finish(
+    report: Report, target: Path | None, report_file: Path | None, as_json: bool, *, of_images: bool = False
+) -> None:
     """Prints and writes the report; the path last, when there is one. Raises `ProofError` for a failed proof.
+
+    of_images  whether it was a generator that takes images
 
     Of an export, stdout has the path alone; of a file that was proved again, the verdict. With `--verbose` the table
     of all checks stands before it, and of those that fail where some do.
@@ -82,7 +89,7 @@ def finish(report: Report, target: Path | None, report_file: Path | None, as_jso
     for doubt in report.doubts:
         console.warn(f"the images are likely wrong: {doubt}")
     if written:
-        console.note(f"next: {shell_line(['gan-gen', *written])}")
+        console.note(f"next: {shell_line(['gan-gen', *written, *(['photo.jpg'] if of_images else [])])}")
         if not as_json:
             console.show_path(written[0])
 

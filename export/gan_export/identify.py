@@ -151,7 +151,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
             return False
         return True
 
-    if draft.contradiction is None:
+    if draft.contradiction is None and draft.spec.interface.input is None:
         draft = _judged(draft, drafts, facts, anew, beside, may_be, real)
     if checked:
         check_listed(draft, tree)

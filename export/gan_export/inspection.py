@@ -152,7 +152,8 @@ def facts_of(identified: Identified) -> list[tuple[str, str]]:
     facts = [
         *_file_facts(identified.reading),
         ("family", draft.family if draft else "gan-train's own: it says everything itself"),
-        ("generates", f"{spec.interface.picture} from {spec.interface.z_dim} numbers, {spec.interface.latent}"
+        ("generates", f"{spec.interface.picture} from {spec.interface.taken}"
+         + (f", {spec.interface.latent}" if spec.interface.input is None else "")
          + (f", {spec.interface.n_classes} classes" if spec.interface.n_classes else "")),
         ("size", f"{spec.parameters:,} weights"),
     ]  # fmt: skip
@@ -255,7 +256,10 @@ def _said(entry: Entry) -> str:
         return ", ".join(filter(None, (re.sub(r" \([^()]*\)", "", entry.said), inside)))
     face = entry.interface
     classes = f", {face.n_classes} classes" if face.n_classes else ""
-    parts = (f"z {face.z_dim}{classes} → {size_text(face.image)}", entry.said, inside)
+    makes = f"z {face.z_dim}{classes} → {size_text(face.image)}"
+    if face.input is not None:
+        makes = f"{face.taken} → {face.picture}"
+    parts = (makes, entry.said, inside)
     return ", ".join(filter(None, parts))
 
 

@@ -145,7 +145,7 @@ def test_a_family_makes_the_tensors_of_its_layers(plugged: list[Any]) -> None:
     torch.testing.assert_close(table["weight"], tensors["rows"].T)
     assert registry.family_drafts(tensors, {"config.alpha": -1.0}) == []
     del tensors["head.weight"]
-    assert registry.near_miss(tensors) is None
+    assert registry.near_miss(Shapes.of(tensors)) is None
     assert registry.family_drafts(tensors) == []
 
 
@@ -218,7 +218,7 @@ def test_a_near_miss_says_what_differs(change: str, words: str) -> None:
         tensors["main.0.bias"] = torch.rand(16)
     else:
         tensors["main.3.weight"] = torch.rand(16, 8, 6, 6)
-    assert str(registry.near_miss(tensors)) == words
+    assert str(registry.near_miss(Shapes.of(tensors))) == words
     if change == "missing":
         with pytest.raises(GanportError) as error:
             draft_candidates(tensors)
@@ -229,5 +229,5 @@ def test_a_near_miss_says_what_differs(change: str, words: str) -> None:
 
 
 def test_what_is_a_family_and_what_is_far_from_all_is_no_near_miss() -> None:
-    assert registry.near_miss(examples_dcgan()) is None
-    assert registry.near_miss({f"main.{n}.weight": torch.rand(4, 4, 4, 4) for n in range(30)}) is None
+    assert registry.near_miss(Shapes.of(examples_dcgan())) is None
+    assert registry.near_miss(Shapes({f"main.{n}.weight": (4, 4, 4, 4) for n in range(30)})) is None

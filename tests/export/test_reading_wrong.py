@@ -114,11 +114,11 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     ),
     "classifier": (saved(CLASSIFIER.state_dict()), "looks like a classifier", "generates no images"),
     "pickled classifier": (saved(CLASSIFIER), "looks like a classifier", "generates no images"),
-    "image-to-image": (saved(AUTOENCODER.state_dict()), "looks like an image-to-image network", "take a latent vector"),
+    "image-to-image": (saved(AUTOENCODER.state_dict()), "looks like an image-to-image network", "docs/families.md"),
     "pix2pix": (
         saved({"netG": AUTOENCODER.state_dict(), "netD": discriminator()}),
         "looks like an image-to-image network",
-        "latent",
+        "docs/families.md",
     ),
     "autoencoder with a decoder": (
         saved({"vae": {f"{'encoder' if k < '2' else 'decoder'}.{k}": v for k, v in AUTOENCODER.state_dict().items()}}),

@@ -26,7 +26,7 @@ class Budget:
     products    multiplications with an addition, for one image
     """
 
-    layers: int = 1_000
+    layers: int = 2_000
     parameters: int = 1 << 31
     numbers: int = 1 << 27
     total: int = 1 << 30

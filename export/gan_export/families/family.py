@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Shape
 from gan_export.draft import Evidence
 from gan_export.reading.modules import ModuleInfo
@@ -70,6 +71,7 @@ class Network:
     beside     tensors that its file has and no layer takes, key → shape: heads that do not run, filters of fixed values
     refused    why this network cannot be exported; raised where a file has exactly its keys and shapes
     knows_classes  whether it says what the author's own classes in a pickle of modules compute
+    norms      why its BatchNorms may have to be others, in words; then they are asked about, once for all
     """
 
     layers: Sequence[tuple[str | Folded, L.Layer]]
@@ -80,6 +82,7 @@ class Network:
     beside: Mapping[str, Shape] = field(default_factory=dict)
     refused: RefusedError | None = None
     knows_classes: bool = False
+    norms: str = ""
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -173,6 +176,14 @@ def scaled(name: str, layer: L.Layer, weight: float, bias: float = 1.0) -> tuple
     factors = {"weight": weight, "bias": bias}
     takes = {f"{name}.{own}": shape for own, shape in layer.tensors().items()}
     return Folded(takes, lambda held: {own: held[f"{name}.{own}"] * factors[own] for own in layer.tensors()}), layer
+
+
+def of_images(layers: NamedLayers, interface: Interface, **about: Any) -> Network:
+    """A network that takes images: its halo is as wide as its layers reach. `about` are further fields of it."""
+    taken = interface.input
+    assert taken is not None
+    halo = GeneratorSpec(interface, tuple(layer for _, layer in layers)).halo
+    return Network(layers, replace(interface, input=replace(taken, halo=halo)), **about)
 
 
 def images_of(count: int) -> list[tuple[int, int, int]]:

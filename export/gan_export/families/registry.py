@@ -21,7 +21,20 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families import biggan, dcgan, fastgan, mimicry, pggan, plain, pytorch_gan, r3gan, rosinality, stylegan2
+from gan_export.families import (
+    biggan,
+    dcgan,
+    fastgan,
+    image_to_image,
+    mimicry,
+    pggan,
+    plain,
+    pytorch_gan,
+    r3gan,
+    rosinality,
+    stylegan2,
+    super_resolution,
+)
 from gan_export.families.family import Family, Network, Shapes
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -58,6 +71,12 @@ OWN: tuple[type[Family[Any]], ...] = (
     r3gan.R3Gan,
     fastgan.FastGan,
     fastgan.ProjectedGan,
+    super_resolution.EsrGan,
+    super_resolution.SrVgg,
+    super_resolution.MsrResNet,
+    super_resolution.LeftthomasSrGan,
+    image_to_image.CycleGan,
+    image_to_image.Pix2Pix,
 )
 
 
@@ -111,9 +130,13 @@ def family_drafts(
     return sorted(drafts, key=lambda draft: not draft.choices[0].evidence.settled)
 
 
-def near_miss(tensors: Mapping[str, Tensor]) -> NearMiss | None:
+def is_known(shapes: Shapes) -> bool:
+    """Whether a file's keys and shapes are exactly those of a family's network."""
+    return any(network.shapes == shapes for _, network in _networks(shapes))
+
+
+def near_miss(shapes: Shapes) -> NearMiss | None:
     """The family that most of a file's tensors are of, where it is none's; None where nothing is near."""
-    shapes = Shapes.of(tensors)
     found = []
     for family, network in _networks(shapes):
         expected = network.shapes
@@ -171,7 +194,9 @@ def _draft(family: Family[Any], network: Network, tensors: Mapping[str, Tensor])
     """The draft of a network whose keys and shapes are the file's. Raises `SpecError` when its layers do not make its
     image."""
     layers = tuple(layer for _, layer in network.layers)
-    spec = GeneratorSpec(network.interface, layers, name=f"{family.name}-{network.interface.image[1]}")
+    face = network.interface
+    size = face.height if face.input is None or face.input.fixed else f"x{face.input.scale}"
+    spec = GeneratorSpec(face, layers, name=f"{family.name}-{size}")
     weights = network.weights(tensors)
     choices = tuple(_choices(family, network))
     known = network.knows_classes
@@ -195,13 +220,19 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     )
     size = "x".join(map(str, interface.image))
     yield choice(None, "structure", f"{text} → {size}" if text else size)
-    yield choice(None, "latent", interface.latent, ("normal", "uniform"))
+    if interface.input is None:
+        yield choice(None, "latent", interface.latent, ("normal", "uniform"))
     if interface.styles is not None:
         return
+    if network.norms:
+        first = next(index for index, layer in enumerate(layers) if isinstance(layer, L.BatchNorm))
+        yield Choice(first, "norm", layers[first].to_json(), Evidence.WEAK, network.norms, habit=True)
     last = max((index for index, layer in enumerate(layers) if isinstance(layer, L.Activation)), default=None)
     for index, layer in enumerate(layers):
         if isinstance(layer, L.LabelEmbedding) and layer.merge != "label":
             yield choice(index, "merge", layer.merge, () if layer.merge == "multiply" else ("z_label", "label_z"))
+        elif interface.input is not None and "activation" not in network.questions:
+            continue
         elif isinstance(layer, L.BatchNorm):
             yield choice(index, "eps", layer.eps, slots.EPS_VALUES)
         elif isinstance(layer, L.Upsample):

@@ -48,5 +48,5 @@ def _check_module(draft: Draft, where: str) -> None:
     assert not wrong, f"{where}: its module takes other weights: {', '.join(wrong)}"
     label = torch.zeros(2, dtype=torch.int64) if interface.n_classes else None
     with torch.no_grad():
-        image = module(torch.zeros(2, interface.z_dim), label)
+        image = module(torch.zeros(2, *interface.input_shape), label)
     assert tuple(image.shape) == (2, *interface.image), f"{where}: it draws {tuple(image.shape)}"

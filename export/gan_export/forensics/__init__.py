@@ -99,7 +99,8 @@ def investigate(
         )
     if samples < 2:
         raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
-    if drafts[0].spec.interface.styles is not None:  # no BatchNorms and no activation at the end to ask
+    face = drafts[0].spec.interface
+    if face.styles is not None or face.input is not None:  # nothing to ask, or no latents to ask with
         return drafts[0]
     with torch.inference_mode():
         if branched(drafts[0]):

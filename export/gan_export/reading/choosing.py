@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from gan_core.errors import GanportError
 from gan_export.reading.autoencoder import find_decoder
@@ -22,6 +23,10 @@ from gan_export.reading.roles import (
     wrapper_prefix,
 )
 from gan_export.reading.wrappers import Found
+from gan_export.understanding.units import COUNTER
+
+if TYPE_CHECKING:
+    from gan_export.families.family import Shapes
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Chosen:
         notes.append(
             f"raw weights at {_name(chosen.found)} taken, as asked, instead of the EMA at {_name(leave[0].found)}"
         )
-    if chosen.report.role in NO_GENERATORS:
+    if chosen.report.role in NO_GENERATORS and not _known(chosen.found):
         notes.append(f"by its shapes it looks like {WHAT[chosen.report.role][0]} ({chosen.report.reason})")
     found = _complete(chosen, [one for one, _ in passed], notes)
     passed_over = tuple(PassedOver(one.found.key, len(one.found.tensors), why) for one, why in passed)
@@ -135,11 +140,35 @@ def _out_of_question(one: _Rated) -> str:
         role in NO_GENERATORS
         and not (parts and find_decoder(one.found.tensors) is not None)
         and (role in TAKE_IMAGES or one.role != "generator")
+        and not (role in TAKE_IMAGES and _known(one.found))
     ):
         return f"{WHAT[one.report.role][0]}: {one.report.reason}"
     if one.role == "foreign":
         return "its name says that it is no generator"
     return ""
+
+
+def _known(found: Found) -> bool:
+    """Whether it is the network of a known family, whose shapes alone look like no generator's."""
+    from gan_export.families.registry import is_known  # families read files themselves
+
+    return is_known(_shapes(found))
+
+
+def _near(found: Found) -> str:
+    """The known family that it nearly is of, in words; or ""."""
+    from gan_export.families.registry import near_miss
+
+    near = near_miss(_shapes(found))
+    return "" if near is None else f"it is nearly one that ganport knows: {near}"
+
+
+def _shapes(found: Found) -> Shapes:
+    from gan_export.families.family import Shapes
+
+    prefix = wrapper_prefix(found.tensors)
+    shapes = {key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in found.tensors.items()}
+    return Shapes({key: shape for key, shape in shapes.items() if not key.endswith(COUNTER)})
 
 
 def _by_name(pool: list[_Rated]) -> list[Found]:
@@ -172,6 +201,7 @@ def _nothing(rated: list[_Rated]) -> GanportError:
         for one in rated:
             if one.report.role == role:
                 what, hint = WHAT[role]
+                hint = (role in TAKE_IMAGES and _near(one.found)) or hint
                 at = f" (at {_name(one.found)})" if one.found.path else ""
                 others = f" and {len(rated) - 1} more, no generator among them" if len(rated) > 1 else ""
                 decoder = _decoder(one.found)

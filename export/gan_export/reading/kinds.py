@@ -20,7 +20,7 @@ Role = Literal[
 ]  # fmt: skip
 
 ELSEWHERE = "gan-export inspect FOLDER lists what lies beside it"
-_FROM_LATENT = "ganport exports generators that take a latent vector, this one takes an image"
+_FROM_LATENT = "of networks that take an image, ganport exports those of the programs in docs/families.md"
 
 WHAT: dict[Role, tuple[str, str]] = {
     "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),

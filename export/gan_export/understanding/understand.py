@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
-from gan_export.families.family import RefusedError
+from gan_export.families.family import RefusedError, Shapes
 from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
@@ -79,7 +79,7 @@ def _candidates(
     check_units(units)
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
-    near = None if known or modules else near_miss(tensors)
+    near = None if known or modules else near_miss(Shapes.of(tensors))
     chains, broke = find_chains(units, image[0] if image else None)
     if not chains and (tabled := with_label_table(units)):
         units, chains = tabled

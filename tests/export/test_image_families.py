@@ -1,0 +1,182 @@
+"""Files of known super-resolvers and image-to-image networks: what is read of the file alone is the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export import image_networks as own
+from gan_core.errors import GanportError
+from gan_core.golden import example_images
+from gan_export.answers import Answers
+from gan_export.draft import Evidence
+from gan_export.exporting import export_onnx
+from gan_export.families import image_to_image, super_resolution
+from gan_export.families.family import Family
+from gan_export.families.round_trip import check_family
+from gan_export.identify import Identified, identify, module_of, source_of
+from gan_serve.runtime.onnx_generator import OnnxGenerator
+
+FAMILIES: tuple[Family[Any], ...] = (
+    super_resolution.EsrGan(),
+    super_resolution.SrVgg(),
+    super_resolution.MsrResNet(),
+    super_resolution.LeftthomasSrGan(),
+    image_to_image.CycleGan(),
+    image_to_image.Pix2Pix(),
+)
+Saved = dict[str, Any]
+
+
+def bare(network: nn.Module) -> Saved:
+    return network.state_dict()
+
+
+def averaged(network: nn.Module) -> Saved:
+    tensors = network.state_dict()
+    return {"params_ema": tensors, "params": {key: torch.zeros_like(tensor) for key, tensor in tensors.items()}}
+
+
+def parallel(network: nn.Module) -> Saved:
+    return {f"module.{key}": tensor for key, tensor in network.state_dict().items()}
+
+
+def old_statistics(network: nn.Module) -> Saved:
+    """With what instance norms kept before PyTorch 0.4."""
+    kept = {name: part for name, part in network.named_modules() if isinstance(part, nn.InstanceNorm2d)}
+    more = {
+        f"{name}.running_{what}": torch.ones(part.num_features)
+        for name, part in kept.items()
+        for what in ("mean", "var")
+    }
+    return {**network.state_dict(), **more}
+
+
+def esrgan(scale: int = 4, *, old: bool = False) -> nn.Module:
+    network = own.EsrGan(6, 3, 2, scale, old=old)
+    return own.settled(network, last=network.conv_last)
+
+
+def compact(scale: int) -> nn.Module:
+    network = own.Compact(6, 2, scale)
+    return own.settled(network, last=network.body[-1])
+
+
+def msr(scale: int) -> nn.Module:
+    return own.settled(own.MsrResNet(4, 2, scale))
+
+
+def cycle(norm: type[nn.Module] = nn.InstanceNorm2d, *, dropout: bool = False) -> nn.Module:
+    return own.settled(own.CycleGan(3, 1, 4, 2, norm, dropout=dropout))
+
+
+def u_net(norm: type[nn.Module]) -> nn.Module:
+    return own.settled(own.UNet(3, 3, (3, 4, 5, 6, 6), norm))
+
+
+Case = tuple[Callable[[], nn.Module], Callable[[nn.Module], Saved], str, bool]
+CASES: dict[str, Case] = {
+    "esrgan, oldest": (lambda: esrgan(old=True), lambda n: own.oldest(n.state_dict(), 2), "esrgan", True),
+    "esrgan, old": (lambda: esrgan(old=True), bare, "esrgan", True),
+    "real-esrgan x4": (esrgan, averaged, "esrgan", True),
+    "real-esrgan x2": (lambda: esrgan(2), averaged, "esrgan", True),
+    "esrgan x1": (lambda: esrgan(1), parallel, "esrgan", True),
+    "srvgg x4": (lambda: compact(4), lambda n: {"params": n.state_dict()}, "srvgg", True),
+    "srvgg x2": (lambda: compact(2), bare, "srvgg", True),
+    "msrresnet x2": (lambda: msr(2), bare, "msrresnet", True),
+    "msrresnet x3": (lambda: msr(3), bare, "msrresnet", True),
+    "msrresnet x4": (lambda: msr(4), bare, "msrresnet", True),
+    "srgan": (lambda: own.settled(own.SrGan(4, 2)), bare, "leftthomas-srgan", True),
+    "cyclegan": (cycle, bare, "cyclegan-resnet", True),
+    "cyclegan, dropout": (lambda: cycle(dropout=True), parallel, "cyclegan-resnet", True),
+    "cyclegan, old statistics": (cycle, old_statistics, "cyclegan-resnet", True),
+    "cyclegan, BatchNorm": (lambda: cycle(nn.BatchNorm2d), bare, "cyclegan-resnet", False),
+    "pix2pix": (lambda: u_net(nn.BatchNorm2d), bare, "pix2pix-unet", False),
+    "u-net, instance norm": (lambda: u_net(nn.InstanceNorm2d), bare, "pix2pix-unet", True),
+}
+
+
+def identified(saved: Mapping[str, Any], folder: Path) -> Identified:
+    torch.save(dict(saved), folder / "file.pth")
+    return identify(folder / "file.pth", Answers())
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_networks_of_random_sizes_are_read_back(family: Family[Any]) -> None:
+    check_family(family, times=6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_read_is_the_network(name: str, tmp_path: Path) -> None:
+    build, save, family, settled = CASES[name]
+    network = build()
+    found = identified(save(network), tmp_path)
+    draft = found.draft
+    assert draft is not None
+    assert draft.family == family
+    assert (found.unanswered == ()) is settled
+    taken = draft.spec.interface.input
+    assert taken is not None
+    height, width = draft.spec.interface.input_shape[1:] if taken.fixed else (16, 24)
+    pixels = torch.from_numpy(example_images(range(2), height, width, taken.channels)).permute(0, 3, 1, 2)
+    black, white = taken.value_range
+    values = pixels.double() / 255 * (white - black) + black
+    with torch.no_grad():
+        made, expected = module_of(draft).double()(values), network.double()(values.clone())
+    assert made.shape[2:] == (height * taken.scale, width * taken.scale)
+    np.testing.assert_allclose(made.numpy(), expected.numpy(), atol=1e-6)
+    assert expected.std() > 0.002
+
+
+def test_the_statistics_of_batch_norms_are_a_question(tmp_path: Path) -> None:
+    (choice,) = identified(bare(u_net(nn.BatchNorm2d)), tmp_path).unanswered
+    assert (choice.field, choice.evidence) == ("norm", Evidence.WEAK)
+    assert "test.py does with --eval" in choice.reason
+
+
+def test_old_statistics_are_named(tmp_path: Path) -> None:
+    draft = identified(old_statistics(cycle()), tmp_path).draft
+    assert draft is not None
+    assert "running statistics of the instance norms are left out" in draft.notes[0]
+
+
+def test_without_slopes_the_activation_is_a_question(tmp_path: Path) -> None:
+    network = compact(2)
+    tensors = {key: tensor for key, tensor in network.state_dict().items() if tensor.ndim > 1 or "bias" in key}
+    open_choices = identified(tensors, tmp_path).unanswered
+    assert {choice.field for choice in open_choices} == {"activation"}
+
+
+def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
+    numbers = super_resolution.Rrdb("body", 3, 3, 64, 32, 23)
+    network = super_resolution.EsrGan().network(numbers)
+    parameters = sum(np.prod(shape) for shape in network.shapes.values())
+    assert parameters == 16_697_987
+    assert network.interface.input is not None
+    assert network.interface.input.halo == 23 * 15 + 2 + 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["real-esrgan x2", "cyclegan", "u-net, instance norm"])
+def test_it_is_proved_from_the_file_alone(name: str, tmp_path: Path) -> None:
+    build, save, _, _ = CASES[name]
+    source = source_of(identified(save(build()), tmp_path))
+    report = export_onnx(source, tmp_path / "g.onnx")
+    assert report.ok, report.failed
+    with OnnxGenerator(tmp_path / "g.onnx", "cpu") as generator:
+        assert generator.contract.source["family"] in {"esrgan", "cyclegan-resnet", "pix2pix-unet"}
+
+
+def test_a_near_miss_is_named(tmp_path: Path) -> None:
+    tensors: dict[str, Tensor] = esrgan().state_dict()
+    del tensors["conv_hr.bias"]
+    with pytest.raises(GanportError, match=r"image-to-image|super-resolver") as error:
+        identified(tensors, tmp_path)
+    assert "71 of 72 tensors as in xinntao/ESRGAN" in error.value.hint
+    assert "conv_hr.bias is missing" in error.value.hint
