@@ -10,6 +10,7 @@
     scaling              gan-gen for several numbers of images
     jobs                 gan-gen's jobs in shards: speed, memory, parts, and Ray
     job_faults           gan-gen's jobs under kill -9
+    families             known generators at full size: export, and images/s beside PyTorch
     forms                the forms of transposed convolutions, layer by layer
     train_speed          gan-train beside the classic DCGAN loop
     training             the record of a training run

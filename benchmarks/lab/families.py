@@ -1,0 +1,182 @@
+"""Known generators at the sizes that people train: export time and memory, then images/s beside PyTorch.
+
+    python -m lab.families --json FILE
+
+Each network is built from its family's numbers with random weights, which is all that speed depends on. The export is a
+process of its own, with the proof. The rows are those of gan-bench: their windows are interleaved, all pixels compared.
+`ratio` is ganport's images/s, divided by those of the faster one of eager PyTorch and torch.compile at that batch.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gan_bench.measure import measure
+from gan_bench.options import hand_over
+from gan_bench.record import Settings
+from gan_bench.rows import Selection
+from gan_core.errors import GanportError
+from gan_core.fields import Json
+from gan_serve.terminal import console
+from lab import shared
+from lab.processes import Command, run_once
+
+BATCHES = (1, 8)
+PEERS = ("eager", "compile")
+PACKAGES = ("onnxruntime", "torch", "onnx", "onnxscript")
+SETTINGS = Settings(window_s=1.0, max_rounds=9, quick=False, timeout_s=900, min_calls_per_window=2, roofline=False)
+QUICK = Settings(window_s=0.1, max_rounds=2, quick=True, timeout_s=900, min_calls_per_window=1, roofline=False)
+
+app = console.new_app("Export known generators at full size, and time them beside PyTorch.")
+
+
+def networks() -> dict[str, Any]:
+    """Name → the network, as its family builds it."""
+    from gan_export.families import biggan, fastgan, mimicry, pggan, r3gan, rosinality, stylegan2
+
+    stage = r3gan.Stage
+    return {
+        "pggan-128": pggan.PytorchGanZoo().network(pggan.Progressive(512, (512, 512, 512, 512, 256, 128), 3)),
+        "sngan-64": mimicry.Mimicry().network(
+            mimicry.Residual(128, 4, (1024, 512, 256, 128, 64), (512, 256, 128, 64), 3)
+        ),
+        "biggan-128": biggan.BigGan().network(
+            biggan.Numbers(20, 20, 1000, 128, 4, (1536, 1536, 768, 384, 192, 96), (3,))
+        ),
+        "r3gan-64": r3gan.R3Gan().network(
+            r3gan.Numbers("", 64, 0, 0, tuple(stage(384, 768, 48, 2) for _ in range(5)), 3, 4, 3)
+        ),
+        "fastgan-256": fastgan.FastGan().network(
+            fastgan.Numbers("", 256, (1024, 512, 256, 128, 64, 32, 16), (8, 32, 128), 256, 3)
+        ),
+        "stylegan2-ada-128": stylegan2.NvlabsStyleGan2().network(
+            stylegan2.Numbers(0, 3, (512, 512, 512, 512, 256, 128), (512, 512, 512))
+        ),
+        "stylegan2-ada-256": stylegan2.NvlabsStyleGan2().network(
+            stylegan2.Numbers(0, 3, (512, 512, 512, 512, 256, 128, 64), (512, 512, 512))
+        ),
+        "rosinality-32": rosinality.Rosinality().network(rosinality.Numbers(512, 8, (512, 512, 512, 512))),
+    }
+
+
+@app.command()
+def main_command(
+    only: Annotated[str | None, typer.Option(metavar="NAME,…", help="These networks. [default: all]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short windows: to see that it works.")] = False,
+    json: shared.RecordFile = None,
+) -> None:
+    """Export known generators at full size, and time them beside PyTorch.
+
+    \b
+    Examples:
+      python -m lab.families --json families.json
+      python -m lab.families --only stylegan2-ada-128 --quick
+    """
+    target = shared.record_target(json)
+    shared.require("exporting", ("torch", "onnx", "onnxscript"), "export")
+    known = networks()
+    names = list(known) if only is None else [name.strip() for name in only.split(",")]
+    for name in names:
+        if name not in known:
+            raise GanportError(f"--only takes names out of {', '.join(known)}, got {name!r}", hint="leave it out")
+    made = shared.new_record("families", packages=PACKAGES) | {"networks": {}}
+    with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder:
+        for name in names:
+            console.note(f"{name} ({len(made['networks']) + 1} of {len(names)})")
+            made["networks"][name] = timed(known[name], name, Path(folder), QUICK if quick else SETTINGS)
+    hand_over(made, render(made), json, target)
+
+
+def timed(network: Any, name: str, folder: Path, settings: Settings) -> Json:
+    """The numbers of one network. Raises `JobError` when it cannot be exported or its pixels differ."""
+    checkpoint, model = folder / f"{name}.pt", folder / f"{name}.onnx"
+    weights = write_checkpoint(network, name, checkpoint)
+    code = "from gan_export.cli import main; main()"
+    export = Command(f"{name} export", [sys.executable, "-P", "-c", code, str(checkpoint), "--out", str(model)], model)
+    wall_s, peak = run_once(export)
+    selection = Selection((model,), batches=BATCHES, ckpt=checkpoint, peers=PEERS)
+    measured = measure(selection, settings)
+    found: Json = {
+        "weights": weights,
+        "flops_per_image": None if measured.work is None else measured.work.flops_per_image,
+        "image": list(network.interface.image),
+        "export_s": round(wall_s, 1),
+        "export_peak_bytes": peak,
+        "file_bytes": model.stat().st_size,
+        "weight_bytes": 4 * weights,
+        "batches": {},
+    }
+    for batch in BATCHES:
+        rows = {result.row.runtime: result.to_json([], measured.work) for result in measured.results
+                if result.row.batch == batch}  # fmt: skip
+        kept = ("status", "reason", "images_per_s", "images_per_s_low", "images_per_s_high", "latency_p50_ms", "parity")
+        sides: Json = {runtime: {key: row[key] for key in kept} for runtime, row in rows.items()}
+        best = max((sides[peer]["images_per_s"] or 0.0 for peer in PEERS if peer in sides), default=0.0)
+        ours = sides["ganport"]["images_per_s"]
+        found["batches"][str(batch)] = {"rows": sides, "ratio": round(ours / best, 3) if ours and best else None}
+    checkpoint.unlink()
+    model.unlink()
+    return found
+
+
+def write_checkpoint(network: Any, name: str, target: Path) -> int:
+    """A checkpoint of ours with random weights whose images use their range; returns how many weights it has."""
+    import torch
+    from torch import nn
+
+    from gan_core.golden import inputs
+    from gan_core.spec.generator_spec import GeneratorSpec
+    from gan_export.recompute import recompute
+    from gan_trainer.networks.build import build
+    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+
+    spec = GeneratorSpec(network.interface, tuple(layer for _, layer in network.layers), name=name)
+    torch.manual_seed(0)
+    module = build(spec).eval()
+    if spec.interface.input is None and any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
+        recompute(module, spec.interface, 64)
+    weighted = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]
+    squashed = [layer for layer in spec.layers if layer.kind == "activation"][-1:]
+    if weighted and spec.layers[-1] in squashed:  # what reaches tanh neither vanishes nor saturates
+        reached: list[torch.Tensor] = []
+        hook = weighted[-1].register_forward_hook(lambda _module, _inputs, output: reached.append(output))
+        with torch.no_grad():
+            given = torch.from_numpy(inputs(spec.interface, range(4)))
+            label = torch.arange(4) % spec.interface.n_classes if spec.interface.conditional else None
+            module(given.float().permute(0, 3, 1, 2) / 255 if spec.interface.input else given, label)
+            weighted[-1].weight.mul_(0.8 / reached[0].std())
+        hook.remove()
+    save_generator(GeneratorCheckpoint(spec, module.state_dict(), training={"recipe": "none: untrained"}), target)
+    return sum(tensor.numel() for tensor in module.state_dict().values() if tensor.is_floating_point())
+
+
+def render(made: Json) -> str:
+    """A row for each network."""
+    rows = []
+    for name, found in made["networks"].items():
+        sides = [found["batches"][str(batch)] for batch in BATCHES]
+        speeds = [f"{side['rows']['ganport']['images_per_s'] or 0:.4g}" for side in sides]
+        ratios = ["–" if side["ratio"] is None else f"{side['ratio']:.2f}" for side in sides]
+        peak = found["export_peak_bytes"]
+        rows.append(
+            [
+                name,
+                f"{found['weights'] / 1e6:.1f}",
+                f"{found['export_s']:.0f}",
+                "–" if peak is None else f"{peak / 2**30:.1f}",
+                f"{found['file_bytes'] / found['weight_bytes']:.3f}",
+                *(cell for pair in zip(speeds, ratios, strict=True) for cell in pair),
+            ]
+        )
+    heads = ["network", "M weights", "export s", "GiB", "file/weights"]
+    heads += [head for batch in BATCHES for head in (f"images/s at {batch}", "ratio")]
+    return console.table(heads, rows, right=range(1, len(heads)))
+
+
+if __name__ == "__main__":
+    console.run(app, "python -m lab.families")
