@@ -20,24 +20,32 @@ from gan_export.publish import web
 from serve import onnx_files, strangers
 
 HOSTILE = ("</script><img src=x onerror=alert(1)>", "a'\"&\u2028b", "c")
-FILES = {"page.css", "page.js", "images.js", "latents.js", "png.js", "worker.js", "model.onnx", *web.RUNTIME}
+FILES = {
+    "page.css",
+    "page.js",
+    "images.js",
+    "latents.js",
+    "picture.js",
+    "png.js",
+    "worker.js",
+    "model.onnx",
+    *web.RUNTIME,
+}
 
 
 class Tags(HTMLParser):
-    """The start tags of a page, and `inside`: the text after each tag, with the tag's attributes."""
+    """`inside` of a page: the text after each tag, with the tag's attributes."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
-        self.tags: list[str] = []
         self.inside: list[tuple[dict[str, str | None], str]] = []
         self.feed(page.read_text("utf-8"))
         self.close()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
+    def handle_starttag(self, _: str, attrs: list[tuple[str, str | None]]) -> None:
         self.inside.append((dict(attrs), ""))
 
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
+    def handle_endtag(self, _: str) -> None:
         self.inside.append(({}, ""))
 
     def handle_data(self, data: str) -> None:
@@ -82,7 +90,7 @@ def test_a_folder(run: Run, here: Path) -> None:
         for file in (here / "site" / "page").glob("*.js")
         for name in re.findall(r'from "\./(.*?)"', file.read_text())
     }
-    assert imported == {"images.js", "latents.js", "png.js"}
+    assert imported == {"images.js", "latents.js", "picture.js", "png.js"}
 
 
 def test_again_beside_other_files(run: Run, here: Path) -> None:
@@ -97,7 +105,7 @@ def test_one_file(run: Run, here: Path) -> None:
     code, out, err = run("web", "c.onnx", "--single-file")
     assert (code, out, err) == (0, "c.html\n", "next: python -m webbrowser c.html\n")
     page = Tags(here / "c.html")
-    assert page.tags.count("img") == 1  # the page's own
+    assert not [attributes for attributes, _ in page.inside if "onerror" in attributes]
     for name, content in {
         "model.onnx": (here / "c.onnx").read_bytes(),
         web.RUNTIME[0]: b"runtime's ort.wasm.min.js",
@@ -107,7 +115,7 @@ def test_one_file(run: Run, here: Path) -> None:
     assert "from" in script
     assert not re.search(r'from "(?!data:)', script)
     images = base64.b64decode(re.findall(r'from "data:text/javascript;base64,(.*?)"', script)[0]).decode()
-    assert images.count('from "data:text/javascript;base64,') == 2
+    assert images.count('from "data:text/javascript;base64,') == 3
 
 
 @pytest.mark.usefixtures("here")
@@ -150,6 +158,13 @@ def brightness() -> onnx.ModelProto:
     return proto
 
 
+def test_a_model_that_takes_images(run: Run, here: Path) -> None:
+    (here / "image.onnx").write_bytes(brightness().SerializeToString())
+    assert run("web", "image.onnx")[0] == 0
+    takes = json.loads(Tags(here / "image-web" / "index.html").script(id="generator"))["takes"]
+    assert (takes["text"], takes["fixed"], takes["height"], takes["scale"]) == ("RGB images of 4x4", True, 4, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -158,7 +173,6 @@ def brightness() -> onnx.ModelProto:
         (["none.onnx"], "no model at none.onnx"),
         (["g.pt"], "g.pt is no .onnx file by its name\nhint: export it first"),
         (["theirs.onnx"], "gan-export adopt theirs.onnx"),
-        (["image.onnx"], "and pages generate images from seeds\nhint: serve it instead"),
         (["c.onnx", "--out", "site.html"], "expected a folder\nhint: --single-file"),
         (["c.onnx", "--out", "g.pt"], "g.pt is a file, expected a folder"),
         (["c.onnx", "--out", "."], "c.onnx is inside ."),
@@ -175,7 +189,6 @@ def test_wrong_input(run: Run, here: Path, arguments: list[str], words: str) -> 
     (here / "g.pt").write_bytes(b"PK")
     (here / "folder.html").mkdir()
     (here / "theirs.onnx").write_bytes(strangers.stranger().SerializeToString())
-    (here / "image.onnx").write_bytes(brightness().SerializeToString())
     before = sorted(here.rglob("*"))
     code, out, err = run("web", *arguments)
     assert (code, out) == (2, "")

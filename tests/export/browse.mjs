@@ -32,6 +32,16 @@ try {
   for (const hash of hashes) {
     await page.goto("about:blank");
     await page.goto(`${address}#${hash}`);
+    if (hash.startsWith("file=")) {
+      await page.waitForSelector("#upload", { state: "visible" });
+      await page.setInputFiles("#file", hash.slice(5));
+      await page.waitForSelector("#large", { state: "visible" });
+      await arrived("#large");
+      found.images[hash] = (await pixels("#large")).map(base64);
+      found.texts[hash] = await page.innerText("body");
+      await page.keyboard.press("Escape");
+      continue;
+    }
     await page.waitForSelector("#grid img");
     await arrived("#grid img");
     if (hash.includes("walk=")) {

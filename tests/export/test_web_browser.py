@@ -17,13 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 
 import gan_serve
+from cli.test_gan_gen_images import HALVES, write
 from conftest import shared_by_workers
 from export import npm
+from export.style_networks import save_weights
 from export.tiny import save_checkpoint, spec_of
 from gan_core.arrays import U8
+from gan_core.image_input import ImageInput
 from gan_core.latents import Seeds
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx
@@ -96,11 +100,11 @@ def shown(found: dict[str, Any], hash_: str, generator: Generator) -> U8:
     return rgba[..., : generator.contract.interface.channels]
 
 
-def frames(found: dict[str, Any], hash_: str) -> U8:
+def frames(found: dict[str, Any], hash_: str, mode: str = "L") -> U8:
     with Image.open(io.BytesIO(base64.b64decode(found["animations"][hash_]))) as animation:
         assert animation.info["loop"] == 0
         assert animation.info["duration"] == 40
-        return np.stack([np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)])
+        return np.stack([np.asarray(frame.convert(mode)) for frame in ImageSequence.Iterator(animation)])
 
 
 def assert_same(pixels: U8, expected: U8) -> None:
@@ -149,3 +153,46 @@ def test_threads_where_the_host_allows_them(modules: Path, tmp_path: Path) -> No
     assert found["isolated"]
     generator = gan_serve.load(tmp_path / "g.onnx", provider="cpu")
     assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
+
+
+def test_a_model_that_takes_images(modules: Path, tmp_path: Path) -> None:
+    """In tiles, of a size that the network does not take, and with opacity; grey pictures for a network of colours."""
+    torch.manual_seed(0)
+    model = write(tmp_path / "even.onnx", HALVES, ImageInput(multiple_of=2, minimum=2))
+    rng = np.random.default_rng(0)
+    files = {"rgb": (333, 271, 3), "small": (1, 3, 3), "grey": (40, 30)}
+    for name, shape in files.items():
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / f"{name}.png")
+    clear = Image.open(tmp_path / "rgb.png").crop((0, 0, 20, 10))
+    clear.paste(0, (0, 0, 20, 4))
+    opaque = np.full((10, 20), 255, np.uint8)
+    opaque[:4] = 0  # where the colours are black: a browser does not keep others
+    clear.putalpha(Image.fromarray(opaque))
+    clear.save(tmp_path / "clear.png")
+    web.write_site(model, tmp_path / "site", web.find_runtime(modules))
+    paths = {name: tmp_path / f"{name}.png" for name in (*files, "clear")}
+    with served(tmp_path / "site") as host:
+        found = browse(host, modules, tmp_path, *(f"file={path}" for path in paths.values()))
+    generator = gan_serve.load(model, provider="cpu")
+    for path in paths.values():
+        expected = np.asarray(generator.transform(path).convert("RGBA")).astype(int)
+        (shown,) = found["images"][f"file={path}"]
+        pixels = np.frombuffer(base64.b64decode(shown), np.uint8).reshape(expected.shape)
+        seen = expected[..., 3] > 0
+        assert np.array_equal(seen, pixels[..., 3] > 0)
+        assert np.abs(pixels[seen] - expected[seen]).max() <= 1
+
+
+def test_a_model_with_styles(modules: Path, tmp_path: Path) -> None:
+    """A truncation is psi, and a walk is a straight line from styles to styles, of which a frame takes one class."""
+    source = source_of(identify(save_weights(tmp_path / "g.pth"), Answers()))
+    assert export_onnx(source, tmp_path / "g.onnx").ok
+    web.write_site(tmp_path / "g.onnx", tmp_path / "site", web.find_runtime(modules))
+    psi, walked = "first=0&truncation=0.6", "walk=1,2&own=1&truncation=0.6"
+    with served(tmp_path / "site") as host:
+        found = browse(host, modules, tmp_path, SEEDS, psi, walked)
+    generator = gan_serve.load(tmp_path / "g.onnx", provider="cpu")
+    assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
+    assert_same(shown(found, psi, generator), generator.generate(range(24), psi=0.6))
+    walk = Walk(generator.contract.interface, Seeds.of([1, 2]), 80, (1, 0), to_w=generator.with_options(psi=0.6).to_w)
+    assert_same(frames(found, walked, "RGB"), generator.generate(w=walk.latents(0, 80)))

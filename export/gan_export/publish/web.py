@@ -13,6 +13,7 @@ import html
 import json
 import os
 import re
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from typing import Any
 import gan_core
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes
+from gan_core.interface import Interface
 from gan_core.printable import printable
-from gan_export.publish import check_folder, copy, name_of, open_exported
+from gan_export.publish import check_folder, name_of, open_exported
 from gan_serve.runtime.generator import Generator
 
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -29,7 +31,7 @@ RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threa
 VERSION = "1.30"
 """The version of onnxruntime-web that the tests run."""
 MODEL = "model.onnx"
-_SCRIPTS = ("page.js", "latents.js", "png.js", "worker.js")
+_SCRIPTS = ("page.js", "latents.js", "picture.js", "png.js", "worker.js")
 _PAGE = files("gan_serve") / "page"
 _IMPORT = re.compile(r'(?<= from )"\./([a-z]+\.js)"')
 _FROM_DISK = (
@@ -75,18 +77,15 @@ def runtime_version(runtime: Path) -> str:
 def write_site(model: Path, folder: Path, runtime: Path, title: str | None = None) -> list[Path]:
     """Writes index.html and page/ into `folder`; other files in it stay. Returns the files.
 
-    `title` is the page's, the model's file name if None. Raises `GanportError` for a file that is no export, or that
-    takes images in the place of latents.
+    `title` is the page's, the model's file name if None. Raises `GanportError` for a file that is no export.
     """
     check_folder(folder, model)
-    index = _index(model, title)
-    page = folder / "page"
-    written = [page / MODEL]
-    copy(model, written[0])
-    contents = {name: _own(name) for name in ("page.css", "images.js", *_SCRIPTS)}
+    index, graph = _index(model, title)
+    contents = {MODEL: graph} | {name: _own(name) for name in ("page.css", "images.js", *_SCRIPTS)}
     contents |= {name: (runtime / name).read_bytes() for name in RUNTIME}
+    written = []
     for file, content in contents.items():
-        written.append(page / file)
+        written.append(folder / "page" / file)
         write_bytes(written[-1], content)
     written.append(folder / "index.html")  # last: whoever sees it has the rest
     write_bytes(written[-1], index.replace("</body>", f"{_FROM_DISK}\n</body>").encode())
@@ -95,11 +94,11 @@ def write_site(model: Path, folder: Path, runtime: Path, title: str | None = Non
 
 def write_page(model: Path, target: Path, runtime: Path, title: str | None = None) -> list[Path]:
     """Writes everything into the one HTML file `target`. Takes `title`, returns and raises as `write_site`."""
-    page = _index(model, title)
+    page, graph = _index(model, title)
     style = _own("page.css").decode()
     page = _replaced(page, r'<link rel="stylesheet"[^>]*>', f"<style>\n{style}</style>")
     page = _replaced(page, r'<script type="module" src="[^"]*"></script>', "")
-    packed = {MODEL: model.read_bytes(), "worker.js": _own("worker.js")}
+    packed = {MODEL: graph, "worker.js": _own("worker.js")}
     packed |= {name: (runtime / name).read_bytes() for name in RUNTIME}
     data = "".join(
         f'<script type="application/octet-stream" data-file="{name}">{_packed(content)}</script>\n'
@@ -113,10 +112,17 @@ def write_page(model: Path, target: Path, runtime: Path, title: str | None = Non
 def description(generator: Generator, name: str) -> dict[str, Any]:
     """What the page needs to know of the model: as an entry of gan-serve's /v1/models."""
     interface = generator.contract.interface
+    takes = None
+    if interface.input is not None:
+        _, height, width = interface.input_shape
+        takes = {"text": interface.taken, "height": height, "width": width, **asdict(interface.input)}
     return {
         "name": name,
         "version": generator.sha256[:16],
         "image": {"width": interface.width, "height": interface.height, "channels": interface.channels},
+        "takes": takes,
+        "styles": asdict(interface.styles) if interface.styles else None,
+        "noise": interface.noise,
         "z_dim": interface.z_dim,
         "latent": interface.latent,
         "classes": interface.n_classes,
@@ -124,26 +130,39 @@ def description(generator: Generator, name: str) -> dict[str, Any]:
     }
 
 
-def _index(model: Path, title: str | None) -> str:
-    """The page, which knows the model, without what only a server has."""
+def _index(model: Path, title: str | None) -> tuple[str, bytes]:
+    """The page, which knows the model, without what only a server has; and the model."""
     if title is not None and (not title.strip() or title != printable(title) or len(title) > 200):
         raise GanportError(f"`title` must be one line of text, got {title[:40]!r}", hint="or leave it out")
     with open_exported(model) as generator:
-        interface = generator.contract.interface
-        if interface.input is not None:
-            raise GanportError(
-                f"{model} takes {interface.taken}, and pages generate images from seeds",
-                hint="serve it instead: gan-serve MODEL",
-            )
         about = description(generator, title or name_of(model))
+        graph = _with_all_inputs(model, generator.contract.interface)
     page = _own("page.html").decode()
     page = _replaced(page, "<title>.*?</title>", f"<title>{html.escape(about['name'])}</title>")
+    page = _replaced(page, '(?<=<h1 id="title">).*?(?=</h1>)', html.escape(about["name"]))
+    page = _replaced(page, '(?<=role="status">)(?=</p>)', "Loading the model …")
     page = _replaced(page, "<footer>.*?</footer>", "<footer>The images are generated in your browser.</footer>")
     page = _replaced(page, "<noscript>.*?</noscript>", "<noscript>This page needs JavaScript.</noscript>")
     facts = json.dumps(about).replace("<", "\\u003c")
     head = f'<meta name="generator" content="ganport {gan_core.__version__}">\n'
     head += f'<script type="application/json" id="generator">{facts}</script>\n</head>'
-    return page.replace("</head>", head)
+    return page.replace("</head>", head), graph
+
+
+def _with_all_inputs(model: Path, interface: Interface) -> bytes:
+    """The file; where it has optional inputs, without their defaults, because onnxruntime's JavaScript takes no value
+    for an input that has one. Such a copy is no longer the one that was proved, and has no contract.
+    """
+    if not interface.options:
+        return model.read_bytes()
+    import onnx
+
+    copied = onnx.load(model)
+    for default in [each for each in copied.graph.initializer if each.name in interface.options]:
+        copied.graph.initializer.remove(default)
+    copied.ClearField("metadata_props")
+    changed: bytes = copied.SerializeToString()
+    return changed
 
 
 def _own(name: str) -> bytes:

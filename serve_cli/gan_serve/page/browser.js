@@ -1,6 +1,7 @@
 // Where the page's images come from when there is no server: onnxruntime's WebAssembly runs the model, in a worker.
 // `gan-export web` puts this module in the place of images.js; it has the same functions.
 import { between, latent, steps } from "./latents.js";
+import { transformed } from "./picture.js";
 import { png } from "./png.js";
 
 export const WALK = "png"; // the suffix of an animation
@@ -21,6 +22,7 @@ let open = null;
 let busy = false;
 
 export async function models() {
+  await started;
   const images = Math.min(Math.max(Math.floor(WALK_PIXELS / (width * height)), 24), 480);
   return [{ ...about, mixes_classes: false, limits: { images } }];
 }
@@ -80,10 +82,10 @@ function tell(message) {
 }
 
 const started = start();
-started.catch(() => {}); // each image says so
+started.catch(() => {}); // models() says so
 
-// The pixels of one wish, {z, label}: (height, width, channels) of uint8. It waits until its batch has run.
-function pixels(z, label) {
+// The pixels of one wish, {z, label, psi} or {w}: (height, width, channels) of uint8. It waits until its batch has run.
+function pixels(wish) {
   return new Promise((resolve, reject) => {
     if (!open) {
       open = [];
@@ -93,7 +95,7 @@ function pixels(z, label) {
         serve();
       });
     }
-    open.push({ z, label, resolve, reject });
+    open.push({ ...wish, resolve, reject });
   });
 }
 
@@ -105,11 +107,10 @@ async function serve() {
     const group = groups.at(-1);
     const wishes = group.splice(0, batch);
     if (!group.length) groups = groups.filter((each) => each !== group);
+    if (group === open) open = null;
     try {
-      await started;
-      const { pixels: all } = await tell({ feeds: feedsOf(wishes) });
-      const size = all.length / wishes.length;
-      wishes.forEach(({ resolve }, index) => resolve(all.subarray(index * size, (index + 1) * size)));
+      const rows = await made(feedsOf(wishes), "pixels", wishes.length);
+      wishes.forEach(({ resolve }, index) => resolve(rows[index]));
     } catch (error) {
       for (const { reject } of wishes) reject(error);
     }
@@ -117,13 +118,29 @@ async function serve() {
   busy = false;
 }
 
+// An output of the model, each of its n rows apart.
+async function made(feeds, output, n) {
+  const data = await tell({ feeds, output });
+  return Array.from({ length: n }, (_, row) => data.subarray((row * data.length) / n, ((row + 1) * data.length) / n));
+}
+
 function feedsOf(wishes) {
-  const n = wishes.length;
-  const z = new Float32Array(n * about.z_dim);
-  wishes.forEach((wish, index) => z.set(wish.z, index * about.z_dim));
-  const feeds = { z: { type: "float32", data: z, dims: [n, about.z_dim] } };
-  if (about.classes) {
-    feeds.label = { type: "int64", data: BigInt64Array.from(wishes, ({ label }) => BigInt(label)), dims: [n] };
+  const dims = [wishes.length];
+  const rows = (vectors, ...shape) => {
+    const size = shape.reduce((product, side) => product * side, 1);
+    const data = new Float32Array(wishes.length * size); // zeros where a wish has none
+    vectors.forEach((vector, index) => data.set(vector ?? [], index * size));
+    return { type: "float32", data, dims: [...dims, ...shape] };
+  };
+  const feeds = { z: rows(wishes.map(({ z }) => z), about.z_dim) };
+  if (about.classes) feeds.label = { type: "int64", data: BigInt64Array.from(wishes, ({ label }) => BigInt(label ?? 0)), dims };
+  const scalars = (value) => ({ type: "float32", data: Float32Array.from(wishes, value), dims });
+  if (about.noise) feeds.noise = scalars(() => 1);
+  if (about.styles) {
+    const { num_ws, w_dim } = about.styles;
+    feeds.psi = scalars(({ psi }) => psi ?? 1);
+    feeds.w = rows(wishes.map(({ w }) => w), num_ws, w_dim);
+    feeds.from_w = { type: "bool", data: Uint8Array.from(wishes, ({ w }) => (w ? 1 : 0)), dims };
   }
   return feeds;
 }
@@ -131,8 +148,8 @@ function feedsOf(wishes) {
 const latentOf = (seed, truncation) => latent(seed, about.z_dim, about.latent, truncation);
 const labelOf = (seed, label) => (label === null || label === "" ? seed % about.classes : label);
 
-async function address(frames) {
-  const bytes = await png(frames, width, height, about.image.channels);
+async function address(frames, size = about.image) {
+  const bytes = await png(frames, size.width, size.height, size.channels);
   return URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
 }
 
@@ -149,23 +166,32 @@ function keep(key, made) {
   return url;
 }
 
-export async function image(model, seed, { label = null, truncation = null, towards = null, step = null } = {}) {
-  return keep(JSON.stringify([seed, label, truncation, towards, step]), async () => {
+export async function image(model, seed, { label = null, truncation = null, psi = null, towards = null, step = null } = {}) {
+  return keep(JSON.stringify([seed, label, truncation, psi, towards, step]), async () => {
     let z = latentOf(seed, truncation);
     if (towards !== null) z = between(z, latentOf(towards, truncation), step, about.latent);
-    return address([await pixels(z, labelOf(seed, label))]);
+    return address([await pixels({ z, label: labelOf(seed, label), psi })]);
   });
 }
 
-export async function walk(model, seeds, { labels = null, truncation = null, frames = null } = {}) {
+export async function walk(model, seeds, { labels = null, truncation = null, psi = null, frames = null } = {}) {
   const latents = seeds.map((seed) => latentOf(seed, truncation));
   const classes = seeds.map((seed, index) => (labels ? labels[index % labels.length] : labelOf(seeds[0], null)));
   const way = steps(seeds.length, frames ?? 40 * seeds.length);
-  return keep(JSON.stringify(["walk", seeds, labels, truncation, frames]), async () => {
-    const made = way.map(({ before, after, part }) => {
+  return keep(JSON.stringify(["walk", seeds, labels, truncation, psi, frames]), async () => {
+    const keys = latents.map((z, index) => ({ z, label: classes[index], psi }));
+    const styles = about.styles && (await made(feedsOf(keys), "styles", keys.length));
+    const shown = way.map(({ before, after, part }) => {
+      if (styles) return pixels({ w: styles[before].map((x, i) => x * (1 - part) + styles[after][i] * part) });
       const z = between(latents[before], latents[after], part, about.latent);
-      return pixels(z, classes[part < 0.5 ? before : after]);
+      return pixels({ z, label: classes[part < 0.5 ? before : after] });
     });
-    return address(await Promise.all(made));
+    return address(await Promise.all(shown));
   });
+}
+
+export async function transform(model, picture) {
+  const run = (input) => tell({ feeds: { input }, output: "pixels" });
+  const result = await transformed(picture, about.takes, about.image.channels, run);
+  return address([result.pixels], result);
 }

@@ -10,18 +10,20 @@ async function open({ script, mjs, wasm, binary, model, threads }) {
   session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"] });
 }
 
-async function run(feeds) {
+async function run(feeds, output) {
   const tensors = Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]);
-  const { pixels } = await session.run(Object.fromEntries(tensors), ["pixels"]);
-  const [, height, width, channels] = pixels.dims;
-  return { pixels: pixels.data, height, width, channels };
+  return (await session.run(Object.fromEntries(tensors), [output]))[output].data;
 }
 
-onmessage = async ({ data: { number, start, feeds } }) => {
-  try {
-    const answer = start ? await open(start) : await run(feeds);
-    postMessage({ number, answer });
-  } catch (error) {
-    postMessage({ number, problem: String(error?.message ?? error) });
-  }
+let last = Promise.resolve(); // one at a time
+
+onmessage = ({ data: { number, start, feeds, output } }) => {
+  last = last.then(async () => {
+    try {
+      const answer = start ? await open(start) : await run(feeds, output);
+      postMessage({ number, answer });
+    } catch (error) {
+      postMessage({ number, problem: String(error?.message ?? error) });
+    }
+  });
 };
