@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gan_core.errors import GanportError
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.server import exchange, serving
 from gan_serve.server.exchange import Limits
-from gan_serve.server.served import Batching
+from gan_serve.server.metrics import Metrics
+from gan_serve.server.served import Batching, Served
+from serve import onnx_files
 from server.running import Site, Slow, infer_body, running
 
 Models = dict[str, OnnxGenerator]
@@ -186,6 +189,17 @@ def test_overload_is_refused_and_health_answers_meanwhile() -> None:
         assert site.server.models["g"].queue.held == 0
         assert site.post("/v2/models/g/infer", infer_body(*[ROW] * 9)).status == 422
         assert max(slow.batches) <= 4
+
+
+def test_the_queue_holds_fewer_large_images() -> None:
+    for side, most in ((32, 4096), (256, 1024), (1024, 64), (4096, 4)):
+        slow = Slow()
+        slow.contract = onnx_files.contract(image=(3, side, side))
+        assert Served("g", slow, Limits(), Batching(), Metrics()).queue.most == most
+    slow.contract = onnx_files.contract(image=(3, 8192, 4096))
+    with pytest.raises(GanportError, match="an image of g has 33554432 pixels, an answer at most 16777216") as caught:
+        Served("g", slow, Limits(), Batching(), Metrics())
+    assert "`max_pixels`" in caught.value.hint
 
 
 def test_too_many_requests_at_a_time() -> None:

@@ -18,6 +18,10 @@ from gan_serve.server.metrics import Metrics
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
+ANSWERS = 4
+"""Of as many pixels as an answer may have, that a model's queue holds: of large images fewer than `Limits.queue`."""
+
+
 class GenerationFailedError(Exception):
     """The runtime failed; the cause says how, to the log alone."""
 
@@ -40,7 +44,13 @@ class Served:
             )
         self.name, self.generator, self.limits = name, generator, limits
         self.interface = generator.contract.interface
-        self.queue = Budget(limits.queue)
+        usual = self.interface.width * self.interface.height
+        if self.interface.input is None and usual > limits.pixels:
+            raise GanportError(
+                f"an image of {name} has {usual} pixels, an answer at most {limits.pixels}",
+                hint="a higher `max_pixels`",
+            )
+        self.queue = Budget(max(1, min(limits.queue, ANSWERS * limits.pixels // usual)))
         self._batching, self._metrics = batching, metrics
         self._batcher: Batcher | None = None
         self._observe = metrics.add_model(name, lambda: 0 if self._batcher is None else self._batcher.waiting)
@@ -71,7 +81,7 @@ class Served:
         usual = self.interface.width * self.interface.height
         own = usual if size is None else size[0] * size[1]
         check_pixels(images * own * scaled * scaled, self.limits)
-        self.queue.take(min(self.limits.queue, -(-images * own // usual)), exchange, "images")
+        self.queue.take(min(self.queue.most, -(-images * own // usual)), exchange, "images")
 
     def options(self, psi: float | None, noise: float | None) -> Options:
         """Of `draw`. Raises `GanportError` for a model without them, and out of range."""
