@@ -81,6 +81,7 @@ def test_a_folder(run: Run, here: Path) -> None:
     text = page.read_text("utf-8")
     assert not re.search(r'(?:src|href)="(?!page/|data:|#)', text)  # nothing from elsewhere
     assert "<title>c</title>" in text
+    assert "Browsers do not run this page from a disk" in text
     assert "<img src=x" not in text
     about = json.loads(Tags(page).script(id="generator"))
     assert about["class_names"] == list(HOSTILE)
@@ -111,6 +112,7 @@ def test_one_file(run: Run, here: Path) -> None:
         web.RUNTIME[0]: b"runtime's ort.wasm.min.js",
     }.items():
         assert gzip.decompress(base64.b64decode(page.script(**{"data-file": name}))) == content
+    assert "from a disk" not in (here / "c.html").read_text()
     script = page.script(type="module")
     assert "from" in script
     assert not re.search(r'from "(?!data:)', script)

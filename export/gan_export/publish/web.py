@@ -35,9 +35,9 @@ _SCRIPTS = ("page.js", "latents.js", "picture.js", "png.js", "worker.js")
 _PAGE = files("gan_serve") / "page"
 _IMPORT = re.compile(r'(?<= from )"\./([a-z]+\.js)"')
 _FROM_DISK = (
-    '<script>if (location.protocol === "file:") document.body.prepend("Browsers do not run this page from a disk. '
-    "Serve the folder, as with: python -m http.server. Or make one file: gan-export web --single-file"
-    '");</script>'
+    '<script>if (location.protocol === "file:") document.getElementById("status").textContent = "Browsers do not run '
+    "this page from a disk. Serve its folder (python -m http.server), or make one file (gan-export web --single-file)."
+    '";</script>'
 )
 
 
