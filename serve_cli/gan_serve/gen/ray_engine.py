@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.providers import GPUS
 
 Opener = Callable[..., Generator]
+ANSWERS_WITHIN_S = 10.0
 _STARTED = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -66,19 +68,17 @@ def run(
         raise MissingPackageError(error.name or "ray", "ray", "--engine ray") from error
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ parts print advice to developers
     address = address or os.environ.get("RAY_ADDRESS")
+    check_answers(address)
     cores = workers or usable_cores()
     started = not ray.is_initialized()
     if started:
         try:
             ray.init(**_STARTED, **({"address": address} if address else {"num_cpus": cores + 1}))
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise GanportError(
-                f"no Ray cluster answers at {address or 'this machine'}: {' '.join(str(error).split())[:200]}",
-                hint="ray start --head prints the address, or leave `ray_address` out",
-            ) from error
+            raise _no_cluster(address or "this machine", error) from error
     try:
         on_gpu = maker.job.about["provider"] in GPUS
-        size = _pool(ray.cluster_resources(), on_gpu, workers, len(missing))
+        size = pool_size(ray.cluster_resources(), on_gpu, workers, len(missing))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -104,7 +104,24 @@ def run(
                 ray.shutdown()
 
 
-def _pool(resources: dict[str, float], on_gpu: bool, workers: int | None, shards: int) -> int:
+def check_answers(address: str | None) -> None:
+    """Raises `GanportError` where nothing answers at HOST:PORT: Ray tries for minutes, and ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), ANSWERS_WITHIN_S).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(str(address), error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> GanportError:
+    return GanportError(
+        f"no Ray cluster answers at {address}: {' '.join(str(error).split())[:200]}",
+        hint="ray start --head prints the address, or leave `ray_address` out",
+    )
+
+
+def pool_size(resources: dict[str, float], on_gpu: bool, workers: int | None, shards: int) -> int:
     """How many actors there are. Raises `GanportError` for more than the cluster can start beside what feeds them."""
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     most = min(cpus - 1, gpus) if on_gpu else cpus - 1
