@@ -216,3 +216,27 @@ def test_trusting_needs_the_classes(tmp_path: Path) -> None:
     with pytest.raises(GanportError, match="needs the code that it was written with") as caught:
         read_checkpoint(tmp_path / "G.pkl", trust_pickle=True)
     assert "PYTHONPATH" in caught.value.hint
+
+
+def test_the_plain_values_of_a_file_are_its_settings(tmp_path: Path) -> None:
+    looped: dict[object, object] = {"depth": 1}
+    looped["again"] = looped
+    weights = {"main.0.weight": torch.rand(9, 4), "main.2.weight": torch.rand(784, 9)}
+    tree = {
+        "config": {"alpha": 0.5, "sizes": [1, 2], "deep": {"er": {"yes": True}}, "list": [{"no": 1}], 3: "three"},
+        "optimizer": {"state": {}, "param_groups": [], "lr": 1e-3},
+        "looped": looped,
+        "long" * 100: 1,
+        "generator": weights,
+    }
+    path = tmp_path / "file.pt"
+    torch.save(tree, path)
+    assert read_checkpoint(path).settings == {
+        "config.alpha": 0.5,
+        "config.sizes": (1, 2),
+        "config.deep.er.yes": True,
+        "config.3": "three",
+        "looped.depth": 1,
+    }
+    torch.save({"many": dict.fromkeys(range(5_000), 1), "more": {"x": 1}, "generator": weights}, path)
+    assert len(read_checkpoint(path).settings) == 1_000

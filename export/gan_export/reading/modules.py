@@ -175,9 +175,11 @@ def settings_of(tree: Any, budget: Budget) -> dict[str, Any]:
         seen.add(id(node))
         budget.spend(len(held))
         for key, value in held.items():
-            if plain(value):
+            if not plain(key):
+                continue
+            if plain(value) and len(found) < MAX_SETTINGS:
                 found[f"{path}{key}"] = tuple(value) if isinstance(value, list) else value
-        pending += [(f"{path}{key}.", value, depth + 1) for key, value in held.items()]
+            pending.append((f"{path}{key}.", value, depth + 1))
     return found
 
 
