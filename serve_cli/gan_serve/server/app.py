@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import time
@@ -13,11 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from gan_core import __version__
 from gan_core.errors import GanportError
@@ -74,12 +74,8 @@ class Server:
         self.ready = self.draining = False
         self._bodies, self._requests = Budget(limits.bodies_bytes), Budget(limits.requests)
         self.routes = self._routes()
-        self._app = Starlette(
-            routes=self.routes,
-            lifespan=self._lifespan,
-            exception_handlers={HTTPException: _http_error},
-        )
-        self._app.router.redirect_slashes = False
+        self._router = Router(self.routes, lifespan=self._lifespan, redirect_slashes=False)
+        self._counted = functools.cache(metrics.http.labels)
 
     @property
     def busy(self) -> bool:
@@ -120,7 +116,7 @@ class Server:
         ]
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: Any) -> AsyncIterator[None]:
         # For encoding: as many at a time as there are cores, the rest waits.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(usable_cores(), "encode"))
         for served in self.models.values():
@@ -161,11 +157,12 @@ class Server:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
             return
         began, status, sent = time.perf_counter(), CLIENT_GONE, 0
         exchange = scope["exchange"] = Exchange()
         scope["patience_s"] = self.limits.patience_s
+        scope["app"] = self  # Starlette's router then raises its 404 and 405
 
         async def noted(message: Any) -> None:
             nonlocal status, sent
@@ -176,8 +173,10 @@ class Server:
             await send(message)
 
         try:
-            app = _refusal(scope, self.hosts) or self._app
+            app = _refusal(scope, self.hosts) or self._router
             await app(scope, receive, noted)
+        except HTTPException as error:
+            await _http_error(error)(scope, receive, noted)
         except ClientGoneError:
             status = CLIENT_GONE
         finally:
@@ -187,7 +186,7 @@ class Server:
 
     def _note(self, scope: Any, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
-        self.metrics.http.labels(method, exchange.route, status).inc()
+        self._counted(method, exchange.route, status).inc()
         if exchange.model and status != 304:
             self.metrics.request_s.labels(exchange.model).observe(seconds)
             if status < 400:
@@ -250,9 +249,8 @@ _POLICY = [(name.lower().encode(), value.encode()) for name, value in POLICY.ite
 _REASONS = {429: "queue", 503: "queue", CLIENT_GONE: "canceled", 500: "backend"}
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+def _http_error(error: HTTPException) -> Response:
     """Starlette's own 404 and 405."""
-    assert isinstance(error, HTTPException)
     hint = "see /docs" if error.status_code == 404 else ""
     refused = RefusedError(error.status_code, f"{error.detail}", hint)
     refused.headers = dict(error.headers or {})

@@ -193,8 +193,7 @@ async def parsed_json(body: bytes) -> dict[str, Any]:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        # Python's own functions for numbers: between them other threads get a turn, in a body of millions.
-        value = json.loads(body, parse_float=_finite, parse_int=_whole, parse_constant=_no_number)
+        value = _DECODER.decode(body.decode("utf-8"))
     except RecursionError as error:
         raise RefusedError(400, "the JSON is nested too deeply") from error
     except (ValueError, UnicodeDecodeError) as error:
@@ -221,24 +220,31 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
 
 
+# Python's own functions for numbers: between them other threads get a turn, in a body of millions.
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=_no_number)
+
+
 async def at_once_or_aside(size_bytes: int, work: Callable[[], T]) -> T:
     """`work()`, in a thread where it is more than a moment's: the event loop has to answer others."""
     return work() if size_bytes <= AT_ONCE_BYTES else await asyncio.to_thread(work)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """`work`, which is cancelled when the client goes away; then `ClientGoneError`. The body has been read."""
+    """`work`, which is cancelled when the client goes away; then `ClientGoneError`.
+
+    `scope["gone"]` has what the protocol (`serving`) calls then: a task that waits for it would cost as much as the
+    rest of a short request.
+    """
     here, gone = asyncio.current_task(), False
     assert here is not None
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
         gone = True
         here.cancel()
 
-    watcher = asyncio.create_task(watch())
+    watched: set[Callable[[], None]] = request.scope["gone"]
+    watched.add(leave)
     try:
         return await work
     except asyncio.CancelledError as error:
@@ -246,4 +252,4 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
             raise ClientGoneError from error
         raise
     finally:
-        watcher.cancel()
+        watched.discard(leave)

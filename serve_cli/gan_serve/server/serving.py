@@ -9,10 +9,10 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,23 +25,29 @@ KEEP_ALIVE_S = 30
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with bounds on the size of a request's head and on the time that it takes to arrive."""
+    """uvicorn's, with bounds on the size of a request's head and on the time that it takes to arrive.
+
+    A request's scope has `abort`, which ends the connection, and `gone`: what is called when the client has ended it.
+    """
 
     _clock: Any = None
     _head = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._gone: set[Callable[[], None]] = set()
         self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         super().connection_lost(exc)
+        for tell in list(self._gone):
+            tell()
 
     def on_message_begin(self) -> None:
         self._begin()
         super().on_message_begin()
-        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        cast("dict[str, Any]", self.scope).update(abort=self.transport.abort, gone=self._gone)
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
