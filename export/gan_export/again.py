@@ -15,12 +15,15 @@ from gan_core.errors import ContractError, GanportError
 from gan_core.fields import from_json
 from gan_core.files.archive import is_archive, read_contract
 from gan_core.said import parse_inputs
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.adopt import ADOPTED, original_of
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.artefact import read_onnx
+from gan_export.draft import Draft
+from gan_export.families.registry import family_drafts
 from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source
-from gan_export.reading import read_checkpoint
+from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint
 from gan_export.understanding.understand import draft_with_spec
@@ -46,9 +49,19 @@ def source_again(model: Path, ckpt: Path | None, module: str | None) -> Source:
     if contract.spec is None or "family" not in contract.source:
         return source_of(identify(ckpt, Answers(recompute_stats=bool(n) or None, stats_latents=n or None)))
     key, raw = contract.source.get("key") or None, contract.weights == "raw"
-    reading = read_checkpoint(check_checkpoint(ckpt), key=key, raw=raw)
-    draft = None if reading.ours is not None else draft_with_spec(reading.tensors, contract.spec)
-    return source_of(Identified(reading, None if draft is None else replace(draft, recomputed=n)))
+    reading = read_checkpoint(check_checkpoint(ckpt), key=key, raw=raw, for_code=True)
+    if reading.ours is not None:
+        return source_of(Identified(reading, None))
+    return source_of(Identified(reading, replace(_drafted(reading, contract), recomputed=n)))
+
+
+def _drafted(reading: Reading, contract: Contract) -> Draft:
+    """The spec of the contract with the file's weights: as its family makes them of the tensors, where it has one."""
+    spec = GeneratorSpec.from_json(contract.spec)
+    for draft in family_drafts(reading.tensors, reading.settings, reading.modules):
+        if draft.family == contract.source["family"] and draft.spec.tensors() == spec.tensors():
+            return replace(draft, spec=spec)
+    return draft_with_spec(reading.tensors, spec)
 
 
 def _live_again(contract: Contract, ckpt: Path | None, module: str | None) -> Source:

@@ -95,7 +95,9 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     """
     path = check_checkpoint(path)
     try:
-        reading = read_checkpoint(path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle)
+        reading = read_checkpoint(
+            path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=answers.spec is not None
+        )
     except GanportError as error:
         beside = file_beside(path, "generator") if error.code == "discriminator" else None
         if beside is None:

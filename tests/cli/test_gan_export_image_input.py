@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,3 +132,33 @@ def test_of_a_known_family_it_is_exported(run: Run, tmp_path: Path) -> None:
     assert (code, out.strip()) == (0, str(tmp_path / "latest_net_G.onnx"))
     assert "RGB images of 32x32 → 32x32 RGB" in err
     assert "latest_net_G.onnx photo.jpg" in err
+
+
+def test_verified_against_its_file_where_the_family_changes_weights(run: Run, tmp_path: Path) -> None:
+    """A fifth of each residual is in the weights of an ESRGAN, which its file does not have so."""
+    network = image_networks.EsrGan(4, 2, 1, 2)
+    torch.save(image_networks.settled(network, last=network.conv_last).state_dict(), tmp_path / "x2.pth")
+    assert run(tmp_path / "x2.pth")[0] == 0
+    code, out, _ = run("verify", tmp_path / "x2.onnx", "--ckpt", tmp_path / "x2.pth")
+    assert code == 0
+    assert "proved against PyTorch" in out
+
+
+def test_of_no_family_it_is_exported_with_a_spec(run: Run, saved: Callable[[str], tuple[Path, Path]]) -> None:
+    ckpt, _ = saved("Translate")
+    conv = {"kind": "conv", "in_channels": 8, "out_channels": 8, "kernel": 4, "stride": 2, "padding": 1}
+    layers = [
+        {"kind": "pad", "borders": [3, 3, 3, 3], "mode": "reflect"},
+        conv | {"in_channels": 3, "kernel": 7, "stride": 1, "padding": 0},
+        {"kind": "activation", "name": "relu"},
+        conv,
+        {"kind": "activation", "name": "relu"},
+        conv | {"kind": "conv_transpose", "out_channels": 3},
+        {"kind": "activation", "name": "tanh"},
+    ]
+    taken = {"value_range": [-1, 1], "multiple_of": 2, "minimum": 4}
+    spec = ckpt.with_name("t.spec.json")
+    spec.write_text(json.dumps({"image": [3, 32, 32], "input": taken, "layers": layers}))
+    code, out, err = run(ckpt, "--spec", spec)
+    assert code == 0, err
+    assert run("verify", out.strip(), "--ckpt", ckpt)[0] == 0

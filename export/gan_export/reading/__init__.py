@@ -99,7 +99,7 @@ def read_checkpoint(
     key           the path of keys to the generator, "a.b.c" ("." for the whole file); None: found by names and shapes
     raw           take the raw weights where there is an EMA too
     trust_pickle  load the file for real, running the code in it, after a warning in the log
-    for_code      code says what the network is: the shapes of a file's only network have no veto
+    for_code      code or a spec says what the network is: the shapes of a file's only network have no veto
 
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
     kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there; and for a
