@@ -74,8 +74,8 @@ def _candidates(
         listed = listed_drafts(tree, image)
         if listed:
             return listed
-    if tree and known:
-        known = keep_listed(known, tree)
+    if tree:
+        known = _as_listed(known, tree)
     check_units(units)
     if known and all(choice.evidence.settled for choice in known[0].choices if choice.field == "structure"):
         return known
@@ -96,6 +96,14 @@ def _candidates(
     shapes = [draft.spec.shapes for draft in known]
     found = known + [draft for draft in drafts if draft.spec.shapes not in shapes]
     return keep_listed(found, tree) if tree else found
+
+
+def _as_listed(known: list[Draft], tree: Registered) -> list[Draft]:
+    """Those of `known` that have all that the file lists; people edit code, so none is no error."""
+    try:
+        return keep_listed(known, tree)
+    except GanportError:
+        return []
 
 
 MOST_CLASSES = 100
