@@ -247,3 +247,43 @@ def test_memory_is_flat_in_the_size_of_the_result_with_tiles(gen: Gen, twice: Pa
     tracemalloc.stop()
     assert pixels_of(Path("o.png")).nbytes == 12_000_000
     assert peak < 9_000_000
+
+
+def test_a_folder_is_completed(gen: Gen, twice: Path) -> None:
+    for name in ("in/a.jpg", "in/b.png", "in/deep/c.webp", "in/d.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        save(Path(name), 6, 8)
+    assert gen(twice, "in/", "--out", "whole/")[0] == 0
+    for part in range(3):
+        code, _, err = gen(twice, "in/", "--out", "out/", "--shard", f"{part}/3")
+        assert code == 0
+        assert f"part {part} of 3: {1 + part // 2} images" in err
+    files = sorted(path.relative_to("whole") for path in Path("whole").rglob("*.*"))
+    assert len(files) == 4
+    assert [(Path("out") / file).read_bytes() for file in files] == [
+        (Path("whole") / file).read_bytes() for file in files
+    ]
+    made = {file: (Path("out") / file).stat().st_mtime_ns for file in files}
+    (Path("out") / files[0]).unlink()
+    (Path("out") / files[1]).write_bytes(b"\x89PNG")
+    save(Path("in/d.png"), 7, 7)
+    code, out, err = gen(twice, "in/", "--out", "out/")
+    assert (code, len(out.split())) == (0, 3)
+    assert "1 of 4 images are there already" in err
+    assert (Path("out") / files[3]).stat().st_mtime_ns == made[files[3]]
+    assert pixels_of(Path("out/d.png")).shape == (14, 14, 3)
+    assert gen(twice, "in/", "--out", "out/")[1] == ""
+    assert len(gen(twice, "in/", "--out", "out/", "--overwrite")[1].split()) == 4
+
+
+def test_a_folder_of_another_models_results(gen: Gen, twice: Path, even: Path) -> None:
+    Path("in").mkdir()
+    save(Path("in/a.jpg"), 6, 8)
+    gen(even, "in/", "--out", "out/")
+    before = Path("out/a.jpg").read_bytes()
+    code, _, err = gen(twice, "in/", "--out", "out/")
+    assert (code, "error: out/a.jpg was made by another model\nhint: " in err) == (2, True)
+    assert Path("out/a.jpg").read_bytes() == before
+    assert gen(twice, "in/", "--out", "out/", "--overwrite")[0] == 0
+    assert gen(twice, "in/", "--out", "out/", "--shard", "3/3")[0] == 2
+    assert gen(twice, "in/", "--out", "out/", "--format", "tar")[0] == 2

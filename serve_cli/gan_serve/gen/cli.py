@@ -179,10 +179,11 @@ def generate(
         str | None,
         of_jobs(
             metavar="I/N",
-            help="Make only part I (from 0) of N parts of the job. [default: as SLURM, Kubernetes or torchrun says]",
+            help="Make only part I (from 0) of N parts of the job, or of a folder of images. [default: as SLURM, "
+            "Kubernetes or torchrun says]",
         ),
     ] = None,
-    overwrite: Annotated[bool, of_jobs("--overwrite", help="Replace the images of another job in the folder.")] = False,
+    overwrite: Annotated[bool, of_jobs("--overwrite", help="Replace what is in the folder.")] = False,
     finish: Annotated[
         bool, of_jobs("--finish", help="Write the manifest of the shards in --out, when all parts are done.")
     ] = False,

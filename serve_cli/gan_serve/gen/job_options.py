@@ -32,8 +32,11 @@ class JobOptions:
     workers: int | None = None
     ray_address: str | None = None
 
-    def check(self) -> None:
-        """Raises `GanportError` for values that do not exist, and options without those that they belong to."""
+    def check(self, images: bool = False) -> None:
+        """Raises `GanportError` for values that do not exist, and options without those that they belong to.
+
+        images  whether folders of images are transformed, which may be divided, too
+        """
         if self.format is not None and self.format not in FORMATS:
             raise GanportError(f"--format is one of {', '.join(FORMATS)}, got {self.format!r}", hint="--format tar")
         if self.engine not in (None, *ENGINES):
@@ -41,7 +44,7 @@ class JobOptions:
         of_shards = {"--shard-size": self.shard_size, "--shard": self.shard, "--engine": self.engine}
         of_ray = {"--workers": self.workers, "--ray-address": self.ray_address}
         for option, value in (of_shards | of_ray).items():
-            if value is not None and self.format is None:
+            if value is not None and self.format is None and not (images and option == "--shard"):
                 raise GanportError(f"{option} is for a job in shards", hint="add --format tar")
         for option, value in of_ray.items():
             if value is not None and self.engine != "ray":

@@ -81,14 +81,14 @@ class Request:
         """Raises `GanportError` for options that exclude each other and for numbers out of range."""
         if self.selftest and self.info:
             raise GanportError("--selftest and --info are two things to do", hint="run gan-gen twice")
-        self.job.check()
+        self.job.check(bool(self.images))
         for mode, on in (("--selftest", self.selftest), ("--info", self.info), ("--verify or --finish", self.checks)):
             for option, value in self._drawing().items():
                 if on and value not in (None, ()) and not (self.checks and option == "--out"):
                     raise GanportError(f"{mode} writes no images, so {option} has no meaning", hint="leave it out")
         if self.images:
             for option, value in (self._drawing() | {"--out": None, "--image": None}).items():
-                if value not in (None, ()):
+                if value not in (None, ()) and option != "--overwrite":
                     raise GanportError(f"images are transformed, so {option} has no meaning", hint="leave it out")
         for option, value in (("--tile", self.tile), ("--halo", self.halo), ("--resize", self.resize or None)):
             if value is not None and not self.images:

@@ -7,12 +7,15 @@ folder that cannot be used is named and passed over; the others are written, and
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from gan_core import __version__
 from gan_core.errors import GanportError
@@ -49,6 +52,7 @@ def transform(request: Request, generator: Generator) -> None:
     works = plan(request)
     if works[0].target is None:
         refuse_stdout()
+    works = _to_do(request, works, generator.sha256)
     failed = 0
     written: list[tuple[Work, tuple[int, int]]] = []
     with contextlib.ExitStack() as shown:
@@ -58,7 +62,7 @@ def transform(request: Request, generator: Generator) -> None:
                 done = Transform(generator, work.source, tile=request.tile, halo=request.halo, resize=request.resize)
                 for note in done.notes:
                     console.note(f"{work.source}: {note}")
-                _write(work, done, generator.sha256, alone=bar is None)
+                _write(work, done, _text(request, work, generator.sha256), alone=bar is None)
             except GanportError as error:
                 if not work.found:
                     raise
@@ -99,6 +103,50 @@ def plan(request: Request) -> list[Work]:
     return works
 
 
+def _to_do(request: Request, works: list[Work], sha256: str) -> list[Work]:
+    """Of folders' images those of this part of the job that are not there yet; all of others.
+
+    Raises `GanportError` where one is there that another model made.
+    """
+    if not any(work.found for work in works):
+        return works
+    part, parts, said_by = request.job.part(os.environ)
+    works = works[len(works) * part // parts : len(works) * (part + 1) // parts]
+    if parts > 1:
+        console.note(f"part {part} of {parts}{said_by}: {len(works)} images")
+    if request.job.overwrite:
+        return works
+    missing = [work for work in works if not (work.found and _is_there(work, _text(request, work, sha256)))]
+    if len(missing) < len(works):
+        console.note(f"{len(works) - len(missing)} of {len(works)} images are there already")
+    return missing
+
+
+def _text(request: Request, work: Work, sha256: str) -> dict[str, str]:
+    """What the file of a result says of itself."""
+    text = {"Software": f"ganport {__version__}", "gan.model_sha256": sha256, "gan.image": work.source.name}
+    return text | ({"gan.resized": "yes"} if request.resize else {})
+
+
+def _is_there(work: Work, text: dict[str, str]) -> bool:
+    """Whether the result was made, by this model and in this way, and the image has not changed since."""
+    assert work.target is not None
+    try:
+        with Image.open(work.target) as image:
+            said: dict[str, Any] = {str(key): value for key, value in image.info.items()}
+        said |= json.loads(said.get("comment") or said.get("xmp") or "{}")
+        newer = work.target.stat().st_mtime_ns >= work.source.stat().st_mtime_ns
+    except (OSError, ValueError, TypeError):  # none, or none of ours
+        return False
+    if said.get("gan.model_sha256") not in (None, text["gan.model_sha256"]):
+        raise GanportError(
+            f"{work.target} was made by another model",
+            hint="choose another folder, or add --overwrite",
+            code="other_image",
+        )
+    return newer and all(said.get(key) == value for key, value in text.items())
+
+
 def _in_folder(folder: Path) -> str:
     return f"name an image in it: {folder}/photo.jpg"
 
@@ -124,8 +172,7 @@ def _check(works: list[Work]) -> None:
         targets.add(target)
 
 
-def _write(work: Work, done: Transform, sha256: str, *, alone: bool) -> None:
-    text = {"Software": f"ganport {__version__}", "gan.model_sha256": sha256, "gan.image": work.source.name}
+def _write(work: Work, done: Transform, text: dict[str, str], *, alone: bool) -> None:
     with contextlib.ExitStack() as shown:
         count = None
         if alone and done.parts > 1:
@@ -153,8 +200,11 @@ def _write(work: Work, done: Transform, sha256: str, *, alone: bool) -> None:
                 with temporary.open("wb") as file:
                     write_png(file, done.size, done.channels, bands, text)
             else:
+                said = json.dumps(text).encode()
                 settings: dict[str, Any] = (
-                    {"lossless": True} if suffix == ".webp" else {"quality": 95, "subsampling": 0}
+                    {"lossless": True, "xmp": said}
+                    if suffix == ".webp"
+                    else {"quality": 95, "subsampling": 0, "comment": said}
                 )
                 image = to_pil(np.concatenate(list(bands)))
                 image.save(temporary, "WEBP" if suffix == ".webp" else "JPEG", **settings)
