@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,6 +13,7 @@ from gan_serve.terminal import console, onnx_options
 from gan_serve.terminal.commands import answered_by, in_panel
 
 NAME = "gan-serve"
+_log = logging.getLogger(__name__)
 app = console.new_app()
 
 of_network, of_batches, of_limits = map(in_panel, ("Network", "Batches", "Limits"))
@@ -128,9 +130,9 @@ def serve(
             shown = f"[{host}]" if ":" in host else host
             console.show(f"http://{shown}:{listening.getsockname()[1]}")
             for each in served:
-                console.note(f"{each.name}: {each.interface.picture} on {each.generator.provider}")
+                _log.info("%s: %s on %s", each.name, each.interface.picture, each.generator.provider)
             serving.serve(server, listening, grace)
-    console.note("stopped")
+            _log.info("stopped")
 
 
 def _named(file: Path | None, models: list[str], default: Any) -> list[tuple[str, Path]]:
