@@ -128,6 +128,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     if facts or note:
         on_note(note or f"the author's code is read, too: {facts[0].where}")
     drafts = drafts_of(reading, beside, answers)
+    beside = None if drafts[0].knows_classes else beside
     if beside is not None and (drafts[0].open_choices or drafts[0].family == "chain"):
         on_note(f"the discriminator is asked, too: {beside.where}")
     anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))

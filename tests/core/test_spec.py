@@ -96,6 +96,7 @@ IMAGE_LAYERS: list[tuple[Layer, Shape]] = [
     (Fir(4, up=2, borders=(2, 1, 2, 1)), (6, 5, 5)),
     (Fir(4, up=3, down=2, borders=(-1, 1, 0, 2)), (6, 5, 4)),
     (Fir(4, down=2, borders=(1, 1, 1, 1)), (6, 8, 6)),
+    (Fir(4, up=2, down=2, borders=(2, -1, 3, 1), separable=True), (6, 8, 6)),
     (Reshape((3, 2, 1)), (6,)),
     (Reshape((6,)), (6, 1, 1)),
     *[(Activation(name), (6, 5, 5)) for name in ACTIVATIONS],

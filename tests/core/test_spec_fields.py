@@ -60,7 +60,17 @@ LAYERS: list[dict[str, Any]] = [
     {"kind": "bias", "features": 4},
     {"kind": "styles", "w_dim": 4, "num_ws": 3},
     {"kind": "modulated_conv", "in_channels": 4, "out_channels": 4, "kernel": 3, "style": "z", "row": 0, "w_dim": 4},
-    {"kind": "fir", "taps": 4, "up": 2, "borders": [2, 1, 2, 1]},
+    {"kind": "fir", "taps": 4, "up": 2, "borders": [2, 1, 2, 1], "separable": True},
+    {
+        "kind": "fourier_input",
+        "channels": 4,
+        "size": 8,
+        "sampling_rate": 6.0,
+        "bandwidth": 2.0,
+        "style": "z",
+        "row": 0,
+        "w_dim": 4,
+    },
     {"kind": "slice", "of": "z", "from": 0, "to": 2},
 ]
 WRONG: list[Any] = [
@@ -76,6 +86,7 @@ def good_for(field: dataclasses.Field[Any], value: Any) -> bool:
     return (
         (kind == "bool" and value is True)
         or ("Number" in kind and "tuple" not in kind and number)
+        or (kind == "Positive" and number and value > 0)
         or ("Bound" in kind and number and value > 0)
         or (kind == "Eps" and number and value >= 0)
         or (kind == "ActivationName" and value == "relu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -60,18 +61,49 @@ def test_a_modulated_convolution_is_that_of_a_scaled_kernel_for_each_image(up: i
 @pytest.mark.parametrize("up", [1, 2, 3])
 @pytest.mark.parametrize("down", [1, 2])
 @pytest.mark.parametrize("borders", [(0, 0, 0, 0), (2, 1, 2, 1), (1, 1, 1, 1), (-1, 3, 4, -2)])
+@pytest.mark.parametrize("separable", [False, True])
 def test_a_filter_is_zeros_between_pixels_and_a_convolution(
-    up: int, down: int, borders: tuple[int, int, int, int]
+    up: int, down: int, borders: tuple[int, int, int, int], separable: bool
 ) -> None:
-    layer = L.Fir(3, up=up, down=down, borders=borders)
+    layer = L.Fir(3, up=up, down=down, borders=borders, separable=separable)
     module, x = build_layer(layer, (2, 5, 6)), torch.randn(2, 2, 5, 6)
     between = torch.zeros(2, 2, 5 * up, 6 * up)
     between[:, :, ::up, ::up] = x
-    kernel = dict(module.named_parameters())["filter"].flip((0, 1)).expand(2, 1, 3, 3)
+    taps = dict(module.named_parameters())["filter"]
+    kernel = (taps.outer(taps) if separable else taps).flip((0, 1)).expand(2, 1, 3, 3)
     expected = conv2d(pad(between, borders), kernel, groups=2)[:, :, ::down, ::down]
     made = layer.apply(torch, module, x)
     torch.testing.assert_close(made, expected)
     assert made.shape[1:] == layer.out_shape((2, 5, 6))
+
+
+def test_a_convolution_with_a_border_of_its_own() -> None:
+    layer = L.ModulatedConv(4, 6, 3, "styles", 0, 5, padding=2)
+    module, x, styles = build_layer(layer, (4, 5, 5)), torch.randn(2, 4, 5, 5), torch.randn(2, 1, 5)
+    wide = replace(layer, padding=None).apply(torch, module, pad(x, (1, 1, 1, 1)), styles)
+    torch.testing.assert_close(layer.apply(torch, module, x, styles), wide)
+    assert layer.out_shape((4, 5, 5)) == (6, 7, 7)
+
+
+def test_sines_are_turned_and_moved() -> None:
+    layer = L.FourierInput(3, 10, 6.0, 2.0, "styles", 0, 4)
+    module = build_layer(layer, (4,))
+    held = dict(module.named_parameters())
+    turn, shift = 0.3, torch.tensor([0.2, -0.1])
+    with torch.no_grad():
+        held["affine_weight"].zero_()
+        held["affine_bias"].copy_(2 * torch.tensor([math.cos(turn), math.sin(turn), *shift.tolist()]))
+        held["transform"].copy_(torch.eye(3))
+        held["freqs"].copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0], [2.5, 0.0]]))
+        made = layer.apply(torch, module, torch.zeros(2, 4), torch.randn(2, 1, 4))
+    middle = (torch.arange(10) + 0.5 - 5) / 6.0
+    places = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), dim=-1) - shift
+    turned = places @ torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]).T
+    waves = torch.sin(2 * math.pi * (turned @ held["freqs"].T + held["phases"])) * torch.tensor([1.0, 1.0, 0.5])
+    torch.testing.assert_close(made[0], (waves @ held["weight"].T).permute(2, 0, 1), rtol=1e-4, atol=1e-4)
+    assert made.shape[1:] == layer.out_shape((4,), (1, 4))
+    with pytest.raises(SpecError, match="bandwidth 3 must be below half the rate"):
+        replace(layer, bandwidth=3.0).out_shape((4,))
 
 
 def test_psi_and_given_styles() -> None:

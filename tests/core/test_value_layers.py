@@ -24,6 +24,7 @@ from gan_core.spec.layers import (
     Conv,
     ConvTranspose,
     Fir,
+    FourierInput,
     LabelEmbedding,
     Linear,
     Load,
@@ -155,6 +156,7 @@ def test_layers_with_matrices_count_their_work() -> None:
         "attention": Attention(2, keys=1, values=1, pool=1),
         "modulated_conv": ModulatedConv(2, 3, 3, "z", 0, 4),
         "fir": Fir(3),
+        "fourier_input": FourierInput(2, 5, 4.0, 1.0, "z", 0, 4),
     }
     owners = {kind for kind, cls in LAYER_KINDS.items() if "tensors" in cls.__dict__}
     counted = {kind for kind, cls in LAYER_KINDS.items() if "products" in cls.__dict__}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from export.style_networks import Generator, Rosinality, persistent
+from export.style_networks import Generator, Rosinality, StyleGan3, persistent
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
 from gan_export.families import stylegan2
+from gan_export.families.family import Family
 from gan_export.families.rosinality import Rosinality as RosinalityFamily
 from gan_export.families.round_trip import check_family
+from gan_export.families.stylegan3 import NvlabsStyleGan3
 from gan_export.families.styles import MEAN_NOTE, W_SAMPLES
 
 SOURCE = "class Generator: ...\n"
@@ -39,8 +42,8 @@ def pickled(tmp_path: Path, network: Generator, source: str = SOURCE) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", [stylegan2.NvlabsStyleGan2, RosinalityFamily])
-def test_random_files_are_read_back(family: type[stylegan2.NvlabsStyleGan2 | RosinalityFamily]) -> None:
+@pytest.mark.parametrize("family", [stylegan2.NvlabsStyleGan2, NvlabsStyleGan3, RosinalityFamily])
+def test_random_files_are_read_back(family: type[Family[Any]]) -> None:
     check_family(family(), times=8)
 
 
@@ -88,7 +91,7 @@ def test_a_state_dict_says_what_it_assumes(tmp_path: Path) -> None:
             part.conv_clamp = 256.0
     torch.save(network.state_dict(), tmp_path / "g.pth")
     draft, z = drafted(tmp_path / "g.pth"), torch.randn(2, 7)
-    assert "defaults of NVlabs/stylegan2-ada-pytorch" in " ".join(draft.notes)
+    assert "defaults of NVlabs' code" in " ".join(draft.notes)
     torch.testing.assert_close(images(draft, z), network(z), rtol=1e-4, atol=1e-4)
 
 
@@ -108,3 +111,17 @@ def test_rosinality_with_and_without_the_mean_of_w(tmp_path: Path) -> None:
         truncated = (middle + 0.7 * (w - middle))[:, None].expand(3, 6, 6)
         seen = images(draft, z, psi=torch.full((3,), 0.7), noise=torch.zeros(1))
         torch.testing.assert_close(seen, network(truncated, noise=0.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "radial"), [(3, False), (1, True)])
+@torch.no_grad()
+def test_stylegan3(tmp_path: Path, kernel: int, radial: bool) -> None:
+    network, z = StyleGan3(kernel, radial), torch.randn(3, 6)
+    torch.save(network.held, tmp_path / "g.pth")
+    draft, w = drafted(tmp_path / "g.pth"), network.w(z)
+    assert draft.family == "stylegan3"
+    expected = network(w[:, None].expand(3, 4, 5))
+    torch.testing.assert_close(images(draft, z), expected, rtol=1e-3, atol=1e-4)
+    ws = torch.randn(3, 4, 5)
+    given = images(draft, z, w=ws, from_w=torch.tensor([True]))
+    torch.testing.assert_close(given, network(ws), rtol=1e-3, atol=1e-4)

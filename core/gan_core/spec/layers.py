@@ -35,7 +35,7 @@ from gan_core.spec.shape_layers import (
     Upsample,
     UpsampleMode,
 )
-from gan_core.spec.style_layers import Bias, Constant, Fir, ModulatedConv, Noise, Styles
+from gan_core.spec.style_layers import Bias, Constant, Fir, FourierInput, ModulatedConv, Noise, Styles
 from gan_core.spec.value_layers import (
     Add,
     Concat,
@@ -51,11 +51,11 @@ from gan_core.spec.weight_layers import Attention, Conv, ConvTranspose, Linear
 
 __all__ = [
     "ACTIVATIONS", "LAYER_KINDS", "LIMITED", "SLOPED", "Activation", "ActivationName", "AdaptivePool", "Add",
-    "Attention", "BatchNorm", "Bias", "ChannelShuffle", "Concat", "Constant", "Conv", "ConvTranspose", "Fir", "Glu",
-    "GroupNorm", "InstanceNorm", "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm", "Linear", "Load",
-    "LocalResponseNorm", "Merge", "Modulate", "ModulatedConv", "Multiply", "Noise", "Pad", "PaddingMode", "PixelNorm",
-    "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape", "RmsNorm", "Shape", "Slice", "SpecError", "Styles",
-    "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
+    "Attention", "BatchNorm", "Bias", "ChannelShuffle", "Concat", "Constant", "Conv", "ConvTranspose", "Fir",
+    "FourierInput", "Glu", "GroupNorm", "InstanceNorm", "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm",
+    "Linear", "Load", "LocalResponseNorm", "Merge", "Modulate", "ModulatedConv", "Multiply", "Noise", "Pad",
+    "PaddingMode", "PixelNorm", "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape", "RmsNorm", "Shape", "Slice",
+    "SpecError", "Styles", "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
 ]  # fmt: skip
 
 GROUP = "ganport.layers"

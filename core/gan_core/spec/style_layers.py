@@ -17,6 +17,7 @@ from gan_core.spec.layer import Layer, ValueName, expect, expect_image
 
 Borders4 = tuple[Border, Border, Border, Border]
 Factor = Annotated[int, Range(1, 16)]
+Positive = Annotated[float, Range(1e-6, 1e6)]
 
 NOISE = "noise"
 """The optional input that scales all noise of a network: 1, or 0 for images without noise."""
@@ -124,7 +125,7 @@ class Styles(Layer):
 
 @dataclass(frozen=True)
 class ModulatedConv(Layer):
-    """A convolution whose input channels a style scales, of the same size, or without padding where it upsamples.
+    """A convolution whose input channels a style scales; `padding` None keeps the size. Where it upsamples it has none.
 
     The style is row `row` of the value called `style`, (num_ws, w_dim), through an affine map: affine_weight
     (in, w_dim), affine_bias (in,). weight is (out, in, kernel, kernel). With `up` above 1 it is (in, out, kernel,
@@ -143,10 +144,18 @@ class ModulatedConv(Layer):
     up: Factor = 1
     demodulate: bool = True
     eps: Eps = 1e-8
+    padding: Padding | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(self.up > 1 or self.kernel % 2 == 1, f"kernel must be odd, got {self.kernel}")
+        odd = self.up > 1 or self.kernel % 2 == 1 or self.padding is not None
+        expect(odd, f"kernel must be odd, got {self.kernel}")
+        expect(self.up == 1 or self.padding is None, "has no padding where it upsamples")
+
+    @property
+    def border(self) -> int:
+        """Zeros around the image, where it does not upsample."""
+        return self.kernel // 2 if self.padding is None else self.padding
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -158,8 +167,11 @@ class ModulatedConv(Layer):
         if used:
             expect(len(used[0]) == 2 and used[0][1] == self.w_dim, f"takes styles of {self.w_dim}, gets {used[0]}")
             expect(self.row < used[0][0], f"takes row {self.row} of {used[0][0]} styles")
-        sides = (h, w) if self.up == 1 else tuple((side - 1) * self.up + self.kernel for side in (h, w))
-        return (self.out_channels, *sides)
+        if self.up > 1:
+            return (self.out_channels, *((side - 1) * self.up + self.kernel for side in (h, w)))
+        made = tuple(side + 2 * self.border - self.kernel + 1 for side in (h, w))
+        expect(min(made) >= 1, f"kernel {self.kernel} does not fit into {h}x{w}")
+        return (self.out_channels, *made)
 
     def tensors(self) -> dict[str, Shape]:
         channels = (self.out_channels, self.in_channels) if self.up == 1 else (self.in_channels, self.out_channels)
@@ -170,7 +182,7 @@ class ModulatedConv(Layer):
         }
 
     def products(self, shape: Shape) -> int:
-        area = math.prod(shape[1:])
+        area = math.prod(shape[1:] if self.up > 1 else self.out_shape(shape)[1:])
         return self.in_channels * (self.out_channels * (self.kernel**2 * area + self.demodulate) + self.w_dim)
 
     def words(self) -> str:
@@ -183,7 +195,7 @@ class ModulatedConv(Layer):
         style = functional.linear(beside[0][:, self.row], module["affine_weight"], module["affine_bias"])
         x = x * style.reshape(-1, self.in_channels, 1, 1)
         if self.up == 1:
-            x = functional.conv2d(x, weight, padding=self.kernel // 2)
+            x = functional.conv2d(x, weight, padding=self.border)
         else:
             x = functional.conv_transpose2d(x, weight, stride=self.up)
         if not self.demodulate:
@@ -197,8 +209,9 @@ class ModulatedConv(Layer):
 class Fir(Layer):
     """A filter over each channel: zeros put between pixels (`up`), padding, convolution, every `down`-th pixel kept.
 
-    filter (taps, taps) holds its gain, too; it is convolved, not correlated. `borders` are left, right, top and bottom,
-    in pixels after upsampling; negative ones are cut off.
+    filter (taps, taps) holds its gain, too; it is convolved, not correlated. A `separable` one is (taps,), and goes
+    over the rows, then over the columns. `borders` are left, right, top and bottom, in pixels after upsampling;
+    negative ones are cut off.
     """
 
     kind: ClassVar[str] = "fir"
@@ -207,6 +220,7 @@ class Fir(Layer):
     up: Factor = 1
     down: Factor = 1
     borders: Borders4 = (0, 0, 0, 0)
+    separable: bool = False
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, *sides = expect_image(shape)
@@ -216,26 +230,108 @@ class Fir(Layer):
         return (c, *((side - self.taps) // self.down + 1 for side in padded))
 
     def tensors(self) -> dict[str, Shape]:
-        return {"filter": (self.taps, self.taps)}
+        return {"filter": (self.taps,) if self.separable else (self.taps, self.taps)}
 
     def products(self, shape: Shape) -> int:
-        return math.prod(self.out_shape(shape)) * self.taps**2
+        return math.prod(self.out_shape(shape)) * self.taps * (1 + self.down if self.separable else self.taps)
 
     def words(self) -> str:
         steps = "".join(f" {name} {by}" for name, by in (("up", self.up), ("down", self.down)) if by > 1)
         return f"fir {self.taps}x{self.taps}{steps}"
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
-        functional, channels, borders = torch.nn.functional, x.shape[1], self.borders
-        weight = module["filter"].expand(channels, 1, self.taps, self.taps)
+        kernel, (left, right, top, bottom) = module["filter"], self.borders
+        if not self.separable:
+            return self._over(torch, x, kernel, self.borders, (True, True))
+        x = self._over(torch, x, kernel.reshape(1, -1), (left, right, 0, 0), (False, True))
+        return self._over(torch, x, kernel.reshape(-1, 1), (0, 0, top, bottom), (True, False))
+
+    def _over(self, torch: Any, x: Any, kernel: Any, borders: Borders4, along: tuple[bool, bool]) -> Any:
+        """`kernel` over each channel; up and down where it goes `along`: (rows up and down, columns)."""
+        functional, channels = torch.nn.functional, x.shape[1]
+        weight = kernel.expand(channels, 1, *kernel.shape)
+        up, down = (tuple(by if moves else 1 for moves in along) for by in (self.up, self.down))
         if self.up > 1:  # the transposed convolution of the whole filter, of which the borders want more or less
-            x = functional.conv_transpose2d(x, weight, stride=self.up, groups=channels)
-            ends = (1 - self.taps, self.up - self.taps) * 2
+            x = functional.conv_transpose2d(x, weight, stride=up, groups=channels)
+            ends = tuple(
+                end for moves in along[::-1] for end in ((1 - self.taps, self.up - self.taps) if moves else (0, 0))
+            )
             x = _bordered(functional, x, tuple(map(sum, zip(ends, borders, strict=True))))
-            return x if self.down == 1 else x[:, :, :: self.down, :: self.down]
+            return x if self.down == 1 else x[:, :, :: down[0], :: down[1]]
         inside = max(min(borders), 0)
         x = _bordered(functional, x, tuple(border - inside for border in borders))
-        return functional.conv2d(x, weight.flip((2, 3)), padding=inside, stride=self.down, groups=channels)
+        return functional.conv2d(x, weight.flip((2, 3)), padding=inside, stride=down, groups=channels)
+
+
+@dataclass(frozen=True)
+class FourierInput(Layer):
+    """Sines over the plane in the place of the running value, turned and moved by a style (StyleGAN 3, Karras et al.
+    2021, arXiv:2106.12423).
+
+    Row `row` of the value called `style`, (num_ws, w_dim), gives through affine_weight (4, w_dim) and affine_bias (4,)
+    a rotation and a shift, before `transform` (3, 3). freqs (channels, 2), in cycles for the image without its margin,
+    and phases (channels,) are those of the sines, weight (channels, channels) mixes them. The image has `size` pixels a
+    side, `sampling_rate` of them without its margin; sines beyond `bandwidth` are damped.
+    """
+
+    kind: ClassVar[str] = "fourier_input"
+    convolves: ClassVar[bool] = True
+    channels: Features
+    size: Side
+    sampling_rate: Positive
+    bandwidth: Positive
+    style: ValueName
+    row: Padding
+    w_dim: Features
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.style,)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        expect(self.bandwidth < self.sampling_rate / 2, f"bandwidth {self.bandwidth:g} must be below half the rate")
+        if used:
+            expect(len(used[0]) == 2 and used[0][1] == self.w_dim, f"takes styles of {self.w_dim}, gets {used[0]}")
+            expect(self.row < used[0][0], f"takes row {self.row} of {used[0][0]} styles")
+        return (self.channels, self.size, self.size)
+
+    def tensors(self) -> dict[str, Shape]:
+        return {
+            "weight": (self.channels, self.channels),
+            "affine_weight": (4, self.w_dim),
+            "affine_bias": (4,),
+            "transform": (3, 3),
+            "freqs": (self.channels, 2),
+            "phases": (self.channels,),
+        }
+
+    def products(self, shape: Shape) -> int:
+        return self.channels * (self.channels + 2) * self.size**2
+
+    def words(self) -> str:
+        return f"fourier_input {self.channels}x{self.size}x{self.size}, style {self.row}"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        t = torch.nn.functional.linear(beside[0][:, self.row], module["affine_weight"], module["affine_bias"])
+        t = t / t[:, :2].square().sum(dim=1, keepdim=True).sqrt()
+        cos, sin, right, down = t.unsqueeze(2).unbind(dim=1)
+        turned = torch.stack(
+            (
+                torch.cat((cos, -sin, sin * down - cos * right), dim=1),
+                torch.cat((sin, cos, -sin * right - cos * down), dim=1),
+            ),
+            dim=1,
+        )
+        turned = turned @ module["transform"]  # (N, 2, 3)
+        phases = module["phases"] + (module["freqs"] @ turned[:, :, 2:]).squeeze(2)
+        freqs = module["freqs"] @ turned[:, :, :2]  # (N, C, 2)
+        beyond = freqs.square().sum(dim=2).sqrt() - self.bandwidth
+        amplitudes = (1 - beyond / (self.sampling_rate / 2 - self.bandwidth)).clamp(0, 1)
+        places = (torch.arange(self.size, device=t.device, dtype=t.dtype) + 0.5 - self.size / 2) / self.sampling_rate
+        across, along = (each.reshape(*each.shape, 1, 1) for each in freqs.unbind(dim=2))
+        cycles = across * places + along * places.unsqueeze(1) + phases.reshape(*phases.shape, 1, 1)
+        waves = torch.sin(cycles * (2 * math.pi)) * amplitudes.reshape(*amplitudes.shape, 1, 1)
+        return torch.nn.functional.conv2d(waves, module["weight"].reshape(self.channels, self.channels, 1, 1))
 
 
 def _bordered(functional: Any, x: Any, borders: tuple[int, ...]) -> Any:

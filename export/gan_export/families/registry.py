@@ -33,6 +33,7 @@ from gan_export.families import (
     r3gan,
     rosinality,
     stylegan2,
+    stylegan3,
     super_resolution,
 )
 from gan_export.families.family import Family, Network, Shapes
@@ -65,6 +66,7 @@ OWN: tuple[type[Family[Any]], ...] = (
     pggan.PytorchGanZoo,
     mimicry.Mimicry,
     stylegan2.NvlabsStyleGan2,
+    stylegan3.NvlabsStyleGan3,
     rosinality.Rosinality,
     biggan.BigGan,
     biggan.BigGanDeep,

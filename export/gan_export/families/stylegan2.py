@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from random import Random
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ from gan_export.draft import Evidence
 from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, dense, kernel, mean_w, part, times
 
-ADA, SG3 = "NVlabs/stylegan2-ada-pytorch training/networks.py", "NVlabs/stylegan3 training/networks_stylegan2.py"
+ADA, SG3 = "NVlabs/stylegan2-ada-pytorch training/networks.py", "NVlabs/stylegan3 training/"
 SOURCES = {
-    "53b4e1ec457171d4e2c1454d48013765ab626141c35cdd383b020950effe11a5": f"{ADA} (375a436, 2021-01-30)",
-    "b6f14e8fa2a95de4d38218fef31380c6a70de770f585107e209ff83075c307ef": f"{SG3} (8fb5177, 2021-10-11)",
+    "53b4e1ec457171d4e2c1454d48013765ab626141c35cdd383b020950effe11a5": f"{ADA} (375a436)",
+    "b6f14e8fa2a95de4d38218fef31380c6a70de770f585107e209ff83075c307ef": f"{SG3}networks_stylegan2.py (8fb5177)",
+    "06082fb3e8929e477f58fb8bc78e7ecb9a9209eb01444272d1d153c85a6a89f7": f"{SG3}networks_stylegan3.py (8fb5177)",
 }
 """SHA-256 of the source of published versions, as it is pickled: decoded, with \\n at the end of lines."""
 ROOT2, HALF = math.sqrt(2), math.sqrt(0.5)
@@ -151,6 +153,36 @@ def _same(said: Mapping[str, Mapping[str, Any]], pattern: str, **defaults: Any) 
     return found.pop() if len(found) == 1 else None
 
 
+def mapping_network(c_dim: int, embed: int, features: Sequence[int], name: str, rate: float) -> NamedLayers:
+    """NVlabs' MappingNetwork, with `embed` features of `c_dim` classes: z to w. `features` are those before and after
+    each layer."""
+    layers: NamedLayers = [("", L.PixelNorm(EPS))]
+    if c_dim:
+        takes = {"mapping.embed.weight": (embed, c_dim), "mapping.embed.bias": (embed,)}
+
+        def table(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            rows = held["mapping.embed.weight"].T / math.sqrt(c_dim) + held["mapping.embed.bias"]
+            return {"weight": rows * (rows.square().mean(dim=1, keepdim=True) + EPS).rsqrt()}
+
+        layers.append((Folded(takes, table), L.LabelEmbedding(c_dim, embed, "z_label")))
+    for index, (before, after) in enumerate(pairwise(features)):
+        layers += [dense(f"mapping.fc{index}", before, after, rate), ("", activation(name))]
+    return layers
+
+
+def origin(source: str | None, half: int, defaults: str) -> tuple[Evidence, tuple[str, ...]]:
+    """How sure it is that the classes of a pickle are NVlabs' own, and what to say of that. `defaults` are what a
+    state_dict (`source` None) takes from the code."""
+    if source is None:
+        return Evidence.STRONG, (f"a state_dict alone: {defaults} are the defaults of NVlabs' code",)
+    known = SOURCES.get(source)
+    told = f"the source of its classes is that of {known}" if known else (
+        "the source of its classes is none that is known: they are taken to compute what NVlabs' do"
+    )  # fmt: skip
+    note = f"{half} of its blocks run in float16 on a GPU; here they run in float32, as on a CPU"
+    return Evidence.PROVED if known else Evidence.STRONG, (told, *([note] if half else []))
+
+
 class _Builder:
     """The layers of one network, block by block."""
 
@@ -162,12 +194,16 @@ class _Builder:
 
     def network(self) -> Network:
         n, w_dim = self.n, self.w_dim
-        side, notes = 2 << len(n.channels), self.notes()
+        side, clamp = 2 << len(n.channels), "none" if n.clamp is None else f"{n.clamp:g}"
+        said = (
+            f"activation {n.activations[1]}, clamp {clamp} and the mapping network's learning rate {n.lr_multiplier:g}"
+        )
+        evidence, notes = origin(n.source, n.half, said)
         image = (n.image_channels, side, side)
         interface = Interface(
             n.mapping[0] - n.embed, image, n_classes=n.c_dim, styles=Styles(w_dim, self.num_ws), noise=n.noise
         )
-        mapping = self.mapping()
+        mapping = mapping_network(n.c_dim, n.embed, n.mapping, n.activations[0], n.lr_multiplier)
         styles = L.Styles(w_dim, self.num_ws, as_=STYLES)
         layers = [*mapping, part(styles, w_avg=Own("mapping.w_avg", (w_dim,)))]
         if not n.w_avg:
@@ -176,38 +212,7 @@ class _Builder:
         layers.append(part(L.Constant(start), value=Own("synthesis.b4.const", start)))
         for index in range(len(n.channels)):
             layers += self.block(index)
-        evidence = Evidence.PROVED if n.source in SOURCES else Evidence.STRONG
         return Network(layers, interface, evidence, notes=notes, beside=self.beside, knows_classes=True)
-
-    def notes(self) -> tuple[str, ...]:
-        n, clamp = self.n, "none" if self.n.clamp is None else f"{self.n.clamp:g}"
-        if n.source is None:
-            return (
-                f"a state_dict alone: the activation {n.activations[1]}, the clamp {clamp} and the learning rate "
-                f"{n.lr_multiplier:g} of the mapping network are the defaults of {NvlabsStyleGan2.source}",
-            )
-        known = SOURCES.get(n.source)
-        told = f"the source of its classes is that of {known}" if known else (
-            "the source of its classes is none that is known: they are taken to compute what NVlabs' do"
-        )  # fmt: skip
-        half = f"{n.half} of its blocks run in float16 on a GPU; here they run in float32, as on a CPU"
-        return (told, *([half] if n.half else []))
-
-    def mapping(self) -> NamedLayers:
-        n = self.n
-        layers: NamedLayers = [("", L.PixelNorm(EPS))]
-        if n.c_dim:
-            takes = {"mapping.embed.weight": (n.embed, n.c_dim), "mapping.embed.bias": (n.embed,)}
-
-            def table(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-                rows = held["mapping.embed.weight"].T / math.sqrt(n.c_dim) + held["mapping.embed.bias"]
-                return {"weight": rows * (rows.square().mean(dim=1, keepdim=True) + EPS).rsqrt()}
-
-            layers.append((Folded(takes, table), L.LabelEmbedding(n.c_dim, n.embed, "z_label")))
-        for index in range(len(n.mapping) - 1):
-            layers.append(dense(f"mapping.fc{index}", n.mapping[index], n.mapping[index + 1], n.lr_multiplier))
-            layers.append(("", activation(n.activations[0])))
-        return layers
 
     def block(self, index: int) -> NamedLayers:
         n, side, out = self.n, 4 << index, self.n.channels[index]
