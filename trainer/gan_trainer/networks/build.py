@@ -26,6 +26,7 @@ class SpecGenerator(nn.Module):
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleList(map(build_layer, spec.layers, spec.shapes[:-1]))
+        self.last_use = {name: index for index, layer in enumerate(spec.layers) for name in layer.uses}
 
     def forward(self, z: Tensor, label: Tensor | None = None, **options: Tensor) -> Tensor:
         return self.values(z, label, **options)[0]
@@ -36,11 +37,14 @@ class SpecGenerator(nn.Module):
         for name, option in self.spec.interface.options.items():
             given = options.get(name)
             named[name] = torch.from_numpy(option.row).to(z.device) if given is None else given
-        for layer, module in zip(self.spec.layers, self.layers, strict=True):
+        for index, (layer, module) in enumerate(zip(self.spec.layers, self.layers, strict=True)):
             beside = (label,) if layer.classes else tuple(named[name] for name in layer.uses)
             x = layer.apply(torch, module, x, *beside)
             styles = x if isinstance(layer, Styles) else styles
-            if layer.as_:
+            for name in layer.uses:
+                if self.last_use[name] == index:
+                    named.pop(name, None)  # a layer's images may take a gigabyte
+            if layer.as_ in self.last_use:
                 named[layer.as_] = x
         return x, styles
 
