@@ -7,6 +7,7 @@ latent; an export that copies it faithfully is as wrong as it is.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -22,7 +23,6 @@ from gan_export.proof.cases import BUDGET, NEARER, PRODUCTS, Case, alone, cases,
 from gan_export.proof.report import Check, at_most
 from gan_export.source import Source, as_taken
 from gan_serve.runtime.batches import Given
-from gan_trainer.networks.build import SpecGenerator
 
 SECTION = "reference"
 
@@ -34,7 +34,7 @@ STEADY = 1e-4
 KEPT_BYTES = 1 << 26
 """Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
 GOLDEN_IMAGES = 4
-FEW = 4
+FEW, LARGE_BYTES = 4, 1 << 28
 
 
 class Reference:
@@ -93,8 +93,7 @@ class Reference:
             arguments += [] if case.label is None else [torch.from_numpy(case.label)]
             image_NCHW = self.images(case)
             try:
-                # A spec mixes no images, so a few at a time will do; float64 takes twice the memory.
-                size = FEW if isinstance(exact, SpecGenerator) else len(case.z)
+                size = self._at_once(len(case.z))
                 parts = [[given[i : i + size] for given in arguments] for i in range(0, len(case.z), size)]
                 with torch.no_grad():
                     truth_NCHW = np.concatenate([exact(*part).numpy() for part in parts])
@@ -102,6 +101,13 @@ class Reference:
             except Exception:  # a module with float32 written into it; its rounding stays unknown
                 self._roundings[case] = None
         return self._roundings[case]
+
+    def _at_once(self, n: int) -> int:
+        """How many of `n` images float64 makes at a time: a few where a layer of a spec takes much for all of them. A
+        module that mixes images then has another rounding, and is refused for it."""
+        spec = self.source.spec
+        large = spec is not None and 8 * n * max(map(math.prod, spec.shapes)) > LARGE_BYTES
+        return FEW if large else n
 
     @cached_property
     def again(self) -> tuple[F32, F32]:
