@@ -22,9 +22,11 @@ from export.foreign_graphs import (
 )
 from export.foreign_networks import difference
 from gan_core.spec import layers as L
+from gan_export.answers import Answers
 from gan_export.draft import Draft
 from gan_export.families.family import RefusedError
 from gan_export.families.fastgan import FastGan, Numbers
+from gan_export.identify import identify
 from gan_export.reading import read_checkpoint
 from gan_export.understanding.understand import draft_candidates
 
@@ -133,6 +135,28 @@ def test_one_attribute_is_a_class(tmp_path: Path) -> None:
     attributes["Other"] = {"order": 1, "values": ["a", "b"]}
     with pytest.raises(RefusedError, match="takes 2 attributes"):
         read(tmp_path, zoo(module.state_dict(), attribKeysOrder=attributes, categoryVectorDim=4))
+
+
+@pytest.mark.parametrize("name", ["pggan", "sagan", "biggan-deep", "r3gan"])
+def test_a_file_alone_settles_everything(name: str, tmp_path: Path) -> None:
+    """Its statistics, which nothing has made, are noted; its output activation is that of the code."""
+    make, wrap, family, _ = FILES[name]
+    torch.save(wrap(rattled(make()).state_dict()), tmp_path / "file.pt")
+    found = identify(tmp_path / "file.pt", Answers())
+    assert found.draft is not None
+    assert (found.draft.family, found.unanswered, found.doubts) == (family, (), ())
+    norms = any(isinstance(layer, L.BatchNorm) for layer in found.draft.spec.layers)
+    assert any("does not fit" in note for note in found.draft.notes) == norms
+
+
+def test_what_a_configuration_says_is_proved(tmp_path: Path) -> None:
+    state = Progressive().state_dict()
+    (draft,) = read(tmp_path, zoo(state, lossCriterion="MSE"))
+    assert draft.spec.layers[-1] == L.Activation("tanh")
+    found = {choice.field: choice.evidence for choice in draft.choices}
+    assert (found["output"], found["activation"], found["latent"]) == ("proved", "proved", "strong")
+    (draft,) = read(tmp_path, {"avgG": state})
+    assert {choice.field: choice.evidence for choice in draft.choices}["output"] == "strong"
 
 
 def test_a_progressive_gan_that_is_fading_in_is_refused(tmp_path: Path) -> None:

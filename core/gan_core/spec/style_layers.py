@@ -252,11 +252,13 @@ class Fir(Layer):
         weight = kernel.expand(channels, 1, *kernel.shape)
         up, down = (tuple(by if moves else 1 for moves in along) for by in (self.up, self.down))
         if self.up > 1:  # the transposed convolution of the whole filter, of which the borders want more or less
-            x = functional.conv_transpose2d(x, weight, stride=up, groups=channels)
             ends = tuple(
                 end for moves in along[::-1] for end in ((1 - self.taps, self.up - self.taps) if moves else (0, 0))
             )
-            x = _bordered(functional, x, tuple(map(sum, zip(ends, borders, strict=True))))
+            left, right, top, bottom = map(sum, zip(ends, borders, strict=True))
+            cut = max(-max(top, bottom), 0), max(-max(left, right), 0)  # by the convolution itself
+            x = functional.conv_transpose2d(x, weight, stride=up, padding=cut, groups=channels)
+            x = _bordered(functional, x, (left + cut[1], right + cut[1], top + cut[0], bottom + cut[0]))
             return x if self.down == 1 else x[:, :, :: down[0], :: down[1]]
         inside = max(min(borders), 0)
         x = _bordered(functional, x, tuple(border - inside for border in borders))

@@ -58,6 +58,8 @@ what its tensors are made of."""
 RELU = L.Activation("relu")
 LEAKY = L.Activation("leaky_relu", slope=0.2)
 TANH = L.Activation("tanh")
+IDENTITY = L.Activation("identity")
+"""At the end of a network without an output activation, so that this is said."""
 SIGMOID = L.Activation("sigmoid")
 
 
@@ -67,6 +69,7 @@ class Network:
 
     evidence   how surely these keys and shapes are that code's: strong, or weak where other code has them too
     questions  the choices ("structure", "latent", "eps" …) that the code leaves open, which are asked about
+    said       those that the file's settings or modules say, which are proved
     notes      sentences for people that are not about one choice
     beside     tensors that its file has and no layer takes, key → shape: heads that do not run, filters of fixed values
     refused    why this network cannot be exported; raised where a file has exactly its keys and shapes
@@ -78,6 +81,7 @@ class Network:
     interface: Interface
     evidence: Evidence = Evidence.STRONG
     questions: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     beside: Mapping[str, Shape] = field(default_factory=dict)
     refused: RefusedError | None = None

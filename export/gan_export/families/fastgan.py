@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import TANH, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families.family import IDENTITY, TANH, Family, Folded, NamedLayers, Network, Shapes
 
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
 EXCITED = (64, 128, 256, 512)
@@ -95,7 +95,7 @@ class FastGan(Family[Numbers]):
     def _ended(self, network: Network, numbers: Numbers) -> Network:
         """The code ends in tanh at 1024 pixels alone; copies of it have one at other sizes, too, so that is asked."""
         small: dict[str, L.Shape] = {f"{numbers.prefix}to_128.weight": (numbers.channels, numbers.widths[5], 1, 1)}
-        layers = [*network.layers, ("", TANH if numbers.size == 1024 else L.Activation("identity"))]
+        layers = [*network.layers, ("", TANH if numbers.size == 1024 else IDENTITY)]
         questions = () if numbers.size == 1024 else ("output",)
         return dataclasses.replace(network, layers=layers, beside={**network.beside, **small}, questions=questions)
 
@@ -158,7 +158,7 @@ class ProjectedGan(FastGan):
         return [("", L.PixelNorm()), *super()._start(numbers)]
 
     def _ended(self, network: Network, numbers: Numbers) -> Network:  # noqa: ARG002
-        return dataclasses.replace(network, knows_classes=True)
+        return dataclasses.replace(network, layers=[*network.layers, ("", IDENTITY)], knows_classes=True)
 
     def sample(self, random: Random) -> Numbers:
         numbers = super().sample(random)

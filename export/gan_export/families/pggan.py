@@ -16,11 +16,22 @@ from typing import Any, NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import TANH, Family, Folded, NamedLayers, Network, RefusedError, Shapes, scaled
+from gan_export.families.family import (
+    IDENTITY,
+    TANH,
+    Family,
+    Folded,
+    NamedLayers,
+    Network,
+    RefusedError,
+    Shapes,
+    scaled,
+)
 
 
 class Progressive(NamedTuple):
-    """`widths` are the channels of each resolution, 4x4 first; `fading` and `attributes` are refused."""
+    """`widths` are the channels of each resolution, 4x4 first; `fading` and `attributes` are refused; `configured` is
+    whether the file has its configuration."""
 
     z_dim: int
     widths: tuple[int, ...]
@@ -31,6 +42,7 @@ class Progressive(NamedTuple):
     equalized: bool = True
     fading: float = 0.0
     attributes: int = 1
+    configured: bool = True
 
 
 class PytorchGanZoo(Family[Progressive]):
@@ -55,6 +67,7 @@ class PytorchGanZoo(Family[Progressive]):
             equalized=said.get("equalizedlR") is not False,
             fading=_number(said, "alpha", 0.0),
             attributes=attributes,
+            configured="leakyReluLeak" in said and "lossCriterion" in said,
         )
 
     def network(self, numbers: Progressive) -> Network:
@@ -77,18 +90,19 @@ class PytorchGanZoo(Family[Progressive]):
                 layers += [layer(f"scaleLayers.{index}.{number}", L.Conv(given, makes, 3, padding=1)), act, norm]
         last = len(widths) - 1
         layers.append(layer(f"toRGBLayers.{last}", L.Conv(widths[-1], channels, 1)))
-        layers += [("", TANH)] if numbers.tanh else []
+        layers.append(("", TANH if numbers.tanh else IDENTITY))
         beside: dict[str, L.Shape] = {}
         for index, width in enumerate(widths[:-1]):
             beside |= {f"toRGBLayers.{index}.module.weight": (channels, width, 1, 1)}
             beside |= {f"toRGBLayers.{index}.module.bias": (channels,)}
         size = 4 * 2**last
         image = Interface(max(z_dim, 1), (channels, size, size), n_classes=numbers.classes)
-        return Network(layers, image, beside=beside, refused=_refusal(numbers))
+        said = ("activation", "output") if numbers.configured else ()
+        return Network(layers, image, said=said, beside=beside, refused=_refusal(numbers))
 
     def sample(self, random: Random) -> Progressive:
         widths = tuple(random.randint(1, 8) for _ in range(random.randint(1, 4)))
-        return Progressive(random.randint(1, 20), widths, random.choice((1, 3)), attributes=0)
+        return Progressive(random.randint(1, 20), widths, random.choice((1, 3)), attributes=0, configured=False)
 
 
 def _number(said: dict[str, Any], name: str, default: Any) -> Any:

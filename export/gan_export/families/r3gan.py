@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import LEAKY, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families.family import IDENTITY, LEAKY, Family, Folded, NamedLayers, Network, Shapes
 
 BASIS = "MainLayers.0.Layers.0.Basis"
 HALF = ("torch.bfloat16", "torch.float16")
@@ -93,6 +93,7 @@ class R3Gan(Family[Numbers]):
                 layers.append((where, dataclasses.replace(layer, as_=f"x{index}_{number}")))
                 layers += self._block(f"{stem}.{number}", stage, numbers.kernel, f"x{index}_{number}")
         layers.append((f"{prefix}AggregationLayer.Layer", L.Conv(stages[-1].width, numbers.channels, 1, bias=False)))
+        layers.append(("", IDENTITY))
         size = 4 * 2 ** (len(stages) - 1)
         note = (
             f"{numbers.half} of {len(stages)} stages run in half precision in the author's code, in float32 here: "

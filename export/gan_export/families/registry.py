@@ -211,6 +211,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     def choice(index: int | None, field: str, value: Any, values: tuple[Any, ...] = ()) -> Choice:
         sure = network.evidence if network.evidence.settled or field != "structure" else Evidence.STRONG
         evidence = Evidence.WEAK if field in network.questions else sure
+        if field in network.said:
+            return Choice(index, field, value, Evidence.PROVED, "the file says so")
         others = slots.others(value, values)
         return Choice(index, field, value, evidence, f"as {family.source} has it", others, habit=True)
 
@@ -230,6 +232,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
         first = next(index for index, layer in enumerate(layers) if isinstance(layer, L.BatchNorm))
         yield Choice(first, "norm", layers[first].to_json(), Evidence.WEAK, network.norms, habit=True)
     last = max((index for index, layer in enumerate(layers) if isinstance(layer, L.Activation)), default=None)
+    if last is not None and any(layer.tensors() for layer in layers[last + 1 :]):
+        last = None  # weights come after it: the network has no output activation
     for index, layer in enumerate(layers):
         if isinstance(layer, L.LabelEmbedding) and layer.merge != "label":
             yield choice(index, "merge", layer.merge, () if layer.merge == "multiply" else ("z_label", "label_z"))
