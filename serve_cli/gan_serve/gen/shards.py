@@ -33,6 +33,13 @@ from gan_serve.runtime.plan import Plan
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
+_AFTER_NAME = b"0000644\0" + b"0000000\0" * 2
+_AFTER_SIZE = b"\x0000000000000\0"
+_AFTER_CHECKSUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
+_SUM = 8 * ord(" ") + sum(_AFTER_CHECKSUM)
+"""A tar header's mode, owner and group; its time; its type, link, magic, version, names, device and prefix. While they
+are summed, the checksum's own bytes are spaces."""
+_TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 ROW_GROUP, ROW_GROUP_BYTES = 1000, 1 << 24
 """The most images, and about the most bytes of PNG files, in a row group of a Parquet file; memory holds one."""
 
@@ -137,7 +144,7 @@ def _write_tar(path: Path, plan: ShardPlan, batches: Iterable[U8], text: dict[st
     with path.open("wb", buffering=1 << 20) as file, contextlib.closing(_encoded(batches)) as encoded:
         for start, images in encoded:
             for index, (png, row) in enumerate(zip(images, plan.rows(start, start + len(images)), strict=True), start):
-                about = json.dumps(row | common, ensure_ascii=False).encode()
+                about = _TO_JSON(row | common).encode()
                 for suffix, data in ((b"png", png), (b"json", about)):
                     member = _tar_member(b"%s.%s" % (plan.stem(index).encode(), suffix), data)
                     file.write(member)
@@ -148,12 +155,8 @@ def _write_tar(path: Path, plan: ShardPlan, batches: Iterable[U8], text: dict[st
 
 def _tar_member(name: bytes, data: bytes) -> bytes:
     """A file in a ustar archive: header, data, zeros up to a block. POSIX.1-1988; mode 644, time and owner 0."""
-    # Fields: name, mode, uid, gid, size, mtime, checksum (8 spaces while it is summed), type, link, magic and version,
-    # owner, group, device numbers, prefix.
-    head = b"%s0000644\0" % name.ljust(100, b"\0") + b"0000000\0" * 2 + b"%011o\0" % len(data) + b"00000000000\0"
-    tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
-    checksum = sum(head) + 8 * 32 + sum(tail)
-    return b"".join((head, b"%06o\0 " % checksum, tail, data, bytes(-len(data) % _BLOCK)))
+    head = name.ljust(100, b"\0") + _AFTER_NAME + b"%011o" % len(data) + _AFTER_SIZE
+    return b"".join((head, b"%06o\0 " % (sum(head) + _SUM), _AFTER_CHECKSUM, data, bytes(-len(data) % _BLOCK)))
 
 
 def _write_npy(path: Path, plan: ShardPlan, batches: Iterable[U8], _: dict[str, str]) -> Json:
