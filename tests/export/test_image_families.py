@@ -19,6 +19,7 @@ from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
 from gan_export.families import image_to_image, super_resolution
 from gan_export.families.family import Family
+from gan_export.families.registry import family_drafts
 from gan_export.families.round_trip import check_family
 from gan_export.identify import Identified, identify, module_of, source_of
 from gan_serve.runtime.onnx_generator import OnnxGenerator
@@ -160,6 +161,9 @@ def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
     assert parameters == 16_697_987
     assert network.interface.input is not None
     assert network.interface.input.halo == 23 * 15 + 2 + 3
+    tensors = {key: torch.zeros(()).expand(shape) for key, shape in network.shapes.items()}
+    (draft,) = family_drafts(tensors)
+    assert draft.structure_said == "351 times conv k3 s1 p1 → 3x128x128"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import graphlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ _log = logging.getLogger(__name__)
 GROUP = "ganport.families"
 NEAR = 0.8
 """The part of all tensors from which on a file that is no family's is said to be near one."""
+LISTED = 16
+"""Convolutions that the words for a structure list one by one."""
 OWN: tuple[type[Family[Any]], ...] = (
     plain.Ganport,
     dcgan.PytorchExamplesDcgan,
@@ -217,11 +220,15 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
         return Choice(index, field, value, evidence, f"as {family.source} has it", others, habit=True)
 
     words = {"conv": "conv", "conv_transpose": "convT"}
-    text = ", ".join(
+    convs = [
         f"{words[layer.kind]} k{layer.kernel} s{layer.stride} p{layer.padding}"
         for layer in layers
         if isinstance(layer, (L.Conv, L.ConvTranspose))
-    )
+    ]
+    if len(convs) > LISTED:
+        runs = [(one, len(list(alike))) for one, alike in itertools.groupby(convs)]
+        convs = [f"{count} times {one}" if count > 1 else one for one, count in runs]
+    text = ", ".join(convs)
     size = "x".join(map(str, interface.image))
     yield choice(None, "structure", f"{text} → {size}" if text else size)
     if interface.input is None:
