@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,13 @@ def test_a_near_miss_is_named(tmp_path: Path) -> None:
         identified(tensors, tmp_path)
     assert "71 of 72 tensors as in xinntao/ESRGAN" in error.value.hint
     assert "conv_hr.bias is missing" in error.value.hint
+
+
+def test_no_end_of_blocks_is_no_end_of_work() -> None:
+    """A file of tens of thousands of blocks is refused without building them."""
+    tensors: dict[str, Tensor] = esrgan().state_dict()
+    one = torch.zeros(3, 6, 3, 3)
+    tensors |= {f"body.{block}.rdb1.conv1.weight": one for block in range(2, 20_000)}
+    started = time.monotonic()
+    assert family_drafts(tensors) == []
+    assert time.monotonic() - started < 20

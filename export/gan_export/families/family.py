@@ -55,6 +55,8 @@ NamedLayers = list[tuple[str | Folded, L.Layer]]
 """The layers in the order they run, each with its module's dotted name in the code ("" if it owns no tensors), or with
 what its tensors are made of."""
 
+DEEPEST = 200
+"""Blocks that are looked for in a file that takes images; more are no network that a spec has room for."""
 RELU = L.Activation("relu")
 LEAKY = L.Activation("leaky_relu", slope=0.2)
 TANH = L.Activation("tanh")

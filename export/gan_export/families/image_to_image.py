@@ -20,7 +20,7 @@ from gan_core.fields import Shape
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images
+from gan_export.families.family import DEEPEST, LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images
 
 Norm = Literal["instance", "batch", "old"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "old")
@@ -75,7 +75,7 @@ class CycleGan(Family[Resnet]):
 
     def numbers(self, shapes: Shapes) -> Iterator[Resnet]:
         first = shapes["model.1.weight"]
-        blocks = len(shapes.row((f"model.{10 + block}.conv_block.1.weight" for block in itertools.count()), 4))
+        blocks = len(shapes.row((f"model.{10 + block}.conv_block.1.weight" for block in range(DEEPEST)), 4))
         last = shapes[f"model.{17 + blocks}.weight"]
         if len(first) == len(last) == 4:
             dropout = shapes.rank("model.10.conv_block.6.weight", 4)
@@ -175,6 +175,6 @@ class Pix2Pix(Family[Unet]):
 def _places() -> Iterator[tuple[int, str]]:
     """Depth → the Sequential there: each one but the first has the next inner one at 3, the first at 1."""
     place = "model.model"
-    for depth in itertools.count():
+    for depth in range(DEEPEST):
         yield depth, place
         place += ".1.model" if depth == 0 else ".3.model"

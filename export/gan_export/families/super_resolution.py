@@ -9,7 +9,6 @@ srgan       leftthomas/SRGAN: residual blocks with BatchNorms
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,18 @@ from typing import NamedTuple
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images, scaled
+from gan_export.families.family import (
+    DEEPEST,
+    LEAKY,
+    RELU,
+    TANH,
+    Family,
+    NamedLayers,
+    Network,
+    Shapes,
+    of_images,
+    scaled,
+)
 
 RESIDUAL = 0.2
 """What ESRGAN's code multiplies each residual by."""
@@ -82,7 +92,7 @@ class EsrGan(Family[Rrdb]):
         for kind in ("model", "RRDB_trunk", "body"):
             counted = dialect(kind, 0, 0)
             part = counted.dense.format(1, 1)
-            blocks = len(shapes.row((f"{counted.block.format(i)}.{part}.weight" for i in itertools.count()), 4))
+            blocks = len(shapes.row((f"{counted.block.format(i)}.{part}.weight" for i in range(DEEPEST)), 4))
             first, growth = shapes[f"{counted.first}.weight"], shapes[f"{counted.block.format(0)}.{part}.weight"]
             if not blocks or len(first) != 4:
                 continue
@@ -158,7 +168,7 @@ class SrVgg(Family[Compact]):
     source = "xinntao/Real-ESRGAN SRVGGNetCompact"
 
     def numbers(self, shapes: Shapes) -> Iterator[Compact]:
-        convs = shapes.row((f"body.{2 * number}.weight" for number in itertools.count()), 4)
+        convs = shapes.row((f"body.{2 * number}.weight" for number in range(DEEPEST)), 4)
         if len(convs) < 2:
             return
         channels, scale = convs[0][1], math.isqrt(max(convs[-1][0] // max(convs[0][1], 1), 1))
@@ -199,7 +209,7 @@ class MsrResNet(Family[Residual]):
 
     def numbers(self, shapes: Shapes) -> Iterator[Residual]:
         first, up = shapes["conv_first.weight"], shapes["upconv1.weight"]
-        blocks = len(shapes.row((f"body.{number}.conv1.weight" for number in itertools.count()), 4))
+        blocks = len(shapes.row((f"body.{number}.conv1.weight" for number in range(DEEPEST)), 4))
         if len(first) == len(up) == 4 and blocks and first[0]:
             scale = 4 if shapes.rank("upconv2.weight", 4) else math.isqrt(up[0] // first[0])
             yield Residual(first[1], first[0], blocks, scale)
@@ -246,7 +256,7 @@ class LeftthomasSrGan(Family[Sequence[int]]):
 
     def numbers(self, shapes: Shapes) -> Iterator[tuple[int, int, int]]:
         first = shapes["block1.0.weight"]
-        ups = len(shapes.row((f"block8.{number}.conv.weight" for number in itertools.count()), 4))
+        ups = len(shapes.row((f"block8.{number}.conv.weight" for number in range(DEEPEST)), 4))
         if len(first) == 4 and shapes.rank("block7.1.running_mean", 1):
             yield first[1], first[0], ups
 
