@@ -268,6 +268,28 @@ def test_a_run_that_is_stopped_leaves_whole_files(model: Path, tmp_path: Path, h
             picture.load()
 
 
+@pytest.mark.parametrize(
+    ("kind", "how", "code"), [("tar", signal.SIGINT, 130), ("folder", signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_job_that_is_stopped_leaves_whole_shards(model: Path, tmp_path: Path, kind: str, how: int, code: int) -> None:
+    arguments = ("--model", model, "--n", 1_000_000, "--out", "s/", "--format", kind, "--shard-size", 100)
+    with start(tmp_path, *arguments) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if (tmp_path / "s/shard-000001_stats.json").exists():
+                break
+            time.sleep(0.01)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+    assert process.returncode == code
+    left = names(tmp_path / "s")
+    assert [name for name in left if name.startswith(".")] == [".ganport-lock"]
+    shards = [name for name in left if name.startswith("shard-") and "_stats" not in name]
+    assert len(shards) >= 2
+    for name in shards:
+        assert f"{name.removesuffix('.tar')}_stats.json" in left
+
+
 def test_a_run_that_is_killed_leaves_no_broken_file_under_a_final_name(model: Path, tmp_path: Path) -> None:
     assert stop_half_way(model, tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
     for name in names(tmp_path / "many"):

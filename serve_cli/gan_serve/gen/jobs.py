@@ -259,10 +259,11 @@ class Maker:
     def require_room(self, generator: Generator, missing: list[int]) -> None:
         """Raises `GanportError` where the disk is too small for the missing shards, as a few images show."""
         start, stop = self.job.bounds(missing[0])
-        part = ShardPlan(self.plan, start, min(stop, start + _TRIED))
-        tried = next(iter(generator.draw(part.n, _TRIED, part.latents, part.fed_labels)))
+        size = self.batch_size or generator.batch_size(stop - start)  # as later: a GPU may prepare for each size
+        part = ShardPlan(self.plan, start, min(stop, start + size))
+        (tried,) = generator.draw(part.n, size, part.latents, part.fed_labels)
         n = self.job.images_of(missing)
-        each = image_bytes(self.job.format, enlarged(tried, int(self.job.about["scale"])))
+        each = image_bytes(self.job.format, enlarged(tried[:_TRIED], int(self.job.about["scale"])))
         self.store.require_room(n * each, f"{n} images")
 
     def run(self, generator: Generator, missing: list[int], progress: Progress) -> None:
