@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from cli.documents import Block, blocks, commands, execute, shrink_evaluation
 from export.foreign_networks import examples_dcgan, fed, settled
+from export.image_networks import EsrGan
+from export.image_networks import settled as settled_image
+from export.style_networks import Generator, persistent
 from trainer.data_files import fill, save_idx
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("drafted_once", "exported_once")]
@@ -21,6 +25,7 @@ README, PAGE = ROOT / "README.md", ROOT / "docs" / "journeys.md"
 JOURNEYS = list(dict.fromkeys(block.section for block in blocks(PAGE)))
 MOST_COMMANDS = 11
 NOT_RUN = {
+    "gan-serve": "serves until it is stopped; tests/server does so",
     "git": "needs the network",
     "make": "makes an environment, or runs this test",
     "pip": "needs the network",
@@ -106,10 +111,19 @@ def test_a_journey_is_short(journey: str) -> None:
 
 
 def test_the_commands_of_the_readme(here: Path) -> None:
-    """Beside what a reader has and README names: a stranger's checkpoint, a folder that holds it, one of pictures."""
+    """Beside what a reader has and README names: strangers' checkpoints, a folder that holds one, pictures."""
     torch.save(fed(settled(examples_dcgan(64, nz=16)), 16, 1, 1).state_dict(), here / "netG_epoch_24.pth")
     (here / "downloads").mkdir()
     shutil.copy(here / "netG_epoch_24.pth", here / "downloads")
+    torch.manual_seed(0)
+    styled = Generator("skip", 0)
+    for name, values in styled.named_parameters():
+        values.data.mul_(0.01 if "torgb" in name and "affine" not in name else 1.0)  # images within their range
+    (here / "network-snapshot-025000.pkl").write_bytes(persistent({"G_ema": styled}, "class Generator: ..."))
+    upscaler = EsrGan(6, 3, 2)
+    settled_image(upscaler, last=upscaler.conv_last)
+    torch.save({"params_ema": upscaler.state_dict()}, here / "RealESRGAN_x4plus.pth")
+    Image.new("RGB", (20, 30), "teal").save(here / "photo.jpg")
     fill(here / "photos", *(f"{number}.png" for number in range(64)))
     for block in blocks(README):
         if block.language == "sh":
