@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
 from gan_core.installation import install
 from gan_serve.gen.job_options import JobOptions
+from gan_serve.gen.jobs import Meter
 from gan_serve.gen.run import choose_device
 from gan_serve.gen.stores import Folder, open_store
 from serve import onnx_files
@@ -301,6 +303,16 @@ def test_two_jobs_for_the_same_shards(gen: Gen, model: Path, tmp_path: Path) -> 
         assert names(tmp_path / "s") == [".ganport-lock"]
         assert make(gen, model, "tar", "s", "--shard", "2/3")[0] == 0, "the other parts go on"
     assert make(gen, model)[0] == 0
+
+
+def test_a_log_says_how_long_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 1.0, 61.0, 62.0])
+    monkeypatch.setattr("gan_serve.gen.jobs.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with Meter(1_000_000, "generating") as meter:
+        meter(100)
+        meter(6000)
+        meter(100)
+    assert capsys.readouterr().err == "6,100 of 1,000,000 images, 100 a second, 2:45:39 left\n"
 
 
 # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -237,7 +237,7 @@ def generate(
     says so, or asks for an option.
 
     A seed is an image: seed 7 of a model is the same picture in any batch, on any machine. Existing files are
-    overwritten. The path written is printed on stdout.
+    overwritten, but a folder is completed. The path written is printed on stdout.
 
     \b
     Examples:

@@ -228,6 +228,7 @@ class Maker:
         """What all images have in common, as the text of a PNG."""
         text = {"Software": f"ganport {__version__}", "gan.model_sha256": str(self.job.about["model_sha256"])}
         scale = int(self.job.about["scale"])
+        text |= {f"gan.{key}": f"{self.job.about[key]}" for key in ("psi", "noise") if key in self.job.about}
         return text | ({"gan.scale": str(scale)} if scale > 1 else {})
 
     def make(self, generator: Generator, shard: int, progress: Progress) -> Callable[[], Json]:
@@ -309,12 +310,9 @@ class Meter:
                 self._bar.update(n)
             elif now - self._said >= SAY_EVERY_S:
                 self._said = now
-                left = time.strftime("%H:%M:%S", time.gmtime((self.total - self.done) / rate))
-                days = int((self.total - self.done) / rate) // 86_400
-                console.note(
-                    f"{self.done:,} of {self.total:,} images, {rate:,.0f} a second, "
-                    f"{f'{days} days and ' if days else ''}{left} left"
-                )
+                hours, seconds = divmod(int((self.total - self.done) / rate), 3600)
+                left = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
+                console.note(f"{self.done:,} of {self.total:,} images, {rate:,.0f} a second, {left} left")
 
 
 def _stats(shard: int) -> str:
