@@ -68,7 +68,7 @@ def main_command(
         for way in ways:
             job = KilledJob(way, file, Path(place) / way, n, shard_size, random.Random(seed))
             rows.append(job.run(kills))
-            shutil.rmtree(job.folder)
+            shutil.rmtree(job.place)
     header = ("way", "kills", "jobs", "moments, s", "undisturbed, s")
     table = console.table(
         header,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from bench.running import run
+from bench.running import run, run_alone
 from gan_core.errors import JobError
 from lab.job_faults import KilledJob, app
 from serve import onnx_files
@@ -33,6 +34,14 @@ def test_jobs_that_are_killed_end_with_the_same_bytes(model: Path, tmp_path: Pat
 def test_ray_jobs_that_are_killed_end_with_the_same_bytes(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not in the dev extra")
     assert KilledJob("ray", model, tmp_path / "jobs", 3000, 100, random.Random(1)).run(2)["kills"] == 2
+
+
+@pytest.mark.slow
+def test_a_record(model: Path, tmp_path: Path) -> None:
+    options = ("--kills", 1, "--engine", "local", "--model", model, "--n", 1000, "--shard-size", 100)
+    assert "every job ended with the bytes" in run_alone("job_faults", *options, "--json", tmp_path / "faults.json")
+    record = json.loads((tmp_path / "faults.json").read_text())
+    assert [(row["way"], row["kills"]) for row in record["ways"]] == [("local", 1)]
 
 
 def test_other_bytes_are_noticed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
