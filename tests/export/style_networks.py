@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, leaky_relu, pad
+from torch.nn.functional import conv2d, interpolate, leaky_relu, pad
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -304,6 +304,66 @@ class StyleGan3(nn.Module):
             x = (leaky_relu(x, 0.2) * math.sqrt(2)).clamp(-256, 256)
             x = resampled(x, fall, 1, 0, 0)[:, :, ::down, ::down]
         return self._convolved("synthesis.L2_32_3", x, ws[:, 3], rgb=True) / 4
+
+
+class Lucidrains(nn.Module):
+    """lucidrains' keys: the mapping network as "SE.…", the generator of 16x16 as "GE.…"."""
+
+    def __init__(self, w_dim: int = 5, channels: tuple[int, ...] = (4, 4, 3, 2)) -> None:
+        super().__init__()
+        self.blocks, held = len(channels) - 1, dict[str, Tensor]()
+        for n in (0, 2):
+            held |= {f"SE.net.{n}.weight": 5 * torch.randn(w_dim, w_dim), f"SE.net.{n}.bias": torch.randn(w_dim)}
+        held |= {
+            "GE.initial_block": torch.randn(1, channels[0], 4, 4),
+            "GE.initial_conv.bias": torch.randn(channels[0]),
+        }
+        held["GE.initial_conv.weight"] = torch.randn(channels[0], channels[0], 3, 3)
+        for n in range(self.blocks):
+            name, before, out = f"GE.blocks.{n}", channels[n], channels[n + 1]
+            for style, conv, shape in (
+                ("to_style1", "conv1", (out, before, 3, 3)),
+                ("to_style2", "conv2", (out, out, 3, 3)),
+                ("to_rgb.to_style", "to_rgb.conv", (3, out, 1, 1)),
+            ):
+                held |= {f"{name}.{conv}.weight": torch.randn(shape), f"{name}.{style}.bias": torch.randn(shape[1])}
+                held[f"{name}.{style}.weight"] = torch.randn(shape[1], w_dim)
+            for noise in ("to_noise1", "to_noise2"):
+                held |= {f"{name}.{noise}.weight": torch.randn(out, 1), f"{name}.{noise}.bias": torch.randn(out)}
+            if n < self.blocks - 1:
+                held[f"{name}.to_rgb.upsample.1.f"] = torch.tensor([1.0, 2.0, 1.0])
+        self.held = held
+
+    def w(self, z: Tensor) -> Tensor:
+        x: Tensor = z / z.square().sum(dim=1, keepdim=True).sqrt()
+        for n in (0, 2):
+            x = leaky_relu(0.1 * (x @ self.held[f"SE.net.{n}.weight"].T + self.held[f"SE.net.{n}.bias"]), 0.2)
+        return x
+
+    def _conv(self, n: int, conv: str, style: str, x: Tensor, w: Tensor) -> Tensor:
+        held, name = self.held, f"GE.blocks.{n}"
+        scale = w @ held[f"{name}.{style}.weight"].T + held[f"{name}.{style}.bias"] + 1
+        return modulated(x, held[f"{name}.{conv}.weight"], scale, demodulate="rgb" not in conv)
+
+    def forward(self, ws: Tensor, noise: Tensor) -> Tensor:
+        """`noise` (H, W), of which a layer takes the corner of its size, transposed."""
+        held, rgb = self.held, torch.zeros([])
+        start = held["GE.initial_block"].expand(len(ws), -1, -1, -1)
+        x = conv2d(start, held["GE.initial_conv.weight"], held["GE.initial_conv.bias"], padding=1)
+        for n in range(self.blocks):
+            x = interpolate(x, scale_factor=2, mode="bilinear") if n else x
+            side = x.shape[2]
+            for number in ("1", "2"):
+                x = self._conv(n, f"conv{number}", f"to_style{number}", x, ws[:, n])
+                strength = held[f"GE.blocks.{n}.to_noise{number}.weight"].reshape(-1, 1, 1)
+                shift = held[f"GE.blocks.{n}.to_noise{number}.bias"].reshape(-1, 1, 1)
+                x = leaky_relu(x + strength * noise[:side, :side].T + shift, 0.2)
+            rgb = self._conv(n, "to_rgb.conv", "to_rgb.to_style", x, ws[:, n]) + rgb
+            if n < self.blocks - 1:
+                taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+                rgb = pad(interpolate(rgb, scale_factor=2, mode="bilinear"), (1, 1, 1, 1), mode="reflect")
+                rgb = resampled(rgb, taps.outer(taps), 1, 0, 0)
+        return rgb
 
 
 class _Persistent(pickle.Pickler):

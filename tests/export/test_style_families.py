@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.style_networks import Generator, Rosinality, StyleGan3, persistent
+from export.style_networks import Generator, Lucidrains, Rosinality, StyleGan3, persistent
+from gan_core.latents import latents
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
 from gan_export.families import stylegan2
 from gan_export.families.family import Family
+from gan_export.families.lucidrains import Lucidrains as LucidrainsFamily
 from gan_export.families.rosinality import Rosinality as RosinalityFamily
 from gan_export.families.round_trip import check_family
 from gan_export.families.stylegan3 import NvlabsStyleGan3
@@ -42,7 +44,7 @@ def pickled(tmp_path: Path, network: Generator, source: str = SOURCE) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", [stylegan2.NvlabsStyleGan2, NvlabsStyleGan3, RosinalityFamily])
+@pytest.mark.parametrize("family", [stylegan2.NvlabsStyleGan2, NvlabsStyleGan3, RosinalityFamily, LucidrainsFamily])
 def test_random_files_are_read_back(family: type[Family[Any]]) -> None:
     check_family(family(), times=8)
 
@@ -71,6 +73,13 @@ def test_a_known_source_makes_it_proved(tmp_path: Path, monkeypatch: pytest.Monk
     known = drafted(path)
     assert {choice.evidence for choice in known.choices} == {Evidence.PROVED}
     assert "that of ours" in " ".join(known.notes)
+
+
+def test_another_value_range_is_heard(tmp_path: Path) -> None:
+    answers = Answers(value_range=(-2.0, 2.0))
+    draft = identify.identify(pickled(tmp_path, Generator()), answers).draft
+    assert draft is not None
+    assert draft.spec.interface.value_range == (-2.0, 2.0)
 
 
 def test_an_altered_class_is_not_taken_for_the_published_one(tmp_path: Path) -> None:
@@ -125,3 +134,19 @@ def test_stylegan3(tmp_path: Path, kernel: int, radial: bool) -> None:
     ws = torch.randn(3, 4, 5)
     given = images(draft, z, w=ws, from_w=torch.tensor([True]))
     torch.testing.assert_close(given, network(ws), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_lucidrains_takes_the_mapping_network_beside_the_generator(tmp_path: Path) -> None:
+    network, raw, z = Lucidrains(), Lucidrains(), torch.randn(3, 5)
+    other = {name.replace("SE.", "S.").replace("GE.", "G."): tensor for name, tensor in raw.held.items()}
+    critic = {"D.blocks.0.net.0.weight": torch.randn(4, 3, 3, 3), "D.to_logit.weight": torch.randn(1, 64)}
+    torch.save({"GAN": other | critic | network.held, "version": "1.9.0"}, tmp_path / "model_7.pt")
+    draft, w = drafted(tmp_path / "model_7.pt"), network.w(z)
+    assert draft.family == "stylegan2-lucidrains"
+    assert draft.spec.interface.value_range == (0.0, 1.0)
+    noise = torch.from_numpy(latents([0], 256, "uniform")).reshape(16, 16) / 2 + 0.5
+    expected = network(w[:, None].expand(3, 3, 5), noise)
+    torch.testing.assert_close(images(draft, z), expected, rtol=1e-4, atol=1e-4)
+    silent = images(draft, z, noise=torch.zeros(1))
+    torch.testing.assert_close(silent, network(w[:, None].expand(3, 3, 5), 0 * noise), rtol=1e-4, atol=1e-4)

@@ -47,27 +47,29 @@ class Constant(Layer):
 
 @dataclass(frozen=True)
 class Noise(Layer):
-    """x + noise · strength · map, the same noise for each sample; strength (), map (H, W). `noise` is an input of the
-    network, 1 where it is left out."""
+    """x + noise · strength · map, the same noise for each sample; strength () or (channels,), map (H, W). `noise`
+    is an input of the network, 1 where it is left out."""
 
     kind: ClassVar[str] = "noise"
     height: Side
     width: Side
+    channels: Features = 1
 
     @property
     def uses(self) -> tuple[str, ...]:
         return (NOISE,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
-        _, h, w = expect_image(shape)
+        c, h, w = expect_image(shape)
+        expect(self.channels in (1, c), f"adds noise to {self.channels} channels, gets {c}")
         expect((h, w) == (self.height, self.width), f"adds noise of {self.height}x{self.width}, gets {h}x{w}")
         return shape
 
     def tensors(self) -> dict[str, Shape]:
-        return {"strength": (), "map": (self.height, self.width)}
+        return {"strength": () if self.channels == 1 else (self.channels,), "map": (self.height, self.width)}
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
-        return x + (module["strength"] * module["map"]) * beside[0].reshape(-1, 1, 1, 1)
+        return x + (module["strength"].reshape(-1, 1, 1) * module["map"]) * beside[0].reshape(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)

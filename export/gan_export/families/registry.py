@@ -27,6 +27,7 @@ from gan_export.families import (
     dcgan,
     fastgan,
     image_to_image,
+    lucidrains,
     mimicry,
     pggan,
     plain,
@@ -71,6 +72,7 @@ OWN: tuple[type[Family[Any]], ...] = (
     stylegan2.NvlabsStyleGan2,
     stylegan3.NvlabsStyleGan3,
     rosinality.Rosinality,
+    lucidrains.Lucidrains,
     biggan.BigGan,
     biggan.BigGanDeep,
     r3gan.R3Gan,
@@ -234,6 +236,7 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     if interface.input is None:
         yield choice(None, "latent", interface.latent, ("normal", "uniform"))
     if interface.styles is not None:
+        yield choice(None, "value_range", list(interface.value_range), ([-1.0, 1.0], [0.0, 1.0]))
         return
     if network.norms:
         first = next(index for index, layer in enumerate(layers) if isinstance(layer, L.BatchNorm))

@@ -20,7 +20,7 @@ from gan_core.files.model_file import check_model_file
 from gan_core.interface import Interface
 from gan_core.limits import Limits, limits_for
 from gan_core.spec.generator_spec import GeneratorSpec, flat
-from gan_core.spec.layers import Fir
+from gan_core.spec.layers import Fir, Noise
 from gan_export import torchscript_export as jit
 from gan_export.artefact import read_onnx
 from gan_export.proof.cases import Case, cases
@@ -78,8 +78,8 @@ def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> 
     """Every weight matrix and kernel that the spec names is in the file: by its number of elements, or, where a pass
     wrote it in another shape, by tensors named after it.
 
-    Vectors are left out: folding a BatchNorm removes them; so are filters, of which equal ones are kept once. `sizes`
-    are names and element counts of the file's tensors.
+    Vectors are left out: folding a BatchNorm removes them; so are filters and noise, of which equal ones are kept once.
+    `sizes` are names and element counts of the file's tensors.
     """
     tensors = list(sizes)
     try:
@@ -88,7 +88,7 @@ def check_spec_weights(contract: Contract, sizes: Iterable[tuple[str, int]]) -> 
         spec = None
     if spec is None:
         return Check(SECTION, "spec fits weights", True, "no spec", "", "", "a live module")
-    learned = flat([{} if isinstance(layer, Fir) else layer.tensors() for layer in spec.layers])
+    learned = flat([{} if isinstance(layer, Fir | Noise) else layer.tensors() for layer in spec.layers])
     wanted = {name: math.prod(shape) for name, shape in learned.items() if len(shape) >= 2}
     named = {name: [found for found in tensors if found[0].startswith(f"{name}.")] for name in wanted}
     available = Counter(size for _, size in tensors) - Counter(size for found in named.values() for _, size in found)

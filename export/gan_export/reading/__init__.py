@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below, settings_of
 from gan_export.reading.roles import wrapper_prefix
 from gan_export.reading.weights import fold, materialise
-from gan_export.reading.wrappers import at_key, find
+from gan_export.reading.wrappers import Found, at_key, find
 from gan_export.source import check_file
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
 
@@ -177,6 +177,7 @@ def _read(path: Path, container: Container, key: str | None, raw: bool, notes: l
     saved, more = materialise(lazy, container.size, found.key)
     tensors, folded = fold(saved, modules)
     beside = {name: tree[name] for name in BESIDE if isinstance(tree, dict) and isinstance(tree.get(name), LazyTensor)}
+    beside |= _mapping_beside(found, founds)
     tensors |= materialise({name: each for name, each in beside.items() if name not in lazy}, container.size, "")[0]
     return Reading(
         path,
@@ -220,6 +221,15 @@ def _read_ours(path: Path, container: Container, raw: bool, notes: list[str]) ->
         chosen="weights",
         ours=ours,
     )
+
+
+def _mapping_beside(found: Found, founds: Sequence[Found]) -> dict[str, LazyTensor]:
+    """The mapping network that lucidrains' StyleGAN 2 keeps beside its generator: SE with GE, S with G; as "S.…"."""
+    name = {"GE": "SE", "G": "S"}.get(found.path[-1]) if found.path else None
+    if name is None or "initial_conv.weight" not in found.tensors:
+        return {}
+    held = next((each.tensors for each in founds if each.path == (*found.path[:-1], name)), {})
+    return {f"S.{key}": tensor for key, tensor in held.items() if key.startswith("net.")}
 
 
 def _open_trusted(path: Path) -> Container:
