@@ -272,8 +272,8 @@ def test_a_module_beside_the_generator_counts(tmp_path: Path) -> None:
 
 
 def test_too_many_modules(tmp_path: Path) -> None:
-    torch.save(nn.Sequential(*[nn.ReLU()] * 1500, nn.Linear(6, 784)), tmp_path / "G.pth")
-    with pytest.raises(GanportError, match="lists 1,501 modules, at most 1,000 are read"):
+    torch.save(nn.Sequential(*[nn.ReLU()] * 2500, nn.Linear(6, 784)), tmp_path / "G.pth")
+    with pytest.raises(GanportError, match="lists 2,501 modules, at most 2,000 are read"):
         drafted(tmp_path / "G.pth")
 
 

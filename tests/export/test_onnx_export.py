@@ -283,7 +283,7 @@ class Branching(BakedBatch):
 def test_module_that_only_takes_one_batch_size(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="fails on a batch of 1 ordinary") as error:
         export_onnx(live(BakedBatch()), tmp_path / "g.onnx")
-    assert error.value.hint == "a generator must take any number of latents"
+    assert error.value.hint == "a generator must take any number of latents, or of images"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -92,7 +92,7 @@ def test_a_walk_goes_straight_from_w_to_w(generator: Generator) -> None:
         ({"seeds": 2, "truncation": 0.5}, "normalises; its truncation is psi"),
         ({"seeds": 2, "psi": float("nan")}, "`psi` must be -10 … 10"),
         ({"seeds": 2, "noise": 1e9}, "`noise` must be -10 … 10"),
-        ({}, "expected seeds, or w"),
+        ({}, "`seeds` must be a number of images"),
         ({"seeds": 2, "w": np.zeros((2, 6))}, "expected seeds, or w"),
         ({"w": np.zeros((2, 5))}, r"expected numbers \(n, 6\) or \(n, 6, 6\)"),
         ({"w": np.zeros((0, 6))}, "expected numbers"),

@@ -168,10 +168,10 @@ class Generator(WithStyles, abc.ABC):
         on_progress  called after every batch with the images that are done, and all that were asked for
         Raises `GanportError` for a seed, label, truncation or batch size out of range.
         """
-        if (seeds is None) == (w is None):
-            raise GanportError("expected seeds, or w in their place", hint="generate(25)")
+        if seeds is not None and w is not None:
+            raise GanportError("expected seeds, or w in their place, got both", hint="leave one out")
         w = None if w is None else fit_styles(w, self.contract.interface.styles)
-        every = seeds_of(len(w)) if w is not None else seeds_of(() if seeds is None else seeds)
+        every = seeds_of(seeds if w is None else len(w))  # type: ignore[arg-type]  # None is refused there
         c, height, width = self.contract.interface.image
         try:
             pixels_NHWC = np.empty((len(every), height, width, c), np.uint8)
