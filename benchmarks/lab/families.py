@@ -20,7 +20,7 @@ from gan_bench.measure import measure
 from gan_bench.options import hand_over
 from gan_bench.record import Settings
 from gan_bench.rows import Selection
-from gan_core.errors import GanportError
+from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab import shared
@@ -88,7 +88,10 @@ def main_command(
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as folder:
         for name in names:
             console.note(f"{name} ({len(made['networks']) + 1} of {len(names)})")
-            made["networks"][name] = timed(known[name], name, Path(folder), QUICK if quick else SETTINGS)
+            try:
+                made["networks"][name] = timed(known[name], name, Path(folder), QUICK if quick else SETTINGS)
+            except JobError as error:
+                console.warn(f"{name}: {error}")
     hand_over(made, render(made), json, target)
 
 
@@ -130,6 +133,7 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     from torch import nn
 
     from gan_core.golden import inputs
+    from gan_core.interface import with_interface
     from gan_core.spec.generator_spec import GeneratorSpec
     from gan_export.recompute import recompute
     from gan_trainer.networks.build import build
@@ -138,19 +142,23 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     spec = GeneratorSpec(network.interface, tuple(layer for _, layer in network.layers), name=name)
     torch.manual_seed(0)
     module = build(spec).eval()
+    given = torch.from_numpy(inputs(spec.interface, range(8)))
+    given = given.float().permute(0, 3, 1, 2) / 255 if spec.interface.input else given
+    label = torch.arange(8) % spec.interface.n_classes if spec.interface.conditional else None
     if spec.interface.input is None and any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         recompute(module, spec.interface, 64)
     weighted = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]
-    squashed = [layer for layer in spec.layers if layer.kind == "activation"][-1:]
-    if weighted and spec.layers[-1] in squashed:  # what reaches tanh neither vanishes nor saturates
+    if weighted and spec.layers[-1].kind == "activation":  # what reaches tanh neither vanishes nor saturates
         reached: list[torch.Tensor] = []
         hook = weighted[-1].register_forward_hook(lambda _module, _inputs, output: reached.append(output))
         with torch.no_grad():
-            given = torch.from_numpy(inputs(spec.interface, range(4)))
-            label = torch.arange(4) % spec.interface.n_classes if spec.interface.conditional else None
-            module(given.float().permute(0, 3, 1, 2) / 255 if spec.interface.input else given, label)
+            module(given, label)
             weighted[-1].weight.mul_(0.8 / reached[0].std())
         hook.remove()
+    else:  # the range of random weights is any
+        with torch.no_grad():
+            images = module(given, label)
+        spec = with_interface(spec, value_range=(float(images.min()), float(images.max())))
     save_generator(GeneratorCheckpoint(spec, module.state_dict(), training={"recipe": "none: untrained"}), target)
     return sum(tensor.numel() for tensor in module.state_dict().values() if tensor.is_floating_point())
 
