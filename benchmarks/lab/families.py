@@ -18,10 +18,11 @@ import typer
 
 from gan_bench.measure import measure
 from gan_bench.options import hand_over
-from gan_bench.record import Settings
+from gan_bench.record import Settings, dumps
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
+from gan_core.files.atomic import write_text
 from gan_serve.terminal import console
 from lab import shared
 from lab.processes import Command, run_once
@@ -29,7 +30,7 @@ from lab.processes import Command, run_once
 BATCHES = (1, 8)
 PEERS = ("eager", "compile")
 PACKAGES = ("onnxruntime", "torch", "onnx", "onnxscript")
-SETTINGS = Settings(window_s=1.0, max_rounds=9, quick=False, timeout_s=900, min_calls_per_window=2, roofline=False)
+SETTINGS = Settings(window_s=0.5, max_rounds=6, quick=False, timeout_s=900, min_calls_per_window=2, roofline=False)
 QUICK = Settings(window_s=0.1, max_rounds=2, quick=True, timeout_s=900, min_calls_per_window=1, roofline=False)
 
 app = console.new_app("Export known generators at full size, and time them beside PyTorch.")
@@ -92,6 +93,8 @@ def main_command(
                 made["networks"][name] = timed(known[name], name, Path(folder), QUICK if quick else SETTINGS)
             except JobError as error:
                 console.warn(f"{name}: {error}")
+            if target is not None:  # each takes minutes
+                write_text(target, dumps(made))
     hand_over(made, render(made), json, target)
 
 
