@@ -100,9 +100,13 @@ def measure(path: Path) -> tuple[int, str]:
     """(size in bytes, sha256) of a shard: of a folder, of the list of its files' names and digests."""
     if path.is_dir():
         files = sorted(path.iterdir())
-        listed = "".join(f"{sha256_of(file)}  {file.name}\n" for file in files)
-        return sum(file.stat().st_size for file in files), hashlib.sha256(listed.encode()).hexdigest()
+        return sum(file.stat().st_size for file in files), folder_digest((sha256_of(file), file.name) for file in files)
     return path.stat().st_size, sha256_of(path)
+
+
+def folder_digest(files: Iterable[tuple[str, str]]) -> str:
+    """The sha256 of a shard that is a folder, of its files' digests and names in order: as sha256sum lists them."""
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in files).encode()).hexdigest()
 
 
 def image_bytes(kind: str, pixels_NHWC: U8) -> int:

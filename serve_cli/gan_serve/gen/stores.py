@@ -19,7 +19,7 @@ from typing import IO, Any
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import atomic_path, explain_os_errors, hidden_name, sweep, write_bytes
 from gan_serve.gen.outputs import require_room
-from gan_serve.gen.shards import measure
+from gan_serve.gen.shards import folder_digest, measure
 
 LOCK = ".ganport-lock"
 """Each job holds the bytes of this file whose numbers are those of its shards, so that two never make the same one."""
@@ -201,8 +201,7 @@ class Remote(Folder):
             size = sum(int(file["size"]) for file in files)
             if not digest:
                 return size, ""
-            listed = "".join(f"{self._digest(f['name'])}  {str(f['name']).rpartition('/')[2]}\n" for f in files)
-            return size, hashlib.sha256(listed.encode()).hexdigest()
+            return size, folder_digest((self._digest(f["name"]), str(f["name"]).rpartition("/")[2]) for f in files)
 
     def names(self) -> list[str]:
         with self._explained(), contextlib.suppress(FileNotFoundError):
