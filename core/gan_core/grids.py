@@ -19,6 +19,8 @@ from gan_core.interface import Interface
 MAX_GRID_PIXELS = 178_000_000
 """The size of picture that Pillow opens without a decompression-bomb warning."""
 PADDING = 2
+MAX_SCALE = 64
+"""The most that gan-gen and gan-serve enlarge images."""
 SMALL_SIDE = 64
 """Images with no side longer than this are enlarged where no scale is given."""
 SEEN_SIDE = 512

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_core.errors import GanportError
+from gan_core.grids import MAX_SCALE
 from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 DEFAULT_N = 25
 DEFAULT_N_BY_CLASS = 10
-MAX_SCALE = 64
 
 
 @dataclass(frozen=True)

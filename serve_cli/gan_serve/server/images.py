@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from gan_core import __version__
 from gan_core.arrays import F32, U8
-from gan_core.grids import Canvas, auto_scale, enlarged, grid_shape
+from gan_core.grids import MAX_SCALE, Canvas, auto_scale, enlarged, grid_shape
 from gan_core.images import encode_batch, encode_png, text_chunks
 from gan_core.interface import parse_classes
 from gan_core.latents import MIN_TRUNCATION, Seeds, parse_seeds
@@ -37,7 +37,6 @@ from gan_serve.server.exchange import (
 )
 from gan_serve.server.served import Served, check_few, check_pixels
 
-MAX_SCALE = 64
 FOR_EVER = "public, max-age=31536000, immutable"
 AGAIN = "public, no-cache"
 Models = Mapping[str, Served]
