@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -76,13 +77,13 @@ def encode_batch(pixels_NHWC: U8, chunks: Sequence[bytes], compress_level: int =
     together = max(1, _BLOCK_BYTES // max(1, height * row_bytes))
     for start in range(0, n, together):
         part = pixels_NHWC[start : start + together].reshape(-1, height, row_bytes)
-        packers = [_packer(compress_level) for _ in part]
-        data: list[list[bytes]] = [[] for _ in part]
-        for rows in _filtered(part, channels):
-            for packer, pieces, own in zip(packers, data, rows, strict=True):
-                pieces.append(packer.compress(own))
-        for packer, pieces, text in zip(packers, data, chunks[start : start + together], strict=True):
-            files.append(b"".join([head, text, _chunk(b"IDAT", b"".join([*pieces, packer.flush()])), end]))
+        blocks = _filtered(part, channels)
+        # One block of several images, or several blocks of one: zlib's 384 KiB of state are needed once.
+        images = ((rows,) for rows in next(blocks)) if len(part) > 1 else (map(itemgetter(0), blocks),)
+        for pieces, text in zip(images, chunks[start : start + together], strict=True):
+            packer = _packer(compress_level)
+            data = b"".join([*map(packer.compress, pieces), packer.flush()])
+            files.append(b"".join([head, text, _chunk(b"IDAT", data), end]))
     return files
 
 

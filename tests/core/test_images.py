@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_a_batch_of_pngs_is_each_png(shape: tuple[int, int, int, int]) -> None:
     for data, image in zip(expected, pixels, strict=True):
         with Image.open(io.BytesIO(data)) as picture:
             np.testing.assert_array_equal(np.asarray(picture).reshape(image.shape), image)
+
+
+def test_a_batch_of_pngs_holds_one_compressor() -> None:
+    pixels = np.zeros((64, 32, 32, 1), np.uint8)
+    tracemalloc.start()
+    try:
+        images.encode_batch(pixels, [b""] * len(pixels))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_foretold_is_the_specifications_paeth() -> None:
