@@ -90,6 +90,69 @@ def test_the_protocol_takes_psi_as_a_parameter(styled: Site, generator: Generato
     assert np.array_equal(pixels, generator.generate([3], psi=0.5))
 
 
+def asked(**shapes: tuple[list[int], Any]) -> list[dict[str, Any]]:
+    """Inputs of the protocol in JSON, by name (shape, data)."""
+    return [
+        {"name": name, "shape": shape, "datatype": "INT64" if name == "label" else "FP32", "data": data}
+        for name, (shape, data) in shapes.items()
+    ]
+
+
+def test_the_protocol_takes_and_gives_styles(styled: Site, generator: Generator) -> None:
+    about = styled.get("/v2/models/styled").json
+    assert [port["name"] for port in about["inputs"]] == ["z", "label", "w"]
+    assert [port["name"] for port in about["outputs"]] == ["image", "pixels", "styles"]
+    z, path = generator.contract.interface.latents([3, 4]), "/v2/models/styled/infer"
+    label = triton.InferInput("label", [2], "INT64")
+    label.set_data_from_numpy(np.array([1, 0]))
+    latents = triton.InferInput("z", z.shape, "FP32")
+    latents.set_data_from_numpy(z)
+    outputs = [triton.InferRequestedOutput(name) for name in ("pixels", "styles")]
+    with triton.InferenceServerClient(f"127.0.0.1:{styled.port}") as client:
+        first = client.infer("styled", [latents, label], outputs=outputs, parameters={"psi": 0.5})
+        styles = first.as_numpy("styles")
+        w = triton.InferInput("w", styles.shape, "FP32")
+        w.set_data_from_numpy(styles)
+        again = client.infer("styled", [label, w])
+    assert np.allclose(styles, generator.to_w([3, 4], [1, 0], psi=0.5), atol=1e-6)
+    assert np.array_equal(first.as_numpy("pixels"), generator.generate([3, 4], [1, 0], psi=0.5))
+    assert np.abs(again.as_numpy("pixels").astype(int) - first.as_numpy("pixels")).max() <= 1
+    assert np.array_equal(again.as_numpy("styles"), styles)
+    layers, size = styles.shape[1:]
+    reply = styled.post(path, {"inputs": asked(label=([2], [1, 0]), w=(list(styles.shape), styles.tolist()))})
+    found = {output["name"]: output for output in reply.json["outputs"]}
+    assert found["styles"]["shape"] == [2, layers, size]
+    assert found["pixels"]["data"] == again.as_numpy("pixels").reshape(-1).tolist()
+
+
+def test_styles_that_do_not_fit(styled: Site, generator: Generator) -> None:
+    z, path = generator.contract.interface.latents([3]), "/v2/models/styled/infer"
+    of_z, label = ([1, z.shape[1]], z.tolist()), ([1], [0])
+    w = generator.to_w([3], 0)
+    of_w = (list(w.shape), w.tolist())
+    for inputs, words in (
+        (asked(z=of_z, label=label, w=of_w), "expected one of them"),
+        (asked(label=label), "'z' is missing"),
+        (asked(w=of_w), "'label' is missing"),
+        (asked(w=([1, w.shape[2]], w[0, 0].tolist()), label=label), f"expected [n, {w.shape[1]}, {w.shape[2]}]"),
+        (asked(w=([1, w.shape[1] + 1, w.shape[2]], w.tolist()), label=label), "unexpected shape"),
+        (asked(w=(of_w[0], [1e39] * w.size), label=label), "beyond FP32"),
+        (asked(w=([2, *w.shape[1:]], [0.5] * 2 * w.size), label=label), "different numbers of images"),
+        (asked(styles=of_w, label=label), "unexpected input 'styles'"),
+        (asked(psi=([1], [0.5]), z=of_z, label=label), "unexpected input 'psi'"),
+    ):
+        reply = styled.post(path, {"inputs": inputs})
+        assert reply.status in (400, 422)
+        assert words in reply.json["error"]
+
+
+def test_a_model_without_styles_takes_no_w(site: Site) -> None:
+    inputs = asked(w=([1, 4], [0, 0, 0, 0]))
+    assert "unexpected input 'w'" in site.post("/v2/models/g/infer", {"inputs": inputs}).json["error"]
+    wanted = {"inputs": asked(z=([1, 4], [0, 0, 0, 0])), "outputs": [{"name": "styles"}]}
+    assert "unexpected output 'styles'" in site.post("/v2/models/g/infer", wanted).json["error"]
+
+
 def test_what_is_out_of_range_or_not_there(styled: Site, site: Site) -> None:
     for path in ("/v1/images/1.png?psi=11", "/v1/images/1.png?psi=nan", "/v1/grid.png?noise=-20"):
         assert styled.get(path).status == 422

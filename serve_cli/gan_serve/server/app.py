@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route, Router
 
 from gan_core import __version__
 from gan_core.errors import GanportError
@@ -74,8 +73,12 @@ class Server:
         self.ready = self.draining = False
         self._bodies, self._requests = Budget(limits.bodies_bytes), Budget(limits.requests)
         self.routes = self._routes()
-        self._router = Router(self.routes, lifespan=self._lifespan, redirect_slashes=False)
+        self._lifecycle = Router(lifespan=self._lifespan)
+        # A request should not cost more than its images: what is the same for many is found once.
+        self._route = functools.lru_cache(256)(self._route_of)
         self._counted = functools.cache(metrics.http.labels)
+        self._answered = functools.cache(metrics.success.labels)
+        self._timed = functools.cache(metrics.request_s.labels)
 
     @property
     def busy(self) -> bool:
@@ -85,7 +88,6 @@ class Server:
     def _routes(self) -> list[Route]:
         images, inference = Images(self.models), Inference(self.models)
         routes: list[tuple[str, str, Handler | BodyHandler, str]] = []
-        # In the order of how often they are asked for: routes are tried one after the other.
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             routes += [
                 ("POST", f"{path}/infer", inference.infer, "body"),
@@ -146,8 +148,8 @@ class Server:
                 return await while_connected(request, handler(request, *work))
             except GanportError as error:
                 return error_response(error)
-            except (ClientDisconnect, ClientGoneError) as error:
-                raise ClientGoneError from error
+            except ClientGoneError:
+                raise
             except Exception as error:
                 cause = error.__cause__ if isinstance(error, GenerationFailedError) else error
                 _log.error("%s %s failed: %s", request.method, path, printable(repr(cause)), exc_info=cause)
@@ -155,28 +157,43 @@ class Server:
 
         return call
 
+    def _route_of(self, method: str, path: str) -> tuple[Handler, dict[str, Any]]:
+        """The endpoint of an address, and the parameters in its path. Raises `RefusedError` where there is none."""
+        allowed: set[str] = set()
+        for route in self.routes:
+            match, found = route.matches({"type": "http", "method": method, "path": path, "root_path": ""})
+            if match is Match.FULL:
+                return route.endpoint, found["path_params"]
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+        if allowed:
+            raise RefusedError(405, "Method Not Allowed", Allow=", ".join(sorted(allowed)))
+        raise RefusedError(404, "Not Found", "see /docs")
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            await self._router(scope, receive, send)
+            await self._lifecycle(scope, receive, send)
             return
         began, status, sent = time.perf_counter(), CLIENT_GONE, 0
-        exchange = scope["exchange"] = Exchange()
+        exchange = scope["exchange"] = Exchange(headers=dict(scope["headers"]))
         scope["patience_s"] = self.limits.patience_s
-        scope["app"] = self  # Starlette's router then raises its 404 and 405
 
         async def noted(message: Any) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = message | {"headers": [*message["headers"], *_POLICY]}
+                message["headers"] = [*message["headers"], *_POLICY]
             sent += len(message.get("body", b""))
             await send(message)
 
         try:
-            app = _refusal(scope, self.hosts) or self._router
-            await app(scope, receive, noted)
-        except HTTPException as error:
-            await _http_error(error)(scope, receive, noted)
+            try:
+                _check_sender(scope["method"], exchange.headers, self.hosts)
+                endpoint, scope["path_params"] = self._route(scope["method"], scope["path"])
+                response = await endpoint(Request(scope, receive))
+            except RefusedError as error:
+                response = error_response(error)
+            await response(scope, receive, noted)
         except ClientGoneError:
             status = CLIENT_GONE
         finally:
@@ -188,9 +205,9 @@ class Server:
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
         self._counted(method, exchange.route, status).inc()
         if exchange.model and status != 304:
-            self.metrics.request_s.labels(exchange.model).observe(seconds)
+            self._timed(exchange.model).observe(seconds)
             if status < 400:
-                self.metrics.success.labels(exchange.model).inc()
+                self._answered(exchange.model).inc()
             else:
                 self.metrics.failure.labels(exchange.model, _REASONS.get(status, "refused")).inc()
         if access.isEnabledFor(logging.INFO):
@@ -249,30 +266,19 @@ _POLICY = [(name.lower().encode(), value.encode()) for name, value in POLICY.ite
 _REASONS = {429: "queue", 503: "queue", CLIENT_GONE: "canceled", 500: "backend"}
 
 
-def _http_error(error: HTTPException) -> Response:
-    """Starlette's own 404 and 405."""
-    hint = "see /docs" if error.status_code == 404 else ""
-    refused = RefusedError(error.status_code, f"{error.detail}", hint)
-    refused.headers = dict(error.headers or {})
-    return error_response(refused)
-
-
-def _refusal(scope: Any, hosts: frozenset[str] | None) -> Response | None:
-    """Who may not ask: a page of another site by POST, and who knows the server by a name that is not its own."""
-    headers: Mapping[bytes, bytes] = dict(scope["headers"])
+def _check_sender(method: str, headers: Mapping[bytes, bytes], hosts: frozenset[str] | None) -> None:
+    """Refuses a page of another site by POST, and who knows the server by a name that is not its own."""
     host = headers.get(b"host", b"").decode("latin-1")
     if hosts is not None and not _is_ours(host, hosts):
-        return error_response(
-            RefusedError(403, "this server does not answer to that Host", "gan-serve --allow-host NAME adds a name")
-        )
+        raise RefusedError(403, "this server does not answer to that Host", "gan-serve --allow-host NAME adds a name")
     origin = headers.get(b"origin")
-    if scope["method"] not in ("GET", "HEAD") and origin is not None:
+    if method not in ("GET", "HEAD") and origin is not None:
         named = origin.decode("latin-1")
         if "//" not in named or named.split("//", 1)[1].lower() != host.lower():
-            return error_response(RefusedError(403, "a page of another site asks"))
-    return None
+            raise RefusedError(403, "a page of another site asks")
 
 
+@functools.lru_cache(256)
 def _is_ours(host: str, hosts: frozenset[str]) -> bool:
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")

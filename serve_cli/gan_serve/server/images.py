@@ -33,7 +33,7 @@ from gan_serve.server.exchange import (
     RefusedError,
     at_once_or_aside,
     json_response,
-    parsed_json,
+    parsed,
 )
 from gan_serve.server.served import Served, check_few, check_pixels
 
@@ -238,7 +238,7 @@ class Images:
             served, resize = self._served(fields), fields.flag("resize")
             fields.done()
             return Answer(await uploads.transform(served, request, body, resize=resize), media_type="image/png")
-        fields = Fields(list((await parsed_json(body)).items()))
+        fields = Fields(list((await at_once_or_aside(len(body), lambda: parsed(body))).items()))
         served = self._served(fields)
         seeds, latents = fields.seeds(served), fields.take("latents")
         classes, truncation, options = fields.classes(served), fields.truncation(), fields.options(served)

@@ -6,6 +6,7 @@ takes `z` and, with classes, `label`; it gives `image` and `pixels` (docs/contra
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,16 +27,21 @@ from gan_serve.server.exchange import (
     RefusedError,
     at_once_or_aside,
     json_response,
-    parsed_json,
+    parsed,
 )
 from gan_serve.server.served import Served
 
 VERSION = "1"
 """A file is one version; a client may name it."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_LENGTH = HEADER_LENGTH.lower().encode()
 MAX_JSON_NUMBERS = 1 << 20
 """In an answer; more are asked for as binary."""
 _NUMBERS_AT_ONCE = 4096
+_KEPT_BYTES = 4096
+"""How long the JSON of a request may be for what it says to be kept."""
+_BINARY_IS_CHEAPER = 16
+"""How many bytes of a tensor take the time of one that is read or written as JSON."""
 TYPES = {"FP32": "<f4", "INT64": "<i8", "UINT8": "|u1"}
 
 
@@ -55,6 +61,8 @@ class Inference:
 
     def __init__(self, models: Mapping[str, Served]) -> None:
         self._models = models
+        # A client that sends binary tensors sends the same JSON before them again and again.
+        self._asked = functools.lru_cache(128)(_Asked)
 
     def _served(self, request: Request) -> Served:
         name, version = request.path_params["model"], request.path_params.get("version", VERSION)
@@ -78,67 +86,60 @@ class Inference:
 
     async def infer(self, request: Request, body: bytes) -> Response:
         served = self._served(request)
-        head, rest = _split(body, request.headers.get(HEADER_LENGTH))
-        asked = await parsed_json(head)
-        wanted = _wanted(asked, outputs_of(served))
-        options = _options(served, _parameters(asked, "the request"))
-        given = _Given(asked.get("inputs"), rest, inputs_of(served), served.limits.images)
-        made = _made(served, given.shape)
-        served.admit(given.n, Exchange.of(request), size=(made[2], made[1]))
-        numbers = sum(given.n * math.prod(made) for _, binary in wanted if not binary)
-        if numbers > MAX_JSON_NUMBERS:
+        head, rest = _split(body, Exchange.of(request).headers.get(_LENGTH))
+        if len(head) <= _KEPT_BYTES:
+            asked = self._asked(served, head, len(rest))
+        else:
+            asked = await at_once_or_aside(len(head), lambda: _Asked(served, head, len(rest)))
+        made = served.interface.made_of(asked.shape)
+        served.admit(asked.n, Exchange.of(request), size=(made[2], made[1]))
+        if asked.numbers > MAX_JSON_NUMBERS:
             raise RefusedError(
                 422,
-                f"{numbers} numbers as JSON, the most is {MAX_JSON_NUMBERS}",
+                f"{asked.numbers} numbers as JSON, the most is {MAX_JSON_NUMBERS}",
                 "ask for binary outputs, or for pixels alone",
             )
-        z, label = await at_once_or_aside(len(body), given.tensors)
+        cost = len(head) + len(rest) // _BINARY_IS_CHEAPER
+        given, label = await at_once_or_aside(cost, lambda: asked.tensors(rest))
         if label is not None:
             label = served.generator.check_labels(label, label)  # the seeds only count the images
-        floats = any(port.name == "image" for port, _ in wanted)
-        image, pixels = await served.draw(z, label, floats, options)
-        results = {"image": image, "pixels": pixels}
-        about = {"model_name": served.name, "model_version": VERSION}
-        if "id" in asked:
-            about["id"] = asked["id"]
+        image, pixels = await served.draw(given, label, asked.has("image"), asked.options)
+        results: dict[str, Any] = {"image": image, "pixels": pixels}
+        if asked.has("styles"):
+            results["styles"] = await served.styles(given, label, asked.options)
+        size = sum(results[port.name].nbytes for port, _ in asked.wanted)
         return await at_once_or_aside(
-            64 * numbers + (pixels.nbytes if image is None else image.nbytes),
-            lambda: _answer(about, [(port, binary, results[port.name]) for port, binary in wanted]),
+            64 * asked.numbers + size // _BINARY_IS_CHEAPER,
+            lambda: _answer(asked.begins, [(port, binary, results[port.name]) for port, binary in asked.wanted]),
         )
 
 
-def inputs_of(served: Served) -> list[Tensor]:
-    taken, shape = served.interface.input, served.interface.input_shape
+def inputs_of(served: Served) -> tuple[Tensor, ...]:
+    """`w` is given in the place of `z`."""
+    taken, shape, styles = served.interface.input, served.interface.input_shape, served.interface.styles
     if taken is not None:
         height, width = shape[1:] if taken.fixed else (-1, -1)
-        return [Tensor(served.interface.input_name, "UINT8", (height, width, taken.channels))]
-    z = Tensor("z", "FP32", shape)
-    return [z, Tensor("label", "INT64", ())] if served.interface.conditional else [z]
+        return (Tensor(served.interface.input_name, "UINT8", (height, width, taken.channels)),)
+    label = (Tensor("label", "INT64", ()),) if served.interface.conditional else ()
+    w = () if styles is None else (Tensor("w", "FP32", (styles.num_ws, styles.w_dim)),)
+    return (Tensor("z", "FP32", shape), *label, *w)
 
 
-def outputs_of(served: Served) -> list[Tensor]:
-    c, h, w = served.interface.image
+def outputs_of(served: Served) -> tuple[Tensor, ...]:
+    (c, h, w), styles = served.interface.image, served.interface.styles
     if served.interface.input is not None and not served.interface.input.fixed:
         h = w = -1
-    return [Tensor("image", "FP32", (c, h, w)), Tensor("pixels", "UINT8", (h, w, c))]
+    more = () if styles is None else (Tensor("styles", "FP32", (styles.num_ws, styles.w_dim)),)
+    return (Tensor("image", "FP32", (c, h, w)), Tensor("pixels", "UINT8", (h, w, c)), *more)
 
 
-def _made(served: Served, given: tuple[int, ...]) -> tuple[int, int, int]:
-    """(C, H, W) of the images that are made of inputs of the shape `given`. Raises `RefusedError` where the model takes
-    no such size."""
-    taken = served.interface.input
-    if taken is not None and not taken.fixed and not taken.takes(*given[1:3]):
-        raise RefusedError(422, f"{served.name} takes {served.interface.taken}, got {given[2]}x{given[1]}")
-    return served.interface.made_of(given)
-
-
-def _split(body: bytes, told: str | None) -> tuple[bytes, bytes]:
+def _split(body: bytes, told: bytes | None) -> tuple[bytes, memoryview]:
     """The JSON, and the tensors behind it."""
     if told is None:
-        return body, b""
-    if not (told.isascii() and told.isdigit()) or len(told) > 12 or int(told) > len(body):
+        return body, memoryview(b"")
+    if not told.isdigit() or len(told) > 12 or int(told) > len(body):
         raise RefusedError(400, f"{HEADER_LENGTH} must be at most the length of the body, {len(body)}")
-    return body[: int(told)], body[int(told) :]
+    return body[: int(told)], memoryview(body)[int(told) :]
 
 
 def _parameters(of: dict[str, Any], where: str) -> dict[str, Any]:
@@ -184,45 +185,81 @@ def _wanted(asked: dict[str, Any], outputs: Sequence[Tensor]) -> list[tuple[Tens
     return found
 
 
-class _Given:
-    """The inputs of a request. Their shapes are checked first: `n` images, the first input of `shape`. `tensors` reads
-    the numbers."""
+class _Asked:
+    """What the JSON of a request says, checked: the shapes of the inputs, the outputs, the options.
 
-    def __init__(self, inputs: Any, rest: bytes, ports: Sequence[Tensor], most: int) -> None:
-        if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
-            raise RefusedError(400, "inputs must be a list of objects")
-        wanted = {port.name: port for port in ports}
-        self._given: dict[str, tuple[tuple[int, ...], Tensor, Any]] = {}
-        self._first = ports[0].name
-        sizes, start = set(), 0
-        for each in inputs:
-            port = wanted.pop(each["name"], None) if isinstance(each.get("name"), str) else None
-            if port is None:
-                raise RefusedError(400, f"unexpected input {str(each.get('name'))[:60]!r}, or given twice")
-            shape = _shape(each, port, most)
-            sizes.add(shape[0])
-            told = _parameters(each, port.name).get("binary_data_size")
-            if told is None:
-                self._given[port.name] = shape, port, each.get("data")
-                continue
-            size = math.prod(shape) * np.dtype(TYPES[port.datatype]).itemsize
-            if type(told) is not int or told != size or start + size > len(rest):
-                raise RefusedError(400, f"{port.name} has {size} bytes by its shape, and {len(rest) - start} are left")
-            self._given[port.name] = shape, port, memoryview(rest)[start : start + size]
-            start += size
-        if wanted:
-            raise RefusedError(400, f"input {next(iter(wanted))!r} is missing")
-        if start != len(rest):
-            raise RefusedError(400, f"{len(rest) - start} bytes after the last tensor")
-        if len(sizes) != 1:
-            raise RefusedError(400, "the inputs are of different numbers of images")
-        (self.n,) = sizes
+    `n` images are made of a first input of `shape`. `wanted` has the outputs, and whether each is sent as binary,
+    `numbers` how many are sent as JSON. `begins` is the answer's first part.
+
+    Raises `RefusedError`, also where `rest_bytes` of binary tensors are not what the shapes need.
+    """
+
+    def __init__(self, served: Served, head: bytes, rest_bytes: int) -> None:
+        asked, interface = parsed(head), served.interface
+        self.wanted = _wanted(asked, outputs_of(served))
+        self.options = _options(served, _parameters(asked, "the request"))
+        self._given = _given(asked.get("inputs"), rest_bytes, inputs_of(served), served.limits.images)
+        self._first = next(iter(self._given))
         self.shape = self._given[self._first][0]
+        self.n, taken = self.shape[0], interface.input
+        if taken is not None and not taken.fixed and not taken.takes(*self.shape[1:3]):
+            got = f"{self.shape[2]}x{self.shape[1]}"
+            raise RefusedError(422, f"{served.name} takes {interface.taken}, got {got}")
+        values = math.prod(interface.made_of(self.shape))
+        self.numbers = self.n * sum(
+            math.prod(port.shape) if port.name == "styles" else values for port, binary in self.wanted if not binary
+        )
+        about = {"model_name": served.name, "model_version": VERSION}
+        self.begins = json.dumps(about | ({"id": asked["id"]} if "id" in asked else {}))[:-1]
 
-    def tensors(self) -> tuple[Any, Any]:
-        """z float32 (n, z_dim) or pixels uint8 (n, H, W, C), and label int64 (n,) or None."""
-        found = {name: _numbers(port, data, shape) for name, (shape, port, data) in self._given.items()}
+    def has(self, output: str) -> bool:
+        return any(port.name == output for port, _ in self.wanted)
+
+    def tensors(self, rest: memoryview) -> tuple[Any, Any]:
+        """Latents z float32 (n, z_dim) or w (n, num_ws, w_dim), or pixels uint8 (n, H, W, C), and label int64 (n,) or
+        None. Raises `RefusedError` for numbers that are none."""
+        found = {
+            name: _numbers(port, rest[data] if isinstance(data, slice) else data, shape)
+            for name, (shape, port, data) in self._given.items()
+        }
         return found[self._first], found.get("label")
+
+
+def _given(
+    inputs: Any, rest_bytes: int, ports: Sequence[Tensor], most: int
+) -> dict[str, tuple[tuple[int, ...], Tensor, Any]]:
+    """By name the shape, what it is, and the data: numbers, or where they are behind the JSON. The latents, or the
+    image, come first."""
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+        raise RefusedError(400, "inputs must be a list of objects")
+    wanted = {port.name: port for port in ports}
+    found: dict[str, tuple[tuple[int, ...], Tensor, Any]] = {}
+    start = 0
+    for each in inputs:
+        port = wanted.pop(each["name"], None) if isinstance(each.get("name"), str) else None
+        if port is None:
+            hint = "psi and noise are parameters of the request" if each.get("name") in ("psi", "noise") else ""
+            raise RefusedError(400, f"unexpected input {str(each.get('name'))[:60]!r}, or given twice", hint)
+        shape = _shape(each, port, most)
+        told = _parameters(each, port.name).get("binary_data_size")
+        if told is None:
+            found[port.name] = shape, port, each.get("data")
+            continue
+        size = math.prod(shape) * np.dtype(TYPES[port.datatype]).itemsize
+        if type(told) is not int or told != size or start + size > rest_bytes:
+            raise RefusedError(400, f"{port.name} has {size} bytes by its shape, and {rest_bytes - start} are left")
+        found[port.name] = shape, port, slice(start, start + size)
+        start += size
+    if "z" in found and "w" in found:
+        raise RefusedError(400, "z and w are given, expected one of them")
+    wanted.pop("z" if "w" in found else "w", None)
+    if wanted:
+        raise RefusedError(400, f"input {next(iter(wanted))!r} is missing")
+    if start != rest_bytes:
+        raise RefusedError(400, f"{rest_bytes - start} bytes after the last tensor")
+    if len({shape[0] for shape, _, _ in found.values()}) != 1:
+        raise RefusedError(400, "the inputs are of different numbers of images")
+    return dict(sorted(found.items(), key=lambda each: each[0] == "label"))
 
 
 def _shape(of: dict[str, Any], port: Tensor, most: int) -> tuple[int, ...]:
@@ -274,21 +311,27 @@ def _numbers(port: Tensor, data: Any, shape: tuple[int, ...]) -> npt.NDArray[Any
     return array
 
 
-def _answer(about: dict[str, Any], results: Sequence[tuple[Tensor, bool, Any]]) -> Response:
+def _answer(begins: str, results: Sequence[tuple[Tensor, bool, npt.NDArray[Any]]]) -> Response:
     outputs, tensors = [], []
     for port, binary, array in results:
-        output: dict[str, Any] = {"name": port.name, "datatype": port.datatype, "shape": list(array.shape)}
+        text = _output(port, array.shape, array.nbytes if binary else None)
+        outputs.append(f"{text}}}" if binary else f'{text}, "data": [{_as_json(port, array)}]}}')
         if binary:
-            tensors.append(np.ascontiguousarray(array, TYPES[port.datatype]).tobytes())
-            output["parameters"] = {"binary_data_size": len(tensors[-1])}
-            outputs.append(json.dumps(output))
-        else:
-            outputs.append(f'{json.dumps(output)[:-1]}, "data": [{_as_json(port, array)}]}}')
-    text = f'{json.dumps(about)[:-1]}, "outputs": [{", ".join(outputs)}]}}'.encode()
+            tensors.append(np.ascontiguousarray(array, TYPES[port.datatype]).data)
+    head = f'{begins}, "outputs": [{", ".join(outputs)}]}}'.encode()
     if not tensors:
-        return Answer(text, media_type="application/json")
-    headers = {HEADER_LENGTH: str(len(text))}
-    return Answer(b"".join([text, *tensors]), headers=headers, media_type="application/octet-stream")
+        return Answer(head, media_type="application/json")
+    headers = {HEADER_LENGTH: str(len(head))}
+    return Answer(b"".join([head, *tensors]), headers=headers, media_type="application/octet-stream")
+
+
+@functools.lru_cache(128)
+def _output(port: Tensor, shape: tuple[int, ...], size_bytes: int | None) -> str:
+    """As JSON, open for its data; `size_bytes` of what is sent as binary."""
+    output: dict[str, Any] = {"name": port.name, "datatype": port.datatype, "shape": list(shape)}
+    if size_bytes is not None:
+        output["parameters"] = {"binary_data_size": size_bytes}
+    return json.dumps(output)[:-1]
 
 
 def _as_json(port: Tensor, array: npt.NDArray[Any]) -> str:

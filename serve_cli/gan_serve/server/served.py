@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from gan_core.arrays import F32
 from gan_core.errors import GanportError
 from gan_serve.runtime.batches import Given, Labels
 from gan_serve.runtime.generator import Generator
@@ -97,6 +99,19 @@ class Served:
             raise RefusedError(503, "the server is not ready", Retry_After="1")
         try:
             return await self._batcher.draw(z, label, floats, options)
+        except Exception as error:
+            raise GenerationFailedError from error
+
+    async def styles(self, given: Given, label: Labels, options: Options) -> F32:
+        """w float32 (n, num_ws, w_dim) of latents; of w itself it is w.
+
+        Raises `GenerationFailedError` where the runtime fails.
+        """
+        if given.ndim == 3:
+            return given
+        generator = self.generator.with_options(psi=options[0])
+        try:
+            return await asyncio.to_thread(generator.styles_of, given, label)
         except Exception as error:
             raise GenerationFailedError from error
 
