@@ -46,7 +46,7 @@ def test_preset_says_what_its_tutorial_says(name: str) -> None:
 
 
 def test_every_preset_is_a_tutorial_or_the_default() -> None:
-    assert set(PRESETS) == {"default", "resnet", "wgan-gp", "r3gan", *TUTORIALS}
+    assert set(PRESETS) == {"default", "resnet", "wgan-gp", "r3gan", "upscale", "upscale-gan", *TUTORIALS}
     assert preset("default").ema_beta is not None
 
 
@@ -115,7 +115,7 @@ def test_a_preset_near_nothing_gets_the_list() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "stylegan"}, "arch must be one of mlp, dcgan, resnet, got 'stylegan'"),
+        ({"arch": "stylegan"}, "arch must be one of mlp, dcgan, resnet, espcn, got 'stylegan'"),
         ({"size": 65}, "no network for size 65"),
         ({"size": 0}, "no network for size 0"),
         ({"size": -64}, "no network for size -64"),

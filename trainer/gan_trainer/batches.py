@@ -18,7 +18,8 @@ WHOLE = slice(None)
 
 
 class Batches:
-    """The batches of a data set, in the order of `seed`. `labels` are the classes of the images, where G takes them.
+    """The batches of a data set, in the order of `seed`. `labels` are the classes of the images, where G takes them;
+    `left_out` are the indices of images that no batch has.
 
     Epoch e visits every image once, in the permutation that a generator seeded by (seed, e) gives; its last batch is
     smaller unless the batch size divides the data, and is left out when it would hold one image (BatchNorm).
@@ -32,18 +33,23 @@ class Batches:
         device: torch.device,
         *,
         labels: I64 | None = None,
+        left_out: I64 | None = None,
         channels_last: bool = False,
         resident_limit_bytes: int | None = None,
     ) -> None:
-        if len(pixels_NHWC) < 2:
+        everything = np.arange(len(pixels_NHWC))
+        self.kept = torch.from_numpy(everything if left_out is None else np.setdiff1d(everything, left_out))
+        if len(self.kept) < 2:
+            held = "" if left_out is None else f", of which {len(left_out)} are left out to measure it by"
             raise GanportError(
-                f"training needs at least 2 images, the data hold {len(pixels_NHWC)}", hint="add images to the data"
+                f"training needs at least 2 images, the data hold {len(pixels_NHWC)}{held}",
+                hint="add images to the data",
             )
         self.pixels_NHWC = pixels_NHWC
         self.seed = seed
         self.device = device
-        self.batch_size = min(batch_size, len(pixels_NHWC))
-        full, rest = divmod(len(pixels_NHWC), self.batch_size)
+        self.batch_size = min(batch_size, len(self.kept))
+        full, rest = divmod(len(self.kept), self.batch_size)
         self.per_epoch = full + (rest > 1)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
@@ -79,7 +85,7 @@ class Batches:
         # One stream per epoch, whatever came before: SeedSequence mixes the pair into independent 64 bits.
         state = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
         rng = torch.Generator().manual_seed(state >> 1)
-        return torch.randperm(len(self.pixels_NHWC), generator=rng)
+        return self.kept[torch.randperm(len(self.kept), generator=rng)]
 
     def take(self, indices: Tensor) -> Tensor:
         """The images of `indices` (int64 (n,), on the CPU), as `__call__` gives them."""

@@ -65,6 +65,7 @@ def train(
       gan-train fashion-mnist --size 32 --minutes 10
       gan-train photos/ --preset dcgan64 --out runs/photos
       gan-train --resume --out runs/photos --epochs 20
+      gan-train photos/ --task upscale --scale 4 --size 128
       gan-train --config runs/photos --lr 1e-4 --out runs/slower
       gan-train eval --ckpt runs/photos/g.pt
       gan-train report runs/photos

@@ -98,6 +98,8 @@ def eval_command(
     data and kept, or of Inception (--features inception). Without labels it is the sliced Wasserstein distance. You
     can compare numbers only if features and hash are the same; docs/evaluation.md says what each means.
 
+    Upscalers are measured by PSNR, beside bicubic interpolation: on images that their training left out, or on others.
+
     \b
     Examples:
       gan-train eval runs/fashion-mnist-dcgan32/g.pt
@@ -136,6 +138,10 @@ def eval_command(
                 trust_script=trust_script and path.suffix.lower() == ".ts",
             )
         )  # fmt: skip
+    if any(generator.contract.interface.input is not None for generator, _ in opened):
+        if features != "auto" or seed:
+            raise GanportError("`features` and `seed` are for generators of new images", hint="leave them out")
+        return _upscalers(models, [generator for generator, _ in opened], data, root, n, as_json)
     sizes = {len(shards) for shards, _ in opened if isinstance(shards, ShardSet)}
     if len(sizes) > 1 or (sizes and n not in (None, *sizes)):
         raise GanportError(
@@ -174,6 +180,24 @@ def eval_command(
     else:
         console.show(render(found))
     console.note(f"next: {_next(models[0], reported)}")
+    return 0
+
+
+def _upscalers(
+    models: Sequence[Path], opened: Sequence[Generator | ShardSet], data: str | None, root: Path | None, n: int | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    from gan_trainer.upscaling import check_alike, measured
+
+    dataset = _dataset(_trained_on(models) if data is None else data, opened[0].contract, root)
+    found = measured(check_alike(models, opened), dataset, n or DEFAULT_N)
+    rows = [{"file": path.name, **row} for path, row in zip(models, found, strict=True)]
+    if as_json:
+        console.show_json(rows if len(rows) > 1 else rows[0])
+    else:
+        cells = [[row["file"], *(f"{row[key]:.2f}" for key in ("psnr_db", "bicubic_psnr_db"))] for row in rows]
+        console.show(f"{printable(dataset.name)}: {rows[0]['images']:,} images {rows[0]['which']}")
+        console.show(console.table(["", "PSNR, dB", "bicubic"], cells, right=(1, 2)))
     return 0
 
 

@@ -13,16 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+from gan_core.arrays import I64
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.latents import SEED_LIMIT
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_trainer.networks.architectures import network_spec
-from gan_trainer.presets import preset
-from gan_trainer.recipes import Recipe
+from gan_trainer.networks.architectures import network_spec, upscaler_spec
+from gan_trainer.presets import PRESETS, preset
+from gan_trainer.recipes import Recipe, Task
 from gan_trainer.settings import LIMITS, Settings, checked, field_of, settings
 
 Unit = Literal["steps", "epochs", "minutes"]
+
+LEFT_OUT_SHARE, MOST_LEFT_OUT = 10, 256
 
 DEFAULT_EMA_BETA = 0.999
 FREE = ("report_every", "sample_every")
@@ -84,6 +89,7 @@ class TrainRequest:
     """
 
     data: str | None = None
+    task: str | None = None
     preset: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     ema: bool | None = None
@@ -129,7 +135,16 @@ class TrainRequest:
         Raises `GanportError` for values out of range.
         """
         channels = self.changes.get("channels") or channels
-        recipe = preset(self.preset or "default", channels).override(**self.changes)
+        if self.task not in (None, *get_args(Task)):
+            raise GanportError(f"no task is called {self.task!r}", hint=f"tasks: {', '.join(get_args(Task))}")
+        name = self.preset or ("upscale" if self.task == "upscale" else "default")
+        made = preset(name, channels)
+        if self.task not in (None, made.task):
+            others = ", ".join(each for each, (recipe, _) in PRESETS.items() if recipe.task == self.task)
+            raise GanportError(f"the preset {name} does not {self.task}", hint=f"presets that do: {others}")
+        if made.task == "upscale" and "z_dim" in self.changes:
+            raise GanportError("an upscaler takes an image and no latent", hint="leave `z_dim` out")
+        recipe = made.override(**self.changes)
         if self.ema is None or self.ema == (recipe.ema_beta is not None):
             return recipe
         return dataclasses.replace(recipe, ema_beta=DEFAULT_EMA_BETA if self.ema else None)
@@ -174,11 +189,18 @@ class RunConfig:
         """How many classes G and D take: 0 unless the recipe is conditional."""
         return len(self.class_names) if self.recipe.conditional else 0
 
+    @property
+    def left_out(self) -> I64 | None:
+        """The indices of the images that an upscaler is measured by, and not trained on."""
+        return left_out(self.n_images) if self.recipe.task == "upscale" else None
+
     def spec(self) -> GeneratorSpec:
         """The generator to train. Raises `GanportError` for a network that does not exist."""
         recipe = self.recipe
         if recipe.size is None or recipe.channels is None:
             raise GanportError("the recipe leaves size or channels open", hint="choose them: `size` and `channels`")
+        if recipe.task == "upscale":
+            return upscaler_spec(recipe.size, recipe.channels, width=recipe.width, scale=recipe.scale)
         return network_spec(
             recipe.arch, recipe.size, recipe.channels, width=recipe.width, z_dim=recipe.z_dim,
             n_classes=self.n_classes, class_names=self.class_names if self.n_classes else (),
@@ -193,9 +215,15 @@ class RunConfig:
                 hint="give the same `data`, unchanged, or start a new run",
             )
         recipe = self.recipe
-        wanted = {"preset": asked.preset, **asked.changes, "ema": asked.ema, "seed": asked.seed}
+        wanted = {"preset": asked.preset, **asked.changes, "ema": asked.ema, "seed": asked.seed, "task": asked.task}
         wanted["init"] = None if asked.init is None else str(asked.init)
-        started = {**vars(recipe), "preset": recipe.name, "ema": recipe.ema_beta is not None, "seed": self.seed}
+        started = {
+            **vars(recipe),
+            "task": recipe.task,
+            "preset": recipe.name,
+            "ema": recipe.ema_beta is not None,
+            "seed": self.seed,
+        }
         started["init"] = self.init
         for name, value in wanted.items():
             if value is not None and name not in FREE and value != started[name]:
@@ -222,6 +250,13 @@ class RunConfig:
                 f"the run's configuration does not read: {error}",
                 hint="config.json or last.pt was edited or is of another ganport; start a new run with `out`",
             ) from error
+
+
+def left_out(n: int) -> I64:
+    """The indices of the images, of `n`, that no upscaler is trained on: a tenth, at most `MOST_LEFT_OUT`, chosen by
+    `n` alone."""
+    count = min(max(1, n // LEFT_OUT_SHARE), MOST_LEFT_OUT)
+    return np.sort(np.random.default_rng(n).permutation(n)[:count]).astype(np.int64)
 
 
 def _said(name: str, value: Any) -> str:

@@ -98,6 +98,13 @@ def initialise(network: nn.Module, init: Init) -> None:
             nn.init.zeros_(module.bias)
 
 
+def start_at_zero(upscaler: nn.Module) -> None:
+    """Makes the last convolution's weights zero: an upscaler begins as the interpolation that it adds to."""
+    last = [module for module in upscaler.modules() if isinstance(module, nn.Conv2d)][-1]
+    for weight in last.parameters():
+        nn.init.zeros_(weight)
+
+
 def _mlp(image: tuple[int, int, int], width: int) -> list[nn.Module]:
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(image)

@@ -27,7 +27,7 @@ from gan_trainer.batches import Batches
 from gan_trainer.boards import Boards
 from gan_trainer.devices import parallel, send
 from gan_trainer.distributed import Peers
-from gan_trainer.pictures import Gallery
+from gan_trainer.pictures import Gallery, UpscalerGallery
 from gan_trainer.progress import Progress
 from gan_trainer.reporter import Reporter
 from gan_trainer.rundir import RunDir
@@ -124,12 +124,12 @@ class Training:
         self.peers = peers or Peers()
         labels = labels if self.recipe.conditional else None
         self.batches = Batches(
-            pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels,
+            pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels, left_out=self.config.left_out,
             channels_last=speed.channels_last and self.recipe.arch != "mlp",
         )  # fmt: skip
         progress = progress or Progress()
         self.reporter = Reporter(state, run, self.batches.per_epoch, device, speed.describe(), progress)
-        self.gallery = Gallery(state, run, self.batches)
+        self.gallery = (Gallery if self.recipe.task == "generate" else UpscalerGallery)(state, run, self.batches)
         self.boards: Boards | None = None
         lay_out(state.generator, state.optimizer_g, speed)
         lay_out(state.discriminator, state.optimizer_d, speed)

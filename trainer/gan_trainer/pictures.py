@@ -21,12 +21,13 @@ from gan_core.files.atomic import atomic_path, write_bytes
 from gan_core.grids import grid
 from gan_core.images import encode_png, to_pixels
 from gan_core.latents import default_labels
-from gan_trainer.batches import Batches
+from gan_trainer.batches import Batches, normalise
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.recipes import LARGE, MAX_ROWS, UNSCALED, Grid, Loss
 from gan_trainer.report.charts import smooth
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import History, TrainState
+from gan_trainer.upscaling import measure, reduced_pixels, side_by_side
 from gan_trainer.watch import data_diversity, diversity
 
 MAX_FRAMES = 60
@@ -94,30 +95,31 @@ def save_samples(images_NCHW: Tensor, target: Path, cols: int, style: Grid) -> N
         save_image(images_NCHW, temporary, nrow=cols, normalize=True)
 
 
-def plot_losses(history: History, target: Path, loss: Loss) -> None:
-    """Loss_D, Loss_G, D(x) and D(G(z)) over the steps: every step faint, a moving average bold."""
+def plot_losses(history: History, target: Path, loss: Loss | None) -> None:
+    """Loss_D, Loss_G, D(x) and D(G(z)) over the steps: every step faint, a moving average bold. Of a training without D
+    (`loss` None) Loss_G alone."""
     from matplotlib.figure import Figure
 
     values = history.values.numpy()
     steps = (np.arange(len(values)) + 0.5) * history.stride + 0.5
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2)) if loss else (figure.subplots(),) * 2
     curves = (
         (upper, 1, "Loss_G", "tab:orange"),
         (upper, 0, "Loss_D", "tab:blue"),
         (lower, 2, "D(x)", "tab:green"),
         (lower, 4, "D(G(z))", "tab:red"),
     )
-    for axes, column, label, colour in curves:
+    for axes, column, label, colour in curves if loss else curves[:1]:
         axes.plot(steps, values[:, column], color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values[:, column]), color=colour, linewidth=1.6, label=label)
-    upper.set_title("Generator and discriminator during training", loc="left")
+    upper.set_title(f"Generator{' and discriminator' if loss else ''} during training", loc="left")
     # BCE is never negative; the hinge loss of G is, once D takes fakes for real.
     upper.set(ylabel="loss", ylim=(min(0.0, float(values[:, :2].min())), None))
     lower.set(xlabel="step")
     if loss in UNSCALED:
         lower.set(ylabel="output of D")
-    else:
+    elif loss:
         lower.set(ylabel="probability of real", ylim=(0, 1))
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
@@ -142,14 +144,14 @@ def animate(frames: Sequence[Path], target: Path) -> None:
         )
 
 
-def compare(real_NHWC: U8, fake_NHWC: U8, target: Path, cols: int = 8) -> None:
+def compare(
+    real_NHWC: U8, fake_NHWC: U8, target: Path, cols: int = 8, titles: tuple[str, str] = ("Real images", "Fake images")
+) -> None:
     """Real images on the left, fakes on the right, as in PyTorch's DCGAN tutorial."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.4), dpi=100, layout="constrained")
-    for axes, title, pixels_NHWC in zip(
-        figure.subplots(1, 2), ("Real images", "Fake images"), (real_NHWC, fake_NHWC), strict=True
-    ):
+    for axes, title, pixels_NHWC in zip(figure.subplots(1, 2), titles, (real_NHWC, fake_NHWC), strict=True):
         picture = grid(pixels_NHWC, cols)
         # Small pixels stay squares: matplotlib smooths where it enlarges by less than three.
         factor = -(-SHARP_SIDE // picture.shape[1])
@@ -210,20 +212,22 @@ class Gallery:
     def redraw(self) -> None:
         """losses.png, progress.webp and real_vs_fake.png anew."""
         began = time.monotonic()
-        run, state = self.run_dir, self.state
-        if state.step:
-            plot_losses(state.history, run.losses, self.recipe.loss)
-        animate(run.sample_files(), run.progress)
+        if self.state.step:
+            plot_losses(self.state.history, self.run_dir.losses, self.recipe.loss if self.recipe.adversarial else None)
+        animate(self.run_dir.sample_files(), self.run_dir.progress)
+        self._compare()
+        self._cost = time.monotonic() - began
+        self._seconds += self._cost
+
+    def _compare(self) -> None:
         n, cols = (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
         shown = np.sort(self.batches.order(0)[:n].numpy())
         classes = None
         if (labels := self.batches.all_labels) is not None:  # by class, a fake of its class for each real
             shown = shown[np.argsort(labels.numpy()[shown], kind="stable")]
             classes = labels.numpy()[shown].tolist()
-        fakes_NHWC = to_pixels(draw_seeds(state.exported, range(len(shown)), classes).numpy())
-        compare(self.batches.pixels_NHWC[shown], fakes_NHWC, run.real_vs_fake, cols)
-        self._cost = time.monotonic() - began
-        self._seconds += self._cost
+        fakes_NHWC = to_pixels(draw_seeds(self.state.exported, range(len(shown)), classes).numpy())
+        compare(self.batches.pixels_NHWC[shown], fakes_NHWC, self.run_dir.real_vs_fake, cols)
 
     def _draw(self) -> tuple[Path, Tensor]:
         began = time.monotonic()
@@ -241,3 +245,46 @@ class Gallery:
     @cached_property
     def _data_diversity(self) -> float | None:
         return data_diversity(self.batches)
+
+
+class UpscalerGallery(Gallery):
+    """The pictures of an upscaler's run, of images that it is not trained on: each reduced, enlarged by bicubic
+    interpolation, enlarged by the upscaler, and as it is. `Watch` takes the PSNR."""
+
+    def watched_sample(self) -> Path:
+        target = self.frame()
+        found = measure(self._enlarge, self._originals(None), self.recipe.scale)
+        psnr = {"psnr_db": found.psnr_db, "bicubic_psnr_db": found.bicubic_psnr_db}
+        self.state.watch.psnr = {name: round(value, 3) for name, value in psnr.items()}
+        return target
+
+    def frame(self) -> Path:
+        return self._draw()[0]
+
+    def _originals(self, n: int | None) -> U8:
+        chosen = self.state.config.left_out
+        assert chosen is not None
+        images: U8 = self.batches.pixels_NHWC[chosen[:n]]
+        return images
+
+    def _enlarge(self, pixels_NHWC: U8) -> U8:
+        """What an export does."""
+        generator = self.state.exported
+        with torch.no_grad():
+            device = next(generator.parameters()).device
+            return to_pixels(generator(normalise(torch.from_numpy(pixels_NHWC).to(device))).float().cpu().numpy())
+
+    def _draw(self) -> tuple[Path, Tensor]:
+        began = time.monotonic()
+        n, cols = self.recipe.shown
+        rows = side_by_side(self._enlarge, self._originals(n // 4), self.recipe.scale)
+        target = self.run_dir.sample(self.state.step)
+        write_bytes(target, encode_png(grid(rows, cols)))
+        self._framed, self._frame_cost = self.state.seconds, time.monotonic() - began
+        return target, torch.empty(0)
+
+    def _compare(self) -> None:
+        n, cols = (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
+        originals = self._originals(n)
+        enlarged = self._enlarge(reduced_pixels(originals, self.recipe.scale))
+        compare(originals, enlarged, self.run_dir.real_vs_fake, cols, ("Originals", "Reduced and upscaled"))

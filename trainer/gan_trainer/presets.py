@@ -112,11 +112,35 @@ R3GAN = Recipe(
     sample_every=250,
 )
 
+UPSCALE = Recipe(
+    name="upscale",
+    arch="espcn",
+    scale=2,
+    adversarial=0.0,
+    width=32,
+    z_dim=1,
+    init="torch",
+    d_norm="spectral",
+    loss="hinge",
+    d_loss="joined",
+    lr_g=2e-3,
+    lr_d=4e-4,
+    betas=(0.9, 0.99),
+    batch_size=32,
+    steps=3000,
+    ema_beta=0.999,
+    sample_every=250,
+)
+
+UPSCALE_GAN = dataclasses.replace(UPSCALE, name="upscale-gan", adversarial=0.002)
+
 PRESETS: dict[str, tuple[Recipe, str]] = {
     "default": (DEFAULT, "DCGAN, spectral norm in D, hinge loss, averaged weights"),
     "resnet": (RESNET, "the same with residual networks, for 256 and 512 pixels"),
     "wgan-gp": (WGAN_GP, "Wasserstein, gradient penalty, 5 steps of D for 1 of G"),
     "r3gan": (R3GAN, "relativistic loss, penalties on reals and fakes"),
+    "upscale": (UPSCALE, "enlarges images: L1 loss"),
+    "upscale-gan": (UPSCALE_GAN, "the same with an adversarial loss: sharper, farther from the truth"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
     "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
     "dcgan64": (DCGAN64, "PyTorch's DCGAN tutorial, for CelebA"),

@@ -86,10 +86,15 @@ def clock(seconds: float) -> str:
 
 
 def loss_line(step: int, per_epoch: int, epochs: int | None, numbers: Json) -> str:
-    """What the tutorials print, in 80 columns: the losses of D and G, D(x), D(G(z)) before / after D's step."""
+    """What the tutorials print, in 80 columns: the losses of D and G, D(x), D(G(z)) before / after D's step; of a
+    training without D its loss, and the PSNR that was measured last."""
     epoch = (step - 1) // per_epoch + 1
+    start = f"step {step}  epoch {epoch}{'' if epochs is None else f'/{epochs}'}"
+    if "psnr_db" in numbers:
+        psnr = f"PSNR {numbers['psnr_db']:.2f} dB  bicubic {numbers['bicubic_psnr_db']:.2f} dB"
+        return f"{start}  loss {numbers['loss_g']:.4f}  {psnr}"
     return (
-        f"step {step}  epoch {epoch}{'' if epochs is None else f'/{epochs}'}"
+        f"{start}"
         f"  loss D {numbers['loss_d']:.3f} G {numbers['loss_g']:.3f}"
         f"  D(x) {numbers['d_x']:.2f}  D(G(z)) {numbers['d_g_z1']:.2f} / {numbers['d_g_z2']:.2f}"
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gan_core.errors import GanportError
 from gan_core.fields import Json, check_fields
-from gan_trainer.networks.architectures import Arch, check_image
+from gan_trainer.networks.architectures import UPSCALER, Arch, check_image
 
 Loss = Literal["bce", "hinge", "wasserstein", "relativistic"]
 Penalty = Literal["none", "gp", "r1", "r1r2"]
@@ -21,6 +21,10 @@ Order = Literal["d_first", "g_first"]
 DLoss = Literal["sum", "mean", "joined"]
 Init = Literal["dcgan", "torch", "he"]
 Grid = Literal["exact", "save_image"]
+Task = Literal["generate", "upscale"]
+
+SCALES = (2, 4)
+"""By how much an upscaler enlarges."""
 
 UNSCALED = frozenset[Loss](("wasserstein", "relativistic"))
 """Losses that see only differences of D's outputs: D(x) may drift by any constant, and its sigmoid says nothing."""
@@ -46,8 +50,10 @@ class Recipe:
     """All hyperparameters of a training. Raises `GanportError` on construction for a value out of range.
 
     name              the preset it started from
-    arch              "mlp" or "dcgan", see `gan_trainer.networks.architectures`
+    arch              see `gan_trainer.networks.architectures`: "espcn" is the upscaler's
     size, channels    of the images; None: as the data set has them
+    scale             how many times as large an upscaler makes images; 1 for a generator that takes a latent
+    adversarial       weight of the adversarial loss beside the L1 loss of an upscaler; 0: without D
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
     init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them;
                       "he": as "dcgan", but D's weights N(0, gain² / fan_in) (He et al. 2015, arXiv:1502.01852), for a D
@@ -80,6 +86,8 @@ class Recipe:
     arch: Arch = "dcgan"
     size: int | None = None
     channels: int | None = None
+    scale: int = 1
+    adversarial: float = 1.0
     width: int = 64
     z_dim: int = 100
     conditional: bool = False
@@ -116,6 +124,7 @@ class Recipe:
                     hint="for a GAN, Adam's is 1e-4 to 1e-3",
                 )
         self._check_penalty()
+        self._check_task()
         check_fields(self, GanportError, "leave it out to take the preset's")
         for name, least in LEAST.items():
             value = getattr(self, name)
@@ -134,6 +143,29 @@ class Recipe:
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
             raise GanportError(
                 f"EMA's decay must lie in [0, 1), got {self.ema_beta:g}", hint="such as 0.999; 0 keeps no average"
+            )
+
+    def _check_task(self) -> None:
+        if (self.arch == UPSCALER) != (self.scale != 1):
+            raise GanportError(
+                f"`arch={self.arch}` does not go with `scale={self.scale}`: to upscale is a task of its own",
+                hint='`task="upscale"`, without `arch`',
+            )
+        if self.scale == 1:
+            if self.adversarial != 1:
+                raise GanportError("`adversarial` is for upscalers", hint="leave it out")
+            return
+        if self.scale not in SCALES:
+            raise GanportError(f"`scale` must be 2 or 4, got {self.scale}", hint="leave it out for 2")
+        if not (math.isfinite(self.adversarial) and self.adversarial >= 0):
+            raise GanportError(
+                f"`adversarial` must be a finite number from 0, got {self.adversarial:g}", hint="such as 0.002"
+            )
+        if self.conditional:
+            raise GanportError("an upscaler takes no classes", hint="leave `conditional` out")
+        if not self.adversarial and (self.augment != "none" or self.n_critic != 1):
+            raise GanportError(
+                "`augment` and `n_critic` are about D, which this recipe does not train", hint='`preset="upscale-gan"`'
             )
 
     def _check_penalty(self) -> None:
@@ -157,6 +189,11 @@ class Recipe:
             raise GanportError("penalty_every without a penalty", hint="recipes with one: wgan-gp, r3gan")
         if self.penalty != "none" and self.d_loss != "joined":
             raise GanportError("a penalty needs reals and fakes in one pass of D", hint="d_loss joined")
+
+    @property
+    def task(self) -> Task:
+        """What the generator is for."""
+        return "generate" if self.scale == 1 else "upscale"
 
     @property
     def augmentations(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from gan_trainer.steps import STATS
 class Reporter:
     """The reports of one run.
 
-    numbers        the last losses that were read, by their names in `STATS`
+    numbers        the last losses that were read, by their names in `STATS`; without D only G's
     reported       the step of the last report
     saved          the step of the last saving by this process, None before the first
     saved_at       when that was, as `time.monotonic` counts
@@ -124,6 +124,8 @@ class Reporter:
         self.state.history.extend(stats)
         self.state.watch.steps(stats, self.config.recipe)
         self.numbers = {name: round(value, 6) for name, value in zip(STATS, stats[-1].tolist(), strict=True)}
+        if not self.config.recipe.adversarial:
+            self.numbers = {"loss_g": self.numbers["loss_g"]}
         self.progress.losses = self.numbers
 
     def save(self) -> None:
@@ -173,4 +175,4 @@ class Reporter:
     def _line(self) -> str:
         limit = self.config.limit
         epochs = int(limit.amount) if limit.unit == "epochs" else None
-        return loss_line(self.state.step, self.per_epoch, epochs, self.numbers)
+        return loss_line(self.state.step, self.per_epoch, epochs, self.numbers | self.state.watch.psnr)

@@ -21,7 +21,7 @@ from gan_core.interface import number_classes
 from gan_core.pictures.decode import Track, untracked
 from gan_trainer.boards import Boards, parse_boards
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
-from gan_trainer.data import ImageDataset, check_still_there, open_dataset
+from gan_trainer.data import ImageDataset, check_large_enough, check_still_there, open_dataset
 from gan_trainer.devices import describe, resolve
 from gan_trainer.distributed import Peers
 from gan_trainer.loop import Outcome, Training
@@ -173,6 +173,8 @@ class _Job:
         return newest(RUNS / default_name(dataset.name, recipe.arch, dataset.size))
 
     def _open(self, data: str, recipe: Recipe) -> ImageDataset:
+        if recipe.task == "upscale":
+            check_large_enough(data, recipe.size, root=self.request.root)
         return open_dataset(data, size=recipe.size, channels=recipe.channels, root=self.request.root, track=self.track)
 
     def _speed(self, recipe: Recipe) -> Speed:
@@ -207,17 +209,20 @@ def _introduce(training: Training, ngpu: int) -> None:
     channels, height, width = spec.interface.image
     kind = CHANNELS_IN_WORDS[channels]
     discriminator = sum(weight.numel() for weight in training.state.discriminator.parameters())
+    networks = f"G {spec.parameters / 1e6:.2f} M" + (f" + D {discriminator / 1e6:.2f} M" if recipe.adversarial else "")
     classes = f" in {config.n_classes} classes" if config.n_classes else ""
     device = f"{describe(training.device)}{f' and {ngpu - 1} more' if ngpu > 1 else ''}"
     if training.peers.joined:
         device = f"{training.peers.world} processes on {device}"
     log.info(
         f"{config.data_name}: {config.n_images:,} {kind} images of {width}x{height}{classes}; "
-        f"{spec.name}, G {spec.parameters / 1e6:.2f} M + D {discriminator / 1e6:.2f} M weights; {device}, "
+        f"{spec.name}, {networks} weights; {device}, "
         f"{training.speed.describe()}"
     )
     if config.n_classes:
         log.info(f"classes: {number_classes(config.class_names)}")
+    if (chosen := config.left_out) is not None:
+        log.info(f"{len(chosen)} of the images are left out, to measure the upscaler by")
     if training.batches.batch_size < recipe.batch_size:
         log.info(
             f"fewer images than the batch size of {recipe.batch_size}: every step sees all {config.n_images} of them"

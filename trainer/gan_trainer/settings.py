@@ -63,6 +63,16 @@ class Settings(TypedDict, total=False):
         int | None, Setting(DATA, "PIXELS", f"Side of the images: {', '.join(map(str, SIZES))}.", "as the data are")
     ]
     channels: Annotated[int | None, Setting(DATA, "1|3", "1 for grey, 3 for RGB.", "as the data are")]
+    task: Annotated[
+        str | None,
+        Setting(
+            RECIPE,
+            "generate|upscale",
+            "What to train: a generator of new images, or one that enlarges images (presets upscale, upscale-gan).",
+            "generate",
+        ),
+    ]
+    scale: Annotated[int | None, Setting(RECIPE, "2|4", "How many times as large an upscaler makes images.", 2)]
     conditional: Annotated[
         bool | None,
         Setting(DATA, "", "Train G and D with the classes of the data, so that you can ask for a class later."),
@@ -156,7 +166,7 @@ def field_of(name: str) -> str | None:
     """The field of a `Recipe` that the setting `name` decides, if any."""
     if name == "lr":
         return "lr_g"
-    return name if hasattr(DEFAULT, name) and name not in (*LIMITS, "init") else None
+    return name if hasattr(DEFAULT, name) and name not in (*LIMITS, "init", "task") else None
 
 
 def checked(values: Mapping[str, Any]) -> Settings:

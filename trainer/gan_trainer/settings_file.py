@@ -99,7 +99,7 @@ def dump_settings(config: RunConfig, asked: TrainRequest) -> str:
 
 def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     of_fields = {name: getattr(recipe, field) for name in settings() if (field := field_of(name))}
-    return {**of_fields, "ema": recipe.ema_beta is not None}
+    return {**of_fields, "task": recipe.task, "ema": recipe.ema_beta is not None}
 
 
 def _line(name: str, value: Any) -> str:

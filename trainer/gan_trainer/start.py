@@ -17,7 +17,7 @@ from gan_trainer.config import TrainRequest
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
 from gan_trainer.state import Ema, TrainState, read_last
 
-NETWORK = ("arch", "size", "channels", "width", "z_dim", "conditional")
+NETWORK = ("arch", "scale", "size", "channels", "width", "z_dim", "conditional")
 """Of a recipe what the generator's shapes follow from."""
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,12 @@ class Start:
         made: Json = self.generator.training.get("recipe") or {}
         interface = self.generator.spec.interface
         made = {name: made[name] for name in NETWORK if name in made} | {
-            "size": interface.height, "channels": interface.channels, "z_dim": interface.z_dim,
-            "conditional": bool(interface.n_classes),
+            "size": interface.height, "channels": interface.channels, "conditional": bool(interface.n_classes),
         }  # fmt: skip
+        if interface.z_dim:
+            made["z_dim"] = interface.z_dim
+        else:
+            made.pop("z_dim", None)
         for name, value in made.items():
             asked = request.changes.get(name)
             if asked is not None and asked != value:
@@ -58,7 +61,8 @@ class Start:
                     f"{self.path} was made with `{name}={value}`, asked is `{name}={asked}`",
                     hint="leave it out to train that network on, or leave `init` out",
                 )
-        return dataclasses.replace(request, changes={**request.changes, **made})
+        task = request.task or ("upscale" if request.preset is None and interface.input is not None else None)
+        return dataclasses.replace(request, task=task, changes={**request.changes, **made})
 
     def into(self, state: TrainState) -> None:
         """Puts the weights in the place of the random ones of `state`. Raises `GanportError` where they do not fit."""

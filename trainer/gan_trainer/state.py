@@ -28,7 +28,7 @@ from torch.optim import Adam
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_trainer.config import RunConfig
-from gan_trainer.discriminators import Discriminator, initialise
+from gan_trainer.discriminators import Discriminator, initialise, start_at_zero
 from gan_trainer.networks.build import SpecGenerator, build
 from gan_trainer.networks.checkpoint import is_format, load_torch, save_torch, version_name
 from gan_trainer.steps import STATS
@@ -134,6 +134,9 @@ class TrainState:
         generator, discriminator = _networks(config)
         for network in (generator, discriminator):
             initialise(network, recipe.init)
+        if recipe.task == "upscale":
+            start_at_zero(generator)
+        for network in (generator, discriminator):
             network.to(device)
         return cls(
             config=config,
@@ -251,5 +254,6 @@ def load_networks(path: str | os.PathLike[str]) -> tuple[SpecGenerator, nn.Modul
 def _networks(config: RunConfig) -> tuple[SpecGenerator, Discriminator]:
     """G and D as torch initialises them."""
     recipe, spec = config.recipe, config.spec()
-    image = spec.interface.image
-    return build(spec), Discriminator(recipe.arch, image, recipe.width, recipe.d_norm, config.n_classes)
+    arch = recipe.arch if recipe.task == "generate" else "dcgan"
+    width = recipe.width if recipe.adversarial else 1  # where it is not trained
+    return build(spec), Discriminator(arch, spec.interface.image, width, recipe.d_norm, config.n_classes)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from gan_trainer.augment import augment
 from gan_trainer.losses import LOSSES, gradient_penalty, score, squared_norms
 from gan_trainer.recipes import Recipe, columns
+from gan_trainer.upscaling import reduced
 
 SIGHTS = 4
 """How often D sees a batch in a step, each time through other augmentations: reals and fakes in its own step, fakes and
@@ -58,11 +59,15 @@ def train_step(
 
     `noise` is what `draw_noise` draws. `label` int64 (N,) are the classes of the reals; fakes are drawn of the
     same ones, so that classes are as frequent among them as in the data. Without `train_g` G stays as it is; `penalise`
-    says whether the recipe's penalty is due (`Recipe.trains_g`, `Recipe.penalises`).
+    says whether the recipe's penalty is due (`Recipe.trains_g`, `Recipe.penalises`). An upscaler makes its fakes of the
+    reduced reals, and its loss has their L1 distance in it.
     """
     z, u = noise.tensor_split((recipe.z_dim,), 1)
+    given = z if recipe.task == "generate" else reduced(real_NCHW, recipe.scale)
     with torch.set_grad_enabled(train_g):
-        fake_NCHW = G(z, label)
+        fake_NCHW = G(given, label)
+    if not recipe.adversarial:
+        return _pixel_step(opt_G, fake_NCHW, real_NCHW)
     if recipe.order == "d_first":
         d_stats = d_step(D, opt_D, real_NCHW, fake_NCHW.detach(), recipe, label, u, penalise=penalise)
         g_stats = g_step(D, opt_G, fake_NCHW, real_NCHW, recipe, label, u) if train_g else None
@@ -75,6 +80,15 @@ def train_step(
     else:
         d_g_z2 = d_g_z1
     return torch.stack((loss_d, loss_g, d_x, d_g_z1, d_g_z2))
+
+
+def _pixel_step(opt_G: Optimizer, fake_NCHW: Tensor, real_NCHW: Tensor) -> Tensor:
+    """A step of G alone, on the L1 loss. Returns `STATS`, those of D 0."""
+    opt_G.zero_grad()
+    loss = (fake_NCHW - real_NCHW).abs().mean()
+    loss.backward()
+    opt_G.step()
+    return nn.functional.pad(loss.detach().reshape(1), (1, 3))
 
 
 def d_step(
@@ -174,6 +188,8 @@ def g_step(
             with torch.no_grad():
                 real_logits = D(_seen(real_NCHW, recipe, u, 3), label)
         loss = of.g_of(logits, real_logits)
+        if recipe.task == "upscale":
+            loss = recipe.adversarial * loss + (fake_NCHW - real_NCHW).abs().mean()
         loss.backward()
     finally:
         D.requires_grad_(True)

@@ -44,7 +44,8 @@ HINTS = {
 
 
 class Watch:
-    """`diversity` is that of the last sample as a share of the data's (1: as diverse), None where unknown."""
+    """`diversity` is that of the last sample as a share of the data's (1: as diverse), None where unknown. `psnr` has
+    what an upscaler was last measured at, and what bicubic interpolation is."""
 
     def __init__(self) -> None:
         self.loss_d: float | None = None
@@ -54,11 +55,12 @@ class Watch:
         self.low_samples = 0
         self.late = False
         self.said: list[str] = []
+        self.psnr: dict[str, float] = {}
 
     def steps(self, stats: Tensor, recipe: Recipe) -> None:
         """Takes the numbers of some steps, float32 (n, 5) on the CPU, in order."""
         chance = CHANCE.get(recipe.loss)
-        if chance is None:
+        if chance is None or not recipe.adversarial:
             return
         threshold = STRONG * chance / (2 if recipe.d_loss == "mean" else 1)
         for loss in stats[:, 0].tolist():
@@ -92,7 +94,7 @@ class Watch:
 
     def log_fields(self) -> dict[str, Any]:
         """What a line of log.jsonl tells: the diversity, and what was noticed, where there is something."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {**self.psnr}
         if self.diversity is not None:
             fields["diversity"] = round(self.diversity, 4)
         if self.noticed:

@@ -10,6 +10,6 @@ How pictures are found, read and made square is in `gan_core.pictures`.
 
 from gan_trainer.data.builtin import BUILTIN
 from gan_trainer.data.cache import ImageDataset
-from gan_trainer.data.dataset import check_still_there, open_dataset
+from gan_trainer.data.dataset import check_large_enough, check_still_there, open_dataset
 
-__all__ = ["BUILTIN", "ImageDataset", "check_still_there", "open_dataset"]
+__all__ = ["BUILTIN", "ImageDataset", "check_large_enough", "check_still_there", "open_dataset"]

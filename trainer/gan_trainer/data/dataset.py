@@ -12,9 +12,10 @@ import numpy as np
 
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import Pictures, Track, decode, quiet_pillow, untracked
+from gan_core.pictures.decode import BrokenImageError, Pictures, Track, decode, quiet_pillow, read_size, untracked
 from gan_core.pictures.folder import FolderPictures
 from gan_core.pictures.idx import find_pair, idx_pictures
+from gan_core.printable import printable
 from gan_trainer.data import cache
 from gan_trainer.data.builtin import BUILTIN, open_builtin
 from gan_trainer.data.cache import ImageDataset
@@ -74,6 +75,28 @@ def check_still_there(data: str) -> None:
             raise GanportError(
                 f"the run was trained on {data}, which is not here", hint="say where it lies now: `data`"
             )
+
+
+def check_large_enough(data: str, size: int | None, root: Path | None = None) -> None:
+    """Raises `GanportError` for images that `open_dataset` would enlarge to `size`: an upscaler learns from sharp ones.
+
+    Reads the heads of the files. What cannot be read is left to `open_dataset`.
+    """
+    pictures = _find(data, root, cache.default_cache_dir())
+    wanted = size or pictures.natural_size
+    hint = "an upscaler learns from images of at least `size`: a smaller `size`, or leave the small ones out"
+    if not isinstance(pictures, FolderPictures):
+        if pictures.natural_size < wanted:
+            raise GanportError(f"the images of {pictures.name} are smaller than {wanted}x{wanted}", hint=hint)
+        return
+    small = []
+    for file in pictures.files:
+        with contextlib.suppress(OSError, GanportError, BrokenImageError), quiet_pillow():
+            if min(found := read_size(pictures.folder / file.relative)) < wanted:
+                small.append(f"{file.relative} {found[0]}x{found[1]}")
+    if small:
+        few = f"{len(small):,} of {len(pictures):,} images of {pictures.name} are smaller than {wanted}x{wanted}"
+        raise GanportError(f"{few}, such as {printable(small[0])}", hint=hint)
 
 
 def _find(data: str, root: Path | None, folder: Path | None) -> Pictures:

@@ -17,7 +17,7 @@ from gan_core.files.model_file import sha256_of
 from gan_core.images import to_pixels
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime import runtimes
-from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime.batches import Given, check_drawn
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.onnx_answers import UNSAID
 from gan_trainer.devices import describe
@@ -30,7 +30,7 @@ EXPORTED = (".onnx", ".ts")
 class ModuleGenerator(Generator):
     """A torch generator on its own device, drawn in eval mode without gradients; its own mode is put back.
 
-    module  forward(z) or forward(z, label), as `SpecGenerator`
+    module  forward(z) or forward(z, label), as `SpecGenerator`; z is an image where it takes one
     spec    None: the module's own `spec`
     """
 
@@ -44,8 +44,12 @@ class ModuleGenerator(Generator):
         self.contract = Contract(spec.interface, name=spec.name, training=training or {})
 
     @torch.no_grad()
-    def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
-        arguments = [torch.from_numpy(np.array(z, np.float32)).to(self.device)]
+    def run(self, z: Given, label: I64 | None = None) -> tuple[F32, U8]:
+        given = torch.from_numpy(np.array(z, np.float32)).to(self.device)
+        if (taken := self.contract.interface.input) is not None:
+            black, white = taken.value_range
+            given = given.permute(0, 3, 1, 2) / 255 * (white - black) + black
+        arguments = [given]
         if label is not None:
             arguments.append(torch.from_numpy(np.array(label, np.int64)).to(self.device))
         modes = [(part, part.training) for part in self.module.modules()]

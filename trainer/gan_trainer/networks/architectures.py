@@ -6,15 +6,19 @@
   on doubling.
 - resnet: residual blocks that double the side (Gulrajani et al. 2017, arXiv:1704.00028, with nearest neighbours), from
   the same side as DCGAN's first layer gives and with its channels: gradients reach the first of many layers.
+- `upscaler_spec`: enlarges an image. Convolutions at the size of the input, then a pixel shuffle (Shi et al. 2016,
+  arXiv:1609.05158), added to the bilinear enlargement.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, get_args
 
 from gan_core.errors import GanportError
-from gan_core.interface import Interface
+from gan_core.image_input import ImageInput
+from gan_core.interface import Interface, with_interface
 from gan_core.latents import LatentLaw
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import (
@@ -27,16 +31,21 @@ from gan_core.spec.layers import (
     Layer,
     Linear,
     Load,
+    PixelShuffle,
     Reshape,
     Upsample,
 )
 
-Arch = Literal["mlp", "dcgan", "resnet"]
+Arch = Literal["mlp", "dcgan", "resnet", "espcn"]
 
 SIZES = (28, 32, 64, 96, 128, 256, 512)
 NATURAL_SIZES = SIZES[:5]
 """What data of any size are trained at by themselves: the large ones are asked for."""
-ARCHITECTURES: tuple[Arch, ...] = get_args(Arch)
+UPSCALER: Arch = "espcn"
+ARCHITECTURES: tuple[Arch, ...] = tuple(arch for arch in get_args(Arch) if arch != UPSCALER)
+"""Those that take a latent."""
+UPSCALER_CONVS = 6
+"""Convolutions of an upscaler, before the one that makes its pixels."""
 
 MLP_HIDDEN = (128, 256, 512, 1024)
 MLP_EPS = 0.8
@@ -104,6 +113,23 @@ def network_spec(
         head + body,
         name=f"{arch}-{size}",
     )
+
+
+def upscaler_spec(size: int, channels: int, *, width: int, scale: int) -> GeneratorSpec:
+    """The spec of an upscaler by `scale`, of images of any size to images in [-1, 1]; `size` is that of the images that
+    it is trained on, and `width` the channels of its convolutions."""
+    layers: list[Layer] = []
+    features = channels
+    for _ in range(UPSCALER_CONVS):
+        layers += [Conv(features, width, 3, padding=1), Activation("prelu", features=width)]
+        features = width
+    layers += [
+        Conv(features, channels * scale**2, 3, padding=1), PixelShuffle(scale, as_="detail"),
+        Load("input"), Upsample(scale, "bilinear"), Add("detail"),
+    ]  # fmt: skip
+    taken = ImageInput(channels, (-1.0, 1.0), scale)
+    spec = GeneratorSpec(Interface(0, (channels, size, size), input=taken), tuple(layers), name=f"{UPSCALER}-x{scale}")
+    return with_interface(spec, input=replace(taken, halo=spec.halo))
 
 
 def check_image(size: int | None, channels: int | None) -> None:

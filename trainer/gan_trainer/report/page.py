@@ -18,6 +18,8 @@ from gan_trainer.report.words import how_it_went, is_number, next_commands, what
 LOSSES = (("loss_d", "loss of D"), ("loss_g", "loss of G"))
 SCORES = (("d_x", "D(x), real images"), ("d_g_z1", "D(G(z)), before D's step"), ("d_g_z2", "D(G(z)), after it"))
 SAME_LATENTS = "Images of the same latents, as the training went on."
+SAME_IMAGES = "Images that it was not trained on: reduced, by bicubic interpolation, by the upscaler, and the original."
+PSNR = (("psnr_db", "the upscaler"), ("bicubic_psnr_db", "bicubic interpolation"))
 RANDOM = "The real images were chosen at random."
 PLACE = ("step", "epoch", "images", "minutes")
 
@@ -30,7 +32,7 @@ def render(run: Run, other: Run | None = None) -> str:
     if other is None:
         sections = [
             _header(run),
-            _section("Samples", _film(run), f"{SAME_LATENTS}{_rows(run)}"),
+            _section("Samples", _film(run), f"{_shown(run)}{_rows(run)}"),
             _section("Real and generated", _compared(run), RANDOM),
             _section("Curves", _curves([run])),
             _section("Evaluation", _evaluations(run)),
@@ -99,6 +101,10 @@ def _header(run: Run) -> str:
     return f'<header>\n<h1>{escape(run.name)}</h1>\n{told}<dl class="tiles">{shown}</dl>\n</header>'
 
 
+def _shown(run: Run) -> str:
+    return SAME_LATENTS if run.config["recipe"].get("scale", 1) == 1 else SAME_IMAGES
+
+
 def _rows(run: Run) -> str:
     """What the rows of a sample are, where they are classes."""
     names = run.config.get("class_names")
@@ -144,11 +150,12 @@ def _image(picture: Picture, alt: str) -> str:
 def _curves(runs: Sequence[Run]) -> str:
     """A chart of each kind of number; of two runs one for each number, with both in it."""
     log = [line for run in runs for line in run.log]
-    known = {*(name for name, _ in (*LOSSES, *SCORES)), *PLACE, "images_per_s", "diversity"}
+    known = {*(name for name, _ in (*LOSSES, *SCORES, *PSNR)), *PLACE, "images_per_s", "diversity"}
     unscaled = any(run.config["recipe"].get("loss") in UNSCALED for run in runs)
     others = sorted({name for line in log for name, value in line.items() if is_number(value)} - known)
     groups: list[Group] = [
         ("Losses", LOSSES, None),
+        ("PSNR of images that it was not trained on, dB", PSNR, None),
         ("Output of D", SCORES, None) if unscaled else ("Probability of real, as D sees it", SCORES, (0.0, 1.0)),
         ("Images per second", (("images_per_s", "images/s"),), None),
         ("Diversity of the samples", (("diversity", "share of the data's"),), None),

@@ -29,6 +29,11 @@ def how_it_went(run: Run) -> str:
     if not run.log:
         return ""
     late = run.log[-max(1, len(run.log) // 3) :]
+    if all(is_number(late[-1].get(name)) for name in ("psnr_db", "bicubic_psnr_db")):
+        mine, theirs = late[-1]["psnr_db"], late[-1]["bicubic_psnr_db"]
+        return (
+            f"Images that it was not trained on have a PSNR of {mine:.2f} dB; bicubic interpolation has {theirs:.2f}."
+        )
     return f"{_balance(run, late)} {_samples(run, late)}"
 
 
@@ -79,6 +84,13 @@ def what_was_trained(run: Run) -> str:
     size, channels = recipe.get("size"), {1: "grey ", 3: "RGB "}.get(recipe.get("channels"), "")
     images = f"{config['n_images']:,} " if is_number(config.get("n_images")) else ""
     classes = f" in {len(config['class_names'])} classes" if recipe.get("conditional") is True else ""
+    if recipe.get("scale", 1) != 1:
+        return (
+            f"{images}{channels}images of {size}×{size} from {config.get('data_name', '?')}, a tenth of them (at most "
+            f"256) left out. An upscaler by {recipe['scale']} of width {recipe.get('width', '?')}, trained by the "
+            f"recipe {recipe.get('name', '?')}; batches of {recipe.get('batch_size', '?')}, Adam at {_rates(recipe)}; "
+            f"the seed is {config.get('seed')}."
+        )
     networks = {"mlp": "fully connected networks", "dcgan": "DCGAN's networks", "resnet": "residual networks"}
     parts = [f"{networks.get(str(recipe.get('arch')), 'Networks')} of width {recipe.get('width', '?')}"]
     parts += [f"latents of {recipe.get('z_dim', '?')} numbers", f"{recipe.get('loss', '?')} loss"]
@@ -117,7 +129,7 @@ def next_commands(run: Run) -> list[str]:
     return [
         *commands,
         f"gan-export {shell_line([str(folder / 'g.pt')])} --out {name}",
-        f"gan-gen --model {name} --n 25",
+        f"gan-gen {name} photo.jpg" if config["recipe"].get("scale", 1) != 1 else f"gan-gen --model {name} --n 25",
     ]
 
 
