@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Self
 
 import typer
 
+import gan_serve
 from gan_bench import options
 from gan_bench.compare import check_alike, render_comparison, rows_slower_than_baseline, slower_rows
 from gan_bench.environment import busy_note, describe, hardware, load_average
@@ -23,9 +24,11 @@ from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
+from gan_serve.runtime import providers
 from gan_serve.runtime.onnx_answers import parse_answers
-from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by
+from gan_serve.terminal.console import Column, table
 
 HELP = """Measure how fast a generator makes images on this machine, and compare ways to run it.
 
@@ -56,7 +59,7 @@ app = console.new_app(HELP)
 
 
 @app.command(help=HELP)
-@answered_by(onnx_options.unsaid)
+@answered_by(commands.unsaid)
 def bench(
     ctx: typer.Context,
     files: options.Files = None,
@@ -144,7 +147,6 @@ def _format(named: str, json: str | None) -> str:
 
 
 def _show_providers(output: str) -> None:
-    from gan_bench.providers import render_providers, try_providers
 
     if output not in ("table", "json"):
         raise GanportError(f"--list-providers is a table or JSON, not {output}", hint="--format json")
@@ -157,7 +159,7 @@ def _only_shown(ctx: typer.Context, record: Path, models: Sequence[Path]) -> Non
     given = [
         parameter.opts[0]
         for parameter in ctx.command.params
-        if getattr(parameter, "rich_help_panel", None) in (options.WHAT, options.HOW, onnx_options.PANEL)
+        if getattr(parameter, "rich_help_panel", None) in (options.WHAT, options.HOW, commands.UNSAID)
         and str(getattr(ctx.get_parameter_source(parameter.name or ""), "name", "")) == "COMMANDLINE"
     ]
     if models or given:
@@ -257,3 +259,32 @@ def _judge_speed(made: Json, old: Json | None, limit: float) -> None:
 def main() -> NoReturn:
     """The entry point of `gan-bench`."""
     console.run(app, "gan-bench")
+
+
+COLUMNS = (Column("provider"), Column("", state=True), Column("", fit="wrap", least=30))
+
+
+def try_providers() -> list[Json]:
+    """Of every provider its `name`, whether it is `installed` and `works` (opens a model), and a `note`: what runs it,
+    why it does not, or how to get it. Raises `MissingPackageError` without onnxruntime.
+    """
+    here, auto = providers.available(), gan_serve.load().provider
+    version = providers.import_onnxruntime().__version__
+    found = []
+    for name in providers.PROVIDERS:
+        works, note = False, providers.how_to_get(name)
+        if name in here:
+            try:
+                gan_serve.load(provider=name)
+                plugin = ", as a plug-in" if providers.is_plugin(name) else ""
+                works, note = True, f"onnxruntime {version}{plugin}{'; auto takes it' if name == auto else ''}"
+            except GanportError as error:
+                note = str(error)
+        found.append({"name": name, "installed": name in here, "works": works, "note": note})
+    return found
+
+
+def render_providers(found: list[Json]) -> str:
+    """The table of `try_providers`."""
+    states = {(True, True): "ok", (True, False): "FAIL", (False, False): "not installed"}
+    return table(COLUMNS, [(each["name"], states[each["installed"], each["works"]], each["note"]) for each in found])

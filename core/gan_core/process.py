@@ -1,4 +1,4 @@
-"""What a process needs to know of itself and may set: cores, idle threads, freed memory, and the signals that came.
+"""What a process needs to know of itself and may set: cores, idle threads, freed memory, output, and signals.
 
 Libraries in C++ may turn the KeyboardInterrupt that Python raises into an error of their own, or lose it. Whether a
 signal came is therefore also remembered.
@@ -7,11 +7,14 @@ signal came is therefore also remembered.
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -217,3 +220,21 @@ def _receive(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
     if first or number == signal.SIGINT:  # a second SIGTERM or SIGHUP must not break the taking down
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drops Python's stdout, stderr, warnings and log records below ERROR for as long as it lasts.
+
+    What went wrong is told by the exception that ends the block, never by what was printed in it. Ctrl-C ends it as
+    KeyboardInterrupt, also where the library makes another error of it or goes on.
+    """
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    sink = io.StringIO()
+    try:
+        with kept(), warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -29,7 +29,7 @@ from gan_export.command import (
 from gan_export.front import require_packages
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
-from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def verify(
 
 
 @app.command()
-@answered_by(onnx_options.unsaid)
+@answered_by(commands.unsaid)
 def adopt(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="An ONNX generator of another exporter.")],
     out: Annotated[

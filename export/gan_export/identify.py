@@ -25,9 +25,8 @@ from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
-from gan_export.forensics.encoded import spread_of
 from gan_export.forensics.statistics import GOOD
-from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
+from gan_export.forensics.train_mode import Anew, forgotten, restated, spread_of, statistics_anew
 from gan_export.hypotheses.discriminator import Discriminator, read_discriminators, sloped
 from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of

@@ -21,7 +21,7 @@ import torch
 
 from gan_core.errors import JobError
 from gan_core.interface import Interface
-from gan_core.process import causes
+from gan_core.process import causes, quiet
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.passes import PASSES, STOCK, TIDY, run_passes
 from gan_export.passes.layer import MergeUpsampling, layers
@@ -32,7 +32,6 @@ from gan_export.precision.int8 import to_int8
 from gan_export.precision.qdq import ActivationFirst
 from gan_export.precision.ranges import measure_ranges
 from gan_export.proof.reference import Reference
-from gan_export.quiet import quiet
 from gan_export.source import PixelModule, Source, example_inputs, export_module
 
 

@@ -22,15 +22,12 @@ from gan_export.answers import (
     parse_output,
 )
 from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
-from gan_serve.terminal.commands import answered_by, in_panel
-from gan_serve.terminal.onnx_options import PANEL as UNSAID
-from gan_serve.terminal.onnx_options import Latent, ValueRange, ZDim
+from gan_serve.terminal.commands import Latent, ValueRange, ZDim, answered_by, in_panel, of_unsaid
 
 CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"
 MADE = "The exported file"
 """Panels of the help pages, beside that of what a file does not say."""
 of_file, of_evidence, of_code, of_made = map(in_panel, (CHECKPOINT, EVIDENCE, CODE, MADE))
-of_unsaid = in_panel(UNSAID)
 
 Key = Annotated[
     str | None,

@@ -193,8 +193,8 @@ def test_a_record_grows_and_is_gone_on_with(
     assert str(tmp_path) not in file.read_text(), "no folder of the machine"
 
     # Timed again: the newer pass takes the older one's place.
-    monkeypatch.setattr("lab.recipes.speed.Loop", _Fake)
-    monkeypatch.setattr("lab.recipes.speed.take_turns", lambda *_: None)
+    monkeypatch.setattr("lab.recipes.training.Loop", _Fake)
+    monkeypatch.setattr("lab.recipes.training.take_turns", lambda *_: None)
     assert run(*timing, "--data", "digits", "--json", file) == 0
     [speed] = json.loads(file.read_text())["speeds"]
     assert [row["variant"] for row in speed["rows"]] == [good, rgb, wgan], "what failed is left out"

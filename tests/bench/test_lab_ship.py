@@ -20,8 +20,8 @@ from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.terminal import console
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
 from gan_trainer.presets import PRESETS
-from lab.ship import card as ship_card
 from lab.ship import command as ship
+from lab.ship import command as ship_card
 from lab.ship import variants as ship_variants
 from lab.training_command import training_command
 

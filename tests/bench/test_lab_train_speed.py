@@ -238,7 +238,7 @@ def test_images_count_where_g_is_updated() -> None:
 
 
 def test_a_loop_is_told_what_to_train() -> None:
-    """`lab.recipes.speed` names loops after recipes."""
+    """`lab.recipes.training` names loops after recipes."""
     code = """
 import json, sys, time
 asked = json.loads(sys.stdin.readline())["Train"]

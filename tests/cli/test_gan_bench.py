@@ -25,7 +25,7 @@ from gan_bench.cli import app
 from gan_core.errors import GanportError
 from gan_serve.runtime.providers import PROVIDERS
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
-from gan_serve.terminal import onnx_options
+from gan_serve.terminal import commands
 
 pytestmark = pytest.mark.slow
 
@@ -248,7 +248,7 @@ def test_a_provider_that_does_not_work(monkeypatch: pytest.MonkeyPatch, capsys: 
         return real(provider=provider)
 
     monkeypatch.setattr("gan_serve.load", load)
-    monkeypatch.setattr("gan_bench.providers.providers.available", lambda: ("cpu", "cuda"))
+    monkeypatch.setattr("gan_bench.cli.providers.available", lambda: ("cpu", "cuda"))
     assert run("--list-providers") == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "cuda FAIL no driver" in lines
@@ -292,5 +292,5 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     panels = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert panels == [
         "Arguments:", "What is measured:", "How it is measured:", "Comparison:", "Output:",
-        f"{onnx_options.PANEL}:", "General:"
+        f"{commands.UNSAID}:", "General:"
     ]  # fmt: skip

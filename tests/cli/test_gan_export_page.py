@@ -25,7 +25,7 @@ from gan_export.identify import Identified, identify
 from gan_export.inspection import Advice, Kind, advise, export_command
 from gan_export.page import MAX_SIDE, page_of
 from gan_serve.terminal import console
-from gan_serve.terminal.pictures import CHUNK, protocol_of, sequence
+from gan_serve.terminal.layout import CHUNK, protocol_of, sequence
 
 HOSTILE = "<img src=x onerror=alert(1)>\u2066'\"&"
 

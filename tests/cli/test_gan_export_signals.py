@@ -16,7 +16,7 @@ import torch
 from cli.conftest import Run
 from cli.drawing import names
 from export.tiny import save_checkpoint
-from gan_export.quiet import quiet
+from gan_core.process import quiet
 
 pytestmark = pytest.mark.slow
 

@@ -108,7 +108,7 @@ def test_usual_networks_stay_strong() -> None:
 
 
 def test_a_list_that_was_cut_makes_nothing_strong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_export.understanding.ways.MOST", 3)
+    monkeypatch.setattr("gan_export.understanding.candidates.MOST_WAYS", 3)
     module = nets.fed(nets.unpadded((10, 48, 32, 16, 1), COURSE, nn.ReLU(), blocks=False), 10, 1, 1)
     found = investigate(draft_candidates(nets.state(module)), samples=SAMPLES)
     assert structure(found).evidence is Evidence.WEAK

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_export.draft import Evidence
-from gan_export.understanding.label_columns import columns_of
+from gan_export.understanding.heads import columns_of
 from gan_export.understanding.understand import draft_candidates
 
 

@@ -11,7 +11,7 @@ import pytest
 from gan_core.files.model_file import sha256_of
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from gan_trainer.evaluation import Evaluation
-from lab.ship.card import card, held_card
+from lab.ship.command import card, held_card
 
 ROOT = Path(__file__).parents[2]
 RECORD = "benchmarks/results/default-model.json"

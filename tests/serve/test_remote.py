@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gan_core.errors import GanportError, MissingPackageError
-from gan_serve.runtime import remote
+from gan_serve.runtime import runtimes
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ from gan_serve.runtime import remote
     ],
 )
 def test_addresses(address: str, repository: str, revision: str | None, file: str | None) -> None:
-    found = remote._ADDRESS.fullmatch(str(address))
+    found = runtimes._ADDRESS.fullmatch(str(address))
     assert found is not None
-    assert remote._parsed(found[1], found[2]) == (repository, revision, file)
+    assert runtimes._parsed(found[1], found[2]) == (repository, revision, file)
 
 
 @pytest.mark.parametrize("path", ["g.onnx", "hf", "hf/owner/name.onnx", "./https/g.onnx", "c:/g.onnx", "/a/hf://x"])
 def test_paths_stay_paths(path: str) -> None:
-    assert remote.located(path) == Path(path)
+    assert runtimes.located(path) == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_paths_stay_paths(path: str) -> None:
 def test_wrong_addresses(address: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # nothing may be asked for
     with pytest.raises(GanportError, match=words if "passwd" not in address else "needs huggingface_hub"):
-        remote.located(address)
+        runtimes.located(address)
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingPackageError, match="downloading models needs huggingface_hub") as refused:
-        remote.located("hf://owner/name")
+        runtimes.located("hf://owner/name")
     assert "hub" in refused.value.hint
 
 
@@ -67,7 +67,7 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("files", "found"), [(["README.md", "g.onnx"], "g.onnx"), (["g.onnx", "onnx/model.onnx"], "onnx/model.onnx")]
 )
 def test_the_model_of_a_repository(files: list[str], found: str) -> None:
-    assert remote._only(files, "hf://owner/name") == found
+    assert runtimes._only(files, "hf://owner/name") == found
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_the_model_of_a_repository(files: list[str], found: str) -> None:
 )
 def test_no_model_or_several(files: list[str], words: str, hint: str) -> None:
     with pytest.raises(GanportError, match=words) as refused:
-        remote._only(files, "hf://owner/name")
+        runtimes._only(files, "hf://owner/name")
     assert hint in refused.value.hint

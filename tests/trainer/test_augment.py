@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_trainer.augment import augment
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.presets import preset
 from gan_trainer.recipes import AUGMENTATIONS, columns, parse_augment
-from gan_trainer.steps import d_step, draw_noise, g_step, n_uniforms
+from gan_trainer.steps import augment, d_step, draw_noise, g_step, n_uniforms
 from trainer.conftest import TINY, StartRun
 
 ALL = tuple(AUGMENTATIONS)

@@ -12,8 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from gan_trainer.distributed import Peers
-from gan_trainer.synced_norm import SyncedBatchNorm, synchronise
+from gan_trainer.distributed import Peers, SyncedBatchNorm, synchronise
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from gan_bench.peers.torch_peers import plain_contract
 from gan_bench.questions import Checkpoint, Unpacked
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
+from gan_core.process import quiet
 from gan_export.answers import Answers
 from gan_export.identify import identify, source_of
 from gan_export.onnx_export import dynamic_shapes
-from gan_export.quiet import quiet
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source, check_checkpoint, example_inputs, export_module
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator

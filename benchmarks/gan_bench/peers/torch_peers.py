@@ -19,7 +19,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
 from gan_core.golden import inputs
-from gan_export.quiet import quiet
+from gan_core.process import quiet
 from gan_export.source import PixelModule, without_parametrizations
 from gan_serve.runtime.generator import Generator
 from gan_trainer.networks.checkpoint import load_generator

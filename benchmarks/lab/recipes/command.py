@@ -7,7 +7,7 @@
 
 Equal budget: as many images drawn in updates of G (the steps are counted in batches of 64). The record is written after
 each row and rows that it holds are not trained again, so the command may be stopped and given again. What failed stays
-in the record, with its error. How fast a recipe trains is measured apart from the hours of training (`recipes.speed`).
+in the record, with its error. How fast a recipe trains is measured apart from the training (`training.measure`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 from lab import shared
 from lab.recipes import record as recipe_record
-from lab.recipes import speed as recipe_speed
 from lab.recipes.table import tables
-from lab.recipes.training import Bench
+from lab.recipes.training import WINDOW_S, WINDOWS, Bench, measure, recipes_of
 from lab.recipes.variants import BUDGET_BATCH, Data, parse_data, parse_variant
 
 NAME = "python -m lab.recipes"
@@ -75,9 +74,7 @@ def main_command(
     ] = False,
     windows: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, max=1000, help="With --speed: windows of each.", show_default=f"{recipe_speed.WINDOWS}"
-        ),
+        typer.Option(metavar="N", min=1, max=1000, help="With --speed: windows of each.", show_default=f"{WINDOWS}"),
     ] = None,
     window_s: Annotated[
         float | None,
@@ -85,7 +82,7 @@ def main_command(
             "--window",
             metavar="SECONDS",
             help="With --speed: length of one.",
-            show_default=f"{recipe_speed.WINDOW_S:g}",
+            show_default=f"{WINDOW_S:g}",
         ),
     ] = None,
 ) -> None:
@@ -140,9 +137,9 @@ def main_command(
     for data_set in sets if speed else ():
         console.note(f"{data_set.text}: timing")
         around = describe(warns=True)
-        made = recipe_speed.measure(
-            recipe_record.read(file)["rows"], data_set, windows or recipe_speed.WINDOWS,
-            window_s or recipe_speed.WINDOW_S, device or "auto", root, around,
+        made = measure(
+            recipe_record.read(file)["rows"], data_set, windows or WINDOWS,
+            window_s or WINDOW_S, device or "auto", root, around,
         )  # fmt: skip
         recipe_record.add(file, "speeds", made, around)
     console.show(tables(recipe_record.read(file)).removesuffix("\n"))
@@ -160,7 +157,7 @@ def _timed(record: Json, sets: list[Data]) -> list[Data]:
     if not chosen:
         raise GanportError("--speed: the record holds no trained recipe", hint="train some: name --data and --preset")
     for data_set in chosen:
-        recipe_speed.recipes_of(record["rows"], data_set)
+        recipes_of(record["rows"], data_set)
     return chosen
 
 

@@ -2,7 +2,7 @@
 
     environments[]   the block of docs/benchmarks.md, one for every command that added something
     rows[]           a training and what it draws; `environment` is the number of its block (from 0)
-    speeds[]         one pass for each data set and device, see `lab.recipes.speed`; `environment` as above
+    speeds[]         one pass for each data set and device, see `lab.recipes.training`; `environment` as above
 
 Schema 1 had one environment, that of the command that began the record, and no speeds; it is brought forward.
 """

@@ -11,9 +11,13 @@ import dataclasses
 from typing import Any
 
 from gan_core.fields import Shape, SpecError, from_json, shown
-from gan_core.spec.activation_layer import ACTIVATIONS, LIMITED, SLOPED, Activation, ActivationName
 from gan_core.spec.layer import LAYER_KINDS, Layer, json_name
 from gan_core.spec.norm_layers import (
+    ACTIVATIONS,
+    LIMITED,
+    SLOPED,
+    Activation,
+    ActivationName,
     BatchNorm,
     GroupNorm,
     InstanceNorm,

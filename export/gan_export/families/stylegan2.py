@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_core.interface import Interface, Styles
 from gan_core.spec import layers as L
-from gan_core.spec.activation_layer import ActivationName
 from gan_core.spec.layers import Shape
+from gan_core.spec.norm_layers import ActivationName
 from gan_export.draft import Evidence
 from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, dense, kernel, mean_w, part, times

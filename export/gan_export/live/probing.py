@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.latents import latents
+from gan_core.process import quiet
 from gan_core.said import Inputs
 from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import (
@@ -46,7 +47,6 @@ from gan_export.live.signature import (
     possible_inputs,
     says_label,
 )
-from gan_export.quiet import quiet
 
 HINT = (
     "gan-export takes generators that start from a latent, not super-resolvers or image-to-image networks; if its "

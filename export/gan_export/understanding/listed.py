@@ -19,8 +19,7 @@ from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_core.spec.budget import BUDGET, check_shape
-from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.generator_spec import BUDGET, GeneratorSpec, check_shape
 from gan_core.spec.layers import Shape, SpecError
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.families.family import images_of

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gan_core.errors import GanportError
-from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by, in_panel
 
 app = console.new_app()
@@ -26,7 +26,7 @@ of_styles, of_images, of_output, of_jobs, of_speed, of_about = map(
 
 
 @app.command()
-@answered_by(onnx_options.unsaid)
+@answered_by(commands.unsaid)
 def generate(
     file: Annotated[
         Path | None,

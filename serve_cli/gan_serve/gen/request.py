@@ -31,7 +31,7 @@ from gan_serve.runtime.plan import (
     fit_latents,
     open_latents,
 )
-from gan_serve.runtime.remote import located
+from gan_serve.runtime.runtimes import located
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gan_core.errors import GanportError, MissingPackageError
-from gan_serve.terminal import console, onnx_options
+from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by, in_panel
 
 NAME = "gan-serve"
@@ -21,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @app.command()
-@answered_by(onnx_options.unsaid)
+@answered_by(commands.unsaid)
 def serve(
     file: Annotated[
         Path | None,

@@ -26,7 +26,7 @@ import typer
 from gan_core import process
 from gan_core.errors import ContractError, GanportError, JobError, MissingPackageError, ProofError
 from gan_core.printable import json_text, printable
-from gan_serve.terminal import layout, pictures, shell
+from gan_serve.terminal import layout, shell
 from gan_serve.terminal.commands import named_once as named_once
 from gan_serve.terminal.commands import new_app as new_app
 from gan_serve.terminal.commands import running
@@ -183,15 +183,15 @@ def _code(error: GanportError) -> str:
 
 def shows_pictures(stream: TextIO | None = None) -> bool:
     """Whether stdout, or `stream`, is a terminal that shows pictures."""
-    return bool(pictures.protocol_of(os.environ)) and (stream or sys.stdout).isatty()
+    return bool(layout.protocol_of(os.environ)) and (stream or sys.stdout).isatty()
 
 
 def show_picture(png: bytes, stream: TextIO | None = None) -> None:
     """A PNG on stdout or `stream`, where that is a terminal that shows pictures; else nothing."""
-    protocol = pictures.protocol_of(os.environ)
+    protocol = layout.protocol_of(os.environ)
     if protocol and shows_pictures(stream):
         with explain_stdout():
-            print(pictures.sequence(png, protocol), file=stream or sys.stdout, flush=True)
+            print(layout.sequence(png, protocol), file=stream or sys.stdout, flush=True)
 
 
 def warn(text: str) -> None:
