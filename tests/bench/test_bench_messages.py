@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import base64
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ ANSWERS = OnnxAnswers(
 )
 def test_a_message_reads_back(message: Any) -> None:
     line = write(message)
-    assert line.endswith("}\n")
+    assert line.endswith("\n")
     assert line.count("\n") == 1
     assert read(line, *QUESTIONS, type(message)) == message
 
@@ -52,56 +52,19 @@ def test_every_question_has_one_answer() -> None:
     }  # fmt: skip
 
 
-WINDOW: dict[str, Any] = json.loads(write(Window(1.0, (1, 2), Difference())))["Window"]
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"seconds": 3}, "Window has no seconds"),
-        ({"elapsed_s": "long"}, "Window.elapsed_s is 'long', expected float"),
-        ({"elapsed_s": True}, "Window.elapsed_s is 'True', expected float"),
-        ({"elapsed_s": None}, "Window.elapsed_s is 'None', expected float"),
-        ({"latencies_ns": 5}, r"Window.latencies_ns is '5', expected tuple"),
-        ({"latencies_ns": [1, 2.5]}, "Window.latencies_ns is '2.5', expected int"),
-        ({"difference": {"max_lsb": "0"}}, "Window.difference.max_lsb is '0', expected int"),
-        ({"difference": []}, "Window.difference is '..', expected Difference"),
-        ({"peak": {"rss_bytes": 1.5}}, "Window.peak.rss_bytes is '1.5', expected int"),
-    ],
-)
-def test_fields_that_do_not_fit(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(MessageError, match=message):
-        read(json.dumps({"Window": WINDOW | values}), Window)
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "something that is not JSON: ''"),
-        ("hello\n", "something that is not JSON: 'hello'"),
-        ("[]", "expected Window or Done, got '..'"),
-        ("{}", "expected Window or Done, got"),
-        ('{"Open": {}}', "expected Window or Done, got '{\"Open"),
-        ('{"Done": {}, "Window": {}}', "expected Window or Done"),
-        ('{"Done": 5}', "Done is '5', expected Done"),
-        ('{"Window": {"elapsed_s": 1.0}}', "Window lacks latencies_ns"),
+        ("", "expected Window or Done, got something else: ''"),
+        ("hello\n", "something else: 'hello'"),
+        ("x" * 1000, "something else: 'x{60}'$"),
+        (base64.b64encode(b"no pickle").decode(), "something else"),
+        (write(Done())[:-9], "something else"),
+        (base64.b64encode(pickle.dumps(Done()).replace(b"Done", b"Gone")).decode(), "something else"),
+        (write(Failed("")), "expected Window or Done, got Failed"),
+        (write({"Done": {}}), "expected Window or Done, got dict"),
     ],
 )
 def test_lines_that_are_no_message(line: str, message: str) -> None:
     with pytest.raises(MessageError, match=message):
         read(line, Window, Done)
-
-
-def test_a_word_out_of_a_few() -> None:
-    line = write(Prepare(1, "png", Path("x"))).replace("png", "gif")
-    with pytest.raises(MessageError, match=r"Prepare\.task is 'gif'"):
-        read(line, Prepare)
-
-
-def test_a_field_that_no_message_can_hold() -> None:
-    @dataclass(frozen=True)
-    class Odd:
-        value: object
-
-    with pytest.raises(MessageError, match="a set fits no message"):
-        write(Odd({1}))

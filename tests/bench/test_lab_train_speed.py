@@ -31,20 +31,23 @@ from lab.loops.taking_turns import Loop, quality_at, take_turns
 TRAIN = Train("classic", "unused", "cpu", Path("there"))
 TICKING = """
 import json, signal, sys, time
+from pathlib import Path
+from gan_bench import messages
+from lab.loops.messages import At, Ready, Saved
 asked = json.loads(sys.argv[1])
-def say(kind, **fields):
-    print(json.dumps({kind: fields}), flush=True)
+def say(message):
+    print(messages.write(message), end="", flush=True)
 wanted = []
 signal.signal(signal.SIGUSR1, lambda *_: wanted.append(1))
-say("Ready", seconds=0.25, computes="ticks")
+say(Ready(0.25, "ticks"))
 images = 0
 while images < asked.get("dies_at", 1e9):
     time.sleep(0.01)
     images += asked["images"]
-    say("At", clock=time.monotonic(), images=images)
+    say(At(time.monotonic(), images))
     if wanted:
         wanted.clear()
-        say("Saved", path="nowhere", images=images)
+        say(Saved(Path("nowhere"), images))
 print("out of ticks", file=sys.stderr)
 sys.exit(3)
 """
@@ -240,11 +243,13 @@ def test_images_count_where_g_is_updated() -> None:
 def test_a_loop_is_told_what_to_train() -> None:
     """`lab.recipes.training` names loops after recipes."""
     code = """
-import json, sys, time
-asked = json.loads(sys.stdin.readline())["Train"]
-print(json.dumps({"Ready": {"seconds": 0, "computes": asked["loop"] + " " + asked["folder"]}}), flush=True)
+import sys, time
+from gan_bench import messages
+from lab.loops.messages import At, Ready, Train
+asked = messages.read(sys.stdin.readline(), Train)
+print(messages.write(Ready(0, f"{asked.loop} {asked.folder}")), end="", flush=True)
 while True:
-    print(json.dumps({"At": {"clock": 0, "images": 0}}), flush=True)
+    print(messages.write(At(0, 0)), end="", flush=True)
     time.sleep(0.01)
 """
     with Loop("default:lr_d=1", dataclasses.replace(TRAIN, loop="steps"), [sys.executable, "-c", code]) as loop:
