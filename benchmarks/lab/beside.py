@@ -25,6 +25,7 @@ from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
@@ -57,7 +58,7 @@ def main_command(
     target = shared.record_target(json, {"--model": model})
     checkouts = {"this": ROOT, "other": other.resolve()}
     made = shared.new_record("beside", packages=("onnxruntime", "pillow", "typer"))
-    made |= {"model": shared.about_file(model), "images": n, "runs": runs, "tasks": {}}
+    made |= {"model": file_provenance(model), "images": n, "runs": runs, "tasks": {}}
     made["commits"] = {name: commit(root) for name, root in checkouts.items()}
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as name:
         for task in ("picture", "folder", "drawing"):

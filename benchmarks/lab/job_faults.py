@@ -29,6 +29,7 @@ import typer
 from gan_bench.options import hand_over
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
+from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.runtimes import default_model
 from gan_serve.terminal import console
 from lab import shared
@@ -77,7 +78,7 @@ def main_command(
              str(row["undisturbed_s"])) for row in rows
         ],
     )  # fmt: skip
-    about = {"model": shared.about_file(file), "images": n, "shard_size": shard_size, "seed": seed, "ways": rows}
+    about = {"model": file_provenance(file), "images": n, "shard_size": shard_size, "seed": seed, "ways": rows}
     hand_over(made | about, f"{table}\n\nevery job ended with the bytes of the undisturbed one", json, target)
 
 

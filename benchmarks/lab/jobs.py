@@ -21,7 +21,7 @@ import typer
 from gan_bench.options import hand_over
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
-from gan_core.files.model_file import sha256_of
+from gan_core.files.model_file import file_provenance, sha256_of
 from gan_serve.runtime.runtimes import check_runnable, default_model
 from gan_serve.terminal import console
 from lab import shared
@@ -72,7 +72,7 @@ def main_command(
             theirs = [*script("write_with_ray.py"), str(file), str(out), str(counts[-1]), str(ray)]
             rows.append(measured(f"Ray's own writer, {ray} actors", [Command("ray", theirs, out)], counts[-1], runs))
     check_same(rows[len(counts) - 1 :])
-    made |= {"model": shared.about_file(file), "format": "tar", "runs": runs, "rows": rows}
+    made |= {"model": file_provenance(file), "format": "tar", "runs": runs, "rows": rows}
     made["peak_rss_share"] = share(rows[len(counts) - 1], rows[0], "peak_rss_bytes")
     if best is not None:
         made |= {"bench_images_per_s": best, "share_of_bench": round(rows[len(counts) - 1]["images_per_s"] / best, 4)}

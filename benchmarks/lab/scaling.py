@@ -20,6 +20,7 @@ import typer
 from gan_bench.options import hand_over
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
@@ -52,7 +53,7 @@ def main_command(
         given = commands(model, counts, Path(place))
         take_turns(given, runs)
     points = [{"images": count} | command.to_json() for count, command in zip(counts, given, strict=True)]
-    made |= {"model": shared.about_file(model), "runs": runs, "points": points}
+    made |= {"model": file_provenance(model), "runs": runs, "points": points}
     hand_over(made | line_through(made["points"]), render(made["points"]), json, target)
 
 

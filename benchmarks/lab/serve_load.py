@@ -33,6 +33,7 @@ import gan_serve
 from gan_bench.options import hand_over
 from gan_core.errors import JobError
 from gan_core.fields import Json
+from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.generator import Generator
 from gan_serve.terminal import console
 from gan_serve.terminal.layout import Column
@@ -134,7 +135,7 @@ def main_command(
     limits = {"--clients": (clients, 1, 1000), "--images": (images, 1, 512), "--seconds": (seconds, 1, 3600)}
     shared.check_numbers(limits)
     record = shared.new_record("serve_load", packages=("onnxruntime", "starlette", "uvicorn"))
-    record |= {"model": shared.about_file(model), "clients": clients, "images": images, "seconds": seconds}
+    record |= {"model": file_provenance(model), "clients": clients, "images": images, "seconds": seconds}
     with gan_serve.load(model, many=True) as generator:
         request = request_of(generator, images)
         record["in_process"] = in_process(generator, min(seconds, 10))

@@ -15,7 +15,6 @@ from gan_bench.environment import busy_note, describe
 from gan_bench.options import whole_number
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.fields import Json
-from gan_core.files.model_file import sha256_of
 from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 
@@ -50,11 +49,6 @@ def look_around(
     if warns and (busy := busy_note(environment)):
         console.warn(busy)
     return environment
-
-
-def about_file(path: Path) -> Json:
-    """Which file it was."""
-    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
 
 
 def record_target(json: str | None, inputs: Mapping[str, Path | None] | None = None) -> Path | None:

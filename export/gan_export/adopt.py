@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files import metadata
-from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
+from gan_core.files.model_file import check_model_file, file_provenance, read_head, refuse_what_is_not_onnx
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.exporting import export_file
@@ -39,7 +39,7 @@ from gan_export.proof.parity import Differences, check_parity, run_cases
 from gan_export.proof.prove import scaled_limit
 from gan_export.proof.reference import Reference, make_golden
 from gan_export.proof.report import Report
-from gan_export.source import Source, file_provenance
+from gan_export.source import Source
 from gan_serve.runtime.foreign import FLOATS
 from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.onnx_generator import OnnxGenerator

@@ -21,7 +21,6 @@ from gan_core.contract import PREFIX
 from gan_core.errors import GanportError
 from gan_core.files import model_file
 from gan_core.files.archive import EXTRA, is_archive, read_records
-from gan_core.files.model_file import sha256_of
 from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
@@ -73,11 +72,6 @@ def _file_in(folder: Path, what: str) -> str:
         for path in sorted(folder.glob(pattern)):
             return f"name a file in it, such as {path}"
     return "name the file itself"
-
-
-def file_provenance(path: Path) -> dict[str, Any]:
-    """{"file": name, "sha256": hex digest, "size_bytes": n} of a file."""
-    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
 
 
 class PixelModule(nn.Module):

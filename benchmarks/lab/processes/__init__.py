@@ -23,6 +23,7 @@ from gan_bench.windows import spread
 from gan_bench.worker import maxrss_bytes
 from gan_core.errors import JobError
 from gan_core.fields import Json
+from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.terminal import console
 from lab import shared
@@ -73,7 +74,7 @@ def check_request(
 def new_record(tool: str, model: Path, ckpt: Path) -> Json:
     """What the record of gan-gen beside torch begins with."""
     made = shared.new_record(tool, packages=PACKAGES)
-    return made | {"model": shared.about_file(model), "checkpoint": shared.about_file(ckpt)}
+    return made | {"model": file_provenance(model), "checkpoint": file_provenance(ckpt)}
 
 
 def share(ours: Json, theirs: Json, key: str, digits: int = 4) -> float | None:

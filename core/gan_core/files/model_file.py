@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan_core.errors import ContractError, GanportError
+from gan_core.fields import Json
 from gan_core.files.atomic import descriptor_of
 from gan_core.installation import pip
 
@@ -88,6 +89,11 @@ def sha256_of(path: Path) -> str:
     """The hex SHA-256 of a file, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def file_provenance(path: Path) -> Json:
+    """{"file": name, "sha256": hex digest, "size_bytes": n} of a file."""
+    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
 
 
 def refuse_what_is_not_onnx(path: Path | str, head: bytes) -> None:

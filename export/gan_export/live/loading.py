@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from gan_core.errors import GanportError
-from gan_export.source import check_file, file_provenance
+from gan_core.files.model_file import sha256_of
+from gan_export.source import check_file
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Code:
     def provenance(self) -> dict[str, Any]:
         """{"module": label, "sha256": of its file}."""
         known = self.path is not None and self.path.is_file()
-        return {"module": self.label, "sha256": file_provenance(self.path)["sha256"] if known and self.path else None}
+        return {"module": self.label, "sha256": sha256_of(self.path) if known and self.path else None}
 
     @property
     def rebuildable(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
+from gan_core.files.model_file import file_provenance
 from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.said import size_text
@@ -24,7 +25,7 @@ from gan_export.live.values import find_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
-from gan_export.source import Source, check_checkpoint, file_provenance
+from gan_export.source import Source, check_checkpoint
 
 log = logging.getLogger(__name__)
 
