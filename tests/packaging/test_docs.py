@@ -34,12 +34,26 @@ def test_training_in_several_processes_is_in_the_help() -> None:
     assert "    torchrun --nproc-per-node 4 --no-python gan-train photos/\n" in examples
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {
+        re.sub(r"[^\w -]", "", re.sub(r"\]\(.*?\)", "", heading)).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)", prose, re.MULTILINE)
+    }
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text) for t in t]
-    missing = [t for t in targets if t and "://" not in t and not (document.parent / t).exists()]
-    assert missing == []
+    targets = [t for found in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text) for t in found]
+    broken = []
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        file = document.parent / name if name else document
+        if "://" not in target and (not file.exists() or (anchor and anchor not in anchors(file))):
+            broken.append(target)
+    assert broken == []
 
 
 def test_every_record_named_in_a_document_exists() -> None:
