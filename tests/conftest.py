@@ -130,3 +130,20 @@ def drafted_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
         return draft
 
     monkeypatch.setattr(identify, "_drafted", once)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of threads of every onnxruntime session, as they are opened."""
+    threads: list[int] = []
+    from gan_serve.runtime import providers
+
+    onnxruntime = providers.import_onnxruntime()
+    real = onnxruntime.InferenceSession
+
+    def session(model: object, options: Any, **kwargs: Any) -> Any:
+        threads.append(options.intra_op_num_threads)
+        return real(model, options, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return threads

@@ -6,32 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from cli.conftest import Gen
-from gan_serve.runtime import providers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of threads of every onnxruntime session, as they are opened."""
-    threads: list[int] = []
-    onnxruntime = providers.import_onnxruntime()
-    real = onnxruntime.InferenceSession
-
-    def session(model: object, options: Any, **kwargs: Any) -> Any:
-        threads.append(options.intra_op_num_threads)
-        return real(model, options, **kwargs)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    return threads
 
 
 @pytest.mark.parametrize(

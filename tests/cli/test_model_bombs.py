@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.test_script_check import CONTRACT
+from export.script_files import CONTRACT
 from serve import onnx_files, test_probe
 
 pytestmark = [

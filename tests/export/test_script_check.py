@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +20,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gan_serve
-from gan_core.contract import Contract
+from export.script_files import (
+    CONTRACT,
+    WRITTEN,
+    Last,
+    Plain,
+    entries_of,
+    refused,
+    replaced,
+    save,
+    scripted,
+    with_entry,
+)
 from gan_core.errors import ContractError, GanportError
 from gan_core.files.archive import read_contract, read_entries
-from gan_core.interface import Interface
 from gan_export.proof import prove
 from gan_export.script_check import check_entries
-from gan_export.torchscript_export import stored_zip, to_archive
+from gan_export.torchscript_export import stored_zip
 from gan_export.torchscript_runtime import load
 from gan_serve.gen.request import Request
 from gan_serve.gen.run import run_request
 from gan_serve.terminal import console
 
-CONTRACT = Contract(Interface(8, (1, 4, 4)))
 pytestmark = pytest.mark.slow
-WRITTEN = "canary.bin"
-
-
-class Plain(nn.Module):
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        image = torch.tanh(z @ torch.ones(8, 16)).view(-1, 1, 4, 4)
-        return image, (image * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -46,46 +51,6 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def scripted(module: nn.Module) -> bytes:
-    return to_archive(torch.jit.script(module.eval()), CONTRACT)
-
-
-def save(data: bytes, name: str = "m.ts") -> Path:
-    Path(name).write_bytes(data)
-    return Path(name)
-
-
-def with_entry(data: bytes, ends: str, change: Callable[[bytes], bytes], compress: int = zipfile.ZIP_STORED) -> bytes:
-    """The archive with the entries whose names end so changed."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for name in old.namelist():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = compress if name.endswith(ends) else zipfile.ZIP_STORED
-            new.writestr(info, change(old.read(name)) if name.endswith(ends) else old.read(name))
-    return buffer.getvalue()
-
-
-def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """For `with_entry`: the first `old` becomes `new`."""
-    return lambda entry: entry.replace(old, new, 1)
-
-
-def refused(data: bytes) -> ContractError:
-    path = save(data)
-    with pytest.raises(ContractError) as caught:
-        load(path, "cpu")
-    error = caught.value
-    assert error.exit_code == 2
-    assert error.hint
-    assert len(str(error)) < 500
-    assert not Path(WRITTEN).exists()
-    return error
-
-
-# ------------------------------------------------------------------------------------------------------------ attacks
 
 
 class Writes(Plain):
@@ -230,17 +195,6 @@ def test_pickles_name_only_what_they_should() -> None:
         assert "data.pkl" in str(refused(broken))
 
 
-class Last(nn.Module):
-    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        image = torch.tanh(y).view(-1, 1, 4, 4)
-        return image, (image * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def entries_of(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def test_a_tensor_beyond_its_storage() -> None:
     """torch believes the shape in the pickle: reading it would show memory, writing to it would destroy it."""
     data = scripted(nn.Sequential(nn.Linear(8, 16), Last()))
@@ -251,9 +205,6 @@ def test_a_tensor_beyond_its_storage() -> None:
         assert "a tensor claims" in str(refused(broken))
     short = with_entry(data, "data/0", lambda entry: entry[:8])
     assert "a tensor claims more than the file holds" in str(refused(short))
-
-
-# ---------------------------------------------------------------------------------------------------- bombs and damage
 
 
 def test_packed_entries() -> None:
@@ -291,9 +242,6 @@ def test_any_bit_is_a_refusal_or_harmless() -> None:
             read_contract(path)
         except GanportError as error:
             assert error.hint  # noqa: PT017
-
-
-# ----------------------------------------------------------------------------------------------------------- strangers
 
 
 class Many(nn.Module):
@@ -380,21 +328,9 @@ def test_every_command_that_takes_scripts_can_trust_them(capsys: pytest.CaptureF
 
 @pytest.mark.long
 def test_gan_bench_refuses_a_program() -> None:
-    import os
-    import subprocess
-    import sys
-
     save(scripted(Writes()))
-    command = [
-        sys.executable,
-        "-c",
-        "from gan_bench.cli import main; main()",
-        "--model",
-        "m.ts",
-        "--quick",
-        "--batch",
-        "1",
-    ]
+    arguments = ["--model", "m.ts", "--quick", "--batch", "1"]
+    command = [sys.executable, "-c", "from gan_bench.cli import main; main()", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert done.returncode == 2, done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import torch
 
-from export.test_script_check import CONTRACT, Plain
+from export.script_files import CONTRACT, Plain
 from fuzz import mutations
 from fuzz.runner import Target
 from gan_core.files.archive import read_entries

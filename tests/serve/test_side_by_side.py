@@ -17,28 +17,13 @@ import pytest
 import gan_serve
 from gan_core.files import model_file
 from gan_core.spec.layers import LAYER_KINDS
-from gan_serve.runtime import providers, runtimes
+from gan_serve.runtime import runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.sessions import TOGETHER, SideBySide, share, suits_side_by_side
 from serve import onnx_files
 
 LINEAR = {"layers": [{"kind": "linear"}, {"kind": "activation"}]}
 CONVOLUTION = {"layers": [{"kind": "reshape"}, {"kind": "conv_transpose"}]}
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of threads of every onnxruntime session, as they are opened."""
-    threads: list[int] = []
-    onnxruntime = providers.import_onnxruntime()
-    real = onnxruntime.InferenceSession
-
-    def session(model: object, options: Any, **kwargs: Any) -> Any:
-        threads.append(options.intra_op_num_threads)
-        return real(model, options, **kwargs)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    return threads
 
 
 def test_one_image_opens_one_session_and_a_batch_the_other(model_path: Path, opened: list[int]) -> None:
