@@ -5,42 +5,46 @@
 
 All on the loopback of this machine, one server after the other: each client sends a request of so many latents as
 binary tensors, asks for `pixels` as binary, and sends the next when the answer is there. Beside them one client asks
-for the server's health twenty times a second. The clients are one Python process, and share the cores with the server.
-`in process` is the same model by `run_pixels` alone, in batches of gan-serve's size: what there is to serve.
+for the server's health twenty times a second. The clients share the cores with the server: they are wrk where it is
+installed (Debian's package, one thread), which takes a small part of a core, otherwise one Python process, which takes
+about a whole one. `in process` is the same model by `run_stream` alone, at the batch of 1, 8, 25 or 64 that is best, as
+gan-bench measures it: what there is to serve. `server_cpu_ms` is the server's time on all cores for each request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json as json_module
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import httptools
 import numpy as np
 import typer
 
 import gan_serve
 from gan_bench.options import hand_over
-from gan_core.errors import JobError
+from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.model_file import file_provenance
 from gan_serve.runtime.generator import Generator
 from gan_serve.terminal import console
 from gan_serve.terminal.layout import Column
 from lab import shared
+from lab.serve_clients import Sender, load, quantiles, wrk_load
+
+BATCHES = (1, 8, 25, 64)
 
 app = console.new_app("Measure gan-serve under load, beside a server without batches and KServe's.")
-HEALTH_EVERY_S = 0.05
 STARTS_WITHIN_S = 60
 KSERVE = """
 import asyncio, sys, onnxruntime
@@ -59,61 +63,6 @@ ModelServer(http_port=int(sys.argv[2]), enable_grpc=False).start([Served(sys.arg
 """
 
 
-@dataclass
-class Seen:
-    """What the clients of one server saw."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    waits_s: list[float] = field(default_factory=list)
-    health_s: list[float] = field(default_factory=list)
-    broken: int = 0
-    seconds: float = 0.0
-
-
-class Client(asyncio.Protocol):
-    """Sends `request` again and again, as soon as the last answer is whole, until `seen.seconds` is set."""
-
-    def __init__(self, request: bytes, seen: Seen, pause_s: float = 0.0, *, health: bool = False) -> None:
-        self._request, self._seen, self._pause_s, self._health = request, seen, pause_s, health
-        self._parser = httptools.HttpResponseParser(self)
-        self._sent = 0.0
-        self._transport: Any = None
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._send()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        if not self._seen.seconds:
-            self._seen.broken += 1
-
-    def _send(self) -> None:
-        self._parser, self._sent = httptools.HttpResponseParser(self), time.perf_counter()
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_message_complete(self) -> None:
-        """Of the parser."""
-        if self._seen.seconds:
-            return
-        status = self._parser.get_status_code()
-        wait = time.perf_counter() - self._sent
-        if self._health:
-            self._seen.health_s.append(wait)
-        else:
-            self._seen.waits_s.append(wait)
-            self._seen.statuses[status] += 1
-        loop = asyncio.get_running_loop()
-        if status in (429, 503):
-            loop.call_later(0.05, self._send)
-        elif self._pause_s:
-            loop.call_later(self._pause_s, self._send)
-        else:
-            loop.call_soon(self._send)
-
-
 @app.command()
 def main_command(
     model: shared.Exported,
@@ -123,6 +72,9 @@ def main_command(
     kserve: Annotated[
         Path | None, typer.Option(metavar="PYTHON", help="An interpreter with kserve and onnxruntime.")
     ] = None,
+    client: Annotated[
+        str, typer.Option(metavar="wrk|python", help="Who sends the load. [default: wrk, if it is installed]")
+    ] = "",
     json: shared.RecordFile = None,
 ) -> None:
     """Measure gan-serve under load, beside the same without batches and KServe's Python server.
@@ -134,11 +86,16 @@ def main_command(
     target = shared.record_target(json, {"--model": model, "--kserve": kserve})
     limits = {"--clients": (clients, 1, 1000), "--images": (images, 1, 512), "--seconds": (seconds, 1, 3600)}
     shared.check_numbers(limits)
-    record = shared.new_record("serve_load", packages=("onnxruntime", "starlette", "uvicorn"))
+    client = client or ("wrk" if shutil.which("wrk") else "python")
+    if client not in ("wrk", "python") or not (client == "python" or shutil.which("wrk")):
+        raise GanportError(f"--client takes wrk, if it is installed, or python, got {client!r}", hint="leave it out")
+    record = shared.new_record("serve_load", schema=2, packages=("onnxruntime", "starlette", "uvicorn"))
     record |= {"model": file_provenance(model), "clients": clients, "images": images, "seconds": seconds}
+    record["client"] = client
     with gan_serve.load(model, many=True) as generator:
         request = request_of(generator, images)
         record["in_process"] = in_process(generator, min(seconds, 10))
+    send = load if client == "python" else wrk_load
     ours = [sys.executable, "-m", "gan_serve.server", "--model", f"served={model}", "--quiet", "--port", "PORT"]
     servers = {
         "gan-serve": ours,
@@ -150,7 +107,7 @@ def main_command(
     for name, command in servers.items():
         console.note(f"{name}: {seconds} s of {clients} clients")
         with running(command) as (process, port):
-            record["servers"][name] = measured(process, port, request, clients, images, seconds)
+            record["servers"][name] = measured(process, port, request, clients, images, seconds, send)
     hand_over(record, render(record), json, target)
 
 
@@ -175,16 +132,22 @@ def request_of(generator: Generator, images: int) -> bytes:
 
 
 def in_process(generator: Generator, seconds: float) -> Json:
-    """Images a second by `run_pixels`, in batches of gan-serve's default size, after one unmeasured."""
-    batch = generator.batch_size(1 << 30)
-    z = generator.contract.interface.latents(range(batch))
-    label = generator.check_labels(None, np.arange(batch))
-    generator.run_pixels(z, label)
-    runs, began = 0, time.perf_counter()
-    while time.perf_counter() < began + seconds:
-        generator.run_pixels(z, label)
-        runs += 1
-    return {"batch": batch, "images_per_s": round(runs * batch / (time.perf_counter() - began), 1)}
+    """Images a second by `run_stream` at each of `BATCHES`, after two batches unmeasured, and the best of them."""
+    rates = {}
+    for batch in BATCHES:
+        z = generator.contract.interface.latents(range(batch))
+        feed = z, generator.check_labels(None, np.arange(batch))
+        stream = generator.run_stream(itertools.repeat(feed))
+        for _ in range(1 + generator.callers):
+            next(stream)
+        runs, began = 0, time.perf_counter()
+        while time.perf_counter() < began + seconds / len(BATCHES):
+            next(stream)
+            runs += 1
+        rates[batch] = round(runs * batch / (time.perf_counter() - began), 1)
+        stream.close()  # type: ignore[attr-defined]  # of a generator function
+    best = max(rates, key=lambda batch: rates[batch])
+    return {"batch": best, "images_per_s": rates[best], "by_batch": rates}
 
 
 @contextlib.contextmanager
@@ -217,44 +180,30 @@ def _answers(port: int) -> bool:
 
 
 def measured(
-    process: subprocess.Popen[bytes], port: int, request: bytes, clients: int, images: int, seconds: int
+    process: subprocess.Popen[bytes], port: int, request: bytes, clients: int, images: int, seconds: int, send: Sender
 ) -> Json:
     """What the clients saw in `seconds`, after a tenth of it unmeasured, and the memory of the server."""
-    asyncio.run(load(port, request, clients, max(1, seconds // 10)))
-    before = resident_mib(process.pid)
-    seen = asyncio.run(load(port, request, clients, seconds))
+    asyncio.run(send(port, request, clients, max(1, seconds // 10)))
+    before, cpu_s = resident_mib(process.pid), cpu_seconds(process.pid)
+    seen = asyncio.run(send(port, request, clients, seconds))
     answered = seen.statuses[200]
     return {
         "images_per_s": round(answered * images / seen.seconds, 1),
         "requests": dict(sorted(seen.statuses.items())),
         "broken_connections": seen.broken,
-        "latency_ms": quantiles(seen.waits_s),
+        "latency_ms": seen.latency_ms,
         "health_ms": quantiles(seen.health_s),
+        "server_cpu_ms": round(1000 * (cpu_seconds(process.pid) - cpu_s) / max(1, seen.statuses.total()), 3),
         "resident_mib": [before, resident_mib(process.pid)],
     }
 
 
-async def load(port: int, request: bytes, clients: int, seconds: float) -> Seen:
-    """All clients for so long, and one that asks for health."""
-    seen, loop = Seen(), asyncio.get_running_loop()
-    health = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    makers = [lambda: Client(request, seen)] * clients + [lambda: Client(health, seen, HEALTH_EVERY_S, health=True)]
-    opened = [await loop.create_connection(maker, "127.0.0.1", port) for maker in makers]
-    began = time.perf_counter()
-    await asyncio.sleep(seconds)
-    seen.seconds = time.perf_counter() - began
-    for transport, _ in opened:
-        transport.close()
-    await asyncio.sleep(0.1)
-    return seen
-
-
-def quantiles(waits_s: list[float]) -> Json:
-    """In milliseconds: p50, p99 and the longest."""
-    if not waits_s:
-        return {}
-    p50, p99, longest = np.percentile(waits_s, [50, 99, 100]) * 1000
-    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "max": round(float(longest), 2)}
+def cpu_seconds(pid: int) -> float:
+    """Of a process on all cores; 0 where the system does not show it."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def resident_mib(pid: int) -> float | None:
@@ -269,18 +218,22 @@ def resident_mib(pid: int) -> float | None:
 def render(record: Json) -> str:
     """The record as a table."""
     best = record["in_process"]["images_per_s"]
-    rows = [[f"in process, batches of {record['in_process']['batch']}", f"{best:,.0f}", "1.00", "", "", "", "", ""]]
+    rows = [[f"in process, batches of {record['in_process']['batch']}", f"{best:,.0f}", "1.00", *[""] * 6]]
     for name, found in record["servers"].items():
         others = sum(count for status, count in found["requests"].items() if int(status) != 200)
         rate, latency, health = found["images_per_s"], found["latency_ms"], found["health_ms"]
         memory = " → ".join("?" if each is None else f"{each:.0f}" for each in found["resident_mib"])
         rows.append([
             name, f"{rate:,.0f}", f"{rate / best:.2f}", *(f"{latency.get(key, 0):.1f}" for key in ("p50", "p99")),
-            f"{health.get('p99', 0):.1f}", str(others + found["broken_connections"]), memory,
+            f"{health.get('p99', 0):.1f}", f"{found['server_cpu_ms']:.2f}", str(others + found["broken_connections"]),
+            memory,
         ])  # fmt: skip
-    heads = ["", "images/s", "of it", "p50 ms", "p99 ms", "health p99 ms", "not 200", "MiB"]
-    title = f"{record['clients']} clients, {record['images']} images a request, {record['seconds']} s each"
-    return f"{title}\n" + console.table([Column(head) for head in heads], rows, right=range(1, 7))
+    heads = ["", "images/s", "of it", "p50 ms", "p99 ms", "health p99 ms", "CPU ms", "not 200", "MiB"]
+    title = f"{record['clients']} clients ({record['client']}), {record['images']} images a request, "
+    title += f"{record['seconds']} s each"
+    ours, single = (record["servers"][name]["images_per_s"] for name in list(record["servers"])[:2])
+    title += f"; batching: {ours / single:.1f} times" if single else ""
+    return f"{title}\n" + console.table([Column(head) for head in heads], rows, right=range(1, 8))
 
 
 if __name__ == "__main__":
