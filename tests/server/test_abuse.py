@@ -110,6 +110,51 @@ def test_bodies_over_the_limit(models: Models) -> None:
         assert site.post("/v2/models/g/infer", infer_body(ROW)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"y" * 40_000), "larger than 32768 bytes"),
+        (b"GET /%s HTTP/1.1\r\n\r\n" % (b"y" * 40_000), "larger than 32768 bytes"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\nhost: localhost\r\n\r\n", "two Hosts"),
+        (b"GET / HTTP/9.9\r\n\r\n", "not a request of HTTP/1.1"),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", "not a request of HTTP/1.1"),
+        (b"FOO / HTTP/1.1\r\n\r\n", "not a request of HTTP/1.1"),
+        (head(3, b"Content-Length: 5"), "not a request of HTTP/1.1"),
+        (head(3, b"Transfer-Encoding: chunked"), "not a request of HTTP/1.1"),
+        (head(-3), "not a request of HTTP/1.1"),
+        (head(None, b"Transfer-Encoding: chunked") + b"zz\r\n", "not a request of HTTP/1.1"),
+    ],
+)
+def test_what_is_not_http_gets_json_too(site: Site, request_: bytes, words: str) -> None:
+    reply = raw(site, request_)
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert words in json.loads(reply.split(b"\r\n\r\n")[1])["error"]
+
+
+def test_a_hundred_requests_in_one_packet_and_an_upgrade_that_is_not_followed(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
+    assert raw(site, (live + b"\r\n") * 99 + live + b"Connection: close\r\n\r\n").count(b'{"live": true}') == 100
+    for to in (b"websocket", b"h2c"):
+        assert b" 200 " in raw(site, live + b"Connection: Upgrade, close\r\nUpgrade: " + to + b"\r\n\r\n")
+    assert not caplog.records
+
+
+def test_long_texts_are_refused_before_they_are_taken_apart(site: Site) -> None:
+    for body, words in (
+        ({"seeds": "1," * 100_000 + "1"}, "the most is 21480"),
+        ({"seeds": [1], "class": "0," * 100_000}, "the most is 21480"),
+        ({"seeds": [1], "class": ["a" * 1000] * 100}, "the most is 21480"),
+        ({f"k{index}": 0 for index in range(101)}, "101 parameters"),
+    ):
+        reply = site.post("/v1/images", body)
+        assert reply.status == 422
+        assert words in reply.json["error"]
+    for name in ("inputs", "outputs"):
+        assert site.post("/v2/models/g/infer", infer_body(ROW) | {name: [{}] * 100_000}).status == 400
+
+
 def test_bombs_of_gzip_and_other_packing(site: Site) -> None:
     fine = json.dumps(infer_body(ROW)).encode()
     path = "/v2/models/g/infer"

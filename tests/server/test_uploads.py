@@ -107,6 +107,13 @@ def test_what_is_no_picture_or_too_large(twice: Site) -> None:
     assert twice.server.models["x2"].queue.held == 0
 
 
+def test_forms_are_refused_and_a_mark_before_json_is_not(twice: Site) -> None:
+    reply = twice.post("/v1/images?model=x2", b"--x\r\n", Content_Type="multipart/form-data; boundary=x")
+    assert reply.status == 415
+    assert "--data-binary" in reply.json["hint"]
+    assert twice.post("/v1/images", b'\xef\xbb\xbf{"seeds": [1], "model": "g"}').status == 200
+
+
 def test_seeds_and_images_are_told_apart(twice: Site) -> None:
     assert "takes no image" in twice.post("/v1/images?model=g", picture(6, 8), **PNG).json["error"]
     for path in ("/v1/images/1.png", "/v1/grid.png", "/v1/walk.webp", "/v1/images/1.png"):

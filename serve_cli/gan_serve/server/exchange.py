@@ -209,7 +209,7 @@ def _unpacked(body: bytes, most: int) -> bytes:
 def parsed(body: bytes) -> dict[str, Any]:
     """The body as a JSON object. Raises `RefusedError` for what is none, and for numbers that are not finite."""
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        value = _DECODER.decode(body.decode("utf-8-sig"))
     except RecursionError as error:
         raise RefusedError(400, "the JSON is nested too deeply") from error
     except (ValueError, UnicodeDecodeError) as error:

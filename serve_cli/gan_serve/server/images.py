@@ -35,10 +35,11 @@ from gan_serve.server.exchange import (
     json_response,
     parsed,
 )
-from gan_serve.server.served import Served, check_few, check_pixels
+from gan_serve.server.served import Served, check_few, check_length, check_pixels
 
 FOR_EVER = "public, max-age=31536000, immutable"
 AGAIN = "public, no-cache"
+_MOST_FIELDS = 100
 Models = Mapping[str, Served]
 
 
@@ -46,6 +47,8 @@ class Fields:
     """The values of a query or of a JSON object, each taken once; `done` refuses those that nobody took."""
 
     def __init__(self, values: Sequence[tuple[str, Any]]) -> None:
+        if len(values) > _MOST_FIELDS:
+            raise RefusedError(422, f"{len(values)} parameters, the most is {_MOST_FIELDS}", "see /docs")
         self._values = dict(values)
         if len(self._values) != len(values):
             raise RefusedError(422, "a parameter is given twice")
@@ -83,13 +86,16 @@ class Fields:
         values = [] if value is None else value if isinstance(value, list) else [value]
         if not all(type(each) in (int, str) for each in values) or len(values) > served.limits.images:
             raise RefusedError(422, "class must be an index, a name, or a list of them")
-        return parse_classes([str(each) for each in values], served.interface)
+        texts = [str(each) for each in values]
+        check_length("class", sum(map(len, texts)), served.limits)
+        return parse_classes(texts, served.interface)
 
     def seeds(self, served: Served) -> Seeds | None:
         value = self.take("seeds")
         if value is None:
             return None
         if isinstance(value, str):
+            check_length("seeds", len(value), served.limits)
             return parse_seeds(value)
         values = value if isinstance(value, list) else [value]
         if not values or len(values) > served.limits.images or not all(type(each) is int for each in values):
@@ -233,7 +239,10 @@ class Images:
 
         With a picture as its body, what a model that takes images makes of it, as PNG.
         """
-        if request.headers.get("content-type", "").startswith(("image/", "application/octet-stream")):
+        kind = request.headers.get("content-type", "")
+        if kind.startswith("multipart/"):
+            raise RefusedError(415, "a form is not read", "send the picture, or the JSON, itself: curl --data-binary")
+        if kind.startswith(("image/", "application/octet-stream")):
             fields = Fields(request.query_params.multi_items())
             served, resize = self._served(fields), fields.flag("resize")
             fields.done()

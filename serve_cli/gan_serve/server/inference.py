@@ -38,6 +38,8 @@ _LENGTH = HEADER_LENGTH.lower().encode()
 MAX_JSON_NUMBERS = 1 << 20
 """In an answer; more are asked for as binary."""
 _NUMBERS_AT_ONCE = 4096
+_MOST_NAMED = 8
+"""Inputs or outputs; no generator has as many, so that one of them is named twice, or wrong."""
 _KEPT_BYTES = 4096
 """How long the JSON of a request may be for what it says to be kept."""
 _BINARY_IS_CHEAPER = 16
@@ -167,12 +169,12 @@ def _wanted(asked: dict[str, Any], outputs: Sequence[Tensor]) -> list[tuple[Tens
     named = asked.get("outputs")
     if named is None or named == []:
         found = [(port, binary) for port in outputs]
-    elif not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
+    elif not isinstance(named, list) or not all(isinstance(each, dict) for each in named[:_MOST_NAMED]):
         raise RefusedError(400, "outputs must be a list of objects")
     else:
         ports = {port.name: port for port in outputs}
         found = []
-        for each in named:
+        for each in named[:_MOST_NAMED]:
             port = ports.pop(each["name"], None) if isinstance(each.get("name"), str) else None
             if port is None:
                 raise RefusedError(400, f"unexpected output {str(each.get('name'))[:60]!r}, or named twice")
@@ -230,12 +232,12 @@ def _given(
 ) -> dict[str, tuple[tuple[int, ...], Tensor, Any]]:
     """By name the shape, what it is, and the data: numbers, or where they are behind the JSON. The latents, or the
     image, come first."""
-    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs[:_MOST_NAMED]):
         raise RefusedError(400, "inputs must be a list of objects")
     wanted = {port.name: port for port in ports}
     found: dict[str, tuple[tuple[int, ...], Tensor, Any]] = {}
     start = 0
-    for each in inputs:
+    for each in inputs[:_MOST_NAMED]:
         port = wanted.pop(each["name"], None) if isinstance(each.get("name"), str) else None
         if port is None:
             hint = "psi and noise are parameters of the request" if each.get("name") in ("psi", "noise") else ""

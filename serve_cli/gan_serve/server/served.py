@@ -150,6 +150,13 @@ def check_few(images: int, limits: Limits) -> None:
         raise RefusedError(422, f"{images} images in one request, the most is {limits.images}", "send several requests")
 
 
+def check_length(name: str, length: int, limits: Limits) -> None:
+    """Before a text is taken apart: of 8 MB that takes a minute. Raises `RefusedError`."""
+    most = 1000 + 40 * limits.images
+    if length > most:
+        raise RefusedError(422, f"{name} is a text of {length} characters, the most is {most}", "send several requests")
+
+
 def check_pixels(pixels: int, limits: Limits) -> None:
     """Raises `RefusedError` for an answer of more pixels than one may have."""
     if pixels > limits.pixels:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +22,7 @@ from gan_serve.server import app
 
 HEADER_BYTES = 1 << 15
 KEEP_ALIVE_S = 30
+_FILES = 1 << 16
 
 
 class _Protocol(HttpToolsProtocol):
@@ -32,6 +33,8 @@ class _Protocol(HttpToolsProtocol):
 
     _clock: Any = None
     _head = 0
+    _hosts = 0
+    _wrong = ""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -55,6 +58,10 @@ class _Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
+        if name.lower() == b"host":
+            self._hosts += 1
+            if self._hosts > 1:
+                self._refuse("the request has two Hosts")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -63,7 +70,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         self._end()
-        self._head = 0
+        self._head = self._hosts = 0
         self._clock = self.loop.call_later(KEEP_ALIVE_S, self.transport.abort)
 
     def _end(self) -> None:
@@ -74,7 +81,21 @@ class _Protocol(HttpToolsProtocol):
     def _count(self, size_bytes: int) -> None:
         self._head += size_bytes
         if self._head > HEADER_BYTES:
-            raise ValueError  # httptools makes a parser's error of it, which uvicorn answers with 400
+            self._refuse(f"the address and headers are larger than {HEADER_BYTES} bytes")
+
+    def _refuse(self, text: str) -> NoReturn:
+        self._wrong = text
+        raise ValueError  # httptools makes a parser's error of it, which uvicorn answers with 400
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade to WebSockets is not followed, as HTTP allows; clients do not fill the log with it."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """As other errors are sent: as JSON."""
+        body = json.dumps({"error": self._wrong or "this is not a request of HTTP/1.1"}).encode()
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self.transport.write(head + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -114,6 +135,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(server: app.Server, listening: socket.socket, grace_s: float) -> None:
     """Serves until a signal comes (`_Uvicorn`)."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # each connection is an open file
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, _FILES)), hard))
     sys.setswitchinterval(0.001)  # s: the event loop gets Python's lock soon from a thread that encodes
     uvicorn_server(server, grace_s).run([listening])
 
