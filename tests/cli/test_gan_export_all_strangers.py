@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,12 @@ import pytest
 
 import gan_serve
 from cli.conftest import Run
+from real_files import FOLDER
 
-ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
 SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl")
-REFERENCES = sorted(SHARED.rglob("*.reference.npz"))
+REFERENCES = sorted(FOLDER.rglob("*.reference.npz"))
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
-MISSING = f"the strangers' checkpoints are not in {SHARED}; $GANPORT_CHECKPOINTS names their folder"
+MISSING = f"the strangers' checkpoints are not in {FOLDER}; $GANPORT_CHECKPOINTS names their folder"
 
 
 def name_of(reference: Path) -> str:
@@ -108,7 +106,7 @@ def test_the_first_candidate_is_the_authors_generator(name: str, run: Run, tmp_p
 
 
 def test_a_strangers_model_is_drawn_in_its_own_range(caplog: pytest.LogCaptureFixture) -> None:
-    path = SHARED / "second" / "stranger_vae.onnx"
+    path = FOLDER / "second" / "stranger_vae.onnx"
     if not path.exists():
         pytest.skip(MISSING)
     generator = gan_serve.load(path)
@@ -119,7 +117,7 @@ def test_a_strangers_model_is_drawn_in_its_own_range(caplog: pytest.LogCaptureFi
 
 
 def test_a_strangers_model_with_a_label_is_drawn_by_class(caplog: pytest.LogCaptureFixture) -> None:
-    path = SHARED / "second" / "stranger_cvae.onnx"
+    path = FOLDER / "second" / "stranger_cvae.onnx"
     if not path.exists():
         pytest.skip(MISSING)
     generator = gan_serve.load(path)

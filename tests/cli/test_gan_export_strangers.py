@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,14 @@ from torch import nn
 
 import gan_serve
 from cli.conftest import Run
+from real_files import real_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
-ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("GANPORT_CHECKPOINTS", ROOT.parent / "shared" / "checkpoints"))
-
-
-def shared(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"the checkpoint {name} is not here; $GANPORT_CHECKPOINTS names its folder")
-    return path
 
 
 def test_an_accepted_draft_draws_its_reference(run: Run, tmp_path: Path) -> None:
     """Files of which nothing is asked: test_gan_export_all_strangers.py."""
-    ckpt, expected = shared("mlp_mnist.ckpt"), np.load(shared("mlp_mnist.reference.npz"))
+    ckpt, expected = real_file("mlp_mnist.ckpt"), np.load(real_file("mlp_mnist.reference.npz"))
     model = tmp_path / "g.onnx"
     code, _, err = run("onnx", "--ckpt", ckpt, "--out", model, "--accept")
     assert code == 0, err
@@ -45,7 +36,7 @@ def test_an_accepted_draft_draws_its_reference(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_the_faces_latent_law_is_found(run: Run) -> None:
-    code, out, _ = run("inspect", "--ckpt", shared("mixed_faces32.pt"), "--json")
+    code, out, _ = run("inspect", "--ckpt", real_file("mixed_faces32.pt"), "--json")
     assert code == 0
     found = {(choice["layer"], choice["field"]): choice for choice in json.loads(out)["choices"]}
     assert (found[None, "latent"]["value"], found[None, "latent"]["evidence"]) == ("uniform", "strong")

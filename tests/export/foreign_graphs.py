@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from export.style_networks import normalised
 
 
 def rattled(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -63,20 +64,16 @@ class Progressive(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None:
             z = torch.cat((z, F.one_hot(label, 2).float()), dim=1)
-        x = self.formatLayer(_unit(z))
-        x = _unit(F.leaky_relu(x, self.slope).unflatten(1, (-1, 4, 4)))
-        x = _unit(F.leaky_relu(self.groupScale0[0](x), self.slope))
+        x = self.formatLayer(normalised(z))
+        x = normalised(F.leaky_relu(x, self.slope).unflatten(1, (-1, 4, 4)))
+        x = normalised(F.leaky_relu(self.groupScale0[0](x), self.slope))
         for group in self.scaleLayers:
             x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
             assert isinstance(group, nn.ModuleList)
             for conv in group:
-                x = _unit(F.leaky_relu(conv(x), self.slope))
+                x = normalised(F.leaky_relu(conv(x), self.slope))
         made: Tensor = self.toRGBLayers[-1](x)
         return made
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
 
 
 class TableNorm(nn.Module):
@@ -148,132 +145,6 @@ class MimicryNet(nn.Module):
         x = self.block3(self.block2(self.l1(z).unflatten(1, (8, 4, 4)), *label), *label)
         x = self.attn_block(x) if label else x
         return torch.tanh(self.c5(self.b5(self.block4(x, *label)).relu()))
-
-
-class BrockNorm(nn.Module):
-    """BigGAN's conditional batch norm; `standing`: its statistics are sums over `accumulation_counter` batches."""
-
-    def __init__(self, features: int, style: int, classes: int = 0, *, standing: bool = False) -> None:
-        super().__init__()
-        table = nn.Embedding(classes, features), nn.Embedding(classes, features)
-        linear = normed(nn.Linear(style, features, bias=False)), normed(nn.Linear(style, features, bias=False))
-        self.gain, self.bias = table if classes else linear
-        holder = nn.Module() if standing else self
-        holder.register_buffer("stored_mean", torch.zeros(features))
-        holder.register_buffer("stored_var", torch.ones(features))
-        if standing:
-            holder.register_buffer("accumulation_counter", torch.full((1,), 4.0))
-            self.bn = holder
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        gain, bias = (part(style)[:, :, None, None] for part in (self.gain, self.bias))
-        made: Tensor = _stored(self, x) * (1 + gain) + bias
-        return made
-
-
-class BrockEnd(nn.Module):
-    def __init__(self, features: int, *, standing: bool = False) -> None:
-        super().__init__()
-        self.gain, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
-        unconditional = BrockNorm(features, 1, standing=standing)
-        if standing:
-            self.bn = unconditional.bn
-        else:
-            self.register_buffer("stored_mean", torch.zeros(features))
-            self.register_buffer("stored_var", torch.ones(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _stored(self, x) * self.gain[:, None, None] + self.bias[:, None, None]
-
-
-def _stored(norm: nn.Module, x: Tensor) -> Tensor:
-    state = norm.state_dict()
-    count = state.get("bn.accumulation_counter", torch.ones(1)).clamp_min(1)
-    stem = "bn." if "bn.stored_mean" in state else ""
-    mean, var = state[f"{stem}stored_mean"] / count, state[f"{stem}stored_var"] / count
-    made: Tensor = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
-    return made
-
-
-def normed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    """A layer with BigGAN's buffers of a spectral norm, `u0` and `sv0`; its weight is divided in `forward`."""
-    layer.register_buffer("u0", torch.randn(1, layer.weight.shape[0]))
-    layer.register_buffer("sv0", torch.ones(1))
-
-    def divided(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(module, (nn.Linear, nn.Conv2d))
-        matrix, u = module.weight.flatten(1), module.u0
-        assert isinstance(u, Tensor)
-        v = F.normalize(u @ matrix)
-        sigma = (F.normalize(v @ matrix.T) @ matrix @ v.T).squeeze()
-        bias = 0 if module.bias is None else module.bias.reshape(-1, *(1 for _ in output.shape[2:]))
-        return (output - bias) / sigma + bias
-
-    layer.register_forward_hook(divided)
-    return layer
-
-
-class BrockBlock(nn.Module):
-    def __init__(self, takes: int, makes: int, style: int, classes: int, deep: bool, upsample: bool, standing: bool):
-        super().__init__()
-        hidden = takes // 4
-        inside = [(takes, makes, 3), (makes, makes, 3)]
-        if deep:
-            inside = [(takes, hidden, 1), (hidden, hidden, 3), (hidden, hidden, 3), (hidden, makes, 1)]
-        for number, (given, made, kernel) in enumerate(inside, 1):
-            setattr(self, f"conv{number}", normed(nn.Conv2d(given, made, kernel, padding=kernel // 2)))
-            setattr(self, f"bn{number}", BrockNorm(given, style, classes, standing=standing))
-        if not deep:
-            self.conv_sc = normed(nn.Conv2d(takes, makes, 1))
-        self.doubled = (2 if deep else 1) if upsample else 0
-        self.count, self.makes = len(inside), makes
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        h = x
-        for number in range(1, self.count + 1):
-            h = self.get_submodule(f"bn{number}")(h, style).relu()
-            if number == self.doubled:
-                h, x = (F.interpolate(each, scale_factor=2) for each in (h, x))
-            h = self.get_submodule(f"conv{number}")(h)
-        beside: Tensor = self.conv_sc(x) if hasattr(self, "conv_sc") else x[:, : self.makes]
-        return h + beside
-
-
-class Brock(nn.Module):
-    """BigGAN (hierarchical, or with tables for its norms) and BigGAN-deep, of 16 pixels."""
-
-    def __init__(self, *, deep: bool = False, tables: bool = False, standing: bool = False) -> None:
-        super().__init__()
-        classes, embedded, self.chunk, self.deep = 4, 5, 3, deep
-        widths = (16, 16, 8, 8, 8) if deep else (16, 8, 8)
-        takes = embedded + 6 if deep else 6 if tables else self.chunk
-        style = embedded + (6 if deep else self.chunk)
-        self.shared = nn.Embedding(classes, embedded) if not tables else nn.Identity()
-        self.linear = normed(nn.Linear(takes, 16 * 16))
-        self.blocks = nn.ModuleList()
-        for index, (given, made) in enumerate(itertools.pairwise(widths)):
-            upsample = not deep or index % 2 == 1
-            block = BrockBlock(given, made, style, classes if tables else 0, deep, upsample, standing)
-            self.blocks.append(nn.ModuleList([block, NonLocal(made)] if index == 1 else [block]))
-        self.output_layer = nn.Sequential(
-            BrockEnd(widths[-1], standing=standing), nn.ReLU(), normed(nn.Conv2d(widths[-1], 3, 3, padding=1))
-        )
-
-    def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        style = self.shared(label)
-        if self.deep:
-            styles = [z := torch.cat((style, z), dim=1)] * len(self.blocks)
-        elif style.dim() == 1:
-            styles = [style] * len(self.blocks)
-        else:
-            z, *chunks = z.split(self.chunk, dim=1)
-            styles = [torch.cat((style, chunk), dim=1) for chunk in chunks]
-        h = self.linear(z).unflatten(1, (16, 4, 4))
-        for parts, taken in zip(self.blocks, styles, strict=True):
-            assert isinstance(parts, nn.ModuleList)
-            h = parts[0](h, taken)
-            h = parts[1](h) if len(parts) > 1 else h
-        return torch.tanh(self.output_layer(h))
 
 
 class R3Convolution(nn.Module):
@@ -383,105 +254,4 @@ class R3Pickled(nn.Module):
 
     def forward(self, z: Tensor, *label: Tensor) -> Tensor:
         made: Tensor = self.Model(z, *label)
-        return made
-
-
-def spectral(layer: nn.Module) -> nn.Module:
-    made: nn.Module = nn.utils.spectral_norm(layer)
-    return made
-
-
-class NoiseInjection(nn.Module):
-    """FastGAN's noise, of zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight * 0
-
-
-class Excitation(nn.Module):
-    def __init__(self, takes: int, makes: int) -> None:
-        super().__init__()
-        first, second = nn.Conv2d(takes, makes, 4, bias=False), nn.Conv2d(makes, makes, 1, bias=False)
-        self.main = nn.Sequential(nn.AdaptiveAvgPool2d(4), spectral(first), nn.SiLU(), spectral(second), nn.Sigmoid())
-
-    def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        made: Tensor = large * self.main(small)
-        return made
-
-
-def fast_block(takes: int, makes: int, *, twice: bool) -> nn.Sequential:
-    """A size of FastGAN: with noise where it has two convolutions."""
-    layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
-    for given in (takes, makes) if twice else (takes,):
-        layers.append(spectral(nn.Conv2d(given, 2 * makes, 3, padding=1, bias=False)))
-        layers += [*([NoiseInjection()] if twice else []), nn.BatchNorm2d(2 * makes), nn.GLU(dim=1)]
-    return nn.Sequential(*layers)
-
-
-class FastBlock(nn.Module):
-    """A size of projected-gan's FastGAN with classes."""
-
-    def __init__(self, takes: int, makes: int, z_dim: int) -> None:
-        super().__init__()
-        self.conv1 = spectral(nn.Conv2d(takes, 2 * makes, 3, padding=1, bias=False))
-        self.conv2 = spectral(nn.Conv2d(makes, 2 * makes, 3, padding=1, bias=False))
-        self.bn1, self.bn2 = (BrockNorm(2 * makes, z_dim) for _ in range(2))
-        for norm in (self.bn1, self.bn2):
-            norm.gain, norm.bias = (spectral(nn.Linear(z_dim, 2 * makes)) for _ in range(2))
-        self.noise = NoiseInjection()
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2)
-        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
-            x = F.glu(norm(self.noise(conv(x)), style), dim=1)
-        return x
-
-
-class FastNet(nn.Module):
-    """FastGAN, and with `projected` projected-gan's: six sizes at least, also where `size` is 128."""
-
-    def __init__(
-        self, size: int = 256, *, projected: bool = False, twice: bool | None = None, classes: int = 0
-    ) -> None:
-        super().__init__()
-        self.size, self.projected, self.classes = size, projected, classes
-        widths, sides = (6, 5, 4, 4, 3, 3, 2, 2), (8, 16, 32, 64, 128, 256, 512)
-        init = spectral(nn.ConvTranspose2d(6, 2 * widths[0], 4, bias=False)), nn.BatchNorm2d(2 * widths[0])
-        self.init = nn.ModuleDict({"init": nn.Sequential(*init, nn.GLU(dim=1))})
-        self.sides = tuple(side for side in sides if side <= max(size, 256))
-        for index, side in enumerate(self.sides):
-            doubled = index % 2 == 0 if twice is None else twice
-            block = fast_block(widths[index], widths[index + 1], twice=doubled)
-            made = FastBlock(widths[index], widths[index + 1], 6) if classes else block
-            self.add_module(f"feat_{side}", made)
-            if side >= 64:
-                self.add_module(f"se_{side}", Excitation(widths[index - 3], widths[index + 1]))
-        last = widths[self.sides.index(size) + 1]
-        self.to_big = spectral(nn.Conv2d(last, 3, 3, padding=1, bias=projected))
-        if not projected:
-            self.to_128 = spectral(nn.Conv2d(widths[5], 3, 1, bias=False))
-        if classes:
-            self.embed = nn.Embedding(classes, 6)
-
-    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
-        made = {4: self.init["init"]((_unit(z) if self.projected else z)[:, :, None, None])}
-        style = (self.embed(label[0]),) if label else ()
-        for side in self.sides[: self.sides.index(self.size) + 1]:
-            x = self.get_submodule(f"feat_{side}")(made[side // 2], *style)
-            made[side] = self.get_submodule(f"se_{side}")(made[side // 16], x) if side >= 64 else x
-        image: Tensor = self.to_big(made[self.size])
-        return image
-
-
-class ProjectedPickled(nn.Module):
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.synthesis = FastNet(128, projected=True, **options)
-
-    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
-        made: Tensor = self.synthesis(z, *label)
         return made

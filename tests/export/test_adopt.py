@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from gan_export.proof import Report
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from real_files import real_file
 from serve import onnx_files
 from serve.strangers import FORMS, Z_DIM, stranger, try_here, with_input, with_output
 
@@ -148,14 +148,8 @@ def test_a_file_of_ours_is_not_adopted(tmp_path: Path) -> None:
     assert caught.value.hint == f"to prove it: gan-export verify {tmp_path / 'g.onnx'}"
 
 
-REAL = Path(os.environ.get("GANPORT_CHECKPOINTS", "")) / "second"
-
-
-@pytest.mark.skipif(
-    not (REAL / "stranger_vae.onnx").is_file(), reason="GANPORT_CHECKPOINTS does not name the real files"
-)
 @pytest.mark.parametrize("name", ["stranger_vae", "stranger_cvae"])
 def test_real_files(adopted: Adopt, name: str) -> None:
-    report, copy = adopted(REAL / f"{name}.onnx")
+    report, copy = adopted(real_file(f"second/{name}.onnx"))
     assert report.check("image values").ok
     assert copy.contract.interface.value_range == (0.0, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +23,10 @@ from gan_export.forensics.statistics import GOOD
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.build import build
+from real_files import FOLDER, state_dict
 
 pytestmark = pytest.mark.slow
 
-FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))
 LEAKY = nets.leaky(0.2)
 SAMPLES = 1024
 
@@ -234,13 +233,6 @@ def test_notes_while_it_works() -> None:
     assert [line[:11] for line in said] == ["BatchNorm 1", "BatchNorm 2"]
 
 
-def shared(name: str) -> dict[str, Tensor]:
-    path = FOLDER / name
-    if not path.exists():
-        pytest.skip(f"no {path}: the shared checkpoints are not here (set GANPORT_CHECKPOINTS)")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
-
-
 def worst(draft: Draft, name: str) -> float:
     reference = np.load(FOLDER / f"{Path(name).stem}.reference.npz")
     module = build(draft.spec).eval()
@@ -254,7 +246,7 @@ def worst(draft: Draft, name: str) -> float:
 @pytest.mark.long
 def test_mixed_faces_gives_away_its_latent_law_and_its_missing_activation() -> None:
     name = "mixed_faces32.pt"
-    found = investigate(draft_candidates(shared(name)), samples=512)
+    found = investigate(draft_candidates(state_dict(name)), samples=512)
     assert nets.found(found, "latent") == [("uniform", Evidence.STRONG)]
     activations = nets.found(found, "activation")
     assert activations[0] == (nets.IDENTITY, Evidence.STRONG)
@@ -268,7 +260,7 @@ def test_mixed_faces_gives_away_its_latent_law_and_its_missing_activation() -> N
 @pytest.mark.long
 def test_conditional_mnist_shows_its_eps_without_its_family() -> None:
     name = "conditional_mnist.pth"
-    known = draft_candidates(shared(name))[0]
+    known = draft_candidates(state_dict(name))[0]
     nameless = replace(
         known,
         family="chain",
@@ -287,6 +279,6 @@ def test_conditional_mnist_shows_its_eps_without_its_family() -> None:
 
 
 def test_mlp_mnist_has_no_evidence_to_give() -> None:
-    found = investigate(draft_candidates(shared("mlp_mnist.ckpt")))
+    found = investigate(draft_candidates(state_dict("mlp_mnist.ckpt")))
     assert "no BatchNorm" in found.notes[0]
     assert not any(c.evidence.settled for c in found.choices if c.field in ("latent", "activation", "output"))

@@ -10,16 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from export.foreign_graphs import (
-    Brock,
-    FastNet,
-    MimicryNet,
-    Progressive,
-    ProjectedPickled,
-    R3Net,
-    R3Pickled,
-    rattled,
-)
+from export.foreign_biggan import Brock
+from export.foreign_fastgan import FastNet, ProjectedPickled
+from export.foreign_graphs import MimicryNet, Progressive, R3Net, R3Pickled, rattled
 from export.foreign_networks import difference
 from gan_core.spec import layers as L
 from gan_export.answers import Answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from pathlib import Path
 
 import onnx
@@ -28,6 +27,7 @@ from gan_export.source import Source
 from gan_serve.gen.about import info_text
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from real_files import real_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
 
@@ -197,12 +197,9 @@ def test_options_that_are_not_offered(options: dict[str, str], message: str) -> 
         OnnxOptions(**options)  # type: ignore[arg-type]
 
 
-STRANGERS = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).resolve().parents[3] / "shared" / "checkpoints"))
-
-
 @functools.cache
 def stranger(file: str) -> Source:
-    return source_of(identify(STRANGERS / file, Answers()))
+    return source_of(identify(real_file(file), Answers()))
 
 
 @pytest.mark.parametrize(
@@ -215,8 +212,6 @@ def stranger(file: str) -> Source:
 )
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_strangers(file: str, precision: str, tmp_path: Path) -> None:
-    if not (STRANGERS / file).exists():
-        pytest.skip(f"{file} is not here; set GANPORT_CHECKPOINTS")
     report = export_onnx(stranger(file), tmp_path / "g.onnx", OnnxOptions(precision=precision))
     assert report.ok, report.verdict()
 

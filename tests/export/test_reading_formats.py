@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -23,8 +22,7 @@ from gan_export.reading import read_checkpoint
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.build import build
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
-
-CHECKPOINTS = Path(os.environ.get("GANPORT_CHECKPOINTS") or Path(__file__).parents[3] / "shared" / "checkpoints")
+from real_files import real_file
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".pkl", ".tar", ".bin", ""])
@@ -251,9 +249,7 @@ def _quantised(tensor: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["conditional_mnist.pth", "mixed_faces32.pt", "mlp_mnist.ckpt"])
 def test_real_checkpoints(name: str) -> None:
-    path = CHECKPOINTS / name
-    if not path.exists():
-        pytest.skip(f"no real checkpoints at {CHECKPOINTS} (set GANPORT_CHECKPOINTS)")
+    path = real_file(name)
     reading = read_checkpoint(path)
     assert same(reading.tensors, torch.load(path, map_location="cpu", weights_only=True))
     assert (reading.chosen, reading.prefix, reading.passed_over) == ("", "", ())

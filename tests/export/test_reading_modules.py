@@ -15,18 +15,11 @@ import torch
 from torch import nn
 
 from export.reading_nets import Generator, same
+from export.reading_saves import save_legacy, save_zip
 from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
 
 pytestmark = pytest.mark.slow
-
-
-def by_torch(net: Any, path: Path) -> None:
-    torch.save(net, path)
-
-
-def by_legacy_torch(net: Any, path: Path) -> None:
-    torch.save(net, path, _use_new_zipfile_serialization=False)
 
 
 def by_pickle(net: Any, path: Path) -> None:
@@ -34,8 +27,8 @@ def by_pickle(net: Any, path: Path) -> None:
 
 
 WAYS = [
-    by_torch,
-    by_legacy_torch,
+    save_zip,
+    save_legacy,
     by_pickle,
     *[partial(lambda n, p, k: p.write_bytes(pickle.dumps(n, k)), k=k) for k in range(6)],
 ]

@@ -17,16 +17,11 @@ import torch
 from torch import nn
 
 from export.reading_nets import discriminator, generator, optimizer_state
+from export.reading_payloads import saved
 from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
 
 LEGACY = {"_use_new_zipfile_serialization": False}
-
-
-def saved(content: Any, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
 
 
 def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.style_networks import Generator, Lucidrains, Rosinality, StyleGan3, persistent
+from export.style_networks import Generator, Rosinality, persistent
+from export.style_networks_later import Lucidrains, StyleGan3
 from gan_core.latents import latents
 from gan_export import identify
 from gan_export.answers import Answers

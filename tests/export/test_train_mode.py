@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from gan_export.reading import read_checkpoint
 from gan_export.recompute import LEAST, MOST, RECOMPUTED, latents_for, recompute
 from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.build import build
+from real_files import real_file
 
 pytestmark = pytest.mark.slow
 
@@ -255,13 +255,9 @@ def test_a_decoder_of_other_latents_is_no_train_mode(tmp_path: Path) -> None:
     assert not draft.recomputed
 
 
-SECOND = Path(os.environ.get("GANPORT_CHECKPOINTS", "")) / "second"
-
-
-@pytest.mark.skipif(not SECOND.is_dir(), reason="GANPORT_CHECKPOINTS does not name the real files")
 def test_of_strangers_files_one_is_of_no_use() -> None:
     factors = {}
-    for path in sorted(SECOND.glob("*.pt*")):
+    for path in sorted(real_file("second").glob("*.pt*")):
         if "discriminator" not in path.name:
             reading = read_checkpoint(path)
             with contextlib.suppress(GanportError):

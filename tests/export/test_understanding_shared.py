@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm
@@ -17,18 +15,11 @@ from gan_export.draft import Draft, Evidence
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
 from gan_trainer.networks.build import build
+from real_files import FOLDER, state_dict
 
-FOLDER = Path(os.environ.get("GANPORT_CHECKPOINTS", Path(__file__).parents[2].parent / "shared" / "checkpoints"))
 OPEN = (Activation, BatchNorm)
 LEAKY, IDENTITY = {"name": "leaky_relu", "slope": 0.2}, {"name": "identity", "slope": None}
 FILES = ("mlp_mnist.ckpt", "mixed_faces32.pt", "conditional_mnist.pth")
-
-
-def state_dict(name: str) -> dict[str, Tensor]:
-    path = FOLDER / name
-    if not path.exists():
-        pytest.skip(f"no {path}: the shared checkpoints are not here (set GANPORT_CHECKPOINTS)")
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def structure(draft: Draft) -> list[dict[str, object]]:

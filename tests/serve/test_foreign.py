@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from gan_core.latents import default_labels, latents
 from gan_serve.runtime import probe
 from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers, parse_answers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from real_files import real_file
 from serve import onnx_files
 from serve.onnx_files import ours
 from serve.strangers import CLASSES, FORMS, Z_DIM, expected, stranger, try_here, with_input, with_output
@@ -327,15 +327,10 @@ def test_constants_are_numbers(text: str) -> None:
 
 # ── real ones ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-REAL = Path(os.environ.get("GANPORT_CHECKPOINTS", "")) / "second"
 
-
-@pytest.mark.skipif(
-    not (REAL / "stranger_vae.onnx").is_file(), reason="GANPORT_CHECKPOINTS does not name the real files"
-)
 @pytest.mark.parametrize(("name", "n_classes"), [("stranger_vae", 0), ("stranger_cvae", 10)])
 def test_real_files_draw_black_backgrounds(name: str, n_classes: int) -> None:
-    generator = gan_serve.load(REAL / f"{name}.onnx", provider="cpu", threads=1)
+    generator = gan_serve.load(real_file(f"second/{name}.onnx"), provider="cpu", threads=1)
     interface = generator.contract.interface
     assert (interface.z_dim, interface.image, interface.n_classes) == (16, (1, 28, 28), n_classes)
     assert interface.value_range == (0.0, 1.0)

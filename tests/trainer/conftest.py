@@ -109,3 +109,9 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No data set lies here."""
     monkeypatch.delenv("GANPORT_DATA", raising=False)
     monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """As on a machine with `count` GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)

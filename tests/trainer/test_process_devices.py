@@ -7,11 +7,7 @@ import torch
 
 from gan_core.errors import GanportError
 from gan_trainer import devices
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, present: int) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: present > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
+from trainer.conftest import fake_cuda
 
 
 @pytest.mark.parametrize(
@@ -19,7 +15,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, present: int) -> None:
     [("auto", 0, "cpu"), ("cpu", 4, "cpu"), ("auto", 4, "cuda:3"), ("cuda", 4, "cuda:3")],
 )
 def test_process_3(name: str, present: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, present)
+    fake_cuda(monkeypatch, present)
     assert devices.resolve(name, 1, process=3) == torch.device(device)
 
 
@@ -34,7 +30,7 @@ def test_process_3(name: str, present: int, device: str, monkeypatch: pytest.Mon
     ],
 )
 def test_refused(name: str, ngpu: int, message: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, 2)
+    fake_cuda(monkeypatch, 2)
     with pytest.raises(GanportError, match=message) as caught:
         devices.resolve(name, ngpu, process=3)
     assert hint in caught.value.hint

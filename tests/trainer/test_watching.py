@@ -24,6 +24,7 @@ from gan_trainer.recipes import Loss
 from gan_trainer.report.charts import smooth
 from gan_trainer.state import History
 from gan_trainer.terminal import Bar
+from trainer.conftest import fake_cuda
 
 pytestmark = pytest.mark.slow
 
@@ -214,11 +215,6 @@ def test_no_signals_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert results == [False]
-
-
-def fake_cuda(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
 @pytest.mark.parametrize(
