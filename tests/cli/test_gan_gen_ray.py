@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import Gen
-from cli.test_gan_gen_jobs import N, content, make
+from cli.sharding import N, content, make
 from gan_core.errors import GanportError
 from gan_core.installation import install
 from gan_serve.gen import ray_engine
@@ -111,6 +114,25 @@ def test_two_actors_make_the_same_shards(gen: Gen, model: Path, tmp_path: Path) 
     code, _, err = make(gen, model, "tar", "r", *RAY, "--workers", 2)
     assert code == 1
     assert "error: shard-000001.tar: r/shard-000001.tar is a folder" in err.replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_and_its_actors(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    pytest.importorskip("ray", reason="ray is not in the dev extra")
+    options = ["--n", 20_000, "--shard-size", 100, "--out", "r", "--format", "tar", *RAY, "--workers", 2]
+    command = [sys.executable, "-m", "gan_serve", str(model), *map(str, options)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("r/*_stats.json")) and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if number == signal.SIGINT else -number), err
+    assert (err.splitlines()[-1] == "error: interrupted") == (number == signal.SIGINT)
+    assert "received" not in err, "Ray printed its stack"
+    made = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("r/shard*")}
+    time.sleep(1)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("r/shard*")} == made, "an actor goes on"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 ROOT = Path(__file__).parents[2]
 NOT_RUN = {
     ("docs/architecture.md", 0): "an outline; tests/export/test_families.py has the family in full",
-    ("docs/scale.md", 0): "reads what the commands before it wrote; tests/cli/test_gan_gen_jobs.py runs both",
+    ("docs/scale.md", 0): "reads what the commands before it wrote; tests/cli/test_gan_gen_jobs_page.py runs both",
     ("docs/live-modules.md", 0): "needs lightweight_gan, a package of somebody else",
     ("docs/live-modules.md", 1): "needs stylegan2_pytorch, a package of somebody else",
 }

@@ -17,7 +17,6 @@ import json
 import logging
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Generator as Results
@@ -51,7 +50,7 @@ MOST_SHARDS = 1_000_000
 _SHARD = re.compile(r"shard-([0-9]{6,})(?:_stats\.json|\.tar|\.parquet|\.npy|)")
 _TRIED = 4
 SAY_EVERY_S = 60.0
-"""Between the lines of a `Meter`."""
+"""Between the lines of `metered`."""
 
 Progress = Callable[[int], None]
 """Is told how many images are done since it was last told."""
@@ -97,16 +96,20 @@ class Job:
             )
         try:
             about = json.loads(data)
-            if (
-                about["version"] != VERSION
-                or about["format"] not in FORMATS
-                or not about["n"] >= about["shard_size"] > 0
+            version, counts = about["version"], (about["n"], about["shard_size"])
+            if version == VERSION and not (
+                about["format"] in FORMATS
+                and all(type(count) is int for count in counts)
+                and 1 <= counts[1] <= counts[0] <= counts[1] * MOST_SHARDS
             ):
                 raise ValueError
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise GanportError(f"{store}/{JOB} is damaged", hint="--overwrite makes the shards anew") from error
+        if version != VERSION:
             raise GanportError(
-                f"{store}/{JOB} is damaged, or of another version of ganport", hint="--overwrite makes the shards anew"
-            ) from error
+                f"{store}/{JOB} is of another version of ganport: {shorten(json.dumps(version), 40)}, here {VERSION}",
+                hint="use the ganport that made the shards",
+            )
         return cls(about)
 
     @property
@@ -146,44 +149,55 @@ class Job:
     def name(self, shard: int) -> str:
         return f"shard-{shard:06d}{FORMATS[self.format]}"
 
+    def about_shard(self, shard: int) -> Json:
+        """What its statistics say before it is made."""
+        start, stop = self.bounds(shard)
+        return {"job": self.digest, "shard": shard, "file": self.name(shard), "start": start, "n": stop - start}
+
     def row(self, store: Folder, shard: int) -> Json | None:
         """The statistics of a shard that is there, of this job and of its size; else None."""
         data = store.read(_stats(shard))
         if data is None:
             return None
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             row: Json = json.loads(data)
             if row["job"] != self.digest:
                 return None
-            if row["size_bytes"] == store.measure(self.name(shard))[0]:
+            whole = row | self.about_shard(shard) == row and len(row["sha256"]) == 64
+            if whole and row["size_bytes"] == store.measure(self.name(shard))[0]:
                 return row
         _log.warning("%s/%s is damaged or gone", store, self.name(shard))
         return None
 
-    def begin(self, store: Folder, shards: range, overwrite: bool) -> list[int]:
-        """Writes job.json where there is none; returns which of `shards` are missing.
+    def clear(self, store: Folder, shards: range) -> None:
+        """Deletes what there is of `shards`, and beyond the last shard of the job."""
+        with store.held(WHOLE_LOCK, 1, wait=True):
+            if store.read(JOB) != self.text:
+                store.remove(JOB)
+            store.remove(MANIFEST)
+            for name in store.names():
+                found = _SHARD.fullmatch(name)
+                if found and (int(found[1]) in shards or int(found[1]) >= self.shards):
+                    store.remove(name)
 
-        overwrite  what is there of `shards`, and beyond the last shard of the job, is deleted
-        Raises `GanportError` where the folder has another job.
-        """
-        store.begin()
+    def begin(self, store: Folder, overwrite: bool) -> None:
+        """Writes job.json where there is none. Raises `GanportError` where the folder has another job, or shards of
+        an unknown one, unless `overwrite` is given."""
         with store.held(WHOLE_LOCK, 1, wait=True):
             there = store.read(JOB)
-            if there is not None and there != self.text and not overwrite:
+            if there == self.text:
+                return
+            if there is not None and not overwrite:
                 raise _other_job(store, there, self.about)
-            if there is None and not overwrite and (found := next(filter(_SHARD.fullmatch, store.names()), None)):
+            if not overwrite and (found := next(filter(_SHARD.fullmatch, store.names()), None)):
                 raise GanportError(
                     f"{store} has {found}, but no {JOB}", hint="choose another folder, or add --overwrite"
                 )
-            if overwrite:
-                store.remove(MANIFEST)
-                for name in store.names():
-                    found_shard = _SHARD.fullmatch(name)
-                    if found_shard and (int(found_shard[1]) in shards or int(found_shard[1]) >= self.shards):
-                        store.remove(name)
-            if there != self.text:
-                store.remove(MANIFEST)
-                store.write(JOB, self.text)
+            store.remove(MANIFEST)
+            store.write(JOB, self.text)
+
+    def missing(self, store: Folder, shards: range) -> list[int]:
+        """Those of `shards` that are not there."""
         return [shard for shard in shards if self.row(store, shard) is None]
 
     def finish(self, store: Folder) -> str:
@@ -201,12 +215,20 @@ class Job:
 
     def verify(self, store: Folder, progress: Progress) -> None:
         """Reads every shard. Raises `JobError` for those whose sha256 is another than the manifest says."""
-        rows = _manifest_rows(store, self)
+        try:
+            manifest = json.loads(store.read(MANIFEST) or b"")
+            expected = [(row["size_bytes"], row["sha256"]) for row in manifest["shards"]]
+            if self.about | {"shards": manifest["shards"]} != manifest or len(expected) != self.shards:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise JobError(
+                f"{store} has no manifest of this job", hint="run its command again, or, of a job in parts, --finish"
+            ) from error
         wrong = []
-        for shard, row in enumerate(rows):
-            if store.measure(self.name(shard), digest=True) != (row["size_bytes"], row["sha256"]):
+        for shard, said in enumerate(expected):
+            if store.measure(self.name(shard), digest=True) != said:
                 wrong.append(self.name(shard))
-            progress(row["n"])
+            progress(self.images_of([shard]))
         if wrong:
             raise JobError(
                 f"{len(wrong)} of {self.shards} shards of {store} are damaged: {shorten(', '.join(wrong), 80)}",
@@ -234,8 +256,8 @@ class Maker:
     def make(self, generator: Generator, shard: int, progress: Progress) -> Callable[[], Json]:
         """Generates and writes the images of a shard. What it returns puts the shard in its place, and returns its
         statistics."""
-        job, (start, stop) = self.job, self.job.bounds(shard)
-        part, name = ShardPlan(self.plan, start, stop), job.name(shard)
+        job, name = self.job, self.job.name(shard)
+        part = ShardPlan(self.plan, *job.bounds(shard))
         drawn = generator.draw(part.n, self.batch_size, part.latents, part.fed_labels)
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(self.store.placing(name, folder=job.format == "folder"))
@@ -246,9 +268,9 @@ class Maker:
         def finish() -> Json:
             with unfinished:
                 size, digest = measure(path)
-            row = {"job": job.digest, "shard": shard, "file": name, "start": start, "n": part.n, "size_bytes": size}
-            self.store.write(_stats(shard), json.dumps(row | {"sha256": digest} | said).encode() + b"\n")
-            return row | {"sha256": digest}
+            row = job.about_shard(shard) | {"size_bytes": size, "sha256": digest}
+            self.store.write(_stats(shard), json.dumps(row | said).encode() + b"\n")
+            return row
 
         return finish
 
@@ -279,40 +301,31 @@ class Maker:
                 finishing.result()
 
 
-class Meter:
-    """Tells how many of `total` images are done, how many a second, and for how long it goes on.
-
-    As a bar on a terminal; elsewhere as a line each minute.
-    """
-
-    def __init__(self, total: int, label: str) -> None:
-        self.total, self.done, self.label = total, 0, label
-        self._began = self._said = time.monotonic()
-        self._lock = threading.Lock()
-        self._shown = contextlib.ExitStack()
-        self._bar: Any = None
-
-    def __enter__(self) -> Meter:
+@contextlib.contextmanager
+def metered(total: int, label: str) -> Iterator[Progress]:
+    """Yields what shows how many of `total` images are done, how many a second, and for how long it goes on: as a bar
+    on a terminal, elsewhere as a line each minute."""
+    began = said = time.monotonic()
+    done = 0
+    with contextlib.ExitStack() as shown:
+        bar: Any = None
         if sys.stderr.isatty():
-            self._bar = self._shown.enter_context(console.progress(self.total, f"{self.label}{'':>12}"))
-        return self
+            bar = shown.enter_context(console.progress(total, f"{label}{'':>12}"))
 
-    def __exit__(self, *_: object) -> None:
-        self._shown.close()
-
-    def __call__(self, n: int) -> None:
-        with self._lock:
-            self.done += n
-            now = time.monotonic()
-            rate = self.done / max(now - self._began, 1e-9)
-            if self._bar is not None:
-                self._bar.label = f"{self.label}{f'{rate:,.0f}/s':>12}"
-                self._bar.update(n)
-            elif now - self._said >= SAY_EVERY_S:
-                self._said = now
-                hours, seconds = divmod(int((self.total - self.done) / rate), 3600)
+        def tell(n: int) -> None:
+            nonlocal done, said
+            done, now = done + n, time.monotonic()
+            rate = done / max(now - began, 1e-9)
+            if bar is not None:
+                bar.label = f"{label}{f'{rate:,.0f}/s':>12}"
+                bar.update(n)
+            elif now - said >= SAY_EVERY_S:
+                said = now
+                hours, seconds = divmod(int((total - done) / rate), 3600)
                 left = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
-                console.note(f"{self.done:,} of {self.total:,} images, {rate:,.0f} a second, {left} left")
+                console.note(f"{done:,} of {total:,} images, {rate:,.0f} a second, {left} left")
+
+        yield tell
 
 
 def _stats(shard: int) -> str:
@@ -331,18 +344,3 @@ def _other_job(store: Folder, there: bytes, asked: Json) -> GanportError:
     return GanportError(
         f"{store} has the shards of another job: its {key} is {old}, here {new}", hint=hint, code="other_job"
     )
-
-
-def _manifest_rows(store: Folder, job: Job) -> list[Json]:
-    try:
-        manifest = json.loads(store.read(MANIFEST) or b"")
-        rows: list[Json] = manifest["shards"]
-        if job.about | {"shards": rows} != manifest or len(rows) != job.shards:
-            raise ValueError
-        for row in rows:
-            _ = row["size_bytes"], row["sha256"], row["n"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise JobError(
-            f"{store} has no manifest of this job", hint="run its command again, or, of a job in parts, --finish"
-        ) from error
-    return rows

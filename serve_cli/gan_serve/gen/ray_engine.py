@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,7 +75,8 @@ def run(
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(**_STARTED, **({"address": address} if address else {"num_cpus": cores + 1}))
+            with _own_signals():
+                ray.init(**_STARTED, **({"address": address} if address else {"num_cpus": cores + 1}))
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(address or "this machine", error) from error
     try:
@@ -102,6 +105,19 @@ def run(
         if started:
             with contextlib.suppress(Exception):
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Within, Ray starts, which takes SIGTERM for itself, in Python and below; then the handlers are those before."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def check_answers(address: str | None) -> None:

@@ -221,7 +221,7 @@ class Request:
         return target
 
     def _shards_target(self) -> Target:
-        if self.out is None:
+        if self.out in (None, "-"):
             raise GanportError("a job in shards needs a folder", hint="--out shards/")
         if self.walk is not None:
             raise GanportError("a walk is one file, --format is for a job in shards", hint="leave one of them out")

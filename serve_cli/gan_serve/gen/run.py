@@ -167,7 +167,7 @@ def _make_shards(
 
     opener  opens a path with `threads`, in another process too
     """
-    from gan_serve.gen.jobs import Job, Maker, Meter
+    from gan_serve.gen.jobs import Job, Maker, metered
     from gan_serve.gen.shards import import_pyarrow
     from gan_serve.gen.stores import open_store
 
@@ -183,20 +183,24 @@ def _make_shards(
     with contextlib.ExitStack() as held:
         if shards:
             held.enter_context(store.held(shards.start, len(shards)))
-        missing = job.begin(store, shards, request.job.overwrite)
+        if request.job.overwrite:
+            job.clear(store, shards)
+        missing = job.missing(store, shards)
+        if missing:
+            maker.require_room(generator, missing)
+        job.begin(store, request.job.overwrite)
         images, began = job.images_of(missing), time.monotonic()
         if len(missing) < len(shards):
             console.note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
         if missing:
-            maker.require_room(generator, missing)
-            with Meter(images, "generating") as meter:
+            with metered(images, "generating") as progress:
                 if request.job.engine == "ray":
                     from gan_serve.gen import ray_engine
 
                     again = partial(opener, request.model_file.absolute())  # actors may be in another folder
-                    ray_engine.run(maker, missing, again, request.job.workers, request.job.ray_address, meter)
+                    ray_engine.run(maker, missing, again, request.job.workers, request.job.ray_address, progress)
                 else:
-                    maker.run(generator, missing, meter)
+                    maker.run(generator, missing, progress)
         seconds = time.monotonic() - began
         manifest = job.finish(store) if parts == 1 else None
     rate = f", {images / seconds:,.0f} a second" if missing else ""
@@ -217,7 +221,7 @@ def _make_shards(
 
 def _check_shards(request: Request) -> dict[str, Any]:
     """--finish and --verify, in this order; returns the command's record."""
-    from gan_serve.gen.jobs import MANIFEST, Job, Meter
+    from gan_serve.gen.jobs import MANIFEST, Job, metered
     from gan_serve.gen.stores import open_store
 
     store = open_store(str(request.out))
@@ -226,8 +230,8 @@ def _check_shards(request: Request) -> dict[str, Any]:
         job.finish(store)
         console.note(f"{job.n:,} images in {job.shards} shards")
     if request.job.verify:
-        with Meter(job.n, "verifying") as meter:
-            job.verify(store, meter)
+        with metered(job.n, "verifying") as progress:
+            job.verify(store, progress)
         console.note(f"{job.n:,} images in {job.shards} shards, all as the manifest says")
     return _of_shards(job, store) | {"manifest": MANIFEST, "verified": request.job.verify}
 

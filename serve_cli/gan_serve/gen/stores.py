@@ -29,7 +29,10 @@ WHOLE_LOCK = 1 << 40
 
 def open_store(out: str) -> Folder:
     """The store that `out` names: a folder's path, or an address. Raises `GanportError` without fsspec's package."""
-    return Remote(out) if "://" in out else Folder(Path(out))
+    kind, address, path = out.partition("://")
+    if not address or kind in ("file", "local"):
+        return Folder(Path(path or out))
+    return Remote(out)
 
 
 class Folder:
@@ -165,6 +168,8 @@ class Remote(Folder):
         except ModuleNotFoundError as error:
             raise MissingPackageError("fsspec", "remote", f"writing to {url}") from error
         try:
+            if url.startswith("://"):
+                raise ValueError("no protocol, such as s3://")
             self.files, path = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise GanportError(
