@@ -176,7 +176,9 @@ def _interface(said: Json) -> Interface:
         image = _object(whole, "image", "channels", "height", "width", "range")
         taken = from_json(ImageInput, _object(whole, "input"))
         size = (image["channels"], image["height"], image["width"])
-        return from_json(Interface, {"z_dim": 0, "image": list(size), "value_range": image["range"], "input": taken})
+        noise = whole.get("noise", False)
+        values = {"z_dim": 0, "image": list(size), "value_range": image["range"], "input": taken, "noise": noise}
+        return from_json(Interface, values)
     z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
     label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
     made = _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])

@@ -20,6 +20,7 @@ from gan_core.spec.layers import (
     Add,
     Attention,
     BatchNorm,
+    ChannelNorm,
     Concat,
     Conv,
     ConvTranspose,
@@ -27,7 +28,9 @@ from gan_core.spec.layers import (
     FourierInput,
     LabelEmbedding,
     Linear,
+    LinearAttention,
     Load,
+    LocalAttention,
     Modulate,
     ModulatedConv,
     Multiply,
@@ -108,6 +111,33 @@ def test_attention_is_what_its_matrices_say() -> None:
         layer.out_shape((4, 1024, 1024))
 
 
+def test_attention_by_heads_is_what_its_matrices_say() -> None:
+    q, k, v = torch.randn(2, 6, 4, 5), torch.randn(2, 6, 4, 5), torch.randn(2, 9, 4, 5)
+    heads = [each.reshape(2, 3, -1, 20) for each in (q, k, v)]
+    context = torch.einsum("nhdp,nhep->nhde", heads[1].softmax(3), heads[2])
+    linear = torch.einsum("nhdp,nhde->nhep", heads[0].softmax(2), context).reshape(2, 9, 4, 5)
+    torch.testing.assert_close(LinearAttention(3, "k", "v").apply(torch, None, q, k, v), linear)
+    near = [torch.nn.functional.unfold(each, 3, padding=1).reshape(2, 3, -1, 9, 20) for each in (k, v)]
+    shares = torch.einsum("nhdp,nhdjp->nhjp", heads[0], near[0]).softmax(2)
+    local = torch.einsum("nhjp,nhejp->nhep", shares, near[1]).reshape(2, 9, 4, 5)
+    torch.testing.assert_close(LocalAttention(3, "k", "v").apply(torch, None, q, k, v), local)
+    for layer in (LinearAttention(4, "k", "v"), LocalAttention(4, "k", "v")):
+        with pytest.raises(SpecError, match="4 heads do not divide 6 and 9"):
+            layer.out_shape((6, 4, 5), (6, 4, 5), (9, 4, 5))
+        with pytest.raises(SpecError, match=r"takes k of \(6, 4, 5\), gets \(5, 4, 5\)"):
+            layer.out_shape((6, 4, 5), (5, 4, 5), (9, 4, 5))
+    with pytest.raises(SpecError, match="kernel must be odd, got 2"):
+        LocalAttention(3, "k", "v", 2)
+
+
+def test_channel_norm_is_a_layer_norm_over_channels() -> None:
+    layer, x = ChannelNorm(6), torch.randn(2, 6, 3, 4)
+    module = build_layer(layer, (6, 3, 4))
+    weight, bias = module["weight"], module["bias"]  # type: ignore[index]
+    expected = torch.nn.functional.layer_norm(x.movedim(1, 3), (6,), weight, bias).movedim(3, 1)
+    torch.testing.assert_close(layer.apply(torch, module, x), expected)
+
+
 def test_a_side_of_one_is_repeated() -> None:
     spec = chain(
         Reshape((1, 2, 2), as_="image"), Pool("avg", (2, 2), (2, 2), as_="mean"), Load("image"), Multiply("mean")
@@ -155,6 +185,8 @@ def test_layers_with_matrices_count_their_work() -> None:
         "conv_transpose": ConvTranspose(2, 3, 3),
         "attention": Attention(2, keys=1, values=1, pool=1),
         "modulated_conv": ModulatedConv(2, 3, 3, "z", 0, 4),
+        "linear_attention": LinearAttention(1, "z", "z"),
+        "local_attention": LocalAttention(1, "z", "z"),
         "fir": Fir(3),
         "fourier_input": FourierInput(2, 5, 4.0, 1.0, "z", 0, 4),
     }
@@ -168,6 +200,7 @@ def test_layers_with_matrices_count_their_work() -> None:
         "bias",
         "styles",
         "batch_norm",
+        "channel_norm",
         "instance_norm",
         "group_norm",
         "layer_norm",

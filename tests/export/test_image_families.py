@@ -18,7 +18,7 @@ from gan_core.golden import example_images
 from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
-from gan_export.families import image_to_image, super_resolution
+from gan_export.families import gfpgan, image_to_image, super_resolution
 from gan_export.families.family import Family
 from gan_export.families.registry import family_drafts
 from gan_export.families.round_trip import check_family
@@ -32,6 +32,7 @@ FAMILIES: tuple[Family[Any], ...] = (
     super_resolution.LeftthomasSrGan(),
     image_to_image.CycleGan(),
     image_to_image.Pix2Pix(),
+    gfpgan.GfpGan(),
 )
 Saved = dict[str, Any]
 
@@ -82,6 +83,14 @@ def u_net(norm: type[nn.Module]) -> nn.Module:
     return own.settled(own.UNet(3, 3, (3, 4, 5, 6, 6), norm))
 
 
+def restorer(*, half: bool = True) -> nn.Module:
+    network = own.settled(own.Restorer((3, 2, 4), half=half))
+    for name, parameter in network.named_parameters():
+        if "to_rgb" in name and "modulation" not in name:
+            parameter.data /= 8
+    return network
+
+
 Case = tuple[Callable[[], nn.Module], Callable[[nn.Module], Saved], str, bool]
 CASES: dict[str, Case] = {
     "esrgan, oldest": (lambda: esrgan(old=True), lambda n: own.oldest(n.state_dict(), 2), "esrgan", True),
@@ -101,6 +110,8 @@ CASES: dict[str, Case] = {
     "cyclegan, BatchNorm": (lambda: cycle(nn.BatchNorm2d), bare, "cyclegan-resnet", False),
     "pix2pix": (lambda: u_net(nn.BatchNorm2d), bare, "pix2pix-unet", False),
     "u-net, instance norm": (lambda: u_net(nn.InstanceNorm2d), bare, "pix2pix-unet", True),
+    "gfpgan": (restorer, averaged, "gfpgan-clean", True),
+    "gfpgan, all features": (lambda: restorer(half=False), parallel, "gfpgan-clean", True),
 }
 
 
@@ -142,6 +153,16 @@ def test_the_statistics_of_batch_norms_are_a_question(tmp_path: Path) -> None:
     assert "test.py does with --eval" in choice.reason
 
 
+@torch.no_grad()
+def test_the_noise_of_gfpgan_can_be_left_out(tmp_path: Path) -> None:
+    network = restorer()
+    draft, image = identified(bare(network), tmp_path).draft, torch.rand(2, 3, 16, 16)
+    assert draft is not None
+    made: Tensor = module_of(draft)(image, noise=torch.zeros(1))
+    torch.testing.assert_close(made, network(image, 0.0), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(made, module_of(draft)(image), atol=1e-2)
+
+
 def test_old_statistics_are_named(tmp_path: Path) -> None:
     draft = identified(old_statistics(cycle()), tmp_path).draft
     assert draft is not None
@@ -168,14 +189,18 @@ def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["real-esrgan x2", "cyclegan", "u-net, instance norm"])
+@pytest.mark.parametrize("name", ["real-esrgan x2", "cyclegan", "u-net, instance norm", "gfpgan"])
 def test_it_is_proved_from_the_file_alone(name: str, tmp_path: Path) -> None:
     build, save, _, _ = CASES[name]
     source = source_of(identified(save(build()), tmp_path))
     report = export_onnx(source, tmp_path / "g.onnx")
     assert report.ok, report.failed
     with OnnxGenerator(tmp_path / "g.onnx", "cpu") as generator:
-        assert generator.contract.source["family"] in {"esrgan", "cyclegan-resnet", "pix2pix-unet"}
+        assert generator.contract.source["family"] == CASES[name][2]
+        if generator.contract.interface.noise:
+            photo = example_images(range(1), 16, 16, 3)[0]
+            silent = np.asarray(generator.with_options(noise=0).transform(photo))
+            assert (silent != np.asarray(generator.transform(photo))).mean() > 0.5
 
 
 def test_a_near_miss_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from gan_core.spec.norm_layers import (
     Activation,
     ActivationName,
     BatchNorm,
+    ChannelNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -45,7 +46,9 @@ from gan_core.spec.value_layers import (
     Concat,
     LabelEmbedding,
     LabelOneHot,
+    LinearAttention,
     Load,
+    LocalAttention,
     Merge,
     Modulate,
     Multiply,
@@ -55,11 +58,11 @@ from gan_core.spec.weight_layers import Attention, Conv, ConvTranspose, Linear
 
 __all__ = [
     "ACTIVATIONS", "LAYER_KINDS", "LIMITED", "SLOPED", "Activation", "ActivationName", "AdaptivePool", "Add",
-    "Attention", "BatchNorm", "Bias", "ChannelShuffle", "Concat", "Constant", "Conv", "ConvTranspose", "Fir",
-    "FourierInput", "Glu", "GroupNorm", "InstanceNorm", "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm",
-    "Linear", "Load", "LocalResponseNorm", "Merge", "Modulate", "ModulatedConv", "Multiply", "Noise", "Pad",
-    "PaddingMode", "PixelNorm", "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape", "RmsNorm", "Shape", "Slice",
-    "SpecError", "Styles", "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
+    "Attention", "BatchNorm", "Bias", "ChannelNorm", "ChannelShuffle", "Concat", "Constant", "Conv", "ConvTranspose",
+    "Fir", "FourierInput", "Glu", "GroupNorm", "InstanceNorm", "LabelEmbedding", "LabelOneHot", "Layer", "LayerNorm",
+    "Linear", "LinearAttention", "Load", "LocalAttention", "LocalResponseNorm", "Merge", "Modulate", "ModulatedConv",
+    "Multiply", "Noise", "Pad", "PaddingMode", "PixelNorm", "PixelShuffle", "PixelUnshuffle", "Pool", "Reshape",
+    "RmsNorm", "Shape", "Slice", "SpecError", "Styles", "Upsample", "UpsampleMode", "layer_from_json", "layer_kind",
 ]  # fmt: skip
 
 GROUP = "ganport.layers"

@@ -117,6 +117,31 @@ class PixelNorm(Layer):
 
 
 @dataclass(frozen=True)
+class ChannelNorm(Layer):
+    """A layer norm over the channels of each pixel: w (x - mean) / sqrt(var + eps) + b; weight, bias (features,)."""
+
+    kind: ClassVar[str] = "channel_norm"
+    features: Features
+    eps: Eps = 1e-5
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        c, _, _ = expect_image(shape)
+        expect(c == self.features, f"takes {self.features} channels, gets {c}")
+        return shape
+
+    def tensors(self) -> dict[str, Shape]:
+        return affine_tensors(True, (self.features,))
+
+    def reach(self) -> Reach:
+        return Reach()
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        x = x - x.mean(dim=1, keepdim=True)
+        x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
+        return x * module["weight"].reshape(-1, 1, 1) + module["bias"].reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True)
 class RmsNorm(Layer):
     """torch.nn.RMSNorm over the trailing `shape` of a sample: x / sqrt(mean of x² + eps), times weight (shape)."""
 

@@ -6,11 +6,12 @@ the network's input, "x" the running value.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
-from gan_core.spec.layer import RUNNING, Layer, Reach, ValueName, expect
+from gan_core.spec.layer import RUNNING, Layer, Reach, ValueName, expect, expect_image
 
 Merge = Literal["z_label", "label_z", "multiply", "label"]
 
@@ -243,3 +244,75 @@ class Slice(Layer):
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         return (beside[0] if beside else x)[:, self.from_ : self.to]
+
+
+@dataclass(frozen=True)
+class _Heads(Layer):
+    """Attention of the running value, the query, by so many heads; `key` and `value` are images of the same size.
+
+    A head has its share of the channels, in their order; scales belong to the weights before.
+    """
+
+    convolves: ClassVar[bool] = True
+    heads: Features
+    key: ValueName
+    value: ValueName
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.key, self.value)
+
+    def out_shape(self, shape: Shape, *used: Shape) -> Shape:
+        key, value = used
+        c, h, w = expect_image(shape)
+        expect(key == shape, f"takes {self.key} of {shape}, gets {key}")
+        expect(value[1:] == (h, w), f"takes {self.value} of {h}x{w}, gets {value}")
+        expect(c % self.heads == value[0] % self.heads == 0, f"{self.heads} heads do not divide {c} and {value[0]}")
+        return value
+
+
+@dataclass(frozen=True)
+class LinearAttention(_Heads):
+    """Attention in two products (Shen et al. 2021, arXiv:1812.01243): a softmax of each query over its channels, and of
+    the keys over the places; the sums of values by key are the same for all queries."""
+
+    kind: ClassVar[str] = "linear_attention"
+
+    def products(self, shape: Shape) -> int:
+        return 2 * math.prod(shape) * shape[0] // self.heads
+
+    def words(self) -> str:
+        return f"linear_attention by {self.heads} heads"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        query, key, value = (each.flatten(2).unflatten(1, (self.heads, -1)) for each in (x, *beside))
+        context = value @ key.softmax(dim=3).transpose(2, 3)
+        return (context @ query.softmax(dim=2)).flatten(1, 2).unflatten(2, x.shape[2:])
+
+
+@dataclass(frozen=True)
+class LocalAttention(_Heads):
+    """Attention to the `kernel` x `kernel` places around each one; those beyond the border have key and value 0."""
+
+    kind: ClassVar[str] = "local_attention"
+    kernel: Annotated[int, Range(1, 15)] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect(self.kernel % 2 == 1, f"kernel must be odd, got {self.kernel}")
+
+    def products(self, shape: Shape) -> int:
+        return 2 * self.kernel**2 * math.prod(shape)
+
+    def words(self) -> str:
+        return f"local_attention {self.kernel}x{self.kernel} by {self.heads} heads"
+
+    def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
+        (h, w), border = x.shape[2:], self.kernel // 2
+        padded = [torch.nn.functional.pad(each, (border,) * 4) for each in beside]
+        places = [(i, j) for i in range(self.kernel) for j in range(self.kernel)]
+        keys, values = ([each[:, :, i : i + h, j : j + w] for i, j in places] for each in padded)
+        scores = torch.stack([(x * key).unflatten(1, (self.heads, -1)).sum(dim=2) for key in keys], dim=2)
+        shares = scores.softmax(dim=2)
+        parts = [shares[:, :, n : n + 1] * value.unflatten(1, (self.heads, -1)) for n, value in enumerate(values)]
+        return sum(parts[1:], parts[0]).flatten(1, 2)

@@ -26,7 +26,9 @@ from gan_export.families import (
     biggan,
     dcgan,
     fastgan,
+    gfpgan,
     image_to_image,
+    lightweight,
     lucidrains,
     mimicry,
     pggan,
@@ -73,6 +75,7 @@ OWN: tuple[type[Family[Any]], ...] = (
     stylegan3.NvlabsStyleGan3,
     rosinality.Rosinality,
     lucidrains.Lucidrains,
+    lightweight.Lightweight,
     biggan.BigGan,
     biggan.BigGanDeep,
     r3gan.R3Gan,
@@ -84,6 +87,7 @@ OWN: tuple[type[Family[Any]], ...] = (
     super_resolution.LeftthomasSrGan,
     image_to_image.CycleGan,
     image_to_image.Pix2Pix,
+    gfpgan.GfpGan,
 )
 
 

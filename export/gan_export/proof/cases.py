@@ -60,10 +60,10 @@ class Case:
 
     @property
     def name(self) -> str:
-        if self.z.ndim == 4:
-            return f"batch of {len(self.z)} images of {self.z.shape[2]}x{self.z.shape[1]}"
         if self.options:
             return f"batch of {len(self.z)} with {' and '.join(f'{k} {v:g}' for k, v in self.options.items())}"
+        if self.z.ndim == 4:
+            return f"batch of {len(self.z)} images of {self.z.shape[2]}x{self.z.shape[1]}"
         if self.kind == "styles":
             return f"batch of {len(self.z)} given styles"
         return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
@@ -84,7 +84,8 @@ def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) 
     sizes = [size for size in BATCHES if size <= most]
     batch = sizes[-1]
     if interface.input is not None:
-        return (*(ordinary(range(size), interface) for size in sizes), *_far_images(interface), *_sizes(interface))
+        several = (ordinary(range(size), interface) for size in sizes)
+        return (*several, *_far_images(interface), *_sizes(interface), *_optional(interface))
     made = [ordinary(range(size), interface) for size in sizes]
     ends = [_case("zero", np.zeros((2, z_dim), np.float32), ("latent of zeros",) * 2, range(2), n_classes)]
     ends.extend(_far(interface, batch, far or FAR[interface.latent]))

@@ -87,7 +87,7 @@ class Request:
                 if on and value not in (None, ()) and not (self.checks and option == "--out"):
                     raise GanportError(f"{mode} writes no images, so {option} has no meaning", hint="leave it out")
         if self.images:
-            for option, value in (self._drawing() | {"--out": None, "--image": None}).items():
+            for option, value in (self._drawing() | {"--out": None, "--image": None, "--noise": None}).items():
                 if value not in (None, ()) and option != "--overwrite":
                     raise GanportError(f"images are transformed, so {option} has no meaning", hint="leave it out")
         for option, value in (("--tile", self.tile), ("--halo", self.halo), ("--resize", self.resize or None)):

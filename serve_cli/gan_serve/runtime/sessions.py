@@ -253,10 +253,10 @@ def without_graph() -> Any:
 Run = Callable[[Any, Sequence[str], Mapping[str, Any]], list[Any]]
 
 TOGETHER = frozenset({
-    "activation", "adaptive_pool", "add", "batch_norm", "bias", "channel_shuffle", "concat", "constant", "glu",
-    "group_norm", "instance_norm", "label_embedding", "label_one_hot", "layer_norm", "linear", "load",
-    "local_response_norm", "modulate", "multiply", "noise", "pad", "pixel_norm", "pixel_unshuffle", "pool", "reshape",
-    "rms_norm", "slice", "styles",
+    "activation", "adaptive_pool", "add", "batch_norm", "bias", "channel_norm", "channel_shuffle", "concat",
+    "constant", "glu", "group_norm", "instance_norm", "label_embedding", "label_one_hot", "layer_norm", "linear",
+    "load", "local_response_norm", "modulate", "multiply", "noise", "pad", "pixel_norm", "pixel_unshuffle", "pool",
+    "reshape", "rms_norm", "slice", "styles",
 })  # fmt: skip
 """The kinds of layers whose class says that they do not convolve; a kind that is not known here may. By name, for the
 classes take as long to import as a third of a cold start."""
