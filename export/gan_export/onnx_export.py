@@ -27,6 +27,7 @@ from gan_export.passes import PASSES, STOCK, TIDY, run_passes
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
 from gan_export.passes.tidy import PlainCast, StripTraces
+from gan_export.passes.winograd_conv import WinogradConvs
 from gan_export.precision.float16 import StoreFloat16, to_float16
 from gan_export.precision.int8 import to_int8
 from gan_export.precision.qdq import ActivationFirst
@@ -83,7 +84,7 @@ def optimise(model: ir.Model, mode: str, precision: str = "fp32") -> tuple[ir.Mo
         changed = rewrite(model, by_output(choice))
         applied += tuple(dict.fromkeys(f"transposed_{form}" for form in choice.values() if form != "keep"))
     if precision == "fp32":
-        changed, shorter = run_passes(changed, {"plain_cast": PlainCast()})
+        changed, shorter = run_passes(changed, {"winograd_convs": WinogradConvs(), "plain_cast": PlainCast()})
         applied += shorter
     return run_passes(changed, TIDY)[0], applied
 

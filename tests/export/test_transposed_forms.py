@@ -23,7 +23,7 @@ from export.small_graphs import (
 )
 from gan_export.passes.forms import FORMS
 from gan_export.passes.layer import Transposed, layers
-from gan_export.passes.rewrite import fitting, rewrite, to_convs
+from gan_export.passes.rewrite import always, fitting, rewrite, to_convs
 
 pytestmark = pytest.mark.slow
 
@@ -153,6 +153,20 @@ def test_layers_of_one_weight_are_left_alone() -> None:
     body = """a = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], kernel_shape = [4, 4]> (x, w)
         y = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], kernel_shape = [4, 4]> (a, w)"""
     assert layers(graph("float[n, 4, 4, 4] x => float[] y", body, w=f32(4, 4, 4, 4))) == []
+
+
+@pytest.mark.parametrize(("form", "kernel", "pad"), [("phases", 3, 0), ("phases", 4, 1), ("winograd", 4, 1)])
+def test_a_weight_that_a_demodulation_takes_too_is_kept_once(form: str, kernel: int, pad: int) -> None:
+    body = f"""s = ReduceSumSquare <keepdims = 0> (w, axes)
+        a = ConvTranspose <strides = [2, 2], pads = [{pad}, {pad}, {pad}, {pad}]> (x, w) y = Mul (a, s)"""
+    weight = f32(20, 10, kernel, kernel)
+    model, x = graph("float[n, 20, 4, 6] x => float[] y", body, w=weight, axes=np.array([0, 1, 2, 3])), f32(2, 20, 4, 6)
+    expected = run(model, x)[0]
+    changed = rewrite(model, always(form))
+    assert TRANSPOSED not in counts(changed)
+    large = [tensor for tensor in changed.graph.initializers.tensors() if tensor.size > weight.size / 2]
+    assert len(large) == 1
+    np.testing.assert_allclose(run(changed, x)[0], expected, rtol=1e-4, atol=np.abs(expected).max() * 1e-5)
 
 
 def test_to_convs_leaves_no_transposed_convolution() -> None:

@@ -37,7 +37,7 @@ import onnx_ir as ir
 
 from gan_core.arrays import F32
 from gan_export.passes.graph import Builder
-from gan_export.passes.layer import Transposed
+from gan_export.passes.layer import Derived, Transposed
 from gan_export.passes.layouts import Feature, Layout, nchw, nhwc, to_layout
 
 Taps = tuple[tuple[int, int], ...]
@@ -130,11 +130,16 @@ def _phase_kernel(b: Builder, layer: Transposed, rows: Taps, columns: Taps) -> i
     shape = (layer.c_out, layer.c_in // groups, *size)
     if layer.derived is not None:
         places = [row * layer.kernel[1] + column for row, _ in rows for column, _ in columns]
-        taps = b.reshape(layer.derived.weight, layer.c_out * shape[1], -1)
+        taps = b.reshape(_of_conv(b, layer.derived), layer.c_out * shape[1], -1)
         return b.reshape(b.op("MatMul", taps, b.constant(layer.derived.mixing[:, places])), *shape)
     taken = layer.weight.numpy()[:, :, [k for k, _ in rows]][:, :, :, [k for k, _ in columns]]
     grouped = taken.reshape(groups, layer.c_in // groups, layer.c_out // groups, *size)
     return b.constant(grouped.transpose(0, 2, 1, 3, 4).reshape(shape), layer.weight_name)
+
+
+def _of_conv(b: Builder, derived: Derived) -> ir.Value:
+    """What the taps are sums of, (out, in / groups, kh, kw)."""
+    return b.op("Transpose", derived.weight, perm=[1, 0, 2, 3]) if derived.shared else derived.weight
 
 
 def subpixel(b: Builder, x: Feature, layer: Transposed) -> Feature:
@@ -256,7 +261,8 @@ def _winograd_phase(
 def _matrices(b: Builder, layer: Transposed) -> dict[Key, ir.Value]:
     """The 36 matrices (c_in, c_out), derived in the graph from the kernel's 16, or from what those are derived from."""
     if layer.derived is not None:
-        taps = b.op("Transpose", b.reshape(layer.derived.weight, layer.c_out, layer.c_in, -1), perm=[2, 1, 0])
+        weight = _of_conv(b, layer.derived)
+        taps = b.op("Transpose", b.reshape(weight, layer.c_out, layer.c_in, -1), perm=[2, 1, 0])
         from_taps = winograd_mixing() @ layer.derived.mixing.T
         mixed = b.op("MatMul", b.constant(from_taps), b.reshape(taps, from_taps.shape[1], -1))
     else:

@@ -10,6 +10,7 @@ a runtime computes it once, when it folds constants at loading.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,13 @@ from gan_export.passes.graph import Builder, constant, infer_shapes, maker_of, n
 class Derived:
     """`weight`, the initialiser of a convolution (out, in / groups, kh, kw), and how places are sums of its taps.
 
-    `mixing`, float32 (kh kw, n), is for the n places of a kernel as wide as ConvTranspose wants it.
+    `mixing`, float32 (kh kw, n), is for the n places of a kernel as wide as ConvTranspose wants it. A `shared` weight
+    is that of a ConvTranspose itself, (in, out, kh, kw), which the file keeps because another node takes it, too.
     """
 
     weight: ir.Value
     mixing: F32
+    shared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +105,8 @@ class Transposed:
 def layers(model: ir.Model) -> list[Transposed]:
     """Every ConvTranspose of `model` that can be rewritten, in graph order. Writes the shapes that it infers to values.
 
-    Left out: weights that are not constant float32, or that another node takes too, sizes that are not known, 1-D and
-    3-D, dilation, unequal strides, output_shape and auto_pad.
+    Left out: weights that are not constant float32, or that another ConvTranspose takes too, sizes that are not known,
+    1-D and 3-D, dilation, unequal strides, output_shape and auto_pad.
     """
     infer_shapes(model)
     found = (describe(node) for node in nodes_of(model, "ConvTranspose"))
@@ -118,9 +121,11 @@ def describe(node: ir.Node) -> Transposed | None:
     if weight is None or known is None or shape is None or len(shape) != 4:
         return None
     tensor, derived = known
-    if derived is None and len(weight.uses()) > 1:  # two layers of one weight would each write it down
-        return None
     groups = given.get_int("group", 1)
+    if derived is None and len(weight.uses()) > 1:
+        if groups > 1 or any(use.node is not node and use.node.op_type == node.op_type for use in weight.uses()):
+            return None  # two layers of one weight would each write it down
+        derived = Derived(weight, np.eye(math.prod(tensor.shape.numpy()[2:]), dtype=np.float32), shared=True)
     values = constant(bias) if bias is not None else np.zeros(tensor.shape.numpy()[1] * groups, np.float32)
     _, channels, height, width = shape
     strides = list(given.get_ints("strides", (1, 1)))
