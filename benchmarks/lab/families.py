@@ -5,12 +5,15 @@
 Each network is built from its family's numbers with random weights, which is all that speed depends on. The export is a
 process of its own, with the proof. The rows are those of gan-bench: their windows are interleaved, all pixels compared.
 `ratio` is ganport's images/s, divided by those of the faster one of eager PyTorch and torch.compile at that batch.
+Networks that take images take examples of 128x128, or of 256x256 where they keep the size. Large networks are timed in
+fewer rounds, by the time that their products take (`rounds`).
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,15 +33,25 @@ from lab.processes import Command, run_once
 BATCHES = (1, 8)
 PEERS = ("eager", "compile")
 PACKAGES = ("onnxruntime", "torch", "onnx", "onnxscript")
-SETTINGS = Settings(window_s=0.5, max_rounds=6, quick=False, timeout_s=900, min_calls_per_window=2, roofline=False)
+SETTINGS = Settings(window_s=0.4, max_rounds=6, quick=False, timeout_s=900, min_calls_per_window=1, roofline=False)
 QUICK = Settings(window_s=0.1, max_rounds=2, quick=True, timeout_s=900, min_calls_per_window=1, roofline=False)
+
+TIMED_S, FEWEST_ROUNDS, FLOPS_PER_S = 20.0, 3, 1e11
+"""About how long the windows of a network at one batch take in all, and what a processor of two cores computes."""
 
 app = console.new_app("Export known generators at full size, and time them beside PyTorch.")
 
 
 def networks() -> dict[str, Any]:
     """Name → the network, as its family builds it."""
-    from gan_export.families import biggan, fastgan, mimicry, pggan, r3gan, rosinality, stylegan2
+    from gan_export.families import biggan, fastgan, lucidrains, mimicry, pggan, r3gan, rosinality, stylegan2
+    from gan_export.families import image_to_image as translation
+    from gan_export.families import super_resolution as upscaling
+
+    def taking(network: Any, side: int) -> Any:
+        """The network, with example images of `side` pixels."""
+        face = network.interface
+        return replace(network, interface=replace(face, image=(face.channels, *[side * face.input.scale] * 2)))
 
     stage = r3gan.Stage
     return {
@@ -62,6 +75,15 @@ def networks() -> dict[str, Any]:
             stylegan2.Numbers(0, 3, (512, 512, 512, 512, 256, 128, 64), (512, 512, 512))
         ),
         "rosinality-32": rosinality.Rosinality().network(rosinality.Numbers(512, 8, (512, 512, 512, 512))),
+        "lucidrains-64": lucidrains.Lucidrains().network(lucidrains.Numbers(512, 8, 3, (512, 512, 512, 256, 128, 64))),
+        "rrdb-x4": taking(upscaling.EsrGan().network(upscaling.Rrdb("body", 3, 3, 64, 32, 6)), 128),
+        "srvgg-x4": taking(upscaling.SrVgg().network(upscaling.Compact(3, 64, 32, 4)), 128),
+        "msrresnet-x4": taking(upscaling.MsrResNet().network(upscaling.Residual(3, 64, 16, 4)), 128),
+        "srgan-x4": taking(upscaling.LeftthomasSrGan().network((3, 64, 2)), 128),
+        "cyclegan": taking(translation.CycleGan().network(translation.Resnet(3, 3, 64, 9)), 256),
+        "pix2pix": translation.Pix2Pix().network(
+            translation.Unet(3, 3, (64, 128, 256, 512, 512, 512, 512, 512), "instance")
+        ),
     }
 
 
@@ -105,11 +127,8 @@ def timed(network: Any, name: str, folder: Path, settings: Settings) -> Json:
     code = "from gan_export.cli import main; main()"
     export = Command(f"{name} export", [sys.executable, "-P", "-c", code, str(checkpoint), "--out", str(model)], model)
     wall_s, peak = run_once(export)
-    selection = Selection((model,), batches=BATCHES, ckpt=checkpoint, peers=PEERS)
-    measured = measure(selection, settings)
     found: Json = {
         "weights": weights,
-        "flops_per_image": None if measured.work is None else measured.work.flops_per_image,
         "image": list(network.interface.image),
         "export_s": round(wall_s, 1),
         "export_peak_bytes": peak,
@@ -118,16 +137,29 @@ def timed(network: Any, name: str, folder: Path, settings: Settings) -> Json:
         "batches": {},
     }
     for batch in BATCHES:
-        rows = {result.row.runtime: result.to_json([], measured.work) for result in measured.results
-                if result.row.batch == batch}  # fmt: skip
+        rounds = rounds_of(found.get("flops_per_image") or 0, batch, settings.max_rounds)
+        selection = Selection((model,), batches=(batch,), ckpt=checkpoint, peers=PEERS)
+        measured = measure(selection, replace(settings, max_rounds=rounds))
+        found["flops_per_image"] = None if measured.work is None else measured.work.flops_per_image
+        rows = {result.row.runtime: result.to_json([], measured.work) for result in measured.results}
         kept = ("status", "reason", "images_per_s", "images_per_s_low", "images_per_s_high", "latency_p50_ms", "parity")
         sides: Json = {runtime: {key: row[key] for key in kept} for runtime, row in rows.items()}
         best = max((sides[peer]["images_per_s"] or 0.0 for peer in PEERS if peer in sides), default=0.0)
         ours = sides["ganport"]["images_per_s"]
-        found["batches"][str(batch)] = {"rows": sides, "ratio": round(ours / best, 3) if ours and best else None}
+        found["batches"][str(batch)] = {
+            "rounds": rounds,
+            "rows": sides,
+            "ratio": round(ours / best, 3) if ours and best else None,
+        }
     checkpoint.unlink()
     model.unlink()
     return found
+
+
+def rounds_of(flops_per_image: float, batch: int, most: int) -> int:
+    """How many rounds fit into about `TIMED_S`, with a window of each of the three rows in each."""
+    call_s = max(SETTINGS.window_s, batch * flops_per_image / FLOPS_PER_S)
+    return min(most, max(FEWEST_ROUNDS, int(TIMED_S / (3 * call_s))))
 
 
 def write_checkpoint(network: Any, name: str, target: Path) -> int:
@@ -145,7 +177,7 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     spec = GeneratorSpec(network.interface, tuple(layer for _, layer in network.layers), name=name)
     torch.manual_seed(0)
     module = build(spec).eval()
-    given = torch.from_numpy(inputs(spec.interface, range(8)))
+    given = torch.from_numpy(inputs(spec.interface, range(2 if spec.interface.input else 8)))
     given = given.float().permute(0, 3, 1, 2) / 255 if spec.interface.input else given
     label = torch.arange(8) % spec.interface.n_classes if spec.interface.conditional else None
     if spec.interface.input is None and any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):

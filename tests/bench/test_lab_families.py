@@ -49,3 +49,10 @@ def test_the_table_divides_by_the_faster_of_torch() -> None:
 def test_a_network_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(families.app, "--only", "nothing") == 2
     assert "--only takes names out of pggan-128" in capsys.readouterr().err
+
+
+def test_large_networks_get_fewer_rounds_and_none_fewer_than_three() -> None:
+    assert families.rounds_of(8e9, 1, 6) == 6
+    assert families.rounds_of(1e11, 1, 6) == 6
+    assert families.rounds_of(2e11, 1, 6) == families.FEWEST_ROUNDS == families.rounds_of(1e12, 8, 6)
+    assert families.rounds_of(1e12, 8, 2) == 2
