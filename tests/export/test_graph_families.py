@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.foreign_biggan import Brock
 from export.foreign_fastgan import FastNet, ProjectedPickled
 from export.foreign_graphs import MimicryNet, Progressive, R3Net, R3Pickled, rattled
 from export.foreign_networks import difference
+from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.answers import Answers
 from gan_export.draft import Draft
@@ -110,6 +111,20 @@ def test_a_file_of_fastgan_asks_for_the_end(tmp_path: Path) -> None:
     assert (draft.family, draft.spec.interface.image) == ("fastgan", (3, 256, 256))
     assert [choice.field for choice in draft.open_choices] == ["output"]
     assert difference(draft, module) <= EXACT
+
+
+@pytest.mark.parametrize(("scale", "settled"), [(1.3, True), (6.0, False), (0.1, False)])
+@torch.no_grad()
+def test_the_images_show_whether_fastgan_ends_in_tanh(tmp_path: Path, scale: float, settled: bool) -> None:
+    """Its values within the range and up to its ends, far beyond, or nowhere near."""
+    torch.manual_seed(0)
+    module = rattled(FastNet())
+    image: Tensor = module(torch.from_numpy(latents(range(8), 6)))
+    module.get_submodule("to_big").get_buffer("weight_u").mul_(image.abs().flatten()[::4].quantile(0.999) / scale)
+    (draft,) = read(tmp_path, {"g": module.state_dict()})
+    (choice,) = (choice for choice in draft.choices if choice.field == "output")
+    assert choice.evidence.settled is settled, choice.reason
+    assert "beyond 1.3" in choice.reason
 
 
 def test_fastgan_ends_in_tanh_at_1024_pixels() -> None:

@@ -93,7 +93,7 @@ class FastGan(Family[Numbers]):
         ]
 
     def _ended(self, network: Network, numbers: Numbers) -> Network:
-        """The code ends in tanh at 1024 pixels alone; copies of it have one at other sizes, too, so that is asked."""
+        """The code ends in tanh at 1024 pixels alone; copies of it have one at other sizes, so its images decide."""
         small: dict[str, L.Shape] = {f"{numbers.prefix}to_128.weight": (numbers.channels, numbers.widths[5], 1, 1)}
         layers = [*network.layers, ("", TANH if numbers.size == 1024 else IDENTITY)]
         questions = () if numbers.size == 1024 else ("output",)
