@@ -37,6 +37,27 @@ def test_python(about: Contract, tmp_path: Path) -> None:
     assert len({image.tobytes() for image in images}) == 8
 
 
+def test_python_with_the_model_that_ships(tmp_path: Path) -> None:
+    """Whose contract is of version 1."""
+    command = [sys.executable, str(EXAMPLES / "generate.py"), str(DEFAULT_MODEL)]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    assert len({(tmp_path / f"{number}.png").read_bytes() for number in range(8)}) == 8
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (shutil.which("g++") and os.environ.get("ORT_ROOT")), reason="needs g++, and ORT_ROOT")
+def test_cpp(tmp_path: Path) -> None:
+    ort = Path(os.environ["ORT_ROOT"])
+    command = ["g++", "-std=c++17", str(EXAMPLES / "generate.cpp"), "-o", str(tmp_path / "generate")]
+    command += ["-I", str(ort / "include"), "-L", str(ort / "lib"), "-lonnxruntime", f"-Wl,-rpath,{ort / 'lib'}"]
+    subprocess.run(command, check=True, timeout=120)
+    seeds = [7, 123, 2**53 - 1]
+    subprocess.run([str(tmp_path / "generate"), str(DEFAULT_MODEL), *map(str, seeds)], cwd=tmp_path, check=True)
+    images = np.stack([np.asarray(Image.open(tmp_path / f"{seed}.pgm")) for seed in seeds])
+    expected = gan_serve.load(DEFAULT_MODEL, provider="cpu").generate(seeds)[..., 0]
+    assert np.abs(images.astype(int) - expected).max() <= 1
+
+
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
 def test_node(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
