@@ -24,6 +24,8 @@ def test_it_lists_every_address(site: Site) -> None:
     assert not re.search(r'"\$ref": "(?!#/components/schemas/(Error|Infer)")', site.get("/openapi.json").body.decode())
     page = site.get("/docs").body.decode()
     assert all(path in page for _, path in listed)
+    assert "<dd></dd>" not in page
+    assert page.count("<dt>") == page.count("<dd>")
 
 
 @pytest.mark.long

@@ -238,10 +238,10 @@ class Server:
         return page
 
     async def _docs(self, _: Request) -> Response:
-        return Answer(openapi.page(openapi.document(self.limits)).encode(), media_type="text/html")
+        return Answer(openapi.page(openapi.document(self.limits, list(self.models))).encode(), media_type="text/html")
 
     async def _openapi(self, _: Request) -> Response:
-        return json_response(openapi.document(self.limits))
+        return json_response(openapi.document(self.limits, list(self.models)))
 
     async def _metrics(self, _: Request) -> Response:
         return Answer(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -51,6 +51,15 @@ class _Job:
         """Jobs of one kind may share a batch."""
         return self.z.shape[1:], self.options
 
+    def settle(self, result: Drawn | Exception) -> None:
+        """Unless nobody waits any more."""
+        if self.done.done():
+            return
+        if isinstance(result, Exception):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
 
 class Batcher:
     """Takes inputs from many coroutines, and gives each its images. To be made and used in one event loop.
@@ -125,6 +134,10 @@ class Batcher:
             results = await loop.run_in_executor(self._pool, self._run, jobs)
             waited = [began - job.came for job in jobs]
             self._observe(sum(len(job.z) for job in jobs), time.perf_counter() - began, waited)
+            if len(jobs) <= _AT_A_TIME:
+                for job, result in zip(jobs, results, strict=True):
+                    job.settle(result)
+                continue
             handing = asyncio.create_task(_hand_out(jobs, results))
             self._handing.add(handing)
             handing.add_done_callback(self._handing.discard)
@@ -200,9 +213,4 @@ async def _hand_out(jobs: Sequence[_Job], results: Sequence[Drawn | Exception]) 
     for index, (job, result) in enumerate(zip(jobs, results, strict=True)):
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
-        if job.done.done():
-            continue
-        if isinstance(result, Exception):
-            job.done.set_exception(result)
-        else:
-            job.done.set_result(result)
+        job.settle(result)

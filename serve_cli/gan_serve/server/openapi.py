@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 from gan_core import __version__
@@ -17,8 +18,9 @@ _REFUSALS = {
 }  # fmt: skip
 
 
-def document(limits: Limits) -> dict[str, Any]:
-    """OpenAPI 3.1, of these limits."""
+def document(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
+    """OpenAPI 3.1, of these limits and models."""
+    one_of_them = {"type": "string", "enum": list(models)}
     seed = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
     seeds = {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*$"}
     common = [
@@ -27,7 +29,7 @@ def document(limits: Limits) -> dict[str, Any]:
         _query("psi", {"type": "number", "minimum": -10, "maximum": 10}, "Truncation of generators with styles"),
         _query("noise", {"type": "number", "minimum": -10, "maximum": 10}, "What their noise is multiplied by"),
         _query("scale", {"type": "string", "pattern": "^(auto|[1-9]|[1-5][0-9]|6[0-4])$"}, "How many times as large"),
-        _query("model", {"type": "string"}, "A model by name; the first where it is left out"),
+        _query("model", one_of_them, "A model by name; the first where it is left out"),
         _query("v", {"type": "string"}, "The model's version (GET /v1/models): the answer may be kept for ever"),
     ]
     picture = {"type": "string", "format": "binary"}
@@ -35,6 +37,7 @@ def document(limits: Limits) -> dict[str, Any]:
     asked = {
         "type": "object",
         "additionalProperties": False,
+        "oneOf": [{"required": ["seeds"]}, {"required": ["latents"]}],
         "properties": {
             "seeds": {"anyOf": [{"type": "array", "items": seed, "minItems": 1, "maxItems": limits.images}, seeds]},
             "latents": {
@@ -47,7 +50,7 @@ def document(limits: Limits) -> dict[str, Any]:
             "noise": {"type": "number", "minimum": -10, "maximum": 10},
             "scale": {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 64}]},
             "format": {"enum": ["json", "zip"]},
-            "model": {"type": "string"},
+            "model": one_of_them,
         },
     }  # fmt: skip
     tensors = {"application/json": {"schema": {"$ref": "#/components/schemas/Infer"}},
@@ -58,7 +61,7 @@ def document(limits: Limits) -> dict[str, Any]:
     paths = {
         "/v1/models": {"get": _about("The models and their limits")},
         "/v1/images/{seed}.png": {"get": _about("The image of a seed", png, [
-            {"name": "seed", "in": "path", "required": True, "schema": seed}, *common,
+            _in_path("seed", seed, "The number of the image"), *common,
             _query("towards", to, "With step: an image on the way to that of this seed"),
             _query("step", step, "The part of the way")])},
         "/v1/grid.png": {"get": _about("Images in rows", png, [
@@ -70,15 +73,15 @@ def document(limits: Limits) -> dict[str, Any]:
             _query("frames", {"type": "integer", "minimum": 2}, "40 from seed to seed where left out"), *common])},
         "/v1/images": {"post": _about("Images of seeds or latents, or what a model makes of a picture", {
             "application/json": {"schema": {"type": "object"}}, "application/zip": {"schema": picture}, **png}, [
-            _query("model", {"type": "string"}, "With a picture as the body: the model that takes it"),
+            _query("model", one_of_them, "With a picture as the body: the model that takes it"),
             _query("resize", {"enum": [0, 1]}, "1: resize the picture for a model of one size")], body)},
         "/v2": {"get": _about("The server, by the Open Inference Protocol")},
         "/v2/health/live": {"get": _about("Whether it runs")},
         "/v2/health/ready": {"get": _about("Whether it takes requests")},
         "/metrics": {"get": _about("Prometheus' metrics", {"text/plain": {}})},
     }  # fmt: skip
-    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = _in_path("model", one_of_them, "A model by name (GET /v1/models)")
+    version = _in_path("version", {"type": "string", "enum": ["1"]}, "1: a file is one version")
     for path, named in (("/v2/models/{model}", [model]), ("/v2/models/{model}/versions/{version}", [model, version])):
         paths[path] = {"get": _about("The model's inputs and outputs", parameters=named)}
         paths[f"{path}/ready"] = {"get": _about("Whether the model takes requests", parameters=named)}
@@ -104,6 +107,10 @@ def document(limits: Limits) -> dict[str, Any]:
 
 def _query(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+
+
+def _in_path(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return _query(name, schema, text) | {"in": "path", "required": True}
 
 
 def _about(
@@ -143,6 +150,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>gan-serve: addresses</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/page/page.css">
 <main class="docs">
 <h1>Addresses</h1>
