@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from gan_export.source import PixelModule, without_parametrizations
 from gan_serve.runtime.generator import Generator
 from gan_trainer.networks.checkpoint import load_generator
 
-Transform = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any]
+Transform = Callable[["TorchPeer", torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 
 
 def plain_contract(source: Any, precision: str = "fp32") -> Contract:
@@ -34,11 +35,12 @@ def plain_contract(source: Any, precision: str = "fp32") -> Contract:
 
 
 class TorchPeer(Generator):
-    """A generator that torch runs; `transform` makes of the module, given example arguments, what is called."""
+    """A generator that torch runs, ready for `batches`; `transform` makes of the module, given example arguments, what
+    is called."""
 
     def __init__(
-        self, path: Path, device: str, precision: str, threads: int, tf32: bool, transform: Transform,
-        guard: Callable[[], Any] = torch.inference_mode,
+        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool, *,
+        transform: Transform, guard: Callable[[], Any] = torch.inference_mode,
     ) -> None:  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
             raise GanportError("torch finds no CUDA device here", hint='use `provider="cpu"`, or `peers="none"`')
@@ -48,6 +50,7 @@ class TorchPeer(Generator):
         checkpoint = load_generator(path)
         self.contract = plain_contract(checkpoint.spec, precision)
         self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(path)
+        self.batches = batches
         self._dtype = torch.float16 if precision == "fp16" else torch.float32
         plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface)
         module = plain.to(device, self._dtype).eval().requires_grad_(False)
@@ -57,7 +60,7 @@ class TorchPeer(Generator):
             inputs(interface, range(2)), np.zeros(2, np.int64) if interface.conditional else None
         )
         with quiet():
-            self._call = transform(module, examples)
+            self._call = transform(self, module, examples)
 
     def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:
         with self._guard():
@@ -75,45 +78,27 @@ class TorchPeer(Generator):
         return (given,) if label is None else (given, torch.from_numpy(label).to(self.provider))
 
 
-def eager(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
-    """The module as it is."""
-    del batches
-    return TorchPeer(path, device, precision, threads, tf32, lambda module, _: module)
+def _compiled(peer: TorchPeer, module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    torch._dynamo.config.recompile_limit = max(8, len(peer.batches) + 1)
+    return torch.compile(module, dynamic=False, mode="reduce-overhead" if peer.provider == "cuda" else "default")
 
 
-def channels_last(
-    path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
-) -> Generator:
-    """The module with its convolutions' weights in NHWC; the images follow."""
-    del batches
-
-    def transform(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
-        return module.to(memory_format=torch.channels_last)
-
-    return TorchPeer(path, device, precision, threads, tf32, transform)
+def _traced(_: TorchPeer, module: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Any:
+    with torch.no_grad():
+        traced = torch.jit.trace(module, examples, check_trace=False)
+        return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
 
 
-def compiled(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
-    """torch.compile for fixed shapes with frozen weights; on CUDA with CUDA graphs ("reduce-overhead")."""
+eager = partial(TorchPeer, transform=lambda _, module, __: module)
+"""The module as it is."""
+channels_last = partial(TorchPeer, transform=lambda _, module, __: module.to(memory_format=torch.channels_last))
+"""The module with its convolutions' weights in NHWC; the images follow."""
+compiled = partial(TorchPeer, transform=_compiled, guard=torch.no_grad)
+"""torch.compile for fixed shapes with frozen weights; on CUDA with CUDA graphs ("reduce-overhead").
 
-    def transform(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
-        import torch._inductor.config as inductor
-
-        inductor.freezing = True
-        torch._dynamo.config.recompile_limit = max(8, len(batches) + 1)
-        return torch.compile(module, dynamic=False, mode="reduce-overhead" if device == "cuda" else "default")
-
-    # Freezing takes effect without gradients; inference mode proper it does not know.
-    return TorchPeer(path, device, precision, threads, tf32, transform, torch.no_grad)
-
-
-def torchscript(path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool) -> Generator:
-    """The module traced, frozen and optimised for inference."""
-    del batches
-
-    def transform(module: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Any:
-        with torch.no_grad():
-            traced = torch.jit.trace(module, examples, check_trace=False)
-            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
-
-    return TorchPeer(path, device, precision, threads, tf32, transform)
+Freezing does not work in inference mode."""
+torchscript = partial(TorchPeer, transform=_traced)
+"""The module traced, frozen and optimised for inference."""
