@@ -17,28 +17,6 @@ from gan_core.errors import GanportError, JobError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
-SCHEMA_1: dict[str, Any] = {
-    "schema": 1,
-    "tool": "gan-bench",
-    "environment": made_of(result())["environment"],
-    "model": {
-        "sha256": "ab", "name": "dcgan-64", "precision": "fp32", "weights": "raw", "z_dim": 100, "n_classes": 0,
-        "image": [3, 64, 48], "passes": [], "file": "g.onnx", "size_bytes": 1,
-        "runtime": {"name": "onnxruntime", "version": "1"},
-    },
-    "settings": {"window_s": 1.0, "max_rounds": 12, "quick": False},
-    "rows": [
-        {
-            "provider_requested": "auto", "provider": "cpu", "threads_requested": None, "threads": 2, "batch": 8,
-            "status": "ok", "reason": None, "import_ms": 20.0, "session_create_ms": 50.0, "first_run_ms": 3.0,
-            "images_per_s": 400.0, "images_per_s_low": 390.0, "images_per_s_high": 410.0, "latency_p50_ms": 1.4,
-            "latency_p95_ms": 2.3, "latency_p99_ms": 2.4, "latency_calls": 300, "peak_rss_bytes": 8,
-            "parity": {"pixels_max_lsb": 0, "psnr_db": None, "pixels_compared": 9},
-            "windows": [{"round": 0, "calls": 1, "images_per_s": rate} for rate in (390.0, 400.0, 410.0)],
-        }
-    ],
-}  # fmt: skip
-
 
 def write(path: Path, values: Any) -> Path:
     path.write_text(dumps(values) if isinstance(values, dict) else json.dumps(values), encoding="utf-8")
@@ -48,17 +26,6 @@ def write(path: Path, values: Any) -> Path:
 def test_a_record_reads_back(tmp_path: Path) -> None:
     made = made_of(result(), limits=(limit(),))
     assert read_record(write(tmp_path / "new.json", made)) == made
-
-
-def test_schema_1_reads_as_schema_2(tmp_path: Path) -> None:
-    old = read_record(write(tmp_path / "old.json", SCHEMA_1))
-    assert old["schema"] == 2
-    new = made_of(result())
-    assert set(old) == set(new)
-    assert set(old["rows"][0]) == set(new["rows"][0])
-    assert set(new["generator"]) - {"spec"} == set(old["generator"])
-    assert "400" in plain(render(old))
-    assert "+43%  faster" in plain(render_comparison(old, new))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("cpu-*.json")), ids=lambda path: path.name)
@@ -72,10 +39,8 @@ def test_every_record_kept_reads(path: Path) -> None:
         ([], "is other JSON, not a record of gan-bench"),
         ({}, "is other JSON"),
         ({"tool": "lab.cold_start", "schema": 1}, "is a record of lab.cold_start"),
-        ({"tool": "gan-bench", "schema": 99}, "has schema 99, this gan-bench reads 1 and 2"),
+        ({"tool": "gan-bench", "schema": 99}, "has schema 99, this gan-bench reads 2"),
         ({"tool": "gan-bench", "schema": 2}, "lacks 'environment'"),
-        ({"tool": "gan-bench", "schema": 1}, "is damaged: it lacks 'model'"),
-        ({"tool": "gan-bench", "schema": 1, "model": []}, "is damaged"),
     ],
 )
 def test_other_json_is_refused(tmp_path: Path, values: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The record of recipes read, added to, joined, brought forward from schema 1; and its tables."""
+"""The record of recipes read, added to, joined; and its tables."""
 
 from __future__ import annotations
 
@@ -42,21 +42,6 @@ def record(*rows: Json, speeds: tuple[Json, ...] = (), environment: Json = AROUN
     return made
 
 
-def test_schema_1_is_brought_forward_whole(tmp_path: Path) -> None:
-    file = tmp_path / "old.json"
-    rows = [row(images_per_s=3.0, minutes=1.0), row("bad", None)]
-    file.write_text(json.dumps({"schema": 1, "environment": AROUND, "rows": rows}))
-    made = recipe_record.read(file)
-    assert made["schema"] == 2
-    assert made["environments"] == [AROUND | {"note": recipe_record.FROM_1}]
-    assert made["rows"] == [one | {"environment": 0} for one in rows]
-    recipe_record.add(file, "rows", row("new"), OTHER)
-    again = recipe_record.read(file)
-    assert again["rows"][:2] == made["rows"]
-    assert [one["environment"] for one in again["rows"]] == [0, 0, 1]
-    assert again["environments"][1] == OTHER
-
-
 @pytest.mark.parametrize("name", ["digits", "fashion-mnist", "emoji"])
 def test_the_records_in_the_repository_read(name: str) -> None:
     file = Path(__file__).parents[2] / "benchmarks" / "results" / f"recipes-{name}.json"
@@ -87,7 +72,7 @@ def test_what_another_command_adds_stays(tmp_path: Path) -> None:
         (lambda made: made["speeds"][0].pop("windows"), "lacks 'windows'"),
         (lambda made: made["speeds"][0]["rows"][0].pop("images_per_s_windows"), "lacks 'images_per_s_windows'"),
         (lambda made: made.pop("speeds"), "lacks 'speeds'"),
-        (lambda made: made.update(schema=3), "schema 1 or 2: it has 3"),
+        (lambda made: made.update(schema=3), "with schema 2: it has 3"),
         (lambda made: made.update(rows={}), "is not a record of"),
         (lambda made: made.update(tool="gan-bench"), "is not a record of"),
     ],

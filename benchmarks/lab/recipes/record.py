@@ -1,10 +1,8 @@
 """The record of `lab.recipes`: rows that were trained, speeds that were measured, and on what each was.
 
-    environments[]   the block of docs/benchmarks.md, one for every command that added something
-    rows[]           a training and what it draws; `environment` is the number of its block (from 0)
-    speeds[]         one pass for each data set and device, see `lab.recipes.training`; `environment` as above
-
-Schema 1 had one environment, that of the command that began the record, and no speeds; it is brought forward.
+environments[]   the block of docs/benchmarks.md, one for every command that added something
+rows[]           a training and what it draws; `environment` is the number of its block (from 0)
+speeds[]         one pass for each data set and device, see `lab.recipes.training`; `environment` as above
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ TOOLS = (TOOL, "gan_bench.recipes")
 SCHEMA = 2
 KEY = ("data", "variant", "budget_steps", "seed")
 """What makes a row: no two of a record have the same."""
-FROM_1 = "brought forward from schema 1, which kept the first command's environment alone"
 NEEDED = {
     "failed": (*KEY, "status", "error", "recipe"),
     "ok": (*KEY, "status", "recipe", "distance", "floor", "features", "evaluation", "noticed"),
@@ -40,7 +37,7 @@ def empty() -> Json:
 
 
 def read(file: Path) -> Json:
-    """The record in `file`, as schema 2, every recipe by its name of today: a preset may have changed since.
+    """The record in `file`, every recipe by its name of today: a preset may have changed since.
 
     Raises `GanportError` for anything else.
     """
@@ -56,12 +53,9 @@ def read(file: Path) -> Json:
         made = None
     if not isinstance(made, dict) or not isinstance(made.get("rows"), list) or made.get("tool", TOOL) not in TOOLS:
         raise GanportError(f"{file} is not a record of {TOOL}", hint="name another file")
-    if made.get("schema") == 1 and isinstance(made.get("environment"), dict):
-        rows = [{**row, "environment": 0} if isinstance(row, dict) else row for row in made["rows"]]
-        made = empty() | {"environments": [made["environment"] | {"note": FROM_1}], "rows": rows}
     if made.get("schema") != SCHEMA:
         raise GanportError(
-            f"{file} is not a record of {TOOL} with schema 1 or {SCHEMA}: it has {made.get('schema')!r}",
+            f"{file} is not a record of {TOOL} with schema {SCHEMA}: it has {made.get('schema')!r}",
             hint="a newer ganport may read it; else name another file",
         )
     made["tool"] = TOOL
