@@ -34,6 +34,13 @@ def shorten(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def bytes_text(size_bytes: float) -> str:
+    """ "4.1 TB": decimal units, as disks are sold."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(max(int(size_bytes), 1))) - 1) // 3, len(units) - 1)
+    return f"{size_bytes / 1000**power:.3g} {units[power]}"
+
+
 def json_text(value: Any, *, indent: int | None = None, utf8: bool = False) -> str:
     """`value` as JSON: other alphabets as they are, unsafe characters written out. Infinity and NaN pass through.
 

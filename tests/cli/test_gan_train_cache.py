@@ -45,7 +45,7 @@ def test_what_lies_there_is_listed(cache: Path, gan_train: GanTrain) -> None:
     lines = result.out.splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["decoded", "download", "classifier"]
     assert "digits-1-2-28x1" in lines[2]
-    assert lines[-1] == f"6.0 kB in {cache}, limit 50.0 GB"
+    assert lines[-1] == f"6 kB in {cache}, limit 50 GB"
     found = json.loads(gan_train("cache", "--json").out)
     assert (found["bytes"], found["limit"]) == (6000, 50e9)
     assert [(each["kind"], each["bytes"]) for each in found["kept"]] == [
@@ -56,11 +56,11 @@ def test_what_lies_there_is_listed(cache: Path, gan_train: GanTrain) -> None:
 def test_clearing(cache: Path, gan_train: GanTrain) -> None:
     result = gan_train("cache", "--clear", "digits")
     assert result.code == 0
-    assert "cleared 1 of 3, 1.0 kB" in result.err
+    assert "cleared 1 of 3, 1 kB" in result.err
     assert files(cache) == OTHERS | {"downloads/MNIST/raw/train.gz", "evaluators/classifier-ab.pt"}
     assert gan_train("cache", "--clear").code == 0
     assert files(cache) == OTHERS
-    assert gan_train("cache").out == f"0 B in {cache}, limit 50.0 GB\n"
+    assert gan_train("cache").out == f"0 bytes in {cache}, limit 50 GB\n"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_limit_is_set_and_kept(cache: Path, gan_train: GanTrain) -> None:
     assert files(cache) == OTHERS | {
         "downloads/MNIST/raw/train.gz", "evaluators/classifier-ab.pt", "limit.txt",
     }  # fmt: skip
-    assert result.out.splitlines()[-1] == f"5.0 kB in {cache}, limit 5.5 kB"
+    assert result.out.splitlines()[-1] == f"5 kB in {cache}, limit 5.5 kB"
     gan_train("cache", "--limit", "none")
     assert store.read_limit(cache) == math.inf
     (cache / "limit.txt").write_text("rubbish")
@@ -131,6 +131,4 @@ def test_sizes() -> None:
     for wrong in ("", "GB", "1e9", "nan", "5 GiB", "1,5GB"):
         with pytest.raises(GanportError):
             store.parse_size(wrong)
-    assert [store.size_text(size) for size in (0, 999, 1500, 2e6, 3e9, 4e15)] == [
-        "0 B", "999 B", "1.5 kB", "2.0 MB", "3.0 GB", "4000.0 TB",
-    ]  # fmt: skip
+    assert (store.limit_text(5e10), store.limit_text(math.inf)) == ("50 GB", "none")

@@ -16,7 +16,7 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.images import text_chunks
 from gan_core.interface import Interface
-from gan_core.printable import json_text, printable, shell_line
+from gan_core.printable import bytes_text, json_text, printable, shell_line
 from gan_serve.terminal import console, layout
 
 ROOT = Path(__file__).parents[2]
@@ -123,3 +123,8 @@ def test_only_the_console_prints() -> None:
                 ):  # fmt: skip
                     found.add(str(path.relative_to(ROOT)))
     assert found == {"serve_cli/gan_serve/terminal/console.py", *children}
+
+
+def test_sizes_of_files() -> None:
+    sizes = (0, 999, 1500, 2e6, 3_210_000_000, 4e15)
+    assert [*map(bytes_text, sizes)] == ["0 bytes", "999 bytes", "1.5 kB", "2 MB", "3.21 GB", "4 PB"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 import typer
 
 from gan_core.errors import MissingPackageError
-from gan_core.printable import shell_line
+from gan_core.printable import bytes_text, shell_line
 from gan_core.process import keep_freed_memory, rest_idle_threads
 from gan_serve.terminal import console
 from gan_serve.terminal.commands import named_once
@@ -164,7 +164,7 @@ def cache_command(
             metavar="SIZE",
             help="Set the size limit of the cache: 20GB, 500MB, none. Beyond it, the least recently "
             "used entries are deleted first. "
-            f"[default: {store.size_text(store.DEFAULT_LIMIT)}]",
+            f"[default: {store.limit_text(store.DEFAULT_LIMIT)}]",
             show_default=False,
         ),
     ] = None,
@@ -193,7 +193,7 @@ def cache_command(
         for each in cleared:
             each.delete()
         freed = sum(each.size for each in set(cleared))
-        console.note(f"note: cleared {len(set(cleared))} of {len(kept)}, {store.size_text(freed)}")
+        console.note(f"note: cleared {len(set(cleared))} of {len(kept)}, {bytes_text(freed)}")
     if wanted is not None:
         store.write_limit(folder, wanted)
         store.keep_within(folder, but=folder)
@@ -221,11 +221,9 @@ def _show(folder: Path, as_json: bool) -> None:
         console.show_json(found)
         return
     if kept:
-        rows = [
-            (store.KINDS[each.kind], each.name, store.size_text(each.size), store.age_text(each.used)) for each in kept
-        ]
+        rows = [(store.KINDS[each.kind], each.name, bytes_text(each.size), store.age_text(each.used)) for each in kept]
         console.show(console.table(("what", "name", "size", "used"), rows, right=(2,)))
-    console.show(f"{store.size_text(total)} in {folder}, limit {store.size_text(limit)}")
+    console.show(f"{bytes_text(total)} in {folder}, limit {store.limit_text(limit)}")
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gan_trainer.evaluation import Evaluator
 from typing import TYPE_CHECKING
 
-from gan_serve.gen.outputs import size_text
+from gan_core.printable import bytes_text
 
 if TYPE_CHECKING:
     from gan_trainer.evaluation.results import Evaluation
@@ -212,7 +212,7 @@ def card(record: Json, record_name: str) -> str:
     found = _evaluations(record)[SHIPPED]
     facts = [
         ("network", f"{generator['name']}: {generator['parameters']:,} weights, latent of {generator['z_dim']}"),
-        ("file", f"{size_text(shipped['size_bytes'])}, sha256 `{shipped['sha256']}`"),
+        ("file", f"{bytes_text(shipped['size_bytes'])}, sha256 `{shipped['sha256']}`"),
         ("trained on", f"{training['data']['name']}, {training['data']['images']:,} images"),
         ("with", f"`{training['command']}`"),
         ("for", f"{training['steps']:,} steps, {training['images']:,} images, {_minutes(training)}"),
@@ -278,7 +278,7 @@ def _table(record: Json) -> list[str]:
     ]
     for row in record["rows"]:
         psnr = (row["parity"] or {}).get("psnr_db")
-        cells = [NAMES[row["variant"]], size_text(row["size_bytes"]), "" if psnr is None else f"{psnr:.0f} dB"]
+        cells = [NAMES[row["variant"]], bytes_text(row["size_bytes"]), "" if psnr is None else f"{psnr:.0f} dB"]
         cells += evaluations[row["variant"]].metrics.cells(labels).values()
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, f"| {' | '.join(['real images', '', '', *floor.values()])} |"]

@@ -19,8 +19,7 @@ from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
 from gan_core.interface import describe_classes
 from gan_core.limits import limits_for
-from gan_core.printable import json_text, printable, shorten
-from gan_serve.gen.outputs import size_text
+from gan_core.printable import bytes_text, json_text, printable, shorten
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.golden import GoldenResult, check_golden
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
@@ -79,7 +78,7 @@ def info_json(generator: Generator | Described, path: Path) -> dict[str, Any]:
 def info_text(generator: Generator | Described, path: Path) -> str:
     """The contract as lines `name  value`; what a file does not say is left out."""
     lines: dict[str, str | tuple[str, ...]] = {
-        "file": f"{path} ({size_text(path.stat().st_size)})",
+        "file": f"{path} ({bytes_text(path.stat().st_size)})",
         "sha256": generator.sha256,
         **_contract_lines(generator.contract),
         "runs on": _runs_on(generator),

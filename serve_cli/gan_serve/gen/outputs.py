@@ -28,6 +28,7 @@ from gan_core.errors import GanportError
 from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
 from gan_core.grids import Canvas
 from gan_core.images import ANIMATIONS, SIGNATURE, SIZES_END, encode_batch, encode_png, text_chunks, to_pil
+from gan_core.printable import bytes_text
 from gan_core.process import usable_cores
 from gan_serve.runtime.batches import in_order
 from gan_serve.runtime.plan import Plan
@@ -112,16 +113,9 @@ def require_room(where: Path, size_bytes: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
         raise GanportError(
-            f"{what} take about {size_text(size_bytes)}, {folder} has {size_text(free)} free",
+            f"{what} take about {bytes_text(size_bytes)}, {folder} has {bytes_text(free)} free",
             hint="generate fewer, or write elsewhere",
         )
-
-
-def size_text(size_bytes: int) -> str:
-    """ "4.1 TB": decimal units, as disks are sold."""
-    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
-    power = min((len(str(max(size_bytes, 1))) - 1) // 3, len(units) - 1)
-    return f"{size_bytes / 1000**power:.3g} {units[power]}"
 
 
 def _any(names: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_text
+from gan_core.printable import bytes_text
 
 KINDS = {"images": "decoded images", "downloads": "download", "evaluators": "classifier"}
 """Folders of the cache, and what lies in them."""
@@ -87,7 +88,7 @@ def keep_within(folder: Path, *, but: Path) -> None:
             with contextlib.suppress(GanportError):
                 each.delete()
                 total -= each.size
-                log.info(f"the cache keeps its limit of {size_text(limit)}: {each.name} of {each.kind} was deleted")
+                log.info(f"the cache keeps its limit of {limit_text(limit)}: {each.name} of {each.kind} was deleted")
 
 
 def read_limit(folder: Path) -> float:
@@ -115,12 +116,8 @@ def parse_size(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def size_text(size: float) -> str:
-    """3.2 MB."""
-    if math.isinf(size):
-        return "none"
-    power = min(int(math.log10(max(1.0, size)) // 3), 4)
-    return f"{size / 1000**power:.1f} {'kMGT'[power - 1]}B" if power else f"{size:.0f} B"
+def limit_text(limit: float) -> str:
+    return "none" if math.isinf(limit) else bytes_text(limit)
 
 
 def age_text(used: float) -> str:
