@@ -26,6 +26,7 @@ from gan_export.live.source import KEY, live_source
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint
+from gan_export.told import by_image
 from gan_export.understanding.understand import draft_with_spec
 from gan_serve.runtime.onnx_answers import OnnxAnswers
 
@@ -59,6 +60,9 @@ def _drafted(reading: Reading, contract: Contract) -> Draft:
     """The spec of the contract with the file's weights: as its family makes them of the tensors, where it has one."""
     spec = GeneratorSpec.from_json(contract.spec)
     for draft in family_drafts(reading.tensors, reading.settings, reading.modules):
+        kinds = {layer.kind for layer in spec.layers}
+        if draft.spec.interface.input is not None and "batch_norm" not in kinds:
+            draft = by_image(draft)
         if draft.family == contract.source["family"] and draft.spec.tensors() == spec.tensors():
             return replace(draft, spec=spec)
     return draft_with_spec(reading.tensors, spec)

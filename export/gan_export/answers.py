@@ -24,7 +24,7 @@ SLOPED = {"leaky_relu": 0.2, "elu": 1.0}
 """The activations with a slope, and what it is where none is given."""
 
 _PARAMETERS = {"output": "output_activation", "n_classes": "classes"}
-_OF_DRAFTS = ("spec", "accept", "activation", "discriminator", "source", "like", "pick")
+_OF_DRAFTS = ("spec", "accept", "activation", "discriminator", "source", "like", "image_stats", "pick")
 
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
@@ -76,6 +76,7 @@ class Answers:
     like                     real images of the kind it was trained on; see `gan_export.reading.likes`
     recompute_stats          compute the running statistics of BatchNorms again; False keeps the file's
     stats_latents            from how many latents
+    image_stats              BatchNorms normalise each image by its own statistics; False: by the file's
     pick                     the row of the sheet of candidates that is right, from 1
     accept                   take the draft's assumptions as they are
     live                     the generator comes as code
@@ -97,6 +98,7 @@ class Answers:
     like: str | None = None
     recompute_stats: bool | None = None
     stats_latents: int | None = None
+    image_stats: bool | None = None
     pick: int | None = None
     accept: bool = False
     live: LiveAnswers | None = None

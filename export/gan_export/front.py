@@ -50,6 +50,7 @@ class Said(TypedDict, total=False):
     like               real images of the kind: a folder, or a data set's name
     recompute_stats    compute the running statistics again; False keeps the file's
     stats_latents      from how many latents
+    image_stats        BatchNorms normalise each image by its own statistics; False: by the file's
     pick               the candidate that is right, from 1 (`Inspection.candidates`)
     accept             take what is assumed as it is
     """
@@ -70,6 +71,7 @@ class Said(TypedDict, total=False):
     like: str
     recompute_stats: bool
     stats_latents: int
+    image_stats: bool
     pick: int
     accept: bool
 

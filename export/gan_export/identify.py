@@ -35,7 +35,7 @@ from gan_export.reading.authors_code import Fact, facts_of
 from gan_export.reading.beside import Beside, discriminator_of, file_beside
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.told import answered, as_decoder, heard, is_decoder, told_of
+from gan_export.told import answered, as_decoder, heard, is_decoder, normed, told_of
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
@@ -192,6 +192,7 @@ def drafts_of(
     )
     drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
     drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
+    drafts = [normed(each, answers.image_stats) for each in drafts]
     if not drafts:
         raise GanportError(
             f"it generates images of {found[0].spec.interface.channels} channels, expected 1, 3 (RGB) or 4 (RGBA)",
@@ -326,7 +327,7 @@ def read_spec(path: Path) -> GeneratorSpec:
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:
     """An answer about something that `said_by`, a checkpoint of ours or a spec, settles is an error, not ignored."""
     settled = ("image", "latent", "output", "value_range", "activation", "z_dim", "n_classes")
-    for said in (*also, *settled, "discriminator", "source", "like", "pick"):
+    for said in (*also, *settled, "discriminator", "source", "like", "image_stats", "pick"):
         if getattr(answers, said) is not None:
             name = parameter_of(said)
             raise GanportError(f"{said_by} says all of this itself, `{name}` has no place", hint=f"leave out `{name}`")

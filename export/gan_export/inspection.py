@@ -121,6 +121,7 @@ def export_command(identified: Identified, *options: str, verb: str = "onnx") ->
             *([] if said.stats_latents is None else ["--stats-latents", str(said.stats_latents)]),
         ]
     words += ["--no-recompute-stats"] * (said.recompute_stats is False)
+    words += [] if said.image_stats is None else ["--image-stats" if said.image_stats else "--no-image-stats"]
     words += ["--raw"] * said.raw + ["--trust-pickle"] * said.trust_pickle
     return shell_line([*words, *options])
 

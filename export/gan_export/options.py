@@ -84,6 +84,13 @@ StatsLatents = Annotated[
     int | None,
     of_evidence(metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"),
 ]
+ImageStats = Annotated[
+    bool | None,
+    of_evidence(
+        "--image-stats/--no-image-stats",
+        help="Of a network that takes images: BatchNorms use each image's own statistics, or the file's.",
+    ),
+]
 Pick = Annotated[
     int | None,
     of_evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
@@ -168,6 +175,7 @@ def checkpoint_answers(
     like: Like = None,
     recompute_stats: RecomputeStats = None,
     stats_latents: StatsLatents = None,
+    image_stats: ImageStats = None,
     pick: Pick = None,
 ) -> Answers:
     """The options that say what a checkpoint is, checked. Raises `GanportError`."""
@@ -190,6 +198,7 @@ def checkpoint_answers(
         like=like,
         recompute_stats=recompute_stats,
         stats_latents=stats_latents,
+        image_stats=image_stats,
         pick=pick,
     )
 

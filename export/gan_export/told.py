@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import GanportError
+from gan_core.spec import layers as L
 from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID
 from gan_export.draft import Choice, Draft, Evidence
@@ -78,6 +80,51 @@ def answered(draft: Draft, answers: Answers) -> Draft:
         if value is not None:
             draft = with_value(draft, choice, value, evidence=Evidence.PROVED, reason=AS_YOU_SAID)
     return draft
+
+
+def normed(draft: Draft, image_stats: bool | None) -> Draft:
+    """`draft` with BatchNorms that use each image's own statistics, or the file's, as the user says.
+
+    Raises `GanportError` where it has none, and for a generator of latents.
+    """
+    if image_stats is None:
+        return draft
+    taken = draft.spec.interface.input
+    if taken is None or not any(isinstance(layer, L.BatchNorm) for layer in draft.spec.layers):
+        raise GanportError(
+            f"it {'takes latents' if taken is None else 'has no BatchNorm'}, and `image_stats` is for networks with "
+            "BatchNorms that take images",
+            hint="leave out `image_stats`",
+        )
+    draft = by_image(draft) if image_stats else draft
+    for choice in draft.choices:
+        if choice.field == "norm":
+            draft = replaced(draft, replace(choice, evidence=Evidence.PROVED, reason=AS_YOU_SAID))
+    return draft
+
+
+def by_image(draft: Draft) -> Draft:
+    """`draft`, which takes images, with BatchNorms that use each image's own statistics, as in train mode with a single
+    image. What needs all of an image has no tiles."""
+    layers = tuple(
+        L.InstanceNorm(layer.features, layer.eps, layer.affine, as_=layer.as_)
+        if isinstance(layer, L.BatchNorm)
+        else layer
+        for layer in draft.spec.layers
+    )
+    weights = [
+        {own: held[own] for own in layer.tensors()} if isinstance(layer, L.InstanceNorm) else held
+        for layer, held in zip(layers, draft.weights, strict=True)
+    ]
+    taken = draft.spec.interface.input
+    assert taken is not None
+    interface = replace(draft.spec.interface, input=replace(taken, halo=None))
+    choices = [
+        replace(choice, value=layers[choice.layer].to_json()) if choice.field == "norm" and choice.layer else choice
+        for choice in draft.choices
+    ]
+    spec = replace(draft.spec, interface=interface, layers=layers)
+    return replace(draft, spec=spec, weights=tuple(weights), choices=tuple(choices))
 
 
 CODE_ODDS = 1000.0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from export import image_networks as own
 from gan_core.errors import GanportError
 from gan_core.golden import example_images
+from gan_export.again import source_again
 from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
@@ -23,6 +24,7 @@ from gan_export.families.family import Family
 from gan_export.families.registry import family_drafts
 from gan_export.families.round_trip import check_family
 from gan_export.identify import Identified, identify, module_of, source_of
+from gan_export.inspection import export_command
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 FAMILIES: tuple[Family[Any], ...] = (
@@ -161,6 +163,50 @@ def test_the_noise_of_gfpgan_can_be_left_out(tmp_path: Path) -> None:
     made: Tensor = module_of(draft)(image, noise=torch.zeros(1))
     torch.testing.assert_close(made, network(image, 0.0), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(made, module_of(draft)(image), atol=1e-2)
+
+
+@pytest.mark.parametrize("build", [cycle, u_net])
+@torch.no_grad()
+def test_batch_norms_can_use_the_statistics_of_each_image(build: Callable[..., nn.Module], tmp_path: Path) -> None:
+    """As in train mode, where an image is alone."""
+    network, path = build(nn.BatchNorm2d), tmp_path / "file.pth"
+    torch.save(bare(network), path)
+    found = identify(path, Answers(image_stats=True))
+    assert found.draft is not None
+    assert found.unanswered == ()
+    taken = found.draft.spec.interface.input
+    assert taken is not None
+    assert taken.halo is None
+    images, module = torch.rand(3, taken.channels, 32, 32, dtype=torch.float64), module_of(found.draft).double()
+    settled = network.double()(images.clone())
+    network.train()
+    expected = torch.cat([network(image[None].clone()) for image in images])
+    torch.testing.assert_close(module(images), expected)
+    kept = identify(path, Answers(image_stats=False))
+    assert kept.unanswered == ()
+    assert kept.draft is not None
+    torch.testing.assert_close(module_of(kept.draft).double()(images), settled)
+    assert "--image-stats" in export_command(found)
+    assert "--no-image-stats" in export_command(kept)
+
+
+def test_image_statistics_are_for_batch_norms_and_images(tmp_path: Path) -> None:
+    torch.save(bare(cycle()), tmp_path / "file.pth")
+    for said in (True, False):
+        with pytest.raises(GanportError, match="it has no BatchNorm, and `image_stats` is for") as caught:
+            identify(tmp_path / "file.pth", Answers(image_stats=said))
+        assert caught.value.hint == "leave out `image_stats`"
+
+
+@pytest.mark.slow
+def test_an_export_with_the_statistics_of_each_image_is_compared_again(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    torch.save(bare(u_net(nn.BatchNorm2d)), path)
+    report = export_onnx(source_of(identify(path, Answers(image_stats=True))), tmp_path / "g.onnx")
+    assert report.ok, report.failed
+    again = source_again(tmp_path / "g.onnx", path, None)
+    assert again.spec is not None
+    assert {layer.kind for layer in again.spec.layers} >= {"instance_norm"}
 
 
 def test_old_statistics_are_named(tmp_path: Path) -> None:
