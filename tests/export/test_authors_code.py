@@ -98,11 +98,97 @@ def test_what_it_does_not_say_throughout_is_not_heard(tmp_path: Path, old: str, 
 
 
 def test_functions_in_forward_are_heard(tmp_path: Path) -> None:
-    code = CODE.replace("nn.LeakyReLU(0.05),", "").replace(
+    code = CODE.replace("nn.LeakyReLU(0.05)", "nn.Identity()").replace(
         "class Discriminator",
         "    def forward(self, x):\n        return F.leaky_relu(x, negative_slope=0.05)\nclass Discriminator",
     )
     assert facts(tmp_path, code)["activation"].value == SAID["activation"][0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nn.Linear(20, 64),", "nn.Flatten(), nn.Linear(20, 64),"),
+        ("nn.Linear(64, 784), nn.Sigmoid()", "nn.Linear(64, 784), nn.Sigmoid(), nn.Linear(784, 784)"),
+        ("nn.Linear(64, 64),", "nn.Linear(64, 64), nn.Linear(64, 64),"),
+        ("nn.BatchNorm1d(64, 0.8)", "nn.BatchNorm1d(W // 2, 0.8)"),
+    ],
+)
+def test_a_class_that_has_its_layers_elsewhere_is_not_heard(tmp_path: Path, old: str, new: str) -> None:
+    assert old in CODE
+    assert facts(tmp_path, "W = 4 * 8\n" + CODE.replace(old, new)) == {}
+
+
+LIST = """hidden, image = 64, 784
+size = 64
+G = nn.Sequential(
+    nn.Linear(LATENT, size), nn.LeakyReLU(0.05), nn.Linear(size, size), nn.BatchNorm1d(size, 0.8), nn.LeakyReLU(0.05),
+    nn.Linear(size, 28 * 28), nn.Sigmoid())
+D = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 784))
+small = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1))
+"""
+
+
+@pytest.mark.parametrize("where", ["G", "decoder", "self.decoder"])
+def test_a_list_of_layers_speaks_for_a_file_that_has_numbers_alone(tmp_path: Path, where: str) -> None:
+    (tmp_path / "train.py").write_text(LIST.replace("G =", f"{where} ="))
+    found, note = facts_of(network().state_dict(), tmp_path / "G.ckpt")
+    assert {fact.field: fact.value for fact in found} == {
+        "activation": {"name": "leaky_relu", "slope": 0.05},
+        "output": {"name": "sigmoid", "slope": None, "value_range": [0.0, 1.0]},
+        "eps": 0.8,
+    }
+    assert note == ""
+    assert facts_of(tensors(), tmp_path / "G.ckpt") == ([], "")
+
+
+def test_the_rest_of_the_repository_is_read_where_nothing_beside_speaks(tmp_path: Path) -> None:
+    models, code = tmp_path / "models", tmp_path / "src" / "net"
+    models.mkdir()
+    code.mkdir(parents=True)
+    (models / "plot.py").write_text("x = 1")
+    assert facts(code, CODE) != {}
+    assert facts_of(tensors(), models / "netG.pth") == ([], "")
+    (tmp_path / ".git").mkdir()
+    found, _ = facts_of(tensors(), models / "netG.pth")
+    assert {fact.field: fact.where for fact in found} == {
+        field: f"src/net/{where}" for field, (_, where) in SAID.items()
+    }
+    (tmp_path / "venv").mkdir()
+    (code / "generator.py").rename(tmp_path / "venv" / "generator.py")
+    assert facts_of(tensors(), models / "netG.pth") == ([], "")
+
+
+def test_latents_drawn_beside_the_checkpoint_outweigh_the_rest_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "show.py").write_text("z = np.random.uniform(-1.0, 1.0, size=(16, 20))")
+    facts(tmp_path, CODE)
+    found, _ = facts_of(tensors(), models / "netG.pth")
+    assert {fact.field: fact.value for fact in found}["latent"] == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("line", "heard"),
+    [
+        ("alpha = torch.rand(16, 1)", True),
+        ("labels = torch.rand(16).long()", True),
+        ("layer.weight.data.uniform_(-0.1, 0.1)", True),
+        ("x = torch.rand(16, 20)", False),
+        ("show(torch.rand(16, 20))", False),
+    ],
+)
+def test_random_numbers_that_are_no_latents_do_not_count(tmp_path: Path, line: str, heard: bool) -> None:
+    assert ("latent" in facts(tmp_path, f"{CODE}{line}\n")) is heard
+
+
+def test_a_learned_slope_leaves_the_output(tmp_path: Path) -> None:
+    code = CODE.replace("nn.LeakyReLU(0.05)", "nn.PReLU()")
+    weights = {f"main.{i}.weight": torch.ones(1) for i in (1, 4)} | tensors()
+    (tmp_path / "generator.py").write_text(code)
+    found, _ = facts_of(weights, tmp_path / "netG.pth")
+    assert {fact.field for fact in found} == {"output", "eps", "latent"}
 
 
 def test_uniform_latents_are_heard(tmp_path: Path) -> None:
@@ -152,7 +238,7 @@ def test_a_named_file_that_says_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("x = 1")
     found, note = facts_of(tensors(), tmp_path / "netG.pth", tmp_path / "other.py")
     assert found == []
-    assert note == "no class in other.py has the names and sizes of this checkpoint's parts"
+    assert note == "nothing in other.py has the names and sizes of this checkpoint's parts"
 
 
 def test_beside_code_that_is_run_it_has_no_place() -> None:

@@ -1,8 +1,10 @@
 """What the author's own code, read and never run, says: activations, eps, the output, the latent distribution.
 
-Python files and notebooks are parsed (`ast`). A class speaks for a checkpoint when its attributes have the names of the
-checkpoint's parts and the sizes that it writes out are among the checkpoint's shapes. It says something where it says
-it throughout: one hidden activation, one eps. Where classes that speak disagree, none is heard.
+Python files and notebooks are parsed (`ast`): those beside the checkpoint and, where none of them speaks, the rest of its
+repository. A class speaks for a checkpoint when its attributes have the names of the checkpoint's parts, the sizes that
+it writes out are among the checkpoint's shapes, and each `nn.Sequential` that it lists has its layers where the
+checkpoint has them. A checkpoint whose names are numbers alone is spoken for by such a list itself. Code says something
+where it says it throughout: one hidden activation, one eps. Where several that speak disagree, none is heard.
 
 It does not know: values that are computed, positions of different activations, code that the file was not made by.
 """
@@ -11,13 +13,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import json
+import operator
+import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -27,6 +33,9 @@ from gan_export.source import check_file
 
 SUFFIXES = (".py", ".ipynb")
 MOST_FILES, MOST_ENTRIES, MOST_BYTES = 24, 2000, 4 << 20
+MOST_OF_ALL, MOST_ABOVE = 96, 4
+"""Files of a repository that are parsed, and how many folders above the checkpoint its top is looked for."""
+NOT_THE_AUTHORS = frozenset({"site-packages", "node_modules", "venv", "env", "dist", "build"})
 ACTIVATIONS = {
     "ReLU": "relu", "relu": "relu", "relu_": "relu", "LeakyReLU": "leaky_relu", "leaky_relu": "leaky_relu",
     "ELU": "elu", "elu": "elu", "SELU": "selu", "selu": "selu", "GELU": "gelu", "gelu": "gelu", "SiLU": "silu",
@@ -36,7 +45,12 @@ SLOPES = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
 ENDS = {"tanh": [-1.0, 1.0], "sigmoid": [0.0, 1.0]}
 NORMS = ("BatchNorm1d", "BatchNorm2d")
 SIZED = ("Linear", "ConvTranspose2d", "Conv2d", "Embedding")
+DIMENSIONS = dict.fromkeys((*NORMS, "PReLU"), 1) | {"Linear": 2, "Embedding": 2, "ConvTranspose2d": 4, "Conv2d": 4}
+"""Of the weight of each layer that has one."""
 NORMAL, UNIFORM = ("randn", "randn_like", "normal", "standard_normal"), ("uniform", "uniform_", "rand", "random_sample")
+OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|weight|bias)\b")
+"""Names of what takes a random number that is no latent."""
+OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 
 
 @dataclass(frozen=True)
@@ -57,18 +71,35 @@ class _Piece:
 
 
 def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None = None) -> tuple[list[Fact], str]:
-    """(what the code in `named`, or beside `checkpoint`, says of the generator with these tensors; a note where it was
-    looked at in vain, or ""). Raises `GanportError` when `named` cannot be read, or holds no code."""
-    pieces = list(_pieces(check_file(named, "source"), strict=True)) if named else list(_beside(checkpoint))
+    """(what the code in `named`, or beside `checkpoint`, or else in the rest of its repository, says of the generator
+    with these tensors; a note where it was looked at in vain, or ""). Raises `GanportError` when `named` cannot be read,
+    or holds no code."""
+    if named is not None:
+        pieces = list(_pieces(check_file(named, "source"), strict=True))
+        found, note = _heard(pieces, tensors, [pieces])
+        return found, note or ("" if found else f"nothing in {named.name} has the names and sizes of this checkpoint's parts")
+    beside = list(_beside(checkpoint))
+    found, note = _heard(beside, tensors, [beside])
+    if found or note:
+        return found, note
+    everywhere = list(_around(checkpoint))
+    return _heard(everywhere, tensors, [beside, everywhere])
+
+
+def _heard(
+    pieces: list[_Piece], tensors: Mapping[str, Tensor], draws: Sequence[list[_Piece]]
+) -> tuple[list[Fact], str]:
+    """(what `pieces` say of these tensors; why they say nothing though they have the author's network, or ""). The latent
+    distribution is that of the first of `draws` that draws something."""
     heard: list[list[Fact]] = []
     names: list[str] = []
     for piece in pieces:
-        for node in ast.walk(piece.tree):
-            if isinstance(node, ast.ClassDef) and _speaks(node, tensors):
-                heard.append(_said(node, piece.label))
-                names.append(node.name)
+        known = _numbers(piece.tree)
+        for name, node in _speakers(piece.tree, tensors, known):
+            heard.append(_said(node, piece.label))
+            names.append(name)
     if not heard:
-        return [], f"no class in {named.name} has the names and sizes of this checkpoint's parts" if named else ""
+        return [], ""
     found = []
     for field in ("activation", "output", "eps"):
         facts = [fact for said in heard for fact in said if fact.field == field]
@@ -76,7 +107,8 @@ def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None
             found.append(facts[0])
     if not found:
         return [], f"in the author's code {', '.join(dict.fromkeys(names))} say nothing, or different things"
-    return found + _law(pieces), ""
+    drawn = next((some for each in draws if (some := _drawn(each))), [])
+    return found + _law(drawn), ""
 
 
 def _beside(checkpoint: Path) -> Iterator[_Piece]:
@@ -88,8 +120,29 @@ def _beside(checkpoint: Path) -> Iterator[_Piece]:
                 yield from _pieces(path)
 
 
-def _pieces(path: Path, *, strict: bool = False) -> Iterator[_Piece]:
-    """`path` parsed. Raises `GanportError` when `strict` and nothing in it parses."""
+def _around(checkpoint: Path) -> Iterator[_Piece]:
+    """The code in the repository of `checkpoint`, whose top has a .git; nothing where it is in none."""
+    with contextlib.suppress(OSError):
+        above = list(itertools.islice(checkpoint.absolute().parents, MOST_ABOVE + 1))
+        top = next((folder for folder in above if (folder / ".git").exists()), None)
+        if top is None:
+            return
+        found: list[Path] = []
+        seen = 0
+        for folder, inner, names in os.walk(top):
+            inner[:] = sorted(n for n in inner if n not in NOT_THE_AUTHORS and not n.startswith("."))
+            found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(SUFFIXES)]
+            seen += len(names) + len(inner)
+            if len(found) >= MOST_OF_ALL or seen > MOST_ENTRIES:
+                break
+        for path in found[:MOST_OF_ALL]:
+            with contextlib.suppress(GanportError, OSError):
+                yield from _pieces(path, top)
+
+
+def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Iterator[_Piece]:
+    """`path` parsed, named from `top` on. Raises `GanportError` when `strict` and nothing in it parses."""
+    name = path.name if top is None else path.relative_to(top).as_posix()
     hint = "name the author's .py or .ipynb file, with the generator's class in it"
     if path.stat().st_size > MOST_BYTES:
         raise GanportError(f"{path} has over {MOST_BYTES:,} bytes, expected code", hint=hint)
@@ -102,9 +155,9 @@ def _pieces(path: Path, *, strict: bool = False) -> Iterator[_Piece]:
                 lines = source if isinstance(source, list) else source.splitlines(keepends=True)
                 if cell.get("cell_type") == "code":
                     plain = "".join("\n" if line.lstrip()[:1] in ("%", "!") else line for line in lines)
-                    found.append((plain, f"{path.name} cell {number} line "))
+                    found.append((plain, f"{name} cell {number} line "))
     else:
-        found.append((text, f"{path.name} line "))
+        found.append((text, f"{name} line "))
     parsed = 0
     for source, label in found:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
@@ -120,31 +173,107 @@ def _calls(node: ast.AST) -> list[tuple[str, ast.Call]]:
     """(last part of the name, call) of every call inside `node`, in the order of lines."""
     found = []
     for call in (one for one in ast.walk(node) if isinstance(one, ast.Call)):
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        found.append((name, call))
+        found.append((_name(call), call))
     return sorted(found, key=lambda pair: (pair[1].lineno, pair[1].col_offset))
 
 
-def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor]) -> bool:
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _speakers(
+    tree: ast.Module, tensors: Mapping[str, Tensor], known: Mapping[str, int]
+) -> Iterator[tuple[str, ast.AST]]:
+    """(name, node) of every class, or list of layers, that may have made a checkpoint's tensors."""
+    if all(name.partition(".")[0].isdecimal() for name in tensors):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and _is_list(node.value):
+                name = ast.unparse(node.targets[0]).rpartition(".")[2]
+                fits = role_of_name(name) in ("", "generator") and _aligned(node.value, "", tensors, known)
+                if fits:
+                    yield name, node.value
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and _speaks(node, tensors, known):
+            yield node.name, node
+
+
+def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor], known: Mapping[str, int]) -> bool:
     """Whether a class may have made a checkpoint's tensors."""
     if role_of_name(node.name) not in ("", "generator"):
         return False
-    attributes = {
-        target.attr
+    assigned = [
+        (target.attr, one.value)
         for one in ast.walk(node)
         if isinstance(one, (ast.Assign, ast.AnnAssign))
         for target in (one.targets if isinstance(one, ast.Assign) else [one.target])
         if isinstance(target, ast.Attribute)
-    }
+    ]
+    attributes = {name for name, _ in assigned}
     parts = {name.partition(".")[0] for name in tensors}
     named = {part for part in parts if not part.isdecimal()}
     sized = [call.args[:2] for name, call in _calls(node) if name in SIZED]
     written = [tuple(arg.value for arg in args if isinstance(arg, ast.Constant)) for args in sized]
     written = [pair for pair in written if len(pair) == 2]
     shapes = {tuple(tensor.shape[:2]) for tensor in tensors.values() if tensor.dim() > 1}
-    if not named <= attributes or not all(pair in shapes or pair[::-1] in shapes for pair in written):
+    if not named or not named <= attributes or not all(pair in shapes or pair[::-1] in shapes for pair in written):
         return False
-    return bool(named) or bool(written)
+    lists = [(name, value) for name, value in assigned if name in named and value is not None and _is_list(value)]
+    return all(_aligned(value, f"{name}.", tensors, known) is not False for name, value in lists)
+
+
+def _is_list(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether `node` is `nn.Sequential(…)`."""
+    return isinstance(node, ast.Call) and _name(node) == "Sequential"
+
+
+def _aligned(listed: ast.Call, prefix: str, tensors: Mapping[str, Tensor], known: Mapping[str, int]) -> bool | None:
+    """Whether the layers of an `nn.Sequential` stand where a checkpoint has weights under `prefix`, of the same kinds and
+    of the sizes that are written out; None where the list is computed."""
+    if listed.keywords or not listed.args or any(not isinstance(arg, ast.Call) for arg in listed.args):
+        return None
+    numbers = {name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)}
+    for place, call in enumerate(listed.args):
+        assert isinstance(call, ast.Call)
+        kind, weight = _name(call), tensors.get(f"{prefix}{place}.weight")
+        if kind not in DIMENSIONS:
+            if kind in ACTIVATIONS and str(place) in numbers:
+                return False
+        elif weight is None or weight.dim() != DIMENSIONS[kind] or not _sized(call, kind, weight, known):
+            return False
+        numbers.discard(str(place))
+    return not numbers
+
+
+def _sized(call: ast.Call, kind: str, weight: Tensor, known: Mapping[str, int]) -> bool:
+    """Whether the sizes that a layer's call writes out are those of its weight."""
+    shape = tuple(weight.shape[:3])
+    sizes = shape[1::-1] + shape[2:] if kind in ("Linear", "Conv2d") else shape
+    if kind == "PReLU":
+        return True
+    said = [_number(arg, known) for arg in call.args[: len(sizes)]]
+    return all(one is None or one == size for one, size in zip(said, sizes, strict=False))
+
+
+def _number(node: ast.AST, known: Mapping[str, int]) -> int | None:
+    """A whole number that is written out, or made of such; None for any other."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
+        left, right = _number(node.left, known), _number(node.right, known)
+        if left is not None and right:
+            return int(OPERATIONS[type(node.op)](left, right))
+    return None
+
+
+def _numbers(tree: ast.Module) -> dict[str, int]:
+    """The names that a file gives one whole number each, at its top level."""
+    found: dict[str, set[int | None]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, set()).add(_number(node.value, {}))
+    return {name: value for name, values in found.items() if len(values) == 1 and (value := values.pop()) is not None}
 
 
 def _said(node: ast.ClassDef, label: str) -> list[Fact]:
@@ -153,9 +282,10 @@ def _said(node: ast.ClassDef, label: str) -> list[Fact]:
     active = [(value, call) for name, call in calls if name in ACTIVATIONS and (value := _activation(name, call))]
     ends = [(value, call) for value, call in active if value["name"] in ENDS]
     hidden = [(value, call) for value, call in active if value["name"] not in ENDS]
-    if hidden and all(value == hidden[0][0] for value, _ in hidden) and None not in (v.get("name") for v, _ in active):
+    learned = any(name == "PReLU" for name, _ in calls)
+    if hidden and not learned and all(value == hidden[0][0] for value, _ in hidden) and None not in (v.get("name") for v, _ in active):
         found.append(Fact("activation", hidden[0][0], _where(label, hidden[0][1])))
-    if hidden and ends and all(value == ends[0][0] for value, _ in ends):
+    if (hidden or learned) and ends and all(value == ends[0][0] for value, _ in ends):
         value, call = ends[-1]
         found.append(Fact("output", value | {"value_range": ENDS[value["name"]]}, _where(label, call)))
     norms = [(_literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
@@ -189,14 +319,30 @@ def _where(label: str, call: ast.Call) -> str:
     return f"{label}{call.lineno}: {shorten(ast.unparse(call), 60, placeholder=' …')}"
 
 
-def _law(pieces: list[_Piece]) -> list[Fact]:
-    """The latent distribution, where all random numbers of the code are of one."""
-    drawn = [(name, call, piece.label) for piece in pieces for name, call in _calls(piece.tree)]
-    normal = [(call, label) for name, call, label in drawn if name in NORMAL]
-    uniform = [(call, label) for name, call, label in drawn if name in UNIFORM]
-    if normal and not uniform:
-        return [Fact("latent", "normal", _where(normal[0][1], normal[0][0]))]
-    symmetric = [call for call, _ in uniform if "-1,1" in ast.unparse(call).replace(" ", "").replace(".0", "")]
-    if uniform and not normal and len(symmetric) == len(uniform):
-        return [Fact("latent", "uniform", _where(uniform[0][1], uniform[0][0]))]
-    return []
+def _drawn(pieces: Iterable[_Piece]) -> list[tuple[bool, ast.Call, str]]:
+    """(whether it is normal, call, label) of every random number that code draws, but for those that it plainly uses
+    otherwise, as for weights or labels."""
+    found: list[tuple[bool, ast.Call, str]] = []
+    for piece in pieces:
+        assigned = {
+            id(call): ast.unparse(node.targets[0])
+            for node in ast.walk(piece.tree)
+            if isinstance(node, ast.Assign)
+            for _, call in _calls(node.value)
+        }
+        for name, call in _calls(piece.tree):
+            used = assigned.get(id(call), ast.unparse(call.func))
+            if (name in NORMAL or name in UNIFORM) and not OTHERWISE_USED.search(used):
+                found.append((name in NORMAL, call, piece.label))
+    return found
+
+
+def _law(drawn: Sequence[tuple[bool, ast.Call, str]]) -> list[Fact]:
+    """The latent distribution, where all random numbers are of one."""
+    if not drawn or len({normal for normal, _, _ in drawn}) > 1:
+        return []
+    normal, call, label = drawn[0]
+    if normal:
+        return [Fact("latent", "normal", _where(label, call))]
+    symmetric = ["-1,1" in re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(one)) for _, one, _ in drawn]
+    return [Fact("latent", "uniform", _where(label, call))] if all(symmetric) else []
