@@ -31,7 +31,8 @@ from gan_export.hypotheses.discriminator import Discriminator, read_discriminato
 from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
-from gan_export.reading.authors_code import Fact, facts_of
+from gan_export.reading.authors_code import facts_of
+from gan_export.reading.authors_words import Fact
 from gan_export.reading.beside import Beside, discriminator_of, file_beside
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec

@@ -21,7 +21,7 @@ from gan_export.forensics.weighing import Weigher
 from gan_export.hypotheses.discriminator import label_beside
 from gan_export.hypotheses.listing import before_reshape
 from gan_export.reading import Reading
-from gan_export.reading.authors_code import Fact
+from gan_export.reading.authors_words import BEYOND, Fact
 from gan_export.reading.beside import Beside
 from gan_export.reading.roles import tokens
 from gan_export.understanding.edit import find_choice, replaced, with_value
@@ -133,13 +133,16 @@ CODE_ODDS = 1000.0
 
 def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
     """`draft` with what the author's code says: of what is open, as evidence beside that of the statistics. Where those
-    contradict the code in one place it is not heard in any, and a note says so. What rests on a family's habit alone is
-    opened."""
+    contradict the code in one place it is not heard in any, and a note says so. Layers that have no activation do not
+    contradict the one that all others have. What rests on a family's habit alone is opened."""
     for fact in facts:
+        if fact.field == BEYOND:
+            said = f"the author's code {fact.value}, which no list of layers says: {fact.where}"
+            draft = replace(draft, contradiction=said)
         choices = [c for c in draft.choices if c.field == fact.field and c.evidence is not Evidence.PROVED]
         if fact.field == "activation":
             choices = [c for c in choices if not before_reshape(draft, c)] or choices
-        opened = [c for c in choices if not (c.evidence.settled and same(c.field, c.value, fact.value))]
+        opened = [c for c in choices if not (c.evidence.settled and (same(c.field, c.value, fact.value) or _none(c)))]
         against = [_odds_against(draft, choice, fact) for choice in opened]
         if max(against, default=1.0) >= CODE_ODDS:
             draft = replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {fact.where}"))
@@ -151,6 +154,11 @@ def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
             found = find_choice(draft, choice.layer, choice.field)
             draft = replaced(draft, replace(found, odds=max(odds, 1.0 / odds), habit=False))
     return draft
+
+
+def _none(choice: Choice) -> bool:
+    """Whether a choice says that there is no activation."""
+    return choice.field == "activation" and choice.value["name"] == "identity"
 
 
 def _odds_against(draft: Draft, choice: Choice, fact: Fact) -> float:

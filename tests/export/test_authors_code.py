@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
-from gan_export.identify import identify
+from gan_export.identify import check_possible, identify
 from gan_export.options import export_answers
-from gan_export.reading.authors_code import MOST_FILES, Fact, facts_of
+from gan_export.reading.authors_code import MOST_FILES, facts_of
+from gan_export.reading.authors_words import Fact
 
 CODE = """import torch
 from torch import nn
@@ -191,6 +192,24 @@ def test_a_learned_slope_leaves_the_output(tmp_path: Path) -> None:
     assert {fact.field for fact in found} == {"output", "eps", "latent"}
 
 
+@pytest.mark.parametrize(
+    ("joined", "field", "value"),
+    [
+        ("torch.cat((z, self.emb(y)), 1)", "merge", "z_label"),
+        ("torch.cat([labels, z], dim=1)", "merge", "label_z"),
+        ("torch.cat([labels, z], 1), torch.cat([z, labels], 1)", "merge", None),
+        ("torch.cat([z, x], 1)", "merge", None),
+        ("torch.cat(parts, 1)", "merge", None),
+        ("torch.cat((z, c, s), 1)", "beyond", "joins 3 inputs"),
+        ("torch.cat((z, F.relu(self.label_fc(c))), 1)", "beyond", "has an activation behind its label"),
+    ],
+)
+def test_how_z_and_label_are_joined_is_heard(tmp_path: Path, joined: str, field: str, value: str | None) -> None:
+    code = CODE.replace("class Disc", f"    def forward(self, z, y):\n        return self.main({joined})\nclass Disc")
+    found = facts(tmp_path, code)
+    assert (found[field].value if field in found else None) == value
+
+
 def test_uniform_latents_are_heard(tmp_path: Path) -> None:
     code = CODE.replace("torch.randn(16, 20)", "np.random.uniform(-1, 1, (16, 20))")
     assert facts(tmp_path, code)["latent"].value == "uniform"
@@ -263,6 +282,35 @@ def test_what_the_code_says_decides_what_nothing_else_shows(tmp_path: Path) -> N
     }
     assert all("generator.py line" in choice.reason for choice in chosen.values())
     assert chosen["activation"].evidence is Evidence.STRONG
+
+
+@pytest.mark.slow
+def test_two_labels_are_refused_and_named(tmp_path: Path) -> None:
+    code = CODE.replace("            nn.BatchNorm1d(64, 0.8),\n", "")
+    joined = "    def forward(self, z, c, s):\n        return self.main(torch.cat((z, c, s), 1))\nclass Disc"
+    (tmp_path / "generator.py").write_text(code.replace("class Disc", joined))
+    torch.save(tensors(norm=False), tmp_path / "netG.pth")
+    with pytest.raises(GanportError, match=r"joins 3 inputs, which no list of layers says: generator.py line 16"):
+        check_possible(identify(tmp_path / "netG.pth", Answers(), lambda _: None))
+
+
+@pytest.mark.slow
+def test_a_layer_without_activation_does_not_contradict_the_code(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 64), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64))
+    net.extend([nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 784), nn.Tanh()])
+    with torch.no_grad():
+        for _ in range(100):
+            net.train()(torch.randn(64, 20))
+    listed = ", ".join(f"nn.{layer}" for layer in net)
+    (tmp_path / "train.py").write_text(f"G = nn.Sequential({listed})\nz = torch.randn(8, 20)")
+    torch.save(net.state_dict(), tmp_path / "netG.pth")
+    found = identify(tmp_path / "netG.pth", Answers(), lambda _: None)
+    assert found.draft is not None
+    assert not any("otherwise" in note for note in found.draft.notes)
+    assert not found.unanswered
+    values = [c.value["name"] for c in found.draft.choices if c.field == "activation"]
+    assert values == ["identity", "relu", "relu"]
 
 
 @pytest.mark.slow

@@ -53,6 +53,23 @@ def test_a_bottleneck_is_seen_whatever_its_layers_are_called(
     assert "fc22" not in " ".join(found.names)
 
 
+EMBEDDED: Shapes = {
+    "label_emb": (10, 12), "enc.0": (400, 796), "mu": (20, 400), "lv": (20, 400),
+    "dec.0": (400, 32), "dec.2": (784, 400),
+}  # fmt: skip
+
+
+def test_a_class_embedding_outside_the_decoder_comes_along() -> None:
+    found = find_decoder(tensors(EMBEDDED))
+    assert found is not None
+    assert found.names == ("label_emb.weight", "dec.0.weight", "dec.2.weight")
+    assert (found.prefix, found.beside, found.classes) == ("", 12, 0)
+    for other in (EMBEDDED | {"label_emb": (10, 11)}, {k: v for k, v in EMBEDDED.items() if k != "label_emb"}):
+        alone = find_decoder(tensors(other))
+        assert alone is not None
+        assert (alone.prefix, alone.classes) == ("dec.", 12)
+
+
 @pytest.mark.parametrize(
     "shapes",
     [

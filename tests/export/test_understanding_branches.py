@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 
 import pytest
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from export import trained_nets as nets
 from export.foreign_networks import sequential
+from gan_export.assumptions import doubts_of
 from gan_export.draft import Draft, Evidence
 from gan_export.forensics import investigate
-from gan_export.forensics.statistics import witnesses
+from gan_export.forensics.statistics import GOOD, witnesses
 from gan_export.forensics.verdicts import contradiction
 from gan_export.understanding.understand import draft_candidates
 
@@ -141,3 +143,18 @@ def test_convolutions_of_one_list_are_no_block() -> None:
         nn.Conv2d(16, 3, 3, 1, 1), nn.Tanh(),
     )  # fmt: skip
     assert all(draft.skip is None for draft in draft_candidates(nets.state(body)))
+
+
+def test_where_no_skip_can_be_a_dropout_is_asked_about_and_not_refused() -> None:
+    torch.manual_seed(0)
+    widths, layers = (20, 32, 64, 96), list[nn.Module]()
+    for makes, takes in itertools.pairwise(widths):
+        layers += [nn.Linear(makes, takes), nn.BatchNorm1d(takes), nn.ReLU(), nn.Dropout(0.4)]
+    net = nn.Sequential(*layers, nn.Linear(96, 784), nn.Tanh()).train()
+    with torch.no_grad():
+        for _ in range(100):
+            net(torch.randn(64, 20))
+    draft = investigate(draft_candidates(net.state_dict()), samples=512)
+    assert max(draft.fits) > GOOD
+    assert draft.contradiction is None
+    assert "nothing that was tried fits BatchNorm" in " ".join(doubts_of(draft))

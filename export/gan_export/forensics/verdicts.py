@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.draft import Choice, Draft, Evidence, Skip
 from gan_export.forensics.evidence import CLEAR, follow_habit, settle
 from gan_export.forensics.runner import latent_moments
@@ -113,7 +114,7 @@ def contradiction(draft: Draft, fits: Sequence[float]) -> str | None:
     the names say that it is none, and no BatchNorm speaks for it.
     """
     norms = witnesses(draft)
-    if draft.structure is not None and contradicted(fits):
+    if draft.structure is not None and contradicted(fits) and _may_skip(draft, norms[out_of_line(fits)[-1]]):
         listed = ", ".join(f"{k + 1} (layer {norms[k]}): {fit:.2g}" for k, fit in enumerate(fits) if fit > GOOD)
         missing = "its names say a residual network" if draft.skip and draft.skip.told else "such as a skip"
         return (
@@ -123,6 +124,14 @@ def contradiction(draft: Draft, fits: Sequence[float]) -> str | None:
     if draft.skip and draft.skip.told and not _answered(draft.skip, fits):
         return draft.skip.reason
     return None
+
+
+def _may_skip(draft: Draft, norm: int) -> bool:
+    """Whether two values in front of layer `norm` have one shape, with a linear layer or convolution between them, as
+    x + f(x) wants: where none have, something else made the statistics, such as a dropout."""
+    layers, shapes = draft.spec.layers, draft.spec.shapes
+    weighted = [i for i in range(norm) if isinstance(layers[i], (Linear, Conv, ConvTranspose))]
+    return any(shapes[i] == shapes[k + 1] for at, i in enumerate(weighted) for k in weighted[at:])
 
 
 def _answered(skip: Skip, fits: Sequence[float]) -> bool:

@@ -17,6 +17,7 @@ STRONG = 100.0
 """Odds from which evidence is called strong."""
 MOST_ODDS = 1e4
 """The weights were fitted to some hundred generators: they cannot know of anything rarer than this."""
+ONLY = "what the file lists allows nothing else that is usual"
 TELLING = 0.7
 """What a measurement must add, in nats, to be named."""
 
@@ -37,7 +38,8 @@ def judge(
     first = drafts[0]
     if not first.open_choices:
         return first
-    listed = [one for one in likeliest(drafts) if may_be(one.draft)]
+    every = likeliest(drafts)
+    listed = [one for one in every if may_be(one.draft)]
     if not listed:
         return first
     shapes = {(draft.spec.interface.image, draft.spec.interface.n_classes): draft for draft in drafts}
@@ -49,6 +51,10 @@ def judge(
     for aspect, words in best.hypothesis.taken.items():
         odds, rival = _odds(weighed, partial(_taken, aspect=aspect), words)
         if rival is None:
+            if any(one.taken.get(aspect) != words for one in every):  # and all of those are refused by the file
+                for layer, field in best.hypothesis.places[aspect]:
+                    only = replace(find_choice(draft, layer, field), evidence=Evidence.STRONG, reason=ONLY, habit=False)
+                    draft = replaced(draft, only)
             continue
         reason, habit = _reason(best, rival, words, odds, aspect, images)
         for layer, field in best.hypothesis.places[aspect]:

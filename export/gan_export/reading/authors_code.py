@@ -1,10 +1,10 @@
-"""What the author's own code, read and never run, says: activations, eps, the output, the latent distribution.
+"""The author's own code, read and never run: which speaks for a checkpoint, and what all that does says.
 
-Python files and notebooks are parsed (`ast`): those beside the checkpoint and, where none of them speaks, the rest of its
-repository. A class speaks for a checkpoint when its attributes have the names of the checkpoint's parts, the sizes that
-it writes out are among the checkpoint's shapes, and each `nn.Sequential` that it lists has its layers where the
-checkpoint has them. A checkpoint whose names are numbers alone is spoken for by such a list itself. Code says something
-where it says it throughout: one hidden activation, one eps. Where several that speak disagree, none is heard.
+Python files and notebooks are parsed (`ast`): those beside the checkpoint and, where none of them speaks, the rest of
+its repository. A class speaks for a checkpoint when its attributes have the names of the checkpoint's parts, the sizes
+that it writes out are among the checkpoint's shapes, and each `nn.Sequential` that it lists has its layers where the
+checkpoint has them. A checkpoint whose names are numbers alone is spoken for by such a list itself. Code says
+something where it says it throughout: one hidden activation, one eps. Where several that speak disagree, none is heard.
 
 It does not know: values that are computed, positions of different activations, code that the file was not made by.
 """
@@ -17,17 +17,26 @@ import itertools
 import json
 import operator
 import os
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_export.reading.authors_words import (
+    ACTIVATIONS,
+    NORMS,
+    SAID,
+    Fact,
+    Piece,
+    calls_of,
+    drawn_in,
+    law_of,
+    name_of,
+    said_by,
+)
 from gan_export.reading.roles import role_of_name
 from gan_export.source import check_file
 
@@ -36,48 +45,22 @@ MOST_FILES, MOST_ENTRIES, MOST_BYTES = 24, 2000, 4 << 20
 MOST_OF_ALL, MOST_ABOVE = 96, 4
 """Files of a repository that are parsed, and how many folders above the checkpoint its top is looked for."""
 NOT_THE_AUTHORS = frozenset({"site-packages", "node_modules", "venv", "env", "dist", "build"})
-ACTIVATIONS = {
-    "ReLU": "relu", "relu": "relu", "relu_": "relu", "LeakyReLU": "leaky_relu", "leaky_relu": "leaky_relu",
-    "ELU": "elu", "elu": "elu", "SELU": "selu", "selu": "selu", "GELU": "gelu", "gelu": "gelu", "SiLU": "silu",
-    "silu": "silu", "Tanh": "tanh", "tanh": "tanh", "Sigmoid": "sigmoid", "sigmoid": "sigmoid", "Softplus": "softplus",
-}  # fmt: skip
-SLOPES = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
-ENDS = {"tanh": [-1.0, 1.0], "sigmoid": [0.0, 1.0]}
-NORMS = ("BatchNorm1d", "BatchNorm2d")
 SIZED = ("Linear", "ConvTranspose2d", "Conv2d", "Embedding")
 DIMENSIONS = dict.fromkeys((*NORMS, "PReLU"), 1) | {"Linear": 2, "Embedding": 2, "ConvTranspose2d": 4, "Conv2d": 4}
 """Of the weight of each layer that has one."""
-NORMAL, UNIFORM = ("randn", "randn_like", "normal", "standard_normal"), ("uniform", "uniform_", "rand", "random_sample")
-OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|weight|bias)\b")
-"""Names of what takes a random number that is no latent."""
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something that the code says: a choice's field, its value, and where it stands, for people."""
-
-    field: str
-    value: Any
-    where: str
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Parsed code, and what a line of it is called: "gan.py line ", "gan.ipynb cell 3 line "."""
-
-    tree: ast.Module
-    label: str
 
 
 def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None = None) -> tuple[list[Fact], str]:
     """(what the code in `named`, or beside `checkpoint`, or else in the rest of its repository, says of the generator
-    with these tensors; a note where it was looked at in vain, or ""). Raises `GanportError` when `named` cannot be read,
-    or holds no code."""
+    with these tensors; a note where it was looked at in vain, or ""). Raises `GanportError` when `named` cannot be
+    read, or holds no code."""
     if named is not None:
         pieces = list(_pieces(check_file(named, "source"), strict=True))
         found, note = _heard(pieces, tensors, [pieces])
-        return found, note or ("" if found else f"nothing in {named.name} has the names and sizes of this checkpoint's parts")
+        if not found and not note:
+            note = f"nothing in {named.name} has the names and sizes of this checkpoint's parts"
+        return found, note
     beside = list(_beside(checkpoint))
     found, note = _heard(beside, tensors, [beside])
     if found or note:
@@ -86,32 +69,30 @@ def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None
     return _heard(everywhere, tensors, [beside, everywhere])
 
 
-def _heard(
-    pieces: list[_Piece], tensors: Mapping[str, Tensor], draws: Sequence[list[_Piece]]
-) -> tuple[list[Fact], str]:
-    """(what `pieces` say of these tensors; why they say nothing though they have the author's network, or ""). The latent
-    distribution is that of the first of `draws` that draws something."""
+def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[list[Piece]]) -> tuple[list[Fact], str]:
+    """(what `pieces` say of these tensors; why they say nothing though they have the author's network, or ""). The
+    latent distribution is that of the first of `draws` that draws something."""
     heard: list[list[Fact]] = []
     names: list[str] = []
     for piece in pieces:
         known = _numbers(piece.tree)
         for name, node in _speakers(piece.tree, tensors, known):
-            heard.append(_said(node, piece.label))
+            heard.append(said_by(node, piece.label))
             names.append(name)
     if not heard:
         return [], ""
     found = []
-    for field in ("activation", "output", "eps"):
+    for field in SAID:
         facts = [fact for said in heard for fact in said if fact.field == field]
         if len(facts) == len(heard) and all(fact.value == facts[0].value for fact in facts):
             found.append(facts[0])
     if not found:
         return [], f"in the author's code {', '.join(dict.fromkeys(names))} say nothing, or different things"
-    drawn = next((some for each in draws if (some := _drawn(each))), [])
-    return found + _law(drawn), ""
+    drawn = next((some for each in draws if (some := drawn_in(each))), [])
+    return found + law_of(drawn), ""
 
 
-def _beside(checkpoint: Path) -> Iterator[_Piece]:
+def _beside(checkpoint: Path) -> Iterator[Piece]:
     """The code in the folder of `checkpoint`; what cannot be read is passed over."""
     with contextlib.suppress(OSError):
         entries = [path for path, _ in zip(checkpoint.parent.iterdir(), range(MOST_ENTRIES), strict=False)]
@@ -120,7 +101,7 @@ def _beside(checkpoint: Path) -> Iterator[_Piece]:
                 yield from _pieces(path)
 
 
-def _around(checkpoint: Path) -> Iterator[_Piece]:
+def _around(checkpoint: Path) -> Iterator[Piece]:
     """The code in the repository of `checkpoint`, whose top has a .git; nothing where it is in none."""
     with contextlib.suppress(OSError):
         above = list(itertools.islice(checkpoint.absolute().parents, MOST_ABOVE + 1))
@@ -140,7 +121,7 @@ def _around(checkpoint: Path) -> Iterator[_Piece]:
                 yield from _pieces(path, top)
 
 
-def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Iterator[_Piece]:
+def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Iterator[Piece]:
     """`path` parsed, named from `top` on. Raises `GanportError` when `strict` and nothing in it parses."""
     name = path.name if top is None else path.relative_to(top).as_posix()
     hint = "name the author's .py or .ipynb file, with the generator's class in it"
@@ -164,21 +145,9 @@ def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Ite
             warnings.simplefilter("ignore")  # strangers' strings have odd escapes
             tree = ast.parse(source)
             parsed += 1
-            yield _Piece(tree, label)
+            yield Piece(tree, label)
     if strict and not parsed:
         raise GanportError(f"{path} is no Python that can be read", hint=hint)
-
-
-def _calls(node: ast.AST) -> list[tuple[str, ast.Call]]:
-    """(last part of the name, call) of every call inside `node`, in the order of lines."""
-    found = []
-    for call in (one for one in ast.walk(node) if isinstance(one, ast.Call)):
-        found.append((_name(call), call))
-    return sorted(found, key=lambda pair: (pair[1].lineno, pair[1].col_offset))
-
-
-def _name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def _speakers(
@@ -211,7 +180,7 @@ def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor], known: Mapping[st
     attributes = {name for name, _ in assigned}
     parts = {name.partition(".")[0] for name in tensors}
     named = {part for part in parts if not part.isdecimal()}
-    sized = [call.args[:2] for name, call in _calls(node) if name in SIZED]
+    sized = [call.args[:2] for name, call in calls_of(node) if name in SIZED]
     written = [tuple(arg.value for arg in args if isinstance(arg, ast.Constant)) for args in sized]
     written = [pair for pair in written if len(pair) == 2]
     shapes = {tuple(tensor.shape[:2]) for tensor in tensors.values() if tensor.dim() > 1}
@@ -223,18 +192,18 @@ def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor], known: Mapping[st
 
 def _is_list(node: ast.AST) -> TypeGuard[ast.Call]:
     """Whether `node` is `nn.Sequential(…)`."""
-    return isinstance(node, ast.Call) and _name(node) == "Sequential"
+    return isinstance(node, ast.Call) and name_of(node) == "Sequential"
 
 
 def _aligned(listed: ast.Call, prefix: str, tensors: Mapping[str, Tensor], known: Mapping[str, int]) -> bool | None:
-    """Whether the layers of an `nn.Sequential` stand where a checkpoint has weights under `prefix`, of the same kinds and
-    of the sizes that are written out; None where the list is computed."""
+    """Whether the layers of an `nn.Sequential` stand where a checkpoint has weights under `prefix`, of the same kinds
+    and of the sizes that are written out; None where the list is computed."""
     if listed.keywords or not listed.args or any(not isinstance(arg, ast.Call) for arg in listed.args):
         return None
     numbers = {name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)}
     for place, call in enumerate(listed.args):
         assert isinstance(call, ast.Call)
-        kind, weight = _name(call), tensors.get(f"{prefix}{place}.weight")
+        kind, weight = name_of(call), tensors.get(f"{prefix}{place}.weight")
         if kind not in DIMENSIONS:
             if kind in ACTIVATIONS and str(place) in numbers:
                 return False
@@ -274,75 +243,3 @@ def _numbers(tree: ast.Module) -> dict[str, int]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found.setdefault(node.targets[0].id, set()).add(_number(node.value, {}))
     return {name: value for name, values in found.items() if len(values) == 1 and (value := values.pop()) is not None}
-
-
-def _said(node: ast.ClassDef, label: str) -> list[Fact]:
-    """What one class says throughout."""
-    calls, found = _calls(node), []
-    active = [(value, call) for name, call in calls if name in ACTIVATIONS and (value := _activation(name, call))]
-    ends = [(value, call) for value, call in active if value["name"] in ENDS]
-    hidden = [(value, call) for value, call in active if value["name"] not in ENDS]
-    learned = any(name == "PReLU" for name, _ in calls)
-    if hidden and not learned and all(value == hidden[0][0] for value, _ in hidden) and None not in (v.get("name") for v, _ in active):
-        found.append(Fact("activation", hidden[0][0], _where(label, hidden[0][1])))
-    if (hidden or learned) and ends and all(value == ends[0][0] for value, _ in ends):
-        value, call = ends[-1]
-        found.append(Fact("output", value | {"value_range": ENDS[value["name"]]}, _where(label, call)))
-    norms = [(_literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
-    if norms and norms[0][0] is not None and all(eps == norms[0][0] for eps, _ in norms):
-        found.append(Fact("eps", float(norms[0][0]), _where(label, norms[0][1])))
-    return found
-
-
-def _activation(name: str, call: ast.Call) -> dict[str, Any]:
-    """A call as a choice's value; {"name": None} where its slope is computed."""
-    kind = ACTIVATIONS[name]
-    slope = None
-    if kind in SLOPES:
-        keyword, usual = SLOPES[kind]
-        slope = _literal(call, 0 if name[0].isupper() else 1, keyword, usual)
-        if slope is None:
-            return {"name": None}
-    return {"name": kind, "slope": float(slope) if kind == "leaky_relu" and slope is not None else None}
-
-
-def _literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | None:
-    """A number that is written out as an argument, `usual` where there is none; None where it is computed."""
-    given = [*(one.value for one in call.keywords if one.arg == keyword), *call.args[place : place + 1]]
-    if not given:
-        return usual
-    value = given[0].value if isinstance(given[0], ast.Constant) else None
-    return float(value) if isinstance(value, (int, float)) and 0 <= value < 10 else None
-
-
-def _where(label: str, call: ast.Call) -> str:
-    return f"{label}{call.lineno}: {shorten(ast.unparse(call), 60, placeholder=' …')}"
-
-
-def _drawn(pieces: Iterable[_Piece]) -> list[tuple[bool, ast.Call, str]]:
-    """(whether it is normal, call, label) of every random number that code draws, but for those that it plainly uses
-    otherwise, as for weights or labels."""
-    found: list[tuple[bool, ast.Call, str]] = []
-    for piece in pieces:
-        assigned = {
-            id(call): ast.unparse(node.targets[0])
-            for node in ast.walk(piece.tree)
-            if isinstance(node, ast.Assign)
-            for _, call in _calls(node.value)
-        }
-        for name, call in _calls(piece.tree):
-            used = assigned.get(id(call), ast.unparse(call.func))
-            if (name in NORMAL or name in UNIFORM) and not OTHERWISE_USED.search(used):
-                found.append((name in NORMAL, call, piece.label))
-    return found
-
-
-def _law(drawn: Sequence[tuple[bool, ast.Call, str]]) -> list[Fact]:
-    """The latent distribution, where all random numbers are of one."""
-    if not drawn or len({normal for normal, _, _ in drawn}) > 1:
-        return []
-    normal, call, label = drawn[0]
-    if normal:
-        return [Fact("latent", "normal", _where(label, call))]
-    symmetric = ["-1,1" in re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(one)) for _, one, _ in drawn]
-    return [Fact("latent", "uniform", _where(label, call))] if all(symmetric) else []

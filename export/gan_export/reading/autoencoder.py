@@ -83,16 +83,30 @@ def _cut(
     if len(first) == 2 and pixels and first[1] < pixels:
         return None
     prefix = _own_prefix(names, order[: behind + 1])
-    plain = tuple(names)
+    table = _label_table(tensors, order[: behind + 1], beside)
+    if table:
+        prefix, names, classes = "", [table, *names], 0
     label = f" beside a label of {classes} classes" if classes else ""
     return Autoencoder(
         prefix,
-        plain,
+        tuple(names),
         latent,
         beside,
         classes,
         f"{where} make{'s' * (' and ' not in where)} a latent of {latent}{label}",
     )
+
+
+def _label_table(tensors: Mapping[str, HasShape], outside: list[str], beside: int) -> str:
+    """The name, among those `outside` the decoder, of a class embedding as wide as what the decoder takes beside the
+    latent; "" where there is none."""
+    for name in outside:
+        stem, _, last = name.rpartition(".")
+        shape = tuple(tensors[name].shape)
+        alone = last == "weight" and f"{stem}.bias" not in tensors
+        if alone and LABEL.search(stem) and len(shape) == 2 and shape[1] == beside and shape[0] > 1:
+            return name
+    return ""
 
 
 def _begins_with_image(shape: tuple[int, ...]) -> bool:

@@ -1,0 +1,151 @@
+"""What the author's code says, once it is known to be the generator's: see `authors_code`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+ACTIVATIONS = {
+    "ReLU": "relu", "relu": "relu", "relu_": "relu", "LeakyReLU": "leaky_relu", "leaky_relu": "leaky_relu",
+    "ELU": "elu", "elu": "elu", "SELU": "selu", "selu": "selu", "GELU": "gelu", "gelu": "gelu", "SiLU": "silu",
+    "silu": "silu", "Tanh": "tanh", "tanh": "tanh", "Sigmoid": "sigmoid", "sigmoid": "sigmoid", "Softplus": "softplus",
+}  # fmt: skip
+SLOPES = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
+ENDS = {"tanh": [-1.0, 1.0], "sigmoid": [0.0, 1.0]}
+NORMS = ("BatchNorm1d", "BatchNorm2d")
+NORMAL, UNIFORM = ("randn", "randn_like", "normal", "standard_normal"), ("uniform", "uniform_", "rand", "random_sample")
+OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|weight|bias)\b")
+"""Names of what takes a random number that is no latent."""
+LABELS = re.compile(r"(?i)label|class|cond|emb|one_?hot|^[yc]_?$")
+"""What code calls a label, in what it joins."""
+JOINS = ("cat", "concat", "concatenate", "hstack")
+SAID = ("activation", "output", "eps", "merge", BEYOND := "beyond")
+"""The fields of what a class says; `BEYOND` is what it does that no list of layers says, in words."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that the code says: a choice's field, its value, and where it stands, for people."""
+
+    field: str
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parsed code, and what a line of it is called: "gan.py line ", "gan.ipynb cell 3 line "."""
+
+    tree: ast.Module
+    label: str
+
+
+def calls_of(node: ast.AST) -> list[tuple[str, ast.Call]]:
+    """(last part of the name, call) of every call inside `node`, in the order of lines."""
+    found = []
+    for call in (one for one in ast.walk(node) if isinstance(one, ast.Call)):
+        found.append((name_of(call), call))
+    return sorted(found, key=lambda pair: (pair[1].lineno, pair[1].col_offset))
+
+
+def name_of(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def said_by(node: ast.AST, label: str) -> list[Fact]:
+    """What one class, or list of layers, says throughout."""
+    calls, found = calls_of(node), []
+    active = [(value, call) for name, call in calls if name in ACTIVATIONS and (value := _activation(name, call))]
+    ends = [(value, call) for value, call in active if value["name"] in ENDS]
+    hidden = [(value, call) for value, call in active if value["name"] not in ENDS]
+    learned = any(name == "PReLU" for name, _ in calls)
+    known = not learned and all(value["name"] is not None for value, _ in active)
+    if hidden and known and all(value == hidden[0][0] for value, _ in hidden):
+        found.append(Fact("activation", hidden[0][0], _where(label, hidden[0][1])))
+    if (hidden or learned) and ends and all(value == ends[0][0] for value, _ in ends):
+        value, call = ends[-1]
+        found.append(Fact("output", value | {"value_range": ENDS[value["name"]]}, _where(label, call)))
+    norms = [(_literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
+    if norms and norms[0][0] is not None and all(eps == norms[0][0] for eps, _ in norms):
+        found.append(Fact("eps", float(norms[0][0]), _where(label, norms[0][1])))
+    return found + _joined(calls, label)
+
+
+def _joined(calls: Sequence[tuple[str, ast.Call]], label: str) -> list[Fact]:
+    """What calls say of z and its label: their order, that there are more of them, or that the label is changed."""
+    for name, call in calls:
+        inner = call.args[0] if call.args else None
+        if name in ACTIVATIONS and isinstance(inner, ast.Call) and LABELS.search(name_of(inner)):
+            return [Fact(BEYOND, "has an activation behind its label", _where(label, call))]
+    joins = [
+        (call.args[0].elts, call)
+        for name, call in calls
+        if name in JOINS and call.args and isinstance(call.args[0], (ast.List, ast.Tuple)) and call.args[0].elts
+    ]
+    more = [(len(parts), call) for parts, call in joins if len(parts) > 2]
+    if more:
+        return [Fact(BEYOND, f"joins {more[0][0]} inputs", _where(label, more[0][1]))]
+    orders = {
+        ("label_z" if first else "z_label"): call
+        for parts, call in joins
+        if (first := bool(LABELS.search(ast.unparse(parts[0])))) != bool(LABELS.search(ast.unparse(parts[-1])))
+    }
+    return [Fact("merge", order, _where(label, call)) for order, call in orders.items() if len(orders) == 1]
+
+
+def _activation(name: str, call: ast.Call) -> dict[str, Any]:
+    """A call as a choice's value; {"name": None} where its slope is computed."""
+    kind = ACTIVATIONS[name]
+    slope = None
+    if kind in SLOPES:
+        keyword, usual = SLOPES[kind]
+        slope = _literal(call, 0 if name[0].isupper() else 1, keyword, usual)
+        if slope is None:
+            return {"name": None}
+    return {"name": kind, "slope": float(slope) if kind == "leaky_relu" and slope is not None else None}
+
+
+def _literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | None:
+    """A number that is written out as an argument, `usual` where there is none; None where it is computed."""
+    given = [*(one.value for one in call.keywords if one.arg == keyword), *call.args[place : place + 1]]
+    if not given:
+        return usual
+    value = given[0].value if isinstance(given[0], ast.Constant) else None
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < 10 else None
+
+
+def _where(label: str, call: ast.Call) -> str:
+    return f"{label}{call.lineno}: {shorten(ast.unparse(call), 60, placeholder=' …')}"
+
+
+def drawn_in(pieces: Iterable[Piece]) -> list[tuple[bool, ast.Call, str]]:
+    """(whether it is normal, call, label) of every random number that code draws, but for those that it plainly uses
+    otherwise, as for weights or labels."""
+    found: list[tuple[bool, ast.Call, str]] = []
+    for piece in pieces:
+        assigned = {
+            id(call): ast.unparse(node.targets[0])
+            for node in ast.walk(piece.tree)
+            if isinstance(node, ast.Assign)
+            for _, call in calls_of(node.value)
+        }
+        for name, call in calls_of(piece.tree):
+            used = assigned.get(id(call), ast.unparse(call.func))
+            if (name in NORMAL or name in UNIFORM) and not OTHERWISE_USED.search(used):
+                found.append((name in NORMAL, call, piece.label))
+    return found
+
+
+def law_of(drawn: Sequence[tuple[bool, ast.Call, str]]) -> list[Fact]:
+    """The latent distribution, where all random numbers are of one."""
+    if not drawn or len({normal for normal, _, _ in drawn}) > 1:
+        return []
+    normal, call, label = drawn[0]
+    if normal:
+        return [Fact("latent", "normal", _where(label, call))]
+    symmetric = ["-1,1" in re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(one)) for _, one, _ in drawn]
+    return [Fact("latent", "uniform", _where(label, call))] if all(symmetric) else []
