@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -136,15 +136,24 @@ class Answer(Response):
         self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
+        until = 0.0
         try:
-            async with asyncio.timeout(scope["patience_s"]):
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                for start in range(0, max(len(self.body), 1), _PIECE):
-                    more, piece = start + _PIECE < len(self.body), self.body[start : start + _PIECE]
-                    await send({"type": "http.response.body", "body": bytes(piece), "more_body": more})
+            for message in self._messages():
+                if not scope["flow"].write_paused:  # then it is not waited for, and no clock is needed
+                    await send(message)
+                    continue
+                until = until or asyncio.get_running_loop().time() + scope["patience_s"]
+                async with asyncio.timeout_at(until):
+                    await send(message)
         except TimeoutError as error:
-            scope.get("abort", lambda: None)()
+            scope["abort"]()
             raise ClientGoneError from error
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        yield {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        for start in range(0, max(len(self.body), 1), _PIECE):
+            more, piece = start + _PIECE < len(self.body), self.body[start : start + _PIECE]
+            yield {"type": "http.response.body", "body": bytes(piece), "more_body": more}
 
 
 async def read_body(request: Request, limits: Limits, bodies: Budget) -> bytes:
@@ -155,21 +164,24 @@ async def read_body(request: Request, limits: Limits, bodies: Budget) -> bytes:
     if told.isdigit() and int(told[:20]) > most:
         raise _too_large(limits)
     try:
-        async with asyncio.timeout(limits.patience_s):
-            more = True
-            while more:
+        more, until = True, asyncio.get_running_loop().time() + limits.patience_s
+        while more:
+            if request.scope.get("whole"):  # then it is not waited for, and no clock is needed
                 message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGoneError
-                piece, more = message["body"], message["more_body"]
-                size += len(piece)
-                if size <= limits.body_bytes:
-                    bodies.take(len(piece), exchange, "uploads", 503)
-                    pieces.append(piece)
-                elif size > limits.body_bytes + DISCARDED_BYTES:
-                    break
-                else:
-                    pieces.clear()
+            else:
+                async with asyncio.timeout_at(until):
+                    message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            piece, more = message["body"], message["more_body"]
+            size += len(piece)
+            if size <= limits.body_bytes:
+                bodies.take(len(piece), exchange, "uploads", 503)
+                pieces.append(piece)
+            elif size > limits.body_bytes + DISCARDED_BYTES:
+                break
+            else:
+                pieces.clear()
     except TimeoutError as error:
         raise RefusedError(
             408, f"the body did not arrive within {limits.patience_s:g} s", "send it faster", Connection="close"

@@ -28,7 +28,8 @@ _FILES = 1 << 16
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with bounds on the size of a request's head and on the time that it takes to arrive.
 
-    A request's scope has `abort`, which ends the connection, and `gone`: what is called when the client has ended it.
+    A request's scope has `abort`, which ends the connection, `gone`: what is called when the client has ended it,
+    `flow.write_paused`: whether so much is to be sent that an answer has to wait, and `whole`, when all of it is there.
     """
 
     _clock: Any = None
@@ -50,7 +51,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin()
         super().on_message_begin()
-        cast("dict[str, Any]", self.scope).update(abort=self.transport.abort, gone=self._gone)
+        cast("dict[str, Any]", self.scope).update(abort=self.transport.abort, gone=self._gone, flow=self.flow)
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -67,6 +68,10 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        cast("dict[str, Any]", self.scope)["whole"] = True
+        super().on_message_complete()
 
     def _begin(self) -> None:
         self._end()
