@@ -57,13 +57,15 @@ def test_images_keep_to_the_budget(side: int, n_classes: int) -> None:
     made = drawn(side, n_classes)
     images = sum(len(case.z) for case in made)
     assert images * side**2 <= BUDGET
-    assert max(len(case.z) for case in made) * side**2 <= max(BUDGET // 16, 3 * side**2)
+    assert max(len(case.z) for case in made) * side**2 <= max(BUDGET // 64, 3 * side**2)
     assert sum(sizes_of(made, "far")) == 8
     seeds = {row.partition(" class")[0] for case in made if case.kind == "ordinary" for row in case.rows}
     assert len(seeds) == 25 or images == BUDGET // side**2
 
 
-@pytest.mark.parametrize(("side", "expected"), [(256, [1, 2, 3, 8, 25]), (512, [1, 2, 3, 8, 8, 8, 1])])
+@pytest.mark.parametrize(
+    ("side", "expected"), [(128, [1, 2, 3, 8, 25]), (256, [1, 2, 3, 8, 8, 8, 1]), (512, [1, 2, 3, *[3] * 7, 1])]
+)
 def test_seeds_without_room_in_a_batch_come_in_further_ones(side: int, expected: list[int]) -> None:
     made = drawn(side)
     assert sizes_of(made) == expected
@@ -80,9 +82,9 @@ def test_however_large_the_images_are_some_are_drawn() -> None:
 def test_classes_without_room_are_left_out_evenly() -> None:
     made = drawn(256, CLASSES)
     labels = classes_of(made)
-    assert len(labels) == 525 - 49 == len(set(labels))
+    assert len(labels) == 525 - 24 == len(set(labels))
     assert (labels[0], labels[-1]) == (0, 999)
-    assert set(np.diff(labels)) == {2, 3}
+    assert set(np.diff(labels)) == {1, 2}
 
 
 class Waves(torch.nn.Module):
@@ -225,7 +227,7 @@ def test_fault_in_one_class_of_a_thousand(fault: str, many: Right, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def scarce(many: Right) -> Reference:
-    """A budget of 300 images, which leaves 276 for the classes."""
+    """A budget of 300 images, which leaves 284 for the classes."""
     return Reference(many.source, budget=300 * 28 * 28)
 
 
@@ -241,9 +243,9 @@ def test_a_class_without_room_in_the_budget_is_not_proved(many: Right, scarce: R
     fine = proved_with(scarce, many.file(tmp_path / "g.onnx"))
     assert fine.ok, fine.verdict()
     assert fine.check("images compared").value == 300
-    assert fine.check("batch sizes").value == "1 2 3 8"
+    assert fine.check("batch sizes").value == "1 2 3"
     matter = fine.check("labels matter")
-    assert (matter.value, matter.limit, matter.detail) == (276, ">= 276", "276 of 1000 classes generated")
+    assert (matter.value, matter.limit, matter.detail) == (284, ">= 284", "284 of 1000 classes generated")
     caught = proved_with(scarce, table_edited(many, tmp_path / "g.onnx", off(labels[100])))
     assert "image values" in {check.name for check in caught.failed}
     assert f"class {labels[100]}," in caught.check("image values").detail

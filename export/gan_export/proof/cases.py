@@ -23,7 +23,8 @@ BATCHES = (1, 2, 3, 8, 25)
 SEEDS = BATCHES[-1]
 BUDGET = 2_100 * 128 * 128
 """Pixels (height x width, whatever the channels) that the images of a proof have together: two seeds as each of 1,000
-classes at 128x128, and all else, fit in. A batch has at most a sixteenth of it: 25 images of 256x256, 8 of 512x512."""
+classes at 128x128, and all else, fit in. A batch has at most a 64th of it: 25 images of 128x128, 8 of 256x256, or a
+sixteenth where images are made of images, of which there are fewer."""
 PRODUCTS = 1 << 39
 """Multiplications that the ordinary images of a proof take together, where they are made of images."""
 LEAST_BATCH, LEAST_CLASSES = 3, 8
@@ -33,7 +34,7 @@ FAR = {"normal": 4.0, "uniform": 1.0}
 NEARER = (2.0, 1.0)
 """Where a network's own float32 is not steady so far out, all components are asked to go so many sigma."""
 
-_BATCH_SHARE = 16
+_BATCH_SHARE, _IMAGE_SHARE = 64, 16
 _FAR_ROWS = 6
 
 
@@ -80,7 +81,7 @@ def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) 
     where it takes any size, other sizes. Optional inputs have other values than the defaults, for a few seeds.
     """
     area, z_dim, n_classes = interface.height * interface.width, interface.z_dim, interface.n_classes
-    most = max(LEAST_BATCH, budget // (_BATCH_SHARE * area))
+    most = max(LEAST_BATCH, budget // ((_BATCH_SHARE if interface.input is None else _IMAGE_SHARE) * area))
     sizes = [size for size in BATCHES if size <= most]
     batch = sizes[-1]
     if interface.input is not None:
