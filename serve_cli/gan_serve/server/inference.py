@@ -249,7 +249,8 @@ def _given(
             continue
         size = math.prod(shape) * np.dtype(TYPES[port.datatype]).itemsize
         if type(told) is not int or told != size or start + size > rest_bytes:
-            raise RefusedError(400, f"{port.name} has {size} bytes by its shape, and {rest_bytes - start} are left")
+            left = f"{rest_bytes - start} are left, binary_data_size is {str(told)[:20]}"
+            raise RefusedError(400, f"{port.name} has {size} bytes by its shape, and {left}")
         found[port.name] = shape, port, slice(start, start + size)
         start += size
     if "z" in found and "w" in found:
