@@ -140,7 +140,7 @@ PRESETS: dict[str, tuple[Recipe, str]] = {
     "wgan-gp": (WGAN_GP, "Wasserstein, gradient penalty, 5 steps of D for 1 of G"),
     "r3gan": (R3GAN, "relativistic loss, penalties on reals and fakes"),
     "upscale": (UPSCALE, "enlarges images: L1 loss"),
-    "upscale-gan": (UPSCALE_GAN, "the same with an adversarial loss: sharper, farther from the truth"),
+    "upscale-gan": (UPSCALE_GAN, "the same with an adversarial loss: sharper, less exact"),
     "gan-basic": (GAN_BASIC, "the basic loop: G, then D on the mean loss"),
     "mlp-mnist": (MLP_MNIST, "fully connected GAN, for MNIST"),
     "dcgan64": (DCGAN64, "PyTorch's DCGAN tutorial, for CelebA"),
