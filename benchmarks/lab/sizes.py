@@ -98,7 +98,7 @@ def traced(words: list[str]) -> dict[str, set[str]]:
     if not words or words[0] not in entries:
         raise GanportError(f"{' '.join(words[:1]) or 'nothing'} is no command of ganport's", hint=", ".join(entries))
     called: dict[str, set[str]] = defaultdict(set)
-    folders = tuple(str(ROOT / folder / name) for name, folder in PACKAGES.items())
+    folders = tuple(str(ROOT / PACKAGES[name] / name) for name in SHIPPED)
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
