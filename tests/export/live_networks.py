@@ -94,8 +94,9 @@ class OneHot(nn.Module):
 class Modulated(nn.Module):
     """StyleGAN2's convolution: every image its own kernel, in as many groups as there are images; then noise."""
 
-    def __init__(self, inside: int, outside: int, style: int, up: bool = False) -> None:
+    def __init__(self, inside: int, outside: int, style: int, up: bool = False, noisy: bool = True) -> None:
         super().__init__()
+        self.noisy = noisy
         self.weight = nn.Parameter(torch.randn(1, outside, inside, 3, 3))
         self.affine = nn.Linear(style, inside)
         self.strength = nn.Parameter(torch.full((1,), 0.3))
@@ -113,8 +114,9 @@ class Modulated(nn.Module):
         else:
             x = F.conv2d(x, weight.view(n * outside, inside, 3, 3), padding=1, groups=n)
         x = x.view(n, outside, *x.shape[2:])
-        noise = x.new_empty(n, 1, *x.shape[2:]).normal_()
-        return F.leaky_relu(x + self.strength * noise, 0.2)
+        if self.noisy:
+            x = x + self.strength * x.new_empty(n, 1, *x.shape[2:]).normal_()
+        return F.leaky_relu(x, 0.2)
 
 
 class StyleGAN2(nn.Module):
@@ -139,6 +141,35 @@ class StyleGAN2(nn.Module):
         for conv in self.convs:
             x = conv(x, w)
         return torch.tanh(self.to_rgb(x)), (w if return_latents else None)
+
+
+class Mapped(nn.Module):
+    """NVlabs' interface: forward(z, c, …) with c_dim 0, its noise's switch and that of float32 handed on by name."""
+
+    def __init__(self, z_dim: int, c_dim: int, *, mapping: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim = z_dim, c_dim
+        self.mapping = nn.Linear(z_dim, (mapping or {}).get("width", 6))
+        self.synthesis = Synthesis((mapping or {}).get("width", 6))
+
+    def forward(self, z: Tensor, c: Any, truncation_psi: float = 1, **synthesis_kwargs: Any) -> Any:
+        assert (c is None) == (self.c_dim == 0)
+        return self.synthesis(self.mapping(z) * truncation_psi, **synthesis_kwargs)
+
+
+class Synthesis(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.const, self.conv = nn.Parameter(torch.randn(1, 4, 4, 4)), Modulated(4, 4, width, up=True, noisy=False)
+        self.to_rgb = nn.Conv2d(4, 3, 1)
+
+    def forward(self, w: Tensor, noise_mode: str = "random", force_fp32: bool = False) -> Tensor:
+        x = self.const.repeat(int(w.shape[0]), 1, 1, 1)
+        x = (x if force_fp32 else x.half()).float()
+        x = self.conv(x, w)
+        if noise_mode == "random":
+            x = x + torch.randn_like(x)
+        return torch.tanh(self.to_rgb(x))
 
 
 class SkipExcitation(nn.Module):

@@ -62,7 +62,7 @@ FOUND: dict[str, tuple[str, Any, dict[str, Any], str, Draw]] = {
     "tuple": ("Wrapped", {"how": "tuple"}, {}, "6", lambda g, z, _: g(z)[1]),
     "dataclass": ("Wrapped", {"how": "dataclass"}, {}, "6", lambda g, z, _: g(z).image),
     "channels last": ("Wrapped", {"how": "NHWC"}, {}, "6", lambda g, z, _: g(z).permute(0, 3, 1, 2)),
-    "half": ("Wrapped", {"how": "half"}, {}, "6", lambda g, z, _: g(z).float()),
+    "half": ("Wrapped", {"how": "half"}, {}, "6", lambda g, z, _: g.get_submodule("net")(z[..., None, None])),
     "given shape": ("Plain", None, {"z_shape": "Dx1x1"}, "6x1x1", lambda g, z, _: g(z[..., None, None])),
     "numbered shape": ("Plain", None, {"z_shape": "6x1x1"}, "6x1x1", lambda g, z, _: g(z[..., None, None])),
     "given by name": (
@@ -116,6 +116,29 @@ def test_found(case: str, tmp_path: Path) -> None:
     assert not found.module.training
     assert found.provenance["file"] == "g.pth"
     assert "/" not in str(said)
+
+
+def test_a_pickled_module_s_own_arguments_and_switches_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As NVlabs' networks want it: forward(z, c) without classes, noise_mode, force_fp32."""
+    caplog.set_level("INFO")
+    torch.manual_seed(0)
+    module = networks.lively(networks.Mapped(5, 0, mapping={"width": 7}))
+    vars(module).update(_init_args=(), _init_kwargs={"z_dim": 5, "c_dim": 0, "mapping": {"width": 7}})
+    torch.save(module, tmp_path / "g.pth")
+    made = live_source(tmp_path / "g.pth", Answers(live=LiveAnswers(f"{NETWORKS}:Mapped")))
+    said = made.provenance["live"]
+    assert said["args"] == {"z_dim": 5, "c_dim": 0, "mapping": {"width": 7}}
+    assert said["constants"] == {"c": "null", "force_fp32": "true", "noise_mode": '"const"'}
+    assert (made.interface.z_dim, made.interface.n_classes) == (5, 0)
+    assert 'holds the arguments of Mapped: {"z_dim": 5' in caplog.text
+    assert any("noise_mode" in one for one in made.assumptions)
+    assert not made.answers
+    z = torch.randn(2, 5)
+    with torch.no_grad():
+        expected = module(z, None, noise_mode="const", force_fp32=True)
+        torch.testing.assert_close(made.module(z), expected)
 
 
 CLASSES = {"Conditional": (4, "index"), "LabelFirst": (4, "index"), "OneHot": (3, "one-hot"), "Plain": (0, None)}

@@ -168,3 +168,40 @@ def test_what_cannot_be_built(name: str, args: Any, message: str, hint: str) -> 
         build(code, args)
     assert message in str(raised.value)
     assert hint in raised.value.hint
+
+
+def test_code_that_insists_on_a_gpu_is_imported_without_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = written(
+        tmp_path, "import torch\nassert torch.cuda.is_available(), 'CUDA is needed'\nG = torch.nn.Linear(2, 2)\n"
+    )
+    really = torch.cuda.is_available
+    assert build(load_code(f"{path}:G"), None).in_features == 2
+    assert torch.cuda.is_available is really
+    assert "insists on a GPU" in caplog.text
+
+
+COMPILED = """
+import torch
+from torch.utils.cpp_extension import load
+
+fast = load("fast_kernels", sources=["fast.cu"])
+
+
+class G(torch.nn.Linear):
+    def forward(self, z):
+        return super().forward(z) if z.device.type == "cpu" else fast.run(z)
+
+
+def broken():
+    return fast.run(3)
+"""
+
+
+def test_code_that_compiles_for_a_gpu_runs_its_other_path(tmp_path: Path) -> None:
+    path = written(tmp_path, COMPILED)
+    assert build(load_code(f"{path}:G"), [2, 3])(torch.zeros(1, 2)).shape == (1, 3)
+    with pytest.raises(
+        GanportError, match="run is compiled code of the extension fast_kernels, which no graph can hold"
+    ):
+        build(load_code(f"{path}:broken"), None)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from gan_core.errors import GanportError
 from gan_core.said import Inputs
-from gan_export.live.tracing import Cleared, Still, UngroupBatch, symbolic_batch
+from gan_export.live.kernels import UngroupBatch
+from gan_export.live.tracing import Cleared, FullPrecision, Still, symbolic_batch
 
 LabelForm = Literal["index", "one-hot", "column", "one-hot map"]
 Layout = Literal["NCHW", "NHWC", "flat"]
@@ -231,7 +232,8 @@ class LiveGenerator(nn.Module):
     Reshapes the latent, makes the label what the module wants, passes the constants, picks the image out of what comes
     back, brings it to NCHW and applies `activation`. `noise` is None, or what replaces the draws of the forward
     (`tracing.Still`); `fixed` are the tensors of "fixed" noise. `symbolic`, set by an exporter that met a fixed batch,
-    traces with `tracing.symbolic_batch`. Constants and noise are buffers, so that they move with the adapter.
+    traces with `tracing.symbolic_batch`. `halves` are the types of half precision that its forward asked for, and that
+    it computes in float32 here. Constants and noise are buffers, so that they move with the adapter.
     """
 
     def __init__(
@@ -260,6 +262,7 @@ class LiveGenerator(nn.Module):
             self.register_buffer(f"noise_{index}", tensor, persistent=False)
         self.training = module.training
         self.symbolic = False
+        self.halves: set[torch.dtype] = set()
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         assert self.picked is not None
@@ -280,6 +283,7 @@ class LiveGenerator(nn.Module):
             keywords[constant.name] = constant.at(z.shape[0], getattr(self, f"constant_{index}", None))
         with contextlib.ExitStack() as modes:
             modes.enter_context(Cleared())
+            halves = modes.enter_context(FullPrecision(z.dtype))
             if self.noise is not None:
                 fixed = [getattr(self, f"noise_{index}") for index in range(self.fixed)]
                 modes.enter_context(Still(fixed if self.noise == "fixed" else None))
@@ -287,7 +291,9 @@ class LiveGenerator(nn.Module):
                 modes.enter_context(UngroupBatch())
                 if self.symbolic:
                     modes.enter_context(symbolic_batch(self.module))
-            return self.module(*arguments, **keywords)
+            made = self.module(*arguments, **keywords)
+        self.halves |= halves.found
+        return made
 
     def _latent(self, z: Tensor) -> Any:
         shape = self.call.z_shape

@@ -75,7 +75,14 @@ def load_code(reference: str) -> Code:
         raise GanportError(f"`module` must name a .py file, got {path}", hint="such as `module` networks.py:Generator")
     log.info(f"`module`: running the code in {where}")
     with users_code(path, f"importing {where}"):
-        module = _import_name(where) if path is None else _import_file(path)
+        try:
+            module = _import_name(where) if path is None else _import_file(path)
+        except AssertionError as error:
+            if not asks_for_cuda(str(error)):
+                raise
+            log.info(f"{where} insists on a GPU: it is imported as if there were one")
+            with _pretended_gpu():
+                module = _import_name(where) if path is None else _import_file(path)
     if not hasattr(module, name):
         raise _no_such_name(module, name, where)
     file = getattr(module, "__file__", None)
@@ -113,7 +120,9 @@ def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
 @contextlib.contextmanager
 def users_code(path: Path | None, doing: str) -> Iterator[None]:
     """Runs a block of the user's: its folder importable, its prints on stderr, its errors one `GanportError`."""
-    before = list(sys.path)
+    before, cpp_extension = list(sys.path), _cpp_extension()
+    compilers = cpp_extension.load, cpp_extension.load_inline
+    cpp_extension.load = cpp_extension.load_inline = _NotCompiled
     folders = [str(Path.cwd()), str(path.resolve().parent)] if path else [str(Path.cwd())]
     for folder in folders:
         sys.path.insert(0, folder)
@@ -126,6 +135,40 @@ def users_code(path: Path | None, doing: str) -> Iterator[None]:
         raise _told(error, path, doing) from error
     finally:
         sys.path[:] = before
+        cpp_extension.load, cpp_extension.load_inline = compilers
+
+
+def _cpp_extension() -> Any:
+    """torch.utils.cpp_extension, without its warning that there is no GPU."""
+    warnings_of = logging.getLogger("torch.utils.cpp_extension")
+    level = warnings_of.level
+    warnings_of.setLevel(logging.ERROR)
+    try:
+        return importlib.import_module("torch.utils.cpp_extension")
+    finally:
+        warnings_of.setLevel(level)
+
+
+@contextlib.contextmanager
+def _pretended_gpu() -> Iterator[None]:
+    really = torch.cuda.is_available
+    torch.cuda.is_available = lambda: True
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = really
+
+
+class _NotCompiled:
+    """In the place of a compiled extension, whose operations no graph can hold; most code has others for the CPU."""
+
+    def __init__(self, name: str = "extension", *_: Any, **__: Any) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        raise RuntimeError(f"{attribute} is compiled code of the extension {self._name}, which no graph can hold")
 
 
 def _told(error: BaseException, path: Path | None, doing: str) -> GanportError:

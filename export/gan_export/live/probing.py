@@ -99,6 +99,8 @@ MOST_TRIES = 300
 SAME = 1e-3
 """How much an image may differ alone and in a batch, as a share of its own spread: the proof measures it exactly."""
 
+UNSTEADY = "an image changes with its neighbours or from run to run; the proof will measure it"
+
 
 @dataclass
 class _Tries:
@@ -258,7 +260,7 @@ def _try(
         tries.outputs.append((call, "one image for every label"))
         return None
     if float((single[0] - together[0]).abs().max()) > SAME * max(spread, 1e-12):
-        notes = (*notes, "an image changes with its neighbours or from run to run; the proof will measure it")
+        notes = (*notes, UNSTEADY)
     return Found(call, picked, notes)
 
 

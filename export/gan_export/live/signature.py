@@ -76,6 +76,22 @@ def forward_of(module: nn.Module, constants: Collection[str]) -> Forward:
     return Forward(tuple(named), free, required, not free and any(p.kind is p.VAR_POSITIONAL for p in parameters), text)
 
 
+SWITCHES = {"noise_mode": '"const"', "randomize_noise": "false"}
+"""Parameters that switch a network's random noise, and the value that keeps it the same, as JSON."""
+FULL = "force_fp32"
+"""The parameter by which NVlabs' networks compute all in float32."""
+
+
+def takes(module: nn.Module, name: str) -> bool:
+    """Whether `module.forward` takes a parameter of that name, itself or by handing on what it is given by name."""
+    try:
+        parameters = inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return False
+    handed_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return name in parameters or (handed_on and any(takes(child, name) for child in module.children()))
+
+
 def given_inputs(forward: Forward, inputs: Inputs) -> Inputs:
     """The `inputs` that were said, checked against the signature."""
     names = {p.name for p in forward.free}
@@ -187,6 +203,11 @@ def class_counts(module: nn.Module) -> list[int]:
     """Candidates for the number of classes: attributes, then embeddings."""
     tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     return [n for n in _distinct([*_attributes(module, CLASS_NAMES), *tables]) if n > 1]
+
+
+def without_classes(module: nn.Module) -> bool:
+    """Whether attributes say that there are 0 classes."""
+    return {*_attributes(module, CLASS_NAMES)} == {0}
 
 
 def counts_beside(module: nn.Module, z_dim: int | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ from gan_core.errors import GanportError
 from gan_core.files.model_file import file_provenance
 from gan_core.interface import Interface
 from gan_core.latents import latents
+from gan_core.printable import shorten
 from gan_core.said import size_text
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.identify import provenance_of
 from gan_export.live.adapter import Constant, LiveGenerator
 from gan_export.live.loading import Code, build, load_code, users_code
-from gan_export.live.probing import BATCH, Found, probe
-from gan_export.live.tracing import Listener, draw_once
+from gan_export.live.probing import BATCH, UNSTEADY, Found, probe
+from gan_export.live.signature import FULL, SWITCHES, forward_of, takes, without_classes
+from gan_export.live.tracing import HALVES, Listener, draw_once
 from gan_export.live.values import find_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
@@ -41,16 +44,16 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     """
     live = answers.live
     assert live is not None
-    constants = [Constant(name, text) for name, text in live.constants]
+    constants_of(live)  # what is wrong with one is said before the code runs
     code = load_code(live.module)
+    reading = None if ckpt is None else _read(check_checkpoint(ckpt), answers)
+    live = _with_arguments(live, reading, code)
     module = build(code, live.args)
-    reading: Reading | None = None
-    if ckpt is None:
+    halves = {tensor.dtype for tensor in module.parameters()}
+    if reading is None:
         _check_own_weights(module, code, live)
         log.info(f"no `ckpt`: the weights are those that {code.label} comes with")
     else:
-        ckpt = check_checkpoint(ckpt)
-        reading = _read(ckpt, answers)
         prepare(module, code)
         module, notes = load_weights(module, reading, code.label)
         # A module with norms of its own takes the parts, not what was folded.
@@ -58,8 +61,10 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             log.info(f"{ckpt}: {note}")
     prepare(module, code)
     with users_code(code.path, f"calling {code.label}"):
-        found = probe(module, code, live, constants, answers.image)
-        adapter = _adapter(module, code, live, constants, found, answers)
+        live = _in_float32(module, code, _without_label(module, live))
+        found = probe(module, code, live, constants_of(live), answers.image)
+        live, switched = _switched_off(module, live, found)
+        adapter = _adapter(module, code, live, constants_of(live), found, answers)
         evidence = None if answers.latent or answers.recompute_stats else latent_evidence(adapter)
         law = answers.latent or (evidence.law if evidence else "normal")
         interface = Interface(found.call.z_dim, found.picked.image, latent=law, n_classes=found.call.n_classes)
@@ -68,7 +73,8 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             recompute(adapter.eval(), interface, recomputed)
         values = find_range(adapter, law, answers.output, answers.value_range)
     log.info(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
-    for note in filter(None, (*found.notes, found.assumption)):
+    noticed = [note for note in found.notes if note != UNSTEADY or not (switched or live.noise)]
+    for note in filter(None, (*noticed, found.assumption, switched, _halves(halves | adapter.halves))):
         log.info(f"{code.label}: {note}")
     if evidence is not None:
         log.info(f"{code.label}: latent distribution {law}: {evidence}")
@@ -79,10 +85,72 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers) | recomputed_from(recomputed),
         assumptions=_assumptions(
-            live, values.assumption, found.assumption, law_known=answers.latent is not None or evidence is not None
+            live,
+            values.assumption,
+            found.assumption,
+            switched,
+            law_known=answers.latent is not None or evidence is not None,
         ),
         answers=(*_answers(live, answers), *recomputed_words(recomputed)),
     )
+
+
+def constants_of(live: LiveAnswers) -> list[Constant]:
+    """The constants that were said. Raises `GanportError` for one that cannot be passed."""
+    return [Constant(name, text) for name, text in live.constants]
+
+
+def _with_arguments(live: LiveAnswers, reading: Reading | None, code: Code) -> LiveAnswers:
+    """`live` with the arguments that the file holds, where none are said and the file's network is of this class."""
+    info = reading.modules.get("") if reading is not None else None
+    if reading is None or info is None or info.arguments is None or live.args is not None or info.kind != code.name:
+        return live
+    log.info(f"{reading.path} holds the arguments of {code.name}: {shorten(json.dumps(info.arguments), 300)}")
+    return replace(live, args=info.arguments)
+
+
+def _without_label(module: nn.Module, live: LiveAnswers) -> LiveAnswers:
+    """`live` with None for a label that forward takes though its attributes say that there are no classes."""
+    label = forward_of(module, [name for name, _ in live.constants]).label
+    if live.n_classes or live.inputs is not None or label is None or label.default is not label.empty:
+        return live
+    return replace(live, constants=(*live.constants, (label.name, "null"))) if without_classes(module) else live
+
+
+def _in_float32(module: nn.Module, code: Code, live: LiveAnswers) -> LiveAnswers:
+    """`live` with the switch that keeps all computations in float32, where the code has one."""
+    if FULL in dict(live.constants) or not takes(module, FULL):
+        return live
+    log.info(f"{code.label}: {FULL}=true: its own switch, by which it computes all in float32, as the file does")
+    return replace(live, constants=(*live.constants, (FULL, "true")))
+
+
+def _switched_off(module: nn.Module, live: LiveAnswers, found: Found) -> tuple[LiveAnswers, str]:
+    """`live` with the noise off by a switch of the code's own, where it draws any and nothing is said of it; and the
+    assumption, "" for none."""
+    if live.noise is None and _draws(module, live, found, BATCH):
+        for name, value in SWITCHES.items():
+            quiet = replace(live, constants=(*live.constants, (name, value)))
+            known = name not in dict(live.constants) and takes(module, name)
+            if known and not _draws(module, quiet, found, BATCH):
+                return quiet, f"{name}={value}: the module's own switch, so that a latent has one image"
+    return live, ""
+
+
+def _draws(module: nn.Module, live: LiveAnswers, found: Found, batch: int) -> list[tuple[str, Any]]:
+    """The random tensors that a forward of `batch` latents draws, as `Listener` has them."""
+    z = torch.from_numpy(latents(range(batch), found.call.z_dim))
+    label = torch.zeros(batch, dtype=torch.int64) if found.call.n_classes else None
+    with torch.no_grad(), Listener() as listener:
+        LiveGenerator(module, found.call, constants_of(live), picked=found.picked).output(z, label)
+    draws: list[tuple[str, Any]] = listener.draws
+    return draws
+
+
+def _halves(dtypes: set[torch.dtype]) -> str:
+    """What is said of the types of half precision among `dtypes`, "" for none."""
+    names = [str(dtype).removeprefix("torch.") for dtype in HALVES if dtype in dtypes]
+    return f"it computes partly in {' and '.join(names)}: the file computes all in float32" if names else ""
 
 
 def prepare(module: nn.Module, code: Code) -> None:
@@ -124,14 +192,8 @@ def _adapter(
     module: nn.Module, code: Code, live: LiveAnswers, constants: list[Constant], found: Found, answers: Answers
 ) -> LiveGenerator:
     """The module behind one signature, its draws held still as asked. Raises `GanportError` for draws unanswered."""
-    loud = LiveGenerator(module, found.call, constants, picked=found.picked)
-    draws, batches = [], [BATCH, BATCH + 2]
-    for batch in batches:
-        z = torch.from_numpy(latents(range(batch), found.call.z_dim))
-        label = torch.zeros(batch, dtype=torch.int64) if found.call.n_classes else None
-        with torch.no_grad(), Listener() as listener:
-            loud.output(z, label)
-        draws.append(listener.draws)
+    batches = [BATCH, BATCH + 2]
+    draws = [_draws(module, live, found, batch) for batch in batches]
     if draws[0] and live.noise is None:
         shape = ", ".join(map(str, draws[0][0][1]))
         raise GanportError(
@@ -183,7 +245,7 @@ def _provenance(
     return file | {KEY: code.provenance() | called}
 
 
-def _assumptions(live: LiveAnswers, value_range: str, classes: str, *, law_known: bool) -> tuple[str, ...]:
+def _assumptions(live: LiveAnswers, *others: str, law_known: bool) -> tuple[str, ...]:
     noise = {
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
@@ -191,7 +253,7 @@ def _assumptions(live: LiveAnswers, value_range: str, classes: str, *, law_known
     latent = (
         [] if law_known else ["latent distribution normal: nothing in the module shows it; `latent` says otherwise"]
     )
-    return tuple(filter(None, (*latent, value_range, classes, noise.get(live.noise or ""))))
+    return tuple(filter(None, (*latent, *others, noise.get(live.noise or ""))))
 
 
 def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:
@@ -201,5 +263,6 @@ def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:
         ("values in", answers.value_range and "[{:g}, {:g}]".format(*answers.value_range)),
         ("images of", answers.image and size_text(answers.image)),
     ]
-    constants = [f"constant {name}={text}" for name, text in live.constants]
+    said_constants = live.constants if answers.live is None else answers.live.constants
+    constants = [f"constant {name}={text}" for name, text in said_constants]
     return (*constants, *(f"{what} {value}" for what, value in said if value))

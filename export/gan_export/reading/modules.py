@@ -20,6 +20,7 @@ MAX_DEPTH = 64
 MAX_MODULES = 10_000
 MAX_SETTINGS = 1_000
 SETTINGS_DEPTH = 4
+MAX_ARGUMENTS = 64
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ModuleInfo:
     training  whether it was in train mode when it was saved, None when the file does not say
     changed   what makes it compute something else than its class does ("a forward hook"), or empty
     source    SHA-256 of the source of its class, if the file holds that (NVlabs' pickles), or empty
+    arguments what its class was called with, by name or by position, where the file holds that (NVlabs' pickles)
     """
 
     cls: str
@@ -38,6 +40,7 @@ class ModuleInfo:
     training: bool | None = None
     changed: str = ""
     source: str = ""
+    arguments: dict[str, Any] | list[Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -147,7 +150,28 @@ def _info(module: Inert) -> ModuleInfo:
         training if isinstance(training, bool) else None,
         _changed(module),
         str(module.state.get(SOURCE, "")),
+        _arguments(module.state.get("_init_args"), module.state.get("_init_kwargs")),
     )
+
+
+def _arguments(by_position: Any, by_name: Any) -> dict[str, Any] | list[Any] | None:
+    """The arguments of a constructor as JSON values; None where the file has none, has both kinds, or other objects."""
+    position, name = _json(by_position or ()), _json(by_name or {})
+    if isinstance(position, list) and isinstance(name, dict) and not (position and name):
+        return position or name or None
+    return None
+
+
+def _json(value: Any, depth: int = SETTINGS_DEPTH) -> Any:
+    """`value` as lists and dictionaries of plain values, or `NotImplemented` for what cannot be so."""
+    items = value.items if isinstance(value, Inert) and value.items is not None else value
+    if isinstance(items, dict) and depth and len(items) <= MAX_ARGUMENTS:
+        made = {str(key): _json(each, depth - 1) for key, each in items.items()}
+        return NotImplemented if any(each is NotImplemented for each in made.values()) else made
+    if isinstance(items, (list, tuple)) and depth and len(items) <= MAX_ARGUMENTS:
+        listed = [_json(each, depth - 1) for each in items]
+        return NotImplemented if any(each is NotImplemented for each in listed) else listed
+    return value if plain(value) else NotImplemented
 
 
 def _changed(module: Inert) -> str:
