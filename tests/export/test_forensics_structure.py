@@ -8,10 +8,10 @@ from torch import nn
 
 from export import trained_nets as nets
 from export.foreign_networks import difference, sequential
-from gan_core.spec.layers import Conv, ConvTranspose, Layer
+from gan_core.spec.layers import Conv, ConvTranspose, Layer, Shape, Upsample
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
-from gan_export.forensics.shortcuts import cut_out, places, sampled, widest
+from gan_export.forensics.shortcuts import MOST, SOME, cut_out, places, sampled, widest
 from gan_export.forensics.statistics import apply_layer
 from gan_export.forensics.verdicts import out_of_line
 from gan_export.understanding.edit import with_value
@@ -160,29 +160,51 @@ def test_one_run_stands_for_all_paddings(kernel: int) -> None:
     assert shared > kernel
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        Conv(3, 4, 3, padding=1),
-        Conv(3, 4, 5, dilation=2),
-        ConvTranspose(3, 4, 4, 2, 1),
-        ConvTranspose(3, 4, 3, 2, 1),
-        ConvTranspose(3, 4, 5, 3, 0),
-        ConvTranspose(3, 4, 3, 1, 1),
-        ConvTranspose(3, 4, 4, 4, 0),
-    ],
-    ids=str,
+LAYERS = (
+    Conv(3, 4, 3, padding=1),
+    Conv(3, 4, 5, dilation=2),
+    ConvTranspose(3, 4, 4, 2, 1),
+    ConvTranspose(3, 4, 3, 2, 1),
+    ConvTranspose(3, 4, 5, 3, 0),
+    ConvTranspose(3, 4, 3, 1, 1),
+    ConvTranspose(3, 4, 4, 4, 0),
 )
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_the_places_of_equal_images_are_those_of_one_image(layer: Conv | ConvTranspose) -> None:
+    whole, cut = widest(layer) or (layer, (0, 0))
+    images = max(2, layer.stride) ** 2
+    assert not sampled(whole, (3, 9, 11), cut, images - 1, (), SOME)
+    assert not sampled(whole, (3, 9, 11), cut, images, (), MOST)
+    same_places(layer, (3, 9, 11), images)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_of_large_images_fewer_places_are_computed_in_each(layer: Conv | ConvTranspose) -> None:
+    same_places(layer, (3, 60, 44), 64)
+    same_places(layer, (3, 60, 44), 64, Upsample(2))
+
+
+def same_places(layer: Conv | ConvTranspose, shape: Shape, images: int, first: Upsample | None = None) -> None:
+    """The places computed of `images` equal images, over all of them, are those of one."""
     generator = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(shape, generator=generator) for name, shape in layer.tensors().items()}
     whole, cut = widest(layer) or (layer, (0, 0))
-    images = max(2, layer.stride) ** 2
-    x = torch.randn(1, 3, 9, 11, generator=generator).expand(images, 3, 9, 11).clone()
-    assert sampled(whole, (3, 9, 11), cut, images, ())
-    assert not sampled(whole, (3, 9, 11), cut, images - 1, ())
-    one_image = apply_layer(layer, (3, 9, 11), weights, x[:1], None, None).flatten(2)
-    torch.testing.assert_close(places(whole, weights, x).cut(cut).sort(dim=2).values, one_image.sort(dim=2).values)
+    smaller = shape if first is None else (shape[0], *(side // first.factor for side in shape[1:]))
+    x = torch.randn(1, *smaller, generator=generator)
+
+    def before(x: torch.Tensor) -> torch.Tensor:
+        return x if first is None else apply_layer(first, smaller, {}, x, None, None)
+
+    assert sampled(whole, shape, cut, images, (), SOME)
+    found = places(whole, weights, x.repeat(images, 1, 1, 1), shape, SOME, before)
+    if shape[1] > 40:
+        assert max(part.numel() for part, _, _ in found.parts) <= images // 9 * 4 * 20 * 26
+    one_image = apply_layer(layer, shape, weights, before(x), None, None).flatten(2)
+    times = images // found.step**2
+    every = one_image.repeat_interleave(times, dim=2).sort(dim=2).values
+    torch.testing.assert_close(found.cut(cut).sort(dim=2).values, every)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def first_layer(z_dim: int, wide: int, *, behind: bool, seed: int = 0, times: fl
 @pytest.mark.parametrize(("z_dim", "wide"), [(100, 10), (64, 26), (30, 6)])
 def test_the_columns_of_a_label_are_seen(z_dim: int, wide: int, *, behind: bool) -> None:
     columns = columns_of(first_layer(z_dim, wide, behind=behind))
-    assert columns.label() == (wide, behind)
+    assert columns.label == (wide, behind)
     assert (columns.behind(wide) > 4.6) == behind
     assert abs(columns.behind(wide)) > 4.6
 
@@ -31,7 +31,7 @@ def test_the_columns_of_a_label_are_seen(z_dim: int, wide: int, *, behind: bool)
 def test_alike_columns_are_no_label(inputs: int) -> None:
     for seed in range(20):
         columns = columns_of(first_layer(inputs - 2, 2, behind=True, seed=seed, times=1.0))
-        assert columns.label() is None
+        assert columns.label is None
         assert abs(columns.behind(10 if inputs > 20 else 2)) < 4.6
 
 
@@ -41,7 +41,7 @@ def test_a_label_as_wide_as_z_shows_no_order() -> None:
 
 def test_a_transposed_convolution_has_columns_too() -> None:
     weight = first_layer(40, 10, behind=False).T.reshape(50, 16, 2, 2)
-    assert columns_of(weight).label() == (10, False)
+    assert columns_of(weight).label == (10, False)
 
 
 @pytest.mark.parametrize("behind", [True, False])

@@ -41,13 +41,14 @@ class Runner:
 
     The path of the last candidate is kept; the next one starts where its layers first differ. So run them in an
     order in which neighbours share their first layers. With `rough`, convolutions that differ in their padding alone
-    are run once, with all there is, and cut, and the last one computes some of its channels only, about `channels`,
-    and with `few` some places of each image (`gan_export.forensics.shortcuts`): right for many candidates on few rows.
+    are run once, with all there is, and cut, and the last one computes some of its channels only, about `channels`:
+    right for many candidates on few rows. With `few`, it computes some places of each image only
+    (`gan_export.forensics.shortcuts`).
     """
 
     def __init__(
-        self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False, few: bool = False,
-        channels: int = SOME_CHANNELS,
+        self, arrived: Tensor | None, start: int, rows: int, seed: int, *, rough: bool = False,
+        few: shortcuts.Few | None = None, channels: int = SOME_CHANNELS,
     ) -> None:  # fmt: skip
         self._rough, self._few, self._channels = rough, few, channels
         self._arrived = None if arrived is None else arrived[:rows]
@@ -68,21 +69,25 @@ class Runner:
         (1, channels, places of all rows) where some places were computed."""
         spec = draft.spec
         parts: list[_Part] = []
-        thin = shortcuts.last_convolution(spec.layers, self._start, stop) if self._rough else None
+        short = self._rough or self._few is not None
+        thin = shortcuts.last_convolution(spec.layers, self._start, stop) if short else None
         every = 1
         for i in range(self._start, stop):
             layer, shape = spec.layers[i], spec.shapes[i]
-            if i == thin:
+            if i == thin and self._rough:
                 every = shortcuts.every(layer, self._channels)
                 layer = shortcuts.thinned(layer, every)
             elif every > 1:
                 shape = (shape[0] // every, *shape[1:])
             taken = every if i == thin else 1
-            whole, cut = (shortcuts.widest(layer) if self._rough else None) or (layer, None)
-            few = (
-                i == thin and self._few and shortcuts.sampled(whole, shape, cut, self._rows, spec.layers[i + 1 : stop])
-            )
-            parts.append(_Part(i, shape, whole, every=taken, few=few))
+            whole, cut = (shortcuts.widest(layer) if self._rough or i == thin else None) or (layer, None)
+            few = self._few if i == thin else None
+            if few and not shortcuts.sampled(whole, shape, cut, self._rows, spec.layers[i + 1 : stop], few):
+                few = None
+            if not (few or self._rough):
+                whole, cut = layer, None
+            before = parts.pop() if few and parts and isinstance(parts[-1].layer, Upsample) else None
+            parts.append(_Part(i, shape, whole, every=taken, few=few, first=before))
             if cut or few:
                 parts.append(_Part(i, shape, layer, cut or (0, 0), taken, few))
         keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.spread), *parts]
@@ -109,7 +114,9 @@ class Runner:
         if part.cut is not None:
             return shortcuts.cut_out(x, part.cut, weights.get("bias"))
         if part.few:
-            return shortcuts.places(part.layer, weights, x)
+            first = part.first
+            before = None if first is None else lambda some: apply_layer(first.layer, first.shape, {}, some, None, None)
+            return shortcuts.places(part.layer, weights, x, part.shape, part.few, before)
         arrived = self._moments if part.index == self._start else None
         labels = label_batch(draft.spec.interface.n_classes, self._rows)
         made = apply_layer(part.layer, part.shape, weights, x, labels, arrived)
@@ -120,14 +127,15 @@ class Runner:
 @dataclass(frozen=True)
 class _Part:
     """One layer, or what is cut off (places at the start, at the end) of a convolution run with more padding; of the
-    layer's channels each `every`th, and `few` of its places."""
+    layer's channels each `every`th, and `few` of its places. `first` is an upsampling in front, run with it."""
 
     index: int
     shape: Shape
     layer: Layer
     cut: tuple[int, int] | None = None
     every: int = 1
-    few: bool = False
+    few: shortcuts.Few | None = None
+    first: _Part | None = None
 
 
 _LINEAR = (Linear, Conv, ConvTranspose, Reshape, Upsample, PixelShuffle)

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft
+from gan_export.forensics import shortcuts
 from gan_export.forensics.runner import SOME_CHANNELS, Runner
-from gan_export.forensics.shortcuts import widest
 from gan_export.forensics.statistics import ELEMENTS, witnesses
 from gan_export.forensics.trials import TIE, Combination, drafts_of, kinds, one_step_away, values_to_try
 
@@ -39,6 +39,8 @@ AT_FIRST, AGAIN = 8, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
 FITTING = 0.02
 """A structure that misfits by no more on the fewest rows is likely the right one."""
+CLOSE = 0.01
+"""A structure that misfits by so much more than `TIE` times another may do as well with values of its own."""
 FLOOR = 1e-5
 """Misfits below this count as this: two of them differ by chance only."""
 
@@ -62,6 +64,8 @@ class Entrant:
     fit: float = math.inf
     rated: int = 0
     """Rows of the round that `fit` and the order of `contenders` are of; 0 where there was none."""
+    order: list[tuple[Any, ...]] = field(default_factory=list)
+    """The values of all that were tried of it, or of one of its kind, on the fewest rows, the best first."""
 
     @property
     def all_counted(self) -> tuple[float, ...]:
@@ -112,29 +116,41 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
     firsts: dict[str, Entrant] = {}
     for leader in leaders:
         firsts.setdefault(_kind(leader, k), leader)
-    usual = [first for first in firsts.values() if first.draft.structure is None or first.draft.structure.usual]
-    _try(usual, k, samples, seed)
-    fitting = min(usual, key=lambda first: first.fit, default=None)
+    usual = [first for first in firsts.values() if _usual(first)]
+    fitting: Entrant | None = None
+    for i, first in enumerate(usual):
+        _try([first], k, samples, seed)
+        if first.fit <= FITTING:
+            fitting, usual = first, usual[: i + 1]
+            break
     others = [first for first in firsts.values() if first not in usual]
-    if fitting is None or fitting.fit > FITTING:
+    if fitting is None:
         _try(others, k, samples, seed)
     else:
         for first in others:
             first.contenders = _as_in(fitting, first)
         _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+        close = [first for first in others if ties(first.all_counted, fitting.all_counted, CLOSE)]
+        _try([first for first in close if _usual(first)], k, samples, seed)
     for leader in leaders:
         first = firsts[_kind(leader, k)]
         leader.contenders = first.contenders if leader is first else _same_as(first, leader)
+        leader.order = first.order
     for leader, *followers in classes.values():
         for follower in followers:
             follower.contenders = _same_as(leader, follower)
+            follower.order = leader.order
+
+
+def _usual(entrant: Entrant) -> bool:
+    return entrant.draft.structure is None or entrant.draft.structure.usual
 
 
 def _kind(entrant: Entrant, k: int) -> str:
     """What all share that differ in paddings, in what arrives or in neither."""
     norms, spec = witnesses(entrant.draft), entrant.draft.spec
     start = norms[k - 1] if k else 0
-    layers = [(widest(layer) or (layer,))[0] for layer in spec.layers[start : norms[k]]]
+    layers = [(shortcuts.widest(layer) or (layer,))[0] for layer in spec.layers[start : norms[k]]]
     return repr((spec.shapes[start], layers, [(c.layer, c.field) for c in entrant.choices]))
 
 
@@ -143,6 +159,7 @@ def _try(leaders: list[Entrant], k: int, samples: int, seed: int) -> None:
     best of them."""
     cut = []
     for leader in leaders:
+        leader.rated = 0
         leader.contenders, complete = _contenders(leader.draft, leader.choices)
         cut += [] if complete else [leader]
     _rate(leaders, k, ROUNDS[0][0], samples, seed, AT_FIRST)
@@ -217,15 +234,18 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
     for (_, few, channels), group in sources.items():
         norms = witnesses(group[0].draft)
         start = norms[k - 1] if k else 0
-        sampled = rows < ROUNDS[-1][0]
-        runner = Runner(group[0].arrived, start, few, seed, rough=True, few=sampled, channels=channels)
+        places = shortcuts.SOME if rows < ROUNDS[-1][0] else shortcuts.MOST
+        runner = Runner(group[0].arrived, start, few, seed, rough=True, few=places, channels=channels)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: repr((pair[1][1].spec.interface.latent, pair[1][1].spec.layers[start:])))
         for entrant, (values, candidate) in work:
             fit = float(runner.misfits(candidate, witnesses(candidate)[k]).median())
             scores[id(entrant)].append((fit, (values, candidate)))
     for entrant in entrants:
-        ranked = sorted(scores[id(entrant)], key=lambda item: item[0])[:most]
+        ranked = sorted(scores[id(entrant)], key=lambda item: item[0])
+        if len(ranked) > len(entrant.order):
+            entrant.order = [values for _, (values, _) in ranked]
+        ranked = ranked[:most]
         entrant.fit = ranked[0][0] if ranked else math.inf
         entrant.contenders = [one for _, one in ranked]
         entrant.rated = rows

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.runner import SOME_CHANNELS, Runner
 from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
+from gan_export.forensics.shortcuts import MOST, SOME
 from gan_export.forensics.statistics import contradicted, rows_for, witnesses
 from gan_export.forensics.trials import (
     TIE,
     Combination,
+    Rank,
     Scored,
     Trial,
     drafts_of,
@@ -112,14 +115,14 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
         else:
             beam = pool.varied(beam, k)
         groups = _screened([group for state in beam for group in _groups(state, k)], k, samples, seed, pool)
-        reached = [following for group in groups for following in _extend(group, k, samples, seed)]
+        reached = [following for group, order in groups for following in _extend(group, k, samples, seed, order)]
         if not reached:
             raise needs_code("no candidate network can be run as far as its BatchNorms")
         merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
         best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK)]
-        beam = [_advance(state, k, samples, seed) for state in best]
+        beam = [_advance(_compared(state, k, samples, seed), k, samples, seed) for state in best]
         on_note(f"BatchNorm {k + 1}: mismatch {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
     return Outcome(tuple(beam), pool.margins, pool.cut)
@@ -174,8 +177,10 @@ def _as_said(draft: Draft, variant: Draft) -> Draft:
     return variant
 
 
-def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool) -> list[State]:
-    """The groups worth a full search; the margins of the others go to `pool`."""
+def _screened(
+    groups: list[State], k: int, samples: int, seed: int, pool: _Pool
+) -> list[tuple[State, list[tuple[Any, ...]]]]:
+    """The groups worth a full search, with `Entrant.order`; the margins of the others go to `pool`."""
     entrants = {
         id(entrant): (entrant, group)
         for group in groups
@@ -193,32 +198,21 @@ def _screened(groups: list[State], k: int, samples: int, seed: int, pool: _Pool)
     for entrant, group in entrants.values():
         if entrant not in left:
             pool.margins |= {number: worse(entrant.all_counted, left[0].all_counted) for number, _ in group.drafts}
-    return [entrants[id(entrant)][1] for entrant in left]
+    return [(entrants[id(entrant)][1], entrant.order) for entrant in left]
 
 
-def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
-    """The best continuations of `state`, whose drafts agree up to witness `k`, at most BEAM; see `_advance`."""
+def _extend(state: State, k: int, samples: int, seed: int, order: list[tuple[Any, ...]]) -> list[State]:
+    """The best continuations of `state`, whose drafts agree up to witness `k`, at most BEAM; see `_advance`. `order` is
+    that of the values on the fewest rows, where it is known."""
     _, draft = state.drafts[0]
-    start, stop, rows = _span(state, k, samples)
-
-    def rank(contenders: list[Combination], some: int) -> list[Scored]:
-        channels = SOME_CHANNELS if some > rows // 32 else LEAST_CHANNELS
-        few = some < rows // 4
-        runner = Runner(state.arrived, start, some, seed, rough=some < rows, few=few, channels=channels)
-        scored: list[Scored] = []
-        for values, candidate in contenders:
-            kl = runner.misfits(candidate, stop)
-            scored.append((Trial(values, float(kl.median()), some, kl), candidate))
-        return sorted(scored, key=lambda item: item[0].fit)
-
+    rank, rows = _ranker(state, k, samples, seed)
     choices = _open_choices(draft, k)
-    final, dropped = narrow(rank, draft, choices, rows)
+    final, dropped = narrow(rank, draft, choices, rows, order)
     trials = (*(trial for trial, _ in final), *dropped)
     limit = TIE * final[0][0].fit + SLACK if final else 0.0
     following: list[State] = []
-    for trial, candidate in [item for item in final[:BEAM] if item[0].fit <= limit]:
-        near = rank(neighbours(candidate, choices, trial.values), rows) if not following else []
-        step = Step(choices, trial, trials, tuple(trial for trial, _ in near))
+    for trial in [trial for trial, _ in final[:BEAM] if trial.fit <= limit]:
+        step = Step(choices, trial, trials, ())
         drafts = tuple(
             (number, next((made for _, made in drafts_of(other, choices, [trial.values])), other))
             for number, other in state.drafts
@@ -227,6 +221,33 @@ def _extend(state: State, k: int, samples: int, seed: int) -> list[State]:
             replace(state, drafts=drafts, steps=(*state.steps, step), factors=(*state.factors, state.factor))
         )
     return following
+
+
+def _ranker(state: State, k: int, samples: int, seed: int) -> tuple[Rank, int]:
+    """(a function that runs combinations on from `state` to witness `k`, how many rows there are)."""
+    start, stop, rows = _span(state, k, samples)
+
+    def rank(contenders: list[Combination], some: int) -> list[Scored]:
+        channels = SOME_CHANNELS if some > rows // 32 else LEAST_CHANNELS
+        few = SOME if some < rows else MOST
+        runner = Runner(state.arrived, start, some, seed, rough=some < rows, few=few, channels=channels)
+        scored: list[Scored] = []
+        for values, candidate in contenders:
+            kl = runner.misfits(candidate, stop)
+            scored.append((Trial(values, float(kl.median()), some, kl), candidate))
+        return sorted(scored, key=lambda item: item[0].fit)
+
+    return rank, rows
+
+
+def _compared(state: State, k: int, samples: int, seed: int) -> State:
+    """`state`, extended to witness `k`, with the trials near the chosen one, where that is the best of its step."""
+    step = state.steps[-1]
+    if step.chosen is not step.trials[0]:
+        return state
+    rank, rows = _ranker(state, k, samples, seed)
+    near = rank(neighbours(state.drafts[0][1], step.choices, step.chosen.values), rows)
+    return replace(state, steps=(*state.steps[:-1], replace(step, nearby=tuple(trial for trial, _ in near))))
 
 
 def _advance(state: State, k: int, samples: int, seed: int) -> State:

@@ -7,7 +7,7 @@ much alike, so a few of each image tell nearly as much as all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,8 +16,18 @@ from torch import Tensor
 
 from gan_core.spec.layers import Activation, Conv, ConvTranspose, Layer, Shape, Upsample
 
-PLACES = 64
-"""Images of fewer places are computed whole."""
+
+@dataclass(frozen=True)
+class Few:
+    """That some places of an image are enough, where it has `least` or more: at least `side` rows and columns of it, or
+    each second one where it is smaller."""
+
+    least: int
+    side: int
+
+
+SOME, MOST = Few(64, 14), Few(56**2, 28)
+"""For few latents, and for all."""
 
 
 def last_convolution(layers: tuple[Layer, ...], start: int, stop: int) -> int | None:
@@ -104,7 +114,9 @@ class Places:
         return torch.cat(left, dim=1).unsqueeze(0)
 
 
-def sampled(layer: Layer, shape: Shape, cut: tuple[int, int] | None, rows: int, behind: Sequence[Layer]) -> bool:
+def sampled(
+    layer: Layer, shape: Shape, cut: tuple[int, int] | None, rows: int, behind: Sequence[Layer], few: Few
+) -> bool:
     """Whether to compute some places only of `layer`, a convolution run on `rows` images of `shape`, with `behind` up
     to the BatchNorm."""
     assert isinstance(layer, (Conv, ConvTranspose))
@@ -115,34 +127,45 @@ def sampled(layer: Layer, shape: Shape, cut: tuple[int, int] | None, rows: int, 
     else:
         usual = layer.dilation == 1 and layer.kernel >= layer.stride and not (layer.padding or layer.output_padding)
     _, height, width = layer.out_shape(shape)
-    return usual and height * width >= PLACES and rows >= _step(layer) ** 2
+    return usual and height * width >= few.least and rows >= _step(layer, min(height, width), rows, few) ** 2
 
 
-def _step(layer: Conv | ConvTranspose) -> int:
-    return max(2, layer.stride)
+def _step(layer: Conv | ConvTranspose, side: int, rows: int, few: Few) -> int:
+    """Each how manieth row and column of what `layer` makes is computed."""
+    unit = layer.stride if isinstance(layer, ConvTranspose) else 1
+    least = max(2, unit)
+    larger = range(least, side // few.side + 1)
+    return max((step for step in larger if step % unit == 0 and step**2 <= rows), default=least)
 
 
-def places(layer: Layer, weights: dict[str, Tensor], x_NCHW: Tensor) -> Places:
-    """Some places of `layer` (see `sampled`) of each of the images."""
+def places(
+    layer: Layer,
+    weights: dict[str, Tensor],
+    x_NCHW: Tensor,
+    shape: Shape,
+    few: Few,
+    before: Callable[[Tensor], Tensor] | None,
+) -> Places:
+    """Some places of `layer` (see `sampled`), run on images of `shape`: those `before` makes of `x_NCHW`, a few at a
+    time, or `x_NCHW` itself."""
     assert isinstance(layer, (Conv, ConvTranspose))
-    step, weight, bias = _step(layer), weights["weight"], weights.get("bias")
+    weight, bias = weights["weight"], weights.get("bias")
+    _, height, width = layer.out_shape(shape)
+    step = _step(layer, min(height, width), len(x_NCHW), few)
     share = len(x_NCHW) // step**2
-    _, height, width = layer.out_shape(tuple(x_NCHW.shape[1:]))
-    apart = isinstance(layer, ConvTranspose) and layer.stride > 1
-    if not apart:
-        padding = layer.padding if isinstance(layer, Conv) else layer.kernel - 1
-        x_NCHW = F.pad(x_NCHW, (padding,) * 4)
-    if isinstance(layer, ConvTranspose):
-        weight = weight.transpose(0, 1).flip(2, 3)
+    apart, dilation = 1, 1
+    if isinstance(layer, ConvTranspose):  # a place sees each `apart`th row and column of the kernel
+        weight, apart = weight.transpose(0, 1).flip(2, 3), layer.stride
+    else:
+        dilation = layer.dilation
+    last = weight.shape[-1] - 1
     parts: list[tuple[Tensor, int, int]] = []
     for top in range(step):
         for across in range(step):
             x = x_NCHW[len(parts) * share : (len(parts) + 1) * share]
-            if apart:  # these places see each `step`th row and column of the kernel, and each place of the image
-                last = weight.shape[-1] - 1
-                kernel = weight[:, :, (last - top) % step :: step, (last - across) % step :: step]
-                made = F.conv2d(x, kernel, bias, padding=(kernel.shape[2] - 1, kernel.shape[3] - 1))
-            else:
-                made = F.conv2d(x[..., top:, across:], weight, bias, step, dilation=layer.dilation)
-            parts.append((made, top, across))
+            x = x if before is None else before(x)
+            kernel = weight[:, :, (last - top) % apart :: apart, (last - across) % apart :: apart]
+            down, right = (layer.padding,) * 2 if isinstance(layer, Conv) else (n - 1 for n in kernel.shape[2:])
+            x = F.pad(x, (right - across // apart, right, down - top // apart, down))
+            parts.append((F.conv2d(x, kernel, bias, step // apart, dilation=dilation), top, across))
     return Places(tuple(parts), step, (height, width))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,9 +231,16 @@ Rank = Callable[[list[Combination], int], list[Scored]]
 """(combinations, rows) → their trials and drafts, the best first."""
 
 
-def narrow(rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int) -> tuple[list[Scored], list[Trial]]:
-    """(the combinations that got as far as all `rows`, best first; the trials of the others, by misfit)."""
+def narrow(
+    rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int, order: Sequence[tuple[Any, ...]] = ()
+) -> tuple[list[Scored], list[Trial]]:
+    """(the combinations that got as far as all `rows`, best first; the trials of the others, by misfit).
+
+    order  all values, the best first, where they were tried on few rows already: not done again
+    """
     contenders, complete = combinations(draft, choices)
+    if complete:
+        contenders = _first_in(order, contenders, RUNGS[0][2])
     dropped: list[Trial] = []
     scored: list[Scored] = []
     if not complete:
@@ -250,6 +257,19 @@ def narrow(rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int) -> 
         dropped += [trial for (trial, _), go_on in zip(scored, passed, strict=True) if not go_on]
         contenders = [found for found, go_on in zip(_again(scored), passed, strict=True) if go_on]
     return rank(contenders, rows), sorted(dropped, key=lambda trial: trial.fit)
+
+
+def _first_in(order: Sequence[tuple[Any, ...]], contenders: list[Combination], most: int) -> list[Combination]:
+    """The `most` of `contenders` that come first in `order`, among them one with another value than the first for each
+    choice; all where `order` does not have all."""
+    places = {repr(values): i for i, values in enumerate(order)}
+    if len(contenders) <= most or any(repr(values) not in places for values, _ in contenders):
+        return contenders
+    ordered = sorted(contenders, key=lambda one: places[repr(one[0])])
+    best = ordered[0][0]
+    others = [next((i for i, (v, _) in enumerate(ordered) if v[at] != own), 0) for at, own in enumerate(best)]
+    likely = most - len(set(others))
+    return [one for i, one in enumerate(ordered) if i < likely or i in others]
 
 
 def _climb(rank: Rank, choices: tuple[Choice, ...], contenders: list[Combination], rows: int) -> list[Scored]:

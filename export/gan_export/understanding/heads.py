@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -56,7 +57,7 @@ def heads(latent: int, embedding: Unit | None, told: Told = Told(), first: Unit 
             return [Head(latent)] if not beside else [_one_hot(latent, beside, columns, told.by)] if beside > 1 else []
         if 0 < told.classes < latent:
             return [_one_hot(latent, told.classes, columns, told.by)]
-        seen = None if columns is None else columns.label()
+        seen = None if columns is None else columns.label
         if seen is not None:
             plain = replace(Head(latent), cost=COLUMNS_COST)
             return [_one_hot(latent, seen[0], columns, "the first layer's columns"), plain]
@@ -136,6 +137,7 @@ class Columns:
         nats = TRUST * (self._apart(inputs - wide, inputs) - self._apart(0, wide))
         return max(-MOST_NATS, min(MOST_NATS, nats))
 
+    @functools.cached_property
     def label(self) -> tuple[int, bool] | None:
         """(columns of a label, whether they stand behind z), where one is plainly there; None where not."""
         inputs = len(self.norms)
@@ -164,8 +166,10 @@ class Columns:
         return _fit(inside) + _fit(outside) - _fit(self.norms)
 
 
+@functools.lru_cache(8)
 def columns_of(weight: Tensor) -> Columns:
-    """The columns of a linear layer's weight (out, in), or of a transposed convolution's (in, out, k, k)."""
+    """The columns of a linear layer's weight (out, in), or of a transposed convolution's (in, out, k, k). Kept, by the
+    tensor itself: every draft of a file asks for the same."""
     norms = weight.float().flatten(1).norm(dim=1) if weight.dim() == 4 else weight.float().norm(dim=0)
     return Columns(norms.double().clamp_min(1e-12).log())
 
