@@ -140,7 +140,7 @@ def _out_of_question(one: _Rated) -> str:
         role in NO_GENERATORS
         and not (parts and find_decoder(one.found.tensors) is not None)
         and (role in TAKE_IMAGES or one.role != "generator")
-        and not (role in TAKE_IMAGES and _known(one.found))
+        and not _known(one.found)
     ):
         return f"{WHAT[one.report.role][0]}: {one.report.reason}"
     if one.role == "foreign":
@@ -201,11 +201,12 @@ def _nothing(rated: list[_Rated]) -> GanportError:
         for one in rated:
             if one.report.role == role:
                 what, hint = WHAT[role]
-                hint = (role in TAKE_IMAGES and _near(one.found)) or hint
+                near = "" if role == "optimizer" else _near(one.found)
+                hint = near or hint
                 at = f" (at {_name(one.found)})" if one.found.path else ""
                 others = f" and {len(rated) - 1} more, no generator among them" if len(rated) > 1 else ""
                 decoder = _decoder(one.found)
-                if role == "optimizer":
+                if role == "optimizer" or near:
                     force = ""
                 elif decoder:
                     force = f"; its decoder alone may be one: {decoder}"
