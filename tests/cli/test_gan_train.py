@@ -107,13 +107,31 @@ def test_other_limits(args: tuple[str, str], gan_train: GanTrain, photos: Path) 
 
 @pytest.mark.parametrize("preset", [name for name, (recipe, _) in PRESETS.items() if recipe.arch != "espcn"])
 def test_every_preset_on_a_folder_of_pictures(preset: str, gan_train: GanTrain, photos: Path) -> None:
-    """Those that enlarge images take no latent: trainer/test_upscaling.py."""
     result = gan_train("--preset", preset, "--data", str(photos), "--out", "r", "--steps", "2", *TINY)
     assert (result.code, result.out) == (0, "r/g.pt\n"), result.err
     checkpoint = load_generator("r/g.pt")
     recipe = PRESETS[preset][0]
     assert checkpoint.spec.interface.image == (recipe.channels or 3, recipe.size or 64, recipe.size or 64)
     assert checkpoint.training["recipe"]["name"] == preset
+
+
+@pytest.mark.parametrize("preset", ["upscale", "upscale-gan"])
+def test_upscalers_on_a_folder_of_pictures(preset: str, gan_train: GanTrain, photos: Path) -> None:
+    options = ("--task", "upscale", "--preset", preset, "--scale", "4", "--size", "28", "--width", "4")
+    result = gan_train(*options, str(photos), "--out", "r", "--steps", "2", "--batch-size", "4")
+    assert (result.code, result.out) == (0, "r/g.pt\n"), result.err
+    taken = load_generator("r/g.pt").spec.interface.input
+    assert taken is not None
+    assert taken.scale == 4
+    found = gan_train("eval", "r/g.pt", "--json")
+    assert found.code == 0, found.err
+    assert {"file", "images", "psnr_db", "bicubic_psnr_db"} < set(json.loads(found.out))
+    assert gan_train("eval", "r/g.pt", "--seed", "3").code == 2
+    assert gan_train("report", "r").code == 0
+    assert "PSNR" in Path("r/report.html").read_text()
+    again = gan_train("--config", "r", "--out", "r2", "--steps", "1")
+    assert again.code == 0, again.err
+    assert gan_train("--init", "r2/g.pt", str(photos), "--out", "r3", "--steps", "1").code == 0
 
 
 def test_options_override_the_preset(gan_train: GanTrain) -> None:
