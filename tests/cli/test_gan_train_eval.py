@@ -153,7 +153,10 @@ def test_shards_that_do_not_fit(evaluate: Run, shards: Path) -> None:
     code, _, err = evaluate("unfinished", "--data", "data")
     assert (code, "unfinished has no manifest.json" in err) == (2, True)
     code, _, err = evaluate("data", "--data", "data")
-    assert (code, "data is a folder, expected a model file" in err) == (2, True)
+    assert code == 2
+    assert "data is a folder, expected a model file\nhint: to compare with its images: --data data\n" in err
+    code, _, err = evaluate("shards-tar", "digits")
+    assert (code, err) == (2, "error: digits is a data set, expected a model\nhint: --data digits\n")
 
 
 def test_a_run_is_known_by_its_folder_and_keeps_its_numbers(evaluate: Run, files: Path, tmp_path: Path) -> None:

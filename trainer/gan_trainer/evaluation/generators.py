@@ -20,6 +20,7 @@ from gan_serve.runtime import runtimes
 from gan_serve.runtime.batches import Given, check_drawn
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.onnx_answers import UNSAID
+from gan_trainer.data import BUILTIN
 from gan_trainer.devices import describe
 from gan_trainer.networks.build import SpecGenerator
 from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
@@ -78,9 +79,12 @@ def open_model(
     Raises `GanportError` for a file that is missing or none of them.
     """
     path = Path(path)
+    if str(path) in BUILTIN and not path.exists():
+        raise GanportError(f"{path} is a data set, expected a model", hint=f"--data {path}")
     if path.is_dir():
-        inside = f"{path}/g.pt" if (path / "g.pt").exists() else f"{path}/g.onnx"
-        raise GanportError(f"{path} is a folder, expected a model file", hint=f"name the file in it: {inside}")
+        inside = [f"{path}/{name}" for name in ("g.pt", "g.onnx") if (path / name).exists()]
+        hint = f"name the file in it: {inside[0]}" if inside else f"to compare with its images: --data {path}"
+        raise GanportError(f"{path} is a folder, expected a model file", hint=hint)
     if path.suffix.lower() in EXPORTED:
         try:
             generator = runtimes.load(path, provider, threads, trust_script=trust_script)

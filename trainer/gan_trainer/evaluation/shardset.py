@@ -84,7 +84,8 @@ class ShardSet:
             yield from map(_decoded, _of_parquet(path))
         else:
             with tarfile.open(path) as archive:
-                for member in archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined]  # it would hold all of the shard
                     file = archive.extractfile(member) if member.name.endswith(".png") else None
                     if file is not None:
                         yield _decoded(file.read())
