@@ -48,6 +48,7 @@ def test_tar_shards_are_read_by_tarfile(gen: Gen, classes: Path, tmp_path: Path)
                 assert (said["seed"], said["class"], len(said["model_sha256"])) == (index, index % 3, 64)
 
 
+@pytest.mark.slow  # it imports torch
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # its files
 def test_tar_shards_are_read_by_webdataset(gen: Gen, model: Path, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
@@ -59,6 +60,7 @@ def test_tar_shards_are_read_by_webdataset(gen: Gen, model: Path, tmp_path: Path
     assert np.array_equal([sample["png"] for sample in samples], drawn(model, range(N)))
 
 
+@pytest.mark.slow  # datasets imports pandas
 def test_parquet_is_read_by_pyarrow_and_datasets(
     gen: Gen, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

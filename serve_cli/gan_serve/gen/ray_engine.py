@@ -133,7 +133,7 @@ def check_answers(address: str | None) -> None:
 def _no_cluster(address: str, error: Exception) -> GanportError:
     return GanportError(
         f"no Ray cluster answers at {address}: {' '.join(str(error).split())[:200]}",
-        hint="ray start --head prints the address, or leave `ray_address` out",
+        hint="ray start --head prints the address; RAY_AUTH_MODE=token where the cluster asks for a token",
     )
 
 
