@@ -26,11 +26,11 @@ from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.assumptions import STATISTICS, describe, describe_value, unanswered
+from gan_export.assumptions import CODE, STATISTICS, describe, describe_value, unanswered
 from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
-from gan_export.inspection import CODE, Kind, advise, export_command
+from gan_export.inspection import Kind, advise, export_command
 from gan_export.source import as_taken
 from gan_export.understanding.understand import draft_with_spec
 from gan_serve.terminal import console

@@ -9,7 +9,9 @@ from typing import Any
 from gan_core.said import size_text
 from gan_export.answers import Answers
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.families.stylegan2 import SOURCES
 from gan_export.forensics.statistics import GOOD
+from gan_export.reading import Reading
 
 AS_YOU_SAID = "as you said"
 STATISTICS = "statistics"
@@ -125,3 +127,19 @@ def _sentence(choice: Choice, where: str = "") -> str:
     if choice.field == "structure":
         return f"structure ({founded}): {choice.value}; {choice.reason}"
     return f"{describe(choice)}{where} ({founded}): {choice.reason}"
+
+
+CODE = "FILE.py:CLASS"
+
+
+def code_of(reading: Reading) -> str:
+    """What `--module` is to name, "models/networks.py:Generator", where the file names its network's class."""
+    info = reading.modules.get("")
+    package, _, name = ("" if info is None else info.cls).removeprefix("__torch__.").rpartition(".")
+    known = SOURCES.get(info.source) if info is not None else None
+    if known is not None:
+        return f"{known.split()[1]}:{name}"
+    if info is None or info.from_torch or "mangle" in package or not all(map(str.isidentifier, info.cls.split("."))):
+        return CODE
+    file = "FILE" if package in ("", "__main__", "torch_utils.persistence") else package.replace(".", "/")
+    return f"{file}.py:{name}"

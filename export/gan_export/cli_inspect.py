@@ -78,7 +78,7 @@ def inspect_command(
         if as_json:
             console.show_json(inspection.reading_json(reading), error)
         else:
-            console.show(inspection.render_unknown(reading))
+            console.show(inspection.render_unknown(reading, error.hint or ""))
         raise
     advice = advise(identified)
     if as_json:

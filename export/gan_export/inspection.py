@@ -17,6 +17,7 @@ from gan_export.assumptions import (
     SURE,
     answers_of,
     assumptions_of,
+    code_of,
     describe,
     misfit_of,
     odds_text,
@@ -30,7 +31,6 @@ from gan_export.survey import Entry
 from gan_serve.terminal.commands import with_options
 from gan_serve.terminal.layout import Column, state, table, wrap
 
-CODE = "FILE.py:CLASS"
 SETTLES = "the network's own code settles it"
 SIZES = 4
 
@@ -70,13 +70,19 @@ def advise(identified: Identified) -> Advice:
     asked, misfit, tie = unanswered(draft), draft.contradiction or misfit_of(draft), tie_of(draft)
     if misfit:
         other = "; or --raw, if the statistics are the raw weights'" if weights == "ema" and not answers.raw else ""
-        return Advice(Kind.NOT, f"the draft is likely wrong: {misfit}; {SETTLES}{other}", ("--module", CODE))
+        return Advice(
+            Kind.NOT,
+            f"the draft is likely wrong: {misfit}; {SETTLES}{other}",
+            ("--module", code_of(identified.reading)),
+        )
     sizes = _sizes(draft) if any(choice.field == "structure" for choice in asked) else []
     if sizes and answers.image is None:
         why = f"the weights allow images of {', '.join(sizes)}"
         return Advice(Kind.SAY, why, ("--image", "CxHxW"))
     if tie:
-        return Advice(Kind.NOT, f"the draft is likely wrong: {tie}; {SETTLES}", ("--module", CODE))
+        return Advice(
+            Kind.NOT, f"the draft is likely wrong: {tie}; {SETTLES}", ("--module", code_of(identified.reading))
+        )
     if [choice.field for choice in asked] == [STATISTICS]:
         return Advice(Kind.LOOK, "its author used train mode: the candidates show its images with new statistics")
     if asked and not draft.open_choices:
@@ -163,10 +169,18 @@ def facts_of(identified: Identified) -> list[tuple[str, str]]:
     return facts
 
 
-def render_unknown(reading: Reading) -> str:
-    """The page for a file that was read and not understood: the file and its tensors."""
+def code_command(reading: Reading) -> str:
+    """The command that exports a file's network with its own code."""
+    key = ["--key", reading.chosen] if reading.chosen and reading.passed_over else []
+    return shell_line(["gan-export", str(reading.path), *key, "--module", code_of(reading)])
+
+
+def render_unknown(reading: Reading, hint: str = "") -> str:
+    """The page for a file that was read and not understood: the file, its tensors, and where the error's `hint` names
+    its code, the command with it."""
     rows = [(name, "x".join(map(str, tensor.shape)) or "number") for name, tensor in reading.tensors.items()]
-    return f"{_facts(_file_facts(reading))}\n\n{table(('tensor', 'shape'), rows)}"
+    following = [f"next: {code_command(reading)}"] if "`module`" in hint else []
+    return "\n\n".join([_facts(_file_facts(reading)), table(("tensor", "shape"), rows), *following])
 
 
 def _file_facts(reading: Reading) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ import gan_core
 from gan_core.arrays import U8
 from gan_core.printable import printable
 from gan_export.asking import Candidate
+from gan_export.assumptions import code_of
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified
-from gan_export.inspection import CODE, Advice, Kind, export_command, facts_of, headline
+from gan_export.inspection import Advice, Kind, export_command, facts_of, headline
 
 MAX_SIDE = 256
 """Pixels of an image in the page; larger ones are made smaller."""
@@ -54,7 +55,7 @@ def page_of(identified: Identified, advice: Advice, candidates: Sequence[Candida
     name = _text(identified.reading.path.name)
     rows = [_row(identified, one) for one in candidates]
     if identified.draft is not None:
-        code = export_command(identified, "--module", CODE)
+        code = export_command(identified, "--module", code_of(identified.reading))
         rows.append(f"<li><h3>None of these</h3><p>Give the network's own code.</p>{_command(code)}</li>")
     title = "What it may be" if len(candidates) > 1 else "What it generates"
     leads = {Kind.EXPORT: "Everything is settled.", Kind.LOOK: "Take the row whose images are right."}

@@ -1,4 +1,4 @@
-"""Networks that take an image are refused by name, with and without their code: none is proved as a latent of 3."""
+"""Networks that take an image: refused by name without their code, and exported with it; none as a latent of 3."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import nn
 
 from cli.conftest import Run
 from export import image_networks
+from gan_core.contract import Contract
+from gan_core.files.metadata import read_onnx_text
 
 pytestmark = pytest.mark.slow
 
@@ -98,15 +100,26 @@ def test_weights_alone(name: str, key: list[str], saved: Callable[[str], tuple[P
     assert not ckpt.with_suffix(".onnx").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_with_its_code(name: str, saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "options", "takes"),
+    [
+        ("Enlarge", ["--value-range=-1,1"], {"scale": 4, "multiple_of": 1, "minimum": 1, "halo": 6}),
+        ("Translate", [], {"scale": 1, "multiple_of": 2, "minimum": 4, "value_range": [-1, 1]}),
+    ],
+)
+def test_with_its_code(
+    name: str, options: list[str], takes: dict[str, object], saved: Callable[[str], tuple[Path, Path]], run: Run
+) -> None:
     ckpt, code_file = saved(name)
-    code, _, err = run("onnx", "--ckpt", ckpt, "--key", "params_ema", "--module", f"{code_file}:{name}")
-    assert code == 2
-    assert "expected a generator, whose input is a latent;" in err
-    assert "takes an image of 3 channels" in err
-    assert "not super-resolvers or image-to-image networks" in err.splitlines()[-1]
-    assert not ckpt.with_suffix(".onnx").exists()
+    code, _, err = run("onnx", "--ckpt", ckpt, "--key", "params_ema", "--module", f"{code_file}:{name}", *options)
+    assert code == 0, err
+    contract = Contract.from_metadata(read_onnx_text(ckpt.with_suffix(".onnx")).metadata)
+    assert contract is not None
+    found = contract.interface.to_json()["input"]
+    assert {key: found[key] for key in takes} == takes
+    code, _, err = run("verify", ckpt.with_suffix(".onnx"), ckpt, "--module", f"{code_file}:{name}")
+    assert code == 0, err
 
 
 def test_a_latent_of_three_numbers_is_one(saved: Callable[[str], tuple[Path, Path]], run: Run) -> None:
@@ -162,3 +175,25 @@ def test_of_no_family_it_is_exported_with_a_spec(run: Run, saved: Callable[[str]
     code, out, err = run(ckpt, "--spec", spec)
     assert code == 0, err
     assert run("verify", out.strip(), "--ckpt", ckpt)[0] == 0
+
+
+SIDES = """
+import torch
+from torch import nn
+
+class G(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+    def forward(self, x):
+        low = float(x.shape[2] ** 0.5)
+        return torch.tanh(self.conv(x)) * (1 if low > 0 else 2), {RETURNED}
+"""
+
+
+@pytest.mark.parametrize(("returned", "code"), [("x.mean()", 0), ("[x, x]", 2)])
+def test_what_else_a_forward_returns(returned: str, code: int, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SIDES.replace("{RETURNED}", returned) + "torch.manual_seed(0)\nMADE = G()\n")
+    found, _, err = run("onnx", "--module", f"{tmp_path / 'net.py'}:MADE", "--out", tmp_path / "g.onnx")
+    assert found == code, err
+    assert (tmp_path / "g.onnx").exists() == (code == 0)

@@ -16,12 +16,15 @@ from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, Linear, Reshape
 from gan_export.answers import Answers
-from gan_export.assumptions import assumptions_of, doubts_of, odds_text
+from gan_export.assumptions import assumptions_of, code_of, doubts_of, odds_text
 from gan_export.draft import Choice, Draft, Evidence
+from gan_export.families.stylegan2 import SOURCES
 from gan_export.identify import Identified, identify
 from gan_export.inspection import Kind, advise
 from gan_export.proof import Report
 from gan_export.proof.report import Check
+from gan_export.reading import read_checkpoint
+from gan_export.reading.modules import ModuleInfo
 
 RELU = {"name": "relu", "slope": None}
 TANH = {"name": "tanh", "slope": None, "value_range": [-1.0, 1.0]}
@@ -153,3 +156,24 @@ def test_other_sizes_are_a_question(tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "g.pth")
     given = advise(identify(tmp_path / "g.pth", Answers(), lambda _: None))
     assert (given.kind, given.options) == (Kind.SAY, ("--image", "CxHxW"))
+
+
+@pytest.mark.parametrize(
+    ("cls", "source", "named"),
+    [
+        ("models.networks.Generator", "", "models/networks.py:Generator"),
+        ("__main__.G", "", "FILE.py:G"),
+        ("__torch__.nets.G", "", "nets.py:G"),
+        ("__torch__.nets.___torch_mangle_3.G", "", "FILE.py:CLASS"),
+        ("torch_utils.persistence.Generator", "0" * 64, "FILE.py:Generator"),
+        ("torch_utils.persistence.Generator", next(iter(SOURCES)), "training/networks.py:Generator"),
+        ("torch.nn.modules.container.Sequential", "", "FILE.py:CLASS"),
+        ("a; rm -r.B", "", "FILE.py:CLASS"),
+        (None, "", "FILE.py:CLASS"),
+    ],
+)
+def test_the_name_of_its_code(cls: str | None, source: str, named: str, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "g.pth")
+    reading = read_checkpoint(tmp_path / "g.pth", for_code=True)
+    modules = {} if cls is None else {"": ModuleInfo(cls, source=source)}
+    assert code_of(dataclasses.replace(reading, modules=modules)) == named

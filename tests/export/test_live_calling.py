@@ -179,7 +179,7 @@ def test_latent_law_is_said_or_assumed(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[str, Any, dict[str, Any], dict[str, Any], str, str]] = {
-    "a discriminator": ("Discriminator", None, {}, {}, "main.0 takes an image of 3 channels", "generator"),
+    "a discriminator": ("Discriminator", None, {}, {}, "main.0 takes an image of 3 channels", "z_shape"),
     "scores": ("Wrapped", {"how": "scores"}, {}, {}, "gives (N), expected images", "generator"),
     "nothing": ("Wrapped", {"how": "nothing"}, {}, {}, "gives NoneType, expected images", "generator"),
     "RGBA": ("Wrapped", {"how": "rgba"}, {}, {}, "gives (N, 4, 8, 8), expected images", "generator"),

@@ -36,7 +36,8 @@ IMAGE_CHANNELS = (1, 3)
 
 @dataclass(frozen=True)
 class ZShape:
-    """The shape of one latent as forward takes it; `listed`: in a list, as rosinality's StyleGAN2 wants it."""
+    """The shape of one latent as forward takes it, without sides for an image of any size; `listed`: in a list, as
+    rosinality's StyleGAN2 wants it."""
 
     sides: tuple[int, ...]
     listed: bool = False
@@ -58,6 +59,8 @@ class Call:
 
     def __str__(self) -> str:
         """For people: "forward(z (N, 100), labels=label (N,))"."""
+        if not self.z_shape.sides:
+            return "forward(image (N, C, H, W))"
         z = ", ".join(("N", *map(str, self.z_shape.sides)))
         z = f"[({z})]" if self.z_shape.listed else f"({z})"
         shapes = {"z": z, "label": LABEL_SHAPES[self.label_form] if self.label_form else ""}
@@ -227,7 +230,7 @@ _ACTIVATIONS = {
 
 
 class LiveGenerator(nn.Module):
-    """forward(z float32 (N, z_dim), label int64 (N,) when conditional) → float32 (N, C, H, W).
+    """forward(z float32 (N, z_dim) or an image (N, C, H, W), label int64 (N,) when conditional) → float32 (N, C, H, W).
 
     Reshapes the latent, makes the label what the module wants, passes the constants, picks the image out of what comes
     back, brings it to NCHW and applies `activation`. `noise` is None, or what replaces the draws of the forward
@@ -297,7 +300,7 @@ class LiveGenerator(nn.Module):
 
     def _latent(self, z: Tensor) -> Any:
         shape = self.call.z_shape
-        shaped = z if len(shape.sides) == 1 else z.reshape(z.shape[0], *shape.sides)
+        shaped = z if len(shape.sides) <= 1 else z.reshape(z.shape[0], *shape.sides)
         return [shaped] if shape.listed else shaped
 
     def _label(self, label: Tensor | None, z: Tensor) -> Tensor | None:

@@ -49,8 +49,8 @@ from gan_export.live.signature import (
 )
 
 HINT = (
-    "gan-export takes generators that start from a latent, not super-resolvers or image-to-image networks; if its "
-    "input is noise all the same, say so: `z_shape` CxHxW"
+    "of a network that takes an image, forward takes nothing else and makes one image, of the same size or whole times "
+    "as large; if its input is noise all the same, say so: `z_shape` CxHxW"
 )
 _WEIGHTED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 

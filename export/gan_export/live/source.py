@@ -20,11 +20,12 @@ from gan_core.said import size_text
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.identify import provenance_of
 from gan_export.live.adapter import Constant, LiveGenerator
+from gan_export.live.images import FoundImage, probe_image, traced_size
 from gan_export.live.loading import Code, build, load_code, users_code
 from gan_export.live.probing import BATCH, UNSTEADY, Found, probe
 from gan_export.live.signature import FULL, SWITCHES, forward_of, takes, without_classes
 from gan_export.live.tracing import HALVES, Listener, draw_once
-from gan_export.live.values import find_range, latent_evidence
+from gan_export.live.values import SAMPLES, find_range, image_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
@@ -62,25 +63,33 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     prepare(module, code)
     with users_code(code.path, f"calling {code.label}"):
         live = _in_float32(module, code, _without_label(module, live))
-        found = probe(module, code, live, constants_of(live), answers.image)
+        found = _probe(module, code, live, answers)
         live, switched = _switched_off(module, live, found)
-        adapter = _adapter(module, code, live, constants_of(live), found, answers)
-        evidence = None if answers.latent or answers.recompute_stats else latent_evidence(adapter)
-        law = answers.latent or (evidence.law if evidence else "normal")
-        interface = Interface(found.call.z_dim, found.picked.image, latent=law, n_classes=found.call.n_classes)
-        recomputed = latents_said(answers, interface)
-        if recomputed:
-            recompute(adapter.eval(), interface, recomputed)
-        values = find_range(adapter, law, answers.output, answers.value_range)
-    log.info(f"{code.label}: {found.call} → image (N, {', '.join(map(str, found.picked.image))})")
+        adapter = _adapter(module, code, live, constants_of(live), found, answers).eval()
+        evidence, recomputed = None, 0
+        if isinstance(found, FoundImage):
+            _refuse_latents(answers, code)
+            values = image_range(adapter, _examples(found, BATCH), answers.output, answers.value_range)
+            interface = found.interface(values.ends)
+        else:
+            evidence = None if answers.latent or answers.recompute_stats else latent_evidence(adapter)
+            law = answers.latent or (evidence.law if evidence else "normal")
+            interface = Interface(found.call.z_dim, found.picked.image, latent=law, n_classes=found.call.n_classes)
+            recomputed = latents_said(answers, interface)
+            if recomputed:
+                recompute(adapter, interface, recomputed)
+            z = torch.from_numpy(latents(range(SAMPLES), found.call.z_dim, law))
+            values = find_range(adapter, z, answers.output, answers.value_range)
+            interface = replace(interface, value_range=values.ends)
     noticed = [note for note in found.notes if note != UNSTEADY or not (switched or live.noise)]
     for note in filter(None, (*noticed, found.assumption, switched, _halves(halves | adapter.halves))):
         log.info(f"{code.label}: {note}")
     if evidence is not None:
-        log.info(f"{code.label}: latent distribution {law}: {evidence}")
-    return Source(
-        adapter.eval(),
-        replace(interface, value_range=values.ends),
+        log.info(f"{code.label}: latent distribution {interface.latent}: {evidence}")
+    known = answers.latent is not None or evidence is not None or interface.input is not None
+    source = Source(
+        adapter,
+        interface,
         weights=reading.which if reading else "unknown",
         name=code.name,
         provenance=_provenance(code, reading, live, found, answers) | recomputed_from(recomputed),
@@ -89,10 +98,39 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             values.assumption,
             found.assumption,
             switched,
-            law_known=answers.latent is not None or evidence is not None,
+            law_known=known,
         ),
         answers=(*_answers(live, answers), *recomputed_words(recomputed)),
     )
+    return source if interface.input is None or interface.input.fixed else _of_one_size(source, code)
+
+
+def _probe(module: nn.Module, code: Code, live: LiveAnswers, answers: Answers) -> Found:
+    """How it is called with latents, else with images."""
+    try:
+        return probe(module, code, live, constants_of(live), answers.image)
+    except GanportError:
+        with_latents = live.z_dim is not None or live.z_shape is not None or live.n_classes
+        found = None if with_latents else probe_image(module, live, constants_of(live), answers.image)
+        if found is None:
+            raise
+        return found
+
+
+def _refuse_latents(answers: Answers, code: Code) -> None:
+    for name in ("latent", "recompute_stats", "stats_latents"):
+        if getattr(answers, name):
+            raise GanportError(f"`{name}` has no place: {code.label} takes images", hint=f"leave out `{name}`")
+
+
+def _of_one_size(source: Source, code: Code) -> Source:
+    """`source` as it is, where a tracer follows it for images of any size; else with its input's size fixed."""
+    if traced_size(source):
+        return source
+    assert source.interface.input is not None
+    log.info(f"{code.label}: its forward makes numbers of the image's sides, so the file takes images of one size only")
+    fixed = replace(source.interface.input, fixed=True, halo=None)
+    return replace(source, interface=replace(source.interface, input=fixed))
 
 
 def constants_of(live: LiveAnswers) -> list[Constant]:
@@ -139,12 +177,19 @@ def _switched_off(module: nn.Module, live: LiveAnswers, found: Found) -> tuple[L
 
 def _draws(module: nn.Module, live: LiveAnswers, found: Found, batch: int) -> list[tuple[str, Any]]:
     """The random tensors that a forward of `batch` latents draws, as `Listener` has them."""
-    z = torch.from_numpy(latents(range(batch), found.call.z_dim))
+    z = _examples(found, batch)
     label = torch.zeros(batch, dtype=torch.int64) if found.call.n_classes else None
     with torch.no_grad(), Listener() as listener:
         LiveGenerator(module, found.call, constants_of(live), picked=found.picked).output(z, label)
     draws: list[tuple[str, Any]] = listener.draws
     return draws
+
+
+def _examples(found: Found, batch: int) -> Tensor:
+    """A batch of latents, or of images in [0, 1]."""
+    if not isinstance(found, FoundImage):
+        return torch.from_numpy(latents(range(batch), found.call.z_dim))
+    return found.examples(batch)
 
 
 def _halves(dtypes: set[torch.dtype]) -> str:
@@ -236,7 +281,7 @@ def _provenance(
         "args": live.args,
         "constants": dict(live.constants),
         "inputs": ",".join(f"{name}={role}" if name else role for role, name in call.inputs),
-        "z_shape": str(call.z_shape),
+        "z_shape": str(call.z_shape) or None,
         "label": call.label_form,
         "output": path[0] if path else None,
         "output_activation": answers.output,

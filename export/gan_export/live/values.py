@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.errors import GanportError
-from gan_core.latents import LATENT_LAWS, LatentLaw, latents
+from gan_core.latents import LATENT_LAWS, LatentLaw
 from gan_export.answers import OUTPUT_RANGES
 from gan_export.forensics.statistics import Moments, label_batch, latent_batch, median_misfit, moments, never_trained
 from gan_export.live.adapter import LiveGenerator, pick
@@ -87,6 +87,7 @@ def _misfit(adapter: LiveGenerator, norms: list[nn.Module], law: LatentLaw) -> f
 
 
 SAMPLES = 16
+"""How many images are looked at for the range of their values."""
 OVERSHOOT = 0.1
 """Share of values that may lie outside [-1, 1] of a generator that ends without an activation."""
 FAR = 4.0
@@ -102,19 +103,15 @@ class ValueRange:
 
 
 def find_range(
-    adapter: LiveGenerator, law: LatentLaw, activation: str | None, given: tuple[float, float] | None
+    adapter: LiveGenerator, z: Tensor, activation: str | None, given: tuple[float, float] | None
 ) -> ValueRange:
-    """What was said, else what the last layer shows, else what the values of `SAMPLES` images suggest.
+    """What was said, else what the last layer shows, else what the values of the images of `z` suggest.
 
     Raises `GanportError` for values that fit neither [-1, 1] nor [0, 1].
     """
-    values, last = _run(adapter, law)
-    if given is not None:
-        return ValueRange(given)
-    if activation is not None:
-        return ValueRange(OUTPUT_RANGES[activation])
-    if last is not None:
-        return ValueRange(OUTPUT_RANGES[last])
+    values, shown = _shown(adapter, z, activation, given)
+    if shown is not None:
+        return ValueRange(shown)
     low, high = float(values.min()), float(values.max())
     seen = f"nothing but the values seen, {low:.3g} to {high:.3g}, shows it"
     if low >= 0.0 and high <= 1.0:
@@ -133,11 +130,35 @@ def find_range(
     )
 
 
-def _run(adapter: LiveGenerator, law: LatentLaw) -> tuple[Tensor, str | None]:
-    """Values float32 of `SAMPLES` images, and the activation layer that made them, None when no known layer did."""
+def image_range(
+    adapter: LiveGenerator, image_NCHW: Tensor, activation: str | None, given: tuple[float, float] | None
+) -> ValueRange:
+    """As `find_range`, of a network that takes images: of the values that it takes and of those that it makes."""
+    values, shown = _shown(adapter, image_NCHW, activation, given)
+    dark = float((values < 0.0).float().mean()) > OVERSHOOT
+    ends = shown or ((-1.0, 1.0) if dark else (0.0, 1.0))
+    if given is not None:
+        return ValueRange(given)
+    shows = "nothing but the values seen" if shown is None else "its last activation alone"
+    return ValueRange(
+        ends, f"value range [{ends[0]:g}, {ends[1]:g}] of the images that it takes and makes: {shows} shows it"
+    )
+
+
+def _shown(
+    adapter: LiveGenerator, z: Tensor, activation: str | None, given: tuple[float, float] | None
+) -> tuple[Tensor, tuple[float, float] | None]:
+    """Values float32 of the images of `z`, and the values of (black, white) that were said or that the last layer
+    shows."""
+    values, last = _run(adapter, z)
+    name = activation or last
+    return values, given or (None if name is None else OUTPUT_RANGES[name])
+
+
+def _run(adapter: LiveGenerator, z: Tensor) -> tuple[Tensor, str | None]:
+    """Values float32 of the images of `z`, and the activation layer that made them, None when no known layer did."""
     call = adapter.call
-    z = torch.from_numpy(latents(range(SAMPLES), call.z_dim, law))
-    label = torch.arange(SAMPLES) % call.n_classes if call.n_classes else None
+    label = torch.arange(len(z)) % call.n_classes if call.n_classes else None
     made: list[tuple[str, Tensor]] = []
     hooks = [
         part.register_forward_hook(lambda part, _, output: made.append((_LAST[type(part)], output)))
