@@ -83,6 +83,7 @@ def test_advice_follows_the_evidence(
 ) -> None:
     class Reading:
         which = "raw"
+        modules: dict[str, ModuleInfo] = {}  # noqa: RUF012
 
     given = advise(Identified(Reading(), made, Answers(**answers)))  # type: ignore[arg-type]
     assert (given.kind, given.options[:1]) == (kind, options)
