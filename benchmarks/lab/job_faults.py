@@ -70,9 +70,9 @@ def main_command(
     if not set(ways) <= set(WAYS):
         raise GanportError(f"--engine takes {', '.join(WAYS)}, got {engine}", hint="--engine local,parts")
     shared.check_numbers({"--kills": (kills, 1, 10_000), "--n": (n, 1, 10**7), "--shard-size": (shard_size, 1, n)})
+    target = shared.record_target(json)
     if "ray" in ways:
         shared.require("a Ray cluster", ("ray",), "ray")
-    target = shared.record_target(json)
     made = shared.new_record("job_faults", packages=("onnxruntime", "ray"))
     file = model or default_model()
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as place:

@@ -14,10 +14,11 @@ import inspect
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -120,14 +121,12 @@ def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
 @contextlib.contextmanager
 def users_code(path: Path | None, doing: str) -> Iterator[None]:
     """Runs a block of the user's: its folder importable, its prints on stderr, its errors one `GanportError`."""
-    before, cpp_extension = list(sys.path), _cpp_extension()
-    compilers = cpp_extension.load, cpp_extension.load_inline
-    cpp_extension.load = cpp_extension.load_inline = _NotCompiled
+    before = list(sys.path)
     folders = [str(Path.cwd()), str(path.resolve().parent)] if path else [str(Path.cwd())]
     for folder in folders:
         sys.path.insert(0, folder)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _nothing_compiled():
             yield
     except GanportError:
         raise
@@ -135,18 +134,35 @@ def users_code(path: Path | None, doing: str) -> Iterator[None]:
         raise _told(error, path, doing) from error
     finally:
         sys.path[:] = before
-        cpp_extension.load, cpp_extension.load_inline = compilers
+
+
+@contextlib.contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Code that compiles extensions by torch.utils.cpp_extension gets `_NotCompiled`."""
+    compiles = _cpp_extension()
+    before = compiles.load, compiles.load_inline
+    compiles.load = compiles.load_inline = _NotCompiled
+    try:
+        yield
+    finally:
+        compiles.load, compiles.load_inline = before
 
 
 def _cpp_extension() -> Any:
-    """torch.utils.cpp_extension, without its warning that there is no GPU."""
-    warnings_of = logging.getLogger("torch.utils.cpp_extension")
-    level = warnings_of.level
-    warnings_of.setLevel(logging.ERROR)
+    """torch.utils.cpp_extension, without its warnings: that there is no GPU, and of what setuptools deprecates.
+
+    An empty namespace where it does not import: it needs setuptools, and so does code that compiles.
+    """
+    log = logging.getLogger("torch.utils.cpp_extension")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
-        return importlib.import_module("torch.utils.cpp_extension")
+        with warnings.catch_warnings(action="ignore"):
+            return importlib.import_module("torch.utils.cpp_extension")
+    except ImportError:
+        return SimpleNamespace(load=None, load_inline=None)
     finally:
-        warnings_of.setLevel(level)
+        log.setLevel(level)
 
 
 @contextlib.contextmanager
