@@ -158,4 +158,4 @@ def _resnet(image: tuple[int, int, int], width: int, norm: DNorm) -> list[nn.Mod
     return [first, *blocks, nn.LeakyReLU(SLOPE), last]
 
 
-_LAYERS = {"dcgan": _dcgan, "resnet": _resnet}
+_LAYERS = {"dcgan": _dcgan, "resize": _dcgan, "resnet": _resnet}

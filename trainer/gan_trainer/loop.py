@@ -31,7 +31,7 @@ from gan_trainer.pictures import Gallery, UpscalerGallery
 from gan_trainer.progress import Progress
 from gan_trainer.reporter import Reporter
 from gan_trainer.rundir import RunDir
-from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, lay_out
+from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, folded, lay_out
 from gan_trainer.state import TrainState
 from gan_trainer.steps import draw_noise, train_step
 
@@ -135,7 +135,7 @@ class Training:
         lay_out(state.discriminator, state.optimizer_d, speed)
         if state.ema is not None:
             lay_out(state.ema.module, None, speed)
-        self.G = as_called(self.peers.wrap(parallel(state.generator, ngpu), device), speed, device)
+        self.G = as_called(self.peers.wrap(parallel(folded(state.generator), ngpu), device), speed, device)
         self.D = as_called(self.peers.wrap(parallel(state.discriminator, ngpu), device), speed, device)
         self._steps: dict[tuple[bool, bool], Step] = {}
         self._began = 0.0

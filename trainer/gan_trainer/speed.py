@@ -1,5 +1,6 @@
 """How a training computes: what makes it fast and leaves its mathematics alone.
 
+upsampling     nearest x2 and the 3x3 convolution after it as one transposed convolution (`folded`)
 channels-last  convolutions on (N, H, W, C) in memory: oneDNN and cuDNN have their fastest kernels for it
 fused Adam     one pass over all weights
 amp            convolutions in bfloat16 under autocast; weights, Adam, BatchNorm's statistics and losses stay float32
@@ -13,8 +14,11 @@ convolutions that run in the same libraries either way, and a CUDA graph already
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -24,6 +28,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Adam
 
 from gan_core.errors import GanportError
+from gan_core.spec.layers import Conv, Upsample
+from gan_trainer.networks.build import SpecGenerator
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +143,46 @@ def lay_out(network: nn.Module, optimizer: Adam | None, speed: Speed) -> None:
                     remembered[name] = torch.as_tensor(value, dtype=torch.float32, device=weight.device)
                 elif value.stride() != weight.stride():
                     remembered[name] = torch.empty_like(weight).copy_(value)
+
+
+class FoldedUpsampling(nn.Module):
+    """`conv` of `torch.nn.Upsample(scale_factor=2)` of x, as one transposed convolution of kernel 4: 2.25 times fewer
+    products. x (N, C, H, W) → (N, out, 2H, 2W). Each tap of the larger kernel is a sum of `conv`'s.
+    """
+
+    SUMS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+    """Row i: which of the three taps, along one axis, make tap i of the four."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.conv.weight
+        sums = weight.new_tensor(self.SUMS)
+        kernel = torch.einsum("oikl,ak,bl->ioab", weight, sums, sums)
+        return nn.functional.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
+UP = Upsample(2)
+ANY: Mapping[str, Any] = {"in_channels": 1, "out_channels": 1, "bias": True, "as_": ""}
+THREE = Conv(1, 1, 3, padding=1)
+
+
+def folded(network: SpecGenerator) -> SpecGenerator:
+    """`network` with every pair of nearest x2 and a 3x3 convolution in one. It shares the weights."""
+    called = copy.copy(network)
+    called._modules = {**network._modules, "layers": nn.ModuleList(network.layers)}
+    pairs = itertools.pairwise(zip(network.spec.layers, network.layers, strict=True))
+    for index, ((before, _), (layer, module)) in enumerate(pairs):
+        if (
+            before == UP
+            and isinstance(layer, Conv)
+            and isinstance(module, nn.Conv2d)
+            and dataclasses.replace(layer, **ANY) == THREE
+        ):
+            called.layers[index], called.layers[index + 1] = nn.Identity(), FoldedUpsampling(module)
+    return called
 
 
 def as_called(network: nn.Module, speed: Speed, device: torch.device) -> nn.Module:

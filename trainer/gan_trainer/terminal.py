@@ -155,13 +155,9 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 def _parameter(name: str, kind: type, setting: Setting) -> inspect.Parameter:
     """The keyword of the setting `name`, with its option. None is its default: a file, or the preset, may say it."""
     flag = f"--{name.replace('_', '-')}"
-    usual = (
-        DEFAULT.ema_beta is not None
-        if name == "ema"
-        else getattr(DEFAULT, field_of(name) or (name if name in LIMITS else ""), None)
-    )
+    usual = DEFAULT.ema_beta is not None if name == "ema" else setting.default
     if usual is None:
-        usual = setting.default
+        usual = getattr(DEFAULT, field_of(name) or (name if name in LIMITS else ""), None)
     if kind is bool:
         flag = flag if usual is False and setting.panel == RUN else f"{flag}/--no-{flag[2:]}"
         shown = "" if usual is False else flag.split("/")[0][2:]

@@ -4,6 +4,8 @@
 - `dcgan_spec`: DCGAN (Radford et al. 2016, arXiv:1511.06434), at 64 and 128 as PyTorch's tutorial has it, at 96 with
   a last layer of kernel 5 stride 3 as the anime-face tutorials do, at 28 from 7x7 and at 32 from 4x4; 256 and 512 go
   on doubling.
+- resize: DCGAN whose transposed convolutions of stride s are nearest neighbours x s and a 3x3 convolution (Odena et
+  al. 2016, distill.pub/2016/deconv-checkerboard): an area of one colour stays one, without a checkerboard.
 - resnet: residual blocks that double the side (Gulrajani et al. 2017, arXiv:1704.00028, with nearest neighbours), from
   the same side as DCGAN's first layer gives and with its channels: gradients reach the first of many layers.
 - `upscaler_spec`: enlarges an image. Convolutions at the size of the input, then a pixel shuffle (Shi et al. 2016,
@@ -36,7 +38,7 @@ from gan_core.spec.layers import (
     Upsample,
 )
 
-Arch = Literal["mlp", "dcgan", "resnet", "espcn"]
+Arch = Literal["mlp", "dcgan", "resize", "resnet", "espcn"]
 
 SIZES = (28, 32, 64, 96, 128, 256, 512)
 NATURAL_SIZES = SIZES[:5]
@@ -107,7 +109,7 @@ def network_spec(
     if n_classes:
         head = (LabelEmbedding(n_classes, dim=n_classes, merge="z_label"),)
         joined += n_classes
-    body = {"mlp": _mlp, "dcgan": _dcgan, "resnet": _resnet}[arch](joined, image, width)
+    body = {"mlp": _mlp, "dcgan": _dcgan, "resize": _resize, "resnet": _resnet}[arch](joined, image, width)
     return GeneratorSpec(
         Interface(z_dim, image, latent=latent, n_classes=n_classes, class_names=class_names),
         head + body,
@@ -155,16 +157,23 @@ def _mlp(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ..
     return (*layers, Linear(features, math.prod(image)), Activation("tanh"), Reshape(image))
 
 
-def _dcgan(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:
+def _dcgan(z_dim: int, image: tuple[int, int, int], width: int, smooth: bool = False) -> tuple[Layer, ...]:
     layers: list[Layer] = [Reshape((z_dim, 1, 1))]
     features = z_dim
     for factor, kernel, stride, padding in DCGAN_STEPS[image[1]]:
         out = factor * width or image[0]
-        layers.append(ConvTranspose(features, out, kernel, stride, padding, bias=False))
+        if smooth and stride > 1:
+            layers += [Upsample(stride), Conv(features, out, 3, padding=1, bias=False)]
+        else:
+            layers.append(ConvTranspose(features, out, kernel, stride, padding, bias=False))
         if factor:
             layers += [BatchNorm(out), Activation("relu")]
         features = out
     return (*layers, Activation("tanh"))
+
+
+def _resize(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:
+    return _dcgan(z_dim, image, width, smooth=True)
 
 
 def _resnet(z_dim: int, image: tuple[int, int, int], width: int) -> tuple[Layer, ...]:

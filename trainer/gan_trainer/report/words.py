@@ -91,7 +91,10 @@ def what_was_trained(run: Run) -> str:
             f"recipe {recipe.get('name', '?')}; batches of {recipe.get('batch_size', '?')}, Adam at {_rates(recipe)}; "
             f"the seed is {config.get('seed')}."
         )
-    networks = {"mlp": "fully connected networks", "dcgan": "DCGAN's networks", "resnet": "residual networks"}
+    networks = {
+        "mlp": "fully connected networks", "dcgan": "DCGAN's networks", "resize": "DCGAN's networks with upsampling",
+        "resnet": "residual networks",
+    }  # fmt: skip
     parts = [f"{networks.get(str(recipe.get('arch')), 'Networks')} of width {recipe.get('width', '?')}"]
     parts += [f"latents of {recipe.get('z_dim', '?')} numbers", f"{recipe.get('loss', '?')} loss"]
     norm = {"spectral": "spectral norm in D", "batch": "batch norm in both"}.get(str(recipe.get("d_norm")))
