@@ -219,8 +219,13 @@ class Gallery:
         self._cost = time.monotonic() - began
         self._seconds += self._cost
 
+    @property
+    def _compared(self) -> tuple[int, int]:
+        """How many images each side of real_vs_fake.png has, and how many a row."""
+        return (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
+
     def _compare(self) -> None:
-        n, cols = (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
+        n, cols = self._compared
         shown = np.sort(self.batches.order(0)[:n].numpy())
         classes = None
         if (labels := self.batches.all_labels) is not None:  # by class, a fake of its class for each real
@@ -284,7 +289,7 @@ class UpscalerGallery(Gallery):
         return target, torch.empty(0)
 
     def _compare(self) -> None:
-        n, cols = (16, 4) if (self.recipe.size or 0) >= LARGE else (64, 8)
+        n, cols = self._compared
         originals = self._originals(n)
         enlarged = self._enlarge(reduced_pixels(originals, self.recipe.scale))
         compare(originals, enlarged, self.run_dir.real_vs_fake, cols, ("Originals", "Reduced and upscaled"))

@@ -6,7 +6,6 @@ to undo that. Images of another origin (compressed, blurred, noisy) are not what
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.limits import decibels
 
 if TYPE_CHECKING:
     from gan_serve.runtime.generator import Generator
@@ -80,8 +80,8 @@ def measure(enlarge: Enlarge, originals_NHWC: U8, scale: int) -> Enlarged:
 
 
 def psnr_db(mean_squared_error: float) -> float:
-    """Of levels of 255. Equal images have the 120 dB of an error of a thousandth of a level."""
-    return 10 * math.log10(255**2 / max(mean_squared_error, 255**2 / 1e12))
+    """`decibels`, at most the 120 of an error of 0.000255 levels, which equal images get: JSON has no infinity."""
+    return min(decibels(mean_squared_error), 120.0)
 
 
 def _batches(pixels_NHWC: U8) -> Iterator[U8]:
