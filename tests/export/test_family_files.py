@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export import face_networks
 from export import image_networks as own
 from export.style_networks import Rosinality
 from export.test_lightweight import Generator as Lightweight
@@ -45,7 +46,7 @@ FILES = {
     ),
     "esrgan": File(settled(lambda: own.EsrGan(6, 3, 2, 4)), lambda s: {"params_ema": s}),
     "cyclegan-resnet": File(settled(lambda: own.CycleGan(3, 1, 4, 2, nn.InstanceNorm2d)), dict),
-    "gfpgan-clean": File(settled(lambda: own.Restorer((3, 2, 4))), lambda s: {"params_ema": s}),
+    "gfpgan-clean": File(settled(lambda: face_networks.Restorer((3, 2, 4))), lambda s: {"params_ema": s}),
 }
 
 

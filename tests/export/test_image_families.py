@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export import face_networks
 from export import image_networks as own
 from gan_core.errors import GanportError
 from gan_core.golden import example_images
@@ -86,7 +87,7 @@ def u_net(norm: type[nn.Module]) -> nn.Module:
 
 
 def restorer(*, half: bool = True) -> nn.Module:
-    network = own.settled(own.Restorer((3, 2, 4), half=half))
+    network = own.settled(face_networks.Restorer((3, 2, 4), half=half))
     for name, parameter in network.named_parameters():
         if "to_rgb" in name and "modulation" not in name:
             parameter.data /= 8
