@@ -205,3 +205,17 @@ def test_code_that_compiles_for_a_gpu_runs_its_other_path(tmp_path: Path) -> Non
         GanportError, match="run is compiled code of the extension fast_kernels, which no graph can hold"
     ):
         build(load_code(f"{path}:broken"), None)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch.utils.cpp_extension\nload = torch.utils.cpp_extension.load_inline",
+        "from torch.utils import cpp_extension\nassert cpp_extension.CUDA_HOME is None\nload = cpp_extension.load",
+    ],
+)
+def test_however_the_compiler_is_imported(tmp_path: Path, code: str) -> None:
+    before = sys.modules.get("torch.utils.cpp_extension"), vars(torch.utils).get("cpp_extension")
+    path = written(tmp_path, f"import torch\n{code}\nload('kernels', sources=[])\nG = torch.nn.Linear(2, 2)\n")
+    assert build(load_code(f"{path}:G"), None).in_features == 2
+    assert before == (sys.modules.get("torch.utils.cpp_extension"), vars(torch.utils).get("cpp_extension"))

@@ -14,11 +14,10 @@ import inspect
 import logging
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -138,31 +137,31 @@ def users_code(path: Path | None, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_compiled() -> Iterator[None]:
-    """Code that compiles extensions by torch.utils.cpp_extension gets `_NotCompiled`."""
-    compiles = _cpp_extension()
-    before = compiles.load, compiles.load_inline
-    compiles.load = compiles.load_inline = _NotCompiled
+    """Code that compiles extensions by torch.utils.cpp_extension gets `_NotCompiled` for what it takes from there.
+
+    The real module is not imported: it needs a setuptools that suits, and warns where there is no GPU.
+    """
+    name = "torch.utils.cpp_extension"
+    stand_in = ModuleType(name)
+    vars(stand_in).update(CUDA_HOME=None, __getattr__=_not_compiled)
+    places = ((sys.modules, name), (vars(torch.utils), "cpp_extension"))
+    before = [place.get(key) for place, key in places]
+    for place, key in places:
+        place[key] = stand_in
     try:
         yield
     finally:
-        compiles.load, compiles.load_inline = before
+        for (place, key), real in zip(places, before, strict=True):
+            if real is None:
+                place.pop(key, None)
+            else:
+                place[key] = real
 
 
-def _cpp_extension() -> Any:
-    """torch.utils.cpp_extension, without its warnings: that there is no GPU, and of what setuptools deprecates.
-
-    An empty namespace where it does not import: it needs setuptools, and so does code that compiles.
-    """
-    log = logging.getLogger("torch.utils.cpp_extension")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return importlib.import_module("torch.utils.cpp_extension")
-    except ImportError:
-        return SimpleNamespace(load=None, load_inline=None)
-    finally:
-        log.setLevel(level)
+def _not_compiled(attribute: str) -> type[_NotCompiled]:
+    if attribute.startswith("__"):
+        raise AttributeError(attribute)
+    return _NotCompiled
 
 
 @contextlib.contextmanager
