@@ -128,7 +128,7 @@ def test_keys_that_others_use_too_are_drafted_as_an_assumption(name: str) -> Non
     assert difference(draft, module, z_shape) <= EXACT
 
 
-@pytest.mark.parametrize("arch", ["mlp", "dcgan"])
+@pytest.mark.parametrize("arch", ["mlp", "dcgan", "resize"])
 @pytest.mark.parametrize("n_classes", [0, 10])
 def test_our_own_presets_without_their_spec(arch: str, n_classes: int) -> None:
     spec = network_spec(arch, 28, 1, width=8, z_dim=5, n_classes=n_classes)

@@ -139,12 +139,13 @@ class Ganport(Family[Preset]):
         dense = len(weights[0]) == 2
         z_dim = weights[0][1 if dense else 0] - n_classes
         residual = dense and len(weights[-1]) == 4
-        width = weights[-1][1] if residual else weights[0][0] // 2 if dense else weights[-1][0]
-        kinds = {"mlp": (True, False), "dcgan": (False, False), "resnet": (True, True)}
+        # The inputs of the last convolution: a transposed one's weight has them first.
+        last = weights[-1][1:2] if residual else (weights[0][0] // 2,) if dense else weights[-1][:2]
+        widths = {width for inputs in last for width in (inputs, inputs // 2) if width}
+        kinds = {"mlp": (True, False), "dcgan": (False, False), "resize": (False, False), "resnet": (True, True)}
         for arch, size, channels in itertools.product(ARCHITECTURES, SIZES, (1, 3)):
-            for narrow in {width, width // 2} if (dense, residual) == kinds[arch] and z_dim > 0 else ():
-                if narrow:
-                    yield Preset(arch, size, channels, narrow, z_dim, n_classes)
+            for width in widths if (dense, residual) == kinds[arch] and z_dim > 0 else ():
+                yield Preset(arch, size, channels, width, z_dim, n_classes)
 
     def network(self, numbers: Preset) -> Network:
         arch, size, channels, width, z_dim, n_classes = numbers
