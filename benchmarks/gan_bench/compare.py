@@ -138,7 +138,10 @@ def _noise(row: Json) -> tuple[float, float]:
 def _differences(old: Json, new: Json) -> dict[str, tuple[str, str]]:
     """What of the machine and the generator differs: what → (old, new)."""
     found = {}
-    machines = [_machine(record["environment"]) for record in (old, new)]
+    hardware = [record["environment"]["hardware"] for record in (old, new)]
+    if not all("vectors" in one for one in hardware):  # a record of before they were recorded
+        hardware = [{**one, "vectors": []} for one in hardware]
+    machines = [", ".join([cpu_words(one), *one["gpus"]]) for one in hardware]
     if machines[0] != machines[1]:
         found["machines"] = (machines[0], machines[1])
     old_sha, new_sha = (record["generator"].get("checkpoint_sha256") for record in (old, new))
@@ -150,11 +153,6 @@ def _differences(old: Json, new: Json) -> dict[str, tuple[str, str]]:
     elif old_sha and new_sha and old_sha != new_sha:
         found["checkpoints"] = (f"sha256 {old_sha[:8]}", new_sha[:8])
     return found
-
-
-def _machine(environment: Json) -> str:
-    hardware = environment["hardware"]
-    return ", ".join([cpu_words(hardware), *hardware["gpus"]])
 
 
 def _speed(row: Json | None) -> str:

@@ -26,6 +26,12 @@ BUSY = 0.15
 BUSY_SAMPLE_S = 0.5
 ENVIRONMENT_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
+VECTOR_SETS = {
+    "asimd": "NEON", "sve": "SVE", "avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI",
+    "avx512_bf16": "AVX-512 BF16", "amx_tile": "AMX",
+}  # fmt: skip
+"""Linux's names of the vector instructions that matter here, narrowest first, and their makers'."""
+
 
 def describe(command: str) -> Json:
     """The environment block as JSON values. `command` is what the user typed. Takes half a second to look around."""
@@ -51,6 +57,7 @@ def hardware() -> Json:
     """The machine itself."""
     return {
         "cpu": cpu_name(),
+        "vectors": vector_sets(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "cores_usable": usable_cores(),
@@ -116,6 +123,17 @@ def cpu_name() -> str:
     if sys.platform == "darwin":
         return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
     return platform.processor() or platform.machine()
+
+
+def vector_sets() -> list[str]:
+    """Which of `VECTOR_SETS` the CPU has, narrowest first, as Linux tells; else empty. Its name does not always say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    flags = set(line.partition(":")[2].split())
+    return [flag for flag in VECTOR_SETS if flag in flags]
 
 
 def gpus() -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from gan_bench.environment import VECTOR_SETS
 from gan_bench.peers import PEERS
 from gan_bench.rows import OURS, threads_label
 from gan_core.errors import GanportError
@@ -102,9 +103,10 @@ def machine_line(record: Json) -> str:
 
 
 def cpu_words(hardware: Json) -> str:
-    """ "AMD EPYC, 2 cores"."""
-    cores = hardware["cores_usable"]
-    return f"{hardware['cpu']}, {cores} core{'s' if cores != 1 else ''}"
+    """ "AMD EPYC with AVX-512, 2 cores"; without the instructions where the record does not say."""
+    cores, sets = hardware["cores_usable"], hardware.get("vectors")
+    widest = f" with {VECTOR_SETS[sets[-1]]}" if sets else ""
+    return f"{hardware['cpu']}{widest}, {cores} core{'s' if cores != 1 else ''}"
 
 
 def best_of(rows: Sequence[Json]) -> Json | None:

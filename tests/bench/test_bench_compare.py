@@ -196,5 +196,13 @@ def test_what_cannot_be_compared_is_refused_or_said(other: Any, what: str) -> No
     assert plain(render_comparison(made_of(result()), other)).startswith(f"different {what.split(':')[0]}: ")
 
 
+def test_instruction_sets_are_compared_where_both_records_know_them() -> None:
+    narrow, wide = (changed(environment__hardware__vectors=sets) for sets in (["avx2"], ["avx2", "avx512f"]))
+    check_alike(made_of(result()), wide, across=False)
+    check_alike(wide, wide, across=False)
+    with pytest.raises(GanportError, match="Abacus 9 with AVX2, 2 cores, and now Abacus 9 with AVX-512, 2 cores"):
+        check_alike(narrow, wide, across=False)
+
+
 def test_an_unknown_checkpoint_is_no_difference() -> None:
     check_alike(made_of(result()), changed(generator__checkpoint_sha256=None), across=False)

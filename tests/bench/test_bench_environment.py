@@ -21,6 +21,7 @@ def test_block() -> None:
     assert block["hardware"]["cpu"]
     assert 1 <= block["hardware"]["cores_usable"] <= block["hardware"]["cores"]
     assert block["hardware"]["memory_bytes"] > 2**28
+    assert set(block["hardware"]["vectors"]) <= set(environment.VECTOR_SETS)
     assert set(block["versions"]) == {"python", "ganport", "numpy", "os"}
     assert isinstance(block["hardware"]["gpus"], list)
 
