@@ -28,7 +28,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--channels 2", "channels must be 1 (grey) or 3 (RGB), got 2"),
     ("--width 0", "--width must be at least 1, got 0"),
     ("--z-dim 0", "--z-dim must be at least 1, got 0"),
-    ("--arch stylegan", "arch must be one of mlp, dcgan, resize, resnet, espcn, got 'stylegan'"),
+    ("--arch stylegan", "arch must be one of mlp, dcgan, resize, resnet, got 'stylegan'"),
     ("--preset dcgan46", "unknown preset 'dcgan46'"),
     ("--batch-size 1", "--batch-size must be at least 2, got 1"),
     ("--batch-size 0", "--batch-size must be at least 2, got 0"),

@@ -75,7 +75,7 @@ WRONG = [
     ("threads: 0", "threads must be at least 1, got 0", "leave it out"),
     ("width: 0", "s.yaml: width must be at least 1, got 0", "leave it out"),
     ("size: 65", "s.yaml: no network for size 65", "sizes: 28"),
-    ("arch: stylegan", "s.yaml: arch must be one of mlp, dcgan, resize, resnet, espcn, got 'stylegan'", "leave it out"),
+    ("arch: stylegan", "s.yaml: arch must be one of mlp, dcgan, resize, resnet, got 'stylegan'", "leave it out"),
     ("preset: r3gn", "s.yaml: unknown preset 'r3gn'", "did you mean r3gan?"),
     ("steps: 5\nminutes: 5", "s.yaml: steps and minutes exclude each other", "give one"),
     ("seed: -1", "s.yaml: seed must lie in 0", "any whole number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,6 +171,14 @@ def test_a_run_is_known_by_its_folder_and_keeps_its_numbers(evaluate: Run, files
     assert f"kept in {run}/eval-swd.json" in evaluate("--ckpt", run / "g.pt")[2]
     kept = Evaluation.from_json(json.loads((run / "eval-swd.json").read_text()))
     assert (kept.model["file"], kept.model["provider"], kept.n) == ("g.pt", "torch cpu", N)
+    code, out, err = evaluate(run / "g.pt", "g.onnx")  # which lies in no run
+    assert (code, f"data: {files / 'data'}, on which {run} was trained" in err) == (0, True)
+    assert "g.onnx" in out
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / "config.json").write_text(json.dumps({"data": "digits"}))
+    code, _, err = evaluate(run / "g.pt", other / "g.pt")
+    assert (code, "error: the models were trained on different data: " in err) == (2, True)
 
 
 def test_a_run_whose_data_moved_asks_where_they_are(evaluate: Run, files: Path, tmp_path: Path) -> None:

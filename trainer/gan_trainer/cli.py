@@ -153,9 +153,7 @@ def presets_table() -> str:
 def cache_command(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAME...", help="With --clear: only these, by name or its beginning.", show_default=False
-        ),
+        typer.Argument(metavar="NAME", help="With --clear: only these, by name or its beginning.", show_default=False),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete the content of the cache.")] = False,
     limit: Annotated[

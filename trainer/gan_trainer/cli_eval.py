@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def eval_command(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="A run's g.pt, an export (.onnx, .ts), or a folder of shards of gan-gen. Several make one table.",
             show_default=False,
         ),
@@ -231,21 +232,20 @@ def _dataset(data: str, contract: Contract, root: Path | None) -> ImageDataset:
 
 
 def _trained_on(models: Sequence[Path]) -> str:
-    """The data of the run that the models lie in."""
-    asked = set()
-    for model in models:
-        run = _run_of(model)
-        try:
-            config = {} if run is None else json.loads(run.config.read_text("utf-8"))
-            asked.add(config.get("data"))
-        except (OSError, ValueError, AttributeError):
-            asked.add(None)
-    if len(asked) == 1 and isinstance(data := asked.pop(), str):
-        check_still_there(data)
-        return data
-    raise GanportError(
-        "nothing says what data to compare with: no run's config.json is next to the model", hint="name them: --data"
-    )
+    """The data of the run that models lie in; what lies in none is compared with the same."""
+    asked: dict[str, Path] = {}
+    for run in filter(None, map(_run_of, models)):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if isinstance(data := json.loads(run.config.read_text("utf-8")).get("data"), str):
+                asked.setdefault(data, run.path)
+    if len(asked) != 1:
+        none = "nothing says what data to compare with: no run's config.json is next to the model"
+        several = f"the models were trained on different data: {', '.join(asked)}"
+        raise GanportError(several if asked else none, hint="name them: --data")
+    ((data, path),) = asked.items()
+    check_still_there(data)
+    console.note(f"data: {data}, on which {path} was trained")
+    return data
 
 
 def render(evaluations: Sequence[Evaluation]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gan_core.errors import GanportError
 from gan_core.fields import Json, check_fields
-from gan_trainer.networks.architectures import UPSCALER, Arch, check_image
+from gan_trainer.networks.architectures import ARCHITECTURES, UPSCALER, Arch, check_image
 
 Loss = Literal["bce", "hinge", "wasserstein", "relativistic"]
 Penalty = Literal["none", "gp", "r1", "r1r2"]
@@ -146,6 +146,11 @@ class Recipe:
             )
 
     def _check_task(self) -> None:
+        if self.arch not in (*ARCHITECTURES, UPSCALER):
+            raise GanportError(
+                f"arch must be one of {', '.join(ARCHITECTURES)}, got {self.arch!r}",
+                hint="leave it out to take the preset's",
+            )
         if (self.arch == UPSCALER) != (self.scale != 1):
             raise GanportError(
                 f"`arch={self.arch}` does not go with `scale={self.scale}`: to upscale is a task of its own",

@@ -40,7 +40,7 @@ def generate(
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[N|IMAGE...]",
+            metavar="N|IMAGE",
             help="How many images, the same as --n; or the images and folders that a file which takes images "
             "transforms, the same as --image.",
             show_default=False,

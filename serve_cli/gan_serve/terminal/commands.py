@@ -152,6 +152,10 @@ class _Paged:
         rest = [each for each in own if each not in completion]
         return [*rest[:-1], *_general(), *completion, *rest[-1:]]
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [piece.strip("{}") for piece in pieces]  # typer's braces around what must be given
+
     def get_help_option_names(self, *_: Any) -> list[str]:
         return ["-h", "--help"]
 
