@@ -1,6 +1,6 @@
-"""A server under load: gan-serve, the same without batches, and KServe's Python server, with many clients each.
+"""A server under load: gan-serve, the same otherwise set, and KServe's Python server, with many clients each.
 
-    python -m lab.serve_load --model g.onnx --images 1 --json FILE
+    python -m lab.serve_load --model g.onnx --images 1 --workers 2 --json FILE
     python -m lab.serve_load --model g.onnx --kserve kserve-env/bin/python
 
 All on the loopback of this machine, one server after the other: each client sends a request of so many latents as
@@ -8,7 +8,8 @@ binary tensors, asks for `pixels` as binary, and sends the next when the answer 
 for the server's health twenty times a second. The clients share the cores with the server: they are wrk where it is
 installed (Debian's package, one thread), which takes a small part of a core, otherwise one Python process, which takes
 about a whole one. `in process` is the same model by `run_stream` alone, at the batch of 1, 8, 25 or 64 that is best, as
-gan-bench measures it: what there is to serve. `server_cpu_ms` is the server's time on all cores for each request.
+gan-bench measures it: what there is to serve. `server_cpu_ms` is the time of all the server's processes, on all
+cores, for each request. `resident_mib` counts the memory that workers share for each of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import itertools
 import json as json_module
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -72,6 +74,7 @@ def main_command(
     kserve: Annotated[
         Path | None, typer.Option(metavar="PYTHON", help="An interpreter with kserve and onnxruntime.")
     ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Also measure gan-serve with so many workers.")] = 1,
     client: Annotated[
         str, typer.Option(metavar="wrk|python", help="Who sends the load. [default: wrk, if it is installed]")
     ] = "",
@@ -85,6 +88,7 @@ def main_command(
     """
     target = shared.record_target(json, {"--model": model, "--kserve": kserve})
     limits = {"--clients": (clients, 1, 1000), "--images": (images, 1, 512), "--seconds": (seconds, 1, 3600)}
+    limits |= {"--workers": (workers, 1, 64)}
     shared.check_numbers(limits)
     client = client or ("wrk" if shutil.which("wrk") else "python")
     if client not in ("wrk", "python") or not (client == "python" or shutil.which("wrk")):
@@ -101,6 +105,8 @@ def main_command(
         "gan-serve": ours,
         "gan-serve, one request a batch": [*ours, "--batch-size", str(images), "--delay", "0"],
     }
+    if workers > 1:
+        servers[f"gan-serve, {workers} workers"] = [*ours, "--workers", str(workers)]
     if kserve is not None:
         servers["KServe"] = [str(kserve), "-c", KSERVE, str(model), "PORT"]
     record["servers"] = {}
@@ -184,7 +190,8 @@ def measured(
 ) -> Json:
     """What the clients saw in `seconds`, after a tenth of it unmeasured, and the memory of the server."""
     asyncio.run(send(port, request, clients, max(1, seconds // 10)))
-    before, cpu_s = resident_mib(process.pid), cpu_seconds(process.pid)
+    processes = family(process.pid)
+    before, cpu_s = resident_mib(processes), cpu_seconds(processes)
     seen = asyncio.run(send(port, request, clients, seconds))
     answered = seen.statuses[200]
     return {
@@ -193,25 +200,34 @@ def measured(
         "broken_connections": seen.broken,
         "latency_ms": seen.latency_ms,
         "health_ms": quantiles(seen.health_s),
-        "server_cpu_ms": round(1000 * (cpu_seconds(process.pid) - cpu_s) / max(1, seen.statuses.total()), 3),
-        "resident_mib": [before, resident_mib(process.pid)],
+        "server_cpu_ms": round(1000 * (cpu_seconds(processes) - cpu_s) / max(1, seen.statuses.total()), 3),
+        "resident_mib": [before, resident_mib(processes)],
     }
 
 
-def cpu_seconds(pid: int) -> float:
-    """Of a process on all cores; 0 where the system does not show it."""
+def family(pid: int) -> list[int]:
+    """A process and the processes that it started."""
     with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return [pid]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Of processes on all cores; 0 where the system does not show it."""
+    ticks = 0
+    with contextlib.suppress(OSError):
+        for pid in pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
-def resident_mib(pid: int) -> float | None:
-    """Of a process; None where the system does not show it."""
+def resident_mib(pids: list[int]) -> float | None:
+    """Of processes; None where the system does not show it."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return round(int(line.split()[1]) / 1024, 1)
+        status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+        return round(sum(map(int, re.findall(r"^VmRSS:\s*(\d+) kB$", status, re.MULTILINE))) / 1024, 1) or None
     return None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tritonclient import http as triton
 
 from bench.running import run
 from gan_serve.runtime.onnx_generator import OnnxGenerator
@@ -17,6 +20,7 @@ from lab import serve_clients, serve_load
 from serve import onnx_files
 from server.running import Slow, running
 
+KSERVE = os.environ.get("GANPORT_KSERVE", "")
 SENDERS = [
     serve_clients.load,
     pytest.param(serve_clients.wrk_load, marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")),
@@ -50,15 +54,30 @@ def test_clients_count_refusals(send: serve_clients.Sender) -> None:
     assert seen.statuses[200] == 0
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not KSERVE, reason="needs GANPORT_KSERVE, a Python with kserve and onnxruntime")
+def test_kserves_server_serves_the_file(tmp_path: Path) -> None:
+    model = onnx_files.save(tmp_path / "g.onnx")
+    generator = OnnxGenerator(model, "cpu", 1)
+    latents = generator.contract.interface.latents(range(5))
+    with serve_load.running([KSERVE, "-c", serve_load.KSERVE, str(model), "PORT"]) as (_, port):
+        client = triton.InferenceServerClient(f"localhost:{port}")
+        z = triton.InferInput("z", list(latents.shape), "FP32")
+        z.set_data_from_numpy(latents)
+        pixels = client.infer("served", [z]).as_numpy("pixels")
+        client.close()
+    assert np.abs(pixels.astype(int) - generator.generate(range(5))).max() <= 1
+
+
 @pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx_files.save(tmp_path / "g.onnx")
     given = ["--model", str(tmp_path / "g.onnx"), "--clients", "3", "--images", "2", "--seconds", "1"]
-    given += ["--client", "python"]
+    given += ["--client", "python", "--workers", "2"]
     assert run(serve_load.app, *given, "--json", tmp_path / "r.json") == 0
     assert capsys.readouterr().out.startswith("3 clients (python), 2 images a request, 1 s each; batching: ")
     record = json.loads((tmp_path / "r.json").read_text())
-    assert list(record["servers"]) == ["gan-serve", "gan-serve, one request a batch"]
+    assert list(record["servers"]) == ["gan-serve", "gan-serve, one request a batch", "gan-serve, 2 workers"]
     for found in record["servers"].values():
         assert list(found["requests"]) == ["200"]
         assert found["images_per_s"] > 0
@@ -69,6 +88,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--clients", "0"], "--clients takes 1"),
         (["--seconds", "0"], "--seconds takes 1"),
         (["--client", "ab"], "--client takes wrk"),
+        (["--workers", "0"], "--workers takes 1"),
     ):
         assert run(serve_load.app, *given, *wrong) == 2
         assert words in capsys.readouterr().err

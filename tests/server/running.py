@@ -68,14 +68,14 @@ def running(
     metrics = Metrics()
     served = [Served(name, generator, limits, batching, metrics) for name, generator in models]
     server = Server(served, limits, metrics, hosts)
-    listening = serving.listen("127.0.0.1", 0)
+    bound = serving.bind("127.0.0.1", 0)
     uvicorn = serving.uvicorn_server(server, 1)
-    thread = threading.Thread(target=uvicorn.run, args=([listening],))
+    thread = threading.Thread(target=uvicorn.run, args=([bound],))
     thread.start()
     try:
         while not server.ready:
             time.sleep(0.005)
-        yield Site(listening.getsockname()[1], server)
+        yield Site(bound.getsockname()[1], server)
     finally:
         uvicorn.should_exit = True
         thread.join(20)

@@ -20,7 +20,7 @@ def in_loop(
     generator: Any, work: Callable[[Batcher], Coroutine[Any, Any, Any]], most: int, delay_s: float = 0.01
 ) -> Any:
     async def main() -> Any:
-        batcher = Batcher(generator, most, delay_s, lambda *_: None)
+        batcher = Batcher(generator, most, delay_s, lambda *_: None, lambda _: None)
         try:
             return await asyncio.wait_for(work(batcher), 20)
         finally:

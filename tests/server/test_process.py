@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,8 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.server import cli
 from gan_serve.terminal import console
 from serve import onnx_files
@@ -46,7 +51,8 @@ class Process:
 
     def __init__(self, *arguments: object, before: str = "") -> None:
         command = [sys.executable, "-c", f"{before}\n{START}", "--port", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plain)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
@@ -57,6 +63,15 @@ class Process:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read()
+
+    def workers(self, count: int) -> list[int]:
+        """The processes that it started, as soon as so many serve."""
+        until = time.monotonic() + 20
+        while f"gan_workers {count}.0\n" not in self.get("/metrics")[1].decode():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """(exit code, stderr) after a signal."""
@@ -150,6 +165,50 @@ def ask(server: Process) -> None:
         server.get("/v1/images/1.png")
 
 
+def test_several_workers_are_one_server(model: Path) -> None:
+    """Same images, one count; a worker that dies is replaced, and one signal ends all when their requests are done."""
+    with started(model, "--workers", 2, before=SLOWLY.format(0.3)) as server:
+        first, second = server.workers(2)
+        expected = OnnxGenerator(model, "cpu", 1).generate(range(6))
+        for seed in range(6):
+            assert (np.asarray(Image.open(io.BytesIO(server.get(f"/v1/images/{seed}.png")[1]))) == expected[seed]).all()
+        os.kill(first, signal.SIGKILL)
+        assert server.get("/v1/grid.png?seeds=0-4")[0] == 200
+        third = next(pid for pid in server.workers(2) if pid not in (first, second))
+        for _ in range(2):  # by either of them
+            counted = server.get("/metrics")[1].decode()
+            assert 'gan_inference_count_total{model="g"} 11.0\n' in counted
+            assert 'gan_inference_pending_images{model="g"} 0.0\n' in counted
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(server.get("/v1/images/7.png")[0]))
+        thread.start()
+        time.sleep(0.15)
+        for pid in (second, third):  # as systemd does, who tells every process
+            os.kill(pid, signal.SIGTERM)
+        code, err = server.end()
+        thread.join()
+    assert (found, code) == ([200], 0)
+    lines = [line for line in err.splitlines() if " ms" not in line]
+    assert lines[0] == "note: g: 5x6 RGB on cpu"
+    assert f"(process {first}) was killed by SIGKILL; another takes its place" in lines[1]
+    assert lines[-1] == "note: stopped"
+    assert not [pid for pid in (second, third) if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_that_cannot_serve_and_workers_left_alone(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:500])
+    command = [sys.executable, "-c", START, str(tmp_path / "cut.onnx"), "--workers", "3", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("error: "), done.stdout) == (2, 1, "")
+    with started(model, "--workers", 2) as server:
+        workers = server.workers(2)
+        server.process.kill()
+        until = time.monotonic() + 10
+        while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in workers):
+            time.sleep(0.1)
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
 def test_ctrl_c_stops_it_too(model: Path) -> None:
     with started(model) as server:
         code, err = server.end(signal.SIGINT)
@@ -170,6 +229,7 @@ def test_options_that_make_no_sense(model: Path, tmp_path: Path, capsys: pytest.
             ([tmp_path / "none.onnx"], "none.onnx"),
             ([model, "--delay", -1], "--delay"),
             ([model, "--port", 70_000], "--port"),
+            ([model, "--workers", 0], "--workers"),
             ([model, "--provider", "nonsense"], "provider"),
             ([model, "--trust-script"], "--trust-script is for .ts"),
         ]

@@ -60,16 +60,22 @@ class Server:
 
     models   in order; the first is served where a request names none
     hosts    names that a request's Host may have; None: any
+    cores    that encode images; None: all there are
     draining whether no new work is taken, before the end
     """
 
     def __init__(
-        self, models: Sequence[Served], limits: Limits, metrics: Metrics, hosts: frozenset[str] | None = None
+        self,
+        models: Sequence[Served],
+        limits: Limits,
+        metrics: Metrics,
+        hosts: frozenset[str] | None = None,
+        cores: int | None = None,
     ) -> None:
         self.models = {served.name: served for served in models}
         if len(self.models) != len(models):
             raise GanportError("two models have the same name", hint="--model NAME=PATH names one")
-        self.limits, self.metrics, self.hosts = limits, metrics, hosts
+        self.limits, self.metrics, self.hosts, self.cores = limits, metrics, hosts, cores or usable_cores()
         self.ready = self.draining = False
         self._bodies, self._requests = Budget(limits.bodies_bytes), Budget(limits.requests)
         self.routes = self._routes()
@@ -120,10 +126,11 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
         # For encoding: as many at a time as there are cores, the rest waits.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(usable_cores(), "encode"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self.cores, "encode"))
         for served in self.models.values():
             await served.open()
         self.ready = True
+        self.metrics.workers.set(1)
         try:
             yield
         finally:

@@ -70,13 +70,16 @@ class Batcher:
     most      images in a batch, of the size that the generator's interface has; a larger one counts as several
     delay_s   how long a batch that is not full waits for more
     observe   see `Observe`; called in the event loop
+    pending   is told how many images wait, whenever that changes
     """
 
-    def __init__(self, generator: Generator, most: int, delay_s: float, observe: Observe) -> None:
+    def __init__(
+        self, generator: Generator, most: int, delay_s: float, observe: Observe, pending: Callable[[float], None]
+    ) -> None:
         self.generator, self.most, self.delay_s = generator, most, delay_s
         self.waiting = 0
         self._jobs: deque[_Job] = deque()
-        self._observe = observe
+        self._observe, self._pending = observe, pending
         self._came = asyncio.Event()
         self._gathering = asyncio.Lock()
         self._pool = ThreadPoolExecutor(generator.callers, "generate")
@@ -112,7 +115,7 @@ class Batcher:
         weight = len(z) if interface.input is None else -(-z.size // math.prod(interface.input_shape))
         job = _Job(z, label, floats, options, weight, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self.waiting += job.weight
+        self._wait(job.weight)
         if len(self._jobs) == 1 or self.waiting >= self.most:
             self._came.set()
         try:
@@ -120,8 +123,12 @@ class Batcher:
         except asyncio.CancelledError:
             if job.queued:
                 self._jobs.remove(job)
-                self.waiting -= job.weight
+                self._wait(-job.weight)
             raise
+
+    def _wait(self, more: int) -> None:
+        self.waiting += more
+        self._pending(self.waiting)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -160,7 +167,7 @@ class Batcher:
             jobs.append(self._jobs.popleft())
             next_one.queued = False
             weight += next_one.weight
-        self.waiting -= weight
+        self._wait(-weight)
         return jobs
 
     def _run(self, jobs: Sequence[_Job]) -> list[Drawn | Exception]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.process import usable_cores
+from gan_serve.server import workers as processes
 from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by, in_panel
 
@@ -57,7 +61,20 @@ def serve(
         str,
         of_batches(metavar="NAME", help="auto, cpu, cuda, tensorrt, openvino, webgpu, coreml or directml."),
     ] = "auto",
-    threads: Annotated[int | None, of_batches(metavar="N", help="Threads. [default: every core]")] = None,
+    threads: Annotated[
+        int | None,
+        of_batches(metavar="N", help="Threads of a worker. [default: every core, divided among the workers]"),
+    ] = None,
+    workers: Annotated[
+        int,
+        of_batches(
+            metavar="N",
+            min=1,
+            max=64,
+            help="Processes, each with its own copy of the model, its own batches and limits: for small models, where "
+            "HTTP takes longer than the images.",
+        ),
+    ] = 1,
     tf32: Annotated[
         bool, of_batches("--tf32", help="Let an NVIDIA GPU round fp32 products to TF32: faster, less exact.")
     ] = False,
@@ -104,34 +121,57 @@ def serve(
         raise GanportError(
             f"--queue {queue} is less than --max-images {max_images}", hint="the queue has to hold one whole request"
         )
-    try:
-        from gan_serve.server import serving
-        from gan_serve.server.app import Server
-        from gan_serve.server.exchange import Limits
-        from gan_serve.server.metrics import Metrics
-        from gan_serve.server.served import Batching, Served
-    except ModuleNotFoundError as error:
-        raise MissingPackageError((error.name or "a package").partition(".")[0], "serve", NAME) from error
-    limits = Limits(max_images, max_pixels, max_body, queue)
-    metrics, batching = Metrics(), Batching(batch_size, delay / 1000)
-    with serving.log_lines(as_json=log_format == "json", quiet=console.is_quiet()):
-        served = []
-        for name, path in _named(file, model or [], runtimes.default_model):
-            generator = runtimes.load(
-                path, provider, threads, many=True, tf32=tf32, trust_script=trust_script,
-                answers=parse_answers(**answers),
-            )  # fmt: skip
-            served.append(Served(name, generator, limits, batching, metrics))
-        hosts = {name.lower() for name in allow_host or ()}
-        if hosts or host in LOOPBACK:
-            hosts |= {"localhost", host}
-        server = Server(served, limits, metrics, frozenset(hosts) or None)
-        with serving.listen(host, port) as listening:
-            shown = f"[{host}]" if ":" in host else host
-            console.show(f"http://{shown}:{listening.getsockname()[1]}")
-            for each in served:
-                _log.info("%s: %s on %s", each.name, each.interface.picture, each.generator.provider)
-            serving.serve(server, listening, grace)
+    processes.check(workers)
+    hosts = {name.lower() for name in allow_host or ()}
+    if hosts or host in LOOPBACK:
+        hosts |= {"localhost", host}
+    cores = max(1, usable_cores() // workers)
+    threads = cores if threads is None and workers > 1 else threads
+    with processes.counting(workers):
+        try:
+            from gan_serve.server import serving
+            from gan_serve.server.app import Server
+            from gan_serve.server.exchange import Limits
+            from gan_serve.server.metrics import Metrics
+            from gan_serve.server.served import Batching, Served
+        except ModuleNotFoundError as error:
+            raise MissingPackageError((error.name or "a package").partition(".")[0], "serve", NAME) from error
+        limits, batching = Limits(max_images, max_pixels, max_body, queue), Batching(batch_size, delay / 1000)
+
+        def work(first: bool = True, ready: Callable[[], None] | None = None) -> int:
+            metrics, served = Metrics(), list[Served]()
+            logging.disable(logging.NOTSET if first else logging.WARNING)  # what the first has said of the models
+            for name, path in _named(file, model or [], runtimes.default_model):
+                generator = runtimes.load(
+                    path, provider, threads, many=True, tf32=tf32, trust_script=trust_script,
+                    answers=parse_answers(**answers),
+                )  # fmt: skip
+                served.append(Served(name, generator, limits, batching, metrics))
+            logging.disable(logging.NOTSET)
+            server = Server(served, limits, metrics, frozenset(hosts) or None, cores)
+            if first:
+                bound.listen(1024)  # who has seen the address is not refused
+                shown = f"[{host}]" if ":" in host else host
+                console.show(f"http://{shown}:{bound.getsockname()[1]}")
+                sys.stdout.flush()  # for a pipe or a log, which would get it at the end
+                for each in served:
+                    _log.info("%s: %s on %s", each.name, each.interface.picture, each.generator.provider)
+            serving.serve(server, bound, grace, ready)
+            return 0
+
+        with (
+            serving.log_lines(as_json=log_format == "json", quiet=console.is_quiet()),
+            serving.bind(host, port) as bound,
+        ):
+            code = 0
+            if workers == 1:
+                work()
+            else:
+                code = processes.supervise(
+                    workers, grace, lambda *told: console.exit_code(lambda: work(*told), name=NAME)
+                )
+            if code:
+                raise typer.Exit(code)
             _log.info("stopped")
 
 

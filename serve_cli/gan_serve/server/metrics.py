@@ -1,13 +1,18 @@
 """What `/metrics` shows, by prometheus-client: named like Triton's, but for the prefix and the units (seconds).
 
-docs/serve.md has the table of what stands for which of Triton's.
+docs/serve.md has the table of what stands for which of Triton's. Several processes that serve one address count
+in files of a folder that they share, of which prometheus-client must know when it is imported (`workers.counting`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from gan_serve.server.workers import FOLDER
 
 _MOMENTS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -25,6 +30,9 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"gan_{name}", text, labels, buckets=buckets, registry=registry)
 
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gan_{name}", text, labels, registry=registry, multiprocess_mode="livesum")
+
         self.http = counter("http_requests", "Answers", "method", "route", "status")
         self.success = counter("inference_request_success", "Requests for images that were answered", "model")
         self.failure = counter("inference_request_failure", "Requests for images that were not", "model", "reason")
@@ -34,11 +42,15 @@ class Metrics:
         self.queue_s = histogram("inference_queue_duration_seconds", "Waiting for a batch", _MOMENTS, "model")
         self.compute_s = histogram("inference_compute_infer_duration_seconds", "Running a batch", _MOMENTS, "model")
         self.batch_size = histogram("inference_batch_size", "Images in a batch", _IMAGES, "model")
-        self._pending = Gauge("gan_inference_pending_images", "Images that wait", ["model"], registry=registry)
+        self.workers = gauge("workers", "Processes that serve")
+        self._pending = gauge("inference_pending_images", "Images that wait", "model")
 
-    def add_model(self, name: str, waiting: Callable[[], int]) -> Callable[[int, float, list[float]], None]:
+    def pending(self, name: str) -> Callable[[float], None]:
+        """What is to be told how many images of a model wait, whenever that changes."""
+        return self._pending.labels(name).set
+
+    def add_model(self, name: str) -> Callable[[int, float, list[float]], None]:
         """Begins to count for a model; returns what is to be told of its batches (`batching.Observe`)."""
-        self._pending.labels(name).set_function(waiting)
         images, batches = self.images.labels(name), self.batches.labels(name)
         size, compute, queue = (each.labels(name) for each in (self.batch_size, self.compute_s, self.queue_s))
         self.success.labels(name)
@@ -54,5 +66,9 @@ class Metrics:
         return observe
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All of it in Prometheus' text format, of all processes that share a folder."""
+        registry = self._registry
+        if folder := os.environ.get(FOLDER):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

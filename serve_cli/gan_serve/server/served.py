@@ -55,11 +55,11 @@ class Served:
         self.queue = Budget(max(1, min(limits.queue, ANSWERS * limits.pixels // usual)))
         self._batching, self._metrics = batching, metrics
         self._batcher: Batcher | None = None
-        self._observe = metrics.add_model(name, lambda: 0 if self._batcher is None else self._batcher.waiting)
+        self._observe, self._pending = metrics.add_model(name), metrics.pending(name)
 
     async def open(self) -> None:
         most = self._batching.images or self.generator.batch_size(1 << 30)
-        self._batcher = Batcher(self.generator, most, self._batching.delay_s, self._observe)
+        self._batcher = Batcher(self.generator, most, self._batching.delay_s, self._observe, self._pending)
 
     async def close(self) -> None:
         if self._batcher is not None:

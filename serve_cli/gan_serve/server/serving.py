@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import socket
 import sys
 import time
@@ -106,16 +107,25 @@ class _Protocol(HttpToolsProtocol):
 class _Uvicorn(uvicorn.Server):
     """Stops on SIGTERM and Ctrl-C when the work that it has is done, or `grace_s` are over; a second one does not wait.
 
-    Until then it goes on to answer, that it is not ready.
+    Until then it goes on to answer, that it is not ready. A worker is one of several, and has to call `ready` when it
+    serves: its second signal is from another sender, such as systemd, and to kill it is up to who started it.
     """
 
-    def __init__(self, config: uvicorn.Config, server: app.Server, grace_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: app.Server, grace_s: float, ready: Callable[[], None] | None
+    ) -> None:
         super().__init__(config)
-        self._server, self._grace_s, self._until = server, grace_s, 0.0
+        self._server, self._grace_s, self._until, self._ready = server, grace_s, 0.0, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._server.draining:
-            self.should_exit = self.force_exit = True
+            if self._ready is None:
+                self.should_exit = self.force_exit = True
             return
         self._until = time.monotonic() + self._grace_s
         self._server.draining = True
@@ -126,11 +136,24 @@ class _Uvicorn(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `GanportError` where the address cannot be had."""
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens when it is served, not before: nobody is kept waiting while models are loaded.
+
+    Raises `GanportError` where the address cannot be had.
+    """
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with contextlib.ExitStack() as failing:
+            bound = failing.enter_context(socket.socket(family, kind, number))
+            if os.name == "posix":  # otherwise a port could not be had again for minutes
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind(address)
+            failing.pop_all()
+            return bound
     except (OSError, OverflowError, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise GanportError(
@@ -138,8 +161,8 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(server: app.Server, listening: socket.socket, grace_s: float) -> None:
-    """Serves until a signal comes (`_Uvicorn`)."""
+def serve(server: app.Server, bound: socket.socket, grace_s: float, ready: Callable[[], None] | None = None) -> None:
+    """Serves until a signal comes; `ready` is for a worker (`_Uvicorn`)."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # each connection is an open file
         import resource
 
@@ -147,10 +170,10 @@ def serve(server: app.Server, listening: socket.socket, grace_s: float) -> None:
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, _FILES)), hard))
     sys.setswitchinterval(0.001)  # s: the event loop gets Python's lock soon from a thread that encodes
-    uvicorn_server(server, grace_s).run([listening])
+    uvicorn_server(server, grace_s, ready).run([bound])
 
 
-def uvicorn_server(server: app.Server, grace_s: float) -> uvicorn.Server:
+def uvicorn_server(server: app.Server, grace_s: float, ready: Callable[[], None] | None = None) -> uvicorn.Server:
     """What `serve` runs."""
     config = uvicorn.Config(
         server,
@@ -165,7 +188,7 @@ def uvicorn_server(server: app.Server, grace_s: float) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
-    return _Uvicorn(config, server, grace_s)
+    return _Uvicorn(config, server, grace_s, ready)
 
 
 class _JsonLines(logging.Formatter):

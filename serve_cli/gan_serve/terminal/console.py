@@ -72,6 +72,7 @@ class _Call:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    debug: bool = False
     shown: bool = False
     bar: bool = False
     """Whether a progress bar stands on the terminal's last line."""
@@ -250,14 +251,14 @@ def run(
     if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
         command.main([], prog_name=name)
     outer = len(running)
-    _calls.append(_Call("--quiet" in flags, json=_takes_json(command, arguments)))
+    _calls.append(_Call("--quiet" in flags, json=_takes_json(command, arguments), debug=debug))
     try:
         with (
             process.handled(ending=takes_signals),
             log_on_stderr(),
             layout.uncoloured("--no-color" in flags),
         ):
-            code = exit_code(lambda: _invoke(command, name, arguments), name=name, debug=debug, report=report)
+            code = exit_code(lambda: _invoke(command, name, arguments), name=name, report=report)
     finally:
         del running[outer:], _calls[-1]
     sys.exit(code)
@@ -291,7 +292,7 @@ def leave(done: SystemExit) -> NoReturn:
     os._exit(done.code)
 
 
-def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report: Report | None = None) -> int:
+def exit_code(work: Callable[[], int], *, name: str, report: Report | None = None) -> int:
     """Runs `work`, prints what goes wrong as one line and a hint on stderr, and returns the exit code."""
     try:
         return work()
@@ -302,7 +303,7 @@ def exit_code(work: Callable[[], int], *, name: str, debug: bool = False, report
         interrupted = isinstance(error, typer.Abort) or process.is_interruption(error)
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             error = shell.explained(error)
-        if not interrupted and (debug or not isinstance(error, Exception)):
+        if not interrupted and (_calls[-1].debug or not isinstance(error, Exception)):
             raise
         message, hint, code, status = ("interrupted", "", "interrupted", EXIT_INTERRUPTED)
         if not interrupted:
