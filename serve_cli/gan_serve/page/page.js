@@ -6,7 +6,7 @@ const NO_TRUNCATION = 3;
 const NEIGHBOURS = 8;
 const MOST_STOPS = 12;
 const part = (id) => document.getElementById(id);
-const state = { model: "", first: 0, count: 24, label: "", truncation: null, walk: [], own: false, seed: null, towards: null, step: null };
+const state = { model: "", first: 0, count: 24, label: "", truncation: null, walk: [], own: false, seed: null, towards: null, step: null, near: null };
 let all = [];
 let drawn = 0;
 
@@ -24,12 +24,15 @@ function read() {
   state.label = label >= 0 && label < model().classes ? label : "";
   const truncation = Number.parseFloat(said.get("truncation"));
   state.truncation = truncation >= 0.2 && truncation < NO_TRUNCATION ? truncation : null;
-  const stops = (said.get("walk") ?? "").split(",").filter((each) => /^\d{1,16}$/.test(each));
-  state.walk = [...new Set(stops.map(Number))].filter((seed) => seed <= LAST).slice(0, MOST_STOPS);
+  const stops = (said.get("walk") ?? "").split(",").filter((each) => /^\d{1,16}(:\d{1,9})?$/.test(each));
+  const there = ({ seed, label }) => seed <= LAST && (label === undefined || label < model().classes);
+  state.walk = [...new Set(stops.map((each) => each.replace(/^0+(?=\d)/, "")))].filter((each) => there(stop(each))).slice(0, MOST_STOPS);
   state.own = said.get("own") === "1";
   state.seed = whole(said.get("seed"), null, 0, LAST);
   state.towards = whole(said.get("towards"), null, 0, LAST);
   state.step = state.towards === null ? null : clamp(Number.parseFloat(said.get("step")) || 0.2, 0, 1);
+  const near = Number.parseFloat(said.get("near"));
+  state.near = near >= 0.05 && near <= 0.6 ? near : null;
 }
 
 function write() {
@@ -42,16 +45,17 @@ function write() {
   if (state.walk.length) said.set("walk", state.walk.join(","));
   if (state.own) said.set("own", 1);
   if (state.seed !== null) said.set("seed", state.seed);
-  if (state.towards !== null) {
-    said.set("towards", state.towards);
-    said.set("step", state.step);
-  }
+  for (const name of state.towards === null ? [] : ["towards", "step"]) said.set(name, state[name]);
+  if (state.seed !== null && state.near !== null) said.set("near", state.near);
   history.replaceState(null, "", `#${said}`);
 }
 
+// A stop of a walk is "7", or "7:2" where it was chosen in class 2.
+const stop = (text) => (([seed, label]) => ({ seed, label }))(text.split(":").map(Number));
+const stopOf = (seed) => (state.label === "" ? `${seed}` : `${seed}:${state.label}`);
 const labelOf = (seed) => (model().classes ? (state.label === "" ? seed % model().classes : state.label) : null);
 const className = (label) => (label === null ? "" : model().class_names[label] ?? `class ${label}`);
-const named = (seed) => [`seed ${seed}`, className(labelOf(seed))].filter(Boolean).join(", ");
+const named = (seed, label = labelOf(seed)) => [`seed ${seed}`, className(label)].filter(Boolean).join(", ");
 // The slider bounds |z|, or is psi of a generator with styles.
 const bounds = () => (model().styles ? { psi: state.truncation } : { truncation: state.truncation });
 const options = (more = {}) => ({ label: state.label, ...bounds(), ...more });
@@ -106,6 +110,7 @@ function drawControls() {
   part("count").value = state.count;
   part("truncation").value = state.truncation ?? NO_TRUNCATION;
   part("truncation-text").value = state.truncation ?? "off";
+  part("bound").textContent = model().styles ? "Truncation ψ" : "Truncation";
 }
 
 function drawUpload() {
@@ -124,17 +129,14 @@ async function upload(picture) {
   const source = await arrived(images.transform(model(), picture));
   if (turn !== drawn || !source) return;
   part("status").textContent = "Done";
-  for (const id of ["previous", "next", "add", "near", "neighbours"]) part(id).hidden = true;
   const name = picture.name ?? "image";
-  part("caption").textContent = `${name}, by ${model().name}`;
   const large = part("large");
   large.removeAttribute("width");
   large.removeAttribute("height");
   large.classList.remove("small");
-  large.alt = part("caption").textContent;
+  large.alt = `${name}, by ${model().name}`;
   large.src = source;
-  download(source, `${name.replace(/\.[^.]*$/, "")}-${model().name}.png`);
-  if (!part("view").open) part("view").showModal();
+  present(source, large.alt, `${name.replace(/\.[^.]*$/, "")}-${model().name}.png`);
 }
 
 function drawGrid() {
@@ -145,8 +147,8 @@ function drawGrid() {
     show(picture, images.image(model(), seed, options()), named(seed));
     const open = made("button", { type: "button", className: "tile", onclick: () => look(seed) }, picture);
     open.dataset.seed = seed;
-    const chosen = state.walk.includes(seed);
-    const mark = made("button", { type: "button", className: "mark", textContent: chosen ? "✓" : "+", onclick: () => toggle(seed) });
+    const chosen = state.walk.includes(stopOf(seed));
+    const mark = made("button", { type: "button", className: "mark", textContent: chosen ? "✓" : "+", onclick: () => toggle(stopOf(seed)) });
     mark.setAttribute("aria-label", `seed ${seed} in the walk`);
     mark.setAttribute("aria-pressed", chosen);
     mark.dataset.mark = seed;
@@ -160,32 +162,31 @@ function drawGrid() {
 
 function drawWalk() {
   part("walk").hidden = !state.walk.length;
-  const stops = state.walk.map((seed) => {
+  const stops = state.walk.map((each) => {
+    const { seed, label } = stop(each);
     const picture = made("img");
-    show(picture, images.image(model(), seed, options()), named(seed));
-    const remove = made("button", { type: "button", onclick: () => toggle(seed) }, picture);
-    remove.setAttribute("aria-label", `take seed ${seed} out of the walk`);
+    show(picture, images.image(model(), seed, options(label === undefined ? {} : { label })), named(seed, label));
+    const remove = made("button", { type: "button", onclick: () => toggle(each) }, picture);
+    remove.setAttribute("aria-label", `take ${named(seed, label)} out of the walk`);
     return made("li", {}, remove);
   });
   part("stops").replaceChildren(...stops);
   part("play").disabled = state.walk.length < 2;
   part("play").textContent = state.walk.length < 2 ? "Choose another" : `Walk (${state.walk.length})`;
-  part("own-field").hidden = !model().classes || state.label !== "";
+  part("own-field").hidden = !model().classes || state.label !== "" || inClasses();
   part("own").checked = state.own;
   for (const mark of document.querySelectorAll("[data-mark]")) {
-    const chosen = state.walk.includes(Number(mark.dataset.mark));
+    const chosen = state.walk.includes(stopOf(Number(mark.dataset.mark)));
     mark.textContent = chosen ? "✓" : "+";
     mark.setAttribute("aria-pressed", chosen);
   }
 }
 
+const inClasses = () => state.walk.some((each) => stop(each).label !== undefined);
 const others = (seed) => Array.from({ length: NEIGHBOURS }, (_, index) => (seed + (index + 1) * 1013904223) % LAST);
 
 async function drawView() {
-  if (state.seed === null) {
-    if (part("view").open) part("view").close();
-    return;
-  }
+  if (state.seed === null) return part("view").close();
   const turn = ++drawn;
   const moved = state.towards !== null ? { towards: state.towards, step: state.step } : {};
   const text = state.towards === null ? named(state.seed) : `${named(state.seed)}, ${Math.round(100 * state.step)} % towards seed ${state.towards}`;
@@ -195,17 +196,18 @@ async function drawView() {
   show(part("large"), source, text);
   download(source, `${model().name}-${state.seed}${state.towards === null ? "" : `-${state.towards}`}.png`);
   for (const id of ["previous", "next", "add", "near"]) part(id).hidden = false;
-  part("add").setAttribute("aria-pressed", state.walk.includes(state.seed));
+  part("add").setAttribute("aria-pressed", state.walk.includes(stopOf(state.seed)));
   drawNeighbours();
   if (!part("view").open) part("view").showModal();
 }
 
 function drawNeighbours() {
-  const shown = part("near").getAttribute("aria-pressed") === "true" && state.seed !== null;
+  const shown = state.near !== null && state.seed !== null;
+  part("near").setAttribute("aria-pressed", shown);
   part("neighbours").hidden = !shown;
   part("large").classList.toggle("beside", shown);
   if (!shown) return;
-  const step = Number(part("step").value);
+  const step = (part("step").value = state.near);
   const tiles = others(state.seed).map((towards, index) => {
     const picture = made("img");
     const text = `neighbour ${index + 1} of seed ${state.seed}`;
@@ -220,20 +222,27 @@ function download(source, name) {
   part("download").download = name;
 }
 
-async function play() {
-  const turn = ++drawn;
-  const labels = state.own && state.label === "" && model().classes ? state.walk.map(labelOf) : state.label === "" ? null : [state.label];
-  const frames = Math.min(40 * state.walk.length, model().limits.images);
-  part("status").textContent = `Generating ${frames} frames …`;
-  const source = await arrived(images.walk(model(), state.walk, { labels, ...bounds(), frames }));
-  if (turn !== drawn || !source) return;
-  part("status").textContent = `A walk of ${frames} frames`;
-  const text = `a walk through seeds ${state.walk.join(", ")}`;
+// What is of no single seed: a walk, or what became of a picture.
+function present(source, text, name) {
   for (const id of ["previous", "next", "add", "near", "neighbours"]) part(id).hidden = true;
   part("caption").textContent = text;
-  show(part("large"), source, text);
-  download(source, `${model().name}-walk.${images.WALK}`);
+  download(source, name);
   if (!part("view").open) part("view").showModal();
+}
+
+async function play() {
+  const turn = ++drawn;
+  const stops = state.walk.map(stop);
+  const own = inClasses() || (state.own && state.label === "" && model().classes);
+  const labels = own ? stops.map(({ seed, label }) => label ?? labelOf(seed)) : state.label === "" ? null : [state.label];
+  const frames = Math.min(40 * state.walk.length, model().limits.images);
+  part("status").textContent = `Generating ${frames} frames …`;
+  const source = await arrived(images.walk(model(), stops.map(({ seed }) => seed), { labels, ...bounds(), frames }));
+  if (turn !== drawn || !source) return;
+  part("status").textContent = `A walk of ${frames} frames`;
+  const text = `a walk through seeds ${stops.map(({ seed }) => seed).join(", ")}`;
+  show(part("large"), source, text);
+  present(source, text, `${model().name}-walk.${images.WALK}`);
 }
 
 function look(seed, towards = null, step = null) {
@@ -242,10 +251,10 @@ function look(seed, towards = null, step = null) {
   drawView();
 }
 
-function toggle(seed) {
-  const without = state.walk.filter((each) => each !== seed);
-  state.walk = without.length < state.walk.length ? without : [...state.walk, seed].slice(-MOST_STOPS);
-  part("add").setAttribute("aria-pressed", state.walk.includes(state.seed));
+function toggle(chosen) {
+  const without = state.walk.filter((each) => each !== chosen);
+  state.walk = without.length < state.walk.length ? without : [...state.walk, chosen].slice(-MOST_STOPS);
+  part("add").setAttribute("aria-pressed", state.seed !== null && state.walk.includes(stopOf(state.seed)));
   write();
   drawWalk();
 }
@@ -278,26 +287,23 @@ part("first").onchange = () => go(whole(part("first").value, 0, 0, LAST));
 part("count").onchange = () => change({ count: Number(part("count").value) });
 part("model").onchange = () => change({ model: part("model").value, label: "", walk: [], seed: null, towards: null });
 part("class").onchange = () => change({ label: part("class").value === "" ? "" : Number(part("class").value) });
-part("truncation").oninput = () => {
-  const value = Number(part("truncation").value);
-  part("truncation-text").value = value >= NO_TRUNCATION ? "off" : value;
-};
-part("truncation").onchange = () => {
-  const value = Number(part("truncation").value);
-  change({ truncation: value >= NO_TRUNCATION ? null : value });
-};
+const bound = () => (Number(part("truncation").value) < NO_TRUNCATION ? Number(part("truncation").value) : null);
+part("truncation").oninput = () => (part("truncation-text").value = bound() ?? "off");
+part("truncation").onchange = () => change({ truncation: bound() });
 part("own").onchange = () => change({ own: part("own").checked });
 part("play").onclick = play;
 part("clear").onclick = () => change({ walk: [] });
 part("previous").onclick = () => look(Math.max(state.seed - 1, 0));
 part("next").onclick = () => look(Math.min(state.seed + 1, LAST));
-part("add").onclick = () => toggle(state.seed);
-part("near").onclick = () => {
-  part("near").setAttribute("aria-pressed", part("near").getAttribute("aria-pressed") !== "true");
+part("add").onclick = () => toggle(stopOf(state.seed));
+const near = (distance) => {
+  state.near = distance;
+  write();
   drawNeighbours();
 };
 part("step").value = 0.2;
-part("step").onchange = drawNeighbours;
+part("near").onclick = () => near(state.near === null ? Number(part("step").value) : null);
+part("step").onchange = () => near(Number(part("step").value));
 part("view").onclose = () => {
   const seed = state.seed;
   Object.assign(state, { seed: null, towards: null, step: null });
@@ -323,7 +329,7 @@ part("grid").onkeydown = (event) => {
     event.preventDefault();
     tiles[index + moves[event.key]]?.focus();
   }
-  if (event.key === "w") toggle(Number(tiles[index].dataset.seed));
+  if (event.key === "w") toggle(stopOf(Number(tiles[index].dataset.seed)));
 };
 part("file").onchange = () => upload(part("file").files[0]);
 for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
