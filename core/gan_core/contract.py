@@ -6,7 +6,7 @@ describes every key.
 
     inputs   z       float32  (batch, z_dim)
              label   int64    (batch,)               only when there are classes
-             psi, w, from_w, noise                   optional, where `Interface.options` has them: a row an image or one
+             psi, w, from_w, noise, noise_maps       optional, where `Interface.options` has them: a row an image or one
        or    input   uint8    (batch, H, W, C)       an image; H and W are symbolic where it takes more than one size
     outputs  image   float32  (batch, C, H, W)       in `value_range`
              pixels  uint8    (batch, H, W, C)       floor(255 v + 0.5), v = image scaled to [0, 1], clamped
@@ -25,7 +25,7 @@ from typing import Annotated, Any
 from gan_core.errors import ContractError
 from gan_core.fields import Json, OneOf, Range, SpecError, check_fields, from_json, read_json, shown, types_of
 from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput
-from gan_core.interface import Interface, Styles
+from gan_core.interface import Interface, NoiseMaps, Styles
 from gan_core.latents import SEED_LIMIT
 from gan_core.limits import LIMITS
 from gan_core.printable import json_text
@@ -164,7 +164,9 @@ def _interface_json(interface: Interface) -> Json:
         "z": z,
         "label": label,
         "image": {"channels": c, "height": h, "width": w, "range": interface.value_range},
-    } | {name: value for name, value in interface.to_json().items() if name in ("styles", "noise", "input")}
+    } | {
+        name: value for name, value in interface.to_json().items() if name in ("styles", "noise", "noise_maps", "input")
+    }
 
 
 def _interface(said: Json) -> Interface:
@@ -182,10 +184,12 @@ def _interface(said: Json) -> Interface:
     z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
     label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
     made = _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
-    styles = whole.get("styles")
+    styles, maps = whole.get("styles"), whole.get("noise_maps")
     if styles is not None:
         styles = from_json(Styles, _object(whole, "styles", "w_dim", "num_ws"))
-    return replace(made, styles=styles, noise=whole.get("noise", False))
+    if maps is not None:
+        maps = from_json(NoiseMaps, _object(whole, "noise_maps", "size"))
+    return replace(made, styles=styles, noise=whole.get("noise", False), noise_maps=maps)
 
 
 def _interface_1(said: Json) -> Interface:

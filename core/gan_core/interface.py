@@ -37,6 +37,7 @@ from gan_core.latents import LatentLaw, latents
 from gan_core.printable import shorten
 
 T = TypeVar("T")
+MAX_NOISE = 1 << 24
 _SHOWN = 12
 
 
@@ -52,15 +53,29 @@ class Styles:
 
 
 @dataclass(frozen=True)
+class NoiseMaps:
+    """The noise of all layers, one map after the other, as one input of `size` numbers: N(0, 1), or U(0, 1) for
+    "uniform"."""
+
+    size: Annotated[int, Range(1, MAX_NOISE)]
+    law: LatentLaw = "normal"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class Option:
-    """An optional input: the shape that it has for each image, and its value where it is left out."""
+    """An optional input: the shape that it has for each image, and its value where it is left out; of `constant` ones
+    each file has its own values."""
 
     shape: Shape
     default: np.float32 | np.bool_
+    constant: bool = False
 
     @property
     def row(self) -> npt.NDArray[Any]:
-        """The default for one image: (1, *shape)."""
+        """The default for one image, zeros for a file's own: (1, *shape)."""
         return np.full((1, *self.shape), self.default)
 
 
@@ -77,6 +92,7 @@ class Interface:
     class_names  one per class, or empty
     styles       the latents w that its layers take, where it has a mapping network; None without one
     noise        whether it adds constant noise, which can be left out
+    noise_maps   that noise as an input, so that an image may have its own; None where the layers keep it
     input        the image that it takes; None for a latent
 
     Raises `SpecError` on construction for a field of another type or out of its range.
@@ -90,6 +106,7 @@ class Interface:
     class_names: tuple[Name, ...] = ()
     styles: Styles | None = None
     noise: bool = False
+    noise_maps: NoiseMaps | None = None
     input: ImageInput | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +119,8 @@ class Interface:
                 f"z_dim must be a whole number from 1 to {MAX_FEATURES:,}, got 0",
                 hint="a generator takes a latent of z_dim numbers, or an image: input",
             )
+        if self.noise_maps is not None and not self.noise:
+            raise SpecError("noise_maps are set, and noise is not", hint="noise: true, or leave noise_maps out")
         if len(self.class_names) not in (0, self.n_classes):
             raise SpecError(
                 f"{len(self.class_names)} class names for {self.n_classes} classes",
@@ -162,10 +181,11 @@ class Interface:
     def options(self) -> dict[str, Option]:
         """The optional inputs by name; each has a row for each image, or one for all.
 
-        psi     how far w is from its mean: 1 as it is, 0 the mean image
-        w       the styles of each layer, (num_ws, w_dim), taken as they are where from_w is true
-        from_w  whether w is taken, and z is not
-        noise   what the noise is multiplied by
+        psi         how far w is from its mean: 1 as it is, 0 the mean image
+        w           the styles of each layer, (num_ws, w_dim), taken as they are where from_w is true
+        from_w      whether w is taken, and z is not
+        noise       what the noise is multiplied by
+        noise_maps  the noise of all layers
         """
         found: dict[str, Option] = {}
         if self.styles is not None:
@@ -174,6 +194,8 @@ class Interface:
             found["from_w"] = Option((), np.False_)
         if self.noise:
             found["noise"] = Option((), np.float32(1))
+        if self.noise_maps is not None:
+            found["noise_maps"] = Option((self.noise_maps.size,), np.float32(0), constant=True)
         return found
 
     @property
@@ -222,7 +244,7 @@ class Interface:
     def to_json(self) -> Json:
         """The fields as JSON values, without those of inputs that it does not have."""
         left_out = set() if self.input is None else {"z_dim", "latent"}
-        left_out |= {name for name in ("styles", "noise", "input") if not getattr(self, name)}
+        left_out |= {name for name in ("styles", "noise", "noise_maps", "input") if not getattr(self, name)}
         return {name: _json(value) for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod

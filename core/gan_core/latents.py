@@ -15,6 +15,7 @@ The law, in full (docs/latents.md has test vectors):
 - Truncation at t (the truncation trick, Brock et al. 2018, arXiv:1809.11096): each normal component whose
   magnitude exceeds t is drawn anew from round 1, 2, … until it does not; the others stay as they are. A
   uniform latent is scaled by t, which is the same law on (-t, t).
+- The noise that a generator adds inside (`noise_maps`): the same with the counter (block, 0, 1, 0).
 
 `Seeds` is a sequence of them that is never stored; `parse_seeds` reads the text that names one (`0,4-6,100`).
 
@@ -49,6 +50,8 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
 _ROUNDS = 10
 _LOW_32 = np.uint64(0xFFFFFFFF)
+_NOISE = 1
+_SHIFTS, _LOW_24 = (0, 24, 48), (1 << 24) - 1
 
 
 def philox4x32(counter: tuple[U32, U32, U32, U32], key: tuple[U32, U32]) -> tuple[U32, U32, U32, U32]:
@@ -113,6 +116,30 @@ def latents(
     return np.ascontiguousarray(z, dtype=np.float32)
 
 
+def noise_maps(seeds: I64, size: int, law: LatentLaw) -> F32:
+    """The noise of `seeds` inside a generator: float32 (n, size) of N(0, 1), or of U(0, 1) for "uniform"."""
+    made = np.empty((len(seeds), size), np.float32)
+    for row in range(len(seeds)):  # 3 million numbers for an image of 1024x1024
+        drawn = _draw(seeds[row : row + 1], size, law, 0, _NOISE)[0]
+        made[row] = drawn if law == "normal" else drawn / 2 + 0.5
+    return made
+
+
+def with_seeds(z: F32, seeds: I64) -> F32:
+    """Latents (n, z_dim) as (n, z_dim + 3): behind them the seeds of their noise, in parts of 24 bits, which float32
+    has exactly."""
+    parts = [(seeds >> shift) & _LOW_24 for shift in _SHIFTS]
+    return np.concatenate([z, np.stack(parts, axis=1).astype(np.float32)], axis=1)
+
+
+def without_seeds(given: F32, z_dim: int) -> tuple[F32, I64 | None]:
+    """What `with_seeds` made, taken apart: the latents and the seeds; None for latents alone, or styles."""
+    if given.shape[1:] != (z_dim + len(_SHIFTS),):
+        return given, None
+    parts = given[:, z_dim:].astype(np.int64)
+    return given[:, :z_dim], (parts << np.array(_SHIFTS)).sum(axis=1)
+
+
 def default_labels(seeds: I64, n_classes: int) -> I64:
     """The class of seed s where none is asked for: s mod n_classes, so that any run of seeds shows every class."""
     return seeds % n_classes
@@ -158,16 +185,16 @@ def _check_bounds(low: int, high: int) -> None:
         )
 
 
-def _draw(seeds: I64, z_dim: int, law: LatentLaw, round_index: int) -> F64:
-    """Float64 (len(seeds), z_dim) from one Philox round index."""
+def _draw(seeds: I64, z_dim: int, law: LatentLaw, round_index: int, purpose: int = 0) -> F64:
+    """Float64 (len(seeds), z_dim) from one Philox round index; `purpose` is the counter's third word."""
     blocks = -(-z_dim // 4)
     key_low = (seeds & 0xFFFFFFFF).astype(np.uint32)[:, None]
     key_high = (seeds >> 32).astype(np.uint32)[:, None]
     shape = (len(seeds), blocks)
     counter_0 = np.broadcast_to(np.arange(blocks, dtype=np.uint32), shape)
     counter_1 = np.full(shape, round_index, np.uint32)
-    zeros = np.zeros(shape, np.uint32)
-    words = philox4x32((counter_0, counter_1, zeros, zeros), (key_low, key_high))
+    counter_2, counter_3 = np.full(shape, purpose, np.uint32), np.zeros(shape, np.uint32)
+    words = philox4x32((counter_0, counter_1, counter_2, counter_3), (key_low, key_high))
     uniform = (np.stack(words, axis=-1).astype(np.float64) + 0.5) / 2.0**32  # (n, blocks, 4)
     if law == "uniform":
         z = 2.0 * uniform - 1.0

@@ -120,7 +120,7 @@ def to_onnx(source: Source, opset: int = DEFAULT_OPSET, *, fold: bool = True) ->
     if _fixed_batch(model):
         raise _baked()  # the exporter gives up the dynamic batch without a word
     _check_types(model)
-    _make_optional(model, source.interface)
+    _make_optional(model, source)
     return run_passes(model, PASSES if fold else STOCK)
 
 
@@ -157,15 +157,17 @@ def dynamic_shapes(arguments: tuple[Any, ...], interface: Interface) -> tuple[An
     return (first, tuple(others)) if interface.options else (first, *others)
 
 
-def _make_optional(model: ir.Model, interface: Interface) -> None:
+def _make_optional(model: ir.Model, source: Source) -> None:
     """Gives the optional inputs their defaults, one row for all images, and a first size of their own. Nodes that look
     at one for the number of images look at z."""
+    module: Any = source.module
     for value in model.graph.inputs:
-        option = interface.options.get(value.name or "")
+        option = source.interface.options.get(value.name or "")
         if option is not None:
             for use in [use for use in value.uses() if use.node.op_type == "Shape"]:
                 use.node.replace_input_with(use.idx, model.graph.inputs[0])
-            value.const_value = ir.tensor(option.row, name=value.name)
+            default = module.noise_maps().detach().numpy() if option.constant else option.row
+            value.const_value = ir.tensor(default, name=value.name)
             value.shape = ir.Shape([f"{value.name}_batch", *option.shape])
             model.graph.register_initializer(value)
 

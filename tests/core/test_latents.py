@@ -22,7 +22,10 @@ from gan_core.latents import (
     LatentLaw,
     Seeds,
     latents,
+    noise_maps,
     philox4x32,
+    with_seeds,
+    without_seeds,
 )
 from gan_serve.runtime.walk import Walk
 
@@ -47,11 +50,11 @@ def test_philox_gives_the_published_words(counter: str, key: str, expected: str)
     assert f"| `{counter}` | `{key}` | `{expected}` |" in DOCUMENT
 
 
-def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0) -> list[float]:
+def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0, purpose: int = 0) -> list[float]:
     """The law again, in plain Python integers and floats."""
     z: list[float] = []
     for block in range(-(-z_dim // 4)):
-        counter, key = [block, round_index, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
+        counter, key = [block, round_index, purpose, 0], [seed & 0xFFFFFFFF, seed >> 32]
         for _ in range(10):
             first, second = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
             counter = [
@@ -75,6 +78,19 @@ def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0) -> list[float
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 1, 2**32, 123_456_789_012_345, 2**53 - 1])
 def test_latents_follow_the_law_written_out(seed: int, law: str) -> None:
     np.testing.assert_allclose(latents([seed], 11, law)[0], by_hand(seed, 11, law), rtol=1e-6, atol=1e-7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**24 - 1, 2**32 + 5, 2**53 - 1])
+def test_noise_follows_the_law_written_out_and_goes_with_its_latent(seed: int) -> None:
+    seeds = np.array([3, seed], np.int64)
+    normal, uniform = noise_maps(seeds, 9, "normal"), noise_maps(seeds, 9, "uniform")
+    np.testing.assert_allclose(normal[1], by_hand(seed, 9, "normal", purpose=1), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(uniform[1] * 2 - 1, by_hand(seed, 9, "uniform", purpose=1), rtol=1e-5, atol=1e-6)
+    z, behind = without_seeds(with_seeds(latents(seeds, 5), seeds), 5)
+    np.testing.assert_array_equal(z, latents(seeds, 5))
+    assert behind is not None
+    assert behind.tolist() == [3, seed]
+    assert without_seeds(z, 5)[1] is None
 
 
 def documented_vectors() -> list[tuple[int, str, float | None, list[float]]]:

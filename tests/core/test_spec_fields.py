@@ -58,7 +58,7 @@ LAYERS: list[dict[str, Any]] = [
     {"kind": "channel_norm", "features": 4},
     {"kind": "concat", "of": ["z", "x"]},
     {"kind": "constant", "shape": [4, 2, 2]},
-    {"kind": "noise", "height": 4, "width": 4},
+    {"kind": "noise", "height": 4, "width": 4, "at": 0},
     {"kind": "bias", "features": 4},
     {"kind": "styles", "w_dim": 4, "num_ws": 3},
     {"kind": "modulated_conv", "in_channels": 4, "out_channels": 4, "kernel": 3, "style": "z", "row": 0, "w_dim": 4},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, linear, pad
 
 from gan_core.contract import Contract
-from gan_core.interface import Interface, Styles
+from gan_core.interface import Interface, NoiseMaps, Styles
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_core.spec.layer import Layer
@@ -132,14 +133,55 @@ def test_noise_is_scaled() -> None:
     torch.testing.assert_close(module(z), module(z, noise=torch.ones(2)))
 
 
-def test_a_spec_with_styles_survives_json_and_a_contract() -> None:
+def with_maps(*maps: L.Noise, size: int = 16) -> GeneratorSpec:
+    """`styled`, whose noise is an input."""
+    first, last = (maps or (L.Noise(4, 4, at=0),))[0], maps[1:]
     spec = styled()
-    assert GeneratorSpec.loads(spec.dumps()) == spec
-    contract = Contract(replace(spec.interface, image=(3, 8, 8)))
-    assert Contract.from_metadata(contract.to_metadata()) == contract
+    layers = [first if isinstance(layer, L.Noise) else layer for layer in spec.layers]
+    return GeneratorSpec(replace(spec.interface, noise_maps=NoiseMaps(size)), (*layers, *last))
+
+
+def test_each_image_may_have_noise_of_its_own() -> None:
+    module, z, maps = build(with_maps(L.Noise(4, 4, at=0), L.Noise(8, 8, at=16), size=80)), torch.randn(3, 6), []
+    constant = module.noise_maps()
+    torch.testing.assert_close(module(z), module(z, noise_maps=constant))
+    for seed in range(3):
+        alone = build(styled(L.Noise(8, 8)))
+        drawn = torch.randn(80)
+        own = {"layers.4.map": drawn[:16].reshape(4, 4), "layers.7.map": drawn[16:].reshape(8, 8)}
+        alone.load_state_dict(module.state_dict() | own)
+        maps.append((drawn, alone(z[seed : seed + 1], noise=torch.tensor([0.5]))))
+    made = module(z, noise_maps=torch.stack([drawn for drawn, _ in maps]), noise=torch.full((3,), 0.5))
+    torch.testing.assert_close(made, torch.cat([image for _, image in maps]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (lambda: with_maps(L.Noise(4, 4, at=1)), r"layer 4 \(noise\) at is 1, expected 0"),
+        (lambda: with_maps(size=17), "noise_maps have 17 numbers, the layers take 16"),
+        (lambda: with_maps(L.Noise(4, 4)), "noise_maps have 16 numbers, the layers take 0"),
+        (lambda: styled(L.Noise(8, 8, at=0)), "noise_maps have 0 numbers, the layers take 64"),
+        (lambda: Interface(6, (2, 8, 8), noise_maps=NoiseMaps(16)), "noise_maps are set, and noise is not"),
+        (lambda: NoiseMaps(0), "size must be"),
+        (lambda: NoiseMaps(4, "loud"), "law must be"),  # type: ignore[arg-type]
+    ],
+)
+def test_noise_that_does_not_fit_is_refused(spec: Callable[[], object], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        spec()
+    assert caught.value.hint
+
+
+def test_a_spec_with_styles_survives_json_and_a_contract() -> None:
+    for spec in (styled(), with_maps()):
+        assert GeneratorSpec.loads(spec.dumps()) == spec
+        contract = Contract(replace(spec.interface, image=(3, 8, 8)))
+        assert Contract.from_metadata(contract.to_metadata()) == contract
+    assert list(contract.interface.options) == ["psi", "w", "from_w", "noise", "noise_maps"]
     plain = Contract(Interface(6, (3, 8, 8)))
     assert "styles" not in plain.to_metadata()["gan.interface"]
-    assert list(contract.interface.options) == ["psi", "w", "from_w", "noise"]
+    assert list(styled().interface.options) == ["psi", "w", "from_w", "noise"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.image_input import ImageInput
-from gan_core.interface import Interface, Styles
+from gan_core.interface import Interface, NoiseMaps, Styles
 from gan_export.publish import hub, name_of, triton
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from serve import onnx_files
@@ -26,7 +26,7 @@ GREY = Interface(64, (1, 32, 32))
 INTERFACES = {
     "latent": GREY,
     "classes": dataclasses.replace(GREY, latent="uniform", n_classes=3, class_names=("a|b", "<i>", "c")),
-    "styles": dataclasses.replace(GREY, styles=Styles(16, 8), noise=True),
+    "styles": dataclasses.replace(GREY, styles=Styles(16, 8), noise=True, noise_maps=NoiseMaps(40)),
     "any size": Interface(0, (3, 64, 64), input=ImageInput(scale=4)),
     "one size": Interface(0, (3, 32, 32), input=ImageInput(channels=1, fixed=True)),
 }

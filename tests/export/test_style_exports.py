@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from export.style_networks import save_weights
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
+from gan_core.images import to_pixels
+from gan_core.latents import default_labels, noise_maps
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx, export_torchscript
@@ -21,6 +25,7 @@ from gan_serve.gen.request import Request
 from gan_serve.gen.run import run_request
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.styles import options_of
 
 pytestmark = pytest.mark.slow
 
@@ -48,9 +53,9 @@ def test_the_proof_compares_other_values_of_the_optional_inputs(exported: Path, 
     from gan_export.proof.cases import cases
 
     kinds = [case.kind for case in cases(source.interface)]
-    assert kinds[-3:] == ["psi", "styles", "noise"]
+    assert kinds[-4:] == ["psi", "styles", "noise", "seeded"]
     inputs = {value.name for value in onnx.load(exported).graph.input}
-    assert inputs == {"z", "label", "psi", "w", "from_w", "noise"}
+    assert inputs == {"z", "label", "psi", "w", "from_w", "noise", "noise_maps"}
 
 
 def test_styles_and_psi(generator: Generator) -> None:
@@ -68,6 +73,24 @@ def test_styles_and_psi(generator: Generator) -> None:
 def test_noise(generator: Generator) -> None:
     assert (generator.generate(3, noise=1.0) == generator.generate(3)).all()
     assert (generator.generate(3, noise=0.0) != generator.generate(3)).any()
+
+
+def test_noise_of_each_seed(generator: Generator, source: Source) -> None:
+    interface = source.interface
+    assert interface.noise_maps is not None
+    seeded = generator.generate(5, noise="seed")
+    assert (seeded != generator.generate(5)).any(axis=(1, 2, 3)).all()
+    assert (seeded[3:] == generator.generate([3, 4], noise="seed", batch_size=1)).all()
+    given = [torch.from_numpy(interface.latents([4])), torch.from_numpy(default_labels(np.array([4]), 2))]
+    maps = torch.from_numpy(noise_maps(np.array([4]), interface.noise_maps.size, interface.noise_maps.law))
+    with torch.no_grad():
+        image = source.module(*given, noise_maps=maps, psi=torch.tensor([0.5])).numpy()
+    expected = to_pixels(image, interface.value_range)[0].astype(int)
+    assert np.abs(generator.generate([4], psi=0.5, noise="seed")[0] - expected).max() <= 1
+    view = generator.with_options(noise="seed")
+    assert (view.generate(5) == seeded).all()
+    assert (pickle.loads(pickle.dumps(view)).generate(5) == seeded).all()
+    assert (view.to_w(3) == generator.to_w(3)).all()
 
 
 def test_a_view_is_pickled_with_its_options(generator: Generator) -> None:
@@ -92,6 +115,8 @@ def test_a_walk_goes_straight_from_w_to_w(generator: Generator) -> None:
         ({"seeds": 2, "truncation": 0.5}, "normalises; its truncation is psi"),
         ({"seeds": 2, "psi": float("nan")}, "`psi` must be -10 … 10"),
         ({"seeds": 2, "noise": 1e9}, "`noise` must be -10 … 10"),
+        ({"seeds": 2, "noise": "random"}, "`noise` must be a number or 'seed'"),
+        ({"w": np.zeros((2, 6)), "noise": "seed"}, "given styles have no seeds"),
         ({}, "`seeds` must be a number of images"),
         ({"seeds": 2, "w": np.zeros((2, 6))}, "expected seeds, or w"),
         ({"w": np.zeros((2, 5))}, r"expected numbers \(n, 6\) or \(n, 6, 6\)"),
@@ -117,6 +142,16 @@ def test_a_generator_without_styles_has_no_use_for_them(settings: dict[str, Any]
         plain.to_w(2)
 
 
+def test_the_noise_of_an_older_file_is_constant(generator: Generator) -> None:
+    older = replace(generator.contract.interface, noise_maps=None)
+    assert options_of(older, noise=0.0).keys() == {"noise"}
+    with pytest.raises(GanportError, match="is constant, the same for all seeds") as caught:
+        options_of(older, noise="seed")
+    assert "export its checkpoint again" in caught.value.hint
+    with pytest.raises(GanportError, match="a walk goes between seeds"):
+        generator.with_options(noise="seed").walk(2)
+
+
 def drawn(exported: Path, out: Path, **options: Any) -> U8:
     run_request(Request(model=exported, out=str(out), **options), "cpu", 1)
     array: U8 = np.load(out)
@@ -127,6 +162,9 @@ def test_gan_gen_truncates_mixes_and_takes_styles(
     generator: Generator, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, w = tmp_path / "out.npy", generator.to_w(4, 1)
+    seeded = drawn(exported, out, seeds="2-4", by_class=True, noise="seed")
+    assert (seeded[:3] == generator.generate([2, 3, 4], 0, noise="seed")).all()
+    assert (seeded[3:] == generator.generate([2, 3, 4], 1, noise="seed")).all()
     half = drawn(exported, out, n=4, psi=0.5, noise="none")
     assert (half == generator.generate(4, psi=0.5, noise=0)).all()
     mixed = np.concatenate((w[[0, 0, 1, 1], :2], w[[2, 3, 2, 3], 2:]), axis=1)
@@ -151,7 +189,9 @@ def test_gan_gen_truncates_mixes_and_takes_styles(
         ({"mix": "0:1@2", "n": 3}, "exclude each other"),
         ({"mix": "0:1@2", "by_class": True}, "exclude each other"),
         ({"mix": "0:1@2", "classes": ("0,1",)}, "a mix is of one class"),
-        ({"noise": "loud"}, "--noise must be const or none"),
+        ({"noise": "loud"}, "--noise must be const, none or seed"),
+        ({"noise": "seed", "mix": "0:1@2"}, "given latents, mixes and walks have no seed"),
+        ({"noise": "seed", "walk": 2}, "given latents, mixes and walks have no seed"),
     ],
 )
 def test_gan_gen_refuses(exported: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -121,6 +121,9 @@ def test_rosinality_with_and_without_the_mean_of_w(tmp_path: Path) -> None:
         truncated = (middle + 0.7 * (w - middle))[:, None].expand(3, 6, 6)
         seen = images(draft, z, psi=torch.full((3,), 0.7), noise=torch.zeros(1))
         torch.testing.assert_close(seen, network(truncated, noise=0.0), rtol=1e-4, atol=1e-4)
+        constant = torch.cat([network.held[f"noises.noise_{n}"].reshape(1, -1) for n in range(5)], dim=1)
+        double = images(draft, z, noise_maps=2 * constant)
+        torch.testing.assert_close(double, network(w[:, None].expand(3, 6, 6), noise=2.0), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kernel", "radial"), [(3, False), (1, True)])

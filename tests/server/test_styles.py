@@ -51,11 +51,14 @@ def pixels_of(png: bytes) -> Any:
 def test_psi_and_noise_are_the_librarys(styled: Site, generator: Generator) -> None:
     every: list[tuple[str, dict[str, Any]]] = [
         ("", {}), ("?psi=0.5", {"psi": 0.5}), ("?psi=0.7&noise=0", {"psi": 0.7, "noise": 0.0}),
+        ("?psi=0.7&noise=seed", {"psi": 0.7, "noise": "seed"}),
     ]  # fmt: skip
     for query, settings in every:
         reply = styled.get(f"/v1/images/3.png{query}")
         assert np.array_equal(pixels_of(reply.body), generator.generate([3], **settings)[0])
     assert Image.open(io.BytesIO(styled.get("/v1/images/3.png?psi=0.5").body)).info["gan.psi"] == "0.5"
+    assert styled.get("/v1/walk.webp?seeds=1,4&frames=4&noise=seed").status == 422
+    assert styled.get("/v1/images/3.png?noise=loud").status == 422
     listed = styled.post("/v1/images", {"seeds": [1, 2], "psi": 0, "class": 1}).json["images"]
     first, second = (pixels_of(base64.b64decode(entry["png"])) for entry in listed)
     assert np.array_equal(first, second)

@@ -30,7 +30,7 @@ Transform = Callable[["TorchPeer", torch.nn.Module, tuple[torch.Tensor, ...]], A
 
 def plain_contract(source: Any, precision: str = "fp32") -> Contract:
     """What a worker needs to feed a generator: its input, classes and image. From a `Source` or a spec."""
-    plain = dataclasses.replace(source.interface, class_names=(), styles=None, noise=False)
+    plain = dataclasses.replace(source.interface, class_names=(), styles=None, noise=False, noise_maps=None)
     return Contract(plain, precision=precision, name=source.name)
 
 

@@ -19,7 +19,7 @@ from gan_core.fields import Name, Shape, SpecError, check_fields, shown, types_o
 from gan_core.interface import Interface
 from gan_core.printable import json_text
 from gan_core.spec.layer import RUNNING
-from gan_core.spec.layers import Layer, layer_from_json, layer_kind
+from gan_core.spec.layers import Layer, Noise, layer_from_json, layer_kind
 
 __all__ = ["GeneratorSpec", "SpecError"]
 
@@ -73,6 +73,7 @@ class GeneratorSpec:
                     f"{field} is {'set' if said else 'not set'}, and there is {'no' if said else 'a'} layer {field!r}",
                     hint=f"{field} is for networks with a layer of that kind",
                 )
+        self._check_noise()
         check_image(self.shapes, self._shapes_and_products[1])
         if self.shapes[-1] != self.interface.image:
             raise SpecError(
@@ -80,6 +81,20 @@ class GeneratorSpec:
                 hint="correct image, or the layers that make it",
             )
         self._check_input()
+
+    def _check_noise(self) -> None:
+        at = 0
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Noise) and layer.at is not None:
+                if layer.at != at:
+                    raise SpecError(f"layer {index} (noise) at is {layer.at}, expected {at}", hint="maps have no gaps")
+                at += layer.height * layer.width
+        size = 0 if self.interface.noise_maps is None else self.interface.noise_maps.size
+        if size != at:
+            raise SpecError(
+                f"noise_maps have {size} numbers, the layers take {at}",
+                hint="their size is that of all noise layers with at",
+            )
 
     def _check_input(self) -> None:
         taken = self.interface.input

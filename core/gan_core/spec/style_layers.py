@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from gan_core.fields import Border, Eps, Features, Padding, Range, Shape, Side, Sides
+from gan_core.interface import MAX_NOISE
 from gan_core.spec.layer import Layer, ValueName, expect, expect_image
 
 Borders4 = tuple[Border, Border, Border, Border]
@@ -21,6 +22,8 @@ Positive = Annotated[float, Range(1e-6, 1e6)]
 
 NOISE = "noise"
 """The optional input that scales all noise of a network: 1, or 0 for images without noise."""
+NOISE_MAPS = "noise_maps"
+"""The optional input that has the noise of all layers, one map after the other."""
 STYLE_INPUTS = ("psi", "w", "from_w")
 """The optional inputs of a network with styles, see `Styles`."""
 
@@ -47,17 +50,18 @@ class Constant(Layer):
 
 @dataclass(frozen=True)
 class Noise(Layer):
-    """x + noise · strength · map, the same noise for each sample; strength () or (channels,), map (H, W). `noise`
-    is an input of the network, 1 where it is left out."""
+    """x + noise · strength · map; strength () or (channels,), map (H, W). `noise` is an input of the network, 1 where
+    it is left out; with `at` so is `noise_maps`, whose numbers from there on take the place of map, for each sample."""
 
     kind: ClassVar[str] = "noise"
     height: Side
     width: Side
     channels: Features = 1
+    at: Annotated[int, Range(0, MAX_NOISE)] | None = None
 
     @property
     def uses(self) -> tuple[str, ...]:
-        return (NOISE,)
+        return (NOISE,) if self.at is None else (NOISE, NOISE_MAPS)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
@@ -69,7 +73,11 @@ class Noise(Layer):
         return {"strength": () if self.channels == 1 else (self.channels,), "map": (self.height, self.width)}
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
-        return x + (module["strength"].reshape(-1, 1, 1) * module["map"]) * beside[0].reshape(-1, 1, 1, 1)
+        strength, amount = module["strength"].reshape(-1, 1, 1), beside[0].reshape(-1, 1, 1, 1)
+        if self.at is None or beside[1] is None:
+            return x + (strength * module["map"]) * amount
+        own = beside[1][:, self.at : self.at + self.height * self.width]
+        return x + (strength * amount) * own.reshape(-1, 1, self.height, self.width)
 
 
 @dataclass(frozen=True)

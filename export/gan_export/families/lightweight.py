@@ -20,14 +20,17 @@ from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.families.family import IDENTITY, Family, Folded, NamedLayers, Network, Shapes, scaled
-from gan_export.families.styles import Own, called, part
+from gan_export.families.styles import Own, called, part, with_noise_maps
 
 HEADS, HEAD = 8, 64
 """Of each attention, and the channels of a head."""
 ATTENDED = HEADS * HEAD
 EXCITED = {index: index + 3 for index in range(1, 5)}
 """Blocks whose image multiplies that of a later one, which is 16 times as large."""
-NOISE = "its noise is another for each picture, from no seed: here it is one image of N(0, 1) for all"
+NOISE = (
+    "its noise is another for each picture, from no seed: here it is one image of N(0, 1) for all, or that of "
+    "each seed with gan-gen --noise seed"
+)
 
 
 class Numbers(NamedTuple):
@@ -78,6 +81,7 @@ class Lightweight(Family[Numbers]):
             before = out
         layers += [("out_conv", L.Conv(before, n.image_channels, 3, padding=1)), ("", IDENTITY)]
         interface = Interface(n.z_dim, (n.image_channels, side, side), value_range=(0.0, 1.0), noise=True)
+        layers, interface = with_noise_maps(layers, interface)
         return Network(layers, interface, notes=(NOISE,))
 
     def sample(self, random: Random) -> Numbers:

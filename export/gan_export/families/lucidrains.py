@@ -18,7 +18,7 @@ from gan_core.interface import Interface, Styles
 from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.families.family import LEAKY, Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, mean_w, part, times
+from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, mean_w, part, times, with_noise_maps
 
 RATE = 0.1
 
@@ -67,9 +67,11 @@ class Lucidrains(Family[Numbers]):
             layers += _block(n, index, side)
         notes = (
             f"the learning rate {RATE:g} of the mapping network is the default of {self.source}",
-            "its noise is another for each picture, from no seed: here it is one image of U(0, 1) for all",
+            "its noise is another for each picture, from no seed: here it is one image of U(0, 1) for all, or that of "
+            "each seed with gan-gen --noise seed",
             MEAN_NOTE,
         )
+        layers, interface = with_noise_maps(layers, interface, "uniform")
         return Network(layers, interface, notes=notes)
 
     def sample(self, random: Random) -> Numbers:

@@ -17,7 +17,19 @@ from gan_core.interface import Interface, Styles
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, dense, kernel, mean_w, part, times
+from gan_export.families.styles import (
+    EPS,
+    MEAN_NOTE,
+    STYLES,
+    Own,
+    called,
+    dense,
+    kernel,
+    mean_w,
+    part,
+    times,
+    with_noise_maps,
+)
 
 RATE = 0.01
 AVERAGE = "latent_avg"
@@ -72,6 +84,7 @@ class Rosinality(Family[Numbers]):
             layers += called(_conv(f"convs.{2 * index + 1}", row + 1, n, out, out, side), f"x{side}")
             layers += [*_rgb(f"to_rgbs.{index}", row + 2, n, out), ("", L.Add(f"rgb{side // 2}"))]
         learnt = f"the learning rate {RATE:g} of the mapping network is the default of {self.source}"
+        layers, interface = with_noise_maps(layers, interface)
         return Network(layers, interface, notes=(learnt, *([] if n.average else [MEAN_NOTE])))
 
     def sample(self, random: Random) -> Numbers:

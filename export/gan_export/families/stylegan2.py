@@ -22,7 +22,19 @@ from gan_core.spec.layers import Shape
 from gan_core.spec.norm_layers import ActivationName
 from gan_export.draft import Evidence
 from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, dense, kernel, mean_w, part, times
+from gan_export.families.styles import (
+    EPS,
+    MEAN_NOTE,
+    STYLES,
+    Own,
+    called,
+    dense,
+    kernel,
+    mean_w,
+    part,
+    times,
+    with_noise_maps,
+)
 
 ADA, SG3 = "NVlabs/stylegan2-ada-pytorch training/networks.py", "NVlabs/stylegan3 training/"
 SOURCES = {
@@ -212,6 +224,7 @@ class _Builder:
         layers.append(part(L.Constant(start), value=Own("synthesis.b4.const", start)))
         for index in range(len(n.channels)):
             layers += self.block(index)
+        layers, interface = with_noise_maps(layers, interface)
         return Network(layers, interface, evidence, notes=notes, beside=self.beside, knows_classes=True)
 
     def block(self, index: int) -> NamedLayers:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gan_core.interface import Interface
+from gan_core.interface import Interface, NoiseMaps
+from gan_core.latents import LatentLaw
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_export.families.family import Folded, NamedLayers, Network
@@ -71,6 +72,20 @@ def called(layers: NamedLayers, name: str) -> NamedLayers:
     """The layers, and what the last of them makes called `name`."""
     *before, (where, last) = layers
     return [*before, (where, replace(last, as_=name))]
+
+
+def with_noise_maps(
+    layers: NamedLayers, interface: Interface, law: LatentLaw = "normal"
+) -> tuple[NamedLayers, Interface]:
+    """Both, with the noise of all layers as an input of this distribution, so that each image may have its own."""
+    made, at = NamedLayers(), 0
+    for where, layer in layers:
+        if isinstance(layer, L.Noise):
+            made.append((where, replace(layer, at=at)))
+            at += layer.height * layer.width
+        else:
+            made.append((where, layer))
+    return made, replace(interface, noise_maps=NoiseMaps(at, law)) if at else interface
 
 
 def mean_w(mapping: NamedLayers, interface: Interface) -> Folded:

@@ -85,7 +85,7 @@ def _range(value: F32) -> Range:
 
 def _batches(cases: Iterable[Case]) -> Iterator[dict[str, object]]:
     for case in cases:
-        if case.kind == "styles" or case.options:  # what z makes is between zero and the far latents
+        if case.kind in ("styles", "seeded") or case.options:  # what z makes is between zero and the far latents
             continue
         for start in range(0, len(case.z), BATCH_SIZE):
             feeds: dict[str, object] = {case.input: case.z[start : start + BATCH_SIZE]}

@@ -16,7 +16,7 @@ import numpy as np
 from gan_core.arrays import I64
 from gan_core.golden import example_images, inputs
 from gan_core.interface import Interface
-from gan_core.latents import default_labels, latents
+from gan_core.latents import default_labels, latents, with_seeds
 from gan_serve.runtime.batches import Given
 
 BATCHES = (1, 2, 3, 8, 25)
@@ -44,7 +44,7 @@ class Case:
     "seed 7", "seed 7 class 3".
 
     kind     "ordinary", "zero", "far" or "class"; of images "ordinary", "far" or "size"; for optional inputs "psi",
-             "noise" and "styles", whose `z` has the styles (n, num_ws, w_dim)
+             "noise", "styles", whose `z` has the styles (n, num_ws, w_dim), and "seeded", whose `z` has seeds behind
     options  psi and noise, where they are others than the defaults
     """
 
@@ -65,8 +65,8 @@ class Case:
             return f"batch of {len(self.z)} with {' and '.join(f'{k} {v:g}' for k, v in self.options.items())}"
         if self.z.ndim == 4:
             return f"batch of {len(self.z)} images of {self.z.shape[2]}x{self.z.shape[1]}"
-        if self.kind == "styles":
-            return f"batch of {len(self.z)} given styles"
+        if self.kind in ("styles", "seeded"):
+            return f"batch of {len(self.z)} {'given styles' if self.kind == 'styles' else 'with noise of their seeds'}"
         return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
 
 
@@ -107,7 +107,8 @@ def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) 
 
 
 def _optional(interface: Interface) -> Iterator[Case]:
-    """Other values of the optional inputs, for the latents of a few seeds: psi 0.5, no noise, and styles as N(0, 1)."""
+    """Other values of the optional inputs, for the latents of a few seeds: psi 0.5, styles as N(0, 1), no noise, and
+    noise of the seeds."""
     few = ordinary(range(LEAST_BATCH), interface)
     if interface.styles is not None:
         yield replace(few, kind="psi", options={"psi": 0.5})
@@ -116,6 +117,8 @@ def _optional(interface: Interface) -> Iterator[Case]:
         yield replace(few, kind="styles", z=w, rows=tuple(f"styles of seed {seed}" for seed in range(LEAST_BATCH)))
     if interface.noise:
         yield replace(few, kind="noise", options={"noise": 0.0})
+    if interface.noise_maps is not None:
+        yield replace(few, kind="seeded", z=with_seeds(few.z, np.arange(LEAST_BATCH)))
 
 
 def ordinary(seeds: range, interface: Interface) -> Case:

@@ -23,6 +23,7 @@ from gan_export.proof.cases import BUDGET, NEARER, PRODUCTS, Case, alone, cases,
 from gan_export.proof.report import Check, at_most
 from gan_export.source import Source, as_taken
 from gan_serve.runtime.batches import Given
+from gan_serve.runtime.styles import noise_behind
 
 SECTION = "reference"
 
@@ -132,9 +133,11 @@ class Reference:
         return sum(tensor.nbytes for tensor in self.source.module.state_dict().values())
 
     def run(self, z: Given, label: I64 | None, options: Mapping[str, float] | None = None) -> F32:
-        """One batch, with styles in the place of z where that has three dimensions: float32 (n, C, H, W) in
-        `value_range`."""
+        """One batch, with styles in the place of z where that has three dimensions, and noise of the seeds behind z
+        where there are: float32 (n, C, H, W) in `value_range`."""
+        z, noise = noise_behind(z, self.source.interface)
         given = {name: torch.tensor([value]) for name, value in (options or {}).items()}
+        given |= {name: torch.from_numpy(value) for name, value in noise.items()}
         taken = as_taken(torch.from_numpy(z), self.source.interface.input)
         if z.ndim == 3:
             given |= {"w": taken, "from_w": torch.tensor([True])}

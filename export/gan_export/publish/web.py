@@ -151,7 +151,8 @@ def _index(model: Path, title: str | None) -> tuple[str, bytes]:
 
 def _with_all_inputs(model: Path, interface: Interface) -> bytes:
     """The file; where it has optional inputs, without their defaults, because onnxruntime's JavaScript takes no value
-    for an input that has one. Such a copy is no longer the one that was proved, and has no contract.
+    for an input that has one; noise stays constant. Such a copy is no longer the one that was proved, and has no
+    contract.
     """
     if not interface.options:
         return model.read_bytes()
@@ -159,7 +160,9 @@ def _with_all_inputs(model: Path, interface: Interface) -> bytes:
 
     copied = onnx.load(model)
     for default in [each for each in copied.graph.initializer if each.name in interface.options]:
-        copied.graph.initializer.remove(default)
+        kept = interface.options[default.name].constant
+        holder: Any = copied.graph.input if kept else copied.graph.initializer
+        holder.remove(next(each for each in holder if each.name == default.name))
     copied.ClearField("metadata_props")
     changed: bytes = copied.SerializeToString()
     return changed

@@ -99,7 +99,11 @@ def generate(
         ),
     ] = None,
     noise: Annotated[
-        str | None, of_styles(metavar="const|none", help="Its constant noise, or none. [default: const]")
+        str | None,
+        of_styles(
+            metavar="MODE",
+            help="Its constant noise, none, or seed: random noise for each seed, the same each time. [default: const]",
+        ),
     ] = None,
     mix: Annotated[
         str | None,

@@ -32,6 +32,7 @@ from gan_serve.runtime.plan import (
     open_latents,
 )
 from gan_serve.runtime.runtimes import located
+from gan_serve.runtime.styles import SEED, Noise
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,6 +102,8 @@ class Request:
         self._exclude("latents", "seed", "seeds", "n", "truncation", "walk", "grid", "mix")
         self._exclude("mix", "seed", "seeds", "n", "truncation", "walk", "grid", "cols")
         _ = self.amount_of_noise, self.mixed
+        if self.noise == SEED and (self.latents or self.mix or self.walk):
+            raise GanportError("given latents, mixes and walks have no seed for --noise seed", hint="leave it out")
         if self.by_class and self.mix is not None:
             raise GanportError("--by-class and --mix exclude each other", hint="--class names the class of a mix")
         self._exclude("walk", "n")
@@ -164,13 +167,12 @@ class Request:
         return Mix(self.mix)
 
     @property
-    def amount_of_noise(self) -> float | None:
-        """What --noise says: 1 for const, 0 for none. Raises `GanportError` for another text."""
-        amounts = {None: None, "const": 1.0, "none": 0.0}
+    def amount_of_noise(self) -> Noise:
+        """What --noise says: 1 for const, 0 for none, "seed". Raises `GanportError` for another text."""
+        amounts: dict[str | None, Noise] = {None: None, "const": 1.0, "none": 0.0, SEED: SEED}
         if self.noise not in amounts:
-            raise GanportError(
-                f"--noise must be const or none, got {shorten(self.noise or '', 40)}", hint="leave it out"
-            )
+            wrong = shorten(self.noise or "", 40)
+            raise GanportError(f"--noise must be const, none or seed, got {wrong}", hint="seed: random for each seed")
         return amounts[self.noise]
 
     @property
@@ -269,7 +271,8 @@ class Request:
         seeds = self._every_seed()
         if self.walk is not None:
             return self._walk_plan(generator, seeds, classes)
-        return self._in_rows(SeedPlan(contract, seeds, self._in_turn(classes), self.truncation), classes)
+        noisy = generator.noise_of_seeds
+        return self._in_rows(SeedPlan(contract, seeds, self._in_turn(classes), self.truncation, noisy=noisy), classes)
 
     def _walk_plan(self, generator: Generator, seeds: Seeds, classes: tuple[int, ...]) -> Plan:
         from gan_serve.runtime.walk import Walk

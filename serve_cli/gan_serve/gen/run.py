@@ -23,6 +23,7 @@ from gan_serve.gen.request import Request
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan, WalkPlan, pictures
+from gan_serve.runtime.styles import Noise
 from gan_serve.terminal import console
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def run_request(request: Request, provider: str, threads: int | None, tf32: bool
             console.show_path(target.path)
 
 
-def _loaded(path: Path, *, psi: float | None, noise: float | None, **settings: Any) -> Generator:
+def _loaded(path: Path, *, psi: float | None, noise: Noise, **settings: Any) -> Generator:
     return runtimes.load(path, **settings).with_options(psi=psi, noise=noise)
 
 

@@ -31,7 +31,7 @@ from gan_serve.runtime.batches import (
     indices_of,
     label_array,
 )
-from gan_serve.runtime.styles import WithStyles, fit_styles
+from gan_serve.runtime.styles import Noise, WithStyles, fit_styles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -151,7 +151,7 @@ class Generator(WithStyles, abc.ABC):
         *,
         truncation: float | None = None,
         psi: float | None = None,
-        noise: float | None = None,
+        noise: Noise = None,
         w: npt.NDArray[Any] | None = None,
         batch_size: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -246,6 +246,7 @@ class Generator(WithStyles, abc.ABC):
         """
         from gan_serve.runtime.walk import Walk
 
+        self.refuse_noise_of_seeds("a walk goes between seeds")
         every = seeds_of(seeds)
         given = indices_of(labels, len(every), self.contract.interface)
         classes = None if given is None else self.check_labels(given, every.array(0, len(every)))
@@ -267,7 +268,7 @@ class Generator(WithStyles, abc.ABC):
         *,
         truncation: float | None = None,
         psi: float | None = None,
-        noise: float | None = None,
+        noise: Noise = None,
         w: npt.NDArray[Any] | None = None,
         batch_size: int | None = None,
     ) -> Iterator[U8]:
@@ -285,12 +286,12 @@ class Generator(WithStyles, abc.ABC):
         else:
             given = label_array(np.asarray(given), len(every), interface)
         interface.latents(every.array(0, 1), truncation)
-        styles = None if w is None else fit_styles(w, interface.styles)
+        styles = None if w is None else self.given_styles(w)
 
         def latents_of(start: int, stop: int) -> F32:
             if styles is not None:
                 return styles[start:stop]
-            return interface.latents(every.array(start, stop), truncation)
+            return self.latents_of(every.array(start, stop), truncation)
 
         def labels_of(start: int, stop: int) -> I64 | None:
             part = given[start:stop] if isinstance(given, np.ndarray) else given

@@ -30,7 +30,7 @@ from gan_serve.runtime.generator import BATCH_PIXELS, Generator
 from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
 from gan_serve.runtime.signature import Signature, check_ours
-from gan_serve.runtime.styles import Options, reopened_with
+from gan_serve.runtime.styles import Options, noise_behind, reopened_with
 
 if TYPE_CHECKING:
     from gan_serve.runtime.cuda_engine import CudaEngine
@@ -178,11 +178,11 @@ class OnnxGenerator(Generator):
     def mixes_classes(self) -> bool:
         return self.signature.mixes
 
-    def _with(self, options: Options) -> OnnxGenerator:
+    def _with(self, options: Options, noise_of_seeds: bool = False) -> OnnxGenerator:
         made = OnnxGenerator.__new__(OnnxGenerator)
         vars(made).update(vars(self))
-        made._fixed, made.optioned = {**self._fixed, **options}, True
-        made.reopen = partial(reopened_with, self.reopen, options)  # type: ignore[arg-type,assignment]
+        made._fixed, made.optioned, made.noise_of_seeds = {**self._fixed, **options}, True, noise_of_seeds
+        made.reopen = partial(reopened_with, self.reopen, options, noise_of_seeds)  # type: ignore[arg-type,assignment]
         return made
 
     def styles_of(self, z: F32, label: Labels = None) -> F32:
@@ -274,8 +274,9 @@ class OnnxGenerator(Generator):
         return image
 
     def _feeds(self, z: Given, label: Labels) -> dict[str, Any]:
-        styles = self.contract.interface.styles
-        feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, self.signature.z_dtype)}
+        interface = self.contract.interface
+        styles, (z, noise) = interface.styles, noise_behind(z, interface)
+        feeds: dict[str, Any] = {self.signature.z: np.ascontiguousarray(z, self.signature.z_dtype)} | noise
         if styles is not None and z.ndim == 3:  # w in the place of z
             zeros = np.zeros((len(z), *self.signature.z_shape), np.float32)
             feeds = {self.signature.z: zeros, "w": z, "from_w": np.ones(len(z), bool)}

@@ -25,7 +25,7 @@ from gan_core.fields import MAX_CLASSES
 from gan_core.files.model_file import check_file, read_pipe
 from gan_core.grids import Canvas, class_caption
 from gan_core.interface import Interface, class_label
-from gan_core.latents import Seeds, default_labels
+from gan_core.latents import Seeds, default_labels, with_seeds
 from gan_core.printable import shorten
 from gan_serve.runtime.batches import Labels
 
@@ -114,20 +114,27 @@ class Plan(abc.ABC):
 
 
 class SeedPlan(Plan):
-    """The images of seeds. Raises `GanportError` for a truncation out of range."""
+    """The images of seeds; `noisy`: each with noise of its own. Raises `GanportError` for a truncation out of range."""
 
     seeds: Seeds
 
     def __init__(
-        self, contract: Contract, seeds: Seeds, classes: Sequence[int] = (), truncation: float | None = None
+        self,
+        contract: Contract,
+        seeds: Seeds,
+        classes: Sequence[int] = (),
+        truncation: float | None = None,
+        *,
+        noisy: bool = False,
     ) -> None:
         super().__init__(contract, len(seeds), classes)
-        self.seeds = seeds
-        self.truncation = truncation
+        self.seeds, self.truncation, self.noisy = seeds, truncation, noisy
         contract.interface.latents([], truncation)
 
     def latents(self, start: int, stop: int) -> F32:
-        return self.contract.interface.latents(self.seeds.array(start, stop), self.truncation)
+        seeds = self.seeds.array(start, stop)
+        z = self.contract.interface.latents(seeds, self.truncation)
+        return with_seeds(z, seeds) if self.noisy else z
 
     def default_labels(self, start: int, stop: int) -> I64:
         return default_labels(self.seeds.array(start, stop), self.contract.interface.n_classes)

@@ -1,33 +1,38 @@
 """Generators with styles (StyleGAN): truncation by psi, noise, and latents w in the place of seeds.
 
 A generator takes w where it takes z: (n, num_ws, w_dim) in the place of (n, z_dim). What is the same for all images,
-psi and noise, belongs to a view of the generator (`with_options`).
+psi and how much noise, belongs to a view of the generator (`with_options`). Where each seed has noise of its own, its
+latent has the seed behind it (`gan_core.latents.with_seeds`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from gan_core.arrays import F32
+from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.interface import Interface, Styles
-from gan_core.latents import seeds_of
+from gan_core.latents import noise_maps, seeds_of, with_seeds, without_seeds
+from gan_core.printable import shorten
 
 if TYPE_CHECKING:
     from gan_serve.runtime.batches import Classes, Labels
 
 Options = dict[str, npt.NDArray[Any]]
 MAX_PSI = 10.0
+SEED: Literal["seed"] = "seed"
+Noise = float | Literal["seed"] | None
+"""What the constant noise is multiplied by; "seed": noise of its own for each seed; None: what the file has."""
 _AT_ONCE = 256
 
 
-def options_of(interface: Interface, psi: float | None = None, noise: float | None = None) -> Options:
+def options_of(interface: Interface, psi: float | None = None, noise: Noise = None) -> Options:
     """The optional inputs by name, each one row for all images. Raises `GanportError` for a generator without them."""
     if psi is not None and interface.styles is None:
         raise GanportError(
@@ -36,11 +41,27 @@ def options_of(interface: Interface, psi: float | None = None, noise: float | No
         )
     if noise is not None and not interface.noise:
         raise GanportError("this generator adds no noise", hint="leave `noise` out")
-    given = {"psi": psi, "noise": noise}
+    if noise == SEED and interface.noise_maps is None:
+        raise GanportError(
+            "the noise of this file is constant, the same for all seeds",
+            hint="leave `noise` out, or export its checkpoint again with a newer gan-export",
+        )
+    if isinstance(noise, str) and noise != SEED:
+        raise GanportError(f"`noise` must be a number or {SEED!r}, got {shorten(noise, 40)!r}", hint="0 for none")
+    given = {"psi": psi, "noise": None if isinstance(noise, str) else noise}
     for name, value in given.items():
         if value is not None and not (math.isfinite(value) and abs(value) <= MAX_PSI):
             raise GanportError(f"`{name}` must be -{MAX_PSI:g} … {MAX_PSI:g}, got {value}", hint="0.7 is usual for psi")
     return {name: np.array([value], np.float32) for name, value in given.items() if value is not None}
+
+
+def noise_behind(given: npt.NDArray[Any], interface: Interface) -> tuple[npt.NDArray[Any], Options]:
+    """The latents of a batch, and the noise of the seeds behind them, as the input of the graph; none without seeds."""
+    maps = interface.noise_maps
+    if maps is None:
+        return given, {}
+    z, seeds = without_seeds(given, interface.z_dim)
+    return z, {} if seeds is None else {"noise_maps": noise_maps(seeds, maps.size, maps.law)}
 
 
 def fit_styles(w: npt.NDArray[Any], styles: Styles | None, what: str = "`w`") -> F32:
@@ -70,19 +91,37 @@ class WithStyles:
     """What a `Generator` with styles can do beside others."""
 
     contract: Contract
+    noise_of_seeds: bool = False
+    """Whether each seed has noise of its own."""
 
-    def with_options(self, *, psi: float | None = None, noise: float | None = None) -> Self:
+    def with_options(self, *, psi: float | None = None, noise: Noise = None) -> Self:
         """The generator with other values of its optional inputs; it shares the session with this one.
 
         psi    truncation: how far w is from its mean, 1 as it is, 0.7 safer and less varied, 0 the mean image
-        noise  what its noise is multiplied by: 1 as it is, 0 for none
+        noise  what its constant noise is multiplied by: 1 as it is, 0 for none; or "seed": noise of its own for each
+               seed, always the same for the same seed
 
         Raises `GanportError` for a generator without them.
         """
         options = options_of(self.contract.interface, psi, noise)
-        return self._with(options) if options else self
+        return self._with(options, noise == SEED) if options or noise == SEED else self
 
-    def _with(self, options: Options) -> Self:  # noqa: ARG002 (other runtimes have none)
+    def latents_of(self, seeds: I64, truncation: float | None = None) -> F32:
+        """What a batch of `seeds` is made of: their latents, with the seeds behind where these have noise."""
+        z = self.contract.interface.latents(seeds, truncation)
+        return with_seeds(z, seeds) if self.noise_of_seeds else z
+
+    def given_styles(self, w: npt.NDArray[Any]) -> F32:
+        """`w` as a batch. Raises as `fit_styles`."""
+        self.refuse_noise_of_seeds("given styles have no seeds")
+        return fit_styles(w, self.contract.interface.styles)
+
+    def refuse_noise_of_seeds(self, why: str) -> None:
+        """Raises `GanportError` where each seed has noise of its own."""
+        if self.noise_of_seeds:
+            raise GanportError(f"{why}, so no noise of seeds is possible", hint="leave `noise` out, or 0 for none")
+
+    def _with(self, options: Options, noise_of_seeds: bool = False) -> Self:  # noqa: ARG002 (other runtimes have none)
         raise GanportError("this runtime takes no optional inputs", hint="export the generator to ONNX")
 
     def styles_of(self, z: F32, label: Labels = None) -> F32:  # noqa: ARG002 (other runtimes have none)
@@ -111,6 +150,6 @@ class WithStyles:
         return made
 
 
-def reopened_with(reopen: Callable[[], WithStyles], options: Options) -> WithStyles:
+def reopened_with(reopen: Callable[[], WithStyles], options: Options, noise_of_seeds: bool) -> WithStyles:
     """What a pickled view of a generator becomes."""
-    return reopen()._with(options)
+    return reopen()._with(options, noise_of_seeds)

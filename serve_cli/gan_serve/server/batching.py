@@ -22,8 +22,9 @@ import numpy as np
 from gan_core.arrays import F32, I64, U8
 from gan_serve.runtime.batches import Given, Labels, check_drawn
 from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.styles import Noise
 
-Options = tuple[float | None, float | None]
+Options = tuple[float | None, Noise]
 """(psi, noise) of generators with styles or noise; None for what the file has."""
 PLAIN: Options = (None, None)
 Drawn = tuple[F32 | None, U8]

@@ -23,7 +23,7 @@ from gan_core.interface import parse_classes
 from gan_core.latents import MIN_TRUNCATION, Seeds, parse_seeds
 from gan_serve.runtime.animation import SEEN_ALONE, write_frames
 from gan_serve.runtime.plan import LatentPlan, Plan, SeedPlan, WalkPlan, pictures
-from gan_serve.runtime.styles import MAX_PSI
+from gan_serve.runtime.styles import MAX_PSI, SEED
 from gan_serve.runtime.walk import FRAMES_PER_SEED, Walk, between
 from gan_serve.server import uploads
 from gan_serve.server.batching import Options
@@ -114,8 +114,9 @@ class Fields:
         return self.number("truncation", MIN_TRUNCATION, 1e6)
 
     def options(self, served: Served) -> Options:
-        """psi and noise."""
-        return served.options(self.number("psi", -MAX_PSI, MAX_PSI), self.number("noise", -MAX_PSI, MAX_PSI))
+        """psi and noise, a number or "seed"."""
+        noise = self.take("noise") if self._values.get("noise") == SEED else self.number("noise", -MAX_PSI, MAX_PSI)
+        return served.options(self.number("psi", -MAX_PSI, MAX_PSI), noise)
 
     def flag(self, name: str) -> bool:
         return bool(self.whole(name, 0, 1))
@@ -304,7 +305,7 @@ def _text(served: Served, options: Options) -> dict[str, str]:
     """What the PNG file of any image says."""
     shown = {"Software": f"ganport {__version__}", "gan.model_sha256": served.generator.sha256}
     named = zip(("gan.psi", "gan.noise"), options, strict=True)
-    return shown | {name: f"{value:g}" for name, value in named if value is not None}
+    return shown | {k: v if isinstance(v, str) else f"{v:g}" for k, v in named if v is not None}
 
 
 def _pngs(served: Served, plan: Plan, pixels: U8, scale: int, options: Options) -> list[bytes]:

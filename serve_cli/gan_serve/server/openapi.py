@@ -23,11 +23,12 @@ def document(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
     one_of_them = {"type": "string", "enum": list(models)}
     seed = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
     seeds = {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*$"}
+    noise = {"anyOf": [{"type": "number", "minimum": -10, "maximum": 10}, {"const": "seed"}]}
     common = [
         _query("class", {"type": "string"}, "A class by index or name, several with commas (in turn), or all"),
         _query("truncation", {"type": "number", "minimum": MIN_TRUNCATION, "maximum": 1e6}, "Bound on |z|"),
         _query("psi", {"type": "number", "minimum": -10, "maximum": 10}, "Truncation of generators with styles"),
-        _query("noise", {"type": "number", "minimum": -10, "maximum": 10}, "What their noise is multiplied by"),
+        _query("noise", noise, "What their noise is multiplied by, or noise of its own for each seed"),
         _query("scale", {"type": "string", "pattern": "^(auto|[1-9]|[1-5][0-9]|6[0-4])$"}, "How many times as large"),
         _query("model", one_of_them, "A model by name; the first where it is left out"),
         _query("v", {"type": "string"}, "The model's version (GET /v1/models): the answer may be kept for ever"),
@@ -47,7 +48,7 @@ def document(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
             "class": {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "array"}]},
             "truncation": {"type": "number", "minimum": MIN_TRUNCATION, "maximum": 1e6},
             "psi": {"type": "number", "minimum": -10, "maximum": 10},
-            "noise": {"type": "number", "minimum": -10, "maximum": 10},
+            "noise": noise,
             "scale": {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 64}]},
             "format": {"enum": ["json", "zip"]},
             "model": one_of_them,

@@ -11,8 +11,8 @@ from gan_core.arrays import F32
 from gan_core.errors import GanportError
 from gan_serve.runtime.batches import Given, Labels
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.plan import Plan
-from gan_serve.runtime.styles import options_of
+from gan_serve.runtime.plan import Plan, SeedPlan
+from gan_serve.runtime.styles import SEED, Noise, options_of
 from gan_serve.server.batching import PLAIN, Batcher, Drawn, Options
 from gan_serve.server.exchange import Budget, Exchange, Limits, RefusedError, at_once_or_aside
 from gan_serve.server.metrics import Metrics
@@ -85,7 +85,7 @@ class Served:
         check_pixels(images * own * scaled * scaled, self.limits)
         self.queue.take(min(self.queue.most, -(-images * own // usual)), exchange, "images")
 
-    def options(self, psi: float | None, noise: float | None) -> Options:
+    def options(self, psi: float | None, noise: Noise) -> Options:
         """Of `draw`. Raises `GanportError` for a model without them, and out of range."""
         options_of(self.interface, psi, noise)
         return psi, noise
@@ -116,8 +116,12 @@ class Served:
             raise GenerationFailedError from error
 
     async def draw_plan(self, plan: Plan, options: Options = PLAIN) -> Any:
-        """The images of a plan, uint8 (n, H, W, C)."""
+        """The images of a plan, uint8 (n, H, W, C). Raises `RefusedError` for noise of seeds where it has none."""
         n = plan.n
+        if options[1] == SEED:
+            if not isinstance(plan, SeedPlan):
+                raise RefusedError(422, f"noise={SEED} is for images of seeds", "leave noise out")
+            plan.noisy, options = True, (options[0], None)
         z, label = await at_once_or_aside(
             8 * n * self.interface.z_dim, lambda: (plan.latents(0, n), plan.fed_labels(0, n))
         )

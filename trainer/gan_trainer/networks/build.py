@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gan_core.fields import Shape
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layer import Layer
-from gan_core.spec.style_layers import Styles
+from gan_core.spec.style_layers import Noise, Styles
 
 
 class SpecGenerator(nn.Module):
@@ -33,10 +33,13 @@ class SpecGenerator(nn.Module):
 
     def values(self, z: Tensor, label: Tensor | None = None, **options: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and the styles (N, num_ws, w_dim) that made the images, None for a network without."""
-        x, named, styles = z, {self.spec.interface.input_name: z}, None
+        x, styles = z, None
+        named: dict[str, Tensor | None] = {self.spec.interface.input_name: z}
         for name, option in self.spec.interface.options.items():
             given = options.get(name)
-            named[name] = torch.from_numpy(option.row).to(z.device) if given is None else given
+            if given is None and not option.constant:  # a layer has a constant itself
+                given = torch.from_numpy(option.row).to(z.device)
+            named[name] = given
         for index, (layer, module) in enumerate(zip(self.spec.layers, self.layers, strict=True)):
             beside = (label,) if layer.classes else tuple(named[name] for name in layer.uses)
             x = layer.apply(torch, module, x, *beside)
@@ -47,6 +50,12 @@ class SpecGenerator(nn.Module):
             if layer.as_ in self.last_use:
                 named[layer.as_] = x
         return x, styles
+
+    def noise_maps(self) -> Tensor:
+        """The constant noise of all layers, as the input `noise_maps` takes it: (1, size)."""
+        placed = (isinstance(layer, Noise) and layer.at is not None for layer in self.spec.layers)
+        maps = [part.get_parameter("map") for part, own in zip(self.layers, placed, strict=True) if own]
+        return torch.cat([each.reshape(1, -1) for each in maps], dim=1)
 
 
 def build(spec: GeneratorSpec) -> SpecGenerator:
