@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from torch import nn
 
 from gan_core.errors import GanportError
+from gan_core.process import quiet
+from gan_export.live import loading
 from gan_export.live.loading import build, load_code
 
 NETWORKS = Path(__file__).with_name("live_networks.py")
@@ -62,6 +66,17 @@ def test_the_code_is_announced_and_its_prints_go_to_stderr(
     assert printed.out == ""
     assert f"`module`: running the code in {path}" in caplog.text
     assert "hello from the network" in printed.err
+
+
+def test_code_that_may_never_end_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(loading, "LONG_S", 0.02)
+    caplog.set_level("INFO")
+    with loading.users_code(None, "calling net.py:G"), quiet():
+        time.sleep(0.1)
+    assert "calling net.py:G takes more than 0.02 seconds; Ctrl-C ends it" in caplog.text
+    with pytest.raises(KeyboardInterrupt), loading.users_code(None, "calling net.py:G"), quiet():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_neighbours_and_packages_import(tmp_path: Path) -> None:

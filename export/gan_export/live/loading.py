@@ -12,7 +12,9 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 HINT_CUDA = "the export runs on the CPU: take .cuda() and device='cuda' out of the code, or let them follow z.device"
 HINT_DEBUG = "run again with `debug` for the whole traceback"
+LONG_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,9 @@ def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
 def users_code(path: Path | None, doing: str) -> Iterator[None]:
     """Runs a block of the user's: its folder importable, its prints on stderr, its errors one `GanportError`."""
     before = list(sys.path)
-    folders = [str(Path.cwd()), str(path.resolve().parent)] if path else [str(Path.cwd())]
-    for folder in folders:
-        sys.path.insert(0, folder)
+    sys.path[:0] = [*([str(path.resolve().parent)] if path else []), str(Path.cwd())]
     try:
-        with contextlib.redirect_stdout(sys.stderr), _nothing_compiled():
+        with contextlib.redirect_stdout(sys.stderr), _nothing_compiled(), _said_if_long(doing):
             yield
     except GanportError:
         raise
@@ -133,6 +134,31 @@ def users_code(path: Path | None, doing: str) -> Iterator[None]:
         raise _told(error, path, doing) from error
     finally:
         sys.path[:] = before
+
+
+@contextlib.contextmanager
+def _said_if_long(doing: str) -> Iterator[None]:
+    """Says once what goes on where it takes long: code may never end. By a signal, so also while other notes are
+    dropped; without signals (Windows, other threads) nothing is said."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+    stderr = sys.stderr
+
+    def say(*_: object) -> None:
+        with contextlib.redirect_stderr(stderr):
+            dropped = logging.root.manager.disable
+            logging.disable(0)
+            log.info(f"{doing} takes more than {LONG_S:g} seconds; Ctrl-C ends it")
+            logging.disable(dropped)
+
+    before = signal.signal(signal.SIGALRM, say)
+    signal.setitimer(signal.ITIMER_REAL, LONG_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager
