@@ -44,7 +44,19 @@ app = console.new_app("Export known generators at full size, and time them besid
 
 def networks() -> dict[str, Any]:
     """Name → the network, as its family builds it."""
-    from gan_export.families import biggan, fastgan, lucidrains, mimicry, pggan, r3gan, rosinality, stylegan2
+    from gan_export.families import (
+        biggan,
+        fastgan,
+        gfpgan,
+        lightweight,
+        lucidrains,
+        mimicry,
+        pggan,
+        r3gan,
+        rosinality,
+        stylegan2,
+        stylegan3,
+    )
     from gan_export.families import image_to_image as translation
     from gan_export.families import super_resolution as upscaling
 
@@ -53,7 +65,20 @@ def networks() -> dict[str, Any]:
         face = network.interface
         return replace(network, interface=replace(face, image=(face.channels, *[side * face.input.scale] * 2)))
 
-    stage = r3gan.Stage
+    def alias_free() -> Any:
+        """StyleGAN 3, configuration T, 256x256."""
+        layers, size, before, taken = [], 36, 512, 16
+        made = (*[(36, 512)] * 3, *[(52, 512)] * 2, *[(84, 512)] * 2, *[(148, 512)] * 2, (148, 362))
+        for index, (after, out) in enumerate((*made, (276, 256), (276, 181), (276, 128), (256, 128))):
+            rate = 256 if index == 13 else after - 20
+            up = 2 * max(rate // taken, 1)
+            name = f"L{index}_{after}_{out}"
+            layers.append(stylegan3.Layer(name, before, out, after, 3, up, 6 * up, 2, 12))
+            size, before, taken = after, out, rate
+        layers.append(stylegan3.Layer("L14_256_3", before, 3, size, 1, 1, 1, 1, 1))
+        return stylegan3.NvlabsStyleGan3().network(stylegan3.Numbers(0, (512,) * 3, 0, 256, tuple(layers), 16.0))
+
+    stage, deep = r3gan.Stage, (2048, 2048, 2048, 2048, 1024, 1024, 512, 512, 256, 256, 128)
     return {
         "pggan-128": pggan.PytorchGanZoo().network(pggan.Progressive(512, (512, 512, 512, 512, 256, 128), 3)),
         "sngan-64": mimicry.Mimicry().network(
@@ -62,6 +87,7 @@ def networks() -> dict[str, Any]:
         "biggan-128": biggan.BigGan().network(
             biggan.Numbers(20, 20, 1000, 128, 4, (1536, 1536, 768, 384, 192, 96), (3,))
         ),
+        "biggan-deep-128": biggan.BigGanDeep().network(biggan.Numbers(128, 128, 1000, 128, 4, deep, (7,))),
         "r3gan-64": r3gan.R3Gan().network(
             r3gan.Numbers("", 64, 0, 0, tuple(stage(384, 768, 48, 2) for _ in range(5)), 3, 4, 3)
         ),
@@ -76,6 +102,11 @@ def networks() -> dict[str, Any]:
         ),
         "rosinality-32": rosinality.Rosinality().network(rosinality.Numbers(512, 8, (512, 512, 512, 512))),
         "lucidrains-64": lucidrains.Lucidrains().network(lucidrains.Numbers(512, 8, 3, (512, 512, 512, 256, 128, 64))),
+        "stylegan3-t-256": alias_free(),
+        "lightweight-256": lightweight.Lightweight().network(
+            lightweight.Numbers(256, (512, 512, 256, 128, 64, 32), 3, (3,))
+        ),
+        "gfpgan-512": gfpgan.GfpGan().network(gfpgan.Numbers(512, (*[256] * 5, 128, 64, 32))),
         "rrdb-x4": taking(upscaling.EsrGan().network(upscaling.Rrdb("body", 3, 3, 64, 32, 6)), 128),
         "srvgg-x4": taking(upscaling.SrVgg().network(upscaling.Compact(3, 64, 32, 4)), 128),
         "msrresnet-x4": taking(upscaling.MsrResNet().network(upscaling.Residual(3, 64, 16, 4)), 128),
