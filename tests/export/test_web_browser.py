@@ -36,6 +36,7 @@ from gan_export.publish import web
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.runtimes import DEFAULT_MODEL
 from gan_serve.runtime.walk import Walk, between
+from server.running import running
 
 pytestmark = [
     pytest.mark.long,
@@ -43,7 +44,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="needs Node"),
 ]
 SEEDS, ONE_CLASS, STEP = "first=0", "first=3&class=2&truncation=0.5", "seed=3&towards=9&step=0.3"
-WALK, CLASSES = "walk=1,2,3", "walk=1,2,3&own=1"
+WALK, CLASSES, CHOSEN = "walk=1,2,3", "walk=1,2,3&own=1", "walk=1:2,2:5"
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
 
@@ -102,6 +103,7 @@ def shown(found: dict[str, Any], hash_: str, generator: Generator) -> U8:
 
 def frames(found: dict[str, Any], hash_: str, mode: str = "L") -> U8:
     with Image.open(io.BytesIO(base64.b64decode(found["animations"][hash_]))) as animation:
+        animation.load()
         assert animation.info["loop"] == 0
         assert animation.info["duration"] == 40
         return np.stack([np.asarray(frame.convert(mode)) for frame in ImageSequence.Iterator(animation)])
@@ -118,7 +120,7 @@ def test_a_folder_on_a_static_host(modules: Path, tmp_path: Path) -> None:
     """The model that comes with ganport: seeds, a class, truncation, a neighbour, walks; below a path of the host."""
     web.write_site(DEFAULT_MODEL, tmp_path / "host" / "deep", web.find_runtime(modules), "<i>Garments</i> & more")
     with served(tmp_path / "host") as host:
-        found = browse(f"{host}deep/", modules, tmp_path, SEEDS, ONE_CLASS, STEP, WALK, CLASSES)
+        found = browse(f"{host}deep/", modules, tmp_path, SEEDS, ONE_CLASS, STEP, WALK, CLASSES, CHOSEN)
     assert found["texts"][SEEDS].count("<i>Garments</i> & more") == 1
     generator = gan_serve.load(DEFAULT_MODEL, provider="cpu")
     interface = generator.contract.interface
@@ -127,10 +129,21 @@ def test_a_folder_on_a_static_host(modules: Path, tmp_path: Path) -> None:
     ends = interface.latents([3, 9])
     near = between(ends[:1], ends[1:], np.array([0.3]), interface.latent)
     assert_same(shown(found, STEP, generator), generator.run_pixels(near, np.array([3])))
-    for hash_, classes in ((WALK, ()), (CLASSES, (1, 2, 3))):
-        walk = Walk(interface, Seeds.of([1, 2, 3]), 120, classes)
-        expected = generator.run_pixels(walk.latents(0, 120), walk.nearest_classes(0, 120))
+    for hash_, seeds, classes in ((WALK, [1, 2, 3], ()), (CLASSES, [1, 2, 3], (1, 2, 3)), (CHOSEN, [1, 2], (2, 5))):
+        walk = Walk(interface, Seeds.of(seeds), None, classes)
+        expected = generator.run_pixels(walk.latents(0, len(walk)), walk.nearest_classes(0, len(walk)))
         assert_same(frames(found, hash_), expected[..., 0])
+
+
+def test_the_page_of_gan_serve(modules: Path, tmp_path: Path) -> None:
+    """The same page, with a server: a walk from class to class, and nothing that the security policy refuses."""
+    generator = gan_serve.load(DEFAULT_MODEL, provider="cpu", many=True)
+    with running(("garments", generator)) as site:
+        found = browse(f"http://127.0.0.1:{site.port}/", modules, tmp_path, SEEDS, CHOSEN)
+    assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
+    walk = Walk(generator.contract.interface, Seeds.of([1, 2]), None, (2, 5))
+    expected = generator.run_pixels(walk.latents(0, 80), walk.nearest_classes(0, 80))
+    assert_same(frames(found, CHOSEN)[:, ::8, ::8], expected[..., 0])  # enlarged for small pictures
 
 
 def test_one_file_from_the_disk(modules: Path, tmp_path: Path) -> None:

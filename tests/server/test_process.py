@@ -202,11 +202,13 @@ def test_workers_that_cannot_serve_and_workers_left_alone(model: Path, tmp_path:
     assert (done.returncode, done.stderr.count("error: "), done.stdout) == (2, 1, "")
     with started(model, "--workers", 2) as server:
         workers = server.workers(2)
+        counted = next(path for path in Path(f"/proc/{workers[0]}/maps").read_text().split() if path.endswith(".db"))
         server.process.kill()
         until = time.monotonic() + 10
         while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in workers):
             time.sleep(0.1)
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        assert not Path(counted).parent.exists()
 
 
 def test_ctrl_c_stops_it_too(model: Path) -> None:

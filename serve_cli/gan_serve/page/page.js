@@ -109,8 +109,13 @@ function drawControls() {
   part("first").value = state.first;
   part("count").value = state.count;
   part("truncation").value = state.truncation ?? NO_TRUNCATION;
-  part("truncation-text").value = state.truncation ?? "off";
+  drawBound(state.truncation);
   part("bound").textContent = model().styles ? "Truncation ψ" : "Truncation";
+}
+
+function drawBound(value) {
+  part("truncation-text").value = value ?? "off";
+  part("truncation").ariaValueText = value ?? "off";
 }
 
 function drawUpload() {
@@ -240,7 +245,7 @@ async function play() {
   const source = await arrived(images.walk(model(), stops.map(({ seed }) => seed), { labels, ...bounds(), frames }));
   if (turn !== drawn || !source) return;
   part("status").textContent = `A walk of ${frames} frames`;
-  const text = `a walk through seeds ${stops.map(({ seed }) => seed).join(", ")}`;
+  const text = `a walk through ${stops.map(({ seed }, index) => (own ? named(seed, labels[index]) : `seed ${seed}`)).join("; ")}`;
   show(part("large"), source, text);
   present(source, text, `${model().name}-walk.${images.WALK}`);
 }
@@ -288,7 +293,7 @@ part("count").onchange = () => change({ count: Number(part("count").value) });
 part("model").onchange = () => change({ model: part("model").value, label: "", walk: [], seed: null, towards: null });
 part("class").onchange = () => change({ label: part("class").value === "" ? "" : Number(part("class").value) });
 const bound = () => (Number(part("truncation").value) < NO_TRUNCATION ? Number(part("truncation").value) : null);
-part("truncation").oninput = () => (part("truncation-text").value = bound() ?? "off");
+part("truncation").oninput = () => drawBound(bound());
 part("truncation").onchange = () => change({ truncation: bound() });
 part("own").onchange = () => change({ own: part("own").checked });
 part("play").onclick = play;

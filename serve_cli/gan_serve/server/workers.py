@@ -141,6 +141,8 @@ def _run(number: int, parent: int, work: Callable[[Callable[[], None]], int], se
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     code = work(ready)
+    if os.getppid() != parent:
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)  # which nobody else does then
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads that still generate are not waited for
