@@ -11,6 +11,7 @@ import pytest
 
 from bench import processes
 from bench.processes import needs_proc
+from bench.running import without_processes
 from gan_bench.measure import Stages, measure
 from gan_bench.process import WorkerError, WorkerProcess
 from gan_bench.questions import Open
@@ -166,14 +167,18 @@ def test_rows_of_a_tiny_model(model: Path) -> None:
         assert max(calls_per_s) >= 1 / mean_s * 0.999
 
 
-def test_a_conditional_model(make_model: Callable[..., Path]) -> None:
+def test_a_conditional_model(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    without_processes(monkeypatch)
     made = measure(Selection((make_model(n_classes=3),), ("cpu",), (1,), (8,)), SETTINGS)
     (result,) = made.results
     assert made.generator["n_classes"] == 3
     assert result.status in ("ok", "unstable")
 
 
-def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[..., Path]) -> None:
+def test_an_image_that_depends_on_its_neighbours_is_wrong(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_processes(monkeypatch)
     chosen = Selection((make_model(mixes_batch=True),), ("cpu",), (1,), (1, 8))
     alone, among = measure(chosen, SETTINGS).results
     assert alone.status in ("ok", "unstable")
@@ -185,7 +190,10 @@ def test_an_image_that_depends_on_its_neighbours_is_wrong(make_model: Callable[.
     assert values["windows"] == []
 
 
-def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(make_model: Callable[..., Path]) -> None:
+def test_a_batch_that_the_graph_does_not_take_fails_its_row_alone(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_processes(monkeypatch)
     good, bad = measure(Selection((make_model(max_batch=1),), ("cpu",), (1,), (1, 8)), SETTINGS).results
     assert good.status in ("ok", "unstable")
     assert bad.status == "failed"

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from bench.running import without_processes
 from bench.tiny_models import tiny_model
 from gan_bench.measure import measure
 from gan_bench.options import parse_peers
@@ -171,18 +172,21 @@ def test_torch_compile(folder: Path) -> None:
     assert result.first_run_ms > 100, "the first run compiles"
 
 
-def test_a_checkpoint_of_another_generator_is_refused(folder: Path) -> None:
+def test_a_checkpoint_of_another_generator_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_processes(monkeypatch)
     chosen = Selection((folder / "g.onnx",), ("cpu",), ckpt=folder / "other.pt", peers=("eager",))
     with pytest.raises(GanportError, match=r"n_classes 0, .*g\.onnx has 3: they are different generators"):
         measure(chosen, SETTINGS)
 
 
-def test_files_of_other_generators_are_refused(folder: Path) -> None:
+def test_files_of_other_generators_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_processes(monkeypatch)
     with pytest.raises(GanportError, match="they are different generators"):
         measure(Selection((folder / "g.onnx", folder / "other.onnx"), ("cpu",)), SETTINGS)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_processes(monkeypatch)
     chosen = Selection((folder / "g.onnx",), ("cpu",), ckpt=folder / "g.onnx", peers=("eager",))
     with pytest.raises(GanportError, match="is an ONNX model already, expected a checkpoint"):
         measure(chosen, SETTINGS)

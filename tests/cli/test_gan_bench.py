@@ -34,7 +34,10 @@ COMMAND = [sys.executable, "-P", "-c", "from gan_bench.cli import main; main()"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, holding g.onnx and two that do not take a batch as they should."""
+    """The current folder, holding g.onnx and two that do not take a batch as they should; no processes (test_bench_measure
+    has them).
+    """
+    running.without_processes(monkeypatch)
     onnx.save(tiny_model(), tmp_path / "g.onnx")
     onnx.save(tiny_model(mixes_batch=True), tmp_path / "mixes.onnx")
     onnx.save(tiny_model(max_batch=1), tmp_path / "one.onnx")
