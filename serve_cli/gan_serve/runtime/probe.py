@@ -77,7 +77,7 @@ def probe(model: str | bytes, answers: OnnxAnswers, where: str) -> Probed:
     providers.import_onnxruntime()  # says what is missing, before a process is started for it
     content = base64.b64encode(model).decode() if isinstance(model, bytes) else None
     asked: dict[str, Any] = {"path": sys.path, "content": content, "file": None if content else str(model)}
-    asked |= {"where": where, "answers": asdict(answers)}
+    asked |= {"where": where, "answers": asdict(answers), "seconds": MAX_CPU_S}
     try:
         done = subprocess.run(
             [sys.executable, "-c", _START],
@@ -125,7 +125,7 @@ def _try(asked: dict[str, Any]) -> dict[str, Any]:
     where, answers = asked["where"], from_json(OnnxAnswers, asked["answers"])
     model = asked["file"] or base64.b64decode(asked["content"])
     size = len(model) if isinstance(model, bytes) else Path(model).stat().st_size
-    _limit(MAX_GROWTH_BYTES + 3 * size)
+    _limit(MAX_GROWTH_BYTES + 3 * size, asked["seconds"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -287,11 +287,11 @@ def _no_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(each in said for each in ("alloc", "memory", "integer overflow"))
 
 
-def _limit(growth: int) -> None:
+def _limit(growth: int, seconds: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         mapped = Path("/proc/self/statm")
         now = int(mapped.read_text().split()[0]) * resource.getpagesize() if mapped.exists() else 1 << 30
         resource.setrlimit(resource.RLIMIT_AS, (now + growth, now + growth))
