@@ -34,9 +34,7 @@ COMMAND = [sys.executable, "-P", "-c", "from gan_bench.cli import main; main()"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, holding g.onnx and two that do not take a batch as they should; no processes (test_bench_measure
-    has them).
-    """
+    """The current folder, holding g.onnx and two that do not take a batch as they should. Rows have no processes."""
     running.without_processes(monkeypatch)
     onnx.save(tiny_model(), tmp_path / "g.onnx")
     onnx.save(tiny_model(mixes_batch=True), tmp_path / "mixes.onnx")

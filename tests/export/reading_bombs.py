@@ -171,6 +171,12 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a header that says 2⁶³ sides": (lambda: parts.safetensors(0, (0, 2**63, 99)), "damaged .safetensors"),
 }
 
+LONG = {
+    "400,000 tensors", "a million empty dictionaries", "a megabyte as a key", "two million opcodes", "a million names",
+    "an optimizer's towers", "lists in lists", "tuples in tuples as a key", "weight norms without end",
+}  # fmt: skip
+"""Bombs that end after a second or more, each of a kind with one that ends sooner."""
+
 READABLE = {"names of 150 parts", "weight norms without end", "parts without end"}
 """Bombs that are checkpoints all the same: they may be read, within the limits."""
 

@@ -28,7 +28,7 @@ TARGETS = ("contract", "reader")
 MAX_BYTES = 1 << 30
 """The most memory that reading may add to a process."""
 MAX_SECONDS = 10
-MUTATIONS = 300
+MUTATIONS = 100
 """How many of them the tests run."""
 
 Mutate = Callable[[bytes, random.Random], bytes]
