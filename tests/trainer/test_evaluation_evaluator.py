@@ -119,8 +119,10 @@ def test_shards_score_like_their_images(evaluator: Evaluator, tmp_path: Path, mo
         assert getattr(found.metrics, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
     assert found.metrics.class_shares == expected.class_shares
     assert evaluator.distance(shards) == pytest.approx(evaluator.distance(images), rel=1e-4)
-    by_patches = Evaluator(DATA, "swd", device=CPU)
-    assert by_patches.measure(shards) == by_patches.measure(images)
+    for patches in (1000, 100):  # of all images, of some
+        monkeypatch.setattr("gan_trainer.evaluation.sliced.PATCHES", patches)
+        by_patches = Evaluator(DATA, "swd", device=CPU)
+        assert by_patches.measure(shards) == by_patches.measure(images)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,16 @@ def test_more_damage_is_a_larger_distance() -> None:
     assert (much > 1.5 * same).all(), "paleness at every level: the moments are the reference's"
 
 
+def test_patches_are_of_all_images_of_a_large_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliced, "PATCHES", 256)
+    reals = blobs(600, 28, 1)
+    measure = Sliced(reals, CPU, rows=np.arange(300))
+    same, half_dark = (
+        measure.distance(images)[0][1] for images in (reals, np.concatenate([reals[:300], reals[300:] // 4]))
+    )
+    assert half_dark > 2 * same
+
+
 def test_is_deterministic_and_takes_sets_of_other_sizes() -> None:
     measure = Sliced(blobs(50, 28, 1), CPU)
     assert measure.distance(blobs(33, 28, 1, seed=2)) == measure.distance(blobs(33, 28, 1, seed=2))

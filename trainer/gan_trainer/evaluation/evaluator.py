@@ -27,7 +27,7 @@ from gan_trainer.devices import resolve, versions
 from gan_trainer.evaluation.features import Extractor, choose, extractor, sliced_info
 from gan_trainer.evaluation.generators import about, as_generator
 from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, FeaturesInfo, Metrics
-from gan_trainer.evaluation.shardset import ShardSet
+from gan_trainer.evaluation.shardset import ShardSet, at_once
 from gan_trainer.evaluation.sliced import Sliced
 from gan_trainer.evaluation.statistics import Gaussian, Moments, compared, frechet_distance, kernel_distance, manifold
 from gan_trainer.networks.build import SpecGenerator
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 Drawable = Generator | SpecGenerator | GeneratorCheckpoint | ShardSet | U8 | str | os.PathLike[str]
 BATCH_SIZE = 64
-SHARDS_AT_ONCE = 1024
-"""Images of shards whose features are computed together."""
+SHARDS_AT_ONCE, VALUES_AT_ONCE = 1024, 1 << 24
+"""Images of shards, or fewer of so many values, whose features are computed together."""
 
 
 class Evaluator:
@@ -146,7 +146,8 @@ class Evaluator:
         rows, moments = compared(len(pixels_NHWC)), Moments()
         kept: list[F32] = []
         found: list[I64] = []
-        for chunk in self.track(pixels_NHWC.chunks(SHARDS_AT_ONCE), len(pixels_NHWC), "reading"):
+        step = at_once(pixels_NHWC.shape[1:], SHARDS_AT_ONCE, VALUES_AT_ONCE)
+        for chunk in self.track(pixels_NHWC.chunks(step), len(pixels_NHWC), "reading"):
             features, classes = self.extractor(chunk)
             low, high = np.searchsorted(rows, (moments.n, moments.n + len(features)))
             kept.append(features[rows[low:high] - moments.n])
@@ -159,8 +160,9 @@ class Evaluator:
         """The same numbers of real images: what a perfect generator would score."""
         pixels, (first, second) = self.dataset.pixels_NHWC, self._halves
         if self.extractor is None:
-            reference = self._sliced if np.array_equal(first, self.reference) else Sliced(pixels[first], self.device)
-            return Metrics(sliced=reference.distance(pixels[second]))
+            same = np.array_equal(first, self.reference)
+            reference = self._sliced if same else Sliced(pixels, self.device, rows=first)
+            return Metrics(sliced=reference.distance(pixels, second))
         real = self._reference_features
         if not np.array_equal(first, self.reference):
             real = self.extractor(pixels, first)[0]
@@ -215,7 +217,7 @@ class Evaluator:
 
     @cached_property
     def _sliced(self) -> Sliced:
-        return Sliced(self.dataset.pixels_NHWC[self.reference], self.device)
+        return Sliced(self.dataset.pixels_NHWC, self.device, rows=self.reference)
 
     @cached_property
     def _reference_features(self) -> F32:

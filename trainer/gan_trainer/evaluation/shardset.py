@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +12,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_core.arrays import U8
+from gan_core.arrays import I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.fields import Json
 from gan_core.interface import Interface
 
 MANIFEST = "manifest.json"
-_READ_AT_ONCE = 256
+_READ_AT_ONCE = 16
+
+
+def at_once(shape: tuple[int, ...], images: int, values: int) -> int:
+    """How many images of this shape are worked on together: `images`, or as few as have so many values; at least 1."""
+    return max(1, min(images, values // math.prod(shape)))
 
 
 class ShardSet:
-    """The shards in the folder `path`; `len` is the number of images.
+    """The shards in the folder `path`; `len` is the number of images, `shape` (n, H, W, C).
 
     contract  says what the images are: of no classes, since those that they were generated as do not count here
     about     what an evaluation says of its model
@@ -44,27 +50,34 @@ class ShardSet:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(path / MANIFEST) from error
+        self.shape = (self._n, h, w, c)
         self.contract = Contract(Interface(1, (c, h, w)), name="shards")
         self.about: Json = {"file": path.name, "kind": "shards", "sha256": sha256, "provider": provider}
 
     def __len__(self) -> int:
         return self._n
 
-    def chunks(self, size: int) -> Iterator[U8]:
-        """All images in order, uint8 (size, H, W, C); the last may be fewer.
+    def chunks(self, size: int, rows: I64 | None = None) -> Iterator[U8]:
+        """The images in order, all or those of the numbers `rows`, uint8 (size, H, W, C); the last may be fewer.
 
         Raises `GanportError` for a shard that is missing or damaged, and for images that are not as many or as large as
         the manifest says.
         """
-        c, h, w = self.contract.interface.image
-        images = np.empty((size, h, w, c), np.uint8)
+        images = np.empty((size, *self.shape[1:]), np.uint8)
         filled = read = 0
+        wanted = iter(range(self._n) if rows is None else rows.tolist())
+        following = next(wanted, -1)
         for name in self._files:
             path = self.path / name
             try:
                 for image in self._images(path):
-                    images[filled] = image.reshape(h, w, c)
-                    filled, read = filled + 1, read + 1
+                    read += 1
+                    if read - 1 != following:
+                        continue
+                    following = next(wanted, -1)
+                    pixels = _decoded(image) if isinstance(image, bytes) else image
+                    images[filled] = pixels.reshape(images.shape[1:])
+                    filled += 1
                     if filled == size:
                         yield images
                         images, filled = np.empty_like(images), 0
@@ -75,25 +88,35 @@ class ShardSet:
         if read != self._n:
             raise self._damaged(self.path / MANIFEST)
 
-    def _images(self, path: Path) -> Iterator[U8]:
+    def _images(self, path: Path) -> Iterator[U8 | bytes]:
+        """The images of a shard: their pixels, or PNG files."""
         if self._format == "npy":
-            yield from np.load(path, mmap_mode="r")
+            yield from _of_npy(path)
         elif self._format == "folder":
-            yield from (_decoded(file.read_bytes()) for file in sorted(path.iterdir()))
+            yield from (file.read_bytes() for file in sorted(path.iterdir()))
         elif self._format == "parquet":
-            yield from map(_decoded, _of_parquet(path))
+            yield from _of_parquet(path)
         else:
             with tarfile.open(path) as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # it would hold all of the shard
                     file = archive.extractfile(member) if member.name.endswith(".png") else None
                     if file is not None:
-                        yield _decoded(file.read())
+                        yield file.read()
 
     def _damaged(self, path: Path) -> GanportError:
         return GanportError(
             f"{path} is damaged or missing", hint=f"gan-gen --verify --out {self.path} checks every shard"
         )
+
+
+def _of_npy(path: Path) -> Iterator[U8]:
+    start, n = 0, 1
+    while start < n:
+        mapped = np.load(path, mmap_mode="r")  # anew: what was read counts as memory as long as it is mapped
+        n = len(mapped)
+        yield from mapped[start : start + _READ_AT_ONCE]
+        start += _READ_AT_ONCE
 
 
 def _of_parquet(path: Path) -> Iterator[bytes]:

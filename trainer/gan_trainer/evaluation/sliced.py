@@ -18,65 +18,73 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.arrays import U8
+from gan_core.arrays import I64, U8
 from gan_trainer.batches import normalise
-from gan_trainer.evaluation.shardset import ShardSet
+from gan_trainer.evaluation.shardset import ShardSet, at_once
 
 PATCH = 7
 LEAST_SIDE = 16
 PATCHES = 1 << 16
 DIRECTIONS = 256
-IMAGES_AT_ONCE = 256
+IMAGES_AT_ONCE, VALUES_AT_ONCE = 256, 1 << 22
 CONFIGURATION = {
     "version": 1, "patch": PATCH, "least_side": LEAST_SIDE, "patches": PATCHES, "directions": DIRECTIONS,
 }  # fmt: skip
 
 
 class Sliced:
-    """Patches of a reference set, uint8 (N, S, S, C), to measure others of its shape against."""
+    """Patches of a reference set, uint8 (N, S, S, C) or its `rows`, to measure others of its shape against."""
 
-    def __init__(self, reference_NHWC: U8, device: torch.device, seed: int = 0) -> None:
+    def __init__(self, reference_NHWC: U8, device: torch.device, seed: int = 0, *, rows: I64 | None = None) -> None:
         self.device = device
         self.seed = seed
         self.levels: dict[int, Tensor] = {}
         self.moments: dict[int, tuple[Tensor, Tensor]] = {}
-        for side, patches in self._patches(reference_NHWC, stream=0):
+        for side, patches in self._patches(reference_NHWC, rows, stream=0):
             deviation, mean = torch.std_mean(patches, (0, 2, 3), keepdim=True)
             self.moments[side] = (mean, deviation.clamp_min(1e-6))
             self.levels[side] = ((patches - mean) / self.moments[side][1]).flatten(1)
 
-    def distance(self, pixels_NHWC: U8 | ShardSet) -> tuple[tuple[int, float], ...]:
+    def distance(self, pixels_NHWC: U8 | ShardSet, rows: I64 | None = None) -> tuple[tuple[int, float], ...]:
         """(side, 1000 · distance) of each level, the finest first. Shards are read once for each."""
         found = []
-        for side, patches in self._patches(pixels_NHWC, stream=1):
+        for side, patches in self._patches(pixels_NHWC, rows, stream=1):
             mean, deviation = self.moments[side]
             rng = torch.Generator().manual_seed(self.seed)
             given = ((patches - mean) / deviation).flatten(1)
             found.append((side, 1000.0 * sliced_wasserstein(self.levels[side], given, rng, DIRECTIONS)))
         return tuple(found)
 
-    def _patches(self, pixels_NHWC: U8 | ShardSet, stream: int) -> Iterator[tuple[int, Tensor]]:
+    def _patches(self, pixels_NHWC: U8 | ShardSet, rows: I64 | None, stream: int) -> Iterator[tuple[int, Tensor]]:
         """(side, patches float32 (PATCHES, C, 7, 7)) of each level; level by level, to hold one at a time."""
-        size = pixels_NHWC.shape[1] if isinstance(pixels_NHWC, np.ndarray) else pixels_NHWC.contract.interface.height
+        size = pixels_NHWC.shape[1]
+        n = len(pixels_NHWC) if rows is None else len(rows)
         for level, side in enumerate(sides(size)):
             rng = np.random.default_rng([self.seed, level, stream])
-            of_image = np.sort(rng.permutation(np.arange(PATCHES) % len(pixels_NHWC)))
+            if n > PATCHES:  # one patch each of some, from all of them
+                of_image = np.sort(rng.choice(n, PATCHES, replace=False))
+            else:
+                of_image = np.sort(rng.permutation(np.arange(PATCHES) % n))
             corners = rng.integers(0, side - PATCH + 1, (PATCHES, 2))
-            parts = []
-            for number, chunk in enumerate(_chunks(pixels_NHWC)):
-                start, batch = number * IMAGES_AT_ONCE, torch.from_numpy(chunk)
-                images = laplacian_level(normalise(batch.to(self.device)), level, sides(size))
-                low, high = np.searchsorted(of_image, (start, start + len(batch)))
-                parts.append(_cut(images, of_image[low:high] - start, corners[low:high]))
+            used, of_used = np.unique(of_image, return_inverse=True)
+            parts: list[Tensor] = []
+            start = 0
+            for chunk in _chunks(pixels_NHWC, used if rows is None else rows[used]):
+                images = laplacian_level(normalise(torch.from_numpy(chunk).to(self.device)), level, sides(size))
+                low, high = np.searchsorted(of_used, (start, start + len(chunk)))
+                parts.append(_cut(images, of_used[low:high] - start, corners[low:high]))
+                start += len(chunk)
             yield side, torch.cat(parts)
 
 
-def _chunks(pixels_NHWC: U8 | ShardSet) -> Iterator[U8]:
+def _chunks(pixels_NHWC: U8 | ShardSet, rows: I64) -> Iterator[U8]:
+    """Images `rows`, which are in order, some at a time."""
+    step = at_once(pixels_NHWC.shape[1:], IMAGES_AT_ONCE, VALUES_AT_ONCE)
     if not isinstance(pixels_NHWC, np.ndarray):
-        yield from pixels_NHWC.chunks(IMAGES_AT_ONCE)
+        yield from pixels_NHWC.chunks(step, rows)
         return
-    for start in range(0, len(pixels_NHWC), IMAGES_AT_ONCE):
-        yield np.array(pixels_NHWC[start : start + IMAGES_AT_ONCE])
+    for start in range(0, len(rows), step):
+        yield pixels_NHWC[rows[start : start + step]]
 
 
 def sides(size: int) -> tuple[int, ...]:
