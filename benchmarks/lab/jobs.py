@@ -1,11 +1,14 @@
 """gan-gen's jobs in shards: their speed and memory, the same shards in parts and on Ray, and Ray's own writer.
 
     python -m lab.jobs --n 1000,10000,100000 --bench cpu.json --ray 2 --json FILE
+    python -m lab.jobs --n 1000,10000,100000 --eval fashion-mnist --runs 1 --json FILE
 
 Each run is a fresh process, timed from its start to its end. For each --n a job in tar shards by one command; for the
 last also four commands with `--shard` one after the other, and with --ray `--engine ray` and Ray Data's own WebDataset
 writer, with as many actors. The sha256 of all shards must be the same in all ways but the last, which has its own.
 --bench is a record of gan-bench with this model, for the share of its best row.
+
+With --eval it makes each job unmeasured, and measures `gan-train eval` of its shards, by each kind of features.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ from gan_core.files.model_file import file_provenance, sha256_of
 from gan_serve.runtime.runtimes import check_runnable, default_model
 from gan_serve.terminal import console
 from lab import shared
-from lab.processes import Command, gan_gen, run_once, script, share, table
+from lab.processes import Command, gan_gen, gan_train, run_once, script, share, table
 
 MAX_N = 10**9
 PARTS = 4
+FEATURES = ("swd", "classifier")
 
 app = console.new_app("Time gan-gen's jobs in shards.")
 
@@ -39,6 +43,9 @@ def main_command(
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: ganport's own]")] = None,
     bench: Annotated[Path | None, typer.Option(metavar="FILE", help="A record of gan-bench with this model.")] = None,
     ray: Annotated[int, typer.Option(metavar="N", help="Also on a local Ray cluster, with N actors.")] = 0,
+    data: Annotated[
+        str | None, typer.Option("--eval", metavar="DATA", help="Instead gan-train eval of the jobs, on labelled data.")
+    ] = None,
     runs: shared.Runs = 3,
     json: shared.RecordFile = None,
 ) -> None:
@@ -52,11 +59,24 @@ def main_command(
     shared.check_numbers({"--runs": (runs, 1, shared.MAX_RUNS), "--ray": (ray, 0, 1000)})
     if ray:
         shared.require("a Ray cluster", ("ray",), "ray")
+    if data is not None and (ray or bench is not None):
+        raise GanportError("--eval measures gan-train eval alone", hint="leave --ray and --bench out")
     file = check_runnable(model or default_model())
     best = None if bench is None else best_row(bench, sha256_of(file))
     target = shared.record_target(json, {"--model": model, "--bench": bench})
-    made = shared.new_record("jobs", packages=("onnxruntime", "ray", "pyarrow"))
+    made = shared.new_record("jobs", packages=("onnxruntime", "ray", "pyarrow", "torch"))
+    made |= {"model": file_provenance(file), "format": "tar", "runs": runs}
     rows: list[Json] = []
+    if data is not None:
+        with tempfile.TemporaryDirectory(prefix="gan-bench-") as place:
+            rows = evaluated(file, counts, data, Path(place), runs)
+        shares = {
+            name: share([row for row in rows if row["features"] == name][-1], rows[number], "peak_rss_bytes")
+            for number, name in enumerate(FEATURES)
+        }
+        made |= {"data": data, "rows": rows, "peak_rss_share": shares}
+        hand_over(made, table("images", [(row["name"], row) for row in rows], rates=True), json, target)
+        return
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as place:
         for count in counts:
             rows.append(measured(f"{count}", [job(file, count, Path(place))], count, runs))
@@ -72,7 +92,7 @@ def main_command(
             theirs = [*script("write_with_ray.py"), str(file), str(out), str(counts[-1]), str(ray)]
             rows.append(measured(f"Ray's own writer, {ray} actors", [Command("ray", theirs, out)], counts[-1], runs))
     check_same(rows[len(counts) - 1 :])
-    made |= {"model": file_provenance(file), "format": "tar", "runs": runs, "rows": rows}
+    made["rows"] = rows
     made["peak_rss_share"] = share(rows[len(counts) - 1], rows[0], "peak_rss_bytes")
     if best is not None:
         made |= {"bench_images_per_s": best, "share_of_bench": round(rows[len(counts) - 1]["images_per_s"] / best, 4)}
@@ -99,6 +119,29 @@ def measured(name: str, commands: list[Command], n: int, runs: int) -> Json:
         shards = [sha256_of(path) for path in sorted(whole.out.glob("*.tar"))]
     row = whole.to_json()
     return {"name": name, "images": n} | row | {"images_per_s": round(n / row["wall_s"], 1), "sha256": shards}
+
+
+def evaluated(
+    model: Path, counts: list[int], data: str, place: Path, runs: int, features: tuple[str, ...] = FEATURES
+) -> list[Json]:
+    """Rows of the record: gan-train eval of a job of each number of images, by each kind of features. A first run, not
+    measured, puts the data and the classifier into their cache."""
+    rows: list[Json] = []
+    for n in counts:
+        made = job(model, n, place)
+        run_once(made)
+        for name in features:
+            given = ["eval", str(made.out), "--data", data, "--features", name]
+            command = Command(f"{n} by {name}", [*gan_train(), *given], place / "none")
+            for number in range(runs + (n == counts[0])):
+                wall_s, peak = run_once(command)
+                if number or n != counts[0]:
+                    command.walls_s.append(wall_s)
+                    command.peaks_bytes.append(peak)
+            row = command.to_json()
+            row |= {"images_per_s": round(n / row["wall_s"], 1)}
+            rows.append({"name": command.name, "images": n, "features": name} | row)
+    return rows
 
 
 def check_same(rows: list[Json]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.running import run, run_alone
 from gan_core.errors import GanportError, JobError
-from lab.jobs import app, best_row, check_same
+from lab.jobs import app, best_row, check_same, evaluated
 from serve import onnx_files
 
 
@@ -22,6 +22,13 @@ def test_a_record(tmp_path: Path) -> None:
     record = json.loads(target.read_text())
     assert [row["images"] for row in record["rows"]] == [20, 60, 60]
     assert record["rows"][1]["sha256"] == record["rows"][2]["sha256"]
+
+
+@pytest.mark.slow
+def test_rows_of_an_evaluation(tmp_path: Path) -> None:
+    model = onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(image=(1, 28, 28)))
+    (row,) = evaluated(model, [40], "digits", tmp_path, 1, ("swd",))
+    assert (row["name"], row["images"], row["features"], len(row["wall_s_runs"])) == ("40 by swd", 40, "swd", 1)
 
 
 def test_other_shards_are_noticed() -> None:
@@ -52,6 +59,7 @@ def test_the_best_row(tmp_path: Path) -> None:
         (["--n", "x"], "--n"),
         (["--n", "0"], "--n"),
         (["--runs", "0"], "--runs takes 1 to 1000, got 0"),
+        (["--eval", "digits", "--bench", "x.json"], "--eval measures gan-train eval alone"),
         (["--ray", "-1"], "--ray takes 0 to 1000, got -1"),
         (["--model", "absent.onnx"], "no model at absent.onnx"),
         (["--bench", "absent.json"], "absent.json is no record of gan-bench"),

@@ -104,8 +104,17 @@ def table(title: str, rows: Iterable[tuple[str, Json]], *, rates: bool = False, 
 
 def gan_gen() -> list[str]:
     """How the gan-gen of this environment is started."""
-    installed = shutil.which("gan-gen", path=sysconfig.get_path("scripts"))
-    return [installed] if installed else [sys.executable, "-P", "-c", "from gan_serve.gen.cli import main; main()"]
+    return _command("gan-gen", "gan_serve.gen.cli")
+
+
+def gan_train() -> list[str]:
+    """How the gan-train of this environment is started."""
+    return _command("gan-train", "gan_trainer.cli")
+
+
+def _command(name: str, module: str) -> list[str]:
+    installed = shutil.which(name, path=sysconfig.get_path("scripts"))
+    return [installed] if installed else [sys.executable, "-P", "-c", f"from {module} import main; main()"]
 
 
 def script(name: str) -> list[str]:
