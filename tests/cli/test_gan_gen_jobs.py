@@ -73,7 +73,7 @@ def test_parquet_is_read_by_pyarrow_and_datasets(
     assert np.array_equal([decoded(row["image"]["bytes"]) for row in rows], expected)
     assert parquet.read_schema(files[0]).metadata[b"gan.model_sha256"] == sha256_of(classes).encode()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets", reason="datasets is not in the dev extra")
+    datasets = pytest.importorskip("datasets")
     loaded = datasets.Dataset.from_parquet(list(map(str, files)), cache_dir=str(tmp_path / "cache"))
     assert loaded.features["label"].num_classes == 3
     assert np.array_equal(np.asarray(loaded[41]["image"]).reshape(expected[41].shape), expected[41])
