@@ -196,6 +196,7 @@ def test_sizes_that_the_network_does_not_take(gen: Gen, even: Path, fixed: Path)
         (["a.png", "--resize"], "so nothing is resized"),
         (["a.png", "--out", "a.png"], "a.png is an image that is read"),
         (["a.png", "--out", "a.tiff"], "images are written as"),
+        (["a.png", "--out", "memory://o/"], "transformed images go into a folder, got memory://o/"),
         (["a.png", "b.png", "--out", "c.png"], "several images go into a folder"),
         (["a.png", "twin/a.png", "--out", "o/"], "two images would be written to o/a.png"),
         (["clear.png", "--out", "c.jpg"], "the image has opacity, which .jpg cannot hold"),
@@ -249,7 +250,7 @@ def test_memory_is_flat_in_the_size_of_the_result_with_tiles(gen: Gen, twice: Pa
     assert peak < 9_000_000
 
 
-def test_a_folder_is_completed(gen: Gen, twice: Path) -> None:
+def test_a_folder_is_completed(gen: Gen, twice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in/a.jpg", "in/b.png", "in/deep/c.webp", "in/d.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         save(Path(name), 6, 8)
@@ -272,7 +273,10 @@ def test_a_folder_is_completed(gen: Gen, twice: Path) -> None:
     assert "1 of 4 images are there already" in err
     assert (Path("out") / files[3]).stat().st_mtime_ns == made[files[3]]
     assert pixels_of(Path("out/d.png")).shape == (14, 14, 3)
+    monkeypatch.setattr("gan_serve.gen.transform.__version__", "later")
     assert gen(twice, "in/", "--out", "out/")[1] == ""
+    assert len(gen(twice, "in/", "--out", "out/", "--tile", 64, "--halo", 1)[1].split()) == 4
+    assert len(gen(twice, "in/", "--out", "out/")[1].split()) == 4
     assert len(gen(twice, "in/", "--out", "out/", "--overwrite")[1].split()) == 4
 
 

@@ -43,7 +43,7 @@ def test_a_damaged_shard(gen: Gen, model: Path, tmp_path: Path) -> None:
     shard.write_bytes(data)
     code, out, err = gen("--verify", "--out", "s")
     assert (code, out) == (1, "")
-    assert err.startswith("error: 1 of 3 shards of s are damaged: shard-000001.tar\nhint: delete them")
+    assert err.startswith("error: 1 of 3 shards of s are damaged or gone: shard-000001.tar\nhint: delete them")
     shard.write_bytes(data[:-1])
     (tmp_path / "s/shard-000000_stats.json").write_bytes(b"{")
     code, _, err = make(gen, model)
@@ -51,6 +51,13 @@ def test_a_damaged_shard(gen: Gen, model: Path, tmp_path: Path) -> None:
     assert "warning: s/shard-000001.tar is damaged or gone" in err
     assert "warning: s/shard-000000.tar is damaged or gone" in err
     assert content(tmp_path / "s") == whole
+    shard.rename(tmp_path / "s/shard-000003.tar")
+    assert gen("--verify", "--out", "s")[2].startswith(
+        "error: 1 of 3 shards of s are damaged or gone: shard-000001.tar"
+    )
+    make(gen, model)
+    code, _, err = gen("--verify", "--out", "s")
+    assert (code, err) == (1, "error: s has files of another job: shard-000003.tar\nhint: delete them\n")
 
 
 @pytest.mark.parametrize(

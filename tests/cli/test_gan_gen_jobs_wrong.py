@@ -81,7 +81,7 @@ def test_unfinished_jobs_are_not_finished(gen: Gen, model: Path, tmp_path: Path)
     code, _, err = gen("--finish", "--out", "s")
     assert code == 1
     assert err.startswith(
-        "error: 2 of 3 shards of s are missing: shard-000001.tar, shard-000002.tar\nhint: run the same"
+        "error: 2 of 3 shards of s are missing: shard-000001.tar, shard-000002.tar\nhint: run the job"
     )
     assert gen("--verify", "--out", "s")[0] == 1
     (tmp_path / "s/manifest.json").write_text('{"shards": []}')

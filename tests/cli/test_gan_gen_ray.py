@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +144,23 @@ def test_a_cluster_that_does_not_answer(address: str) -> None:
     assert "ray start --head" in raised.value.hint
     ray_engine.check_answers("auto")
     ray_engine.check_answers(None)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n", b"", b"\0\0\x12\x04\0\0\0\0\0"])
+def test_a_port_of_something_else(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if answer[3:4] == b"\x04":
+            ray_engine.check_answers(address)
+        else:
+            with pytest.raises(GanportError, match=r"no Ray cluster answers at .*: another kind of server does"):
+                ray_engine.check_answers(address)
+        thread.join()

@@ -33,6 +33,7 @@ from gan_core.printable import shorten
 from gan_serve.gen.outputs import FORMATS
 from gan_serve.gen.shards import ShardPlan, image_bytes, measure, write_shard
 from gan_serve.gen.stores import WHOLE_LOCK, Folder
+from gan_serve.runtime.batches import in_order
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan
 from gan_serve.terminal import console
@@ -74,16 +75,10 @@ class Job:
                 hint=f"--shard-size {-(-plan.n // MOST_SHARDS)}, or several jobs",
             )
         about: Json = {
-            "version": VERSION,
-            "format": asked.format,
-            "n": plan.n,
-            "shard_size": min(size, plan.n),
-            "image": {"channels": c, "height": h * scale, "width": w * scale},
-            "scale": scale,
-            "model_sha256": generator.sha256,
-            "provider": generator.provider,
-            "tf32": tf32,
-        }
+            "version": VERSION, "format": asked.format, "n": plan.n, "shard_size": min(size, plan.n),
+            "image": {"channels": c, "height": h * scale, "width": w * scale}, "scale": scale,
+            "model_sha256": generator.sha256, "provider": generator.provider, "tf32": tf32,
+        }  # fmt: skip
         return cls(about | request.identity(plan))
 
     @classmethod
@@ -196,25 +191,29 @@ class Job:
             store.remove(MANIFEST)
             store.write(JOB, self.text)
 
+    def rows(self, store: Folder, shards: range) -> list[Json | None]:
+        """`row` of each of `shards`."""
+        return list(in_order(lambda shard: self.row(store, shard), shards, store.readers))
+
     def missing(self, store: Folder, shards: range) -> list[int]:
         """Those of `shards` that are not there."""
-        return [shard for shard in shards if self.row(store, shard) is None]
+        return [shard for shard, row in zip(shards, self.rows(store, shards), strict=True) if row is None]
 
     def finish(self, store: Folder) -> str:
         """Writes the manifest; returns its name. Raises `JobError` where shards are missing."""
-        rows = [self.row(store, shard) for shard in range(self.shards)]
+        rows = self.rows(store, range(self.shards))
         missing = [self.name(shard) for shard, row in enumerate(rows) if row is None]
         if missing:
             raise JobError(
                 f"{len(missing)} of {self.shards} shards of {store} are missing: {shorten(', '.join(missing), 80)}",
-                hint="run the same command again: it makes only what is missing",
+                hint="run the job again: it makes only what is missing",
             )
         lines = ",\n".join(json.dumps({key: row[key] for key in row if key != "images"}) for row in rows if row)
         store.write(MANIFEST, f'{json.dumps(self.about)[:-1]}, "shards": [\n{lines}\n]}}\n'.encode())
         return MANIFEST
 
     def verify(self, store: Folder, progress: Progress) -> None:
-        """Reads every shard. Raises `JobError` for those whose sha256 is another than the manifest says."""
+        """Reads every shard. Raises `JobError` for those that are not as the manifest says, or are more."""
         try:
             manifest = json.loads(store.read(MANIFEST) or b"")
             expected = [(row["size_bytes"], row["sha256"]) for row in manifest["shards"]]
@@ -231,9 +230,12 @@ class Job:
             progress(self.images_of([shard]))
         if wrong:
             raise JobError(
-                f"{len(wrong)} of {self.shards} shards of {store} are damaged: {shorten(', '.join(wrong), 80)}",
+                f"{len(wrong)} of {self.shards} shards of {store} are damaged or gone: {shorten(', '.join(wrong), 80)}",
                 hint="delete them, and run the command that made them again",
             )
+        own = {name for shard in range(self.shards) for name in (self.name(shard), _stats(shard))}
+        if more := [name for name in store.names() if _SHARD.fullmatch(name) and name not in own]:
+            raise JobError(f"{store} has files of another job: {shorten(', '.join(more), 80)}", hint="delete them")
 
 
 @dataclass(frozen=True)
@@ -316,14 +318,15 @@ def metered(total: int, label: str) -> Iterator[Progress]:
             nonlocal done, said
             done, now = done + n, time.monotonic()
             rate = done / max(now - began, 1e-9)
+            pace = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
             if bar is not None:
-                bar.label = f"{label}{f'{rate:,.0f}/s':>12}"
+                bar.label = f"{label}{f'{pace}/s':>12}"
                 bar.update(n)
             elif now - said >= SAY_EVERY_S:
                 said = now
                 hours, seconds = divmod(int((total - done) / rate), 3600)
                 left = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
-                console.note(f"{done:,} of {total:,} images, {rate:,.0f} a second, {left} left")
+                console.note(f"{done:,} of {total:,} images, {pace} a second, {left} left")
 
         yield tell
 

@@ -263,7 +263,7 @@ def _missing(folder: Path, plan: Plan, chunks: Callable[[int], bytes]) -> list[r
             if head[SIZES_END:] == wanted:
                 continue
             raise GanportError(
-                f"{path} is another image: of another model, seed, class or scale, or without ganport's text",
+                f"{path} is another image: of another model, seed, class, scale or ganport, or without ganport's text",
                 hint="choose another folder, or add --overwrite",
                 code="other_image",
             )

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,7 +76,7 @@ def run(
     started = not ray.is_initialized()
     if started:
         try:
-            with _own_signals():
+            with _starting():
                 ray.init(**_STARTED, **({"address": address} if address else {"num_cpus": cores + 1}))
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(address or "this machine", error) from error
@@ -108,24 +109,36 @@ def run(
 
 
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Within, Ray starts, which takes SIGTERM for itself, in Python and below; then the handlers are those before."""
+def _starting() -> Iterator[None]:
+    """Within, Ray starts. It takes SIGTERM for itself, in Python and below, and its C++ parts write to stderr what its
+    exceptions say, too; then all is as before."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 def check_answers(address: str | None) -> None:
-    """Raises `GanportError` where nothing answers at HOST:PORT: Ray tries for minutes, and ends the process."""
+    """Raises `GanportError` where nothing, or something else, answers at HOST:PORT: Ray tries for minutes, and ends the
+    process. Its servers speak gRPC, so they answer an empty HTTP/2 SETTINGS frame with one (RFC 9113, 3.4)."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         try:
-            socket.create_connection((host, int(port)), ANSWERS_WITHIN_S).close()
+            with socket.create_connection((host, int(port)), ANSWERS_WITHIN_S) as connection:
+                if os.environ.get("RAY_USE_TLS", "0") == "0":
+                    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+                    if connection.recv(4)[3:] != b"\x04":
+                        raise ConnectionError("another kind of server does")
         except (OSError, OverflowError) as error:
             raise _no_cluster(str(address), error) from error
 

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,14 +199,16 @@ def _make_shards(
                 if request.job.engine == "ray":
                     from gan_serve.gen import ray_engine
 
-                    again = partial(opener, request.model_file.absolute())  # actors may be in another folder
-                    ray_engine.run(maker, missing, again, request.job.workers, request.job.ray_address, progress)
+                    # actors may be in another folder
+                    again, sent = partial(opener, request.model_file.absolute()), replace(maker, store=store.absolute())
+                    ray_engine.run(sent, missing, again, request.job.workers, request.job.ray_address, progress)
                 else:
                     maker.run(generator, missing, progress)
         seconds = time.monotonic() - began
         manifest = job.finish(store) if parts == 1 else None
     rate = f", {images / seconds:,.0f} a second" if missing else ""
-    console.note(f"{images:,} images in {len(missing)} shards on {generator.provider}{rate}")
+    shards_made = f"{len(missing)} shard{'' if len(missing) == 1 else 's'}"
+    console.note(f"{images:,} images in {shards_made} on {generator.provider}{rate}")
     if parts > 1:
         console.note(f"next: {shell_line(['gan-gen', '--finish', '--out', str(store)])} when all parts are done")
     return _of_shards(job, store) | {

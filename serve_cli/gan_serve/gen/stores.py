@@ -40,12 +40,18 @@ class Folder:
 
     locks = True
     """Whether jobs there can exclude each other."""
+    readers = 1
+    """How many shards are looked at together."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def absolute(self) -> Folder:
+        """The same place, for processes in other folders."""
+        return Folder(self.path.absolute())
 
     def begin(self) -> None:
         """Makes the folder. Raises `GanportError` where that is not allowed."""
@@ -161,6 +167,7 @@ class Remote(Folder):
     """A place that fsspec opens. It has no locks: two jobs there would do the same work, with the same result."""
 
     locks = False
+    readers = 32  # each look is a request
 
     def __init__(self, url: str) -> None:
         try:
@@ -179,6 +186,9 @@ class Remote(Folder):
 
     def __str__(self) -> str:
         return self.url
+
+    def absolute(self) -> Folder:
+        return self
 
     def begin(self) -> None:
         with self._explained():

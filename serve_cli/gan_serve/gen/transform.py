@@ -23,6 +23,7 @@ from gan_core.files.atomic import atomic_path, explain_os_errors
 from gan_core.files.model_file import check_file
 from gan_core.images import to_pil, write_png
 from gan_core.pictures.folder import scan
+from gan_serve.gen.jobs import metered
 from gan_serve.gen.outputs import MAX_SIDE, PICTURES, refuse_stdout
 from gan_serve.gen.request import Request
 from gan_serve.runtime.generator import Generator
@@ -56,13 +57,13 @@ def transform(request: Request, generator: Generator) -> None:
     failed = 0
     written: list[tuple[Work, tuple[int, int]]] = []
     with contextlib.ExitStack() as shown:
-        bar = shown.enter_context(console.progress(len(works), "transforming")) if len(works) > 1 else None
+        progress = shown.enter_context(metered(len(works), "transforming")) if len(works) > 1 else None
         for work in works:
             try:
                 done = Transform(generator, work.source, tile=request.tile, halo=request.halo, resize=request.resize)
                 for note in done.notes:
                     console.note(f"{work.source}: {note}")
-                _write(work, done, _text(request, work, generator.sha256), alone=bar is None)
+                _write(work, done, _text(request, work, generator.sha256), alone=progress is None)
             except GanportError as error:
                 if not work.found:
                     raise
@@ -70,8 +71,8 @@ def transform(request: Request, generator: Generator) -> None:
                 failed += 1
             else:
                 written.append((work, done.size))
-            if bar is not None:
-                bar.update(1)
+            if progress is not None:
+                progress(1)
     _say(request, generator, written)
     if failed:
         raise GanportError(f"{failed} of {len(works)} images were not transformed", hint="the warnings say why")
@@ -80,6 +81,8 @@ def transform(request: Request, generator: Generator) -> None:
 def plan(request: Request) -> list[Work]:
     """What is read and written. Raises `GanportError` for paths that are missing, no images, or in each other's way."""
     model, out = request.model_file.stem, request.out
+    if out is not None and "://" in out:
+        raise GanportError(f"transformed images go into a folder, got {out}", hint="--out large/")
     works: list[Work] = []
     folders = [name for name in request.images if Path(name).is_dir()]
     several = len(request.images) > 1 or bool(folders)
@@ -125,11 +128,13 @@ def _to_do(request: Request, works: list[Work], sha256: str) -> list[Work]:
 def _text(request: Request, work: Work, sha256: str) -> dict[str, str]:
     """What the file of a result says of itself."""
     text = {"Software": f"ganport {__version__}", "gan.model_sha256": sha256, "gan.image": work.source.name}
-    return text | ({"gan.resized": "yes"} if request.resize else {})
+    text |= request.styling | ({"gan.resized": "yes"} if request.resize else {})
+    return text | ({} if request.halo is None else {"gan.halo": str(request.halo)})
 
 
 def _is_there(work: Work, text: dict[str, str]) -> bool:
-    """Whether the result was made, by this model and in this way, and the image has not changed since."""
+    """Whether the result was made, by this model and in this way, and the image has not changed since. Another version
+    of ganport does not count."""
     assert work.target is not None
     try:
         with Image.open(work.target) as image:
@@ -144,7 +149,8 @@ def _is_there(work: Work, text: dict[str, str]) -> bool:
             hint="choose another folder, or add --overwrite",
             code="other_image",
         )
-    return newer and all(said.get(key) == value for key, value in text.items())
+    made, wanted = ({key: each[key] for key in each if key.startswith("gan.")} for each in (said, text))
+    return newer and made == wanted
 
 
 def _in_folder(folder: Path) -> str:
