@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -167,7 +168,9 @@ def ask(server: Process) -> None:
 
 def test_several_workers_are_one_server(model: Path) -> None:
     """Same images, one count; a worker that dies is replaced, and one signal ends all when their requests are done."""
-    with started(model, "--workers", 2, before=SLOWLY.format(0.3)) as server:
+    devices = "import os, sys\nos.environ['CUDA_VISIBLE_DEVICES'] = '3,5'\n"
+    noted = "(print('GPU', os.environ['CUDA_VISIBLE_DEVICES'], 'in 0 ms', file=sys.stderr) or 0.3)"
+    with started(model, "--workers", 2, before=devices + SLOWLY.format(noted)) as server:
         first, second = server.workers(2)
         expected = OnnxGenerator(model, "cpu", 1).generate(range(6))
         for seed in range(6):
@@ -188,6 +191,7 @@ def test_several_workers_are_one_server(model: Path) -> None:
         code, err = server.end()
         thread.join()
     assert (found, code) == ([200], 0)
+    assert set(re.findall("GPU (.*) in", err)) in ({"3"}, {"5"}, {"3", "5"})
     lines = [line for line in err.splitlines() if " ms" not in line]
     assert lines[0] == "note: g: 5x6 RGB on cpu"
     assert f"(process {first}) was killed by SIGKILL; another takes its place" in lines[1]
@@ -217,7 +221,9 @@ def test_ctrl_c_stops_it_too(model: Path) -> None:
     assert (code, err.splitlines()[-1]) == (0, "note: stopped")
 
 
-def test_options_that_make_no_sense(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_make_no_sense(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         wrong: list[tuple[list[Any], str]] = [
@@ -239,6 +245,10 @@ def test_options_that_make_no_sense(model: Path, tmp_path: Path, capsys: pytest.
             code, err = refused(capsys, *arguments)
             assert code == 2, arguments
             assert words in err
+    monkeypatch.delattr("os.fork")
+    code, err = refused(capsys, model, "--workers", 2)
+    assert code == 2
+    assert "--workers need a system that forks processes" in err
 
 
 def test_files_that_are_no_models_are_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
