@@ -96,6 +96,11 @@ def started(*arguments: object, before: str = "") -> Iterator[Process]:
         process.process.communicate()
 
 
+def files(pid: int) -> int:
+    """That a process has open, connections among them."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     with pytest.raises(SystemExit) as done:
         console.run(cli.app, cli.NAME, [str(argument) for argument in arguments], takes_signals=False)
@@ -175,6 +180,12 @@ def test_several_workers_are_one_server(model: Path) -> None:
         expected = OnnxGenerator(model, "cpu", 1).generate(range(6))
         for seed in range(6):
             assert (np.asarray(Image.open(io.BytesIO(server.get(f"/v1/images/{seed}.png")[1]))) == expected[seed]).all()
+        before = files(first), files(second)
+        links = [socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) for _ in range(64)]
+        time.sleep(0.3)
+        assert min(files(first) - before[0], files(second) - before[1]) > 8
+        for link in links:
+            link.close()
         os.kill(first, signal.SIGKILL)
         assert server.get("/v1/grid.png?seeds=0-4")[0] == 200
         third = next(pid for pid in server.workers(2) if pid not in (first, second))

@@ -127,6 +127,7 @@ def serve(
         hosts |= {"localhost", host}
     cores = max(1, usable_cores() // workers)
     threads = cores if threads is None and workers > 1 else threads
+    divided = workers > 1 and sys.platform == "linux"
     with processes.counting(workers):
         try:
             from gan_serve.server import serving
@@ -149,14 +150,15 @@ def serve(
                 served.append(Served(name, generator, limits, batching, metrics))
             logging.disable(logging.NOTSET)
             server = Server(served, limits, metrics, frozenset(hosts) or None, cores)
+            own = serving.bind(host, bound.getsockname()[1], shared=True) if divided else bound
             if first:
-                bound.listen(1024)  # who has seen the address is not refused
+                own.listen(1024)  # who has seen the address is not refused
                 shown = f"[{host}]" if ":" in host else host
                 console.show(f"http://{shown}:{bound.getsockname()[1]}")
                 sys.stdout.flush()  # for a pipe or a log, which would get it at the end
                 for each in served:
                     _log.info("%s: %s on %s", each.name, each.interface.picture, each.generator.provider)
-            serving.serve(server, bound, grace, ready)
+            serving.serve(server, own, grace, ready)
             return 0
 
         with (

@@ -136,8 +136,11 @@ class _Uvicorn(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A socket that listens when it is served, not before: nobody is kept waiting while models are loaded.
+
+    shared  whether other processes of the user may listen on the same address, so that Linux divides connections
+            among them: of one socket that several accept from, one process may get nearly all
 
     Raises `GanportError` where the address cannot be had.
     """
@@ -149,6 +152,8 @@ def bind(host: str, port: int) -> socket.socket:
             bound = failing.enter_context(socket.socket(family, kind, number))
             if os.name == "posix":  # otherwise a port could not be had again for minutes
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind(address)

@@ -1,7 +1,7 @@
 """Several processes that serve one address (`gan-serve --workers`), and the one that starts and ends them.
 
-Each worker has sessions, a queue and limits of its own, and takes connections from the socket that all inherit. The
-first starts alone: what is wrong with a model is said once, and what it downloads or builds is there for the others.
+Each worker has sessions, a queue and limits of its own, and on Linux a socket; elsewhere all inherit one. The first
+starts alone: what is wrong with a model is said once, and what it downloads or builds is there for the others.
 A process is forked, so that it starts with the packages that are imported. Of onnxruntime nothing may be, by then.
 """
 
