@@ -18,7 +18,7 @@ from gan_bench.rows import Row
 from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.files.model_file import check_model_file
+from gan_core.files.model_file import check_model_file, hint_of_missing
 from gan_core.printable import printable
 
 SCHEMA = 2
@@ -232,7 +232,10 @@ def read_record(path: Path) -> Json:
     if path.is_dir():
         raise GanportError(f"{path} is a folder, expected a record", hint="name a .json file in it")
     if not path.exists():
-        raise GanportError(f"no record at {path}", hint="check the path; gan-bench --json FILE writes a record")
+        raise GanportError(
+            f"no record at {path}",
+            hint=hint_of_missing(path, "check the path; gan-bench --json FILE writes a record"),
+        )
     try:
         values: Json = json.loads(check_model_file(path).read_text(encoding="utf-8"))
     except ValueError as error:

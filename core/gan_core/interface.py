@@ -292,11 +292,18 @@ def parse_classes(values: Iterable[str], interface: Interface) -> tuple[int, ...
                 label = _find_by_words(piece, interface)
             if label is None:
                 raise GanportError(
-                    f"class {shorten(piece.strip(), 40)!r} does not exist",
-                    hint=f"classes are {describe_classes(interface)}",
+                    f"class {shorten(piece.strip(), 40)!r} does not exist", hint=_hint_of_class(piece, interface)
                 )
             found.append(label)
     return tuple(found)
+
+
+def _hint_of_class(text: str, interface: Interface) -> str:
+    import difflib
+
+    names = {name.casefold(): name for name in interface.class_names}
+    near = difflib.get_close_matches(text.strip().casefold(), names, n=1, cutoff=0.7)
+    return f"{f'did you mean {names[near[0]]}? ' if near else ''}classes are {describe_classes(interface)}"
 
 
 def describe_classes(interface: Interface) -> str:

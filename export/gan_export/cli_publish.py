@@ -88,7 +88,7 @@ def hub_command(
     \b
     Examples:
       gan-export hub g.onnx
-      gan-export hub g.onnx --out faces/ --title "Faces, 64x64" --license cc-by-4.0
+      gan-export hub g.onnx --out faces/ --license cc-by-4.0
     """
     path = _model(file, model, "hub")
     from gan_export.publish.hub import HubOptions, write_folder
@@ -159,6 +159,8 @@ def _model(file: Path | None, model: Path | None, verb: str) -> Path:
     path = console.named_once(file, model, "--model")
     if path is None:
         raise GanportError("expected an exported file, got none", hint=f"gan-export {verb} MODEL")
+    if path.suffix.lower() != ".onnx" and path.is_file():
+        raise GanportError(f"{path} is no .onnx file by its name", hint=f"export it first: gan-export {path}")
     return check_model_file(path)
 
 

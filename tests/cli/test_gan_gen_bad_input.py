@@ -207,6 +207,9 @@ def test_the_exact_lines(gen: Gen) -> None:
     assert gen("--model", "c.onnx", "--class", "fish")[2] == (
         "error: class 'fish' does not exist\nhint: classes are 0 cat, 1 dog, 2 owl\n"
     )
+    assert gen("c.onx")[2] == "error: no model at c.onx\nhint: did you mean c.onnx?\n"
+    assert gen("c.onnx", "--class", "cats")[2].endswith("hint: did you mean cat? classes are 0 cat, 1 dog, 2 owl\n")
+    assert gen("--n", "many")[2].startswith("error: Invalid value for '--n' / '-n': expected a whole number\n")
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def test_a_link_in_the_cache_is_not_followed(cache: Path, tmp_path: Path) -> Non
 
 
 def test_sizes() -> None:
-    for text, size in (("1", 1), ("1.5k", 1500), ("2 MB", 2e6), ("3gb", 3e9), ("4TB", 4e12), ("none", math.inf)):
+    for text, size in (("1 bytes", 1), ("1.5k", 1500), ("2 MB", 2e6), ("3gb", 3e9), ("4TB", 4e12), ("none", math.inf)):
         assert store.parse_size(text) == size
-    for wrong in ("", "GB", "1e9", "nan", "5 GiB", "1,5GB"):
+    for wrong in ("", "5", "GB", "1e9", "nan", "5 GiB", "1,5GB"):
         with pytest.raises(GanportError):
             store.parse_size(wrong)
     assert (store.limit_text(5e10), store.limit_text(math.inf)) == ("50 GB", "none")

@@ -27,6 +27,8 @@ def test_every_command_says_what_it_does_and_shows_how() -> None:
     for name, page in pages:
         assert re.match(rf"Usage: {name} .*\n\n  [A-Z](?!ptions:)", page), name
         assert re.search(rf"\n  Examples:\n(    .*\n)*    {name}\b", page), name
+        examples = page.partition("\n  Examples:\n")[2].partition("\n\n")[0]
+        assert max(map(len, examples.splitlines())) <= 80, name
 
 
 def test_training_in_several_processes_is_in_the_help() -> None:

@@ -6,6 +6,7 @@ that was never exported), so that the message names the mistake and not a protob
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -44,7 +45,7 @@ def check_file(
         if path.is_dir():
             raise GanportError(f"{path} is a folder, expected a {what} file", hint=in_folder(path))
         if not path.exists():
-            raise GanportError(f"no {what} at {path}", hint=missing)
+            raise GanportError(f"no {what} at {path}", hint=hint_of_missing(path, missing))
         if not path.is_file():  # before anything opens it: a pipe would wait for ever
             raise GanportError(
                 f"{path} is not a regular file, expected a {what} file", hint="save the file to a disk first"
@@ -55,6 +56,17 @@ def check_file(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise GanportError(f"{path} cannot be read: {reason}", hint="check its permissions") from error
     return path
+
+
+def hint_of_missing(path: Path, otherwise: str) -> str:
+    """A hint for a path where nothing is: the file beside it that is spelled nearly so, or `otherwise`."""
+    import difflib
+
+    with contextlib.suppress(OSError, ValueError):
+        names = [each.name for each in path.parent.iterdir()]
+        if near := difflib.get_close_matches(path.name, names, n=1, cutoff=0.85):
+            return f"did you mean {path.with_name(near[0])}?"
+    return otherwise
 
 
 def read_pipe(path: Path) -> bytes | None:

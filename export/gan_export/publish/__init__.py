@@ -21,8 +21,6 @@ def open_exported(path: str | os.PathLike[str]) -> OnnxGenerator:
     Raises `GanportError` for a file of another kind, and for one without a contract.
     """
     path = Path(path)
-    if path.suffix.lower() != ".onnx":
-        raise GanportError(f"{path} is no .onnx file by its name", hint=f"export it first: gan-export {path}")
     generator = OnnxGenerator(path, "cpu", 1)
     if not generator.ours:
         raise GanportError(f"{path} has no gan.* metadata", hint=f"make it ganport's first: gan-export adopt {path}")

@@ -109,7 +109,7 @@ def serve(
       gan-serve                                the model that comes with ganport
       gan-serve g.onnx --port 8080
       gan-serve --model faces=f.onnx --model digits=d.onnx
-      gan-serve g.onnx --host 0.0.0.0 --allow-host images.example.org --log-format json
+      gan-serve g.onnx --host 0.0.0.0 --allow-host images.example.org
       curl -O localhost:8000/v1/images/7.png
     """
     from gan_serve.runtime import runtimes

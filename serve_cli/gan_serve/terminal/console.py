@@ -324,7 +324,7 @@ def _told(error: BaseException, name: str) -> tuple[str, str, str, int]:
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else name
-        return error.format_message().rstrip("."), f"{command} --help lists what it takes", "usage", 2
+        return shell.in_plain_words(error.format_message()), f"{command} --help lists what it takes", "usage", 2
     report = f"run again with --debug and report the traceback ({name})"
     return f"unexpected {type(error).__name__}: {error}", report, "unexpected", 1
 

@@ -21,6 +21,14 @@ _ESCAPE = "ganport-escape"
 _PLAIN = {"─": "-"}
 """What a table is ruled with."""
 
+_USAGE = {
+    "Input should be a valid integer, unable to parse string as an integer": "expected a whole number",
+    "Input should be a valid number, unable to parse string as a number": "expected a number",
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be less than or equal to": "expected at most",
+}
+"""What typer says of a value, and what is printed."""
+
 FLAGS = {"--quiet": "--quiet", "-q": "--quiet", "--no-color": "--no-color", "--debug": "--debug"}
 
 _closed: set[int] = set()
@@ -42,6 +50,13 @@ def mend() -> None:
     codecs.register_error(_ESCAPE, _escaped)
     if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors=_ESCAPE)
+
+
+def in_plain_words(message: str) -> str:
+    """typer's message on a wrong argument, as one of ours."""
+    for theirs, ours in _USAGE.items():
+        message = message.replace(theirs, ours)
+    return message.rstrip(".")
 
 
 def refuse_closed_stdout() -> None:

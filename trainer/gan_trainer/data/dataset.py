@@ -120,6 +120,8 @@ def _find(data: str, root: Path | None, folder: Path | None) -> Pictures:
     if not is_folder:
         packed = path.suffix.lower() in ARCHIVES and "idx" not in path.name
         hint = "unpack it and name the folder" if packed else f"name the folder that it lies in: {path.parent}"
+        if path.suffix.lower() in (".pt", ".pth", ".onnx", ".ts"):
+            hint = f"to measure a model: gan-train eval {data}; to go on from a run's g.pt: `init`"
         raise GanportError(f"{data} is a file, expected a folder", hint=hint)
     if root is not None:
         raise GanportError(f"`root` is for data sets known by name, {data} is a folder", hint="leave `root` out")

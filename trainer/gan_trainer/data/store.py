@@ -94,7 +94,8 @@ def keep_within(folder: Path, *, but: Path) -> None:
 def read_limit(folder: Path) -> float:
     """The most bytes that the cache may take: as `write_limit` left it, or `DEFAULT_LIMIT`."""
     try:
-        return parse_size((folder / LIMIT_FILE).read_text("utf-8"))
+        kept = (folder / LIMIT_FILE).read_text("utf-8").strip()
+        return parse_size(kept if kept == "none" else f"{kept} bytes")
     except (OSError, UnicodeError, GanportError):
         return DEFAULT_LIMIT
 
@@ -110,10 +111,10 @@ def parse_size(text: str) -> float:
     """Bytes of "20 GB", "500M" or "none" (no limit). Raises `GanportError` for anything else."""
     if text.strip().lower() == "none":
         return math.inf
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])b?|bytes)", text.strip().lower())
     if match is None:
         raise GanportError(f"a size is a number with kB, MB, GB or TB, got {text!r}", hint="such as 20GB, or none")
-    return float(match[1]) * UNITS[match[2]]
+    return float(match[1]) * UNITS[match[2] or ""]
 
 
 def limit_text(limit: float) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.files.archive import damage_of
 from gan_core.files.atomic import write_bytes
-from gan_core.files.model_file import check_file, read_head
+from gan_core.files.model_file import check_file, hint_of_missing, read_head
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_trainer.networks.build import SpecGenerator, build
 
@@ -163,7 +163,9 @@ def load_generator(path: str | os.PathLike[str]) -> GeneratorCheckpoint:
     """Reads a `g.pt` of ours from disk, running no code from it. Raises `GanportError` for anything else."""
     path = Path(path)
     if not path.exists():
-        raise GanportError(f"no file at {path}", hint="check the path; a run's generator is its g.pt")
+        raise GanportError(
+            f"no file at {path}", hint=hint_of_missing(path, "check the path; a run's generator is its g.pt")
+        )
     content = load_torch(path, "checkpoint", hint=f"copy it again; {_AS_AN_EXPORT} {path}")
     if not is_ours(content):
         raise GanportError(
