@@ -72,7 +72,7 @@ class Numbers(NamedTuple):
     clamp          bound of the layers' values
     lr_multiplier  of the mapping network
     source         SHA-256 of the classes' source; None for a state_dict
-    half           how many blocks run in float16 on a GPU
+    half           how many blocks are set to run in float16
     """
 
     c_dim: int
@@ -191,7 +191,7 @@ def origin(source: str | None, half: int, defaults: str) -> tuple[Evidence, tupl
     told = f"the source of its classes is that of {known}" if known else (
         "the source of its classes is none that is known: they are taken to compute what NVlabs' do"
     )  # fmt: skip
-    note = f"{half} of its blocks run in float16 on a GPU; here they run in float32, as on a CPU"
+    note = f"{half} of its blocks are set to run in float16; here they run in float32, as with force_fp32"
     return Evidence.PROVED if known else Evidence.STRONG, (told, *([note] if half else []))
 
 
