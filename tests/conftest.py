@@ -40,10 +40,13 @@ def _any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _operators_read_once() -> None:
-    """torch.onnx reads all of onnxscript's operators, and torch's, anew for each export, in half of its time: here
-    once.
+def _made_once() -> None:
+    """What a process makes anew for each command or export is made once here: typer's commands, and what torch.onnx reads
+    of onnxscript's operators, and torch's, in half of its time.
     """
+    typer: Any = sys.modules.get("typer.main")
+    if typer is not None and not hasattr(typer.get_command, "cache_info"):
+        typer.get_command = functools.cache(typer.get_command)
     made = sys.modules.get("torch.onnx._internal.exporter._registration")
     if made is not None and not hasattr(made.ONNXRegistry.from_torchlib, "cache_info"):
         made.ONNXRegistry.from_torchlib = staticmethod(functools.cache(made.ONNXRegistry.from_torchlib))

@@ -36,6 +36,7 @@ def test_ray_jobs_that_are_killed_end_with_the_same_bytes(model: Path, tmp_path:
     assert KilledJob("ray", model, tmp_path / "jobs", 3000, 100, random.Random(1)).run(2)["kills"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_record(model: Path, tmp_path: Path) -> None:
     options = ("--kills", 1, "--engine", "local", "--model", model, "--n", 1000, "--shard-size", 100)

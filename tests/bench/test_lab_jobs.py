@@ -13,6 +13,7 @@ from lab.jobs import app, best_row, check_same, evaluated
 from serve import onnx_files
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_record(tmp_path: Path) -> None:
     model = onnx_files.save(tmp_path / "g.onnx")

@@ -69,6 +69,7 @@ def test_kserves_server_serves_the_file(tmp_path: Path) -> None:
     assert np.abs(pixels.astype(int) - generator.generate(range(5))).max() <= 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx_files.save(tmp_path / "g.onnx")

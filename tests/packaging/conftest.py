@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from conftest import shared_by_workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +35,12 @@ def build() -> Build:
 
 @pytest.fixture(scope="session")
 def sdist(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the wheel that was built from it beside it."""
-    out = tmp_path_factory.mktemp("dist")
-    build(ROOT, out)
+    """With the wheel that was built from it beside it; by one worker for all."""
+    out = shared_by_workers(tmp_path_factory) / "dist"
+    with Path(f"{out}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(out.glob("*.whl")):
+            build(ROOT, out)
     (found,) = out.glob("*.tar.gz")
     return found
 
