@@ -41,7 +41,7 @@ def _any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _made_once() -> None:
-    """What a process makes anew for each command or export is made once here: typer's commands, and what torch.onnx reads
+    """What is made anew for each command or export is made once here: typer's commands, and what torch.onnx reads
     of onnxscript's operators, and torch's, in half of its time.
     """
     typer: Any = sys.modules.get("typer.main")

@@ -26,6 +26,7 @@ def command(name: str, code: str, folder: Path) -> Command:
     return Command(name, [sys.executable, "-c", code], folder / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_commands_take_turns_after_a_warm_up(tmp_path: Path) -> None:
     log = tmp_path / "log"
     given = [command(name, f"open({str(log)!r}, 'a').write({name!r})", tmp_path) for name in "ab"]
@@ -35,6 +36,7 @@ def test_commands_take_turns_after_a_warm_up(tmp_path: Path) -> None:
     assert all(wall > 0 for each in given for wall in each.walls_s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mib", [30, 300])
 def test_peak_is_of_the_child(tmp_path: Path, mib: int) -> None:
     """Whatever this process holds: the kernel counts what a parent held into its child's peak."""

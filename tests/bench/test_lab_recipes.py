@@ -293,6 +293,7 @@ def test_nothing_to_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "no trained recipe on mnist" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_preset_that_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is held goes on under the name that its recipe has now; where none fits, one name is one recipe."""
     file = tmp_path / "recipes.json"

@@ -150,6 +150,7 @@ def test_damage_that_does_not_show_is_a_failure(run: Run, monkeypatch: pytest.Mo
     assert sorted(path.name for path in Path().iterdir()) == ["models.md"]
 
 
+@pytest.mark.slow
 def test_a_strangers_checkpoint_does_not_ship(run: Run, tmp_path: Path) -> None:
     from torch import nn
 

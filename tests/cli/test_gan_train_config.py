@@ -28,6 +28,7 @@ def recipe(folder: str) -> dict[str, object]:
     return values
 
 
+@pytest.mark.slow
 def test_data_without_its_option_and_a_run_made_again(gan_train: GanTrain, photos: Path) -> None:
     first = gan_train(str(photos), "--size", "28", "--steps", "2", "--lr", "1e-3", "--out", "a", *TINY, "--cuda-graphs")
     assert (first.code, first.out) == (0, "a/g.pt\n"), first.err
@@ -47,6 +48,7 @@ def test_data_without_its_option_and_a_run_made_again(gan_train: GanTrain, photo
     assert yaml.safe_load(Path("b/run.yaml").read_text())["steps"] == 3
 
 
+@pytest.mark.slow
 def test_options_override_a_file(gan_train: GanTrain, photos: Path) -> None:
     Path("s.yaml").write_text(
         f"data: {photos}\npreset: r3gan\nbatch-size: 8\nlr_d: 1e-4\namp: off\nz_dim: 4\nepochs: 100\nsize: 28\nema: no"
@@ -132,6 +134,7 @@ def test_layers_of_settings() -> None:
     assert checked({"ema": False, "width": None}) == {"ema": False}
 
 
+@pytest.mark.slow
 def test_training_from_python(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +205,7 @@ def test_a_bar_in_a_notebook(photos: Path, tmp_path: Path, monkeypatch: pytest.M
     assert [(bar.n, bar.closed) for bar in bars] == [(100.0, True)]
 
 
+@pytest.mark.slow
 def test_a_run_by_the_clock(gan_train: GanTrain, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder says the steps that were made, it is filmed by time, and it ends with what to type next."""
     monkeypatch.setattr(pictures, "FRAME_EVERY_S", 0.0)
@@ -246,6 +250,7 @@ def test_frames_come_closely_at_first_and_never_cost_much() -> None:
     assert gallery.frame_due
 
 
+@pytest.mark.slow
 def test_the_animation_stays_small(tmp_path: Path) -> None:
     frames = [tmp_path / f"{index:03d}.png" for index in range(80)]
     for index, frame in enumerate(frames):

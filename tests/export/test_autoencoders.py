@@ -115,6 +115,7 @@ def identified(tmp_path: Path, module: nn.Module, **answers: object) -> Identifi
     return identify(tmp_path / "vae.pth", Answers(**answers), lambda _: None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [False, True])
 def test_a_conditional_decoder_is_drafted_with_its_label(tmp_path: Path, *, table: bool) -> None:
     torch.manual_seed(1)
@@ -133,6 +134,7 @@ def test_a_conditional_decoder_is_drafted_with_its_label(tmp_path: Path, *, tabl
     torch.testing.assert_close(module_of(relu)(z, label), vae.decode(z, label))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "output"), [("decoder", "sigmoid"), ("g", "tanh")])
 def test_a_decoder_alone_is_told_by_its_name(tmp_path: Path, name: str, output: str) -> None:
     torch.manual_seed(0)
@@ -159,7 +161,11 @@ class Decoder(nn.Sequential):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("width", "name", "spread"), [(3.0, "vae", 3.0), (1.0, "vae", 1.0), (3.0, "netG", 1.0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "name", "spread"),
+    [(3.0, "vae", 3.0), (1.0, "vae", 1.0), pytest.param(3.0, "netG", 1.0, marks=pytest.mark.long)],
+)
 def test_the_latents_of_a_decoders_training_may_have_been_wider(
     tmp_path: Path, width: float, name: str, spread: float
 ) -> None:

@@ -84,6 +84,7 @@ SAVES: dict[str, Callable[[Tensors, Callable[[Tensors], Saved]], Saved]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_however_it_was_saved_it_makes_the_same_images(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -141,6 +142,7 @@ def test_damaged_files_are_refused(name: str, tmp_path: Path) -> None:
         drafted(FILES[name].wrap(tensors | {key: spoilt}), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
 def test_a_file_that_is_nearly_of_a_family_is_told(family: Family[Any]) -> None:
     """With one tensor too many, and without one: but for those that its sizes are read from."""

@@ -123,6 +123,7 @@ def identified(saved: Mapping[str, Any], folder: Path) -> Identified:
     return identify(folder / "file.pth", Answers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_networks_of_random_sizes_are_read_back(family: Family[Any]) -> None:
     check_family(family, times=6)
@@ -259,6 +260,7 @@ def test_a_near_miss_is_named(tmp_path: Path) -> None:
     assert "conv_hr.bias is missing" in error.value.hint
 
 
+@pytest.mark.slow
 def test_no_end_of_blocks_is_no_end_of_work() -> None:
     """A file of tens of thousands of blocks is refused without building them."""
     tensors: dict[str, Tensor] = esrgan().state_dict()

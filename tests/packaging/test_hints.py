@@ -60,6 +60,7 @@ def without_hint(module: ast.Module, classes: set[str]) -> list[int]:
     return lines
 
 
+@pytest.mark.slow
 def test_no_error_is_raised_without_a_hint() -> None:
     modules = trees()
     classes = error_classes(list(modules.values()))
