@@ -26,7 +26,7 @@ from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.assumptions import CODE, STATISTICS, describe, describe_value, unanswered
+from gan_export.assumptions import CODE, STATISTICS, describe, describe_value, odds_text, unanswered
 from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
@@ -112,7 +112,8 @@ def ask(identified: Identified, target: Path) -> GanportError:
     write_bytes(sheet, picture)
     write_text(spec, draft.spec.dumps())
     asked = unanswered(draft)
-    console.note(f"{ckpt}: the file does not settle")
+    together = "" if draft.open_choices else f" all choices together ({odds_text(draft)}); least sure is"
+    console.note(f"{ckpt}: the file does not settle{together}")
     for line in _asked_lines(asked):
         console.show(console.wrap(line, first="  ", rest=" " * 6), sys.stderr)
     for note in draft.notes:
@@ -173,8 +174,8 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Its line above its images: "3:  4 %  activation relu"."""
-        return f"{self.number or 1}:  {percent(self.likelihood)}  {self.words}" if self.likelihood else self.words
+        """Its line above its images: "3 (4 %): activation relu"."""
+        return f"{self.number or 1} ({percent(self.likelihood)}): {self.words}" if self.likelihood else self.words
 
 
 def candidates_of(identified: Identified) -> list[Candidate]:

@@ -64,7 +64,7 @@ def test_json_lists_every_file_and_number(gen: Gen, model: Path, classes: Path, 
     assert "seeds" not in given
 
 
-def test_info(gen: Gen, classes: Path, tmp_path: Path) -> None:
+def test_info(gen: Gen, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = gen("--model", classes, "--info")
     assert (code, err) == (0, "")
     lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines())
@@ -74,6 +74,10 @@ def test_info(gen: Gen, classes: Path, tmp_path: Path) -> None:
     assert lines["golden set"].startswith("3 images")
     assert "runs on" not in lines
     assert names(tmp_path) == []
+    monkeypatch.setenv("COLUMNS", "50")
+    narrow = gen("--model", classes, "--info")[1]
+    assert [line for line in narrow.splitlines() if len(line) > 50 and len(line.split()[-1]) < 38] == []
+    assert narrow.split() == out.split()
 
 
 def test_info_as_json_is_the_whole_contract(gen: Gen, model: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_likeliest_generators_are_shown_numbered_and_can_be_picked(tmp_path:
     draft = found.draft
     assert draft is not None
     rows = [(one.label, one.pixels) for one in asking.candidates_of(found)]
-    numbers = [int(label.partition(":")[0]) for label, _ in rows]
+    numbers = [int(label.split()[0]) for label, _ in rows]
     assert numbers[0] == 1
     assert numbers == sorted(numbers)
     likelihoods = [one.likelihood for one in draft.ranked]
@@ -58,7 +58,7 @@ def test_the_likeliest_generators_are_shown_numbered_and_can_be_picked(tmp_path:
     sizes = {pixels.shape[1:] for _, pixels in rows}
     assert len(sizes) > 1
     for label, pixels in rows[:: len(rows) - 1]:
-        picked = identified(tmp_path, without_norms().state_dict(), pick=int(label.partition(":")[0]))
+        picked = identified(tmp_path, without_norms().state_dict(), pick=int(label.split()[0]))
         assert picked.draft is not None
         assert np.array_equal(asking.draw(picked.draft), pixels)
         assert not picked.unanswered

@@ -220,7 +220,7 @@ def _show(folder: Path, as_json: bool) -> None:
         return
     if kept:
         rows = [(store.KINDS[each.kind], each.name, bytes_text(each.size), store.age_text(each.used)) for each in kept]
-        console.show(console.table(("what", "name", "size", "used"), rows, right=(2,)))
+        console.show(console.table(("what", console.Column("name", fit="line"), "size", "used"), rows, right=(2,)))
     console.show(f"{bytes_text(total)} in {folder}, limit {store.limit_text(limit)}")
 
 

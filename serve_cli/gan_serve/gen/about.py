@@ -26,6 +26,8 @@ from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 from gan_serve.runtime.runtimes import check_runnable
 from gan_serve.runtime.signature import check_ours
 from gan_serve.terminal import console
+from gan_serve.terminal.layout import filled
+from gan_serve.terminal.layout import width as terminal_width
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def info_text(generator: Generator | Described, path: Path) -> str:
     width = max(map(len, shown))
     listed = {name: [value] if isinstance(value, str) else value for name, value in shown.items()}
     return "\n".join(
-        f"{'' if number else name:{width}}  {printable(value)}"
+        filled(printable(value), terminal_width(), f"{'' if number else name:{width}}  ", " " * (width + 2))
         for name, values in listed.items()
         for number, value in enumerate(values)
     )
@@ -155,7 +157,14 @@ def _law(contract: Contract) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value if isinstance(value, str) else json_text(value)}" for key, value in values.items())
+    """Values for people: of an object in them its name, where it has one. JSON has all of it."""
+    shown = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = value.get("name") or " ".join(f"{name} {each}" for name, each in value.items())
+        value = f"{value:.4g}" if isinstance(value, float) else value
+        shown.append(f"{key} {value if isinstance(value, str) else json_text(value)}")
+    return ", ".join(shown)
 
 
 def run_selftest(generator: Generator, where: str) -> tuple[str, dict[str, Any], ProofError | None]:
