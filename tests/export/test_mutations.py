@@ -7,6 +7,7 @@ right generator, as an export is.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_export import to_onnx
 from gan_export.proof import Reference, prove
-from gan_export.proof.prove import draw
+from gan_export.proof.prove import check_contract, draw
 from gan_export.proof.reference import make_golden
 from gan_export.source import Source
 
@@ -117,6 +118,12 @@ def test_fault_in_the_graph(fault: str, request: pytest.FixtureRequest, tmp_path
 def test_fault_in_the_contract(fault: str, dcgan: Right, tmp_path: Path) -> None:
     plant, expected = CONTRACT_FAULTS[fault]
     rejected(dcgan, dcgan.file(tmp_path / "g.onnx", contract=plant(dcgan.contract)), expected)
+
+
+def test_the_spec_of_an_older_file_lacks_fields_with_a_default(dcgan: Right) -> None:
+    older = json.loads(json.dumps(dcgan.contract.spec))
+    assert sum(layer.pop("affine") for layer in older["layers"] if layer["kind"] == "batch_norm") > 1
+    assert check_contract(dataclasses.replace(dcgan.contract, spec=older), dcgan.source).ok
 
 
 def test_image_denotation_that_lies(dcgan: Right, tmp_path: Path) -> None:
