@@ -104,7 +104,7 @@ def onnx_command(
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.exporting import export_onnx
 
-    with redirect_stdout(sys.stderr):  # a live module may print
+    with redirect_stdout(sys.stderr), console.steps("gan_export"):  # a live module may print
         proved = export_onnx(source, target, wanted)
     finish(proved, target, report, as_json, of_images=source.interface.input is not None)
 
@@ -140,7 +140,7 @@ def torchscript_command(
     source = _prepare(ckpt, {"--out": target, "--report": report}, answers)
     from gan_export.exporting import export_torchscript
 
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), console.steps("gan_export"):
         proved = export_torchscript(source, target)
     finish(proved, target, report, as_json, of_images=source.interface.input is not None)
 
@@ -265,7 +265,8 @@ def _identified(ckpt: Path, target: Path, answers: Answers) -> Source:
     from gan_export.asking import ask
     from gan_export.identify import check_possible, identify, source_of
 
-    identified = identify(ckpt, answers)
+    with console.steps("gan_export"):
+        identified = identify(ckpt, answers)
     check_possible(identified)
     if (identified.unanswered or identified.doubts) and not answers.accept:
         raise ask(identified, target)

@@ -72,7 +72,8 @@ def inspect_command(
     from gan_export.page import page_of
 
     try:
-        identified = identify(ckpt, answers)
+        with console.steps("gan_export"):
+            identified = identify(ckpt, answers)
     except NotUnderstoodError as error:
         reading = error.reading
         if as_json:

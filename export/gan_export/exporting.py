@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from gan_export.proof.reference import Reference, check_reference, make_golden
 from gan_export.proof.report import Report
 from gan_export.source import Source
 from gan_export.torchscript_export import to_archive, to_torchscript
+
+log = logging.getLogger(__name__)
 
 
 class _ProofFailedError(Exception):
@@ -92,11 +95,14 @@ def export_file(source: Source, target: Path, make: Callable[[Reference], Callab
         return faults
     try:
         with atomic_path(target) as temporary, kept():
+            log.debug("converting the network")
             to_file = make(reference)
+            log.debug("proof: generating the same images with PyTorch and with the file")
             temporary.write_bytes(to_file({}))
             drawn = draw(temporary, reference)
             assert drawn.differences is not None
             temporary.write_bytes(to_file(drawn.differences.summary()))
+            log.debug("proof: checking the file")
             report = prove(temporary, source, reference=reference, drawn=drawn).named(target.name)
             if not report.ok:
                 raise _ProofFailedError(report)

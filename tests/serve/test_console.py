@@ -262,3 +262,37 @@ def test_a_warning_takes_the_place_of_a_progress_bar(monkeypatch: pytest.MonkeyP
     assert "\r\x1b[Kwarning: full\n" in stream.getvalue()
     console.warn("over")
     assert stream.getvalue().endswith("\nwarning: over\n")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "verbose", "shown"),
+    [
+        (True, False, False, "\r\x1b[Kstep 1\r\x1b[Kstep 2 of a long read\r\x1b[Knote: said\n\r\x1b[Kstep 3\r\x1b[K"),
+        (False, False, False, "note: said\n"),
+        (True, True, False, ""),
+        (True, False, True, "note: step 1\nnote: step 2 of a long\nreading\nnote: said\nnote: step 3\n"),
+    ],
+)
+def test_the_steps_of_a_library_have_the_last_line_of_a_terminal(
+    terminal: bool, quiet: bool, verbose: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, log = (Terminal() if terminal else io.StringIO()), logging.getLogger("gan_export.test")
+    app = console.new_app()
+
+    @app.command()
+    def work() -> None:
+        console.set_verbose(verbose)
+        with console.steps("gan_export"):
+            log.debug("step 1")
+            log.debug("step 2 of a long reading")
+            log.info("said")
+            log.debug("step 3")
+        log.debug("after")
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "22")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit):
+        console.run(app, "work", ["--quiet"] * quiet)
+    expected = shown + "note: after\n" * verbose
+    assert stream.getvalue() == expected

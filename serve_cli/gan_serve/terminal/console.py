@@ -35,6 +35,7 @@ from gan_serve.terminal.layout import Column as Column
 from gan_serve.terminal.layout import table as table
 from gan_serve.terminal.layout import wrap as wrap
 from gan_serve.terminal.shell import explain_stdout
+from gan_serve.terminal.shell import leave as leave
 
 EXIT_INTERRUPTED = 130
 PATIENCE_S = 2.0
@@ -75,7 +76,7 @@ class _Call:
     debug: bool = False
     shown: bool = False
     bar: bool = False
-    """Whether a progress bar stands on the terminal's last line."""
+    """Whether a progress bar, or a step, stands on the terminal's last line."""
 
 
 _calls = [_Call()]
@@ -127,7 +128,8 @@ class _Notes(logging.Handler):
         except Exception:
             self.handleError(record)
         else:
-            warn(text) if record.levelno >= logging.WARNING else note(f"note: {text}")
+            told = record.levelno >= logging.INFO or is_verbose()
+            warn(text) if record.levelno >= logging.WARNING else note(f"note: {text}") if told else _show_step(text)
 
 
 @contextlib.contextmanager
@@ -228,6 +230,29 @@ def with_progress(parts: Iterable[Part], length: int, label: str) -> Generator[P
                 bar.update(done)
 
 
+@contextlib.contextmanager
+def steps(package: str) -> Iterator[None]:
+    """Within, on a terminal, the last line says at which step a library is: what `package` logs for debugging. It is
+    gone at the end. With `--verbose` each step has a line of its own, as ever; with `--quiet` there are none."""
+    logger = logging.getLogger(package)
+    before = logger.level
+    if sys.stderr.isatty() and not (is_quiet() or is_verbose()):
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        if _calls[-1].bar:
+            _show_step("")
+
+
+def _show_step(text: str) -> None:
+    width = layout.width(sys.stderr) or layout.WIDEST
+    with contextlib.suppress(OSError, ValueError):
+        print(f"\r\x1b[K{printable(text)[: width - 1]}", end="", file=sys.stderr, flush=True)
+        _calls[-1].bar = bool(text)
+
+
 def run(
     app: typer.Typer,
     name: str,
@@ -251,7 +276,7 @@ def run(
     if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
         command.main([], prog_name=name)
     outer = len(running)
-    _calls.append(_Call("--quiet" in flags, json=_takes_json(command, arguments), debug=debug))
+    _calls.append(_Call("--quiet" in flags, json=shell.takes_json(command, arguments), debug=debug))
     try:
         with (
             process.handled(ending=takes_signals),
@@ -262,34 +287,6 @@ def run(
     finally:
         del running[outer:], _calls[-1]
     sys.exit(code)
-
-
-def _takes_json(command: Any, arguments: Sequence[str]) -> bool:
-    """Whether `--json` is among the arguments, and an option of the command; one that names a file names stdout."""
-    words = arguments[: arguments.index("--") if "--" in arguments else None]
-    if "--json" not in words:
-        return False
-    to_stdout = words[words.index("--json") + 1 :][:1] == ["-"]
-    group: dict[str, Any] = getattr(command, "commands", {})
-    named = next((word for word in arguments if word in group), getattr(command, "default", ""))
-    parameters = group.get(named, command).params
-    return any("--json" in parameter.opts and (parameter.is_flag or to_stdout) for parameter in parameters)
-
-
-def leave(done: SystemExit) -> NoReturn:
-    """Ends the process at once with the exit code of `done`, everything printed; what is open is the system's to close.
-
-    For a command whose files are written by then: taking the interpreter and onnxruntime apart takes as long as
-    drawing two dozen images. Where the code is no number, or something cannot be printed, it ends as usual.
-    """
-    if not isinstance(done.code, int):
-        raise done
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        raise done from None
-    os._exit(done.code)
 
 
 def exit_code(work: Callable[[], int], *, name: str, report: Report | None = None) -> int:
