@@ -74,7 +74,8 @@ def overruled(draft: Draft, value: float) -> Draft:
 def test_noise_does_not_overrule_a_family(seed: int, batches: int, batch: int) -> None:
     draft = pytorch_gan(seed, batches, batch)
     family = first_eps(draft)
-    found = reweigh(overruled(draft, 0.01), {(family.layer, "eps"): family}, 2048, FRESH)
+    changed = overruled(draft, 0.01)
+    found = reweigh(changed, {(family.layer, "eps"): family}, Weigher(changed, 2048, FRESH))
     judged = first_eps(found)
     assert (judged.value, judged.evidence) == (1e-5, Evidence.STRONG)
     assert judged.odds is not None
@@ -89,7 +90,8 @@ def test_noise_does_not_overrule_a_family(seed: int, batches: int, batch: int) -
 def test_a_family_whose_eps_was_edited_is_overruled(seed: int) -> None:
     draft = pytorch_gan(seed, first_eps=0.1)
     family = first_eps(draft)
-    found = reweigh(overruled(draft, 0.1), {(family.layer, "eps"): family}, 2048, FRESH)
+    changed = overruled(draft, 0.1)
+    found = reweigh(changed, {(family.layer, "eps"): family}, Weigher(changed, 2048, FRESH))
     judged = first_eps(found)
     assert (judged.value, judged.evidence) == (0.1, Evidence.STRONG)
     assert "overrules" in judged.reason

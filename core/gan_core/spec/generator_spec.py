@@ -6,6 +6,7 @@ The spec is the JSON half of a checkpoint of ours, the draft of a stranger's, an
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -169,6 +170,13 @@ class GeneratorSpec:
             products += check_shape(index, layer, shapes[-1], after)
             shapes.append(after)
         return tuple(shapes), products
+
+    def exchanged(self, interface: Interface, layers: tuple[Layer, ...]) -> GeneratorSpec:
+        """This spec with others in the place of its layers and interface, of which the caller knows that they have the
+        same tensors, labels and sizes: nothing is checked again."""
+        made = copy.copy(self)
+        made.__dict__.update(interface=interface, layers=layers)
+        return made
 
     def tensors(self) -> dict[str, Shape]:
         """Every tensor the built module loads: "layers.3.weight" → shape."""

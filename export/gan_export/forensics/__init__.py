@@ -37,7 +37,7 @@ from gan_export.forensics.verdicts import (
     like,
     unwitnessed,
 )
-from gan_export.forensics.weighing import reweigh, tied
+from gan_export.forensics.weighing import Weigher, reweigh, tied
 
 __all__ = ["LayerFits", "investigate", "misfit"]
 
@@ -117,7 +117,8 @@ def investigate(
         draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
         asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
-        draft = follow_habit(tied(reweigh(draft, asked, samples, seed + samples), samples, seed + samples))
+        weigher = Weigher(draft, samples, seed + samples)
+        draft = follow_habit(tied(reweigh(draft, asked, weigher), weigher))
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
             best.fits,

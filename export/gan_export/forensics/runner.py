@@ -81,7 +81,8 @@ class Runner:
                 shape = (shape[0] // every, *shape[1:])
             taken = every if i == thin else 1
             whole, cut = (shortcuts.widest(layer) if self._rough or i == thin else None) or (layer, None)
-            few = self._few if i == thin else None
+            worth = i == thin and self._rows * whole.products(shape) >= shortcuts.WORTH
+            few = self._few if worth else None
             if few and not shortcuts.sampled(whole, shape, cut, self._rows, spec.layers[i + 1 : stop], few):
                 few = None
             if not (few or self._rough):

@@ -6,6 +6,7 @@ structures apart. Those that fit within a wide margin of the best go on; nothing
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_core.spec.layers import Layer
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import shortcuts
 from gan_export.forensics.runner import SOME_CHANNELS, Runner
@@ -124,11 +126,18 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
             fitting, usual = first, usual[: i + 1]
             break
     others = [first for first in firsts.values() if first not in usual]
-    if fitting is None:
-        _try(others, k, samples, seed)
-    else:
+    if fitting is None and others:  # what the best of one is with each value, all others are tried with
+        tried = min(usual, key=lambda first: sum(first.all_counted)) if usual else others.pop(0)
+        if not usual:
+            _try([tried], k, samples, seed)
         for first in others:
-            first.contenders = _as_in(fitting, first)
+            first.contenders = _as_in(tried, first, _varied(tried))
+        _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+        best = min((tried, *others), key=lambda first: sum(first.all_counted))
+        _try([first for first in others if ties(first.all_counted, best.all_counted, CLOSE)], k, samples, seed)
+    elif fitting is not None:
+        for first in others:
+            first.contenders = _as_in(fitting, first, fitting.contenders)
         _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
         close = [first for first in others if ties(first.all_counted, fitting.all_counted, CLOSE)]
         _try([first for first in close if _usual(first)], k, samples, seed)
@@ -174,12 +183,21 @@ def _same_as(leader: Entrant, follower: Entrant) -> list[Combination]:
     return drafts_of(follower.draft, follower.choices, [values for values, _ in leader.contenders])
 
 
-def _as_in(fitting: Entrant, other: Entrant) -> list[Combination]:
-    """The contenders of `fitting`, made of the choices of `other`; of a choice of its own, the first values."""
+def _varied(tried: Entrant) -> list[Combination]:
+    """Of all that was tried of `tried`, the best with each value of each choice."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for values in tried.order:
+        for place, value in enumerate(values):
+            found.setdefault(f"{place} {value}", values)
+    return drafts_of(tried.draft, tried.choices, {repr(values): values for values in found.values()}.values())
+
+
+def _as_in(fitting: Entrant, other: Entrant, contenders: Sequence[Combination]) -> list[Combination]:
+    """`contenders` of `fitting`, made of the choices of `other`; of a choice of its own, the first values."""
     places = {(choice.layer, choice.field): i for i, choice in enumerate(fitting.choices)}
     own = [values_to_try(c)[: TRIED.get(c.field, 1)] for c in other.choices if (c.layer, c.field) not in places]
     tried = []
-    for taken, _ in fitting.contenders:
+    for taken, _ in contenders:
         for first in itertools.product(*own):
             rest = iter(first)
             here = [places.get((c.layer, c.field)) for c in other.choices]
@@ -221,6 +239,11 @@ def _diverse(values: list[Any]) -> list[Any]:
     return [value for value in values if value in named.values()] or values[:1]
 
 
+@functools.lru_cache(4096)
+def _word(layer: Layer) -> str:
+    return repr(layer)
+
+
 def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
     """Sets each entrant's `fit` to that of its best combination, and its contenders to the best of them."""
     for entrant in entrants:
@@ -237,9 +260,10 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         places = shortcuts.SOME if rows < ROUNDS[-1][0] else shortcuts.MOST
         runner = Runner(group[0].arrived, start, few, seed, rough=True, few=places, channels=channels)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
-        work.sort(key=lambda pair: repr((pair[1][1].spec.interface.latent, pair[1][1].spec.layers[start:])))
+        work.sort(key=lambda pair: (pair[1][1].spec.interface.latent, *map(_word, pair[1][1].spec.layers[start:])))
+        stops = {id(entrant): witnesses(entrant.draft)[k] for entrant in group}
         for entrant, (values, candidate) in work:
-            fit = float(runner.misfits(candidate, witnesses(candidate)[k]).median())
+            fit = float(runner.misfits(candidate, stops[id(entrant)]).median())
             scores[id(entrant)].append((fit, (values, candidate)))
     for entrant in entrants:
         ranked = sorted(scores[id(entrant)], key=lambda item: item[0])

@@ -9,6 +9,7 @@ Candidates of different structure run in the same beam and share the work on wha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +35,8 @@ from gan_export.forensics.trials import (
 )
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.units import needs_code
+
+log = logging.getLogger(__name__)
 
 BEAM = 4
 SLACK = 0.002
@@ -114,7 +117,9 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
             beam = beam[:1]  # no chain fits: what is behind only has to be told by how much
         else:
             beam = pool.varied(beam, k)
+        log.debug("BatchNorm %d of %d: %d structures", k + 1, count, sum(len(state.drafts) for state in beam))
         groups = _screened([group for state in beam for group in _groups(state, k)], k, samples, seed, pool)
+        log.debug("BatchNorm %d of %d: the best %d of these", k + 1, count, len(groups))
         reached = [following for group, order in groups for following in _extend(group, k, samples, seed, order)]
         if not reached:
             raise needs_code("no candidate network can be run as far as its BatchNorms")

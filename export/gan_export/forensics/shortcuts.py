@@ -7,6 +7,7 @@ much alike, so a few of each image tell nearly as much as all.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,8 @@ class Few:
     side: int
 
 
+WORTH = 1e7
+"""Products of a convolution from which it pays to compute some places only, in a few runs."""
 SOME, MOST = Few(64, 14), Few(56**2, 28)
 """For few latents, and for all."""
 
@@ -42,6 +45,7 @@ def last_convolution(layers: tuple[Layer, ...], start: int, stop: int) -> int | 
     return None
 
 
+@functools.lru_cache(1024)
 def every(layer: Layer, channels: int) -> int:
     """Each how manieth channel of a convolution a rough run computes, for `channels` of them or a few more."""
     assert isinstance(layer, (Conv, ConvTranspose))
@@ -49,6 +53,7 @@ def every(layer: Layer, channels: int) -> int:
     return next(n for n in range(least, 0, -1) if layer.out_channels % n == 0)
 
 
+@functools.lru_cache(1024)
 def thinned(layer: Layer, every: int) -> Layer:
     assert isinstance(layer, (Conv, ConvTranspose))
     return layer if every == 1 else replace(layer, out_channels=layer.out_channels // every)
@@ -65,6 +70,7 @@ def thinned_weights(layer: Layer, weights: dict[str, Tensor], every: int) -> dic
     }
 
 
+@functools.lru_cache(1024)
 def widest(layer: Layer) -> tuple[Layer, tuple[int, int]] | None:
     """The convolution with the largest output that `layer` is a part of, and what to cut; None where there is none."""
     if isinstance(layer, ConvTranspose) and (layer.padding or layer.output_padding):

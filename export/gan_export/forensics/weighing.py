@@ -12,10 +12,14 @@ Every BatchNorm behind the first difference takes part, and the latents are othe
 
 `reweigh` does so for every choice that the search settled. It makes nothing surer: it takes back what was called strong
 and is not, and what overruled a known family without the odds for it.
+
+A share of the latents is run first. Odds that are beyond `OBVIOUS` even so are taken; closer ones are computed again
+with all latents.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +35,8 @@ from gan_export.forensics.statistics import VAR_FLOOR, Moments, moments, remembe
 from gan_export.forensics.trials import alike, same, segment_of, values_to_try
 from gan_export.understanding.edit import find_choice, with_choice, with_value, with_values
 
+log = logging.getLogger(__name__)
+
 STRONG = 100.0
 """Odds over which evidence is called strong."""
 FAMILY = 100.0
@@ -38,11 +44,15 @@ FAMILY = 100.0
 HABIT = 100.0
 """How much more usual ReLU is than LeakyReLU 0.01, which makes almost the same network."""
 OBVIOUS = 1e6
-"""Odds at which no further BatchNorm is asked."""
+"""Odds at which no further BatchNorm is asked, and no more latents are run."""
+SHARES = (8, 1)
+"""An eighth of the latents is run first, then all."""
 TIED = 600.0
 """How much more usual one eps, or one activation, throughout a network is than another in one place."""
 GROUPS = 17
 """A prime: labels run through the classes in turn, and each group shall see all of them."""
+LEAST = 3 * GROUPS
+"""Latents that are run at least."""
 REMEMBERED = 1216
 """Samples that running statistics average over: momentum 0.1 is worth 19 batches, here of 64."""
 TRUSTED = 0.75
@@ -53,42 +63,39 @@ MOST = 1e9
 
 @dataclass(frozen=True)
 class Arrival:
-    """What arrives at one BatchNorm: moments of all rows, of each group, and the rows themselves."""
+    """What arrives at one BatchNorm: moments of all rows (C,), of each group (GROUPS, C), and the rows themselves."""
 
     whole: Moments
-    groups: tuple[Moments, ...]
+    groups: Moments
     rows: Tensor
 
-    def imagined(self, scale: float) -> list[Moments]:
-        """Memories with the noise of each group, `scale` times as large."""
-        spread = self.whole.var.clamp_min(VAR_FLOOR).sqrt()
-        found = []
-        for group in self.groups:
-            shift = (group.mean - self.whole.mean) / spread
-            growth = (group.var.clamp_min(VAR_FLOOR) / self.whole.var.clamp_min(VAR_FLOOR)).log()
-            found.append(Moments(self.whole.mean + scale * shift * spread, self.whole.var * (scale * growth).exp()))
-        return found
+    def imagined(self, scale: float) -> Moments:
+        """Memories with the noise of each group, `scale` times as large: (GROUPS, C)."""
+        growth = (self.groups.var.clamp_min(VAR_FLOOR) / self.whole.var.clamp_min(VAR_FLOOR)).log()
+        mean = self.whole.mean + scale * (self.groups.mean - self.whole.mean)
+        return Moments(mean, self.whole.var * (scale * growth).exp())
 
 
-def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], samples: int, seed: int) -> Draft:
-    """`draft` with the odds of each choice in `asked`, and with evidence and value as they allow.
+def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], weigher: Weigher) -> Draft:
+    """`draft`, which `weigher` weighs, with the odds of each choice in `asked`, and with evidence and value as they
+    allow.
 
     asked  (layer, field) → the choice as it was before the search; strong ones are a known family's
     """
-    weigher = Weigher(draft, samples, seed)
     for place, before in asked.items():
         choice = find_choice(draft, *place)
         if choice.evidence is Evidence.PROVED or segment_of(draft, choice) >= len(witnesses(draft)):
             continue
         judged = _judged(weigher, draft, choice, before if before.evidence is Evidence.STRONG else None)
-        before_it, draft = draft, with_choice(draft, judged)
-        if draft.spec != before_it.spec:
-            weigher = Weigher(draft, samples, seed)
+        log.debug("weighing: %s of layer %s", choice.field, choice.layer)
+        draft = with_choice(draft, judged)
+        weigher.turn_to(draft)
     return draft
 
 
-def tied(draft: Draft, samples: int, seed: int) -> Draft:
-    """`draft` with one eps, and one activation, throughout where the BatchNorms do not speak clearly for several.
+def tied(draft: Draft, weigher: Weigher) -> Draft:
+    """`draft`, which `weigher` weighs, with one eps, and one activation, throughout where the BatchNorms do not speak
+    clearly for several.
 
     Fitting each BatchNorm by itself finds small differences everywhere; an author writes one value.
     """
@@ -106,9 +113,10 @@ def tied(draft: Draft, samples: int, seed: int) -> Draft:
         values = [c.value for c in choices]
         if all(same(field, value, values[0]) for value in values):
             continue
-        weigher = Weigher(draft, samples, seed)
         first = min(segment_of(draft, choice) for choice in choices)
-        usual = [*values, values_to_try(choices[0])[0]]
+        usual: list[Any] = []
+        for value in (*values, values_to_try(choices[0])[0]):
+            usual += [] if any(same(field, value, known) for known in usual) else [value]
         against = [
             (weigher.odds(with_values(draft, choices, [v] * len(choices)), first), i) for i, v in enumerate(usual)
         ]
@@ -119,6 +127,7 @@ def tied(draft: Draft, samples: int, seed: int) -> Draft:
             if not same(field, choice.value, usual[best]):
                 reason = f"{value_text(choice.value)} fits best by itself, {value_text(usual[best])} throughout as well"
                 draft = with_choice(draft, _exchanged(choice, usual[best], Evidence.STRONG, reason, TIED / least))
+        weigher.turn_to(draft)
     return draft
 
 
@@ -173,58 +182,96 @@ class Weigher:
     def __init__(self, draft: Draft, samples: int, seed: int) -> None:
         self._draft, self._samples, self._seed = draft, samples, seed
         self._norms = witnesses(draft)
-        self._own: list[Arrival] = []
+        self._own: dict[int, list[Arrival]] = {share: [] for share in SHARES}
+
+    def turn_to(self, draft: Draft) -> None:
+        """Goes on with another candidate with the same BatchNorms; what arrives before the first difference is kept."""
+        was, self._draft = self._draft.spec, draft
+        if draft.spec == was:
+            return
+        alike = was.interface == draft.spec.interface
+        same_up_to = [alike and was.layers[:norm] == draft.spec.layers[:norm] for norm in self._norms]
+        for arrivals in self._own.values():
+            del arrivals[sum(same_up_to) :]
 
     def odds(self, rival: Draft, first: int) -> float:
         """The odds of the candidate over `rival`, which has the same BatchNorms and differs before BatchNorm `first`.
 
         1 is even; below 1 the rival is likelier. From 1 / MOST to MOST.
         """
+        found = 1.0
+        for share in SHARES:
+            found = self._odds(rival, first, share)
+            if not 1 / OBVIOUS < found < OBVIOUS:
+                break
+        return found
+
+    def _odds(self, rival: Draft, first: int, share: int) -> float:
         observed: list[float] = []
         if_own: list[Tensor] = []
         if_rival: list[Tensor] = []
-        found, b = 1.0, self._own_arrival(first - 1) if first else None
+        found, b = 1.0, self._own_arrival(first - 1, share) if first else None
         for k in range(first, len(self._norms)):
-            a, b = self._own_arrival(k), self._arrival(rival, k, b)
+            a, b = self._own_arrival(k, share), self._arrival(rival, k, b, share)
             memory = remembered(self._draft, self._norms[k])
             misfits = [float(symmetric_kl(arrival.whole, memory).median()) for arrival in (a, b)]
             scale = _scale(a, min(misfits))
-            observed.append(_better(a.whole, b.whole, memory))
-            if_own.append(torch.tensor([_better(a.whole, b.whole, m) for m in a.imagined(scale)]))
-            if_rival.append(torch.tensor([_better(a.whole, b.whole, m) for m in b.imagined(scale)]))
-            found = _odds(torch.tensor(observed), torch.stack(if_own), torch.stack(if_rival))
+            observed.append(float(_better(a.whole, b.whole, memory)))
+            if_own.append(_better(a.whole, b.whole, a.imagined(scale)))
+            if_rival.append(_better(a.whole, b.whole, b.imagined(scale)))
+            found = _odds(torch.tensor(observed, dtype=torch.float64), torch.stack(if_own), torch.stack(if_rival))
             if found > OBVIOUS:
                 break
         return found
 
-    def _own_arrival(self, k: int) -> Arrival:
+    def _own_arrival(self, k: int, share: int) -> Arrival:
         """What arrives at BatchNorm `k` of the candidate; kept."""
-        while len(self._own) <= k:
-            self._own.append(self._arrival(self._draft, len(self._own), self._own[-1] if self._own else None))
-        return self._own[k]
+        own = self._own[share]
+        while len(own) <= k:
+            own.append(self._arrival(self._draft, len(own), own[-1] if own else None, share))
+        return own[k]
 
-    def _arrival(self, draft: Draft, k: int, before: Arrival | None) -> Arrival:
-        """What arrives at BatchNorm `k` of `draft` when `before` arrived at the one in front of it."""
+    def _arrival(self, draft: Draft, k: int, before: Arrival | None, share: int) -> Arrival:
+        """What arrives at BatchNorm `k` of `draft` when `before` arrived at the one in front of it; of a `share`th of
+        the latents."""
         stop, start = self._norms[k], self._norms[k - 1] if k else 0
-        rows = rows_for(draft.spec.shapes[stop], self._samples if before is None else len(before.rows))
+        most = self._samples if before is None else len(before.rows)
+        whole = rows_for(draft.spec.shapes[stop], self._samples)
+        rows = min(most, max(min(LEAST, whole), whole // share))
         x = Runner(None if before is None else before.rows, start, rows, self._seed).run(draft, stop)
-        return Arrival(moments(x), tuple(moments(x[j::GROUPS]) for j in range(GROUPS)), x)
+        arrived = moments(x)
+        return Arrival(arrived, _in_groups(x, arrived), x)
+
+
+def _in_groups(x: Tensor, whole: Moments) -> Moments:
+    """The moments of each group of rows of `x` (N, C, …), whose own are `whole`: float64 (GROUPS, C)."""
+    flat = x.movedim(1, -1).reshape(len(x), -1, x.shape[1])
+    away = flat - whole.mean.to(flat)
+    sums = torch.zeros(2, GROUPS, x.shape[1], dtype=torch.float64)
+    group = torch.arange(len(x)) % GROUPS
+    sums[0].index_add_(0, group, away.sum(dim=1).double())
+    sums[1].index_add_(0, group, away.square().sum(dim=1).double())
+    counts = (torch.bincount(group, minlength=GROUPS) * flat.shape[1]).clamp_min(1)[:, None]
+    shift = sums[0] / counts
+    var = (sums[1] - counts * shift.square()).clamp_min(0.0) / (counts - 1).clamp_min(1)
+    return Moments(whole.mean + shift, var)
 
 
 def _scale(arrival: Arrival, misfit: float) -> float:
     """How many times a group's noise that of the comparison is: from the misfit, and no less than a good memory has."""
-    imagined = [float(symmetric_kl(arrival.whole, m).median()) for m in arrival.imagined(1.0)]
-    typical = max(sum(imagined) / len(imagined), 1e-12)
+    imagined = symmetric_kl(arrival.whole, arrival.imagined(1.0)).median(dim=-1).values
+    typical = max(float(imagined.mean()), 1e-12)
     least = len(arrival.rows) / GROUPS / REMEMBERED
     return math.sqrt(max(misfit / typical, least))
 
 
-def _better(own: Moments, rival: Moments, memory: Moments) -> float:
-    """How much better the candidate fits `memory` than its rival does: nats per channel, over the better channels."""
+def _better(own: Moments, rival: Moments, memory: Moments) -> Tensor:
+    """How much better the candidate fits `memory` (…, C) than its rival does: nats per channel, over the better
+    channels, float64 (…)."""
     a, b = symmetric_kl(own, memory).nan_to_num(nan=math.inf), symmetric_kl(rival, memory).nan_to_num(nan=math.inf)
     nearest = torch.minimum(a, b)
-    kept = nearest <= nearest.quantile(TRUSTED)
-    return float((b[kept].clamp(max=100.0) - a[kept].clamp(max=100.0)).mean())
+    kept = nearest <= nearest.quantile(TRUSTED, dim=-1, keepdim=True)
+    return ((b.clamp(max=100.0) - a.clamp(max=100.0)) * kept).sum(dim=-1) / kept.sum(dim=-1)
 
 
 def _odds(observed: Tensor, if_own: Tensor, if_rival: Tensor) -> float:

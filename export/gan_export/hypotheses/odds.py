@@ -8,6 +8,7 @@ public repositories; `python -m lab.odds fit` fits them anew, and says how often
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,19 +26,26 @@ from gan_export.hypotheses.discriminator import Discriminator
 from gan_export.hypotheses.likeness import RealOf, distance, scores
 from gan_export.hypotheses.listing import Hypothesis, aspects_of, cheapest, structure_cost
 
+log = logging.getLogger(__name__)
+
 IMAGES, FEWEST = 64, 12
 """Images drawn of each hypothesis; fewer where they are large."""
 WORK = 6e10
 """Multiplications spent on all images of one file, about."""
 SLOPED, FAINT = 8, 8.0
 """On the likeliest hypotheses, so many, each way to run the discriminator is tried; those that score lower than another
-by so many nats on each are not tried on the rest."""
+by so many nats on each are left out."""
+FEW, RULED_OUT = 16, 20.0
+"""Images that the discriminator sees first, and by how many nats a hypothesis may fall behind on them."""
 REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
 """Hypotheses that are drawn: the likeliest by habit."""
 UNREAD = -30.0
 """What a way to run a discriminator scores that does not take the images."""
+
+
+Draw = Callable[[Draft], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -108,34 +116,56 @@ def weigh(
     """`listed` with how likely each is, the likeliest first."""
     by = by or weights()
     draw = drawer(listed)
-    scored: list[tuple[Hypothesis, float, float]] = []
+    looks: list[float] = []
     far: list[float] = []
-    telling: set[int] = set()
     with torch.inference_mode():
-        for hypothesis in listed:
-            image, labels = draw(hypothesis.draft)
+        for number, hypothesis in enumerate(listed):
+            if number % 8 == 0:
+                log.debug("whole generators: %d of %d", number + 1, len(listed))
+            image, _ = draw(hypothesis.draft)
             black, white = hypothesis.draft.spec.interface.value_range
             plain = (image - black) / (white - black)
-            looks = float(by.of_looks(naturalness.statistics(plain)))
+            looks.append(float(by.of_looks(naturalness.statistics(plain))))
             shown = real(hypothesis.draft.spec.interface.image)
             far.append(0.0 if shown is None else distance(plain, shown))
-            if len(scored) == SLOPED:
-                discriminators = [one for i, one in enumerate(discriminators) if i in telling]
-            said = _said(hypothesis, discriminators, image, labels, by)
-            if len(scored) < SLOPED:
-                telling |= {i for i, score in enumerate(said) if score > max(said) - FAINT}
-            scored.append((hypothesis, looks, float(torch.tensor(said).logsumexp(dim=0)) if said else 0.0))
+        others = [seen - by.cost * one.cost for one, seen in zip(listed, looks, strict=True)]
+        verdicts = _verdicts(listed, others, discriminators, draw, by)
     near = scores(far, [one.taken.get("output") for one in listed])
     totals = torch.tensor(
-        [looks + said + like - by.cost * one.cost for (one, looks, said), like in zip(scored, near, strict=True)],
-        dtype=torch.float64,
+        [other + said + like for other, said, like in zip(others, verdicts, near, strict=True)], dtype=torch.float64
     )
     likelihoods = torch.softmax(totals, dim=0).tolist()
-    found = [
-        Weighed(one, p, looks, said, like)
-        for (one, looks, said), p, like in zip(scored, likelihoods, near, strict=True)
-    ]
+    found = [Weighed(*one) for one in zip(listed, likelihoods, looks, verdicts, near, strict=True)]
     return sorted(found, key=lambda weighed: -weighed.likelihood)
+
+
+def _verdicts(
+    listed: Sequence[Hypothesis], others: Sequence[float], ways: Sequence[Discriminator], draw: Draw, by: Weights
+) -> list[float]:
+    """What the discriminator adds to the score of each of `listed`, of which everything else comes to `others`. Each of
+    its `ways` to run is tried on a few images of the likeliest, those that tell on a few of all, and where these do not
+    rule a hypothesis out, on all images."""
+    if not ways:
+        return [0.0] * len(listed)
+
+    def said(hypothesis: Hypothesis, ways: Sequence[Discriminator], images: int = IMAGES) -> list[float]:
+        image, labels = draw(hypothesis.draft)
+        return _said(hypothesis, ways, image[:images], None if labels is None else labels[:images], by)
+
+    telling: set[int] = set()
+    for hypothesis in listed[:SLOPED]:
+        each = said(hypothesis, ways, FEW)
+        telling |= {i for i, score in enumerate(each) if score > max(each) - FAINT}
+    ways = [one for i, one in enumerate(ways) if i in telling]
+    log.debug("the discriminator on %d generators", len(listed))
+    found = [_joint(said(hypothesis, ways, FEW)) for hypothesis in listed]
+    least = max(score + other for score, other in zip(found, others, strict=True)) - RULED_OUT
+    left = [score + other >= least for score, other in zip(found, others, strict=True)]
+    return [_joint(said(h, ways)) if go_on else score for h, score, go_on in zip(listed, found, left, strict=True)]
+
+
+def _joint(scores: list[float]) -> float:
+    return float(torch.tensor(scores).logsumexp(dim=0))
 
 
 def _said(
@@ -165,9 +195,6 @@ def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | N
         math.log1p(min(abs(middle) / spread, 20)),
     )
     return torch.tensor(numbers).nan_to_num(20.0, 20.0, -20.0)
-
-
-Draw = Callable[[Draft], tuple[Tensor, Tensor | None]]
 
 
 def drawer(listed: Sequence[Hypothesis]) -> Draw:

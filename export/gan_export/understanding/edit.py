@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layers import Activation, Layer, layer_from_json
+from gan_core.spec.layers import Activation, Layer, Shape, layer_from_json
 from gan_export.draft import Choice, Draft, Evidence
 
 _T = TypeVar("_T", Layer, Interface)
@@ -64,7 +64,7 @@ def with_values(draft: Draft, choices: Sequence[Choice], values: Sequence[Any]) 
     """`draft` with a value for each of `choices`, as `with_value` sets one."""
     edits = [(find_choice(draft, c.layer, c.field), value) for c, value in zip(choices, values, strict=True)]
     spec = _edited(draft.spec, edits)
-    if spec is not draft.spec and spec.tensors() != draft.spec.tensors():
+    if spec.shapes is not draft.spec.shapes and spec.tensors() != draft.spec.tensors():
         for choice, value in edits:
             if _edited(draft.spec, [(choice, value)]).tensors() != draft.spec.tensors():
                 raise GanportError(
@@ -117,7 +117,25 @@ def _edited(spec: GeneratorSpec, edits: Sequence[tuple[Choice, Any]]) -> Generat
     interface = _replaced(spec.interface, edits[0][0], changed) if changed else spec.interface
     if tuple(layers) == spec.layers and interface is spec.interface:
         return spec
+    alike = all(
+        old is new or _alike(old, new, at) for old, new, at in zip(spec.layers, layers, spec.shapes[:-1], strict=True)
+    )
+    if alike and (interface is spec.interface or _of_one_size(spec.interface, interface)):
+        return spec.exchanged(interface, tuple(layers))  # a search makes thousands, and checking takes most of its time
     return replace(spec, interface=interface, layers=tuple(layers))
+
+
+@lru_cache(4096)
+def _alike(old: Layer, new: Layer, shape: Shape) -> bool:
+    """Whether two layers have the same tensors and make the same of `shape`, whatever their numbers are."""
+    plain = type(old) is type(new) and not (old.uses or new.uses) and old.as_ == new.as_
+    same = plain and (old.classes, old.tensors()) == (new.classes, new.tensors())
+    return same and (old.out_shape(shape), old.products(shape)) == (new.out_shape(shape), new.products(shape))
+
+
+def _of_one_size(old: Interface, new: Interface) -> bool:
+    """Whether two interfaces differ in their latents' distribution and their range of values alone."""
+    return replace(new, latent=old.latent, value_range=old.value_range) == old
 
 
 def _replaced(old: _T, choice: Choice, fields: dict[str, Any]) -> _T:
