@@ -94,6 +94,7 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     Raises `GanportError` when it cannot be read, `NotUnderstoodError` when it holds no generator that is a chain.
     """
     path = check_checkpoint(path)
+    log.debug("reading %s", path.name)
     try:
         reading = read_checkpoint(
             path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=answers.spec is not None
@@ -127,21 +128,28 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     facts, note = facts_of(reading.tensors, reading.path, answers.source)
     if facts or note:
         on_note(note or f"the author's code is read, too: {facts[0].where}")
-    drafts = drafts_of(reading, beside, answers)
+    said = [fact for fact in facts if fact.place]
+    drafts = drafts_of(reading, beside, answers, said=said)
     beside = None if drafts[0].knows_classes else beside
     if beside is not None and (drafts[0].open_choices or drafts[0].family == "chain"):
         on_note(f"the discriminator is asked, too: {beside.where}")
     anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
-        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents, said=said)
     if is_decoder(reading) and (spread := spread_of(drafts)) != 1.0:
         on_note(f"the latents of its training were {spread:.2g} times as wide as N(0, 1): an encoder made them")
         drafts = [replace(each, spread=spread) for each in drafts]
     draft = investigate(drafts, on_note=log.debug)
+    if anew is None and said and any(fit > GOOD for fit in draft.fits):  # the code may not be this file's
+        unsaid = [replace(each, spread=drafts[0].spread) for each in drafts_of(reading, beside, answers)]
+        if [each.spec for each in unsaid] != [each.spec for each in drafts]:
+            other = investigate(unsaid, on_note=log.debug)
+            if other.fits and max(other.fits) < max(draft.fits):
+                draft, drafts = other, unsaid
     if anew is not None and any(fit > GOOD for fit in draft.fits):
         kept = forgotten(reading.tensors, drafts[0], every=True)
-        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents)
+        drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents, said=said)
         draft = investigate(drafts)
     tree = Tree(reading.tensors, reading.modules)
     checked = bool(tree) and draft.family != LISTED and answers.output is None and not draft.knows_classes
@@ -155,7 +163,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
         return True
 
     if draft.contradiction is None and draft.spec.interface.input is None:
-        draft = _judged(draft, drafts, facts, anew, beside, may_be, real)
+        draft = _judged(draft, drafts, lambda one: heard(one, facts, reading.tensors), anew, beside, may_be, real)
     if checked:
         check_listed(draft, tree)
     others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
@@ -170,11 +178,13 @@ def drafts_of(
     *,
     tensors: Mapping[str, Tensor] | None = None,
     recomputed: int = 0,
+    said: Sequence[Fact] = (),
 ) -> list[Draft]:
     """What the tensors may be by their names and shapes, the likeliest first; no statistics are asked.
 
     tensors     in the place of the file's
     recomputed  how many latents their running statistics are to be computed again from
+    said        what the author's code says of places; left out where no generator comes of it
 
     Raises `GanportError` when they are no generator that is a chain.
     """
@@ -183,14 +193,14 @@ def drafts_of(
             f"{len(reading.tensors)} tensors without names, and no network with the same shapes to name them",
             hint="give the network's own code: `module` file.py:Class",
         )
-    told = told_of(reading, answers, beside)
-    found = draft_candidates(
-        tensors or reading.tensors,
-        modules=reading.modules,
-        settings=reading.settings,
-        image=answers.image,
-        told=told,
-    )
+    told, given = told_of(reading, answers, beside), tensors or reading.tensors
+    about: Any = {"modules": reading.modules, "settings": reading.settings, "image": answers.image, "told": told}
+    try:
+        found = draft_candidates(given, **about, said=said)
+    except GanportError:
+        if not said:
+            raise
+        found = draft_candidates(given, **about)
     drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
     drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     drafts = [normed(each, answers.image_stats) for each in drafts]
@@ -225,14 +235,14 @@ USUAL, USUAL_SAMPLES = 3, 256
 def _judged(
     draft: Draft,
     drafts: Sequence[Draft],
-    facts: Sequence[Fact],
+    code: Callable[[Draft], Draft],
     anew: Anew | None,
     beside: Beside | None,
     may_be: Callable[[Draft], bool],
     real: RealOf,
 ) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
-    likelier."""
+    likelier. `code` adds what the author's code says."""
     structure = draft.structure_choice
     open_structure = structure is not None and not structure.evidence.settled
     rivals = list(draft.rivals[:RIVALS]) if open_structure else []
@@ -241,10 +251,11 @@ def _judged(
         others = [other for other in drafts if other.structure_said not in known][
             : RIVALS if draft.fit is None else USUAL
         ]
-        for other in others:  # as it is, with no other structures searched for
+        for number, other in enumerate(others, 1):  # as it is, with no other structures searched for
+            log.debug("another usual structure, %d of %d", number, len(others))
             found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES, width=1)
             rivals.append(replace(found, structure=other.structure))
-    draft, *rivals = [restated(heard(one, facts), anew) for one in (draft, *rivals)]
+    draft, *rivals = [restated(code(one), anew) for one in (draft, *rivals)]
 
     @functools.cache
     def read(image: tuple[int, int, int], n_classes: int) -> Sequence[Discriminator]:

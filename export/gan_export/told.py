@@ -3,11 +3,12 @@ a discriminator or the author's code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.spec import layers as L
@@ -15,6 +16,7 @@ from gan_export.answers import OUTPUT_RANGES, Answers
 from gan_export.assumptions import AS_YOU_SAID
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import SAMPLES
+from gan_export.forensics.evidence import IDENTITY
 from gan_export.forensics.statistics import witnesses
 from gan_export.forensics.trials import same, segment_of
 from gan_export.forensics.weighing import Weigher
@@ -131,28 +133,84 @@ CODE_ODDS = 1000.0
 """What the author's code is worth against another value: it may have been edited since."""
 
 
-def heard(draft: Draft, facts: Sequence[Fact]) -> Draft:
-    """`draft` with what the author's code says: of what is open, as evidence beside that of the statistics. Where those
-    contradict the code in one place it is not heard in any, and a note says so. Layers that have no activation do not
-    contradict the one that all others have. What rests on a family's habit alone is opened."""
-    for fact in facts:
-        if fact.field == BEYOND:
-            said = f"the author's code {fact.value}, which no list of layers says: {fact.where}"
-            draft = replace(draft, contradiction=said)
-        choices = [c for c in draft.choices if c.field == fact.field and c.evidence is not Evidence.PROVED]
-        if fact.field == "activation":
-            choices = [c for c in choices if not before_reshape(draft, c)] or choices
-        opened = [c for c in choices if not (c.evidence.settled and (same(c.field, c.value, fact.value) or _none(c)))]
-        against = [_odds_against(draft, choice, fact) for choice in opened]
-        if max(against, default=1.0) >= CODE_ODDS:
-            draft = replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {fact.where}"))
-            continue
-        for choice, own in zip(opened, against, strict=True):
-            odds = CODE_ODDS ** (1.0 / len(opened)) / own
-            value = fact.value if odds >= 1.0 else choice.value
-            draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=fact.where)
-            found = find_choice(draft, choice.layer, choice.field)
-            draft = replaced(draft, replace(found, odds=max(odds, 1.0 / odds), habit=False))
+def heard(draft: Draft, facts: Sequence[Fact], tensors: Mapping[str, Tensor]) -> Draft:
+    """`draft` of `tensors` with what the author's code says: of what is open, as evidence beside that of the
+    statistics. Where those contradict the code in one place it is not heard in any, and a note says so. Where code says
+    one activation throughout, layers that have none do not contradict it. What rests on a family's habit alone is
+    opened."""
+    owners = {id(tensor): name.rpartition(".")[0] for name, tensor in tensors.items()}
+    for field in dict.fromkeys(fact.field for fact in facts):
+        said = [fact for fact in facts if fact.field == field]
+        if field == BEYOND:
+            draft = _beyond(draft, said[0])
+        elif field == "output" and said[0].value["value_range"] is None:
+            draft = _bare(draft, said[0])
+        elif said[0].place:
+            draft = _heard(draft, [(c, fact) for fact in said if (c := _at(draft, fact, owners)) is not None])
+        else:
+            choices = [choice for choice in draft.choices if choice.field == field]
+            if field == "activation":
+                choices = [choice for choice in choices if not before_reshape(draft, choice)] or choices
+            draft = _heard(draft, [(c, said[0]) for c in choices if not (c.evidence.settled and _none(c))])
+    return draft
+
+
+BARE_ODDS, DECODED_ODDS = 1.5, 5.0
+"""What code without an activation at its end is worth, as its author may squash the values where they are drawn; and
+what a decoder's sigmoid is worth beside such code: a loss of logits is usual."""
+
+
+def _bare(draft: Draft, fact: Fact) -> Draft:
+    """`draft`, whose code has no activation at its end."""
+    choice = next((c for c in draft.choices if c.field == "output"), None)
+    if choice is None or choice.evidence.settled:
+        return draft
+    if choice.odds is not None:
+        return replaced(draft, replace(choice, odds=min(choice.odds, DECODED_ODDS)))
+    value = fact.value | {"value_range": choice.value["value_range"]}
+    reason = f"the author's code ends without one: {fact.where}"
+    draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=reason)
+    return replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=BARE_ODDS, habit=False))
+
+
+def _beyond(draft: Draft, fact: Fact) -> Draft:
+    """`draft`, contradicted by code that does more than a list of layers says; an activation behind a label is in the
+    label's table."""
+    if fact.place and isinstance(draft.spec.layers[0], L.LabelEmbedding):
+        return draft
+    return replace(draft, contradiction=f"the author's code {fact.value}, which no list of layers says: {fact.where}")
+
+
+def _at(draft: Draft, fact: Fact, owners: Mapping[int, str]) -> Choice | None:
+    """The choice of `draft` that a fact of one place is about; None where it has none there."""
+    names = [next((owners[id(t)] for t in held.values() if id(t) in owners), "") for held in draft.weights]
+    if fact.place not in names:
+        return None
+    here = names.index(fact.place)
+    following = next((i for i in range(here + 1, len(names)) if names[i]), len(names))
+    places = (here,) if fact.field == "eps" else range(here + 1, following)
+    return next((c for c in draft.choices if c.field == fact.field and c.layer in places), None)
+
+
+def _heard(draft: Draft, said: Sequence[tuple[Choice, Fact]]) -> Draft:
+    """`draft` with what the code says of some of its choices."""
+    asked = [(choice, fact) for choice, fact in said if choice.evidence is not Evidence.PROVED]
+    opened = [(c, fact) for c, fact in asked if not (c.evidence.settled and same(c.field, c.value, fact.value))]
+    weigher = Weigher(draft, SAMPLES, SAMPLES)
+    against = [_odds_against(weigher, draft, choice, fact) for choice, fact in opened]
+    if max(against, default=1.0) >= CODE_ODDS:
+        worst = max(range(len(opened)), key=lambda i: against[i])
+        return replace(draft, notes=(*draft.notes, f"the author's code says otherwise: {opened[worst][1].where}"))
+    written = [fact.value for _, fact in said if fact.value != IDENTITY]
+    tied = all(same(opened[0][0].field, value, written[0]) for value in written) if opened else True
+    for (choice, fact), own in zip(opened, against, strict=True):
+        odds = CODE_ODDS ** (1.0 / len(opened)) / own
+        value = fact.value if odds >= 1.0 else choice.value
+        draft = with_value(draft, choice, value, evidence=Evidence.WEAK, reason=fact.where)
+        found = replace(find_choice(draft, choice.layer, choice.field), odds=max(odds, 1.0 / odds), habit=False)
+        if fact.place and odds >= 1.0 and not (tied and fact.value != IDENTITY):  # no one value for all is weighed
+            found = replace(found, evidence=Evidence.STRONG, odds=CODE_ODDS / own)
+        draft = replaced(draft, found)
     return draft
 
 
@@ -161,7 +219,7 @@ def _none(choice: Choice) -> bool:
     return choice.field == "activation" and choice.value["name"] == "identity"
 
 
-def _odds_against(draft: Draft, choice: Choice, fact: Fact) -> float:
+def _odds_against(weigher: Weigher, draft: Draft, choice: Choice, fact: Fact) -> float:
     """The statistics' odds for a choice over what the code says of it; 1 where they show nothing."""
     if same(choice.field, choice.value, fact.value):
         return 1.0 / (choice.odds or 1.0)
@@ -170,4 +228,4 @@ def _odds_against(draft: Draft, choice: Choice, fact: Fact) -> float:
         return 1.0
     with torch.inference_mode():
         rival = with_value(draft, choice, fact.value)
-        return Weigher(draft, SAMPLES, SAMPLES).odds(rival, segment_of(draft, choice))
+        return weigher.odds(rival, segment_of(draft, choice))

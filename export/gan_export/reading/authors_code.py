@@ -6,7 +6,9 @@ that it writes out are among the checkpoint's shapes, and each `nn.Sequential` t
 checkpoint has them. A checkpoint whose names are numbers alone is spoken for by such a list itself. Code says
 something where it says it throughout: one hidden activation, one eps. Where several that speak disagree, none is heard.
 
-It does not know: values that are computed, positions of different activations, code that the file was not made by.
+Where the order in which a class runs its layers can be followed (`authors_order`), it is heard on each of them.
+
+It does not know: values that are computed, code that the file was not made by.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import ast
 import contextlib
 import itertools
 import json
-import operator
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,10 @@ from typing import TypeGuard
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_export.reading.authors_order import facts_by_place
 from gan_export.reading.authors_words import (
     ACTIVATIONS,
+    INPUTS,
     NORMS,
     SAID,
     Fact,
@@ -35,6 +38,7 @@ from gan_export.reading.authors_words import (
     drawn_in,
     law_of,
     name_of,
+    number,
     said_by,
 )
 from gan_export.reading.roles import role_of_name
@@ -48,7 +52,6 @@ NOT_THE_AUTHORS = frozenset({"site-packages", "node_modules", "venv", "env", "di
 SIZED = ("Linear", "ConvTranspose2d", "Conv2d", "Embedding")
 DIMENSIONS = dict.fromkeys((*NORMS, "PReLU"), 1) | {"Linear": 2, "Embedding": 2, "ConvTranspose2d": 4, "Conv2d": 4}
 """Of the weight of each layer that has one."""
-OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 
 
 def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None = None) -> tuple[list[Fact], str]:
@@ -73,23 +76,36 @@ def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[l
     """(what `pieces` say of these tensors; why they say nothing though they have the author's network, or ""). The
     latent distribution is that of the first of `draws` that draws something."""
     heard: list[list[Fact]] = []
+    placed: list[list[Fact] | None] = []
     names: list[str] = []
+    owners = {name.rpartition(".")[0] for name in tensors}
     for piece in pieces:
         known = _numbers(piece.tree)
         for name, node in _speakers(piece.tree, tensors, known):
             heard.append(said_by(node, piece.label))
+            placed.append(facts_by_place(node, piece.tree, owners, known, piece.label))
             names.append(name)
     if not heard:
         return [], ""
-    found = []
-    for field in SAID:
-        facts = [fact for said in heard for fact in said if fact.field == field]
-        if len(facts) == len(heard) and all(fact.value == facts[0].value for fact in facts):
-            found.append(facts[0])
+    found = _agreed(heard)
+    if None not in placed:  # what is heard of each place counts, not what is said throughout
+        found = [fact for fact in found if fact.field in INPUTS]
+        found += _agreed([said for said in placed if said is not None])
     if not found:
         return [], f"in the author's code {', '.join(dict.fromkeys(names))} say nothing, or different things"
     drawn = next((some for each in draws if (some := drawn_in(each))), [])
     return found + law_of(drawn), ""
+
+
+def _agreed(heard: Sequence[list[Fact]]) -> list[Fact]:
+    """What all of `heard` say alike of a field, wherever they say something of it."""
+    found: list[Fact] = []
+    for field in SAID:
+        said = [[fact for fact in facts if fact.field == field] for facts in heard]
+        first = {fact.place: fact.value for fact in said[0]}
+        if all({fact.place: fact.value for fact in facts} == first for facts in said):
+            found += said[0]
+    return found
 
 
 def _beside(checkpoint: Path) -> Iterator[Piece]:
@@ -219,21 +235,8 @@ def _sized(call: ast.Call, kind: str, weight: Tensor, known: Mapping[str, int]) 
     sizes = shape[1::-1] + shape[2:] if kind in ("Linear", "Conv2d") else shape
     if kind == "PReLU":
         return True
-    said = [_number(arg, known) for arg in call.args[: len(sizes)]]
+    said = [number(arg, known) for arg in call.args[: len(sizes)]]
     return all(one is None or one == size for one, size in zip(said, sizes, strict=False))
-
-
-def _number(node: ast.AST, known: Mapping[str, int]) -> int | None:
-    """A whole number that is written out, or made of such; None for any other."""
-    if isinstance(node, ast.Constant):
-        return node.value if type(node.value) is int else None
-    if isinstance(node, ast.Name):
-        return known.get(node.id)
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        left, right = _number(node.left, known), _number(node.right, known)
-        if left is not None and right:
-            return int(OPERATIONS[type(node.op)](left, right))
-    return None
 
 
 def _numbers(tree: ast.Module) -> dict[str, int]:
@@ -241,5 +244,5 @@ def _numbers(tree: ast.Module) -> dict[str, int]:
     found: dict[str, set[int | None]] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found.setdefault(node.targets[0].id, set()).add(_number(node.value, {}))
+            found.setdefault(node.targets[0].id, set()).add(number(node.value, {}))
     return {name: value for name, values in found.items() if len(values) == 1 and (value := values.pop()) is not None}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -16,6 +17,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 SLOPES = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
 ENDS = {"tanh": [-1.0, 1.0], "sigmoid": [0.0, 1.0]}
+OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 NORMS = ("BatchNorm1d", "BatchNorm2d")
 NORMAL, UNIFORM = ("randn", "randn_like", "normal", "standard_normal"), ("uniform", "uniform_", "rand", "random_sample")
 OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|weight|bias)\b")
@@ -23,17 +25,22 @@ OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|we
 LABELS = re.compile(r"(?i)label|class|cond|emb|one_?hot|^[yc]_?$")
 """What code calls a label, in what it joins."""
 JOINS = ("cat", "concat", "concatenate", "hstack")
-SAID = ("activation", "output", "eps", "merge", BEYOND := "beyond")
+INPUTS = ("merge", BEYOND := "beyond")
+SAID = ("activation", "output", "eps", "rule", *INPUTS)
 """The fields of what a class says; `BEYOND` is what it does that no list of layers says, in words."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that the code says: a choice's field, its value, and where it stands, for people."""
+    """Something that the code says: a choice's field, its value, and where it stands, for people.
+
+    place  the part of the checkpoint at which, or behind which, it says so; "" for throughout
+    """
 
     field: str
     value: Any
     where: str
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,19 +66,19 @@ def name_of(call: ast.Call) -> str:
 def said_by(node: ast.AST, label: str) -> list[Fact]:
     """What one class, or list of layers, says throughout."""
     calls, found = calls_of(node), []
-    active = [(value, call) for name, call in calls if name in ACTIVATIONS and (value := _activation(name, call))]
+    active = [(value, call) for name, call in calls if name in ACTIVATIONS and (value := activation_of(name, call))]
     ends = [(value, call) for value, call in active if value["name"] in ENDS]
     hidden = [(value, call) for value, call in active if value["name"] not in ENDS]
     learned = any(name == "PReLU" for name, _ in calls)
     known = not learned and all(value["name"] is not None for value, _ in active)
     if hidden and known and all(value == hidden[0][0] for value, _ in hidden):
-        found.append(Fact("activation", hidden[0][0], _where(label, hidden[0][1])))
+        found.append(Fact("activation", hidden[0][0], where(label, hidden[0][1])))
     if (hidden or learned) and ends and all(value == ends[0][0] for value, _ in ends):
         value, call = ends[-1]
-        found.append(Fact("output", value | {"value_range": ENDS[value["name"]]}, _where(label, call)))
-    norms = [(_literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
+        found.append(Fact("output", value | {"value_range": ENDS[value["name"]]}, where(label, call)))
+    norms = [(literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
     if norms and norms[0][0] is not None and all(eps == norms[0][0] for eps, _ in norms):
-        found.append(Fact("eps", float(norms[0][0]), _where(label, norms[0][1])))
+        found.append(Fact("eps", float(norms[0][0]), where(label, norms[0][1])))
     return found + _joined(calls, label)
 
 
@@ -80,7 +87,7 @@ def _joined(calls: Sequence[tuple[str, ast.Call]], label: str) -> list[Fact]:
     for name, call in calls:
         inner = call.args[0] if call.args else None
         if name in ACTIVATIONS and isinstance(inner, ast.Call) and LABELS.search(name_of(inner)):
-            return [Fact(BEYOND, "has an activation behind its label", _where(label, call))]
+            return [Fact(BEYOND, "has an activation behind its label", where(label, call), name_of(inner))]
     joins = [
         (call.args[0].elts, call)
         for name, call in calls
@@ -88,28 +95,28 @@ def _joined(calls: Sequence[tuple[str, ast.Call]], label: str) -> list[Fact]:
     ]
     more = [(len(parts), call) for parts, call in joins if len(parts) > 2]
     if more:
-        return [Fact(BEYOND, f"joins {more[0][0]} inputs", _where(label, more[0][1]))]
+        return [Fact(BEYOND, f"joins {more[0][0]} inputs", where(label, more[0][1]))]
     orders = {
         ("label_z" if first else "z_label"): call
         for parts, call in joins
         if (first := bool(LABELS.search(ast.unparse(parts[0])))) != bool(LABELS.search(ast.unparse(parts[-1])))
     }
-    return [Fact("merge", order, _where(label, call)) for order, call in orders.items() if len(orders) == 1]
+    return [Fact("merge", order, where(label, call)) for order, call in orders.items() if len(orders) == 1]
 
 
-def _activation(name: str, call: ast.Call) -> dict[str, Any]:
+def activation_of(name: str, call: ast.Call) -> dict[str, Any]:
     """A call as a choice's value; {"name": None} where its slope is computed."""
     kind = ACTIVATIONS[name]
     slope = None
     if kind in SLOPES:
         keyword, usual = SLOPES[kind]
-        slope = _literal(call, 0 if name[0].isupper() else 1, keyword, usual)
+        slope = literal(call, 0 if name[0].isupper() else 1, keyword, usual)
         if slope is None:
             return {"name": None}
     return {"name": kind, "slope": float(slope) if kind == "leaky_relu" and slope is not None else None}
 
 
-def _literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | None:
+def literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | None:
     """A number that is written out as an argument, `usual` where there is none; None where it is computed."""
     given = [*(one.value for one in call.keywords if one.arg == keyword), *call.args[place : place + 1]]
     if not given:
@@ -118,8 +125,29 @@ def _literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | 
     return float(value) if isinstance(value, (int, float)) and 0 <= value < 10 else None
 
 
-def _where(label: str, call: ast.Call) -> str:
+def where(label: str, call: ast.Call) -> str:
     return f"{label}{call.lineno}: {shorten(ast.unparse(call), 60, placeholder=' …')}"
+
+
+def number(node: ast.AST, known: Mapping[str, int]) -> int | None:
+    """A whole number that is written out, or made of such; None for any other."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
+        left, right = number(node.left, known), number(node.right, known)
+        if left is not None and right:
+            return int(OPERATIONS[type(node.op)](left, right))
+    return None
+
+
+def whole(node: ast.AST, known: Mapping[str, int]) -> int | None:
+    """As `number`, or the number that a pair has twice."""
+    if isinstance(node, (ast.Tuple, ast.List)):
+        said = {number(one, known) for one in node.elts}
+        return said.pop() if len(said) == 1 else None
+    return number(node, known)
 
 
 def drawn_in(pieces: Iterable[Piece]) -> list[tuple[bool, ast.Call, str]]:
@@ -146,6 +174,6 @@ def law_of(drawn: Sequence[tuple[bool, ast.Call, str]]) -> list[Fact]:
         return []
     normal, call, label = drawn[0]
     if normal:
-        return [Fact("latent", "normal", _where(label, call))]
+        return [Fact("latent", "normal", where(label, call))]
     symmetric = ["-1,1" in re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(one)) for _, one, _ in drawn]
-    return [Fact("latent", "uniform", _where(label, call))] if all(symmetric) else []
+    return [Fact("latent", "uniform", where(label, call))] if all(symmetric) else []

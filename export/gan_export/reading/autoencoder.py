@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gan_export.reading.kinds import HasShape
+from gan_export.reading.roles import tokens
 
 LABEL = re.compile(r"emb|label|class|cond", re.IGNORECASE)
+DECODER = frozenset({"decoder", "decode", "dec"})
 MOST_CLASSES = 1000
 
 
@@ -52,7 +54,20 @@ def find_decoder(tensors: Mapping[str, HasShape]) -> Autoencoder | None:
             continue
         if found is not None:
             return found
-    return None
+    return _named(tensors, body)
+
+
+def _named(tensors: Mapping[str, HasShape], body: list[tuple[str, tuple[int, ...]]]) -> Autoencoder | None:
+    """The part called decoder, where mean and variance are registered last."""
+    if len(body) < 4 or body[-1][1] != body[-2][1] or not _mean_and_variance(body, len(body) - 1):
+        return None
+    prefix = next((stem.partition(".")[0] for stem, _ in body if {*tokens(stem.partition(".")[0])} & DECODER), "")
+    own = [layer for layer in body if layer[0].startswith(f"{prefix}.")]
+    names, latent = [name for name in tensors if name.startswith(f"{prefix}.")], body[-1][1][0]
+    if not prefix or not own or len(own[0][1]) != 2 or not 0 <= own[0][1][1] - latent <= MOST_CLASSES:
+        return None
+    reason = f"{body[-2][0]} and {body[-1][0]} make a latent of {latent}"
+    return Autoencoder(f"{prefix}.", tuple(names), latent, own[0][1][1] - latent, 0, reason)
 
 
 def _transposed(body: list[tuple[str, tuple[int, ...]]], at: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gan_core.errors import GanportError
-from gan_export.reading.autoencoder import find_decoder
+from gan_export.reading.autoencoder import DECODER, find_decoder
 from gan_export.reading.kinds import NO_GENERATORS, NO_WEIGHTS, TAKE_IMAGES, WHAT, RoleReport, describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.roles import (
@@ -229,7 +229,7 @@ def _decoder(found: Found) -> str:
     for name in found.tensors:
         segments = name.split(".")[:-1]
         for index, segment in enumerate(segments):
-            if set(tokens(segment)) & {"decoder", "decode", "dec"}:
+            if DECODER & {*tokens(segment)}:
                 return _answer(".".join((*found.path, *segments[: index + 1])))
     return ""
 

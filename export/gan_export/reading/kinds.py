@@ -301,8 +301,9 @@ def _rows(body: Sequence[_Layer]) -> RoleReport | None:
 
 
 def _single_output(tail: Sequence[_Layer]) -> str:
+    """The layer of `tail` that makes one number; a convolution of one channel before linear layers makes an image."""
     for layer in reversed(tail):
-        if layer.shape[0] == 1 and (layer.linear or layer.conv):
+        if layer.shape[0] == 1 and (layer.linear or (layer.conv and not tail[-1].linear)):
             return layer.name
     return ""
 

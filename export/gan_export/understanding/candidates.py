@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import torch
+
 from gan_core.errors import GanportError
 from gan_core.spec.generator_spec import SpecError
 from gan_export.draft import Choice, Draft, Evidence, Structure
@@ -25,7 +27,9 @@ from gan_export.understanding.geometry import (
 from gan_export.understanding.heads import Head, Told, heads
 from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED, Rule
+from gan_export.understanding.slots import activation
 from gan_export.understanding.units import Unit, needs_code
+from gan_trainer.networks.build import build_layer
 
 MOST_WAYS = 320
 """Ways through one stretch that are listed; where there are more, the likeliest, and the list is said to be cut."""
@@ -192,7 +196,7 @@ def chain_drafts(
     told: Told = Told(),
 ) -> list[Draft]:
     """Drafts of all candidates, best first. Raises `GanportError` when none ends at a plausible image."""
-    embeddings = [unit for unit in units if unit.kind == "embedding"]
+    embeddings = [_activated(unit, registered) for unit in units if unit.kind == "embedding"]
     if len(embeddings) > 1:
         names = " and ".join(unit.first_key for unit in embeddings[:2])
         raise needs_code(
@@ -228,6 +232,18 @@ def chain_drafts(
     if not drafts:
         raise _sizeless(chains, embeddings, image)
     return drafts
+
+
+def _activated(embedding: Unit, registered: Registered) -> Unit:
+    """A label's table, with the activation that the author's code has behind it in its rows."""
+    value = registered.behind(embedding.name)
+    if value is None:
+        return embedding
+    table = embedding.tensors["weight"]
+    module = build_layer(activation(value), tuple(table.shape[1:]))
+    with torch.inference_mode():
+        rows = module(table.float())
+    return replace(embedding, tensors=embedding.tensors | {"weight": rows.clone()})
 
 
 def _images(chain: Chain, geometry: Geometry, image: tuple[int, int, int] | None) -> list[tuple[int, int, int]]:
@@ -291,7 +307,10 @@ def _factor(stretch: Geometry) -> float:
 
 def _draft(candidate: Candidate, rivals: list[Candidate], registered: Registered, *, alone: bool) -> Draft:
     value, alternatives = candidate.describe(), [rival.describe() for rival in rivals if rival is not candidate]
-    if alone:
+    coded = registered.coded([step.unit.name for step in candidate.chain.steps if step.unit.kind == "conv"])
+    if coded and not alternatives:
+        evidence, reason = Evidence.STRONG, f"as the author's code says: {coded}"
+    elif alone:
         evidence, reason = Evidence.PROVED, "shapes allow no other order, strides and paddings that end at a usual size"
     elif candidate.usual and not any(rival.usual for rival in rivals if rival is not candidate):
         evidence = Evidence.STRONG

@@ -252,11 +252,12 @@ class _Builder:
         default = slots.value_of(habit) if habit else default_activation(self.chain)
         if following.unit.kind in NORM_KINDS:
             listed = between is not None and between.activation() is not None
-            self.ahead = listed or (gap.least > 0 and not (between and between.certain))
+            coded = self.registered.behind(where)
+            self.ahead = listed or coded is not None or (gap.least > 0 and not (between and between.certain))
             if not self.ahead:
                 return
-            later = self._gap(index + 1) if index + 2 < len(self.chain.steps) else Gap()
-            default = slots.IDENTITY if later.least else default
+            later = self._gap(index + 1) if index + 2 < len(self.chain.steps) and coded is None else Gap()
+            default = slots.IDENTITY if later.least else coded or default
             self.ahead = default != slots.IDENTITY
         elif self.ahead:
             default, self.ahead = slots.IDENTITY, False

@@ -1,15 +1,19 @@
 """What a pickled whole module says beyond its tensors: classes and hyperparameters, read without running anything.
 
-Only torch's own classes are believed: what a stranger's `stride` means, nobody knows. No modules prove nothing.
+Only torch's own classes are believed: what a stranger's `stride` means, nobody knows. No modules prove nothing. What
+the author's code says of each layer stands beside it: strides, paddings and what comes before a norm are taken from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from torch import Tensor
+
 from gan_core.spec.layers import Activation, SpecError, UpsampleMode
+from gan_export.reading.authors_words import Fact
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.chaining import ConvKind, Step
 from gan_export.understanding.module_tree import Part, Tree, UnsaidError
@@ -47,7 +51,26 @@ def _activation(kind: str, hyper: Mapping[str, Any]) -> Activation | None:
 
 
 class Registered(Tree):
-    """What the modules say between units; every answer is None (or empty) where the file does not say."""
+    """What the modules say between units; every answer is None (or empty) where the file does not say.
+
+    said  what the author's code says of places
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], modules: Mapping[str, ModuleInfo], said: Sequence[Fact] = ()
+    ) -> None:
+        super().__init__(tensors, modules)
+        self._said = {(fact.field, fact.place): fact for fact in said if fact.place}
+
+    def coded(self, names: Sequence[str]) -> str:
+        """Where the author's code says the sizes of the convolutions `names`; "" unless it says all."""
+        facts = [self._said.get(("rule", name)) for name in names]
+        return facts[0].where if facts and facts[0] is not None and None not in facts else ""
+
+    def behind(self, name: str) -> dict[str, Any] | None:
+        """The activation that the author's code has behind a unit, as a choice's value; None where it says none."""
+        fact = self._said.get(("activation", name))
+        return None if fact is None or fact.value["name"] == "identity" else fact.value
 
     def hyper(self, name: str) -> Mapping[str, Any]:
         """The hyperparameters of the module of that name."""
@@ -84,7 +107,8 @@ class Registered(Tree):
         kind = CONV_CLASSES.get(self.class_name(name))
         hyper = self.hyper(name)
         if kind is None or "stride" not in hyper or "padding" not in hyper or kind not in step.kinds:
-            return None
+            fact = self._said.get(("rule", name))
+            return Rule(**fact.value) if fact is not None and fact.value["kind"] in step.kinds else None
         padding, mode = _square(hyper["padding"], name, "padding"), hyper.get("padding_mode", "zeros")
         between = self.between(before, name)
         for class_name, padder in between.modules if between else ():
@@ -116,6 +140,8 @@ class Registered(Tree):
 
     def upsampling(self, before: str | None, after: str) -> int | None:
         """The factor by which the image grows between two units by upsampling; None when the file does not say."""
+        if (fact := self._said.get(("rule", after))) is not None:
+            return int(fact.value["upsample"])
         between = self.between(before, after)
         if between is None:
             return None

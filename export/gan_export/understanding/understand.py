@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
 from gan_export.families.family import RefusedError, Shapes
 from gan_export.families.registry import family_drafts, near_miss
+from gan_export.reading.authors_words import Fact
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Chain
@@ -33,12 +34,14 @@ def draft_candidates(
     settings: Mapping[str, Any] | None = None,
     image: tuple[int, int, int] | None = None,
     told: Told = Told(),
+    said: Sequence[Fact] = (),
 ) -> list[Draft]:
     """The structures that `tensors` may be, best first, at most 13; each loads strictly into its spec's module.
 
     `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
     a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
-    `told` what is known of the inputs from elsewhere; `settings` the plain values beside the tensors.
+    `told` what is known of the inputs from elsewhere; `settings` the plain values beside the tensors; `said` what the
+    author's code says of places.
 
     A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
     `gan_export.understanding.edit` lists them. What is nearly of a family says so in its notes, or in the error's hint.
@@ -49,7 +52,7 @@ def draft_candidates(
     what was seen, and when it lists a module that a spec cannot say.
     """
     try:
-        return _candidates(tensors, modules, settings, image, told)
+        return _candidates(tensors, modules, settings, image, told, said)
     except RefusedError:
         raise
     except GanportError as error:
@@ -62,9 +65,10 @@ def _candidates(
     settings: Mapping[str, Any] | None,
     image: tuple[int, int, int] | None,
     told: Told,
+    said: Sequence[Fact],
 ) -> list[Draft]:
     units = units_of(tensors)
-    tree = Registered(tensors, modules or {})
+    tree = Registered(tensors, modules or {}, said)
     known = family_drafts(tensors, settings, modules)
     known = [draft for draft in known if image in (None, draft.spec.interface.image)]
     if known and known[0].knows_classes:
