@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from cli.conftest import Gen, largest_file
 from cli.drawing import names
 from gan_core.installation import install
 from serve import onnx_files
@@ -175,14 +174,11 @@ def test_torchscript_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # ── a full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def limit_file_size(size_bytes: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
-
-
 @pytest.mark.parametrize("out", ["o.png", "o.webp", "o.jpg", "o.npy", "o.npz", "o/"])
-def test_a_full_disk_leaves_nothing(model: Path, tmp_path: Path, out: str) -> None:
-    code, shown, err = run(tmp_path, "--model", model, "--n", 100, "--out", out, preexec_fn=limit_file_size(1000))
-    assert (code, shown) == (2, b"")
+def test_a_full_disk_leaves_nothing(gen: Gen, model: Path, tmp_path: Path, out: str) -> None:
+    with largest_file(1000):
+        code, shown, err = gen("--model", model, "--n", 100, "--out", out)
+    assert (code, shown) == (2, "")
     first, second = err.splitlines()
     assert first.startswith("error: no room to write o")
     assert second == "hint: free some disk space, or write elsewhere"
@@ -190,35 +186,39 @@ def test_a_full_disk_leaves_nothing(model: Path, tmp_path: Path, out: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet", "npy", "folder"])
-def test_a_full_disk_leaves_no_shard(model: Path, tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_leaves_no_shard(gen: Gen, model: Path, tmp_path: Path, kind: str) -> None:
     arguments = ("--model", model, "--n", 100, "--out", "s/", "--format", kind)
-    code, _, err = run(tmp_path, *arguments, preexec_fn=limit_file_size(1000))
+    with largest_file(1000):
+        code, _, err = gen(*arguments)
     assert code == 2
     assert err.startswith("error: no room to write s/shard-000000")
     assert names(tmp_path / "s") == [".ganport-lock", "job.json"]
-    assert run(tmp_path, *arguments)[0] == 0
+    assert gen(*arguments)[0] == 0
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
-def test_a_full_disk_leaves_no_walk(model: Path, tmp_path: Path, suffix: str) -> None:
-    code, _, err = run(tmp_path, "--model", model, "--walk", 3, "--out", f"w{suffix}", preexec_fn=limit_file_size(1000))
+def test_a_full_disk_leaves_no_walk(gen: Gen, model: Path, tmp_path: Path, suffix: str) -> None:
+    with largest_file(1000):
+        code, _, err = gen("--model", model, "--walk", 3, "--out", f"w{suffix}")
     assert code == 2
     assert err.startswith("error: no room to write w")
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_leaves_no_film(model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_film(gen: Gen, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    code, _, err = run(tmp_path, "--model", model, "--walk", 3, "--out", "w.mp4", preexec_fn=limit_file_size(1000))
+    with largest_file(1000):
+        code, _, err = gen("--model", model, "--walk", 3, "--out", "w.mp4")
     assert code == 1
     assert err.startswith("error: ffmpeg could not write the video")
     assert "Traceback" not in err
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_keeps_the_old_file(model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_old_file(gen: Gen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "o.png").write_bytes(b"old")
-    run(tmp_path, "--model", model, "--out", "o.png", preexec_fn=limit_file_size(1000))
+    with largest_file(1000):
+        assert gen("--model", model, "--out", "o.png")[0] == 2
     assert (tmp_path / "o.png").read_bytes() == b"old"
     assert names(tmp_path) == ["o.png"]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from cli.conftest import TINY, GanTrain
+from cli.conftest import TINY, GanTrain, largest_file
 from gan_core.installation import install
 from gan_core.interface import Interface
 from gan_trainer.cli import app
@@ -212,17 +209,6 @@ def test_an_unwritable_folder(gan_train: GanTrain, tmp_path: Path) -> None:
     result = gan_train("--steps", "1", "--out", "locked/r", *TINY)
     assert result.code == 2
     assert "cannot make the folder locked/r: Permission denied" in result.err
-
-
-@contextlib.contextmanager
-def largest_file(size_bytes: int) -> Iterator[None]:
-    """As on a full disk: no file can grow beyond this."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size_bytes", [100, 5_000, 60_000])

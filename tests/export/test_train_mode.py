@@ -246,6 +246,7 @@ def test_a_live_module_can_have_new_statistics(tmp_path: Path) -> None:
         live_source(tmp_path / "flat.pth", Answers(live=flat, recompute_stats=True))
 
 
+@pytest.mark.long
 def test_a_decoder_of_other_latents_is_no_train_mode(tmp_path: Path) -> None:
     spec = nets.dcgan(LEAKY, LEAKY)
     path = stranger(tmp_path, scattered(nets.trained(spec)))
