@@ -14,6 +14,7 @@ from PIL import Image
 
 from gan_serve.gen.cli import app as gen_app
 from gan_serve.runtime.onnx_generator import OnnxGenerator
+from gan_serve.server.metrics import Metrics
 from gan_serve.terminal import console
 from server.running import Site
 
@@ -190,6 +191,14 @@ def test_the_models_and_the_pages(site: Site) -> None:
         assert reply.status == 200
         assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
         assert site.get(path, If_None_Match=reply.headers["ETag"] or "-").status in (200, 304)
+
+
+def test_a_process_that_begins_to_count_does_not_disturb_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counter_1.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert Metrics().text() == b""
 
 
 def test_metrics_count_what_was_done(site: Site) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,7 @@ class Process:
 
     def workers(self, count: int) -> list[int]:
         """The processes that it started, as soon as so many serve."""
-        until = time.monotonic() + 20
-        while f"gan_workers {count}.0\n" not in self.get("/metrics")[1].decode():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: f"gan_workers {count}.0\n" in self.get("/metrics")[1].decode())
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
@@ -94,6 +91,13 @@ def started(*arguments: object, before: str = "") -> Iterator[Process]:
     finally:
         process.process.kill()
         process.process.communicate()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def files(pid: int) -> int:
@@ -182,11 +186,11 @@ def test_several_workers_are_one_server(model: Path) -> None:
             assert (np.asarray(Image.open(io.BytesIO(server.get(f"/v1/images/{seed}.png")[1]))) == expected[seed]).all()
         before = files(first), files(second)
         links = [socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) for _ in range(64)]
-        time.sleep(0.3)
-        assert min(files(first) - before[0], files(second) - before[1]) > 8
+        until(lambda: min(files(first) - before[0], files(second) - before[1]) > 8)
         for link in links:
             link.close()
         os.kill(first, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{first}").exists())  # before, its socket still takes connections
         assert server.get("/v1/grid.png?seeds=0-4")[0] == 200
         third = next(pid for pid in server.workers(2) if pid not in (first, second))
         for _ in range(2):  # by either of them
@@ -195,8 +199,10 @@ def test_several_workers_are_one_server(model: Path) -> None:
             assert 'gan_inference_pending_images{model="g"} 0.0\n' in counted
         found: list[int] = []
         thread = threading.Thread(target=lambda: found.append(server.get("/v1/images/7.png")[0]))
+        idle = files(second) + files(third)
         thread.start()
-        time.sleep(0.15)
+        until(lambda: files(second) + files(third) > idle)
+        time.sleep(0.1)
         for pid in (second, third):  # as systemd does, who tells every process
             os.kill(pid, signal.SIGTERM)
         code, err = server.end()
@@ -219,10 +225,7 @@ def test_workers_that_cannot_serve_and_workers_left_alone(model: Path, tmp_path:
         workers = server.workers(2)
         counted = next(path for path in Path(f"/proc/{workers[0]}/maps").read_text().split() if path.endswith(".db"))
         server.process.kill()
-        until = time.monotonic() + 10
-        while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in workers):
-            time.sleep(0.1)
-        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         assert not Path(counted).parent.exists()
 
 

@@ -6,11 +6,14 @@ in files of a folder that they share, of which prometheus-client must know when 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from gan_serve.server.workers import FOLDER
 
@@ -70,5 +73,21 @@ class Metrics:
         registry = self._registry
         if folder := os.environ.get(FOLDER):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+            registry.register(_Together(Path(folder)))
         return generate_latest(registry)
+
+
+class _Together(Collector):
+    """What processes have counted in the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        files = []
+        for file in self._folder.glob("*.db"):
+            with contextlib.suppress(OSError):  # it was deleted, because its process has died
+                if file.stat().st_size:  # it is empty for a moment, when a process makes it
+                    files.append(str(file))
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
