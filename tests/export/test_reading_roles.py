@@ -137,12 +137,16 @@ OTHERS: dict[str, dict[str, dict[str, Tensor]]] = {
         "voxels": state(nn.ConvTranspose3d(64, 32, 4), nn.BatchNorm3d(32), nn.ConvTranspose3d(32, 1, 4)),
         "video": state(C3(3, 16, 3), C3(16, 32, 3), nn.Linear(512, 10)),
     },
-    "recurrent": {"lstm": named(rnn=nn.LSTM(8, 16), head=nn.Linear(16, 187))},
+    "recurrent": {
+        "lstm": named(rnn=nn.LSTM(8, 16), head=nn.Linear(16, 187)),
+        "lstm alone": dict(nn.LSTM(8, 64, 2).state_dict()),
+    },
     "language": {
         "gpt": named(wte=nn.Embedding(2000, 16), attn=nn.Linear(16, 48), head=nn.Linear(16, 2000, bias=False))
     },
     "embeddings": {
         "words": {"weight": torch.zeros(5000, 20)},
+        "as many words as an image has numbers": {"weight": torch.zeros(30_000, 100)},
         "textual inversion": {"emb_params": torch.zeros(4, 768)},
     },
     "adapter": {"lora": {"unet.lora_up.weight": torch.zeros(8, 4), "unet.lora_down.weight": torch.zeros(4, 8)}},

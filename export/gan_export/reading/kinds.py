@@ -57,8 +57,8 @@ MIN_SIDE = 8
 MIN_PIXELS = 257
 """Up to 16x16 inputs are rather a latent than an image."""
 MAX_CLASSES = 22_000
-MANY = 1000
-"""Rows from which a table of embeddings is one of words."""
+MANY, VOCABULARY = 1000, 10_000
+"""Rows from which a table of embeddings is one of words, and from which it is, even if it has as many as an image."""
 MAX_ROW = 255
 """Numbers of a row of a table; more may be an image of an unusual size."""
 _WEIGHTS = ("weight", "weight_orig", "weight_v", "weight_bar", "original", "original1", "kernel", "w")
@@ -194,7 +194,8 @@ def _by_names(tensors: Mapping[str, HasShape], layers: Sequence[_Layer]) -> Role
     if (name := seen(_TIME)) and (convolves or seen(_ATTENTION)):
         return RoleReport("diffusion", f"takes a time step ({name})")
     if name := seen(_RECURRENT):
-        draws = any(layer.conv for layer in layers) or (layers and _ends(layers[-1]))
+        rest = [layer for layer in layers if not _RECURRENT.search(layer.name)]
+        draws = any(layer.conv for layer in rest) or (rest and _ends(rest[-1]))
         return None if draws else RoleReport("recurrent", f"has {name}")
     if convolves or not layers:
         return None
@@ -202,7 +203,8 @@ def _by_names(tensors: Mapping[str, HasShape], layers: Sequence[_Layer]) -> Role
     told = f"holds {longest.name}, {longest.shape[0]:,} rows of {longest.shape[1]:,} numbers"
     if longest.shape[0] >= MANY and longest.bias is None and seen(_ATTENTION):
         return RoleReport("language", told)
-    alone = len(tensors) == 1 and longest.shape[0] >= MANY > longest.shape[1] and not _flat_image(longest.shape[0])
+    image = _flat_image(longest.shape[0]) and longest.shape[0] < VOCABULARY
+    alone = len(tensors) == 1 and longest.shape[0] >= MANY > longest.shape[1] and not image
     return RoleReport("embeddings", told) if alone or (len(layers) == len(tensors) and seen(_WORDS)) else None
 
 

@@ -51,6 +51,9 @@ def draft_candidates(
     Raises `GanportError` when the file holds no chain of layers from a latent to an image, saying what it looks like or
     what was seen, and when it lists a module that a spec cannot say.
     """
+    table = named(tensors, image)
+    if table is not None and table.code == "embeddings" and image is None:  # a single matrix chains with itself
+        raise table
     try:
         return _candidates(tensors, modules, settings, image, told, said)
     except RefusedError:
