@@ -117,6 +117,7 @@ def test_info_names_the_nodes_that_fell_to_the_cpu(gen: Gen, model: Path, monkey
     assert "runs on     cuda\n" in gen(*info)[1]
 
 
+@pytest.mark.slow
 def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
     proto = onnx_files.foreign(["batch", 7], ["batch", 3, "h", "w"])
     (tmp_path / "f.onnx").write_bytes(proto.SerializeToString())
@@ -135,6 +136,7 @@ def test_info_of_a_file_without_metadata(gen: Gen, tmp_path: Path) -> None:
     assert json.loads(out)["interface"]["image"]["range"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_hint_of_a_file_without_a_value_range_leads_to_images(gen: Gen, tmp_path: Path) -> None:
     proto = strangers.stranger(activation="Identity", label="int64", one_hot_by="Compare")
     (tmp_path / "s.onnx").write_bytes(proto.SerializeToString())
@@ -191,6 +193,7 @@ def test_version(gen: Gen) -> None:
     assert gen("--version") == (0, f"ganport {gan_serve.__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_help_names_every_option_and_runs_its_examples(gen: Gen, model: Path, classes: Path, tmp_path: Path) -> None:
     code, out, _ = gen("--help")
     assert code == 0

@@ -89,6 +89,7 @@ def test_classes_that_are_numbers_for_the_model_change_half_way(gen: Gen, classe
         assert "mix" not in gen(*arguments, *given)[2]
 
 
+@pytest.mark.slow
 def test_classes_that_are_vectors_for_the_model_are_mixed(gen: Gen, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(strangers.stranger(label="float", label_shape=("N", strangers.CLASSES)).SerializeToString())

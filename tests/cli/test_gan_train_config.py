@@ -170,6 +170,7 @@ def test_wrong_settings_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_bar_in_a_notebook(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
 

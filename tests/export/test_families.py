@@ -108,11 +108,13 @@ def examples_dcgan(seed: int = 0) -> dict[str, torch.Tensor]:
     return {key: torch.rand(shape) for key, shape in network.shapes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", registry.families(), ids=lambda family: family.name)
 def test_random_networks_of_a_family_are_read_back(family: Family[Any]) -> None:
     check_family(family, times=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", registry.families(), ids=lambda family: family.name)
 def test_a_family_is_silent_on_shapes_that_are_not_its_own(family: Family[Any]) -> None:
     """Keys of its own with any number of dimensions: no error, and no draft."""

@@ -145,6 +145,7 @@ def test_one_attribute_is_a_class(tmp_path: Path) -> None:
         read(tmp_path, zoo(module.state_dict(), attribKeysOrder=attributes, categoryVectorDim=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pggan", "sagan", "biggan-deep", "r3gan"])
 def test_a_file_alone_settles_everything(name: str, tmp_path: Path) -> None:
     """Its statistics, which nothing has made, are noted; its output activation is that of the code."""

@@ -135,6 +135,7 @@ def test_random_files_are_read_back() -> None:
     check_family(Lightweight(), times=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "cosine"), [((3, 2), False), ((4, 3, 2, 3, 2), False), ((3, 2, 2, 2, 3, 2), True)]
 )

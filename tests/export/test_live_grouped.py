@@ -104,6 +104,7 @@ class Scaled(nn.Module):
         return F.conv2d(x.reshape(1, -1, 8, 8), kernels.flatten(0, 1), groups=x.shape[0]).reshape(-1, 5, 6, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["plain", "kept", "upward", "biased", "apart"])
 def test_factors_scale_the_input_and_the_output(how: str) -> None:
     torch.manual_seed(0)

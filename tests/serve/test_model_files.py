@@ -73,6 +73,7 @@ def test_a_zip_is_taken_for_a_checkpoint(tmp_path: Path) -> None:
     assert "gan-export" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_weights_in_another_file(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     # Over a kilobyte, so that onnx moves it out.

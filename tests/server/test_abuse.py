@@ -155,6 +155,7 @@ def test_long_texts_are_refused_before_they_are_taken_apart(site: Site) -> None:
         assert site.post("/v2/models/g/infer", infer_body(ROW) | {name: [{}] * 100_000}).status == 400
 
 
+@pytest.mark.slow
 def test_bombs_of_gzip_and_other_packing(site: Site) -> None:
     fine = json.dumps(infer_body(ROW)).encode()
     path = "/v2/models/g/infer"
@@ -310,6 +311,7 @@ def test_pages_of_other_sites_and_other_names(models: Models) -> None:
             assert site.get("/v1/images/1.png", Host=host).status == 200
 
 
+@pytest.mark.slow
 def test_a_body_that_is_json_by_the_megabyte_does_not_stop_the_others(site: Site) -> None:
     body = b'{"latents": [' + b",".join([b"[" + b",".join([b"0.125"] * 400_000) + b"]"] * 3) + b"]}"
     waits: list[float] = []
