@@ -155,12 +155,13 @@ def apply(network: Classifier, pixels_NHWC: U8, rows: I64 | None = None) -> tupl
     """(features float32 (n, 64), classes int64 (n,)) of some or all images, on the network's device."""
     device = network.scale.device
     rows = np.arange(len(pixels_NHWC)) if rows is None else rows
-    features, classes = [np.empty((0, FEATURES), np.float32)], [np.empty(0, np.int64)]
+    # Not a list of parts: each would lie in the heap behind a batch's activations, and keep it from shrinking.
+    features, classes = np.empty((len(rows), FEATURES), np.float32), np.empty(len(rows), np.int64)
     for start in range(0, len(rows), APPLIED_AT_ONCE):
-        inner, logits = network.both(_batch(pixels_NHWC, rows[start : start + APPLIED_AT_ONCE], device))
-        features.append(inner.cpu().numpy())
-        classes.append(logits.argmax(1).cpu().numpy())
-    return np.concatenate(features), np.concatenate(classes)
+        part = slice(start, start + APPLIED_AT_ONCE)
+        inner, logits = network.both(_batch(pixels_NHWC, rows[part], device))
+        features[part], classes[part] = inner.cpu().numpy(), logits.argmax(1).cpu().numpy()
+    return features, classes
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -144,16 +144,18 @@ class Evaluator:
             features, classes = self.extractor(pixels_NHWC)
             return features[compared(len(features))], Gaussian.of(features), classes
         rows, moments = compared(len(pixels_NHWC)), Moments()
-        kept: list[F32] = []
-        found: list[I64] = []
+        kept = np.empty((len(rows), self.info.dimensions), np.float32)
+        found = np.empty(len(pixels_NHWC), np.int64)
+        classified = False
         step = at_once(pixels_NHWC.shape[1:], SHARDS_AT_ONCE, VALUES_AT_ONCE)
         for chunk in self.track(pixels_NHWC.chunks(step), len(pixels_NHWC), "reading"):
             features, classes = self.extractor(chunk)
             low, high = np.searchsorted(rows, (moments.n, moments.n + len(features)))
-            kept.append(features[rows[low:high] - moments.n])
+            kept[low:high] = features[rows[low:high] - moments.n]
+            if classes is not None:
+                found[moments.n : moments.n + len(classes)], classified = classes, True
             moments.add(features)
-            found += [] if classes is None else [classes]
-        return np.concatenate(kept), moments.gaussian(), np.concatenate(found) if found else None
+        return kept, moments.gaussian(), found if classified else None
 
     @cached_property
     def floor(self) -> Metrics:
