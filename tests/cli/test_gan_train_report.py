@@ -154,13 +154,13 @@ def test_real_and_generated_are_cut_from_the_figure(report: Run, folder: Path) -
 
 def test_rows_of_samples_are_named_where_they_are_classes(report: Run, folder: Path) -> None:
     report(folder)
-    assert "One row a class" not in page_of(folder)[0]
+    assert "One row for each class" not in page_of(folder)[0]
     classes = [EVIL, *map(str, range(30))]
     config = {**CONFIG, "class_names": classes, "recipe": {**CONFIG["recipe"], "conditional": True}}
     (folder / "config.json").write_text(json.dumps(config))
     report(folder)
     text, page = page_of(folder)
-    assert re.search(r"One row a class, from the top: &lt;script&gt;.*, 0, 1, .*, 18\.</p>", text)
+    assert re.search(r"One row for each class, from the top: &lt;script&gt;.*, 0, 1, .*, 18\.</p>", text)
     assert page.tags.count("script") == 2
 
 

@@ -110,7 +110,7 @@ def _rows(run: Run) -> str:
     names = run.config.get("class_names")
     if run.config["recipe"].get("conditional") is not True or not isinstance(names, list) or not names:
         return ""
-    return f" One row a class, from the top: {', '.join(map(str, names[:MAX_ROWS]))}."
+    return f" One row for each class, from the top: {', '.join(map(str, names[:MAX_ROWS]))}."
 
 
 def _film(run: Run) -> str:
