@@ -45,6 +45,7 @@ def outcome(path: Path, **options: Any) -> str:
     return str(refusal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:12]}")
 def test_a_value_of_another_type_anywhere(tmp_path: Path, value: Any) -> None:
     """In a state_dict, as a key, in and around a module: the generator is read, or the file refused."""

@@ -171,6 +171,7 @@ def test_paths_that_are_no_files(tmp_path: Path, make: str, said: str) -> None:
         read_checkpoint(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [saved(NET), saved(NET, **LEGACY), pickle.dumps(NET)], ids=["zip", "legacy", "pickle"])
 def test_no_damage_anywhere_escapes_as_a_traceback(tmp_path: Path, data: bytes) -> None:
     """Bytes flipped and cut at two hundred places: a generator, or an error of ours."""

@@ -130,6 +130,7 @@ def test_the_image_can_be_given() -> None:
         draft_candidates(tensors, image=(1, 64, 64))
 
 
+@pytest.mark.slow
 def test_nothing_in_a_file_makes_the_search_explode() -> None:
     """Twenty square kernels read both ways, any of them upsampled before: still answered at once."""
     layers: list[nn.Module] = [nn.ConvTranspose2d(5, 8, 4)]

@@ -187,7 +187,7 @@ def try_here(monkeypatch: pytest.MonkeyPatch) -> None:
             probe.answer(json.loads(given["input"]))
         return subprocess.CompletedProcess([], 0, printed.getvalue(), "")
 
-    monkeypatch.setattr(probe, "_limit", lambda _: None)
+    monkeypatch.setattr(probe, "_limit", lambda *_: None)
     monkeypatch.setattr(subprocess, "run", run)
 
 
