@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,19 @@ def test_large_images_are_left_as_they_are(gen: Gen, tmp_path: Path) -> None:
     assert "gan.scale" not in text_of("l.png")
 
 
+def first_of(path: Path) -> Any:
+    """The pixels of the first image in a file."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return arrays["pixels"][0]
+    return np.load(path)[0] if path.suffix == ".npy" else read(path)
+
+
 @pytest.mark.parametrize("out", ["o/", "o.npy", "o.npz", "one.png"])
 def test_where_nothing_is_asked_for_images_keep_their_size(gen: Gen, model: Path, tmp_path: Path, out: str) -> None:
     assert gen("--model", model, "--n", 1, "--out", out)[0] == 0
     path = tmp_path / (f"{out}seed000000.png" if out == "o/" else out)
-    given = read(path) if path.suffix == ".png" else np.load(path)
-    pixels = given["pixels"][0] if out.endswith("npz") else given[0] if out.endswith("npy") else given
-    np.testing.assert_array_equal(pixels, drawn(model, [0])[0])
+    np.testing.assert_array_equal(first_of(path), drawn(model, [0])[0])
 
 
 @pytest.mark.parametrize("out", ["o/", "o.npy", "o.npz", "one.png"])
@@ -46,9 +53,7 @@ def test_a_scale_that_is_asked_for_is_every_files(gen: Gen, model: Path, tmp_pat
     record = json.loads(gen("--model", model, "--n", 1, "--out", out, "--scale", 3, "--json")[1])
     assert (record["scale"], record["image"]["width"]) == (3, 5)
     path = tmp_path / (f"{out}seed000000.png" if out == "o/" else out)
-    given = read(path) if path.suffix == ".png" else np.load(path)
-    pixels = given["pixels"][0] if out.endswith("npz") else given[0] if out.endswith("npy") else given
-    np.testing.assert_array_equal(pixels, drawn(model, [0])[0].repeat(3, 0).repeat(3, 1))
+    np.testing.assert_array_equal(first_of(path), drawn(model, [0])[0].repeat(3, 0).repeat(3, 1))
     if path.suffix == ".png":
         assert text_of(path)["gan.scale"] == "3"
 

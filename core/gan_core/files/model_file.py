@@ -63,7 +63,7 @@ def hint_of_missing(path: Path, otherwise: str) -> str:
     import difflib
 
     with contextlib.suppress(OSError, ValueError):
-        names = [each.name for each in path.parent.iterdir()]
+        names = [each.name for each in path.parent.iterdir() if each.name != path.name]  # a link to nothing
         if near := difflib.get_close_matches(path.name, names, n=1, cutoff=0.85):
             return f"did you mean {path.with_name(near[0])}?"
     return otherwise
