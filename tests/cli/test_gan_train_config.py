@@ -196,6 +196,7 @@ def test_a_bar_in_a_notebook(photos: Path, tmp_path: Path, monkeypatch: pytest.M
     class Module:
         tqdm = Bar
         get_ipython = Shell
+        version_info = (9, 0)  # which matplotlib looks at, where it is imported here
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
