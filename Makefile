@@ -55,14 +55,16 @@ demo: $(INSTALLED)
 	@echo
 	@echo "look at $(DEMO)/digits.png; the run is in $(DEMO)/run, the models are $(DEMO)/digits.onnx and $(DEMO)/digits.ts"
 
-# A worker runs whole files, in the order of tests/conftest.py: files marked slow first, so that the workers end together.
+# A worker runs whole files, in the order of tests/conftest.py: files marked slow first, so that the workers end together. One
+# worker more than there are cores, since tests wait for their processes; no more than four.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
 PYTEST := $(BIN)/python -m pytest --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
-	$(PYTEST) -n auto --maxprocesses 4 -m 'not long'
+	$(PYTEST) -n $(WORKERS) -m 'not long'
 
 test-long: $(INSTALLED)
-	$(PYTEST) -n auto --maxprocesses 4 -m long
+	$(PYTEST) -n $(WORKERS) -m long
 
 test-fast: $(INSTALLED)
 	$(PYTEST) -n 2 -m 'not slow and not long'
@@ -99,7 +101,7 @@ check: lint test
 
 # Lines that only run in processes which tests start are not seen.
 coverage: $(INSTALLED)
-	$(PYTEST) -n auto --maxprocesses 4 -m 'not long' --cov --cov-report term:skip-covered
+	$(PYTEST) -n $(WORKERS) -m 'not long' --cov --cov-report term:skip-covered
 
 hooks: $(INSTALLED)
 	$(BIN)/pre-commit install
