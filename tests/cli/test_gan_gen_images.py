@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
+from gan_serve.gen.outputs import alone_in
 from gan_trainer.networks.build import build
 
 pytestmark = pytest.mark.slow
@@ -291,3 +293,19 @@ def test_a_folder_of_another_models_results(gen: Gen, twice: Path, even: Path) -
     assert gen(twice, "in/", "--out", "out/", "--overwrite")[0] == 0
     assert gen(twice, "in/", "--out", "out/", "--shard", "3/3")[0] == 2
     assert gen(twice, "in/", "--out", "out/", "--format", "tar")[0] == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_second_command_for_a_folder_is_refused(gen: Gen, twice: Path, model: Path) -> None:
+    Path("in").mkdir()
+    save(Path("in/a.jpg"), 6, 8)
+    Path("out").mkdir()
+    with alone_in(Path("out")):
+        for command in ((twice, "in/"), (twice, "in/", "--shard", "0/2"), ("--model", model, "--n", 2)):
+            code, _, err = gen(*command, "--out", "out/")
+            assert (code, err.splitlines()[-2:][0]) == (2, "error: another gan-gen writes images into out")
+        assert not list(Path("out").iterdir())
+    with alone_in(Path("out"), parts=True):
+        assert gen(twice, "in/", "--out", "out/")[0] == 2
+        assert gen(twice, "in/", "--out", "out/", "--shard", "1/2")[0] == 0
+    assert [path.name for path in Path("out").iterdir()] == ["a.jpg"]

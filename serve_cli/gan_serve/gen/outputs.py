@@ -207,7 +207,8 @@ def write_folder(
     draw       generates images start up to stop, in batches
     overwrite  every image is written, whatever is there
     Returns how many were written. Raises `GanportError` when the folder cannot be made or written, has another image
-    under the name of one, the disk is full, or, as the first images show, would be long before the end.
+    under the name of one, another gan-gen writes into it, the disk is full, or, as the first images show, would be long
+    before the end.
     """
     with explain_os_errors(folder):
         made = not folder.exists()
@@ -215,6 +216,14 @@ def write_folder(
         if there:  # before a look at each name
             require_room(folder, (plan.n - there) * LEAST_PNG_BYTES, f"{plan.n} images")
         folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        return _write_missing(folder, plan, draw, text, there=bool(there), made=made)
+
+
+def _write_missing(
+    folder: Path, plan: Plan, draw: Callable[[int, int], Iterator[U8]], text: dict[str, str], *, there: bool, made: bool
+) -> int:
+    """`write_folder`, where the folder was `made` by it, or has files `there` that may be images of the plan."""
     files = WholeFiles(folder)
     common = text_chunks(text)
 
@@ -247,6 +256,35 @@ def write_folder(
         if made and not any(folder.iterdir()):
             folder.rmdir()
     return count
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, *, parts: bool = False) -> Iterator[None]:
+    """Within, no other gan-gen writes images into `folder`; where it makes `parts` of a job, only their like do.
+
+    The lock is on the folder itself and leaves no file; Windows, and some file systems, have none. Raises
+    `GanportError` where another one writes.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    with explain_os_errors(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_SH if parts else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise GanportError(
+                    f"another gan-gen writes images into {folder}",
+                    hint="wait until it ends, or write to another folder",
+                    code="busy",
+                ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _missing(folder: Path, plan: Plan, chunks: Callable[[int], bytes]) -> list[range]:

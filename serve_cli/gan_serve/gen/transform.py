@@ -24,7 +24,7 @@ from gan_core.files.model_file import check_file
 from gan_core.images import to_pil, write_png
 from gan_core.pictures.folder import scan
 from gan_serve.gen.jobs import metered
-from gan_serve.gen.outputs import MAX_SIDE, PICTURES, refuse_stdout
+from gan_serve.gen.outputs import MAX_SIDE, PICTURES, alone_in, refuse_stdout
 from gan_serve.gen.request import Request
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.transform import Transform, taken_by, width_x_height
@@ -36,11 +36,11 @@ NO_OPACITY = (".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Work:
-    """A picture, where its result goes (None: stdout), and whether it was found in a folder."""
+    """A picture, where its result goes (None: stdout), and, if it was found in a folder, the folder of the results."""
 
     source: Path
     target: Path | None
-    found: bool
+    root: Path | None
 
 
 def transform(request: Request, generator: Generator) -> None:
@@ -53,10 +53,14 @@ def transform(request: Request, generator: Generator) -> None:
     works = plan(request)
     if works[0].target is None:
         refuse_stdout()
-    works = _to_do(request, works, generator.sha256)
     failed = 0
     written: list[tuple[Work, tuple[int, int]]] = []
     with contextlib.ExitStack() as shown:
+        for root in {work.root for work in works if work.root}:
+            with explain_os_errors(root):
+                root.mkdir(parents=True, exist_ok=True)
+            shown.enter_context(alone_in(root, parts=request.job.part(os.environ)[1] > 1))
+        works = _to_do(request, works, generator.sha256)
         progress = shown.enter_context(metered(len(works), "transforming")) if len(works) > 1 else None
         for work in works:
             try:
@@ -65,7 +69,7 @@ def transform(request: Request, generator: Generator) -> None:
                     console.note(f"{work.source}: {note}")
                 _write(work, done, _text(request, work, generator.sha256), alone=progress is None)
             except GanportError as error:
-                if not work.found:
+                if not work.root:
                     raise
                 console.warn(f"{work.source}: {error}" if str(work.source) not in str(error) else str(error))
                 failed += 1
@@ -89,17 +93,17 @@ def plan(request: Request) -> list[Work]:
     if several and out is not None and (out == "-" or Path(out).suffix.lower() in PICTURES):
         raise GanportError(f"several images go into a folder, got --out {out}", hint="--out large/")
     if not several and out == "-":
-        return [Work(check_file(request.images[0], "image", _in_folder), None, False)]
+        return [Work(check_file(request.images[0], "image", _in_folder), None, None)]
     into_folder = out is not None and (several or out.endswith("/") or Path(out).is_dir() or not Path(out).suffix)
     for name in request.images:
         path = Path(name)
         if not path.is_dir():
             source = check_file(path, "image", _in_folder)
             target = Path(f"{path.stem}-{model}.png") if out is None else Path(out)
-            works.append(Work(source, target / _named(path.name) if into_folder else target, False))
+            works.append(Work(source, target / _named(path.name) if into_folder else target, None))
             continue
         base = Path(f"{path.resolve().name}-{model}" if out is None else out)
-        works += [Work(path / each.relative, base / _named(each.relative), True) for each in scan(path).files]
+        works += [Work(path / each.relative, base / _named(each.relative), base) for each in scan(path).files]
     if not works:
         raise GanportError(f"{folders[0]} holds no images", hint="name an image, or a folder of them")
     _check(works)
@@ -111,7 +115,7 @@ def _to_do(request: Request, works: list[Work], sha256: str) -> list[Work]:
 
     Raises `GanportError` where one is there that another model made.
     """
-    if not any(work.found for work in works):
+    if not any(work.root for work in works):
         return works
     part, parts, said_by = request.job.part(os.environ)
     works = works[len(works) * part // parts : len(works) * (part + 1) // parts]
@@ -119,7 +123,7 @@ def _to_do(request: Request, works: list[Work], sha256: str) -> list[Work]:
         console.note(f"part {part} of {parts}{said_by}: {len(works)} images")
     if request.job.overwrite:
         return works
-    missing = [work for work in works if not (work.found and _is_there(work, _text(request, work, sha256)))]
+    missing = [work for work in works if not (work.root and _is_there(work, _text(request, work, sha256)))]
     if len(missing) < len(works):
         console.note(f"{len(works) - len(missing)} of {len(works)} images are there already")
     return missing
