@@ -25,7 +25,7 @@ def test_a_record(tmp_path: Path) -> None:
     assert record["rows"][1]["sha256"] == record["rows"][2]["sha256"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rows_of_an_evaluation(tmp_path: Path) -> None:
     model = onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(image=(1, 28, 28)))
     (row,) = evaluated(model, [40], "digits", tmp_path, 1, ("swd",))

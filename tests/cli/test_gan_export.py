@@ -172,7 +172,7 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["onnx", "--ckpt"], "requires an argument"),
     (["onnx", "--ckpt", "{ckpt}", "--opset", "17"], "opset must be 18 to 23, got 17"),
     (["onnx", "--ckpt", "{ckpt}", "--opset", "24"], "opset must be 18 to 23, got 24"),
-    (["onnx", "--ckpt", "{ckpt}", "--opset", "many"], "valid int"),
+    (["onnx", "--ckpt", "{ckpt}", "--opset", "many"], "--opset': expected a whole number"),
     (["onnx", "--ckpt", "{ckpt}", "--out", "g.ts"], "--out must end in .onnx, got g.ts"),
     (["onnx", "--ckpt", "{ckpt}", "--out", "g"], "--out must end in .onnx, got g"),
     (["onnx", "--ckpt", "{ckpt}", "--out", "{folder}"], "is a folder, expected a file name"),

@@ -26,7 +26,9 @@ def known(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "size"), [("dcgan", 256), ("resize", 256), ("resnet", 512)])
+@pytest.mark.parametrize(
+    ("arch", "size"), [("dcgan", 256), ("resize", 256), pytest.param("resnet", 512, marks=pytest.mark.long)]
+)
 def test_large_images(arch: str, size: int, gan_train: GanTrain, photos: Path, run: Run) -> None:
     for index in range(9):
         (photos / f"{index}.png").unlink()

@@ -237,7 +237,13 @@ def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["real-esrgan x2", "cyclegan", "u-net, instance norm", "gfpgan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("real-esrgan x2", marks=pytest.mark.long), "cyclegan", "u-net, instance norm",
+        pytest.param("gfpgan", marks=pytest.mark.long),
+    ],
+)  # fmt: skip
 def test_it_is_proved_from_the_file_alone(name: str, tmp_path: Path) -> None:
     build, save, _, _ = CASES[name]
     source = source_of(identified(save(build()), tmp_path))
