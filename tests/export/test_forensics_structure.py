@@ -65,6 +65,7 @@ def test_unpadded_networks_end_at_their_own_size(
 
 
 @pytest.mark.long
+@pytest.mark.xfail(strict=True, reason="candidates that end in a resize crowd it out (docs/log.md); it is asked about")
 def test_a_rule_on_no_list_is_found() -> None:
     """k5 s4 p2 op1: nobody is known to have written it, so it is asked about, however well it fits."""
     body = sequential(

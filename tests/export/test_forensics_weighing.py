@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from export.foreign_networks import GanConv, fed
 from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.families.registry import family_drafts
-from gan_export.forensics import investigate
+from gan_export.forensics import investigate, runner
 from gan_export.forensics.weighing import MOST, STRONG, Weigher, reweigh
 from gan_export.understanding.edit import with_value
 
@@ -153,3 +154,23 @@ def test_a_family_has_its_output_activation_as_an_assumption() -> None:
     output = next(c for c in investigate([draft], samples=256).choices if c.layer == last)
     assert output.evidence is Evidence.WEAK
     assert "nothing in the file shows it" in output.reason
+
+
+@pytest.mark.parametrize("cores", [1, 3, 9])
+def test_parts_of_a_list_side_by_side(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "usable_cores", lambda: cores)
+    parts: list[int] = []
+
+    def squares(items: Sequence[int]) -> list[int]:
+        parts.append(len(items))
+        return [item**2 for item in runner.side_by_side(lambda inner: [len(inner)] * len(inner), items)]
+
+    before = torch.get_num_threads()
+    found = runner.side_by_side(squares, range(7))
+    assert sorted(found) == sorted(n**2 for n in parts for _ in range(n)), "within a part, nothing is divided"
+    assert len(parts) == min(cores, runner.MOST_SIDES, 7)
+    assert runner.side_by_side(lambda part: [3 * item for item in part], range(11)) == [3 * item for item in range(11)]
+    with pytest.raises(ZeroDivisionError):
+        runner.side_by_side(lambda part: [1 // item for item in part], range(3))
+    assert torch.get_num_threads() == before
+    assert runner.side_by_side(squares, []) == []

@@ -7,11 +7,17 @@ on average. So a law that is neither N(0, 1) nor U(-1, 1) can be named: U(0, 1) 
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from gan_core.process import usable_cores
 from gan_core.spec.layers import Activation, Conv, ConvTranspose, Layer, Linear, PixelShuffle, Reshape, Shape, Upsample
 from gan_export.draft import Draft
 from gan_export.forensics import shortcuts
@@ -28,8 +34,39 @@ from gan_export.forensics.statistics import (
     witnesses,
 )
 
+T = TypeVar("T")
+R = TypeVar("R")
+MOST_SIDES = 4
+_here = threading.local()
+
 SOME_CHANNELS = 64
 """Channels of a BatchNorm that a rough run computes where there are more: the median over them is about the same."""
+
+
+def side_by_side(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+    """`work(items)`, done by parts of `items` on several cores at the same time; each result is of its item alone.
+
+    One candidate at a time keeps no two cores busy: its layers are small, and much of the time is Python's.
+    """
+    count = min(usable_cores(), MOST_SIDES, len(items))
+    if count < 2 or getattr(_here, "aside", False):
+        return work(items)
+    bounds = [len(items) * side // count for side in range(count + 1)]
+    threads = torch.get_num_threads()
+
+    def begin() -> None:
+        _here.aside = True
+        torch.set_num_threads(max(1, threads // count))
+
+    def done(side: int) -> list[R]:
+        with torch.inference_mode():
+            return work(items[bounds[side] : bounds[side + 1]])
+
+    try:
+        with ThreadPoolExecutor(count, initializer=begin) as pool:
+            return list(itertools.chain.from_iterable(pool.map(done, range(count))))
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Runner:

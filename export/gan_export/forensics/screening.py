@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from gan_core.spec.layers import Layer
 from gan_export.draft import Choice, Draft
 from gan_export.forensics import shortcuts
-from gan_export.forensics.runner import SOME_CHANNELS, Runner
+from gan_export.forensics.runner import SOME_CHANNELS, Runner, side_by_side
 from gan_export.forensics.statistics import ELEMENTS, witnesses
 from gan_export.forensics.trials import TIE, Combination, drafts_of, kinds, one_step_away, values_to_try
 
@@ -258,13 +259,13 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         norms = witnesses(group[0].draft)
         start = norms[k - 1] if k else 0
         places = shortcuts.SOME if rows < ROUNDS[-1][0] else shortcuts.MOST
-        runner = Runner(group[0].arrived, start, few, seed, rough=True, few=places, channels=channels)
         work = [(entrant, one) for entrant in group for one in entrant.contenders]
         work.sort(key=lambda pair: (pair[1][1].spec.interface.latent, *map(_word, pair[1][1].spec.layers[start:])))
         stops = {id(entrant): witnesses(entrant.draft)[k] for entrant in group}
-        for entrant, (values, candidate) in work:
-            fit = float(runner.misfits(candidate, stops[id(entrant)]).median())
-            scores[id(entrant)].append((fit, (values, candidate)))
+        made = partial(Runner, group[0].arrived, start, few, seed, rough=True, few=places, channels=channels)
+        fits = side_by_side(partial(_fits, made, stops), work)
+        for (entrant, combination), fit in zip(work, fits, strict=True):
+            scores[id(entrant)].append((fit, combination))
     for entrant in entrants:
         ranked = sorted(scores[id(entrant)], key=lambda item: item[0])
         if len(ranked) > len(entrant.order):
@@ -273,3 +274,10 @@ def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, m
         entrant.fit = ranked[0][0] if ranked else math.inf
         entrant.contenders = [one for _, one in ranked]
         entrant.rated = rows
+
+
+def _fits(
+    made: Callable[[], Runner], stops: Mapping[int, int], work: Sequence[tuple[Entrant, Combination]]
+) -> list[float]:
+    runner = made()
+    return [float(runner.misfits(candidate, stops[id(entrant)]).median()) for entrant, (_, candidate) in work]

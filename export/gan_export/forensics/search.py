@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.runner import SOME_CHANNELS, Runner
+from gan_export.forensics.runner import SOME_CHANNELS, Runner, side_by_side
 from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
 from gan_export.forensics.shortcuts import MOST, SOME
 from gan_export.forensics.statistics import contradicted, rows_for, witnesses
@@ -235,12 +235,16 @@ def _ranker(state: State, k: int, samples: int, seed: int) -> tuple[Rank, int]:
     def rank(contenders: list[Combination], some: int) -> list[Scored]:
         channels = SOME_CHANNELS if some > rows // 32 else LEAST_CHANNELS
         few = SOME if some < rows else MOST
-        runner = Runner(state.arrived, start, some, seed, rough=some < rows, few=few, channels=channels)
-        scored: list[Scored] = []
-        for values, candidate in contenders:
-            kl = runner.misfits(candidate, stop)
-            scored.append((Trial(values, float(kl.median()), some, kl), candidate))
-        return sorted(scored, key=lambda item: item[0].fit)
+
+        def run(part: Sequence[Combination]) -> list[Scored]:
+            runner = Runner(state.arrived, start, some, seed, rough=some < rows, few=few, channels=channels)
+            scored: list[Scored] = []
+            for values, candidate in part:
+                kl = runner.misfits(candidate, stop)
+                scored.append((Trial(values, float(kl.median()), some, kl), candidate))
+            return scored
+
+        return sorted(side_by_side(run, contenders), key=lambda item: item[0].fit)
 
     return rank, rows
 

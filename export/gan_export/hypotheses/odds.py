@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gan_core.spec.layers import Activation
 from gan_export.draft import Draft
+from gan_export.forensics.runner import side_by_side
 from gan_export.forensics.statistics import label_batch, latent_batch, run_eval
 from gan_export.hypotheses import naturalness
 from gan_export.hypotheses.discriminator import Discriminator
@@ -32,11 +33,11 @@ IMAGES, FEWEST = 64, 12
 """Images drawn of each hypothesis; fewer where they are large."""
 WORK = 6e10
 """Multiplications spent on all images of one file, about."""
-SLOPED, FAINT = 8, 8.0
+SLOPED, FAINT = 8, 5.0
 """On the likeliest hypotheses, so many, each way to run the discriminator is tried; those that score lower than another
 by so many nats on each are left out."""
-FEW, RULED_OUT = 16, 20.0
-"""Images that the discriminator sees first, and by how many nats a hypothesis may fall behind on them."""
+FEW, FIRST, RULED_OUT = 16, 4, 12.0
+"""Images that the discriminator sees first, in so many ways, and by how many nats a hypothesis may fall behind then."""
 REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
@@ -116,19 +117,22 @@ def weigh(
     """`listed` with how likely each is, the likeliest first."""
     by = by or weights()
     draw = drawer(listed)
-    looks: list[float] = []
-    far: list[float] = []
-    with torch.inference_mode():
-        for number, hypothesis in enumerate(listed):
-            if number % 8 == 0:
-                log.debug("whole generators: %d of %d", number + 1, len(listed))
+
+    def seen(part: Sequence[Hypothesis]) -> list[tuple[float, float]]:
+        found = []
+        for hypothesis in part:
             image, _ = draw(hypothesis.draft)
             black, white = hypothesis.draft.spec.interface.value_range
             plain = (image - black) / (white - black)
-            looks.append(float(by.of_looks(naturalness.statistics(plain))))
             shown = real(hypothesis.draft.spec.interface.image)
-            far.append(0.0 if shown is None else distance(plain, shown))
-        others = [seen - by.cost * one.cost for one, seen in zip(listed, looks, strict=True)]
+            looks = float(by.of_looks(naturalness.statistics(plain)))
+            found.append((looks, 0.0 if shown is None else distance(plain, shown)))
+        return found
+
+    with torch.inference_mode():
+        log.debug("the images of %d generators", len(listed))
+        looks, far = zip(*side_by_side(seen, listed), strict=True)
+        others = [look - by.cost * one.cost for one, look in zip(listed, looks, strict=True)]
         verdicts = _verdicts(listed, others, discriminators, draw, by)
     near = scores(far, [one.taken.get("output") for one in listed])
     totals = torch.tensor(
@@ -143,25 +147,38 @@ def _verdicts(
     listed: Sequence[Hypothesis], others: Sequence[float], ways: Sequence[Discriminator], draw: Draw, by: Weights
 ) -> list[float]:
     """What the discriminator adds to the score of each of `listed`, of which everything else comes to `others`. Each of
-    its `ways` to run is tried on a few images of the likeliest, those that tell on a few of all, and where these do not
-    rule a hypothesis out, on all images."""
+    its `ways` to run is tried on a few images of the likeliest, the best few on all, and where these do not rule a
+    hypothesis out, those that tell of it on all of its images."""
     if not ways:
         return [0.0] * len(listed)
 
-    def said(hypothesis: Hypothesis, ways: Sequence[Discriminator], images: int = IMAGES) -> list[float]:
+    def said(hypothesis: Hypothesis, ways: Sequence[Discriminator], images: int) -> list[float]:
         image, labels = draw(hypothesis.draft)
         return _said(hypothesis, ways, image[:images], None if labels is None else labels[:images], by)
 
-    telling: set[int] = set()
-    for hypothesis in listed[:SLOPED]:
-        each = said(hypothesis, ways, FEW)
-        telling |= {i for i, score in enumerate(each) if score > max(each) - FAINT}
-    ways = [one for i, one in enumerate(ways) if i in telling]
+    def on_few(part: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
+        return [said(one, [ways[i] for i in some], FEW) for one, some in part]
+
+    def on_all(part: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[float]:
+        return [_joint(said(one, [ways[i] for i in some], IMAGES)) for one, some in part]
+
+    every = range(len(ways))
+    each = side_by_side(on_few, [(one, every) for one in listed[:SLOPED]])
+    telling = sorted({i for scores in each for i in _telling(scores)})
+    first = sorted(telling, key=lambda i: -_joint([scores[i] for scores in each]))[:FIRST]
     log.debug("the discriminator on %d generators", len(listed))
-    found = [_joint(said(hypothesis, ways, FEW)) for hypothesis in listed]
+    found = [_joint(scores) for scores in side_by_side(on_few, [(one, first) for one in listed])]
     least = max(score + other for score, other in zip(found, others, strict=True)) - RULED_OUT
-    left = [score + other >= least for score, other in zip(found, others, strict=True)]
-    return [_joint(said(h, ways)) if go_on else score for h, score, go_on in zip(listed, found, left, strict=True)]
+    left = [i for i, (score, other) in enumerate(zip(found, others, strict=True)) if score + other >= least]
+    each = side_by_side(on_few, [(listed[i], telling) for i in left])
+    asked = [(listed[i], [telling[j] for j in _telling(scores)]) for i, scores in zip(left, each, strict=True)]
+    for i, score in zip(left, side_by_side(on_all, asked), strict=True):
+        found[i] = score
+    return found
+
+
+def _telling(scores: list[float]) -> list[int]:
+    return [i for i, score in enumerate(scores) if score > max(scores) - FAINT]
 
 
 def _joint(scores: list[float]) -> float:
