@@ -73,7 +73,7 @@ def running(
     thread = threading.Thread(target=uvicorn.run, args=([bound],))
     thread.start()
     try:
-        while not server.ready:
+        while not (server.ready and uvicorn.started):
             time.sleep(0.005)
         yield Site(bound.getsockname()[1], server)
     finally:
