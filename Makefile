@@ -1,5 +1,5 @@
 # Four verbs: demo, test, check, bench. Each makes what it needs; nothing has to be set up before.
-#   make demo    train on real digits, export with proof, generate, measure    (about 2 minutes after the installs: 2 GB with torch
+#   make demo    train on real digits, export with proof, generate, measure    (2 to 4 minutes after the installs: 2 GB with torch
 #                for the CPU, where there is no NVIDIA GPU and a CPU build can be found, else 6 GB)
 #   make test    the test suite
 #   make test-fast   the part of it that is quick and enters every package: before each commit
