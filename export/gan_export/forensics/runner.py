@@ -37,6 +37,7 @@ from gan_export.forensics.statistics import (
 T = TypeVar("T")
 R = TypeVar("R")
 MOST_SIDES = 4
+"""Parts at the same time, at most: each keeps the path of its candidates in memory."""
 _here = threading.local()
 
 SOME_CHANNELS = 64

@@ -152,28 +152,30 @@ def _verdicts(
     if not ways:
         return [0.0] * len(listed)
 
-    def said(hypothesis: Hypothesis, ways: Sequence[Discriminator], images: int) -> list[float]:
-        image, labels = draw(hypothesis.draft)
-        return _said(hypothesis, ways, image[:images], None if labels is None else labels[:images], by)
+    def said(asked: Sequence[tuple[Hypothesis, Sequence[int]]], images: int) -> list[list[float]]:
+        """What some of `ways` add to the score of each, by its first images."""
 
-    def on_few(part: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
-        return [said(one, [ways[i] for i in some], FEW) for one, some in part]
+        def part(some: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
+            found = []
+            for one, numbers in some:
+                image, labels = draw(one.draft)
+                labels = None if labels is None else labels[:images]
+                found.append(_said(one, [ways[i] for i in numbers], image[:images], labels, by))
+            return found
 
-    def on_all(part: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[float]:
-        return [_joint(said(one, [ways[i] for i in some], IMAGES)) for one, some in part]
+        return side_by_side(part, asked)
 
-    every = range(len(ways))
-    each = side_by_side(on_few, [(one, every) for one in listed[:SLOPED]])
+    each = said([(one, range(len(ways))) for one in listed[:SLOPED]], FEW)
     telling = sorted({i for scores in each for i in _telling(scores)})
     first = sorted(telling, key=lambda i: -_joint([scores[i] for scores in each]))[:FIRST]
     log.debug("the discriminator on %d generators", len(listed))
-    found = [_joint(scores) for scores in side_by_side(on_few, [(one, first) for one in listed])]
+    found = [_joint(scores) for scores in said([(one, first) for one in listed], FEW)]
     least = max(score + other for score, other in zip(found, others, strict=True)) - RULED_OUT
     left = [i for i, (score, other) in enumerate(zip(found, others, strict=True)) if score + other >= least]
-    each = side_by_side(on_few, [(listed[i], telling) for i in left])
+    each = said([(listed[i], telling) for i in left], FEW)
     asked = [(listed[i], [telling[j] for j in _telling(scores)]) for i, scores in zip(left, each, strict=True)]
-    for i, score in zip(left, side_by_side(on_all, asked), strict=True):
-        found[i] = score
+    for i, heard in zip(left, said(asked, IMAGES), strict=True):
+        found[i] = _joint(heard)
     return found
 
 
