@@ -192,7 +192,7 @@ def check_checkpoint(path: Path) -> Path:
         raise GanportError(f"{path} is empty, expected a checkpoint", hint="copy or download it again")
     if head.lstrip()[:1] in (b"{", b"["):
         raise GanportError(f"{path} is JSON, expected a checkpoint", hint="name the weights, such as runs/NAME/g.pt")
-    if head[:1] == b"\x08":
+    if head[:1] == b"\x08" and head[:3] != b"\x08\x01\x12":  # this is TensorFlow's
         raise GanportError(
             f"{path} is an ONNX model already, expected a checkpoint",
             hint=f"to prove it: gan-export verify {path}",

@@ -26,6 +26,8 @@ from gan_export.reading.roles import role_of_name
 from gan_export.source import check_checkpoint
 
 MODELS = (".onnx", ".ts")
+KERAS = (".h5", ".keras")
+"""Listed for what they are; nothing reads them."""
 MOST_FILES = 500
 MOST_ENTRIES = 50_000
 DEPTH = 4
@@ -119,7 +121,7 @@ def files_in(folder: Path) -> tuple[list[Path], list[str]]:
 def _may_be(path: Path) -> bool:
     """Whether a file's name says that it may be a checkpoint or a model; most files called .ts are programs."""
     suffix = path.suffix.lower()
-    return suffix in (*SUFFIXES, ".onnx") or (suffix == ".ts" and path.is_file() and is_archive(path))
+    return suffix in (*SUFFIXES, *KERAS, ".onnx") or (suffix == ".ts" and path.is_file() and is_archive(path))
 
 
 def look(path: Path) -> Entry:

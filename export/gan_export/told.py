@@ -143,12 +143,16 @@ def heard(draft: Draft, facts: Sequence[Fact], tensors: Mapping[str, Tensor]) ->
         said = [fact for fact in facts if fact.field == field]
         if field == BEYOND:
             draft = _beyond(draft, said[0])
+        elif field == "crop":
+            draft = _cropped(draft, said[0])
         elif field == "output" and said[0].value["value_range"] is None:
             draft = _bare(draft, said[0])
         elif said[0].place:
             draft = _heard(draft, [(c, fact) for fact in said if (c := _at(draft, fact, owners)) is not None])
         else:
             choices = [choice for choice in draft.choices if choice.field == field]
+            if field == "merge":  # z and a label are joined otherwise where the label is as wide
+                choices = [c for c in choices if said[0].value in (c.value, *c.alternatives)]
             if field == "activation":
                 choices = [choice for choice in choices if not before_reshape(draft, choice)] or choices
             draft = _heard(draft, [(c, said[0]) for c in choices if not (c.evidence.settled and _none(c))])
@@ -179,6 +183,15 @@ def _beyond(draft: Draft, fact: Fact) -> Draft:
     if fact.place and isinstance(draft.spec.layers[0], L.LabelEmbedding):
         return draft
     return replace(draft, contradiction=f"the author's code {fact.value}, which no list of layers says: {fact.where}")
+
+
+def _cropped(draft: Draft, fact: Fact) -> Draft:
+    """`draft`, contradicted by code that cuts images of another size out of what its layers make."""
+    _, height, width = draft.spec.interface.image
+    if (height, width) == (fact.value, fact.value):
+        return draft
+    cut = f"cuts {fact.value}x{fact.value} pixels out of {width}x{height}"
+    return replace(draft, contradiction=f"the author's code {cut}, which no list of layers says: {fact.where}")
 
 
 def _at(draft: Draft, fact: Fact, owners: Mapping[int, str]) -> Choice | None:

@@ -131,6 +131,7 @@ def test_slope_reaches_the_module(slope: float) -> None:
         (LabelEmbedding(5, 3, "z_label"), lambda z, e: torch.cat((z, e), 1)),
         (LabelEmbedding(5, 3, "label_z"), lambda z, e: torch.cat((e, z), 1)),
         (LabelEmbedding(5, 4, "multiply"), lambda z, e: z * e),
+        (LabelEmbedding(5, 4, "add"), lambda z, e: z + e),
     ],
 )
 def test_label_embedding_merges(head: LabelEmbedding, joined: Any) -> None:

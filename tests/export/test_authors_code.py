@@ -199,11 +199,22 @@ def test_a_learned_slope_leaves_the_output(tmp_path: Path) -> None:
         ("torch.cat([labels, z], 1), torch.cat([z, labels], 1)", "merge", None),
         ("torch.cat([z, x], 1)", "merge", None),
         ("torch.cat(parts, 1)", "merge", None),
+        ("z * self.emb(y)", "merge", "multiply"),
+        ("torch.mul(self.label_emb(y), z)", "merge", "multiply"),
+        ("z + label_emb.view(-1, 20)", "merge", "add"),
+        ("z.add(self.embed(y))", "merge", "add"),
+        ("(z + self.emb(y)) * self.emb(y)", "merge", None),
+        ("z * (2 + self.n_classes)", "merge", None),
+        ("self.fc(z) + self.emb(y)", "merge", None),
+        ("z[:, :, :28, :28]", "crop", 28),
+        ("z[..., 1:31, 1:31]", "crop", 30),
+        ("z[:, :, 1:-1, 1:-1]", "crop", None),
+        ("z[:, :, :28, :28] if z.size(2) else z[:, :, :30, :30]", "crop", None),
         ("torch.cat((z, c, s), 1)", "beyond", "joins 3 inputs"),
         ("torch.cat((z, F.relu(self.label_fc(c))), 1)", "beyond", "has an activation behind its label"),
     ],
 )
-def test_how_z_and_label_are_joined_is_heard(tmp_path: Path, joined: str, field: str, value: str | None) -> None:
+def test_how_z_and_label_are_joined_is_heard(tmp_path: Path, joined: str, field: str, value: str | int | None) -> None:
     code = CODE.replace("class Disc", f"    def forward(self, z, y):\n        return self.main({joined})\nclass Disc")
     found = facts(tmp_path, code)
     assert (found[field].value if field in found else None) == value

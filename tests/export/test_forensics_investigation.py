@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from export import forensics_nets as nets
 from gan_core.errors import GanportError
-from gan_core.interface import with_interface
-from gan_core.spec.generator_spec import flat
-from gan_core.spec.layers import BatchNorm, ConvTranspose
+from gan_core.interface import Interface, with_interface
+from gan_core.spec.generator_spec import GeneratorSpec, flat
+from gan_core.spec.layers import BatchNorm, ConvTranspose, LabelEmbedding
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate, misfit
 from gan_export.forensics.statistics import GOOD
@@ -78,6 +78,16 @@ def test_the_label_before_the_latent_is_found() -> None:
     truth = replace(spec, layers=(replace(spec.layers[0], merge="label_z"), *spec.layers[1:]))  # type: ignore[call-arg]
     found = investigate([nets.blank(truth, nets.trained(truth))], samples=SAMPLES)
     assert nets.found(found, "merge") == [("label_z", Evidence.STRONG)]
+
+
+@pytest.mark.parametrize("merge", ["multiply", "add"])
+def test_how_a_label_as_wide_as_z_is_joined_is_found(merge: Literal["multiply", "add"]) -> None:
+    head, *rest = nets.mlp(nets.RELU, nets.RELU).layers
+    truth = GeneratorSpec(Interface(16, (1, 4, 4), n_classes=4), (LabelEmbedding(4, 16, merge), head, *rest))
+    tensors = {name.replace("layers.0", "label_emb"): tensor for name, tensor in nets.trained(truth).items()}
+    (draft,) = draft_candidates(tensors, image=(1, 4, 4))
+    assert nets.found(draft, "merge") == [("multiply", Evidence.NONE)]
+    assert nets.found(investigate([draft], samples=SAMPLES), "merge") == [(merge, Evidence.STRONG)]
 
 
 def test_the_result_depends_on_the_arguments_only() -> None:

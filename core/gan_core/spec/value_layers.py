@@ -13,14 +13,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
 from gan_core.spec.layer import RUNNING, Layer, Reach, ValueName, expect, expect_image
 
-Merge = Literal["z_label", "label_z", "multiply", "label"]
+Merge = Literal["z_label", "label_z", "multiply", "add", "label"]
 
 
 @dataclass(frozen=True)
 class LabelEmbedding(Layer):
     """torch.nn.Embedding of the label, joined with the latent vector; weight (n_classes, dim).
 
-    merge "z_label" concatenates (z, embedding), "label_z" (embedding, z), "multiply" takes the product
+    merge "z_label" concatenates (z, embedding), "label_z" (embedding, z), "multiply" takes the product, "add" the sum
     (then dim is z_dim), each with a vector; "label" is the embedding alone, in the place of the running value.
     """
 
@@ -37,8 +37,8 @@ class LabelEmbedding(Layer):
         if self.merge == "label":
             return (self.dim,)
         expect(len(shape) == 1, f"joins a latent vector, gets {shape}")
-        if self.merge == "multiply":
-            expect(shape == (self.dim,), f"multiplies a vector of {self.dim}, gets {shape}")
+        if self.merge in ("multiply", "add"):
+            expect(shape == (self.dim,), f"is joined with a vector of {self.dim}, gets {shape}")
             return shape
         return (shape[0] + self.dim,)
 
@@ -81,6 +81,8 @@ def _join(torch: Any, z: Any, embedded: Any, merge: Merge) -> Any:
         return embedded
     if merge == "multiply":
         return z * embedded
+    if merge == "add":
+        return z + embedded
     return torch.cat((z, embedded) if merge == "z_label" else (embedded, z), dim=1)
 
 

@@ -280,7 +280,8 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
         last = None  # weights come after it: the network has no output activation
     for index, layer in enumerate(layers):
         if isinstance(layer, L.LabelEmbedding) and layer.merge != "label":
-            yield choice(index, "merge", layer.merge, () if layer.merge == "multiply" else ("z_label", "label_z"))
+            wide = ("multiply", "add") if layer.merge in ("multiply", "add") else ("z_label", "label_z")
+            yield choice(index, "merge", layer.merge, wide)
         elif interface.input is not None and "activation" not in network.questions:
             continue
         elif isinstance(layer, L.BatchNorm):

@@ -52,6 +52,8 @@ MODES: tuple[tuple[dict[str, Any], float], ...] = (
     ({"mode": "bilinear", "align_corners": True}, 3.0),
 )
 MERGES = (("z_label", 0.0), ("label_z", 0.5))
+PRODUCTS = (("multiply", 0.0), ("add", 1.0))
+"""How a label as wide as z is joined with it: of the code that a search for either found, a third adds it."""
 EVEN, OTHER = 1.0, 6.0
 """What a value costs that none of these lists has, where the file suggests it, and where nothing does."""
 UNTIED = 2
@@ -125,6 +127,8 @@ def aspects_of(draft: Draft) -> list[Aspect]:
         ("latent", "latent distribution", LAWS),
     ):
         tied = [choice for choice in open_ones if choice.field == field]
+        if field == "merge" and tied and tied[0].value in dict(PRODUCTS):
+            name, values = "label with z", PRODUCTS
         if tied:
             found.append(_tied(draft, name, tied, values))
     if _copied(draft):

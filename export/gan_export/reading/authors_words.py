@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,12 @@ OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|we
 """Names of what takes a random number that is no latent."""
 LABELS = re.compile(r"(?i)label|class|cond|emb|one_?hot|^[yc]_?$")
 """What code calls a label, in what it joins."""
+COUNTED = re.compile(r"(?i)\b(?:n|nb|num)_")
+"""A number of classes, which is no label."""
 JOINS = ("cat", "concat", "concatenate", "hstack")
-INPUTS = ("merge", BEYOND := "beyond")
+PRODUCTS = {"Mult": "multiply", "mul": "multiply", "multiply": "multiply", "Add": "add", "add": "add"}
+"""Operators and functions that join a label as wide as z with it."""
+INPUTS = ("merge", "crop", BEYOND := "beyond")
 SAID = ("activation", "output", "eps", "rule", *INPUTS)
 """The fields of what a class says; `BEYOND` is what it does that no list of layers says, in words."""
 
@@ -79,7 +84,51 @@ def said_by(node: ast.AST, label: str) -> list[Fact]:
     norms = [(literal(call, 1, "eps", 1e-5), call) for name, call in calls if name in NORMS]
     if norms and norms[0][0] is not None and all(eps == norms[0][0] for eps, _ in norms):
         found.append(Fact("eps", float(norms[0][0]), where(label, norms[0][1])))
-    return found + _joined(calls, label)
+    return found + (_joined(calls, label) or _multiplied(node, label)) + _cropped(node, label)
+
+
+def _cropped(node: ast.AST, label: str) -> list[Fact]:
+    """The side of the images that a class cuts out of larger ones: 28 of `x[:, :, :28, :28]`, unless it does so under a
+    condition. A border cut off on both sides is a padding."""
+    under = {id(one) for branch in ast.walk(node) if isinstance(branch, ast.If) for one in ast.walk(branch)}
+    found: dict[int, ast.expr] = {}
+    for one in ast.walk(node):
+        match one:
+            case ast.Subscript(slice=ast.Tuple(elts=[*rest, ast.Slice() as rows, ast.Slice() as columns])) if (
+                len(rest) == 2 or ast.unparse(rest[0]) == "..."
+            ) and id(one) not in under:
+                lower = 0 if rows.lower is None else number(rows.lower, {})
+                upper = None if rows.upper is None else number(rows.upper, {})
+                alike = ast.unparse(rows) == ast.unparse(columns) and rows.step is None
+                if alike and lower is not None and upper is not None:
+                    found.setdefault(upper - lower, one)
+    return [Fact("crop", side, where(label, one)) for side, one in found.items() if len(found) == 1 and side > 0]
+
+
+def _multiplied(node: ast.AST, label: str) -> list[Fact]:
+    """What the methods of a class say of z and a label as wide: that one is multiplied with the other, or added."""
+    found: dict[str, ast.expr] = {}
+    methods = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef) and one.name != "__init__"]
+    for one in itertools.chain.from_iterable(map(ast.walk, methods)):
+        match one:
+            case ast.BinOp(left=left, op=op, right=right):
+                kind, pair = type(op).__name__, (left, right)
+            case ast.Call(func=ast.Attribute(value=left), args=[right]):
+                kind, pair = name_of(one), (left, right)
+            case ast.Call(args=[left, right]):
+                kind, pair = name_of(one), (left, right)
+            case _:
+                continue
+        texts = [ast.unparse(each) for each in pair]
+        others = [text for text in texts if LABELS.search(text) is None]
+        if (
+            kind in PRODUCTS
+            and len(others) < 2
+            and "self." not in "".join(others)
+            and not any(map(COUNTED.search, texts))
+        ):
+            found.setdefault(PRODUCTS[kind] if others else "", one)
+    return [Fact("merge", value, where(label, call)) for value, call in found.items() if value and len(found) == 1]
 
 
 def _joined(calls: Sequence[tuple[str, ast.Call]], label: str) -> list[Fact]:
@@ -125,7 +174,7 @@ def literal(call: ast.Call, place: int, keyword: str, usual: float) -> float | N
     return float(value) if isinstance(value, (int, float)) and 0 <= value < 10 else None
 
 
-def where(label: str, call: ast.Call) -> str:
+def where(label: str, call: ast.expr) -> str:
     return f"{label}{call.lineno}: {shorten(ast.unparse(call), 60, placeholder=' …')}"
 
 

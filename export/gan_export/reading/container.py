@@ -145,6 +145,8 @@ def _explain_other_zip(records: Iterable[str]) -> None:
     shown = ", ".join(name[:40] for name in names[:3] if name.isprintable()) or "nothing"
     if names and all(name.endswith(".npy") for name in names):
         raise GanportError("it is a NumPy .npz archive", hint="only PyTorch checkpoints and .safetensors are read")
+    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
+        raise GanportError("it is a Keras model", hint=OTHERS_MODEL)
     if any(name.endswith(("model.json", "model.py")) or "/code/" in name for name in names):
         raise DamagedError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl")
     raise GanportError(
@@ -170,6 +172,7 @@ def _open_pickle(data: memoryview, budget: Budget) -> Any:
     return unpickler.load(Stream(data), persistent_load, budget, legacy.nested_storage)
 
 
+OTHERS_MODEL = "convert it to ONNX, as tf2onnx does for TensorFlow and Keras; then: gan-export adopt FILE.onnx"
 _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     # first bytes, where, what it is, what to do
     (b"version https://git-lfs", 0, "a Git LFS pointer, not the file itself", "in its repository: git lfs pull"),
@@ -180,10 +183,11 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x28\xb5\x2f\xfd", 0, "compressed with zstd", "unpack it first: zstd -d FILE"),
     (b"7z\xbc\xaf", 0, "a 7-Zip archive", "unpack it first: 7z x FILE"),
     (b"Rar!", 0, "a RAR archive", "unpack it first"),
-    (b"\x89HDF", 0, "an HDF5 file, as Keras writes them", "only PyTorch checkpoints are read"),
+    (b"\x89HDF", 0, "an HDF5 file, as Keras writes them", OTHERS_MODEL),
     (b"\x93NUMPY", 0, "one NumPy array (.npy)", "only PyTorch checkpoints and .safetensors are read"),
     (b"GGUF", 0, "a GGUF language model", "only PyTorch checkpoints and .safetensors are read"),
-    (b"TFL3", 4, "a TensorFlow Lite model", "only PyTorch checkpoints are read"),
+    (b"TFL3", 4, "a TensorFlow Lite model", OTHERS_MODEL),
+    (b"\x08\x01\x12", 0, "a TensorFlow SavedModel", OTHERS_MODEL),
     (b"\x89PNG", 0, "a PNG image", "name the checkpoint, not a picture of its samples"),
     (b"\xff\xd8\xff", 0, "a JPEG image", "name the checkpoint, not a picture of its samples"),
     (b"GIF8", 0, "a GIF image", "name the checkpoint, not a picture of its samples"),

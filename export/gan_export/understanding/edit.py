@@ -9,7 +9,7 @@ The fields a choice can have, and what their values look like:
     eps           index   0.8
     upsample      index   {"mode": "bilinear", "align_corners": false}
     norm          index   {"kind": "group_norm", "groups": 8, "features": 64, "eps": 1e-5, "affine": true}
-    merge         index   "z_label" | "label_z"
+    merge         index   "z_label" | "label_z"; "multiply" | "add" where the label is as wide as z
     latent        None    "normal" | "uniform"
     value_range   None    [0.0, 1.0]
     structure     None    text: strides, paddings, upsamplings; the other structures are drafts of their own,

@@ -70,8 +70,8 @@ def heads(latent: int, embedding: Unit | None, told: Told = Told(), first: Unit 
         return []
     if dim == latent:
         layer = LabelEmbedding(n_classes, dim, merge="multiply")
-        reason = f"{embedding.first_key} is as wide ({dim}) as the first layer's input, so it is multiplied with z"
-        merge = Choice(0, "merge", "multiply", Evidence.PROVED, reason)
+        reason = f"{embedding.first_key} is as wide ({dim}) as the first layer's input: multiplied with z, or added"
+        merge = Choice(0, "merge", "multiply", Evidence.NONE, reason, ("add",))
         return [Head(latent, layer, n_classes, embedding, (merge,))]
     if dim > latent:
         return []
