@@ -164,6 +164,9 @@ def test_javascript_generates_the_latents_of_python() -> None:
     calls = [f"js.latent({s}, 301, '{law}', {json.dumps(t)})" for s, law, t in cases]
     for (seed, law, truncation), z in zip(cases, in_javascript(*calls), strict=True):
         assert last_bits(z, latents([seed], 301, law, truncation)[0]) <= 1
+    for law in LATENT_LAWS:
+        (maps,) = in_javascript(f"js.noiseMaps({2**40 + 3}, 77, '{law}')")
+        assert last_bits(maps, noise_maps(np.array([2**40 + 3]), 77, law)[0]) <= 1
 
 
 @needs_node

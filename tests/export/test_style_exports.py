@@ -20,6 +20,7 @@ from gan_core.latents import default_labels, noise_maps
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx, export_torchscript
+from gan_export.publish.web import with_all_inputs
 from gan_export.source import Source
 from gan_serve.gen.request import Request
 from gan_serve.gen.run import run_request
@@ -91,6 +92,31 @@ def test_noise_of_each_seed(generator: Generator, source: Source) -> None:
     assert (view.generate(5) == seeded).all()
     assert (pickle.loads(pickle.dumps(view)).generate(5) == seeded).all()
     assert (view.to_w(3) == generator.to_w(3)).all()
+
+
+def test_the_copy_for_a_page_takes_noise_of_seeds(generator: Generator, exported: Path, source: Source) -> None:
+    """Its inputs have no defaults, and `own_noise` says which images have other noise than the constant one."""
+    import onnxruntime
+
+    interface, maps = source.interface, source.interface.noise_maps
+    assert maps is not None
+    session = onnxruntime.InferenceSession(with_all_inputs(exported, interface))
+    n, shape = 3, interface.options["w"].shape
+    feeds = {
+        "z": interface.latents(range(n)),
+        "label": default_labels(np.arange(n), 2),
+        "noise": np.ones(n, np.float32),
+    }
+    feeds |= {"psi": np.full(n, 0.5, np.float32), "w": np.zeros((n, *shape), np.float32), "from_w": np.zeros(n, bool)}
+    feeds |= {
+        "noise_maps": noise_maps(np.arange(n), maps.size, maps.law),
+        "own_noise": np.array([[True], [False], [True]]),
+    }
+    (pixels,) = session.run(["pixels"], feeds)
+    seeded, constant = generator.generate(n, psi=0.5, noise="seed"), generator.generate(n, psi=0.5)
+    expected = np.stack([seeded[0], constant[1], seeded[2]]).astype(int)
+    assert np.abs(pixels - expected).max() <= 1
+    assert np.abs(seeded.astype(int) - constant).max() > 1
 
 
 def test_a_view_is_pickled_with_its_options(generator: Generator) -> None:

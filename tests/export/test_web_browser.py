@@ -202,10 +202,13 @@ def test_a_model_with_styles(modules: Path, tmp_path: Path) -> None:
     assert export_onnx(source, tmp_path / "g.onnx").ok
     web.write_site(tmp_path / "g.onnx", tmp_path / "site", web.find_runtime(modules))
     psi, walked = "first=0&truncation=0.6", "walk=1,2&own=1&truncation=0.6"
+    own, none = "first=0&truncation=0.6&noise=seed", "first=0&noise=none"
     with served(tmp_path / "site") as host:
-        found = browse(host, modules, tmp_path, SEEDS, psi, walked)
+        found = browse(host, modules, tmp_path, SEEDS, psi, walked, own, none)
     generator = gan_serve.load(tmp_path / "g.onnx", provider="cpu")
     assert_same(shown(found, SEEDS, generator), generator.generate(range(24)))
     assert_same(shown(found, psi, generator), generator.generate(range(24), psi=0.6))
+    assert_same(shown(found, own, generator), generator.generate(range(24), psi=0.6, noise="seed"))
+    assert_same(shown(found, none, generator), generator.generate(range(24), noise=0))
     walk = Walk(generator.contract.interface, Seeds.of([1, 2]), 80, (1, 0), to_w=generator.with_options(psi=0.6).to_w)
     assert_same(frames(found, walked, "RGB"), generator.generate(w=walk.latents(0, 80)))

@@ -56,6 +56,9 @@ def test_psi_and_noise_are_the_librarys(styled: Site, generator: Generator) -> N
     for query, settings in every:
         reply = styled.get(f"/v1/images/3.png{query}")
         assert np.array_equal(pixels_of(reply.body), generator.generate([3], **settings)[0])
+    maps = generator.contract.interface.noise_maps
+    assert maps is not None
+    assert styled.get("/v1/models").json["models"][0]["noise_maps"] == {"size": maps.size, "law": maps.law}
     assert Image.open(io.BytesIO(styled.get("/v1/images/3.png?psi=0.5").body)).info["gan.psi"] == "0.5"
     assert styled.get("/v1/walk.webp?seeds=1,4&frames=4&noise=seed").status == 422
     assert styled.get("/v1/images/3.png?noise=loud").status == 422

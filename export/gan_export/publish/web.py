@@ -123,6 +123,7 @@ def description(generator: Generator, name: str) -> dict[str, Any]:
         "takes": takes,
         "styles": asdict(interface.styles) if interface.styles else None,
         "noise": interface.noise,
+        "noise_maps": asdict(interface.noise_maps) if interface.noise_maps else None,
         "z_dim": interface.z_dim,
         "latent": interface.latent,
         "classes": interface.n_classes,
@@ -136,7 +137,7 @@ def _index(model: Path, title: str | None) -> tuple[str, bytes]:
         raise GanportError(f"`title` must be one line of text, got {title[:40]!r}", hint="or leave it out")
     with open_exported(model) as generator:
         about = description(generator, title or name_of(model))
-        graph = _with_all_inputs(model, generator.contract.interface)
+        graph = with_all_inputs(model, generator.contract.interface)
     page = _own("page.html").decode()
     page = _replaced(page, "<title>.*?</title>", f"<title>{html.escape(about['name'])}</title>")
     page = _replaced(page, '(?<=<h1 id="title">).*?(?=</h1>)', html.escape(about["name"]))
@@ -149,20 +150,27 @@ def _index(model: Path, title: str | None) -> tuple[str, bytes]:
     return page.replace("</head>", head), graph
 
 
-def _with_all_inputs(model: Path, interface: Interface) -> bytes:
+def with_all_inputs(model: Path, interface: Interface) -> bytes:
     """The file; where it has optional inputs, without their defaults, because onnxruntime's JavaScript takes no value
-    for an input that has one; noise stays constant. Such a copy is no longer the one that was proved, and has no
-    contract.
+    for an input that has one. `own_noise` (n, 1) says which images take `noise_maps`, and not the constant noise.
+    Such a copy is no longer the one that was proved, and has no contract.
     """
     if not interface.options:
         return model.read_bytes()
     import onnx
 
     copied = onnx.load(model)
-    for default in [each for each in copied.graph.initializer if each.name in interface.options]:
-        kept = interface.options[default.name].constant
-        holder: Any = copied.graph.input if kept else copied.graph.initializer
-        holder.remove(next(each for each in holder if each.name == default.name))
+    graph = copied.graph
+    for default in [each for each in graph.initializer if each.name in interface.options]:
+        name = default.name
+        if interface.options[name].constant:
+            default.name, chosen = f"{name}.constant", f"{name}.chosen"
+            for node in graph.node:
+                node.input[:] = [chosen if each == name else each for each in node.input]
+            graph.input.append(onnx.helper.make_tensor_value_info("own_noise", onnx.TensorProto.BOOL, ["own", 1]))
+            graph.node.insert(0, onnx.helper.make_node("Where", ["own_noise", name, default.name], [chosen]))
+        else:
+            graph.initializer.remove(default)
     copied.ClearField("metadata_props")
     changed: bytes = copied.SerializeToString()
     return changed

@@ -1,6 +1,6 @@
 // Where the page's images come from when there is no server: onnxruntime's WebAssembly runs the model, in a worker.
 // `gan-export web` puts this module in the place of images.js; it has the same functions.
-import { between, latent, steps } from "./latents.js";
+import { between, latent, noiseMaps, steps } from "./latents.js";
 import { transformed } from "./picture.js";
 import { png } from "./png.js";
 
@@ -84,7 +84,7 @@ function tell(message) {
 const started = start();
 started.catch(() => {}); // models() says so
 
-// The pixels of one wish, {z, label, psi} or {w}: (height, width, channels) of uint8. It waits until its batch has run.
+// The pixels of one wish, {z, label, psi, noise, seed} or {w, noise}: (height, width, channels) of uint8. It waits until its batch has run.
 function pixels(wish) {
   return new Promise((resolve, reject) => {
     if (!open) {
@@ -129,13 +129,20 @@ function feedsOf(wishes) {
   const rows = (vectors, ...shape) => {
     const size = shape.reduce((product, side) => product * side, 1);
     const data = new Float32Array(wishes.length * size); // zeros where a wish has none
-    vectors.forEach((vector, index) => data.set(vector ?? [], index * size));
+    vectors.forEach((vector, index) => data.set(vector || [], index * size));
     return { type: "float32", data, dims: [...dims, ...shape] };
   };
   const feeds = { z: rows(wishes.map(({ z }) => z), about.z_dim) };
   if (about.classes) feeds.label = { type: "int64", data: BigInt64Array.from(wishes, ({ label }) => BigInt(label ?? 0)), dims };
   const scalars = (value) => ({ type: "float32", data: Float32Array.from(wishes, value), dims });
-  if (about.noise) feeds.noise = scalars(() => 1);
+  if (about.noise) feeds.noise = scalars(({ noise }) => (noise === 0 ? 0 : 1));
+  if (about.noise_maps) {
+    const { size, law } = about.noise_maps;
+    const seeded = wishes.map(({ noise }) => noise === "seed");
+    const maps = wishes.map(({ seed }, index) => seeded[index] && noiseMaps(seed, size, law));
+    feeds.noise_maps = seeded.includes(true) ? rows(maps, size) : { type: "float32", data: new Float32Array(size), dims: [1, size] };
+    feeds.own_noise = { type: "bool", data: Uint8Array.from(seeded), dims: [...dims, 1] };
+  }
   if (about.styles) {
     const { num_ws, w_dim } = about.styles;
     feeds.psi = scalars(({ psi }) => psi ?? 1);
@@ -166,25 +173,25 @@ function keep(key, made) {
   return url;
 }
 
-export async function image(model, seed, { label = null, truncation = null, psi = null, towards = null, step = null } = {}) {
-  return keep(JSON.stringify([seed, label, truncation, psi, towards, step]), async () => {
+export async function image(model, seed, { label = null, truncation = null, psi = null, noise = null, towards = null, step = null } = {}) {
+  return keep(JSON.stringify([seed, label, truncation, psi, noise, towards, step]), async () => {
     let z = latentOf(seed, truncation);
     if (towards !== null) z = between(z, latentOf(towards, truncation), step, about.latent);
-    return address([await pixels({ z, label: labelOf(seed, label), psi })]);
+    return address([await pixels({ z, label: labelOf(seed, label), psi, noise, seed })]);
   });
 }
 
-export async function walk(model, seeds, { labels = null, truncation = null, psi = null, frames = null } = {}) {
+export async function walk(model, seeds, { labels = null, truncation = null, psi = null, noise = null, frames = null } = {}) {
   const latents = seeds.map((seed) => latentOf(seed, truncation));
   const classes = seeds.map((seed, index) => (labels ? labels[index % labels.length] : labelOf(seeds[0], null)));
   const way = steps(seeds.length, frames ?? 40 * seeds.length);
-  return keep(JSON.stringify(["walk", seeds, labels, truncation, psi, frames]), async () => {
+  return keep(JSON.stringify(["walk", seeds, labels, truncation, psi, noise, frames]), async () => {
     const keys = latents.map((z, index) => ({ z, label: classes[index], psi }));
     const styles = about.styles && (await made(feedsOf(keys), "styles", keys.length));
     const shown = way.map(({ before, after, part }) => {
-      if (styles) return pixels({ w: styles[before].map((x, i) => x * (1 - part) + styles[after][i] * part) });
+      if (styles) return pixels({ w: styles[before].map((x, i) => x * (1 - part) + styles[after][i] * part), noise });
       const z = between(latents[before], latents[after], part, about.latent);
-      return pixels({ z, label: classes[part < 0.5 ? before : after] });
+      return pixels({ z, label: classes[part < 0.5 ? before : after], noise });
     });
     return address(await Promise.all(shown));
   });

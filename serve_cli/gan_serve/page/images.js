@@ -3,8 +3,8 @@
 
 export const WALK = "webp"; // the suffix of an animation
 
-// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, styles, latent,
-// limits, takes: null, or for a model of images {text, fixed}}.
+// The models: {name, version, image: {width, height, channels}, classes, class_names, mixes_classes, styles, noise,
+// noise_maps, latent, limits, takes: null, or for a model of images {text, fixed}}.
 export async function models() {
   const reply = await fetch("/v1/models");
   if (!reply.ok) throw new Error(`the server answers ${reply.status}`);
@@ -19,15 +19,16 @@ function address(model, path, values) {
   return `/v1/${path}?${query}`;
 }
 
-// An address for <img> of one image. `label` is a class or null; `towards` and `step` go a part of the way to another seed.
-export async function image(model, seed, { label = null, truncation = null, psi = null, towards = null, step = null } = {}) {
-  return address(model, `images/${seed}.png`, { class: label, truncation, psi, towards, step });
+// An address for <img> of one image. `label` is a class or null; `noise` is a factor, "seed" or null; `towards` and
+// `step` go a part of the way to another seed.
+export async function image(model, seed, { label = null, truncation = null, psi = null, noise = null, towards = null, step = null } = {}) {
+  return address(model, `images/${seed}.png`, { class: label, truncation, psi, noise, towards, step });
 }
 
 // An address for <img> of a looping animation through seeds; `labels` are their classes, or null.
-export async function walk(model, seeds, { labels = null, truncation = null, psi = null, frames = null } = {}) {
+export async function walk(model, seeds, { labels = null, truncation = null, psi = null, noise = null, frames = null } = {}) {
   const list = seeds.join(",");
-  return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, psi, frames });
+  return address(model, "walk.webp", { seeds: list, class: labels && labels.join(","), truncation, psi, noise, frames });
 }
 
 // An address for <img> of what the model makes of a picture (a Blob). Models with `takes` have it in the place of seeds.

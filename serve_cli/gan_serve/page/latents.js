@@ -26,11 +26,11 @@ export function philox(counter, key) {
   return [c0, c1, c2, c3];
 }
 
-function components(seed, zDim, law, round) {
+function components(seed, zDim, law, round, purpose = 0) {
   const key = [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
   const z = [];
   for (let block = 0; z.length < zDim; block++) {
-    const u = philox([block, round, 0, 0], key).map((word) => (word + 0.5) / 2 ** 32);
+    const u = philox([block, round, purpose, 0], key).map((word) => (word + 0.5) / 2 ** 32);
     if (law === "uniform") {
       z.push(...u.map((x) => 2 * x - 1));
       continue;
@@ -57,6 +57,11 @@ export function latent(seed, zDim, law = "normal", truncation = null) {
     z = z.map((x, i) => (Math.abs(x) > most ? again[i] : x));
   }
   return Float32Array.from(z);
+}
+
+// The noise of a seed inside a generator: `size` numbers of N(0, 1), or of U(0, 1) for "uniform", as a Float32Array.
+export function noiseMaps(seed, size, law = "normal") {
+  return Float32Array.from(components(seed, size, law, 0, 1), law === "uniform" ? (x) => x / 2 + 0.5 : (x) => x);
 }
 
 // The point at `t`, from 0 to 1, of the great circle from latent `a` to `b`. Uniform latents pass through normal ones.

@@ -6,7 +6,7 @@ const NO_TRUNCATION = 3;
 const NEIGHBOURS = 8;
 const MOST_STOPS = 12;
 const part = (id) => document.getElementById(id);
-const state = { model: "", first: 0, count: 24, label: "", truncation: null, walk: [], own: false, seed: null, towards: null, step: null, near: null };
+const state = { model: "", first: 0, count: 24, label: "", truncation: null, noise: "", walk: [], own: false, seed: null, towards: null, step: null, near: null };
 let all = [];
 let drawn = 0;
 
@@ -24,6 +24,7 @@ function read() {
   state.label = label >= 0 && label < model().classes ? label : "";
   const truncation = Number.parseFloat(said.get("truncation"));
   state.truncation = truncation >= 0.2 && truncation < NO_TRUNCATION ? truncation : null;
+  state.noise = noises().some(([value]) => value === said.get("noise")) ? said.get("noise") : "";
   const stops = (said.get("walk") ?? "").split(",").filter((each) => /^\d{1,16}(:\d{1,9})?$/.test(each));
   const there = ({ seed, label }) => seed <= LAST && (label === undefined || label < model().classes);
   state.walk = [...new Set(stops.map((each) => each.replace(/^0+(?=\d)/, "")))].filter((each) => there(stop(each))).slice(0, MOST_STOPS);
@@ -42,6 +43,7 @@ function write() {
   if (state.count !== 24) said.set("count", state.count);
   if (state.label !== "") said.set("class", state.label);
   if (state.truncation !== null) said.set("truncation", state.truncation);
+  if (state.noise) said.set("noise", state.noise);
   if (state.walk.length) said.set("walk", state.walk.join(","));
   if (state.own) said.set("own", 1);
   if (state.seed !== null) said.set("seed", state.seed);
@@ -58,7 +60,10 @@ const className = (label) => (label === null ? "" : model().class_names[label] ?
 const named = (seed, label = labelOf(seed)) => [`seed ${seed}`, className(label)].filter(Boolean).join(", ");
 // The slider bounds |z|, or is psi of a generator with styles.
 const bounds = () => (model().styles ? { psi: state.truncation } : { truncation: state.truncation });
-const options = (more = {}) => ({ label: state.label, ...bounds(), ...more });
+// Noise of the seed is for images of one seed; between seeds it is constant.
+const noise = (seeded) => (state.noise === "none" ? 0 : state.noise === "seed" && seeded ? "seed" : null);
+const options = (more = {}) => ({ label: state.label, ...bounds(), noise: noise(more.towards === undefined), ...more });
+const noises = () => [["", "constant"], ...(model().noise_maps ? [["seed", "of each seed"]] : []), ["none", "none"]];
 
 function made(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -110,6 +115,9 @@ function drawControls() {
   part("count").value = state.count;
   part("truncation").value = state.truncation ?? NO_TRUNCATION;
   drawBound(state.truncation);
+  part("noise-field").hidden = !model().noise;
+  part("noise").replaceChildren(...noises().map(([value, text]) => new Option(text, value)));
+  part("noise").value = state.noise;
   part("bound").textContent = model().styles ? "Truncation ψ" : "Truncation";
 }
 
@@ -242,7 +250,7 @@ async function play() {
   const labels = own ? stops.map(({ seed, label }) => label ?? labelOf(seed)) : state.label === "" ? null : [state.label];
   const frames = Math.min(40 * state.walk.length, model().limits.images);
   part("status").textContent = `Generating ${frames} frames …`;
-  const source = await arrived(images.walk(model(), stops.map(({ seed }) => seed), { labels, ...bounds(), frames }));
+  const source = await arrived(images.walk(model(), stops.map(({ seed }) => seed), { labels, ...bounds(), noise: noise(false), frames }));
   if (turn !== drawn || !source) return;
   part("status").textContent = `A walk of ${frames} frames`;
   const text = `a walk through ${stops.map(({ seed }, index) => (own ? named(seed, labels[index]) : `seed ${seed}`)).join("; ")}`;
@@ -290,11 +298,12 @@ part("after").onclick = () => go(state.first + state.count);
 part("random").onclick = () => go(Math.floor(Math.random() * 1e9));
 part("first").onchange = () => go(whole(part("first").value, 0, 0, LAST));
 part("count").onchange = () => change({ count: Number(part("count").value) });
-part("model").onchange = () => change({ model: part("model").value, label: "", walk: [], seed: null, towards: null });
+part("model").onchange = () => change({ model: part("model").value, label: "", noise: "", walk: [], seed: null, towards: null });
 part("class").onchange = () => change({ label: part("class").value === "" ? "" : Number(part("class").value) });
 const bound = () => (Number(part("truncation").value) < NO_TRUNCATION ? Number(part("truncation").value) : null);
 part("truncation").oninput = () => drawBound(bound());
 part("truncation").onchange = () => change({ truncation: bound() });
+part("noise").onchange = () => change({ noise: part("noise").value });
 part("own").onchange = () => change({ own: part("own").checked });
 part("play").onclick = play;
 part("clear").onclick = () => change({ walk: [] });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from gan_core.arrays import F32
@@ -143,6 +143,7 @@ class Served:
             "mixes_classes": self.generator.mixes_classes,
             "styles": interface.styles is not None,
             "noise": interface.noise,
+            "noise_maps": None if interface.noise_maps is None else asdict(interface.noise_maps),
             "provider": self.generator.provider,
             "limits": {"images": self.limits.images, "pixels": self.limits.pixels},
         }
