@@ -24,8 +24,8 @@ from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.outputs import check_outputs
+from gan_core.said import parse_answers
 from gan_serve.runtime import providers
-from gan_serve.runtime.onnx_answers import parse_answers
 from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by
 from gan_serve.terminal.console import Column, table

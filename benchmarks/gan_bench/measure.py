@@ -33,7 +33,7 @@ from gan_bench.worker import LONGEST_WINDOW
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.process import usable_cores
-from gan_serve.runtime.onnx_answers import check_unsaid
+from gan_core.said import check_unsaid
 
 Subject = tuple[WorkerProcess, Result | Limit]
 

@@ -22,7 +22,7 @@ from gan_core.fields import Json
 from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_model_file
 from gan_core.installation import pip
-from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_core.said import OnnxAnswers
 from gan_serve.runtime.providers import check_name
 from gan_serve.terminal import console
 from gan_serve.terminal.commands import in_panel

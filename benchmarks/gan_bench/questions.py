@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from gan_bench.parity import Difference
 from gan_core.fields import Json
-from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_core.said import OnnxAnswers
 
 Task = Literal["pixels", "png"]
 A = TypeVar("A")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from gan_bench.peers import PEERS
 from gan_bench.questions import Task
 from gan_core.errors import GanportError
-from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_core.said import OnnxAnswers
 
 T = TypeVar("T")
 

@@ -48,8 +48,8 @@ from gan_bench.tasks import Pixels, PngFolder, Task
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files import metadata
+from gan_core.said import UNSAID, OnnxAnswers
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers
 
 if TYPE_CHECKING:
     from gan_bench.machine import Machine

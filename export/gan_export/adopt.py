@@ -28,6 +28,7 @@ from gan_core.errors import GanportError
 from gan_core.files import metadata
 from gan_core.files.model_file import check_model_file, file_provenance, read_head, refuse_what_is_not_onnx
 from gan_core.limits import limits_for
+from gan_core.said import OnnxAnswers
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.exporting import export_file
 from gan_export.onnx_export import optimise
@@ -41,7 +42,6 @@ from gan_export.proof.reference import Reference, make_golden
 from gan_export.proof.report import Report
 from gan_export.source import Source
 from gan_serve.runtime.foreign import FLOATS
-from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.signature import Signature
 

@@ -14,7 +14,7 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.fields import from_json
 from gan_core.files.archive import is_archive, read_contract
-from gan_core.said import parse_inputs
+from gan_core.said import OnnxAnswers, parse_inputs
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.adopt import ADOPTED, original_of
 from gan_export.answers import Answers, LiveAnswers
@@ -28,7 +28,6 @@ from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint
 from gan_export.told import by_image
 from gan_export.understanding.understand import draft_with_spec
-from gan_serve.runtime.onnx_answers import OnnxAnswers
 
 log = logging.getLogger(__name__)
 

@@ -230,8 +230,8 @@ def adopt(
     target = resolve_out(file, out, ".onnx", ".adopted")
     check_outputs({"FILE": file}, {"--out": target, "--report": report})
     require_packages("adopting")
+    from gan_core.said import parse_answers
     from gan_export.adopt import adopt, original_of
-    from gan_serve.runtime.onnx_answers import parse_answers
 
     source = original_of(file, parse_answers(**answers))
     say(file, source)

@@ -13,7 +13,7 @@ from bench.made_records import OPENED
 from gan_bench.messages import MessageError, read, write
 from gan_bench.parity import Difference
 from gan_bench.questions import QUESTIONS, Done, Failed, Memory, Open, Prepare, Question, TakeWindow, Unpack, Window
-from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_core.said import OnnxAnswers
 
 ANSWERS = OnnxAnswers(
     (0.0, 1.0), (3, 8, 8), "uniform", 16, 10, (("a", "z"), ("b", None)), (("psi", 0.7), ("x", 1.0)), "y"

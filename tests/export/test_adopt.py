@@ -12,10 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.errors import GanportError
+from gan_core.said import OnnxAnswers
 from gan_export.adopt import adopt, original_of
 from gan_export.proof import Report
 from gan_serve.runtime.golden import check_golden
-from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from real_files import real_file
 from serve import onnx_files

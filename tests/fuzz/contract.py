@@ -17,16 +17,15 @@ from export.script_files import CONTRACT, Plain
 from fuzz import mutations
 from fuzz.runner import Target
 from gan_core.files.archive import read_entries
-from gan_core.files.classes import count_classes
 from gan_core.files.metadata import graph_sha256, peek, read_onnx_text
-from gan_core.files.model_file import read_head, refuse_what_is_not_onnx
+from gan_core.files.model_file import count_classes, read_head, refuse_what_is_not_onnx
 from gan_core.golden import decode
 from gan_core.printable import json_text
+from gan_core.said import OnnxAnswers
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import to_archive
 from gan_serve.gen.about import describe, info_json, info_text
 from gan_serve.runtime.foreign import understand
-from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.plan import LatentPlan, fit_latents, open_latents
 from gan_serve.terminal.console import table
 from serve import onnx_files, strangers

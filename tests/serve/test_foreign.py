@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 import gan_serve
 from gan_core.errors import ContractError, GanportError
 from gan_core.latents import default_labels, latents
+from gan_core.said import UNSAID, OnnxAnswers, parse_answers
 from gan_serve.runtime import probe
-from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers, parse_answers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from real_files import real_file
 from serve import onnx_files

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.errors import ContractError
-from gan_serve.runtime.onnx_answers import OnnxAnswers
+from gan_core.said import OnnxAnswers
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.runtime.probe import probe
 from serve import onnx_files

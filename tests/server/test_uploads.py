@@ -16,7 +16,7 @@ from PIL import Image
 from tritonclient import http as triton
 
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_serve.server import uploads
+from gan_serve.server import served
 from gan_serve.server.exchange import Limits
 from gan_serve.server.served import Batching
 from serve import onnx_files
@@ -74,7 +74,7 @@ def test_pictures_of_one_size_share_a_batch(twice: Site) -> None:
 def test_tiles_make_the_same_picture(twice: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     data = picture(50, 31)
     whole = twice.post("/v1/images?model=x2", data, **PNG)
-    monkeypatch.setattr(uploads, "WHOLE_SIDE", 16)
+    monkeypatch.setattr(served, "WHOLE_SIDE", 16)
     tiled = twice.post("/v1/images?model=x2", data, **PNG)
     assert tiled.body == whole.body
     assert np.array_equal(pixels_of(tiled.body), negative(data))

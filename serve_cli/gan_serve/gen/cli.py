@@ -263,10 +263,10 @@ def generate(
       gan-gen x4.onnx photo.jpg --tile 256     a super-resolver: photo-x4.png
       gan-gen x4.onnx photos/ --out large/     a whole folder
     """
+    from gan_core.said import parse_answers
     from gan_serve.gen.job_options import JobOptions
     from gan_serve.gen.request import Request
     from gan_serve.gen.run import run_request
-    from gan_serve.runtime.onnx_answers import parse_answers
 
     rest, images = list(given or ()), list(image or ())
     if file is not None and str(file).isdecimal() and not file.exists():  # gan-gen 25, gan-gen 25 g.onnx

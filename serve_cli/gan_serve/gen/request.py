@@ -17,10 +17,10 @@ from gan_core.grids import MAX_SCALE
 from gan_core.interface import parse_classes
 from gan_core.latents import Seeds, count_from, parse_seeds
 from gan_core.printable import shorten
+from gan_core.said import OnnxAnswers
 from gan_serve.gen.job_options import JobOptions
 from gan_serve.gen.outputs import Kind, Target, parse_target
 from gan_serve.runtime import runtimes
-from gan_serve.runtime.onnx_answers import OnnxAnswers
 from gan_serve.runtime.plan import (
     ByClassPlan,
     LatentPlan,
@@ -32,13 +32,13 @@ from gan_serve.runtime.plan import (
     open_latents,
 )
 from gan_serve.runtime.runtimes import located
-from gan_serve.runtime.styles import SEED, Noise
+from gan_serve.runtime.styles import SEED, Noise, styles_in
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from gan_serve.runtime.generator import Generator
-    from gan_serve.runtime.mixing import Mix
+    from gan_serve.runtime.walk import Mix
 
 DEFAULT_N = 25
 DEFAULT_N_BY_CLASS = 10
@@ -162,7 +162,7 @@ class Request:
         """What --mix says. Raises `GanportError` for another text."""
         if self.mix is None:
             return None
-        from gan_serve.runtime.mixing import Mix
+        from gan_serve.runtime.walk import Mix
 
         return Mix(self.mix)
 
@@ -263,8 +263,6 @@ class Request:
                 raise GanportError(f"a mix is of one class, got {len(classes)}", hint="name one, or leave it out")
             return self.mixed.plan(generator, *classes)
         if self.latents is not None:
-            from gan_serve.runtime.mixing import styles_in
-
             z = styles_in(self._opened_latents, self.latents, contract.interface, self.psi)
             z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim) if z is None else z
             return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)

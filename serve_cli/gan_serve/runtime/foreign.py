@@ -16,8 +16,7 @@ from typing import Literal
 from gan_core.errors import ContractError
 from gan_core.files.metadata import Dims, Port
 from gan_core.image_input import IMAGE_CHANNELS
-from gan_core.said import Inputs, size_text
-from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers
+from gan_core.said import UNSAID, Inputs, OnnxAnswers, size_text
 from gan_serve.runtime.signature import Constant, Signature
 
 FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}

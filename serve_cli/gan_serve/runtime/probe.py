@@ -24,13 +24,13 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.fields import from_json
 from gan_core.files import model_file
-from gan_core.files.classes import count_classes
 from gan_core.files.metadata import Port
+from gan_core.files.model_file import count_classes
 from gan_core.interface import Interface
 from gan_core.latents import default_labels, latents
+from gan_core.said import UNSAID, OnnxAnswers
 from gan_serve.runtime import providers
 from gan_serve.runtime.foreign import HINT, Understood, layout_of, no_images, understand
-from gan_serve.runtime.onnx_answers import UNSAID, OnnxAnswers
 from gan_serve.runtime.signature import Signature
 
 MAX_GROWTH_BYTES = 768 << 20

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import check_model_file, read_head, refuse_what_is_not_onnx
 from gan_core.printable import printable
+from gan_core.said import OnnxAnswers, check_unsaid
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.onnx_answers import OnnxAnswers, check_unsaid
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

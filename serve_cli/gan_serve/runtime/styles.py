@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -18,7 +19,12 @@ from gan_core.arrays import F32, I64
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.interface import Interface, Styles
-from gan_core.latents import noise_maps, seeds_of, with_seeds, without_seeds
+from gan_core.latents import (
+    noise_maps,
+    seeds_of,
+    with_seeds,
+    without_seeds,
+)
 from gan_core.printable import shorten
 
 if TYPE_CHECKING:
@@ -153,3 +159,17 @@ class WithStyles:
 def reopened_with(reopen: Callable[[], WithStyles], options: Options, noise_of_seeds: bool) -> WithStyles:
     """What a pickled view of a generator becomes."""
     return reopen()._with(options, noise_of_seeds)
+
+
+def styles_in(z: npt.NDArray[Any], path: Path, interface: Interface, psi: float | None = None) -> F32 | None:
+    """The styles that an array of a file holds; None for latents z, and for a generator without styles.
+
+    (n, z_dim) is z, even where w has as many numbers: such w are given as (n, 1, w_dim). Raises `GanportError` for
+    another shape, and for a truncation `psi`, which given styles do not have.
+    """
+    styles = interface.styles
+    if styles is None or (z.ndim in (1, 2) and z.shape[-1] == interface.z_dim) or z.ndim == 4:
+        return None
+    if psi is not None:
+        raise GanportError("given styles are taken as they are, so `psi` has no meaning", hint="leave it out")
+    return fit_styles(z[None] if z.ndim == 1 else z, styles, str(path))

@@ -1,9 +1,12 @@
-"""A walk through latent space: a closed path through K seeds' latents, image by image.
+"""Images of several seeds: a walk, which is a closed path through K seeds' latents, image by image; and style mixing.
 
 Between two latents the path is the great circle (slerp), not the straight line: a mean of two N(0, I) vectors is too
 short for the generator to have met in training, a point on the arc is not. Source: White, "Sampling generative
 networks", 2016, arXiv:1609.04468. Uniform latents are carried to normal ones and back, component by component, so that
 the path keeps their law as well.
+
+A mix takes the styles of one seed up to a layer, and of another from there on (StyleGAN, Karras et al. 2019,
+arXiv:1812.04948).
 """
 
 from __future__ import annotations
@@ -18,11 +21,15 @@ import numpy as np
 from gan_core.arrays import F32, F64, I64
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
-from gan_core.latents import LatentLaw, Seeds, default_labels
+from gan_core.latents import LatentLaw, Seeds, default_labels, parse_seeds
+from gan_core.printable import shorten
+from gan_serve.runtime.generator import Generator
+from gan_serve.runtime.plan import LatentPlan
 
 FRAMES_PER_SEED = 40
 MAX_KEYS = 10_000
 MAX_FRAMES = 1_000_000
+MAX_MIXED = 10_000
 
 
 class Walk:
@@ -156,3 +163,42 @@ def _to_normal(z: float) -> float:
 def _each(values: F64 | F32, function: Callable[[float], float]) -> F64:
     applied: F64 = np.vectorize(function, otypes=[np.float64])(values.astype(np.float64))
     return applied
+
+
+class Mix:
+    """What `--mix 7:12@8` says; lists of seeds make a table of all pairs: `0-3:10-13@8`.
+
+    Raises `GanportError` for another text.
+    """
+
+    def __init__(self, text: str) -> None:
+        pair, at, layer = text.rpartition("@")
+        first, colon, second = pair.partition(":")
+        if not (at and colon and layer.isascii() and layer.isdecimal() and len(layer) < 5):
+            raise GanportError(
+                f"a mix must be SEEDS:SEEDS@LAYER, got {shorten(text, 40)!r}",
+                hint="7:12@8 takes the first 8 styles of seed 7 and the others of seed 12",
+            )
+        self.text, self.layer = text, int(layer)
+        self.first, self.second = parse_seeds(first), parse_seeds(second)
+        if len(self.first) * len(self.second) > MAX_MIXED:
+            raise GanportError(
+                f"{len(self.first)} x {len(self.second)} mixes are too many, the most is {MAX_MIXED:,}",
+                hint="list fewer seeds",
+            )
+
+    def plan(self, generator: Generator, label: int | None = None) -> LatentPlan:
+        """The images: a row for each of the first seeds, a column for each of the second; all of one class, where it is
+        given. Raises `GanportError` for a layer that the generator does not have."""
+        rows, cols, styles = len(self.first), len(self.second), generator.contract.interface.styles
+        if styles is not None and not 1 <= self.layer < styles.num_ws:
+            raise GanportError(
+                f"the layer of a mix must be 1 … {styles.num_ws - 1}, got {self.layer}",
+                hint="low layers decide the pose, high ones the colours",
+            )
+        coarse, fine = (generator.to_w(seeds.array(0, len(seeds)), label) for seeds in (self.first, self.second))
+        w = np.repeat(coarse, cols, axis=0)
+        w[:, self.layer :] = np.tile(fine, (rows, 1, 1))[:, self.layer :]
+        plan = LatentPlan(generator.contract, w, f"mix {self.text}", () if label is None else (label,))
+        plan.cols = cols
+        return plan

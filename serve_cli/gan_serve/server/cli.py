@@ -112,8 +112,8 @@ def serve(
       gan-serve g.onnx --host 0.0.0.0 --allow-host images.example.org
       curl -O localhost:8000/v1/images/7.png
     """
+    from gan_core.said import parse_answers
     from gan_serve.runtime import runtimes
-    from gan_serve.runtime.onnx_answers import parse_answers
 
     if log_format not in ("text", "json"):
         raise GanportError(f"--log-format must be text or json, got {log_format[:40]!r}", hint="leave it out for text")

@@ -25,7 +25,6 @@ from gan_serve.runtime.animation import SEEN_ALONE, write_frames
 from gan_serve.runtime.plan import LatentPlan, Plan, SeedPlan, WalkPlan, pictures
 from gan_serve.runtime.styles import MAX_PSI, SEED
 from gan_serve.runtime.walk import FRAMES_PER_SEED, Walk, between
-from gan_serve.server import uploads
 from gan_serve.server.batching import Options
 from gan_serve.server.exchange import (
     Answer,
@@ -35,7 +34,7 @@ from gan_serve.server.exchange import (
     json_response,
     parsed,
 )
-from gan_serve.server.served import Served, check_few, check_length, check_pixels
+from gan_serve.server.served import Served, check_few, check_length, check_pixels, transform
 
 FOR_EVER = "public, max-age=31536000, immutable"
 AGAIN = "public, no-cache"
@@ -247,7 +246,7 @@ class Images:
             fields = Fields(request.query_params.multi_items())
             served, resize = self._served(fields), fields.flag("resize")
             fields.done()
-            return Answer(await uploads.transform(served, request, body, resize=resize), media_type="image/png")
+            return Answer(await transform(served, request, body, resize=resize), media_type="image/png")
         fields = Fields(list((await at_once_or_aside(len(body), lambda: parsed(body))).items()))
         served = self._served(fields)
         seeds, latents = fields.seeds(served), fields.take("latents")

@@ -276,5 +276,5 @@ def unsaid(
     constant: Constants = None,
     output_key: OutputKey = None,
 ) -> dict[str, Any]:
-    """All of them, as `gan_serve.runtime.onnx_answers.parse_answers` takes them (`answered_by`)."""
+    """All of them, as `gan_core.said.parse_answers` takes them (`answered_by`)."""
     return locals()

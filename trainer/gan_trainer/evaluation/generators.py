@@ -15,11 +15,11 @@ from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.model_file import sha256_of
 from gan_core.images import to_pixels
+from gan_core.said import UNSAID
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime import runtimes
 from gan_serve.runtime.batches import Given, check_drawn
 from gan_serve.runtime.generator import Generator
-from gan_serve.runtime.onnx_answers import UNSAID
 from gan_trainer.data import BUILTIN
 from gan_trainer.devices import describe
 from gan_trainer.networks.build import SpecGenerator
