@@ -22,8 +22,8 @@ from gan_bench.report import FORMATS, as_csv, baseline_rows, notes, render, with
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
+from gan_core.files import check_outputs
 from gan_core.files.atomic import write_text
-from gan_core.files.outputs import check_outputs
 from gan_core.said import parse_answers
 from gan_serve.runtime import providers
 from gan_serve.terminal import commands, console

@@ -24,7 +24,7 @@ from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.files.outputs import check_writable
+from gan_core.files import check_writable
 from gan_serve.terminal import console
 from lab import shared
 from lab.processes import (

@@ -15,7 +15,7 @@ from gan_bench.environment import busy_note, describe
 from gan_bench.options import whole_number
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.fields import Json
-from gan_core.files.outputs import check_outputs
+from gan_core.files import check_outputs
 from gan_serve.terminal import console
 
 Exported = Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")]

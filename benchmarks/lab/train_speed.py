@@ -21,8 +21,8 @@ from gan_bench.record import dumps
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
+from gan_core.files import check_outputs
 from gan_core.files.atomic import write_text
-from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 from lab import shared
 from lab.loops.messages import Train

@@ -18,8 +18,8 @@ import typer
 from gan_bench import environment
 from gan_bench.record import dumps
 from gan_core.errors import GanportError, MissingPackageError
+from gan_core.files import check_outputs
 from gan_core.files.atomic import write_text
-from gan_core.files.outputs import check_outputs
 from gan_serve.terminal import console
 
 SCHEMA = 1

@@ -33,13 +33,12 @@ from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.exporting import export_file
 from gan_export.onnx_export import optimise
 from gan_export.onnx_options import MIN_OPSET
-from gan_export.passes import PASSES, TIDY, run_passes
+from gan_export.passes import PASSES, TIDY, StripTraces, run_passes
 from gan_export.passes.graph import Builder, constant, nodes_of
-from gan_export.passes.tidy import StripTraces
+from gan_export.proof import Report
 from gan_export.proof.parity import Differences, check_parity, run_cases
 from gan_export.proof.prove import scaled_limit
 from gan_export.proof.reference import Reference, make_golden
-from gan_export.proof.report import Report
 from gan_export.source import Source
 from gan_serve.runtime.foreign import FLOATS
 from gan_serve.runtime.onnx_generator import OnnxGenerator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gan_core.errors import GanportError
-from gan_core.files.outputs import check_outputs
+from gan_core.files import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
 from gan_export.answers import Answers
@@ -190,7 +190,7 @@ def verify(
     check_outputs({"--model": model, "--ckpt": ckpt}, {"--report": report})
     require_packages("gan-export verify")
     from gan_export.again import source_again
-    from gan_export.proof import prove
+    from gan_export.proof.prove import prove
 
     source = None
     if ckpt is not None or module is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gan_core.errors import GanportError
-from gan_core.files.outputs import check_outputs
+from gan_core.files import check_outputs
 from gan_export import options
 from gan_export.answers import Answers, given_of
 from gan_export.command import Ckpt, of_output

@@ -9,8 +9,8 @@ from typing import Annotated, cast
 import typer
 
 from gan_core.errors import GanportError
+from gan_core.files import check_outputs
 from gan_core.files.model_file import check_model_file
-from gan_core.files.outputs import check_outputs
 from gan_core.printable import shell_line
 from gan_export.command import of_output
 from gan_serve.terminal import console

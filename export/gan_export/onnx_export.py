@@ -23,10 +23,9 @@ from gan_core.errors import JobError
 from gan_core.interface import Interface
 from gan_core.process import causes, quiet
 from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
-from gan_export.passes import PASSES, STOCK, TIDY, run_passes
+from gan_export.passes import PASSES, STOCK, TIDY, PlainCast, StripTraces, run_passes
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
-from gan_export.passes.tidy import PlainCast, StripTraces
 from gan_export.passes.winograd_conv import WinogradConvs
 from gan_export.precision.float16 import StoreFloat16, to_float16
 from gan_export.precision.int8 import to_int8

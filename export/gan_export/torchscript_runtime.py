@@ -17,7 +17,7 @@ from gan_core.files.archive import contract_of, entries_sha256, read_entries
 from gan_core.files.model_file import sha256_of
 from gan_export import script_check
 from gan_export.torchscript_export import all_nodes, load_bytes, plain_execution, stored_zip
-from gan_serve.runtime.batches import Given, check_drawn
+from gan_serve.runtime import Given, check_drawn
 from gan_serve.runtime.generator import Generator
 
 log = logging.getLogger(__name__)

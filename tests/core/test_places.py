@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from gan_core.errors import GanportError
-from gan_core.files import atomic
+from gan_core.files import atomic, check_outputs, check_writable
 from gan_core.files.atomic import WholeFiles, atomic_path, write_bytes
-from gan_core.files.outputs import check_outputs, check_writable
 from gan_serve.gen.outputs import Kind, parse_target
 
 if os.name == "nt":

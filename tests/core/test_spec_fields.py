@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gan_core.interface import Interface
+from gan_core.spec import json_name
 from gan_core.spec.generator_spec import BUDGET, GeneratorSpec, SpecError
-from gan_core.spec.layer import json_name
 from gan_core.spec.layers import (
     LAYER_KINDS,
     Activation,

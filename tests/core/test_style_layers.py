@@ -13,9 +13,9 @@ from torch.nn.functional import conv2d, conv_transpose2d, linear, pad
 
 from gan_core.contract import Contract
 from gan_core.interface import Interface, NoiseMaps, Styles
+from gan_core.spec import Layer
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
-from gan_core.spec.layer import Layer
 from gan_trainer.networks.build import build, build_layer
 
 

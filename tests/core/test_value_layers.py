@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gan_core.interface import Interface
+from gan_core.spec import LAYER_KINDS, Layer
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
-from gan_core.spec.layer import LAYER_KINDS, Layer
 from gan_core.spec.layers import (
     Activation,
     Add,

@@ -21,8 +21,7 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.families.stylegan2 import SOURCES
 from gan_export.identify import Identified, identify
 from gan_export.inspection import Kind, advise
-from gan_export.proof import Report
-from gan_export.proof.report import Check
+from gan_export.proof import Check, Report
 from gan_export.reading import read_checkpoint
 from gan_export.reading.modules import ModuleInfo
 

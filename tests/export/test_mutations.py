@@ -26,9 +26,8 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.onnx_export import to_onnx
-from gan_export.proof import Reference, prove
-from gan_export.proof.prove import check_contract, draw
-from gan_export.proof.reference import make_golden
+from gan_export.proof.prove import check_contract, draw, prove
+from gan_export.proof.reference import Reference, make_golden
 from gan_export.source import Source
 
 pytestmark = pytest.mark.slow

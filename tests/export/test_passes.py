@@ -9,12 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from export.small_graphs import Array, Case, f32, graph, kinds, run, text_of
-from gan_export.passes import PASSES, run_passes
+from gan_export.passes import PASSES, CanonicalNames, PlainCast, StripTraces, run_passes
 from gan_export.passes.folding import FoldNorms
 from gan_export.passes.graph import drop_unused
 from gan_export.passes.layer import MergeUpsampling
 from gan_export.passes.rewrite import always, rewrite
-from gan_export.passes.tidy import CanonicalNames, PlainCast, StripTraces
 
 rng = np.random.default_rng(0)
 

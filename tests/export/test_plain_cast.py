@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from export.small_graphs import as_output, graph, kinds, pixels, run
-from gan_export.passes.tidy import PlainCast
+from gan_export.passes import PlainCast
 
 
 def steps_of(model: ir.Model) -> list[str]:

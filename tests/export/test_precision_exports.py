@@ -21,8 +21,7 @@ from gan_export.exporting import export_onnx
 from gan_export.identify import identify, source_of
 from gan_export.onnx_options import OnnxOptions
 from gan_export.precision import int8
-from gan_export.proof import prove
-from gan_export.proof.prove import layer_types
+from gan_export.proof.prove import layer_types, prove
 from gan_export.source import Source
 from gan_serve.gen.about import info_text
 from gan_serve.runtime.golden import check_golden

@@ -21,10 +21,11 @@ from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.images import to_pixels
 from gan_core.interface import Interface
-from gan_export.proof import Report, prove
+from gan_export.proof import Report
 from gan_export.proof.cases import BUDGET, Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, run_cases
+from gan_export.proof.prove import prove
 from gan_export.proof.reference import KEPT_BYTES, Reference
 from gan_export.source import Source
 from gan_serve.runtime.generator import Generator

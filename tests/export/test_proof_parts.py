@@ -23,12 +23,12 @@ from gan_core.limits import LIMITS
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
+from gan_export.proof import Check
 from gan_export.proof.cases import BATCHES, Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, check_batches, check_parity, run_cases
 from gan_export.proof.prove import check_spec_weights, tolerance_of
 from gan_export.proof.reference import Reference, check_reference, make_golden
-from gan_export.proof.report import Check
 from gan_export.source import Source
 from gan_serve.runtime.generator import Generator
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gan_core.errors import GanportError
-from gan_export.proof.report import Check, Report
+from gan_export.proof import Check, Report
 
 REPORT = Report(
     "g.onnx",

@@ -34,7 +34,7 @@ from export.script_files import (
 )
 from gan_core.errors import ContractError, GanportError
 from gan_core.files.archive import read_contract, read_entries
-from gan_export.proof import prove
+from gan_export.proof.prove import prove
 from gan_export.script_check import check_entries
 from gan_export.torchscript_export import stored_zip
 from gan_export.torchscript_runtime import load

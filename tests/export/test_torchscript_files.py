@@ -20,7 +20,7 @@ from gan_core.files.archive import read_contract
 from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_export.exporting import export_onnx, export_torchscript
-from gan_export.proof import prove
+from gan_export.proof.prove import prove
 from gan_export.source import Source
 from gan_export.torchscript_export import all_nodes
 from gan_export.torchscript_runtime import TorchScriptGenerator, load

@@ -15,8 +15,7 @@ import pytest
 
 from gan_core.arrays import F32, I64, U8
 from gan_core.latents import latents
-from gan_serve.runtime import cuda_engine, providers
-from gan_serve.runtime.batches import Feed
+from gan_serve.runtime import Feed, cuda_engine, providers
 from gan_serve.runtime.cuda_engine import NO_GRAPH, CudaEngine
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 

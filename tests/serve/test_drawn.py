@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_core.errors import ContractError
-from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime import check_drawn
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator

@@ -18,7 +18,7 @@ from gan_core.errors import GanportError
 from gan_core.images import to_pixels
 from gan_core.interface import with_interface
 from gan_core.latents import latents
-from gan_serve.runtime.batches import feeds, in_order
+from gan_serve.runtime import feeds, in_order
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 

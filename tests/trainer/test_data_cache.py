@@ -142,7 +142,7 @@ def test_other_sources_keep_their_entries(opened: Opened, folder: Path) -> None:
 
 def test_a_new_transform_decodes_again(opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(folder)
-    monkeypatch.setattr("gan_core.pictures.decode.VERSION", 1_000)
+    monkeypatch.setattr("gan_core.pictures.VERSION", 1_000)
     opened(folder)
     assert opened.decoded
 

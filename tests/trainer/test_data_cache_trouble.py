@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import CHUNK
+from gan_core.pictures import CHUNK
 from gan_trainer.data import cache
 from trainer.data_files import Opened, fill, picture, save
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import CHUNK, Chunk, prepare, read_image
+from gan_core.pictures import CHUNK, Chunk, prepare, read_image
 from gan_trainer.data import ImageDataset
 from gan_trainer.networks.architectures import SIZES
 from trainer.data_files import Opened, fill, picture, png_claiming, save, save_idx, skipped

@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from gan_core.arrays import U8
-from gan_core.pictures.decode import (
+from gan_core.pictures import (
     MAX_PIXELS,
     BrokenImageError,
     prepare,

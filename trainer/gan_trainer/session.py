@@ -18,7 +18,7 @@ import torch
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.image_input import CHANNELS_IN_WORDS
 from gan_core.interface import number_classes
-from gan_core.pictures.decode import Track, untracked
+from gan_core.pictures import Track, untracked
 from gan_trainer.boards import Boards, parse_boards
 from gan_trainer.config import FREE, Limit, RunConfig, TrainRequest
 from gan_trainer.data import ImageDataset, check_large_enough, check_still_there, open_dataset

@@ -18,8 +18,7 @@ import typer
 from gan_bench.environment import busy_note
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.files import atomic
-from gan_core.files.outputs import check_outputs
+from gan_core.files import atomic, check_outputs
 from gan_serve.terminal import console
 from lab import shared
 

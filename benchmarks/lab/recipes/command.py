@@ -23,7 +23,7 @@ import typer
 from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.files.outputs import check_outputs
+from gan_core.files import check_outputs
 from gan_serve.terminal import console
 from lab import shared
 from lab.recipes import record as recipe_record

@@ -19,8 +19,8 @@ import typer
 from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.fields import Json
+from gan_core.files import check_outputs
 from gan_core.files.atomic import write_bytes, write_text
-from gan_core.files.outputs import check_outputs
 from gan_core.interface import with_interface
 from gan_serve.terminal import console
 from lab import shared

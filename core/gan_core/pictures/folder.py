@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan_core.arrays import I64
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import (
+from gan_core.pictures import (
     GREY_MODES,
     BrokenImageError,
     Pictures,

@@ -22,7 +22,7 @@ import numpy as np
 
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import MAX_PIXELS, ArrayPictures, Arrays
+from gan_core.pictures import MAX_PIXELS, ArrayPictures, Arrays
 
 UNSIGNED_BYTE = 8
 READ_BYTES = 16 << 20

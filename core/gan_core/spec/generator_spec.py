@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from gan_core.fields import Name, Shape, SpecError, check_fields, shown, types_of
 from gan_core.interface import Interface
 from gan_core.printable import json_text
-from gan_core.spec.layer import RUNNING
+from gan_core.spec import RUNNING
 from gan_core.spec.layers import Layer, Noise, layer_from_json, layer_kind
 
 __all__ = ["GeneratorSpec", "SpecError"]

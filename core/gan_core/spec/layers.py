@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from gan_core.fields import Shape, SpecError, from_json, shown
-from gan_core.spec.layer import LAYER_KINDS, Layer, json_name
+from gan_core.spec import LAYER_KINDS, Layer, json_name
 from gan_core.spec.norm_layers import (
     ACTIVATIONS,
     LIMITED,

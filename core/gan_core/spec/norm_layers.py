@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from gan_core.fields import Eps, Features, Number, Range, Shape, Side, Sides
-from gan_core.spec.layer import Layer, Reach, affine_tensors, expect, expect_image
+from gan_core.spec import Layer, Reach, affine_tensors, expect, expect_image
 
 
 @dataclass(frozen=True)

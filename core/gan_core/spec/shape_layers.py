@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Border, Features, Number, Padding, Range, Shape, Side, Sides
-from gan_core.spec.layer import Layer, Reach, expect, expect_image
+from gan_core.spec import Layer, Reach, expect, expect_image
 
 UpsampleMode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from gan_core.fields import Border, Eps, Features, Padding, Range, Shape, Side, Sides
 from gan_core.interface import MAX_NOISE
-from gan_core.spec.layer import Layer, ValueName, expect, expect_image
+from gan_core.spec import Layer, ValueName, expect, expect_image
 
 Borders4 = tuple[Border, Border, Border, Border]
 Factor = Annotated[int, Range(1, 16)]

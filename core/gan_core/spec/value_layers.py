@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
-from gan_core.spec.layer import RUNNING, Layer, Reach, ValueName, expect, expect_image
+from gan_core.spec import RUNNING, Layer, Reach, ValueName, expect, expect_image
 
 Merge = Literal["z_label", "label_z", "multiply", "add", "label"]
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from gan_core.fields import Features, Padding, Shape, Side
-from gan_core.spec.layer import Layer, Reach, expect, expect_image
+from gan_core.spec import Layer, Reach, expect, expect_image
 from gan_core.spec.shape_layers import PaddingMode
 
 MAX_ATTENDED = 1 << 28

@@ -17,7 +17,7 @@ from gan_core.arrays import I64
 from gan_core.golden import example_images, inputs
 from gan_core.interface import Interface
 from gan_core.latents import default_labels, latents, with_seeds
-from gan_serve.runtime.batches import Given
+from gan_serve.runtime import Given
 
 BATCHES = (1, 2, 3, 8, 25)
 SEEDS = BATCHES[-1]

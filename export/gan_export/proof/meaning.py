@@ -16,9 +16,9 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
 from gan_core.limits import max_lsb
+from gan_export.proof import Check, at_most
 from gan_export.proof.cases import Case, alone
 from gan_export.proof.parity import Worst
-from gan_export.proof.report import Check, at_most
 from gan_serve.runtime.generator import Generator
 
 SECTION = "meaning"

@@ -17,10 +17,10 @@ from gan_core import limits
 from gan_core.arrays import F32, U8
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
+from gan_export.proof import Check, at_most
 from gan_export.proof.cases import BATCHES, Case
 from gan_export.proof.reference import Reference
-from gan_export.proof.report import Check, at_most
-from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime import check_drawn
 from gan_serve.runtime.generator import Generator
 
 SECTION = "parity"

@@ -23,11 +23,11 @@ from gan_core.spec.generator_spec import GeneratorSpec, flat
 from gan_core.spec.layers import Fir, Noise
 from gan_export import torchscript_export as jit
 from gan_export.artefact import read_onnx
+from gan_export.proof import Check, Report, at_most
 from gan_export.proof.cases import Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, Failure, check_batches, check_parity, run_cases
 from gan_export.proof.reference import Reference, check_reference
-from gan_export.proof.report import Check, Report, at_most
 from gan_export.proof.structure import check_onnx, check_torchscript
 from gan_export.source import Source
 from gan_export.torchscript_runtime import TorchScriptGenerator

@@ -19,10 +19,10 @@ from gan_core.contract import Golden
 from gan_core.errors import GanportError, JobError
 from gan_core.golden import golden_entry
 from gan_core.images import to_pixels
+from gan_export.proof import Check, at_most
 from gan_export.proof.cases import BUDGET, NEARER, PRODUCTS, Case, alone, cases, ordinary, widest
-from gan_export.proof.report import Check, at_most
 from gan_export.source import Source, as_taken
-from gan_serve.runtime.batches import Given
+from gan_serve.runtime import Given
 from gan_serve.runtime.styles import noise_behind
 
 SECTION = "reference"

@@ -14,7 +14,7 @@ from gan_core.contract import Contract
 from gan_core.printable import is_utf8
 from gan_export import torchscript_export as jit
 from gan_export.artefact import image_metadata, model_metadata
-from gan_export.proof.report import Check
+from gan_export.proof import Check
 
 SECTION = "structure"
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gan_core.arrays import U8
 from gan_core.errors import GanportError, MissingPackageError
-from gan_core.pictures.decode import BrokenImageError, looks_like_image, prepare, quiet_pillow, read_image, to_channels
+from gan_core.pictures import BrokenImageError, looks_like_image, prepare, quiet_pillow, read_image, to_channels
 from gan_core.pictures.folder import scan
 from gan_core.pictures.idx import BELOW, DATA_VARIABLE, DEBIAN, find_pair, image_header, read_idx
 from gan_export.source import check_file

@@ -33,7 +33,7 @@ from gan_core.printable import shorten
 from gan_serve.gen.outputs import FORMATS
 from gan_serve.gen.shards import ShardPlan, image_bytes, measure, write_shard
 from gan_serve.gen.stores import WHOLE_LOCK, Folder
-from gan_serve.runtime.batches import in_order
+from gan_serve.runtime import in_order
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan
 from gan_serve.terminal import console

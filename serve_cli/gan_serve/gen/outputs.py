@@ -30,7 +30,7 @@ from gan_core.grids import Canvas
 from gan_core.images import ANIMATIONS, SIGNATURE, SIZES_END, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.printable import bytes_text
 from gan_core.process import usable_cores
-from gan_serve.runtime.batches import in_order
+from gan_serve.runtime import in_order
 from gan_serve.runtime.plan import Plan
 from gan_serve.terminal.shell import explain_stdout, refuse_closed_stdout
 

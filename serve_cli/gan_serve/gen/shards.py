@@ -28,7 +28,7 @@ from gan_core.files.model_file import sha256_of
 from gan_core.images import encode_batch, text_chunks
 from gan_core.process import usable_cores
 from gan_serve.gen.outputs import numbered, stream_npy
-from gan_serve.runtime.batches import Labels, in_order
+from gan_serve.runtime import Labels, in_order
 from gan_serve.runtime.plan import Plan
 
 _BLOCK = 512

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gan_core.arrays import F32, U8
-from gan_serve.runtime.batches import Feed, Labels
+from gan_serve.runtime import Feed, Labels
 from gan_serve.runtime.signature import Signature
 
 MAX_SIZES = 4

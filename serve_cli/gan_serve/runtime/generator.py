@@ -19,7 +19,7 @@ from gan_core.grids import Canvas, class_caption
 from gan_core.images import to_pil
 from gan_core.latents import default_labels, seeds_of
 from gan_core.printable import printable, shorten
-from gan_serve.runtime.batches import (
+from gan_serve.runtime import (
     OTHER_IMAGES,
     Classes,
     Feed,

@@ -11,7 +11,7 @@ from gan_core import limits
 from gan_core.contract import Golden
 from gan_core.errors import ContractError, GanportError
 from gan_core.golden import decode, inputs, reduce
-from gan_serve.runtime.batches import check_drawn
+from gan_serve.runtime import check_drawn
 from gan_serve.runtime.generator import Generator
 
 

@@ -27,7 +27,7 @@ from gan_core.grids import Canvas, class_caption
 from gan_core.interface import Interface, class_label
 from gan_core.latents import Seeds, default_labels, with_seeds
 from gan_core.printable import shorten
-from gan_serve.runtime.batches import Labels
+from gan_serve.runtime import Labels
 
 if TYPE_CHECKING:
     from gan_serve.runtime.walk import Walk

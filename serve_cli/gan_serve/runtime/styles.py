@@ -28,7 +28,7 @@ from gan_core.latents import (
 from gan_core.printable import shorten
 
 if TYPE_CHECKING:
-    from gan_serve.runtime.batches import Classes, Labels
+    from gan_serve.runtime import Classes, Labels
 
 Options = dict[str, npt.NDArray[Any]]
 MAX_PSI = 10.0
@@ -139,7 +139,7 @@ class WithStyles:
 
         They are what `generate` takes as `w`. Raises `GanportError` for a generator without styles.
         """
-        from gan_serve.runtime.batches import indices_of
+        from gan_serve.runtime import indices_of
 
         every, interface = seeds_of(seeds), self.contract.interface
         if interface.styles is None:

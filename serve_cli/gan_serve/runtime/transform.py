@@ -24,7 +24,7 @@ from PIL import Image
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput
-from gan_core.pictures.decode import MAX_PIXELS, BrokenImageError, quiet_pillow, read_image, to_channels
+from gan_core.pictures import MAX_PIXELS, BrokenImageError, quiet_pillow, read_image, to_channels
 
 if TYPE_CHECKING:
     from gan_serve.runtime.generator import Generator

@@ -20,7 +20,7 @@ from typing import cast
 import numpy as np
 
 from gan_core.arrays import F32, I64, U8
-from gan_serve.runtime.batches import Given, Labels, check_drawn
+from gan_serve.runtime import Given, Labels, check_drawn
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.styles import Noise
 

@@ -22,8 +22,8 @@ from gan_core import __version__
 from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError
 from gan_core.images import encode_png
-from gan_core.pictures.decode import BrokenImageError, read_image, read_size
-from gan_serve.runtime.batches import Given, Labels
+from gan_core.pictures import BrokenImageError, read_image, read_size
+from gan_serve.runtime import Given, Labels
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.plan import Plan, SeedPlan
 from gan_serve.runtime.styles import SEED, Noise, options_of

@@ -24,7 +24,7 @@ import numpy as np
 
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.atomic import explain_os_errors, hidden_name, sweep
-from gan_core.pictures.decode import ArrayPictures, Arrays, Pictures
+from gan_core.pictures import ArrayPictures, Arrays, Pictures
 from gan_core.pictures.folder import FolderPictures
 from gan_core.pictures.idx import BELOW, DATA_VARIABLE, DEBIAN, content_hash, find_pair, idx_pictures
 from gan_trainer.networks.architectures import NATURAL_SIZES

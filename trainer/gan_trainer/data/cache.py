@@ -22,11 +22,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+import gan_core.pictures
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, write_text
-from gan_core.pictures import decode
-from gan_core.pictures.decode import Pictures
+from gan_core.pictures import Pictures
 
 CACHE_VARIABLE = "GANPORT_CACHE"
 FORMAT = 1
@@ -84,7 +84,7 @@ def default_cache_dir() -> Path | None:
 
 def entry_path(folder: Path, pictures: Pictures, size: int, channels: int) -> Path:
     """Where the pixels of `pictures` in its present state, at this size, are or would be: FOLDER/….npy."""
-    state = hashlib.sha256(f"{decode.VERSION} {FORMAT} {pictures.identity}".encode()).hexdigest()
+    state = hashlib.sha256(f"{gan_core.pictures.VERSION} {FORMAT} {pictures.identity}".encode()).hexdigest()
     return folder / f"{_prefix(pictures)}{state[:16]}-{size}x{channels}.npy"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gan_core.arrays import I64, U8
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import BrokenImageError, Pictures, Track, decode, quiet_pillow, read_size, untracked
+from gan_core.pictures import BrokenImageError, Pictures, Track, decode, quiet_pillow, read_size, untracked
 from gan_core.pictures.folder import FolderPictures
 from gan_core.pictures.idx import find_pair, idx_pictures
 from gan_core.printable import printable

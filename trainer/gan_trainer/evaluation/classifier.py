@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError
-from gan_core.pictures.decode import Track, untracked
+from gan_core.pictures import Track, untracked
 from gan_trainer.batches import normalise
 from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir

@@ -20,7 +20,7 @@ from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.fields import Json
-from gan_core.pictures.decode import Track, untracked
+from gan_core.pictures import Track, untracked
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.devices import resolve, versions

@@ -25,7 +25,7 @@ from gan_core.arrays import F32, I64, U8
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files.model_file import sha256_of
 from gan_core.installation import install
-from gan_core.pictures.decode import Track
+from gan_core.pictures import Track
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import sliced
 from gan_trainer.evaluation.classifier import ClassifierFeatures

@@ -17,8 +17,7 @@ from gan_core.files.model_file import sha256_of
 from gan_core.images import to_pixels
 from gan_core.said import UNSAID
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_serve.runtime import runtimes
-from gan_serve.runtime.batches import Given, check_drawn
+from gan_serve.runtime import Given, check_drawn, runtimes
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import BUILTIN
 from gan_trainer.devices import describe

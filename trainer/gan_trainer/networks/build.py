@@ -1,7 +1,7 @@
 """`GeneratorSpec` → torch module.
 
 The module's state_dict keys are `layers.<index>.<name>`, index and names as in `GeneratorSpec.tensors()`. What each
-layer is in PyTorch, it says itself (`gan_core.spec.layer.Layer`).
+layer is in PyTorch, it says itself (`gan_core.spec.Layer`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.fields import Shape
+from gan_core.spec import Layer
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layer import Layer
 from gan_core.spec.style_layers import Noise, Styles
 
 
