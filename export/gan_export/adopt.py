@@ -29,10 +29,10 @@ from gan_core.files import metadata
 from gan_core.files.model_file import check_model_file, file_provenance, read_head, refuse_what_is_not_onnx
 from gan_core.limits import limits_for
 from gan_core.said import OnnxAnswers
+from gan_export.answers import MIN_OPSET
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.exporting import export_file
 from gan_export.onnx_export import optimise
-from gan_export.onnx_options import MIN_OPSET
 from gan_export.passes import PASSES, TIDY, StripTraces, run_passes
 from gan_export.passes.graph import Builder, constant, nodes_of
 from gan_export.proof import Report

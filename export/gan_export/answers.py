@@ -1,4 +1,4 @@
-"""What the user says of a checkpoint that does not say it itself. No torch here."""
+"""What the user says of a checkpoint that does not say it itself, and how an ONNX file is to be made. No torch here."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ _OF_DRAFTS = ("spec", "accept", "activation", "discriminator", "source", "like",
 
 NOISES = ("zero", "fixed")
 """What numbers that a module draws in its forward can be replaced by."""
+MIN_OPSET, MAX_OPSET = 18, 23
+DEFAULT_OPSET = 18
+"""The exporter writes 18 without converting; every onnxruntime since 1.14, and onnxruntime-web, runs it."""
+
+MODES = ("auto", "tune", "none")
+PRECISIONS = ("fp32", "fp16", "int8")
+STORES = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -145,3 +152,47 @@ def parse_activation(text: str) -> dict[str, object]:
     if colon and (name not in SLOPED or not 0.0 <= (value or 0.0) < 10.0):
         raise GanportError(f"`activation` {name} takes no slope {slope}", hint=hint)
     return {"name": name, "slope": value}
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """Checked when made: raises `GanportError` for a value or a combination that is not offered.
+
+    optimize   "auto" and "tune" rewrite the graph (`gan_export.onnx_export`), "none" keeps the exporter's
+    precision  "fp32", "fp16" or "int8": where the graph computes
+    store      "fp32", or "fp16": what computes in float32 has its weights saved as float16
+    """
+
+    opset: int = DEFAULT_OPSET
+    optimize: str = "auto"
+    precision: str = "fp32"
+    store: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise GanportError(
+                f"`opset` must be {MIN_OPSET} to {MAX_OPSET}, got {self.opset}",
+                hint=f"leave it out for {DEFAULT_OPSET}, which every current runtime reads",
+            )
+        for name, values in (("optimize", MODES), ("precision", PRECISIONS), ("store", STORES)):
+            given = getattr(self, name)
+            if given not in values:
+                raise GanportError(f"`{name}` must be one of {', '.join(values)}, got {given!r}", hint=_hint(given))
+        if self.precision == "int8" and self.optimize != "auto":
+            raise GanportError(
+                f'`optimize="{self.optimize}"` has no place beside `precision="int8"`, which needs a form of its own',
+                hint="leave out `optimize`",
+            )
+
+    @property
+    def tag(self) -> str:
+        """What a file of these options has in its name by default: ".int8", ".w16" …, nothing for fp32."""
+        return (f".{self.precision}" if self.precision != "fp32" else "") + (".w16" if self.store == "fp16" else "")
+
+
+def _hint(given: str) -> str:
+    for name, values in (("precision", PRECISIONS), ("optimize", MODES)):
+        for value in values:
+            if given.lower().replace("float", "fp").replace("-", "").replace("uint8", "int8") == value:
+                return f'`{name}="{value}"`'
+    return "docs/precision.md says what each is for"

@@ -13,7 +13,7 @@ from gan_core.errors import GanportError
 from gan_core.files import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
-from gan_export.answers import Answers
+from gan_export.answers import DEFAULT_OPSET, Answers, OnnxOptions
 from gan_export.cli_inspect import inspect_command
 from gan_export.cli_publish import hub_command, triton_command, web_command
 from gan_export.command import (
@@ -27,7 +27,6 @@ from gan_export.command import (
     say,
 )
 from gan_export.front import require_packages
-from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
 from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.files import check_outputs
 from gan_core.said import parse_image, parse_latent, parse_value_range, size_text
-from gan_export.answers import Answers, LiveAnswers, misplaced, parse_activation, parse_output
-from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
+from gan_export.answers import (
+    DEFAULT_OPSET,
+    Answers,
+    LiveAnswers,
+    OnnxOptions,
+    misplaced,
+    parse_activation,
+    parse_output,
+)
 
 if TYPE_CHECKING:
     from PIL import Image

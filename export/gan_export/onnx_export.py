@@ -22,7 +22,7 @@ import torch
 from gan_core.errors import JobError
 from gan_core.interface import Interface
 from gan_core.process import causes, quiet
-from gan_export.onnx_options import DEFAULT_OPSET, OnnxOptions
+from gan_export.answers import DEFAULT_OPSET, OnnxOptions
 from gan_export.passes import PASSES, STOCK, TIDY, PlainCast, StripTraces, run_passes
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned

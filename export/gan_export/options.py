@@ -13,6 +13,8 @@ from typing import Annotated
 from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
 from gan_export.answers import (
+    MAX_OPSET,
+    MIN_OPSET,
     NOISES,
     OUTPUT_RANGES,
     Answers,
@@ -21,7 +23,6 @@ from gan_export.answers import (
     parse_activation,
     parse_output,
 )
-from gan_export.onnx_options import MAX_OPSET, MIN_OPSET
 from gan_serve.terminal.commands import Latent, ValueRange, ZDim, answered_by, in_panel, of_unsaid
 
 CHECKPOINT, EVIDENCE, CODE = "The checkpoint", "Evidence and choices", "The generator as code"

@@ -15,8 +15,8 @@ from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
+from gan_export.answers import OnnxOptions
 from gan_export.exporting import export_onnx, export_torchscript
-from gan_export.onnx_options import OnnxOptions
 from gan_export.proof.prove import prove
 from gan_export.source import Source, from_spec
 from gan_serve.runtime.golden import check_golden

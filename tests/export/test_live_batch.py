@@ -14,13 +14,12 @@ from torch import nn
 
 from export import live_batches as networks
 from gan_core.errors import GanportError, JobError
-from gan_export.answers import Answers, LiveAnswers
+from gan_export.answers import Answers, LiveAnswers, OnnxOptions
 from gan_export.exporting import export_onnx
 from gan_export.live.signature import latent_widths
 from gan_export.live.source import live_source
 from gan_export.live.tracing import SymbolicInt, symbolic_len
 from gan_export.onnx_export import to_onnx
-from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
 from gan_export.torchscript_export import plain_execution, to_torchscript
 

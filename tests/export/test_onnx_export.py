@@ -22,13 +22,12 @@ from gan_core.errors import ContractError, GanportError, JobError
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.answers import Answers
+from gan_export.answers import MAX_OPSET, MIN_OPSET, Answers, OnnxOptions
 from gan_export.artefact import read_onnx
 from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.identify import identify
 from gan_export.identify import source_of as identified_source
 from gan_export.onnx_export import to_onnx
-from gan_export.onnx_options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 

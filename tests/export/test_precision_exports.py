@@ -15,11 +15,10 @@ from export.precision_nets import settle, settled
 from gan_core.errors import GanportError, JobError
 from gan_core.interface import Interface
 from gan_core.limits import Limits, limits_for
-from gan_export.answers import Answers
+from gan_export.answers import Answers, OnnxOptions
 from gan_export.artefact import read_onnx, stamp, to_bytes
 from gan_export.exporting import export_onnx
 from gan_export.identify import identify, source_of
-from gan_export.onnx_options import OnnxOptions
 from gan_export.precision import int8
 from gan_export.proof.prove import layer_types, prove
 from gan_export.source import Source

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from export.small_graphs import tensor, text_of
 from export.tiny import lively
 from gan_core.interface import Interface
+from gan_export.answers import OnnxOptions
 from gan_export.artefact import read_onnx
 from gan_export.exporting import export_onnx
 from gan_export.onnx_export import to_onnx
-from gan_export.onnx_options import OnnxOptions
 from gan_export.source import Source
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 

@@ -19,14 +19,13 @@ from gan_core.latents import latents
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export import asking
 from gan_export.again import source_again
-from gan_export.answers import Answers, LiveAnswers
+from gan_export.answers import Answers, LiveAnswers, OnnxOptions
 from gan_export.draft import Draft, Evidence
 from gan_export.exporting import export_onnx
 from gan_export.forensics.train_mode import SCATTERED, forgotten, useless
 from gan_export.identify import Identified, identify, module_of, source_of
 from gan_export.inspection import advise, next_command
 from gan_export.live.source import live_source
-from gan_export.onnx_options import OnnxOptions
 from gan_export.options import checkpoint_answers
 from gan_export.reading import read_checkpoint
 from gan_export.recompute import LEAST, MOST, RECOMPUTED, latents_for, recompute

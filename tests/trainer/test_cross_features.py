@@ -12,7 +12,8 @@ from gan_trainer.config import Limit
 from gan_trainer.loop import Training
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
-from gan_trainer.report import gather, render
+from gan_trainer.report import render
+from gan_trainer.report.gather import gather
 from gan_trainer.speed import Speed
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU_SPEED, StartRun, blobs

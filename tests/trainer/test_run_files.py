@@ -15,7 +15,7 @@ import torch
 
 from gan_core.errors import GanportError
 from gan_trainer.config import Limit, RunConfig, TrainRequest
-from gan_trainer.report import gather
+from gan_trainer.report.gather import gather
 from gan_trainer.rundir import RunDir, default_name, newest, next_free
 from gan_trainer.state import TrainState, load_networks, read_last
 from trainer.conftest import CPU, TINY, StartRun

@@ -337,14 +337,14 @@ def report_command(
       gan-train report runs/photos runs/slower
       gan-train report runs/photos --out photos.html
     """
-    from gan_trainer import report
+    from gan_trainer.report import gather, render
 
     target = RunDir(run).report if out is None else out
     if other is not None and out is None:
         target = run.parent / f"{run.resolve().name}-and-{other.resolve().name}.html"
     if target.suffix.lower() not in (".html", ".htm"):
         raise GanportError(f"a report's name ends in .html, got {target.name}", hint="--out NAME.html")
-    runs = [report.gather(each) for each in (run, other) if each is not None]
-    write_text(target, report.render(*runs))
+    runs = [gather.gather(each) for each in (run, other) if each is not None]
+    write_text(target, render(*runs))
     console.show_path(target)
     return 0

@@ -101,8 +101,8 @@ def export_all(source: Source, folder: Path, stem: str) -> Iterator[Variant]:
 
 
 def _export(source: Source, path: Path, options: dict[str, str]) -> None:
+    from gan_export.answers import OnnxOptions
     from gan_export.exporting import export_onnx
-    from gan_export.onnx_options import OnnxOptions
 
     report = export_onnx(source, path, OnnxOptions(**options))  # type: ignore[arg-type]
     if not report.ok:
