@@ -14,10 +14,9 @@ import torch
 from gan_core.errors import GanportError
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import registry
+from gan_export.families import Family, Folded, Network, RefusedError, Shapes, registry, scaled
 from gan_export.families.dcgan import PytorchExamplesDcgan, Stack
-from gan_export.families.family import Family, Folded, Network, RefusedError, Shapes, scaled
-from gan_export.families.round_trip import check_family
+from gan_export.families.registry import check_family
 from gan_export.understanding.understand import draft_candidates
 
 

@@ -20,7 +20,7 @@ from export.test_lightweight import Generator as Lightweight
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.draft import Draft
-from gan_export.families.family import Family, Shapes
+from gan_export.families import Family, Shapes
 from gan_export.families.registry import families, near_miss
 from gan_export.identify import identify, module_of
 

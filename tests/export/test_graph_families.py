@@ -18,7 +18,7 @@ from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.answers import Answers
 from gan_export.draft import Draft
-from gan_export.families.family import RefusedError
+from gan_export.families import RefusedError
 from gan_export.families.fastgan import FastGan, Numbers
 from gan_export.identify import identify
 from gan_export.reading import read_checkpoint

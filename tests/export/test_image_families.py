@@ -20,10 +20,8 @@ from gan_export.again import source_again
 from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
-from gan_export.families import gfpgan, image_to_image, super_resolution
-from gan_export.families.family import Family
-from gan_export.families.registry import family_drafts
-from gan_export.families.round_trip import check_family
+from gan_export.families import Family, gfpgan, image_to_image, super_resolution
+from gan_export.families.registry import check_family, family_drafts
 from gan_export.identify import Identified, identify, module_of, source_of
 from gan_export.inspection import export_command
 from gan_serve.runtime.onnx_generator import OnnxGenerator

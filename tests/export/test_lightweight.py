@@ -13,7 +13,7 @@ from export.image_networks import settled
 from gan_core.latents import latents
 from gan_export.answers import Answers
 from gan_export.families.lightweight import NOISE, Lightweight
-from gan_export.families.round_trip import check_family
+from gan_export.families.registry import check_family
 from gan_export.identify import identify, module_of
 
 

@@ -16,11 +16,10 @@ from gan_core.latents import latents
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
-from gan_export.families import stylegan2
-from gan_export.families.family import Family
+from gan_export.families import Family, stylegan2
 from gan_export.families.lucidrains import Lucidrains as LucidrainsFamily
+from gan_export.families.registry import check_family
 from gan_export.families.rosinality import Rosinality as RosinalityFamily
-from gan_export.families.round_trip import check_family
 from gan_export.families.stylegan3 import NvlabsStyleGan3
 from gan_export.families.styles import MEAN_NOTE, W_SAMPLES
 

@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import RELU, SIGMOID, TANH, Family, NamedLayers, Network, Shapes
+from gan_export.families import RELU, SIGMOID, TANH, Family, NamedLayers, Network, Shapes
 
 
 class Stack(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import IDENTITY, TANH, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import IDENTITY, TANH, Family, Folded, NamedLayers, Network, Shapes
 
 SIDES = (8, 16, 32, 64, 128, 256, 512, 1024)
 EXCITED = (64, 128, 256, 512)

@@ -20,7 +20,7 @@ from gan_core.fields import Shape
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import DEEPEST, LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images
+from gan_export.families import DEEPEST, LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images
 
 Norm = Literal["instance", "batch", "old"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "old")

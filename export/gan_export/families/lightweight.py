@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.spec import layers as L
-from gan_export.families.family import IDENTITY, Family, Folded, NamedLayers, Network, Shapes, scaled
+from gan_export.families import IDENTITY, Family, Folded, NamedLayers, Network, Shapes, scaled
 from gan_export.families.styles import Own, called, part, with_noise_maps
 
 HEADS, HEAD = 8, 64

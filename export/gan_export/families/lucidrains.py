@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_core.interface import Interface, Styles
 from gan_core.latents import latents
 from gan_core.spec import layers as L
-from gan_export.families.family import LEAKY, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import LEAKY, Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, mean_w, part, times, with_noise_maps
 
 RATE = 0.1

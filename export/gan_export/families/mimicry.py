@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes
 
 
 class Residual(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import (
+from gan_export.families import (
     IDENTITY,
     TANH,
     Family,

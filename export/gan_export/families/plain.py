@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_export.draft import Evidence
-from gan_export.families.family import LEAKY, RELU, SIGMOID, TANH, Family, NamedLayers, Network, Shapes, images_of
+from gan_export.families import LEAKY, RELU, SIGMOID, TANH, Family, NamedLayers, Network, Shapes, images_of
 from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
 
 FIRST_NORM_EPS = 1e-5

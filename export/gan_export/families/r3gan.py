@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import IDENTITY, LEAKY, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import IDENTITY, LEAKY, Family, Folded, NamedLayers, Network, Shapes
 
 BASIS = "MainLayers.0.Layers.0.Basis"
 HALF = ("torch.bfloat16", "torch.float16")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gan_core.interface import Interface, Styles
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
-from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.styles import (
     EPS,
     MEAN_NOTE,

@@ -21,7 +21,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_core.spec.norm_layers import ActivationName
 from gan_export.draft import Evidence
-from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.styles import (
     EPS,
     MEAN_NOTE,

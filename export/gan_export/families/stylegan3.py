@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface, Styles
 from gan_core.spec import layers as L
-from gan_export.families.family import Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import Family, Folded, NamedLayers, Network, Shapes
 from gan_export.families.stylegan2 import activation, mapping_network, origin
 from gan_export.families.styles import STYLES, Own, part, times
 

@@ -18,7 +18,7 @@ from gan_core.interface import Interface, NoiseMaps
 from gan_core.latents import LatentLaw
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
-from gan_export.families.family import Folded, NamedLayers, Network
+from gan_export.families import Folded, NamedLayers, Network
 from gan_trainer.networks.build import build_layer
 
 STYLES = "styles"

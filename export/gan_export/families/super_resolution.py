@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families.family import (
+from gan_export.families import (
     DEEPEST,
     LEAKY,
     RELU,

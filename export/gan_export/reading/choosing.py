@@ -26,7 +26,7 @@ from gan_export.reading.wrappers import Found
 from gan_export.understanding.units import COUNTER
 
 if TYPE_CHECKING:
-    from gan_export.families.family import Shapes
+    from gan_export.families import Shapes
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _near(found: Found) -> str:
 
 
 def _shapes(found: Found) -> Shapes:
-    from gan_export.families.family import Shapes
+    from gan_export.families import Shapes
 
     prefix = wrapper_prefix(found.tensors)
     shapes = {key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in found.tensors.items()}

@@ -22,7 +22,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import BUDGET, GeneratorSpec, check_shape
 from gan_core.spec.layers import Shape, SpecError
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.families.family import images_of
+from gan_export.families import images_of
 from gan_export.understanding import slots
 from gan_export.understanding.geometry import SIZE_COSTS
 from gan_export.understanding.module_tree import LISTS_ONLY, RUNS_ITS_CHILDREN, Tree

@@ -18,7 +18,7 @@ from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Draft
-from gan_export.families.family import RefusedError, Shapes
+from gan_export.families import RefusedError, Shapes
 from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.authors_words import Fact
 from gan_export.reading.kinds import WHAT, describe_role
