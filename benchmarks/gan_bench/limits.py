@@ -2,7 +2,7 @@
 
     limit = batch / max(batch · flops / product rate, bytes of the call / copy rate)    images/s
 
-after Williams, Waterman and Patterson, Roofline (CACM 2009). `gan_bench.machine` says how the rates are measured. The
+after Williams, Waterman and Patterson, Roofline (CACM 2009). `gan_bench.tasks` says how the rates are measured. The
 bytes are those of a call that keeps every image in the cache, so that no row can pass the limit by being clever with
 memory. It can be passed by doing fewer operations (Winograd), and by int8, whose rows are held against fp32's product.
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from gan_bench import messages
+from gan_bench import questions
 from gan_bench.questions import Failed, Opened, Question, Refused
 from gan_core.errors import GanportError
 
@@ -152,13 +152,13 @@ class WorkerProcess(Process):
         else, or has not answered after `timeout_s` seconds (in the last two cases it is killed).
         """
         name = type(question).__name__
-        self.write(messages.write(question))
+        self.write(questions.write(question))
         try:
-            answer: Any = messages.read(self.line(timeout_s), question.answer(), Refused, Failed)
+            answer: Any = questions.read(self.line(timeout_s), question.answer(), Refused, Failed)
         except TimeoutError:
             self.close(f"no answer to {name} within {timeout_s:g} s")
             raise WorkerError(self._ended) from None
-        except messages.MessageError as error:
+        except questions.MessageError as error:
             self.close(f"{name}: {error}")
             raise WorkerError(self._ended) from None
         if isinstance(answer, Refused):

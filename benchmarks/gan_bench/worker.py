@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gan_serve
-from gan_bench import messages, parity
+from gan_bench import parity, questions
 from gan_bench.peers import PEERS
 from gan_bench.questions import (
     QUESTIONS,
@@ -52,7 +52,7 @@ from gan_core.said import UNSAID, OnnxAnswers
 from gan_serve.runtime.generator import Generator
 
 if TYPE_CHECKING:
-    from gan_bench.machine import Machine
+    from gan_bench.tasks import Machine
 
 WARM_UP_S = 0.05
 """Untimed calls before each window: caches fill, clocks rise, and the previous row's threads stop spinning."""
@@ -167,7 +167,7 @@ class Worker:
         return Window((now - begin) / 1e9, tuple(latencies_ns), seen, self._peak())
 
     def choose_product(self, asked: ChooseProduct) -> Product:
-        from gan_bench.machine import Machine
+        from gan_bench.tasks import Machine
 
         made = self.limits_of = Machine(asked.device, asked.precision, asked.threads, asked.copy_bytes, asked.use_torch)
         return Product(made.library, made.size, made.copy_bytes)
@@ -239,13 +239,13 @@ def answer(worker: Worker, line: str) -> str:
         TakeRates: worker.take_rates,
     }
     try:
-        asked: Any = messages.read(line, *QUESTIONS)
-        return messages.write(methods[type(asked)](asked))
+        asked: Any = questions.read(line, *QUESTIONS)
+        return questions.write(methods[type(asked)](asked))
     except GanportError as error:
         wrong = Refused(str(error), error.hint) if error.exit_code == 2 else Failed(str(error))
-        return messages.write(wrong)
+        return questions.write(wrong)
     except Exception as error:
-        return messages.write(Failed(" ".join(f"{type(error).__name__}: {error}".split())))
+        return questions.write(Failed(" ".join(f"{type(error).__name__}: {error}".split())))
 
 
 def peak_rss_bytes() -> int | None:
@@ -274,8 +274,8 @@ def maxrss_bytes(ru_maxrss: int) -> int:
 def main() -> None:
     """Answers questions until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its workers
-    messages.die_with_parent()
-    answers = messages.private_stdout()
+    questions.die_with_parent()
+    answers = questions.private_stdout()
     worker = Worker()
     for line in sys.stdin:
         answers.write(answer(worker, line))

@@ -10,9 +10,22 @@ from typing import Any
 import pytest
 
 from bench.made_records import OPENED
-from gan_bench.messages import MessageError, read, write
 from gan_bench.parity import Difference
-from gan_bench.questions import QUESTIONS, Done, Failed, Memory, Open, Prepare, Question, TakeWindow, Unpack, Window
+from gan_bench.questions import (
+    QUESTIONS,
+    Done,
+    Failed,
+    Memory,
+    MessageError,
+    Open,
+    Prepare,
+    Question,
+    TakeWindow,
+    Unpack,
+    Window,
+    read,
+    write,
+)
 from gan_core.said import OnnxAnswers
 
 ANSWERS = OnnxAnswers(

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.made_records import WORK, limit
 from bench.tiny_models import SIDE, Z_DIM
 from gan_bench.limits import Kind, Work, kind_of, kinds_of, limit_of, work_of, work_of_graph, work_of_spec
-from gan_bench.machine import FLOAT, FLOAT16, Machine, product_model
+from gan_bench.tasks import FLOAT, FLOAT16, Machine, product_model
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
@@ -95,8 +95,8 @@ def test_the_handwritten_product_is_a_model(element: int) -> None:
 
 @pytest.mark.parametrize("use_torch", [False, True])
 def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_torch: bool) -> None:
-    monkeypatch.setattr("gan_bench.machine.SIZES", {"cpu": (64,)})
-    monkeypatch.setattr("gan_bench.machine.TRIAL_S", 0.01)
+    monkeypatch.setattr("gan_bench.tasks.SIZES", {"cpu": (64,)})
+    monkeypatch.setattr("gan_bench.tasks.TRIAL_S", 0.01)
     machine = Machine("cpu", "fp32", 2, 100, use_torch)
     product, copy = machine.window(0.03)
     assert product > 0.01
@@ -107,7 +107,7 @@ def test_the_machine_multiplies_and_copies(monkeypatch: pytest.MonkeyPatch, use_
 
 
 def test_a_machine_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan_bench.machine.SIZES", {"cuda": (64,)})
+    monkeypatch.setattr("gan_bench.tasks.SIZES", {"cuda": (64,)})
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(RuntimeError, match="nothing here multiplies fp16 matrices on cuda"):

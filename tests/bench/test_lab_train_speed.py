@@ -32,11 +32,11 @@ TRAIN = Train("classic", "unused", "cpu", Path("there"))
 TICKING = """
 import json, signal, sys, time
 from pathlib import Path
-from gan_bench import messages
+from gan_bench import questions
 from lab.loops.messages import At, Ready, Saved
 asked = json.loads(sys.argv[1])
 def say(message):
-    print(messages.write(message), end="", flush=True)
+    print(questions.write(message), end="", flush=True)
 wanted = []
 signal.signal(signal.SIGUSR1, lambda *_: wanted.append(1))
 say(Ready(0.25, "ticks"))
@@ -244,12 +244,12 @@ def test_a_loop_is_told_what_to_train() -> None:
     """`lab.recipes.training` names loops after recipes."""
     code = """
 import sys, time
-from gan_bench import messages
+from gan_bench import questions
 from lab.loops.messages import At, Ready, Train
-asked = messages.read(sys.stdin.readline(), Train)
-print(messages.write(Ready(0, f"{asked.loop} {asked.folder}")), end="", flush=True)
+asked = questions.read(sys.stdin.readline(), Train)
+print(questions.write(Ready(0, f"{asked.loop} {asked.folder}")), end="", flush=True)
 while True:
-    print(messages.write(At(0, 0)), end="", flush=True)
+    print(questions.write(At(0, 0)), end="", flush=True)
     time.sleep(0.01)
 """
     with Loop("default:lr_d=1", dataclasses.replace(TRAIN, loop="steps"), [sys.executable, "-c", code]) as loop:

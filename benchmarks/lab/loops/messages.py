@@ -1,4 +1,4 @@
-"""What a training that is timed is asked, and what it says while it trains; a line each, see `gan_bench.messages`."""
+"""What a training that is timed is asked, and what it says while it trains; a line each, see `gan_bench.questions`."""
 
 from __future__ import annotations
 

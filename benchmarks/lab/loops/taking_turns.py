@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from gan_bench import messages
+from gan_bench import questions
 from gan_bench.process import Process, WorkerError
 from gan_bench.windows import spread
 from gan_core.errors import JobError
@@ -57,7 +57,7 @@ class Loop:
         """Starts its process, and runs it until it is warm."""
         self._process = Process(self.command)
         with self._going():
-            self._process.write(messages.write(self.asked))
+            self._process.write(questions.write(self.asked))
             self.ready = self._next(Ready)
             began = time.monotonic()
             for _ in range(WARM_UP_LINES):
@@ -113,13 +113,13 @@ class Loop:
         """The next message of this kind. Raises `JobError` when the process has ended or says nothing for long."""
         while True:
             try:
-                message: Any = messages.read(self._process.line(SILENCE_S), Ready, At, Saved)
+                message: Any = questions.read(self._process.line(SILENCE_S), Ready, At, Saved)
             except TimeoutError:
                 raise JobError(
                     f"the {self.name} loop has said nothing for {SILENCE_S:.0f} s",
                     hint="the machine is too busy or the loop hangs: run it alone",
                 ) from None
-            except (WorkerError, messages.MessageError) as error:
+            except (WorkerError, questions.MessageError) as error:
                 raise JobError(
                     f"the {self.name} loop ended: {error}", hint="is there enough memory for all of them?"
                 ) from None

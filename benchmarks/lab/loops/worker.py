@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_bench import messages
+from gan_bench import questions
 from gan_core.process import keep_freed_memory, rest_idle_threads
 from lab.loops.messages import At, Ready, Saved, Train
 
@@ -196,12 +196,12 @@ def _built(spec: Any) -> Any:
 def main() -> None:
     """The process's life. Everything but the messages goes to stderr."""
     began = time.monotonic()
-    messages.die_with_parent()
-    told = messages.private_stdout()
-    asked: Train = messages.read(sys.stdin.readline(), Train)
+    questions.die_with_parent()
+    told = questions.private_stdout()
+    asked: Train = questions.read(sys.stdin.readline(), Train)
 
     def say(message: At | Ready | Saved) -> None:
-        told.write(messages.write(message))
+        told.write(questions.write(message))
         told.flush()
 
     if asked.loop != "classic":
