@@ -13,7 +13,7 @@ from gan_core.errors import GanportError
 from gan_core.files import check_outputs
 from gan_core.process import rest_idle_threads
 from gan_export import options
-from gan_export.answers import DEFAULT_OPSET, Answers, OnnxOptions
+from gan_export.answers import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, Answers, OnnxOptions
 from gan_export.cli_inspect import inspect_command
 from gan_export.cli_publish import hub_command, triton_command, web_command
 from gan_export.command import (
@@ -27,7 +27,6 @@ from gan_export.command import (
     say,
 )
 from gan_export.front import require_packages
-from gan_export.options import Opset, Optimize, Precision, Store
 from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by
 
@@ -73,10 +72,28 @@ def onnx_command(
             "--precision and --store]",
         ),
     ] = None,
-    opset: Opset = DEFAULT_OPSET,
-    optimize: Optimize = "auto",
-    precision: Precision = "fp32",
-    store: Store = "fp32",
+    opset: Annotated[
+        int,
+        options.of_made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
+    ] = DEFAULT_OPSET,
+    optimize: Annotated[
+        str,
+        options.of_made(
+            metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        options.of_made(
+            metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."
+        ),
+    ] = "fp32",
+    store: Annotated[
+        str,
+        options.of_made(
+            metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."
+        ),
+    ] = "fp32",
     answers: Answers = Answers(),
     report: ReportFile = None,
     as_json: AsJson = False,

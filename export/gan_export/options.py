@@ -13,8 +13,6 @@ from typing import Annotated
 from gan_core.errors import GanportError
 from gan_core.said import parse_image, parse_inputs, parse_latent, parse_value_range
 from gan_export.answers import (
-    MAX_OPSET,
-    MIN_OPSET,
     NOISES,
     OUTPUT_RANGES,
     Answers,
@@ -30,154 +28,73 @@ MADE = "The exported file"
 """Panels of the help pages, beside that of what a file does not say."""
 of_file, of_evidence, of_code, of_made = map(in_panel, (CHECKPOINT, EVIDENCE, CODE, MADE))
 
-Key = Annotated[
-    str | None,
-    of_file("--key", metavar="A.B.C", help="Where in the file the generator is."),
-]
-Raw = Annotated[
-    bool,
-    of_file("--raw", help="Take the raw weights, even if there are averaged (EMA) ones."),
-]
-TrustPickle = Annotated[
-    bool,
-    of_file("--trust-pickle", help="Load a pickle in the usual way, which RUNS the code in it."),
-]
-SpecFile = Annotated[
-    Path | None,
-    of_file("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one."),
-]
-Image = Annotated[
-    str | None,
-    of_unsaid("--image", metavar="CxHxW", help="The images' size, such as 1x28x28."),
-]
-Output = Annotated[
-    str | None,
-    of_unsaid("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}."),
-]
-HiddenActivation = Annotated[
-    str | None,
-    of_unsaid("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
-]
-DiscriminatorFile = Annotated[
-    Path | None,
-    of_evidence("--discriminator", metavar="FILE", help="The discriminator of its training. [default: one next to it]"),
-]
-SourceFile = Annotated[
-    Path | None,
-    of_evidence(
-        "--source", metavar="FILE", help="The author's .py or .ipynb, read but not run. [default: those next to it]"
-    ),
-]
-Like = Annotated[
-    str | None,
-    of_evidence(
-        metavar="IMAGES", help="Images like its training images: a folder, a file, mnist, fashion-mnist, digits."
-    ),
-]
-RecomputeStats = Annotated[
-    bool | None,
-    of_evidence(
-        "--recompute-stats/--no-recompute-stats",
-        help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
-    ),
-]
-StatsLatents = Annotated[
-    int | None,
-    of_evidence(metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"),
-]
-ImageStats = Annotated[
-    bool | None,
-    of_evidence(
-        "--image-stats/--no-image-stats",
-        help="Of a network that takes images: BatchNorms use each image's own statistics, or the file's.",
-    ),
-]
-Pick = Annotated[
-    int | None,
-    of_evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates."),
-]
-Accept = Annotated[bool, of_evidence("--accept", help="Accept the assumptions of the draft.")]
-
-Module = Annotated[
-    str | None,
-    of_code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
-]
-Args = Annotated[
-    str | None,
-    of_code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100]."),
-]
-ZShape = Annotated[
-    str | None,
-    of_code("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512."),
-]
-Inputs = Annotated[
-    str | None,
-    of_code("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label."),
-]
-Classes = Annotated[
-    int | None,
-    of_unsaid("--classes", metavar="N", min=0, help="Number of classes; 0 for none."),
-]
-Constants = Annotated[
-    list[str] | None,
-    of_code("--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."),
-]
-OutputIndex = Annotated[
-    int | None,
-    of_code("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0."),
-]
-OutputKey = Annotated[
-    str | None,
-    of_code("--output-key", metavar="KEY", help="Which key or attribute of forward's output."),
-]
-Noise = Annotated[
-    str | None,
-    of_code(
-        "--noise",
-        metavar="zero|fixed",
-        help="For random numbers in forward: their mean, or the same for all images.",
-    ),
-]
-
-Opset = Annotated[
-    int,
-    of_made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
-]
-Optimize = Annotated[
-    str,
-    of_made(
-        metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."
-    ),
-]
-Precision = Annotated[
-    str,
-    of_made(metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."),
-]
-Store = Annotated[
-    str,
-    of_made(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."),
-]
-
 
 def checkpoint_answers(
-    key: Key = None,
-    raw: Raw = False,
-    trust_pickle: TrustPickle = False,
-    spec: SpecFile = None,
-    image: Image = None,
+    key: Annotated[str | None, of_file("--key", metavar="A.B.C", help="Where in the file the generator is.")] = None,
+    raw: Annotated[bool, of_file("--raw", help="Take the raw weights, even if there are averaged (EMA) ones.")] = False,
+    trust_pickle: Annotated[
+        bool, of_file("--trust-pickle", help="Load a pickle in the usual way, which RUNS the code in it.")
+    ] = False,
+    spec: Annotated[
+        Path | None, of_file("--spec", metavar="FILE.json", help="The whole generator as a spec; inspect drafts one.")
+    ] = None,
+    image: Annotated[
+        str | None, of_unsaid("--image", metavar="CxHxW", help="The images' size, such as 1x28x28.")
+    ] = None,
     latent: Latent = None,
-    output_activation: Output = None,
+    output_activation: Annotated[
+        str | None, of_unsaid("--output-activation", metavar="NAME", help=f"At the end: {', '.join(OUTPUT_RANGES)}.")
+    ] = None,
     value_range: ValueRange = None,
-    activation: HiddenActivation = None,
+    activation: Annotated[
+        str | None,
+        of_unsaid("--activation", metavar="NAME", help="Between the layers: relu, leaky_relu:0.2, elu, gelu, tanh …"),
+    ] = None,
     z_dim: ZDim = None,
-    classes: Classes = None,
-    discriminator: DiscriminatorFile = None,
-    source: SourceFile = None,
-    like: Like = None,
-    recompute_stats: RecomputeStats = None,
-    stats_latents: StatsLatents = None,
-    image_stats: ImageStats = None,
-    pick: Pick = None,
+    classes: Annotated[
+        int | None, of_unsaid("--classes", metavar="N", min=0, help="Number of classes; 0 for none.")
+    ] = None,
+    discriminator: Annotated[
+        Path | None,
+        of_evidence(
+            "--discriminator", metavar="FILE", help="The discriminator of its training. [default: one next to it]"
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        of_evidence(
+            "--source", metavar="FILE", help="The author's .py or .ipynb, read but not run. [default: those next to it]"
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        of_evidence(
+            metavar="IMAGES", help="Images like its training images: a folder, a file, mnist, fashion-mnist, digits."
+        ),
+    ] = None,
+    recompute_stats: Annotated[
+        bool | None,
+        of_evidence(
+            "--recompute-stats/--no-recompute-stats",
+            help="Compute the BatchNorms' running statistics again, for an author who never called eval().",
+        ),
+    ] = None,
+    stats_latents: Annotated[
+        int | None,
+        of_evidence(
+            metavar="N", min=16, help="From how many latents. [default: 4096 for images up to 32x32, then fewer]"
+        ),
+    ] = None,
+    image_stats: Annotated[
+        bool | None,
+        of_evidence(
+            "--image-stats/--no-image-stats",
+            help="Of a network that takes images: BatchNorms use each image's own statistics, or the file's.",
+        ),
+    ] = None,
+    pick: Annotated[
+        int | None, of_evidence("--pick", metavar="N", min=1, help="Take row N of the sheet of candidates.")
+    ] = None,
 ) -> Answers:
     """The options that say what a checkpoint is, checked. Raises `GanportError`."""
     if stats_latents is not None and not recompute_stats:
@@ -207,15 +124,38 @@ def checkpoint_answers(
 @answered_by(checkpoint_answers)
 def export_answers(
     answers: Answers = Answers(),
-    accept: Accept = False,
-    module: Module = None,
-    args: Args = None,
-    z_shape: ZShape = None,
-    inputs: Inputs = None,
-    constant: Constants = None,
-    output_index: OutputIndex = None,
-    output_key: OutputKey = None,
-    noise: Noise = None,
+    accept: Annotated[bool, of_evidence("--accept", help="Accept the assumptions of the draft.")] = False,
+    module: Annotated[
+        str | None,
+        of_code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
+    ] = None,
+    args: Annotated[
+        str | None, of_code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].")
+    ] = None,
+    z_shape: Annotated[
+        str | None, of_code("--z-shape", metavar="SHAPE", help="A latent as forward takes it: D, Dx1x1, [D], 14x512.")
+    ] = None,
+    inputs: Annotated[
+        str | None, of_code("--inputs", metavar="LIST", help="Forward's inputs: z,label or NAME=z,NAME=label.")
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        of_code("--constant", metavar="NAME=VALUE", help="Fix another input: noise=0, psi=0.7, c=zeros(N,4). Repeats."),
+    ] = None,
+    output_index: Annotated[
+        int | None, of_code("--output-index", metavar="N", min=0, help="Which of forward's outputs, from 0.")
+    ] = None,
+    output_key: Annotated[
+        str | None, of_code("--output-key", metavar="KEY", help="Which key or attribute of forward's output.")
+    ] = None,
+    noise: Annotated[
+        str | None,
+        of_code(
+            "--noise",
+            metavar="zero|fixed",
+            help="For random numbers in forward: their mean, or the same for all images.",
+        ),
+    ] = None,
 ) -> Answers:
     """Those of `checkpoint_answers`, and those of a generator that comes as code."""
     called = {
