@@ -201,6 +201,7 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     from gan_core.golden import inputs
     from gan_core.interface import with_interface
     from gan_core.spec.generator_spec import GeneratorSpec
+    from gan_core.spec.norm_layers import Activation
     from gan_export.recompute import recompute
     from gan_trainer.networks.build import build
     from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
@@ -214,7 +215,8 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     if spec.interface.input is None and any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         recompute(module, spec.interface, 64)
     weighted = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]
-    if weighted and spec.layers[-1].kind == "activation":  # what reaches tanh neither vanishes nor saturates
+    last = spec.layers[-1]
+    if weighted and isinstance(last, Activation) and last.name != "identity":  # nothing vanishes or saturates in tanh
         reached: list[torch.Tensor] = []
         hook = weighted[-1].register_forward_hook(lambda _module, _inputs, output: reached.append(output))
         with torch.no_grad():

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from export.surgery import Array, change_weight
 from export.test_mutations import Right, rejected
-from export.tiny import spec_of
+from export.tiny import source_of, spec_of
 from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.images import to_pixels
 from gan_core.interface import Interface
 from gan_export.proof import Report
+from gan_export.proof import reference as proof_reference
 from gan_export.proof.cases import BUDGET, Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, run_cases
@@ -62,6 +63,17 @@ def test_images_keep_to_the_budget(side: int, n_classes: int) -> None:
     assert sum(sizes_of(made, "far")) == 8
     seeds = {row.partition(" class")[0] for case in made if case.kind == "ordinary" for row in case.rows}
     assert len(seeds) == 25 or images == BUDGET // side**2
+
+
+def test_costly_networks_draw_fewer_classes_in_batches_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cases(Interface(8, (3, 128, 128), n_classes=CLASSES), most_images=350)
+    assert (sum(len(case.z) for case in made), sizes_of(made)) == (350, [1, 2, 3, 8, 25])
+    assert classes_of(made)[:2] == [0, 3]
+    assert classes_of(made)[-1] == CLASSES - 1
+    source = source_of(spec_of(n_classes=CLASSES))
+    assert source.spec is not None
+    monkeypatch.setattr(proof_reference, "LATENT_PRODUCTS", 60 * source.spec.products)
+    assert sum(len(case.z) for case in Reference(source).cases) == 60
 
 
 @pytest.mark.parametrize(

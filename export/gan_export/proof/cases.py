@@ -27,6 +27,8 @@ classes at 128x128, and all else, fit in. A batch has at most a 64th of it: 25 i
 sixteenth where images are made of images, of which there are fewer."""
 PRODUCTS = 1 << 39
 """Multiplications that the ordinary images of a proof take together, where they are made of images."""
+LATENT_PRODUCTS = 1 << 42
+"""Multiplications after which no more classes and seeds are drawn: 350 images of a BigGAN of 128x128, in minutes."""
 LEAST_BATCH, LEAST_CLASSES = 3, 8
 """What is drawn however large the images are: batches of up to so many, and so many classes."""
 FAR = {"normal": 4.0, "uniform": 1.0}
@@ -70,12 +72,15 @@ class Case:
         return f"batch of {len(self.z)} {'classes' if self.kind == 'class' else f'{self.kind} latents'}"
 
 
-def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) -> tuple[Case, ...]:
+def cases(
+    interface: Interface, budget: int = BUDGET, far: float | None = None, most_images: int | None = None
+) -> tuple[Case, ...]:
     """Every batch of a proof, the ordinary ones first, in the order of `BATCHES`.
 
-    Within `budget` pixels, in this order: seeds 0, 1, 2, … in every size of `BATCHES` that a batch has room for; zero;
-    the far ends; seed 0 as every class; the seeds up to `SEEDS` that no batch had room for; seed 1 as every class.
-    Where not every class fits, those are drawn that lie evenly from the first to the last.
+    Within `budget` pixels, and of images from latents within `most_images`, in this order: seeds 0, 1, 2, … in every
+    size of `BATCHES` that a batch has room for; zero; the far ends; seed 0 as every class; the seeds up to `SEEDS` that
+    no batch had room for; seed 1 as every class. Where not every class fits, those are drawn that lie evenly from the
+    first to the last.
 
     A generator that takes images is given `gan_core.golden.example_images`, images of nothing but black and white, and
     where it takes any size, other sizes. Optional inputs have other values than the defaults, for a few seeds.
@@ -90,7 +95,8 @@ def cases(interface: Interface, budget: int = BUDGET, far: float | None = None) 
     made = [ordinary(range(size), interface) for size in sizes]
     ends = [_case("zero", np.zeros((2, z_dim), np.float32), ("latent of zeros",) * 2, range(2), n_classes)]
     ends.extend(_far(interface, batch, far or FAR[interface.latent]))
-    left = budget // area - sum(len(case.z) for case in (*made, *ends))
+    room = budget // area if most_images is None else min(budget // area, most_images)
+    left = room - sum(len(case.z) for case in (*made, *ends))
     first = spread(n_classes, max(left, LEAST_CLASSES))
     left = max(left - len(first), 0)
     further = range(batch, min(SEEDS, batch + left))

@@ -20,7 +20,7 @@ from gan_core.errors import GanportError, JobError
 from gan_core.golden import golden_entry
 from gan_core.images import to_pixels
 from gan_export.proof import Check, at_most
-from gan_export.proof.cases import BUDGET, NEARER, PRODUCTS, Case, alone, cases, ordinary, widest
+from gan_export.proof.cases import BUDGET, LATENT_PRODUCTS, NEARER, PRODUCTS, Case, alone, cases, ordinary, widest
 from gan_export.source import Source, as_taken
 from gan_serve.runtime import Given
 from gan_serve.runtime.styles import noise_behind
@@ -41,12 +41,16 @@ FEW, LARGE_BYTES = 4, 1 << 28
 class Reference:
     """Draws the cases of a proof, within `budget` pixels, with a source's module on the CPU.
 
-    Networks that take images may spend thousands of times as much on a pixel as others; theirs are fewer then.
+    Networks may spend thousands of times as much on a pixel as others: their images are fewer then, and in smaller
+    batches where they are made of images.
     """
 
     def __init__(self, source: Source, budget: int = BUDGET) -> None:
         self.source = source
-        if source.interface.input is not None and source.spec is not None:
+        self._most_images: int | None = None
+        if source.spec is not None and source.interface.input is None:
+            self._most_images = LATENT_PRODUCTS // max(source.spec.products, 1)
+        elif source.spec is not None:
             area = source.interface.height * source.interface.width
             budget = min(budget, PRODUCTS // max(source.spec.products // area, 1))
         self._budget = budget
@@ -58,12 +62,12 @@ class Reference:
     def cases(self) -> tuple[Case, ...]:
         """The cases of its interface. Networks that multiply what they make of z (BigGAN) are not steady at 4 sigma."""
         interface = self.source.interface
-        made = cases(interface, self._budget)
+        made = cases(interface, self._budget, most_images=self._most_images)
         self.images(made[0])  # a single latent, whose error is the plainest
         for far in NEARER if interface.input is None and interface.latent == "normal" else ():
             if max(self._rounding(case) or 0.0 for case in made if case.kind == "far") <= ROUNDING_FACTOR * STEADY:
                 break
-            made = cases(interface, self._budget, far)
+            made = cases(interface, self._budget, far, self._most_images)
         return made
 
     def images(self, case: Case) -> F32:
