@@ -222,3 +222,12 @@ def _in_words(wanted: Any) -> str:
     if dataclasses.is_dataclass(wanted):
         return f"an object of {', '.join(field.name for field in dataclasses.fields(wanted))}"
     return {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}.get(wanted, "a text")
+
+
+def check_range(value_range: tuple[float, float]) -> None:
+    """Raises `SpecError` unless (black, white) are in order."""
+    if not value_range[0] < value_range[1]:
+        raise SpecError(
+            f"value_range must be (black, white) with black < white, got {value_range}",
+            hint="as in [-1, 1] or [0, 1]",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from gan_core.fields import Number, Padding, Range, Side, SpecError, check_fields
+from gan_core.fields import Number, Padding, Range, Side, SpecError, check_fields, check_range
 
 CHANNELS_IN_WORDS = {1: "grey", 3: "RGB", 4: "RGBA"}
 IMAGE_CHANNELS = tuple(CHANNELS_IN_WORDS)
@@ -59,12 +59,3 @@ class ImageInput:
             return f"{colours} images of {width}x{height}"
         sides = f" of multiples of {self.multiple_of} pixels" if self.multiple_of > 1 else " of any size"
         return f"{colours} images{sides}{f' from {self.minimum}' if self.minimum > 1 else ''}"
-
-
-def check_range(value_range: tuple[float, float]) -> None:
-    """Raises `SpecError` unless (black, white) are in order."""
-    if not value_range[0] < value_range[1]:
-        raise SpecError(
-            f"value_range must be (black, white) with black < white, got {value_range}",
-            hint="as in [-1, 1] or [0, 1]",
-        )

@@ -30,9 +30,10 @@ from gan_core.fields import (
     Side,
     SpecError,
     check_fields,
+    check_range,
     from_json,
 )
-from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput, check_range
+from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput
 from gan_core.latents import LatentLaw, latents
 from gan_core.printable import shorten
 

@@ -40,9 +40,9 @@ from gan_export.proof.parity import Differences, check_parity, run_cases
 from gan_export.proof.prove import scaled_limit
 from gan_export.proof.reference import Reference, make_golden
 from gan_export.source import Source
+from gan_serve.runtime import Signature
 from gan_serve.runtime.foreign import FLOATS
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_serve.runtime.signature import Signature
 
 ADOPTED = "adopted"
 """The key of a contract's source, for what the user said of the original."""

@@ -36,9 +36,8 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_core.arrays import F32
-from gan_export.passes.graph import Builder
+from gan_export.passes.graph import Builder, Feature, Layout, nchw, nhwc, to_layout
 from gan_export.passes.layer import Derived, Transposed
-from gan_export.passes.layouts import Feature, Layout, nchw, nhwc, to_layout
 
 Taps = tuple[tuple[int, int], ...]
 

@@ -33,9 +33,19 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_export.passes.forms import FORMS, gemm
-from gan_export.passes.graph import Builder, drop_unused, open_session, replace, used_once
+from gan_export.passes.graph import (
+    Builder,
+    Feature,
+    Layout,
+    drop_unused,
+    map_each,
+    nchw,
+    open_session,
+    replace,
+    to_layout,
+    used_once,
+)
 from gan_export.passes.layer import Transposed, layers
-from gan_export.passes.layouts import Feature, Layout, map_each, nchw, to_layout
 
 MIN_MACS = 8_000_000
 """Multiplications per image below which a layer's form hardly matters, and more operators cost more than they save."""

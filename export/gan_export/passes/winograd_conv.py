@@ -19,8 +19,17 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from gan_export.passes.graph import Builder, constant, infer_shapes, nodes_of, replace, shape_of
-from gan_export.passes.layouts import Feature, Layout, to_layout
+from gan_export.passes.graph import (
+    Builder,
+    Feature,
+    Layout,
+    constant,
+    infer_shapes,
+    nodes_of,
+    replace,
+    shape_of,
+    to_layout,
+)
 
 TAPS = ((1, -1), (1, 1), (-1, 1), (1, -1))
 DILATIONS = (2, 1, 1, 2)

@@ -21,10 +21,10 @@ from gan_core.interface import describe_classes
 from gan_core.limits import limits_for
 from gan_core.printable import bytes_text, json_text, printable, shorten
 from gan_core.said import OnnxAnswers, check_unsaid
+from gan_serve.runtime import check_ours
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.golden import GoldenResult, check_golden
 from gan_serve.runtime.runtimes import check_runnable
-from gan_serve.runtime.signature import check_ours
 from gan_serve.terminal import console
 from gan_serve.terminal.layout import filled
 from gan_serve.terminal.layout import width as terminal_width

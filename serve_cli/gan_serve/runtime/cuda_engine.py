@@ -27,8 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gan_core.arrays import F32, U8
-from gan_serve.runtime import Feed, Labels
-from gan_serve.runtime.signature import Signature
+from gan_serve.runtime import Feed, Labels, Signature
 
 MAX_SIZES = 4
 """Batch sizes whose buffers are kept; the least used go first."""

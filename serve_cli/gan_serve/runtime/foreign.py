@@ -17,7 +17,7 @@ from gan_core.errors import ContractError
 from gan_core.files.metadata import Dims, Port
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.said import UNSAID, Inputs, OnnxAnswers, size_text
-from gan_serve.runtime.signature import Constant, Signature
+from gan_serve.runtime import Constant, Signature
 
 FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 WHOLE = {"tensor(int64)": "int64", "tensor(int32)": "int32"}

@@ -25,10 +25,9 @@ from gan_core.images import to_pixels
 from gan_core.limits import stricter
 from gan_core.process import usable_cores
 from gan_core.said import OnnxAnswers, check_unsaid
-from gan_serve.runtime import Feed, Given, Labels, check_drawn, in_order, providers, sessions
+from gan_serve.runtime import Feed, Given, Labels, Signature, check_drawn, check_ours, in_order, providers, sessions
 from gan_serve.runtime.generator import BATCH_PIXELS, Generator
 from gan_serve.runtime.sessions import Settings, SideBySide, suits_side_by_side
-from gan_serve.runtime.signature import Signature, check_ours
 from gan_serve.runtime.styles import Options, noise_behind, reopened_with
 
 if TYPE_CHECKING:

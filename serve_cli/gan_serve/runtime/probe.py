@@ -29,9 +29,8 @@ from gan_core.files.model_file import count_classes
 from gan_core.interface import Interface
 from gan_core.latents import default_labels, latents
 from gan_core.said import UNSAID, OnnxAnswers
-from gan_serve.runtime import providers
+from gan_serve.runtime import Signature, providers
 from gan_serve.runtime.foreign import HINT, Understood, layout_of, no_images, understand
-from gan_serve.runtime.signature import Signature
 
 MAX_GROWTH_BYTES = 768 << 20
 """Beside the file itself, of which a session keeps up to three copies."""
