@@ -88,7 +88,7 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
     folder = shared_by_workers(tmp_path_factory)
     exporting = importlib.import_module("gan_export.onnx_export")
-    generator = importlib.import_module("gan_trainer.networks.build").SpecGenerator
+    generator = importlib.import_module("gan_trainer.networks.generator").SpecGenerator
     export: Callable[..., Any] = exporting._dynamo_export
 
     def once(module: Any, source: Any, opset: int) -> Any:

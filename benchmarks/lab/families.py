@@ -203,8 +203,7 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     from gan_core.spec.generator_spec import GeneratorSpec
     from gan_core.spec.norm_layers import Activation
     from gan_export.recompute import recompute
-    from gan_trainer.networks.build import build
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
     spec = GeneratorSpec(network.interface, tuple(layer for _, layer in network.layers), name=name)
     torch.manual_seed(0)

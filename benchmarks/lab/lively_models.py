@@ -15,8 +15,7 @@ from torch import nn
 
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import SpecGenerator, build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, SpecGenerator, build, save_generator
 
 WIDTH, Z_DIM = 64, 100
 CONTRAST = 0.8

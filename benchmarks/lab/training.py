@@ -53,7 +53,7 @@ def main_command(
 def record(run: Path, command: str, note: str = "") -> dict[str, Any]:
     """The record of the run in `run`. Raises `GanportError` when the folder holds no finished run."""
     try:
-        from gan_trainer.networks.checkpoint import load_generator
+        from gan_trainer.networks.generator import load_generator
     except ImportError as error:
         raise MissingPackageError("torch", "train", "reading a training run") from error
     log_file = run / "log.jsonl"

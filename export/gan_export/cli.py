@@ -12,7 +12,6 @@ import typer
 from gan_core.errors import GanportError
 from gan_core.files import check_outputs
 from gan_core.process import rest_idle_threads
-from gan_export import options
 from gan_export.answers import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, Answers, OnnxOptions
 from gan_export.cli_inspect import inspect_command
 from gan_export.cli_publish import hub_command, triton_command, web_command
@@ -27,6 +26,7 @@ from gan_export.command import (
     say,
 )
 from gan_export.front import require_packages
+from gan_export.options import export_answers, of_made
 from gan_serve.terminal import commands, console
 from gan_serve.terminal.commands import answered_by
 
@@ -60,13 +60,13 @@ File = Annotated[
 
 
 @app.command("onnx")
-@answered_by(options.export_answers)
+@answered_by(export_answers)
 def onnx_command(
     file: File = None,
     ckpt: Ckpt = None,
     out: Annotated[
         Path | None,
-        options.of_made(
+        of_made(
             metavar="FILE.onnx",
             help="The file to write. [default: the checkpoint's name; .fp16.onnx, .int8.onnx, .w16.onnx by "
             "--precision and --store]",
@@ -74,25 +74,23 @@ def onnx_command(
     ] = None,
     opset: Annotated[
         int,
-        options.of_made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
+        of_made(metavar="N", help=f"ONNX opset, {MIN_OPSET} to {MAX_OPSET}; onnxruntime 1.20 reads up to 21."),
     ] = DEFAULT_OPSET,
     optimize: Annotated[
         str,
-        options.of_made(
+        of_made(
             metavar="MODE", help="auto; tune measures the forms of each layer on this machine; none: torch's own graph."
         ),
     ] = "auto",
     precision: Annotated[
         str,
-        options.of_made(
+        of_made(
             metavar="NAME", help="Precision of the computation: fp32; fp16 (for GPUs); int8 (for CPUs), calibrated."
         ),
     ] = "fp32",
     store: Annotated[
         str,
-        options.of_made(
-            metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."
-        ),
+        of_made(metavar="NAME", help="How weights are saved: fp32, or fp16, half the file; computes as before."),
     ] = "fp32",
     answers: Answers = Answers(),
     report: ReportFile = None,
@@ -126,13 +124,13 @@ def onnx_command(
 
 
 @app.command("torchscript")
-@answered_by(options.export_answers)
+@answered_by(export_answers)
 def torchscript_command(
     file: File = None,
     ckpt: Ckpt = None,
     out: Annotated[
         Path | None,
-        options.of_made(metavar="FILE.ts", help="The file to write. [default: the checkpoint's name, .ts]"),
+        of_made(metavar="FILE.ts", help="The file to write. [default: the checkpoint's name, .ts]"),
     ] = None,
     answers: Answers = Answers(),
     report: ReportFile = None,

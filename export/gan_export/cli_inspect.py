@@ -9,15 +9,15 @@ import typer
 
 from gan_core.errors import GanportError
 from gan_core.files import check_outputs
-from gan_export import options
 from gan_export.answers import Answers, given_of
 from gan_export.command import Ckpt, of_output
 from gan_export.front import require_packages
+from gan_export.options import checkpoint_answers
 from gan_serve.terminal import console
 from gan_serve.terminal.commands import answered_by
 
 
-@answered_by(options.checkpoint_answers)
+@answered_by(checkpoint_answers)
 def inspect_command(
     files: Annotated[
         list[Path] | None,

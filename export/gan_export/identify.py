@@ -41,7 +41,7 @@ from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
-from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.generator import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20
 SOME_IMAGE = (1, 8, 8)

@@ -26,7 +26,7 @@ from gan_core.contract import Contract
 from gan_core.errors import JobError
 from gan_core.files.archive import EXTRA, entries_sha256
 from gan_export.source import Source, example_inputs, export_module
-from gan_trainer.networks.build import SpecGenerator
+from gan_trainer.networks.generator import SpecGenerator
 
 _RANDOM = ("aten::rand", "aten::normal", "aten::bernoulli", "aten::multinomial", "aten::uniform", "aten::poisson")
 

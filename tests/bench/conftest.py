@@ -36,8 +36,7 @@ def tiny_dcgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gan_export.exporting import export_onnx
     from gan_export.source import from_spec
     from gan_trainer.networks.architectures import network_spec
-    from gan_trainer.networks.build import build
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
     folder = tmp_path_factory.mktemp("tiny-dcgan")
     torch.manual_seed(0)

@@ -29,8 +29,7 @@ from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
 from gan_serve.runtime.generator import Generator
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_serve.runtime.providers import import_onnxruntime
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 GROUPED = GeneratorSpec(
     Interface(8, (1, 9, 9), n_classes=3),

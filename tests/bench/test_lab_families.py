@@ -12,7 +12,7 @@ from bench.running import run
 from gan_core.golden import inputs
 from gan_export.families.biggan import BigGan
 from gan_export.families.rosinality import Rosinality
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from lab import families
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gan_export.reading import read_checkpoint
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from lab.odds import authors, naming, trained
 from lab.odds.examples import find_examples
 from lab.odds.scoring import strides

@@ -15,7 +15,7 @@ from bench.running import run
 from gan_core.errors import GanportError
 from gan_export.source import from_spec
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from lab import own, scaling
 from lab.lively_models import CONTRAST, MODELS, lively, write_model
 from lab.own import ALL, PRECISIONS, Step, plan

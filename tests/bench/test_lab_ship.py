@@ -18,7 +18,7 @@ from gan_core.images import to_pixels
 from gan_core.latents import latents
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from gan_serve.terminal import console
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
 from gan_trainer.presets import PRESETS
 from lab.ship import command as ship
 from lab.ship import command as ship_card

@@ -19,7 +19,7 @@ from bench.processes import children, needs_proc
 from gan_core.errors import GanportError, JobError
 from gan_trainer.evaluation import sliced
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from lab import train_speed

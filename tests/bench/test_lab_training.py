@@ -9,8 +9,7 @@ import pytest
 
 from gan_core.errors import GanportError
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 from lab import training
 
 

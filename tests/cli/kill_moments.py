@@ -26,7 +26,7 @@ from cli.forked import make_ready
 from gan_serve.terminal import console
 from gan_trainer.cli import NAME, app
 from gan_trainer.data import open_dataset
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from gan_trainer.state import load_networks, read_last
 
 REPORT_EVERY = 3

@@ -134,8 +134,7 @@ def test_failed_export_leaves_nothing_but_the_report(
 
 
 def test_flat_images_are_said_aloud(run: Run, tmp_path: Path) -> None:
-    from gan_trainer.networks.build import build
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
     spec = spec_of(size=64)
     save_generator(GeneratorCheckpoint(spec, dict(build(spec).state_dict())), tmp_path / "g.pt")

@@ -14,7 +14,7 @@ from torch import nn
 
 from cli.conftest import Run
 from export.tiny import save_checkpoint, spec_of
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a214614ab2935" * 4 + b"\nsize 12345\n"
 

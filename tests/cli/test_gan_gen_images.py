@@ -26,7 +26,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
 from gan_serve.gen.outputs import alone_in
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 pytestmark = pytest.mark.slow
 

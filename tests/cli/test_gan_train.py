@@ -16,7 +16,7 @@ from cli.conftest import TINY, GanTrain, largest_file
 from gan_core.installation import install
 from gan_core.interface import Interface
 from gan_trainer.cli import app
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from gan_trainer.pictures import Gallery
 from gan_trainer.presets import PRESETS
 

@@ -15,7 +15,7 @@ import gan_trainer
 from cli.conftest import TINY, GanTrain
 from gan_core.errors import GanportError
 from gan_trainer import pictures
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from gan_trainer.pictures import Gallery
 from gan_trainer.settings import checked, merged, settings
 from gan_trainer.settings_file import load_settings

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cli.conftest import TINY, GanTrain
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, load_generator, save_generator
 from gan_trainer.state import load_networks
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cli.conftest import GanTrain, Run
 from gan_serve import load
-from gan_trainer.networks.checkpoint import load_generator, save_generator
+from gan_trainer.networks.generator import load_generator, save_generator
 
 
 def known(path: Path) -> None:

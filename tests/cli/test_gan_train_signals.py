@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_gan_train_distributed import make_images
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from gan_trainer.state import read_last
 
 pytestmark = pytest.mark.slow

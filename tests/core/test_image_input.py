@@ -16,7 +16,7 @@ from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 TAKEN = ImageInput(scale=2, multiple_of=2, minimum=4)
 FACE = Interface(0, (3, 32, 48), value_range=(0.0, 1.0), input=TAKEN)

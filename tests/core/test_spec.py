@@ -45,7 +45,7 @@ from gan_core.spec.layers import (
     layer_from_json,
 )
 from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
-from gan_trainer.networks.build import build, build_layer
+from gan_trainer.networks.generator import build, build_layer
 
 IMAGE_LAYERS: list[tuple[Layer, Shape]] = [
     (Linear(6, 4), (6,)),

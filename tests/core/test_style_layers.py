@@ -16,7 +16,7 @@ from gan_core.interface import Interface, NoiseMaps, Styles
 from gan_core.spec import Layer
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
-from gan_trainer.networks.build import build, build_layer
+from gan_trainer.networks.generator import build, build_layer
 
 
 def styled(*last: Layer, noise: bool = True) -> GeneratorSpec:

@@ -39,7 +39,7 @@ from gan_core.spec.layers import (
     Slice,
     Upsample,
 )
-from gan_trainer.networks.build import build, build_layer
+from gan_trainer.networks.generator import build, build_layer
 
 
 def chain(*layers: Layer, z_dim: int = 4, image: tuple[int, int, int] = (1, 2, 2)) -> GeneratorSpec:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gan_core.spec.generator_spec import flat
 from gan_export.draft import Draft
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -15,7 +15,7 @@ from gan_core.interface import Interface, with_interface
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, BatchNorm, ConvTranspose, LabelEmbedding, Layer, Linear, Reshape
 from gan_export.draft import Choice, Draft, Evidence
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 Sampler = Callable[[int, int], Tensor]
 ENOUGH = 100

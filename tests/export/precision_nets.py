@@ -10,7 +10,7 @@ from torch import nn
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.source import Source, from_spec
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 LINEAR = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

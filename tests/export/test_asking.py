@@ -21,7 +21,7 @@ from gan_export.identify import Identified, NotUnderstoodError, identify
 from gan_export.inspection import advise
 from gan_export.understanding.understand import draft_candidates
 from gan_serve.terminal.layout import WIDEST
-from gan_trainer.networks.build import SpecGenerator
+from gan_trainer.networks.generator import SpecGenerator
 
 pytestmark = pytest.mark.slow
 

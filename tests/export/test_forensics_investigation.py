@@ -22,7 +22,7 @@ from gan_export.forensics import investigate, misfit
 from gan_export.forensics.statistics import GOOD
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.understand import draft_candidates
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from real_files import FOLDER, state_dict
 
 pytestmark = pytest.mark.slow

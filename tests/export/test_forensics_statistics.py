@@ -24,7 +24,7 @@ from gan_export.forensics.statistics import (
     symmetric_kl,
     witnesses,
 )
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 
 def at(mean: float, var: float, channels: int = 1) -> Moments:

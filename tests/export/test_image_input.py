@@ -21,7 +21,7 @@ from gan_export.proof.prove import prove
 from gan_export.source import Source, from_spec
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.torchscript_export import fold_modules
 from gan_export.understanding.understand import draft_with_spec
-from gan_trainer.networks.build import SpecGenerator, build
+from gan_trainer.networks.generator import SpecGenerator, build
 
 
 def residual() -> GeneratorSpec:

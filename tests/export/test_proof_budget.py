@@ -174,7 +174,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
 from gan_export.source import from_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 layers = (L.Linear(8, 4 * 16 * 16), L.Reshape((4, 16, 16)), L.Activation("relu"), L.Upsample(64),
           L.Conv(4, 3, 3, 1, 1), L.Activation("tanh"))
 spec = GeneratorSpec(Interface(8, (3, 1024, 1024)), layers)

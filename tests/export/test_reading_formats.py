@@ -20,8 +20,7 @@ from export.reading_saves import save_arrays, save_legacy, save_pickle, save_saf
 from gan_core.errors import GanportError
 from gan_export.reading import read_checkpoint
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 from real_files import real_file
 
 

@@ -18,7 +18,7 @@ from gan_export.identify import identify
 from gan_export.reading import describe_role
 from gan_export.reading.kinds import WHAT
 from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 R, F = nn.ReLU, nn.Flatten
 

@@ -30,7 +30,7 @@ from gan_export.options import checkpoint_answers
 from gan_export.reading import read_checkpoint
 from gan_export.recompute import LEAST, MOST, RECOMPUTED, latents_for, recompute
 from gan_export.understanding.understand import draft_candidates
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from real_files import real_file
 
 pytestmark = pytest.mark.slow

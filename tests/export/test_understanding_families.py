@@ -25,7 +25,7 @@ from export.foreign_networks import (
 from gan_export.draft import Evidence
 from gan_export.understanding.understand import draft_candidates
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 EXACT = 1e-5
 

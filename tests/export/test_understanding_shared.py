@@ -14,7 +14,7 @@ from gan_core.spec.layers import Activation, BatchNorm
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding.edit import with_value
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from real_files import FOLDER, state_dict
 
 OPEN = (Activation, BatchNorm)

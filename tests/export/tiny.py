@@ -11,8 +11,7 @@ from torch import nn
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.source import Source, from_spec
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
 
 def lively(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -21,8 +21,7 @@ from fuzz import mutations
 from fuzz.runner import Target
 from gan_export.reading import read_checkpoint
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 
 
 def number(value: int) -> bytes:

@@ -78,7 +78,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gan_export.exporting import export_onnx
     from gan_export.source import from_spec
     from gan_trainer.networks.architectures import network_spec
-    from gan_trainer.networks.build import build
+    from gan_trainer.networks.generator import build
 
     path = tmp_path_factory.mktemp("model") / "g.onnx"
     spec = network_spec("dcgan", 28, 1, width=4, z_dim=8)

@@ -23,7 +23,7 @@ from gan_export.answers import Answers
 from gan_export.exporting import export_onnx
 from gan_export.identify import identify, source_of
 from gan_export.source import from_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from serve import strangers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]

@@ -50,7 +50,7 @@ def test_every_precision_is_there() -> None:
 def test_a_checkpoint_of_then_makes_the_same_generator() -> None:
     torch = pytest.importorskip("torch")
     from gan_core.images import to_pixels
-    from gan_trainer.networks.checkpoint import load_generator
+    from gan_trainer.networks.generator import load_generator
 
     checkpoint = load_generator(FOLDER / "g.pt")
     assert checkpoint.spec.interface == INTERFACE

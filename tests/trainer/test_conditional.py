@@ -18,8 +18,7 @@ from gan_trainer.config import Limit, RunConfig, TrainRequest
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
 from gan_trainer.networks.architectures import ARCHITECTURES, network_spec
-from gan_trainer.networks.build import SpecGenerator, build
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import SpecGenerator, build, load_generator
 from gan_trainer.recipes import MAX_ROWS, DNorm, Recipe
 from gan_trainer.state import load_networks
 from trainer.conftest import CPU, TINY, StartRun

@@ -12,7 +12,7 @@ from gan_core.errors import GanportError
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.losses import LOSSES, fake_loss, real_loss, score
 from gan_trainer.networks.architectures import ARCHITECTURES, SIZES, network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from gan_trainer.recipes import Loss
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from gan_trainer.state import Ema, History
 
 

@@ -21,8 +21,7 @@ from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
 from gan_trainer.evaluation.generators import ModuleGenerator, open_model
 from gan_trainer.evaluation.shardset import ShardSet
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 from serve import strangers
 from trainer.conftest import CPU, blobs
 from trainer.data_files import logged

@@ -11,8 +11,7 @@ import torch
 
 from gan_core.errors import GanportError
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, build, load_generator, save_generator
 
 
 @pytest.fixture

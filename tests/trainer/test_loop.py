@@ -20,7 +20,7 @@ from gan_core.latents import latents
 from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 from gan_trainer.presets import PRESETS, preset
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import load_networks

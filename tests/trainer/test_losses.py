@@ -18,7 +18,7 @@ from gan_trainer.config import Limit
 from gan_trainer.discriminators import Discriminator, initialise
 from gan_trainer.losses import CHANCE, LOSSES, gradient_penalty, squared_norms
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from gan_trainer.steps import d_step, draw_noise, g_step, n_uniforms, train_step

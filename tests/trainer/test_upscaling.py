@@ -17,8 +17,7 @@ from gan_trainer.config import Limit, TrainRequest, left_out
 from gan_trainer.data import check_large_enough
 from gan_trainer.evaluation.generators import ModuleGenerator
 from gan_trainer.networks.architectures import upscaler_spec
-from gan_trainer.networks.build import build
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import build, load_generator
 from gan_trainer.presets import preset
 from gan_trainer.upscaling import bicubic, check_alike, measure, psnr_db, reduced, reduced_pixels, side_by_side
 from trainer.conftest import CPU, StartRun, blobs

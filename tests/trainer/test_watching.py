@@ -18,7 +18,7 @@ from gan_core.errors import GanportError, MissingPackageError
 from gan_trainer import devices, pictures
 from gan_trainer.loop import StopRequest
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from gan_trainer.progress import clock, loss_line
 from gan_trainer.recipes import Loss
 from gan_trainer.report.charts import smooth

@@ -22,7 +22,7 @@ from gan_core.grids import grid
 from gan_core.images import encode_png, to_pixels
 from gan_core.latents import default_labels
 from gan_trainer.batches import Batches, normalise
-from gan_trainer.networks.build import SpecGenerator
+from gan_trainer.networks.generator import SpecGenerator
 from gan_trainer.recipes import LARGE, MAX_ROWS, UNSCALED, Grid, Loss
 from gan_trainer.report.charts import smooth
 from gan_trainer.rundir import RunDir

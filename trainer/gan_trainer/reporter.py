@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_core.errors import JobError
 from gan_core.fields import Json
 from gan_trainer.devices import describe, versions
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
 from gan_trainer.progress import Progress, loss_line
 from gan_trainer.rundir import RunDir
 from gan_trainer.state import TrainState

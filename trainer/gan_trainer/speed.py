@@ -28,7 +28,7 @@ from torch.optim import Adam
 
 from gan_core.errors import GanportError
 from gan_core.spec.layers import Conv, Upsample
-from gan_trainer.networks.build import SpecGenerator
+from gan_trainer.networks.generator import SpecGenerator
 
 log = logging.getLogger(__name__)
 

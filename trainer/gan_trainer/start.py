@@ -14,7 +14,7 @@ from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files.model_file import check_file
 from gan_trainer.config import TrainRequest
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, load_generator
 from gan_trainer.state import Ema, TrainState, read_last
 
 NETWORK = ("arch", "scale", "size", "channels", "width", "z_dim", "conditional")

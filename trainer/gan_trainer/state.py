@@ -29,8 +29,7 @@ from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_trainer.config import RunConfig
 from gan_trainer.discriminators import Discriminator, initialise, start_at_zero
-from gan_trainer.networks.build import SpecGenerator, build
-from gan_trainer.networks.checkpoint import is_format, load_torch, save_torch, version_name
+from gan_trainer.networks.generator import SpecGenerator, build, is_format, load_torch, save_torch, version_name
 from gan_trainer.steps import STATS
 from gan_trainer.watch import Watch
 

@@ -19,7 +19,7 @@ from gan_export.identify import identify, source_of
 from gan_export.onnx_export import dynamic_shapes
 from gan_export.reading import read_checkpoint
 from gan_export.source import Source, check_checkpoint, example_inputs, export_module
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
 
 MODULE, STOCK = "g.pt", "stock.onnx"
 

@@ -23,7 +23,7 @@ from gan_core.golden import inputs
 from gan_core.process import quiet
 from gan_export.source import PixelModule, without_parametrizations
 from gan_serve.runtime.generator import Generator
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 
 Transform = Callable[["TorchPeer", torch.nn.Module, tuple[torch.Tensor, ...]], Any]
 

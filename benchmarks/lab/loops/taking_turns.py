@@ -148,7 +148,7 @@ def take_turns(loops: Sequence[Loop], windows: int, window_s: float, marks: Sequ
 
 def quality_at(loops: Sequence[Loop], evaluator: Evaluator) -> Json:
     """How far from the data each loop's generator was at its marks."""
-    from gan_trainer.networks.checkpoint import load_generator
+    from gan_trainer.networks.generator import load_generator
 
     made: Json = {"features": dataclasses.asdict(evaluator.info), "n": evaluator.n, "floor": evaluator.floor.distance}
     made["metric"] = "sliced Wasserstein distance" if evaluator.info.id == "swd" else "Fréchet distance"

@@ -63,7 +63,7 @@ def classic(asked: Train, marks: Marks, began: float) -> None:
     from torch.utils.data import DataLoader
 
     from gan_trainer.networks.architectures import network_spec
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
     from lab.loops import classic_loop
 
     torch.manual_seed(asked.seed)
@@ -156,7 +156,7 @@ def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -
     """A `Progress` that tells of the steps instead of drawing a bar."""
     import torch
 
-    from gan_trainer.networks.checkpoint import GeneratorCheckpoint, save_generator
+    from gan_trainer.networks.generator import GeneratorCheckpoint, save_generator
     from gan_trainer.progress import Progress
 
     every = told_every(recipe, device.type == "cuda")
@@ -188,7 +188,7 @@ def _watching(marks: Marks, device: torch.device, recipe: Recipe, saves: bool) -
 
 
 def _built(spec: Any) -> Any:
-    from gan_trainer.networks.build import build
+    from gan_trainer.networks.generator import build
 
     return build(spec)
 

@@ -23,7 +23,7 @@ from gan_core.fields import Json
 from gan_core.latents import latents
 from gan_core.spec.layers import Activation, LabelEmbedding, Reshape
 from gan_trainer.data.cache import ImageDataset
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from lab.odds.authors import Image, Rng, Written, one_of, pick
 from lab.odds.examples import Reference, write_example
 from lab.odds.naming import BOTTLENECKS, Files, Part, name_files, name_modules

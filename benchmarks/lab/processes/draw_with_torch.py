@@ -12,7 +12,7 @@ import sys
 import torch
 from torchvision.utils import save_image
 
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 
 
 def main(checkpoint_path: str, out: str, n: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torchvision.utils import save_image
 
-from gan_trainer.networks.checkpoint import load_generator
+from gan_trainer.networks.generator import load_generator
 
 BATCH = 16
 

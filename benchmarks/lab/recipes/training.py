@@ -76,7 +76,7 @@ class Bench:
         import torch
 
         from gan_trainer.config import Limit, TrainRequest
-        from gan_trainer.networks.checkpoint import load_generator
+        from gan_trainer.networks.generator import load_generator
         from gan_trainer.session import train
         from gan_trainer.terminal import Bar
 

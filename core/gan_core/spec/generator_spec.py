@@ -1,7 +1,7 @@
 """A generator is data: `GeneratorSpec`.
 
 The spec is the JSON half of a checkpoint of ours, the draft of a stranger's, and what an artefact carries as
-`gan.spec`. `gan_trainer.networks.build` makes the torch module. No torch here.
+`gan.spec`. `gan_trainer.networks.generator` makes the torch module. No torch here.
 """
 
 from __future__ import annotations

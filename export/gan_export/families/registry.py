@@ -48,7 +48,7 @@ from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.units import COUNTER
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from gan_core.latents import LatentLaw
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_export.families import Folded, NamedLayers, Network
-from gan_trainer.networks.build import build_layer
+from gan_trainer.networks.generator import build_layer
 
 STYLES = "styles"
 EPS = 1e-8

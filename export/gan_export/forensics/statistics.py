@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gan_core.latents import LatentLaw, latents
 from gan_core.spec.layers import BatchNorm, Layer, Shape
 from gan_export.draft import Draft
-from gan_trainer.networks.build import build_layer
+from gan_trainer.networks.generator import build_layer
 
 GOOD = 0.02
 """A misfit below this is good: the right network leaves 0.0001 to 0.005."""

@@ -32,7 +32,7 @@ from gan_export.reading.roles import wrapper_prefix
 from gan_export.reading.weights import fold, materialise
 from gan_export.reading.wrappers import Found, at_key, find
 from gan_export.source import check_file
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, is_ours, parse_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, is_ours, parse_generator
 
 __all__ = ["ModuleInfo", "PassedOver", "Reading", "RoleReport", "describe_role", "read_checkpoint"]
 

@@ -29,7 +29,7 @@ from gan_export.understanding.registered import Registered
 from gan_export.understanding.rules import UNLISTED, Rule
 from gan_export.understanding.slots import activation
 from gan_export.understanding.units import Unit, needs_code
-from gan_trainer.networks.build import build_layer
+from gan_trainer.networks.generator import build_layer
 
 MOST_WAYS = 320
 """Ways through one stretch that are listed; where there are more, the likeliest, and the list is said to be cut."""

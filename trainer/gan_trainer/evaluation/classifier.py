@@ -33,7 +33,7 @@ from gan_trainer.data import ImageDataset
 from gan_trainer.data.cache import CACHE_VARIABLE, default_cache_dir
 from gan_trainer.data.store import keep_within, touch
 from gan_trainer.evaluation.results import FeaturesInfo
-from gan_trainer.networks.checkpoint import load_torch, save_torch
+from gan_trainer.networks.generator import load_torch, save_torch
 
 log = logging.getLogger(__name__)
 

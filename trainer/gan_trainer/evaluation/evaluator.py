@@ -30,8 +30,7 @@ from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, Feature
 from gan_trainer.evaluation.shardset import ShardSet, at_once
 from gan_trainer.evaluation.sliced import Sliced
 from gan_trainer.evaluation.statistics import Gaussian, Moments, compared, frechet_distance, kernel_distance, manifold
-from gan_trainer.networks.build import SpecGenerator
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint
+from gan_trainer.networks.generator import GeneratorCheckpoint, SpecGenerator
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from gan_serve.runtime import Given, check_drawn, runtimes
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import BUILTIN
 from gan_trainer.devices import describe
-from gan_trainer.networks.build import SpecGenerator
-from gan_trainer.networks.checkpoint import GeneratorCheckpoint, load_generator
+from gan_trainer.networks.generator import GeneratorCheckpoint, SpecGenerator, load_generator
 
 EXPORTED = (".onnx", ".ts")
 

@@ -187,7 +187,7 @@ def _provenance(run: RunDir, digest: str | None) -> tuple[tuple[str, str], ...]:
         return ()
     facts = [("g.pt", f"{run.generator.stat().st_size / 1e6:.2f} MB"), ("sha256", digest)]
     try:
-        from gan_trainer.networks.checkpoint import load_generator
+        from gan_trainer.networks.generator import load_generator
 
         checkpoint = load_generator(run.generator)
     except ImportError:
