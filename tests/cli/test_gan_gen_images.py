@@ -303,7 +303,7 @@ def test_a_second_command_for_a_folder_is_refused(gen: Gen, twice: Path, model: 
     with alone_in(Path("out")):
         for command in ((twice, "in/"), (twice, "in/", "--shard", "0/2"), ("--model", model, "--n", 2)):
             code, _, err = gen(*command, "--out", "out/")
-            assert (code, err.splitlines()[-2:][0]) == (2, "error: another gan-gen writes images into out")
+            assert (code, err.splitlines()[-2:][0]) == (2, "error: another gan-gen writes these images into out")
         assert not list(Path("out").iterdir())
     with alone_in(Path("out"), parts=True):
         assert gen(twice, "in/", "--out", "out/")[0] == 2

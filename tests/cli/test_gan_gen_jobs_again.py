@@ -169,7 +169,7 @@ def test_two_jobs_for_the_same_shards(gen: Gen, model: Path, tmp_path: Path) -> 
         code, out, err = make(gen, model)
         assert (code, out) == (2, "")
         assert err.endswith(
-            "error: another gan-gen makes these shards of s\nhint: wait until it ends, or write to another folder\n"
+            "error: another gan-gen writes these images into s\nhint: wait until it ends, or write to another folder\n"
         )
         assert names(tmp_path / "s") == [".ganport-lock"]
         assert make(gen, model, "tar", "s", "--shard", "2/3")[0] == 0, "the other parts go on"

@@ -18,8 +18,7 @@ from gan_core.interface import Interface, with_interface
 from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.evaluation import Evaluation, Evaluator, evaluate
-from gan_trainer.evaluation.generators import ModuleGenerator, open_model
-from gan_trainer.evaluation.shardset import ShardSet
+from gan_trainer.evaluation.generators import ModuleGenerator, ShardSet, open_model
 from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.generator import GeneratorCheckpoint, build, save_generator
 from serve import strangers

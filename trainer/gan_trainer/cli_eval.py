@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gan_core.fields import Json
     from gan_serve.runtime.generator import Generator
     from gan_trainer.data import ImageDataset
-    from gan_trainer.evaluation.shardset import ShardSet
+    from gan_trainer.evaluation.generators import ShardSet
 
 WIDTH = 80
 RARE = 0.2
@@ -121,8 +121,7 @@ def eval_command(
         raise MissingPackageError("torch", "train", "gan-train eval") from error
     from gan_trainer.devices import resolve
     from gan_trainer.evaluation import Evaluator
-    from gan_trainer.evaluation.generators import open_model
-    from gan_trainer.evaluation.shardset import MANIFEST, ShardSet
+    from gan_trainer.evaluation.generators import MANIFEST, ShardSet, open_model
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -26,7 +26,7 @@ MAX_FIELDS = 1_000_000
 MAX_DEPTH = 16
 """Graphs in nodes of graphs: branches and loops."""
 _METADATA_PROPS = 14
-_FLOAT16, _EXTERNAL = 10, 1
+_FLOAT16 = 10
 _TYPES = {
     1: "tensor(float)", 2: "tensor(uint8)", 6: "tensor(int32)", 7: "tensor(int64)", 8: "tensor(string)",
     10: "tensor(float16)", 11: "tensor(double)",

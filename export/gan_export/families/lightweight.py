@@ -20,7 +20,7 @@ from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.families import IDENTITY, Family, Folded, NamedLayers, Network, Shapes, scaled
-from gan_export.families.styles import Own, called, part, with_noise_maps
+from gan_export.families.styles import Own, called, noisy, part
 
 HEADS, HEAD = 8, 64
 """Of each attention, and the channels of a head."""
@@ -81,8 +81,7 @@ class Lightweight(Family[Numbers]):
             before = out
         layers += [("out_conv", L.Conv(before, n.image_channels, 3, padding=1)), ("", IDENTITY)]
         interface = Interface(n.z_dim, (n.image_channels, side, side), value_range=(0.0, 1.0), noise=True)
-        layers, interface = with_noise_maps(layers, interface)
-        return Network(layers, interface, notes=(NOISE,))
+        return noisy(layers, interface, notes=(NOISE,))
 
     def sample(self, random: Random) -> Numbers:
         count = random.choice((2, 5, 6))

@@ -18,7 +18,7 @@ from gan_core.interface import Interface, Styles
 from gan_core.latents import latents
 from gan_core.spec import layers as L
 from gan_export.families import LEAKY, Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, mean_w, part, times, with_noise_maps
+from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, called, mean_w, noisy, part, times
 
 RATE = 0.1
 
@@ -71,8 +71,7 @@ class Lucidrains(Family[Numbers]):
             "each seed with gan-gen --noise seed",
             MEAN_NOTE,
         )
-        layers, interface = with_noise_maps(layers, interface, "uniform")
-        return Network(layers, interface, notes=notes)
+        return noisy(layers, interface, "uniform", notes=notes)
 
     def sample(self, random: Random) -> Numbers:
         channels = tuple(random.randint(2, 6) for _ in range(random.randint(3, 4)))

@@ -26,9 +26,9 @@ from gan_export.families.styles import (
     dense,
     kernel,
     mean_w,
+    noisy,
     part,
     times,
-    with_noise_maps,
 )
 
 RATE = 0.01
@@ -84,8 +84,7 @@ class Rosinality(Family[Numbers]):
             layers += called(_conv(f"convs.{2 * index + 1}", row + 1, n, out, out, side), f"x{side}")
             layers += [*_rgb(f"to_rgbs.{index}", row + 2, n, out), ("", L.Add(f"rgb{side // 2}"))]
         learnt = f"the learning rate {RATE:g} of the mapping network is the default of {self.source}"
-        layers, interface = with_noise_maps(layers, interface)
-        return Network(layers, interface, notes=(learnt, *([] if n.average else [MEAN_NOTE])))
+        return noisy(layers, interface, notes=(learnt, *([] if n.average else [MEAN_NOTE])))
 
     def sample(self, random: Random) -> Numbers:
         channels = tuple(random.randint(1, 6) for _ in range(random.randint(2, 4)))

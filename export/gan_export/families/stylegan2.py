@@ -31,9 +31,9 @@ from gan_export.families.styles import (
     dense,
     kernel,
     mean_w,
+    noisy,
     part,
     times,
-    with_noise_maps,
 )
 
 ADA, SG3 = "NVlabs/stylegan2-ada-pytorch training/networks.py", "NVlabs/stylegan3 training/"
@@ -224,8 +224,7 @@ class _Builder:
         layers.append(part(L.Constant(start), value=Own("synthesis.b4.const", start)))
         for index in range(len(n.channels)):
             layers += self.block(index)
-        layers, interface = with_noise_maps(layers, interface)
-        return Network(layers, interface, evidence, notes=notes, beside=self.beside, knows_classes=True)
+        return noisy(layers, interface, evidence=evidence, notes=notes, beside=self.beside, knows_classes=True)
 
     def block(self, index: int) -> NamedLayers:
         n, side, out = self.n, 4 << index, self.n.channels[index]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,10 +74,9 @@ def called(layers: NamedLayers, name: str) -> NamedLayers:
     return [*before, (where, replace(last, as_=name))]
 
 
-def with_noise_maps(
-    layers: NamedLayers, interface: Interface, law: LatentLaw = "normal"
-) -> tuple[NamedLayers, Interface]:
-    """Both, with the noise of all layers as an input of this distribution, so that each image may have its own."""
+def noisy(layers: NamedLayers, interface: Interface, law: LatentLaw = "normal", **about: Any) -> Network:
+    """A network with the noise of all layers as an input of this distribution, so that each image may have its own.
+    `about` are further fields of it."""
     made, at = NamedLayers(), 0
     for where, layer in layers:
         if isinstance(layer, L.Noise):
@@ -85,7 +84,7 @@ def with_noise_maps(
             at += layer.height * layer.width
         else:
             made.append((where, layer))
-    return made, replace(interface, noise_maps=NoiseMaps(at, law)) if at else interface
+    return Network(made, replace(interface, noise_maps=NoiseMaps(at, law)) if at else interface, **about)
 
 
 def mean_w(mapping: NamedLayers, interface: Interface) -> Folded:

@@ -46,6 +46,17 @@ LEAST_PNG_BYTES = 67
 _FILES_PER_TASK = 16
 
 
+class BusyError(GanportError):
+    """Another process writes where this one was to write."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"another gan-gen writes these images into {folder}",
+            hint="wait until it ends, or write to another folder",
+            code="busy",
+        )
+
+
 class Kind(enum.StrEnum):
     PICTURE = "picture"
     FOLDER = "folder"
@@ -277,11 +288,7 @@ def alone_in(folder: Path, *, parts: bool = False) -> Iterator[None]:
             try:
                 fcntl.flock(handle, (fcntl.LOCK_SH if parts else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise GanportError(
-                    f"another gan-gen writes images into {folder}",
-                    hint="wait until it ends, or write to another folder",
-                    code="busy",
-                ) from error
+                raise BusyError(folder) from error
         yield
     finally:
         os.close(handle)

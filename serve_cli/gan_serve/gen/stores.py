@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_core.files.atomic import atomic_path, explain_os_errors, hidden_name, sweep, write_bytes
-from gan_serve.gen.outputs import require_room
+from gan_serve.gen.outputs import BusyError, require_room
 from gan_serve.gen.shards import folder_digest, measure
 
 LOCK = ".ganport-lock"
@@ -123,11 +123,7 @@ class Folder:
             handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _lock(handle, first, count, wait):
-                raise GanportError(
-                    f"another gan-gen makes these shards of {self.path}",
-                    hint="wait until it ends, or write to another folder",
-                    code="busy",
-                )
+                raise BusyError(self.path)
             yield
         finally:
             os.close(handle)

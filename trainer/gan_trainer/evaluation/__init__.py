@@ -3,8 +3,7 @@
 statistics   distances and shares of two sets of features
 sliced       sliced Wasserstein distance of two sets of images, where there are no labels
 classifier   a small network whose inner layer gives features; `features` chooses it, or Inception
-shardset     the images of a job of gan-gen
-generators   checkpoints, modules and exported files as one interface
+generators   checkpoints, modules and exported files as one interface; the images of a job of gan-gen
 evaluator    `Evaluator`: the reference, its floor, and what a generator draws
 results      `Evaluation`, `Metrics`: frozen, to and from JSON
 

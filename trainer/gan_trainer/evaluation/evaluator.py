@@ -25,9 +25,8 @@ from gan_serve.runtime.generator import Generator
 from gan_trainer.data import ImageDataset
 from gan_trainer.devices import resolve, versions
 from gan_trainer.evaluation.features import Extractor, choose, extractor, sliced_info
-from gan_trainer.evaluation.generators import about, as_generator
+from gan_trainer.evaluation.generators import ShardSet, about, as_generator, at_once
 from gan_trainer.evaluation.results import DEFAULT_N, MIN_N, Evaluation, FeaturesInfo, Metrics
-from gan_trainer.evaluation.shardset import ShardSet, at_once
 from gan_trainer.evaluation.sliced import Sliced
 from gan_trainer.evaluation.statistics import Gaussian, Moments, compared, frechet_distance, kernel_distance, manifold
 from gan_trainer.networks.generator import GeneratorCheckpoint, SpecGenerator

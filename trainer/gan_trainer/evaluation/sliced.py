@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gan_core.arrays import I64, U8
 from gan_trainer.batches import normalise
-from gan_trainer.evaluation.shardset import ShardSet, at_once
+from gan_trainer.evaluation.generators import ShardSet, at_once
 
 PATCH = 7
 LEAST_SIDE = 16
