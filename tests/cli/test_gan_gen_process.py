@@ -344,4 +344,4 @@ def test_a_reader_that_goes_away(model: Path, tmp_path: Path, arguments: list[ob
 def test_onnxruntime_says_nothing(model: Path, tmp_path: Path) -> None:
     _, out, err = run(tmp_path, "--model", model, "--n", 1)
     assert out == b"g.png\n"
-    assert err == "1 image of 32x32, seeds 0, on cpu (auto)\n"
+    assert err == "1 image of 32x32, seed 0, on cpu (auto)\n"

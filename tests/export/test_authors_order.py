@@ -76,3 +76,20 @@ def test_code_that_cannot_be_followed_says_nothing_of_places(
 ) -> None:
     assert old in PLACED
     assert placed(tmp_path, PLACED.replace(old, new, 1)).get(("activation", "fc")) == activation
+
+
+@pytest.mark.parametrize(
+    ("joined", "followed"),
+    [
+        ("z * self.emb(y)", True),
+        ("torch.mul(self.emb(y), z)", True),
+        ("self.emb(y) + z", True),
+        ("2 * z * self.emb(y)", False),
+        ("self.emb(y) * z * 0.5", False),
+        ("z - self.emb(y)", False),
+    ],
+)
+def test_a_label_that_is_multiplied_or_added_first_is_followed(tmp_path: Path, joined: str, followed: bool) -> None:
+    code = PLACED.replace("nn.Linear(10, 6)", "nn.Embedding(6, 10)")
+    code = code.replace("torch.cat([z, F.relu(self.emb(y.float()))], dim=1)", joined)
+    assert (("rule", "last") in placed(tmp_path, code)) == followed

@@ -17,6 +17,7 @@ from gan_export.reading.authors_words import (
     ACTIVATIONS,
     ENDS,
     NORMS,
+    PRODUCTS,
     Fact,
     activation_of,
     literal,
@@ -185,8 +186,15 @@ class _Walk:
         ran = len(self.ran) > before
         if isinstance(node, ast.BinOp):
             ran = ran or any(isinstance(one, ast.Name) and one.id in self._live for one in (node.left, node.right))
+        if isinstance(node, ast.BinOp) and self._joins(type(node.op).__name__, node.left, node.right):
+            return
         if ran and isinstance(node, (ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Lambda, ast.comprehension)):
             raise _LostError
+
+    def _joins(self, kind: str, *operands: ast.expr) -> bool:
+        """Whether an operation joins a label with z, which is heard of apart: nothing but the label's table ran yet."""
+        numbers = any(isinstance(one, ast.Constant) for one in operands)
+        return kind in PRODUCTS and not numbers and {one.kind for one in self.ran} == {"Embedding"}
 
     def _call(self, call: ast.Call) -> None:
         func, name = call.func, name_of(call)
@@ -207,6 +215,8 @@ class _Walk:
         else:
             unknown = isinstance(func, ast.Name) and name not in HARMLESS
             live = any(isinstance(one, ast.Name) and one.id in self._live for one in call.args)
+            if self._joins(name, *call.args):
+                return
             if name in ARITHMETIC or not isinstance(func, (ast.Attribute, ast.Name)) or (unknown and live):
                 raise _LostError
 

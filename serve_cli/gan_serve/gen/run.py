@@ -334,6 +334,6 @@ def _what(plan: Plan, scale: int) -> str:
     described = plan.describe()
     seeds, each = described.get("gan.seeds"), " in each class" if "gan.rows" in described else ""
     larger = f", {scale} times as large" if scale > 1 else ""
-    listed = f", seeds {seeds}{each}" if seeds else ""
+    listed = f", {'seed' if str(seeds).isdigit() else 'seeds'} {seeds}{each}" if seeds else ""
     several = noun if n == 1 else re.sub("^[a-z]+", r"\g<0>s", noun)
     return f"{n} {several} of {w}x{h}{larger}{listed}{',' if larger or listed else ''}"
