@@ -296,7 +296,8 @@ def count_from(seed: int, n: int) -> Seeds:
         raise GanportError(f"n must be at least 1, got {n}", hint="ask for one image or more")
     if seed >= 0 and seed + n > SEED_LIMIT:
         raise GanportError(
-            f"{n} seed{'s' * (n > 1)} from {seed} run{'s' * (n == 1)} past the last one, 2**53 - 1", hint="use a smaller `seed` or `n`"
+            f"{n} seed{'s' * (n > 1)} from {seed} run{'s' * (n == 1)} past the last one, 2**53 - 1",
+            hint="use a smaller `seed` or `n`",
         )
     return Seeds([range(seed, seed + n)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,20 @@ def test_grey_and_back_keeps_the_values() -> None:
     as_rgb = np.asarray(to_channels(grey, 3))
     assert (as_rgb == np.asarray(grey)[..., None]).all()
     np.testing.assert_array_equal(np.asarray(to_channels(Image.fromarray(as_rgb), 1)), np.asarray(grey))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(np.float32, 1.0), (np.float32, 255.0), (np.int32, 255), (np.int32, 65535), (np.float32, 256.0)]
+)
+def test_wide_numbers_are_scaled_by_what_they_reach(tmp_path: Path, kind: type, most: float) -> None:
+    values: Any = np.linspace(0, most, 28 * 28).astype(kind).reshape(28, 28)
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    if most == 256:
+        with pytest.raises(BrokenImageError, match="its values are 0 … 256, expected 0 … 255"):
+            read_image(tmp_path / "a.tiff")
+        return
+    found = prepare(read_image(tmp_path / "a.tiff"), 28, 1)[..., 0]
+    assert np.abs(found - values * (255 / most)).max() <= 1
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:

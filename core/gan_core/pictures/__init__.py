@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gan_core.arrays import I64, U8
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same folder would give other pixels or classes: every cached data set is then decoded anew."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -32,7 +32,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF
 MAX_PIXELS = 89_478_485
 """Where Pillow begins to suspect a decompression bomb (2^30 / 4 / 3). Anything larger counts as broken."""
 
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 
 CHUNK = 32
 """Pictures a worker decodes in one go: enough to make the hand-over cheap, 1.5 MB at 128x128 RGB."""
@@ -201,15 +201,28 @@ def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def read_image(path: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
-    """The first frame of a picture file, upright, in the mode the file has. Call it inside `quiet_pillow`.
+    """The first frame of a picture file, upright, in the mode the file has, wide numbers as 8-bit. Call it inside
+    `quiet_pillow`.
 
     Raises `BrokenImageError` with a short reason for anything that cannot be read whole.
     """
     with _opened(path) as image:
         image.load()
+        if image.mode == "LAB":
+            raise BrokenImageError("its colours are L*a*b*, expected RGB or grey")
         with contextlib.suppress(Exception):  # a damaged EXIF: the picture as it is
             ImageOps.exif_transpose(image, in_place=True)
-        return image
+        return _eight_bit(image) if image.mode in ("I", "F") else image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """32-bit grey as 8-bit: floats of 0 … 1 or 0 … 255, whole numbers of 0 … 255 or 0 … 65535."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    most = 1.0 if image.mode == "F" and high <= 1 else 255.0 if high <= 255 else 65535.0 if image.mode == "I" else 0.0
+    if not (low >= 0 and high <= most):
+        raise BrokenImageError(f"its values are {low:g} … {high:g}, expected 0 … 255")
+    return Image.fromarray(np.floor(values * (255 / most) + 0.5).astype(np.uint8))
 
 
 def read_mode(path: str | os.PathLike[str]) -> str:

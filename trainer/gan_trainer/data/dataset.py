@@ -189,7 +189,10 @@ def _build(pictures: Pictures, size: int, channels: int | None, folder: Path | N
         cache.write_details(path, made, natural)
         cache.forget_older(path, pictures)
         keep_within(path.parent.parent, but=path)
-        log.info(f"{pictures.name}: {len(pixels):,} images decoded to {size}x{size}x{channels}, kept in {path.parent}")
+        images = "image" if len(pixels) == 1 else "images"
+        log.info(
+            f"{pictures.name}: {len(pixels):,} {images} decoded to {size}x{size}x{channels}, kept in {path.parent}"
+        )
     return made
 
 
