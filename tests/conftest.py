@@ -11,13 +11,15 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: workers and children share the cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile the tests anew, for seven seconds
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,9 +42,9 @@ def _any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _made_once() -> None:
-    """What is made anew for each command or export is made once here: typer's commands, and what torch.onnx reads
-    of onnxscript's operators, and torch's, in half of its time.
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is made anew for each command or export is made once here: typer's commands, graphs of networks with a
+    spec, and what torch.onnx reads of onnxscript's operators, and torch's, in half of its time.
     """
     typer: Any = sys.modules.get("typer.main")
     if typer is not None and not hasattr(typer.get_command, "cache_info"):
@@ -54,6 +56,9 @@ def _made_once() -> None:
     name = "_materialize_cpp_cia_ops"  # no operator is added while tests run
     if export is not None and hasattr(export, name) and not hasattr(getattr(export, name), "cache_info"):
         setattr(export, name, functools.cache(getattr(export, name)))
+    exporter = sys.modules.get("torch.onnx")
+    if exporter is not None and not isinstance(exporter.export, TracedOnce):
+        setattr(exporter, "export", TracedOnce(exporter.export, shared_by_workers(tmp_path_factory)))  # noqa: B010
 
 
 def shared_by_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,37 +82,69 @@ def keep(path: Path, content: bytes) -> None:
         written.replace(path)
 
 
-@pytest.fixture
-def exported_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torch.onnx makes of a network with a spec is found out once in a run, on whichever worker.
-
-    It depends on spec, weights and opset alone, and all that is done with it, each test does. Networks of code, or with
-    faults planted in them, are exported each time. Not for tests of the exporter itself, and of what it prints.
+def traced(module: Any, arguments: Any, options: dict[str, Any]) -> str | None:
+    """What torch.onnx makes of a module depends on, but for the values of its weights; None where that is not known:
+    for networks of code, and for those that were changed after they were built.
     """
-    import onnx
+    build, source = sys.modules.get("gan_trainer.networks.generator"), sys.modules.get("gan_export.source")
+    if build is None or source is None or not isinstance(module, source.PixelModule):
+        return None
+    if type(module.generator) is not build.SpecGenerator or not options.get("dynamo"):
+        return None
+    state: list[object] = []
+    for part in module.modules():
+        if not type(part).__module__.startswith(("torch.nn.", "gan_")) or part.training:
+            return None
+        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+            return None
+        state.append((type(part).__name__, {name: value for name, value in vars(part).items() if name[0] != "_"}))
+    weights = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors(module)]
+    given = [(tensor.dtype, tuple(tensor.shape)) for tensor in arguments]
+    text = repr((state, weights, given, options))
+    return None if " at 0x" in text else hashlib.sha256(text.encode()).hexdigest()
 
-    folder = shared_by_workers(tmp_path_factory)
-    exporting = importlib.import_module("gan_export.onnx_export")
-    generator = importlib.import_module("gan_trainer.networks.generator").SpecGenerator
-    export: Callable[..., Any] = exporting._dynamo_export
 
-    def once(module: Any, source: Any, opset: int) -> Any:
-        parts = list(module.modules())
-        hooked = any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in parts)
-        if hooked or type(module.generator) is not generator or any(part.training for part in parts):
-            return export(module, source, opset)
-        kinds = [(type(part), part.extra_repr()) for part in parts]
-        named = hashlib.sha256(repr((module.generator.spec, source.interface, opset, kinds)).encode())
-        for name, tensor in module.state_dict().items():
-            named.update(repr((name, tensor.dtype, tensor.shape)).encode() + tensor.numpy().tobytes())
-        path = folder / f"export-{named.hexdigest()}"
+def tensors(module: Any) -> Iterator[tuple[str, Any]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+class TracedOnce:
+    """torch.onnx.export that finds out once in a run, on whichever worker, what a network with a spec becomes.
+
+    Tracing sees no values: another network of the same spec becomes the same graph, with its own weights in it. All
+    that ganport does with the graph it does each time.
+    """
+
+    def __init__(self, really: Callable[..., Any], folder: Path) -> None:
+        self.really, self.folder = really, folder
+
+    def __call__(self, module: Any, arguments: Any = (), *others: Any, **options: Any) -> Any:
+        name = None if others else traced(module, arguments, options)
+        if name is None:
+            return self.really(module, arguments, *others, **options)
+        import onnx
+        import onnx_ir as ir
+        from torch.onnx import ONNXProgram
+
+        path = self.folder / f"traced-{name}"
         made = kept(path)
         if made is None:
-            made = exporting.ir.to_proto(export(module, source, opset)).SerializeToString()
+            made = ir.to_proto(self.really(module, arguments, **options).model).SerializeToString()
             keep(path, made)
-        return exporting.ir.from_proto(onnx.ModelProto.FromString(made))
+        model = ir.from_proto(onnx.ModelProto.FromString(made))
+        for key, tensor in tensors(module):
+            if key in model.graph.initializers:
+                model.graph.initializers[key].const_value = ir.tensor(tensor.detach().numpy().copy(), name=key)
+        return ONNXProgram(model, None)
 
-    monkeypatch.setattr(exporting, "_dynamo_export", once)
+
+@pytest.fixture
+def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what PyTorch does."""
+    exporter = importlib.import_module("torch.onnx")
+    if isinstance(exporter.export, TracedOnce):
+        monkeypatch.setattr(exporter, "export", exporter.export.really)
 
 
 @pytest.fixture

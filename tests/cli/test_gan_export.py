@@ -23,7 +23,7 @@ from export.tiny import save_checkpoint, spec_of
 from gan_core.installation import install
 from gan_export import front
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported_once")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from real_files import FOLDER
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl")
 REFERENCES = sorted(FOLDER.rglob("*.reference.npz"))
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 MISSING = f"the strangers' checkpoints are not in {FOLDER}; $GANPORT_CHECKPOINTS names their folder"
 
 

@@ -14,7 +14,7 @@ from cli.conftest import Run
 from export.foreign_networks import examples_dcgan, settled
 from gan_serve.gen.about import info_json, info_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 
 def without_norms() -> nn.Module:

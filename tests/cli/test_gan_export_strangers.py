@@ -17,7 +17,7 @@ import gan_serve
 from cli.conftest import Run
 from real_files import real_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 
 def test_an_accepted_draft_draws_its_reference(run: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from export.image_networks import settled as settled_image
 from export.style_networks import Generator, persistent
 from trainer.data_files import fill, save_idx
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("drafted_once")]
 
 ROOT = Path(__file__).parents[2]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "journeys.md"

@@ -17,7 +17,7 @@ from gan_core.contract import Contract
 from gan_core.printable import printable
 from serve import onnx_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported_once", "drafted_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u2028\nerror: fake"
 NAMES = [EVIL.replace("\u2028", ""), os.fsdecode(b"caf\xe9\xff\x9b")]

@@ -24,7 +24,7 @@ from gan_export.draft import Evidence
 from gan_export.identify import NotUnderstoodError
 from gan_export.source import PixelModule, Source, export_module
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 
 @pytest.fixture

@@ -110,7 +110,6 @@ WIDE = GeneratorSpec(
 """Nine tenths of its 2.5 MB are one convolution behind an upsampling."""
 
 
-@pytest.mark.usefixtures("exported_once")
 @pytest.mark.parametrize(
     ("options", "share"),
     [({}, 1.0), ({"store": "fp16"}, 0.5), ({"precision": "fp16"}, 0.5), ({"precision": "int8"}, 0.4)],
@@ -131,6 +130,7 @@ def test_onnx_s_own_tools_read_it(exported: Path) -> None:
     assert onnx.load(exported).ir_version <= 10  # what onnxruntime 1.20 reads
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_nothing_is_printed_or_warned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     export_onnx(source_of(), tmp_path / "g.onnx")
     assert capfd.readouterr() == ("", "")

@@ -27,7 +27,7 @@ from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from real_files import real_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once", "exported_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drafted_once")]
 
 SOURCES = {
     "dcgan": lambda: settled("dcgan", 28),
@@ -76,8 +76,7 @@ def test_opset_goes_with_precision(tmp_path: Path) -> None:
         assert report.ok, report.verdict()
 
 
-def test_the_same_checkpoint_gives_the_same_int8_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # torch exports twice
+def test_the_same_checkpoint_gives_the_same_int8_bytes(tmp_path: Path) -> None:
     for name in "ab":
         assert export_onnx(settled(), tmp_path / name, OnnxOptions(precision="int8")).ok
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tritonclient import http as triton
 
-from export.style_networks import Generator as Network
+from export.style_networks import save_weights
 from gan_export import identify
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx
@@ -28,13 +27,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    torch.manual_seed(7)
-    folder, network = tmp_path_factory.mktemp("styles"), Network(n_classes=2)
-    weights = network.state_dict()
-    for name, tensor in weights.items():
-        tensor.mul_(0.2 if "torgb" in name else 1 / 8 if "filter" in name else 1.0)
-    torch.save(weights, folder / "g.pth")
-    assert export_onnx(identify.source_of(identify.identify(folder / "g.pth", Answers())), folder / "g.onnx").ok
+    folder = tmp_path_factory.mktemp("styles")
+    source = identify.source_of(identify.identify(save_weights(folder / "g.pth"), Answers()))
+    assert export_onnx(source, folder / "g.onnx").ok
     return runtimes.load(folder / "g.onnx", "cpu", 1)
 
 
