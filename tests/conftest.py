@@ -86,10 +86,10 @@ def traced(module: Any, arguments: Any, options: dict[str, Any]) -> str | None:
     """What torch.onnx makes of a module depends on, but for the values of its weights; None where that is not known:
     for networks of code, and for those that were changed after they were built.
     """
-    build, source = sys.modules.get("gan_trainer.networks.generator"), sys.modules.get("gan_export.source")
-    if build is None or source is None or not isinstance(module, source.PixelModule):
-        return None
-    if type(module.generator) is not build.SpecGenerator or not options.get("dynamo"):
+    from gan_export.source import PixelModule
+    from gan_trainer.networks.generator import SpecGenerator
+
+    if not isinstance(module, PixelModule) or type(module.generator) is not SpecGenerator or "dynamo" not in options:
         return None
     state: list[object] = []
     for part in module.modules():

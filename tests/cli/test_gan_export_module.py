@@ -30,10 +30,18 @@ EXPORTED: dict[str, tuple[str, list[str]]] = {
     "skip excitation": ("SkipExcitation", ["--output-index", "0"]),
     "one-hot classes": ("OneHot", ["--latent", "uniform"]),
 }
+LONG = (".onnx", "StyleGAN2, noise fixed")
+"""Takes five times as long as any other."""
 
 
-@pytest.mark.parametrize("case", EXPORTED)
-@pytest.mark.parametrize("suffix", [".onnx", ".ts"])
+@pytest.mark.parametrize(
+    ("suffix", "case"),
+    [
+        pytest.param(suffix, case, marks=pytest.mark.long if (suffix, case) == LONG else ())
+        for suffix in (".onnx", ".ts")
+        for case in EXPORTED
+    ],
+)
 def test_exported_and_proved(case: str, suffix: str, run: Run, tmp_path: Path) -> None:
     name, options = EXPORTED[case]
     ckpt = saved(name, tmp_path)

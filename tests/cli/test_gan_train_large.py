@@ -27,7 +27,12 @@ def known(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arch", "size"), [("dcgan", 256), ("resize", 256), pytest.param("resnet", 512, marks=pytest.mark.long)]
+    ("arch", "size"),
+    [
+        ("dcgan", 256),
+        pytest.param("resize", 256, marks=pytest.mark.long),
+        pytest.param("resnet", 512, marks=pytest.mark.long),
+    ],
 )
 def test_large_images(arch: str, size: int, gan_train: GanTrain, photos: Path, run: Run) -> None:
     for index in range(9):

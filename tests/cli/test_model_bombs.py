@@ -111,7 +111,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, float, int]:
     return code, done.stderr, seconds, kib
 
 
-SHORT = ("100 GB when opened", "packed code", "fields")
+SHORT = ("100 GB when opened", "packed code")
 """One of each kind (and the endless loop in tests/serve/test_probe.py); the others run with the long tests."""
 
 

@@ -166,7 +166,11 @@ class Decoder(nn.Sequential):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "name", "spread"),
-    [(3.0, "vae", 3.0), (1.0, "vae", 1.0), pytest.param(3.0, "netG", 1.0, marks=pytest.mark.long)],
+    [
+        (3.0, "vae", 3.0),
+        pytest.param(1.0, "vae", 1.0, marks=pytest.mark.long),
+        pytest.param(3.0, "netG", 1.0, marks=pytest.mark.long),
+    ],
 )
 def test_the_latents_of_a_decoders_training_may_have_been_wider(
     tmp_path: Path, width: float, name: str, spread: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -65,20 +65,30 @@ def names(module: nn.Sequential) -> dict[str, Tensor]:
     return {f"layer{int(key.partition('.')[0]) // 2}{key[1:]}": tensor for key, tensor in module.state_dict().items()}
 
 
-def identified(folder: Path, slope: float, *, beside: bool) -> Draft:
-    net, judge = trained(slope)
-    torch.save(names(net), folder / "netG.pth")
-    if beside:
-        torch.save(judge.state_dict(), folder / "netD.pth")
-    draft = identify(folder / "netG.pth", Answers(), lambda _: None).draft
-    assert draft is not None
-    return draft
+Identified = Callable[[float, bool], Draft]
+
+
+@pytest.fixture(scope="module")
+def identified(tmp_path_factory: pytest.TempPathFactory) -> Identified:
+    """(the slope, whether the discriminator lies beside the file) → the draft."""
+
+    @functools.cache
+    def found(slope: float, beside: bool) -> Draft:
+        folder, (net, judge) = tmp_path_factory.mktemp("trained"), trained(slope)
+        torch.save(names(net), folder / "netG.pth")
+        if beside:
+            torch.save(judge.state_dict(), folder / "netD.pth")
+        draft = identify(folder / "netG.pth", Answers(), lambda _: None).draft
+        assert draft is not None
+        return draft
+
+    return found
 
 
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_the_likeliest_draw_what_the_trained_one_draws(tmp_path: Path, slope: float, *, beside: bool) -> None:
-    draft = identified(tmp_path, slope, beside=beside)
+def test_the_likeliest_draw_what_the_trained_one_draws(identified: Identified, slope: float, *, beside: bool) -> None:
+    draft = identified(slope, beside)
     net, _ = trained(slope)
     z = torch.randn(8, 16)
     with torch.inference_mode():
@@ -88,8 +98,8 @@ def test_the_likeliest_draw_what_the_trained_one_draws(tmp_path: Path, slope: fl
     assert len(draft.ranked) > 20
 
 
-def test_the_discriminator_is_named_where_it_tells(tmp_path: Path) -> None:
-    alone, told = identified(tmp_path, 0.0, beside=False), identified(tmp_path, 0.0, beside=True)
+def test_the_discriminator_is_named_where_it_tells(identified: Identified) -> None:
+    alone, told = identified(0.0, False), identified(0.0, True)
     assert alone.odds is not None
     assert told.odds is not None
     assert told.odds > alone.odds
@@ -97,8 +107,8 @@ def test_the_discriminator_is_named_where_it_tells(tmp_path: Path) -> None:
     assert any("discriminator" in choice.reason for choice in told.choices)
 
 
-def test_nothing_is_called_strong_below_a_hundred_to_one(tmp_path: Path) -> None:
-    draft = identified(tmp_path, 0.0, beside=False)
+def test_nothing_is_called_strong_below_a_hundred_to_one(identified: Identified) -> None:
+    draft = identified(0.0, False)
     for choice in draft.choices:
         if choice.odds is not None:
             assert (choice.evidence is Evidence.STRONG) == (choice.odds >= 100.0)

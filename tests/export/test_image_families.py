@@ -238,10 +238,10 @@ def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("real-esrgan x2", marks=pytest.mark.long), "cyclegan", "u-net, instance norm",
-        pytest.param("gfpgan", marks=pytest.mark.long),
+        "u-net, instance norm",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("real-esrgan x2", "cyclegan", "gfpgan")),
     ],
-)  # fmt: skip
+)
 def test_it_is_proved_from_the_file_alone(name: str, tmp_path: Path) -> None:
     build, save, _, _ = CASES[name]
     source = source_of(identified(save(build()), tmp_path))

@@ -13,14 +13,22 @@ OWN_HINT = {"DamagedError", "MissingPackageError", "UndecidedError"}
 """These make their hint themselves."""
 
 
-def trees() -> dict[str, ast.Module]:
-    """Of the modules that name an error."""
+Nodes = list[ast.AST]
+
+
+def nodes_of(code: str) -> Nodes:
+    """The classes, calls and raised errors of a module."""
+    return [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.ClassDef, ast.Call, ast.Raise))]
+
+
+def modules() -> dict[str, Nodes]:
+    """Those that name an error."""
     found = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             text = path.read_text("utf-8")
             if "Error" in text:
-                found[str(path.relative_to(ROOT))] = ast.parse(text)
+                found[str(path.relative_to(ROOT))] = nodes_of(text)
     return found
 
 
@@ -28,9 +36,9 @@ def name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def error_classes(modules: list[ast.Module]) -> set[str]:
+def error_classes(nodes: Nodes) -> set[str]:
     """GanportError and all that inherit from it."""
-    classes = [node for module in modules for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     found = {"GanportError"}
     while more := {c.name for c in classes if {name_of(base) for base in c.bases} & found} - found:
         found |= more
@@ -44,10 +52,10 @@ def says_nothing(hint: ast.expr) -> bool:
     return isinstance(hint, ast.Constant) and not (isinstance(hint.value, str) and hint.value.strip())
 
 
-def without_hint(module: ast.Module, classes: set[str]) -> list[int]:
+def without_hint(nodes: Nodes, classes: set[str]) -> list[int]:
     """The lines where an error is made or raised without a hint."""
     lines = []
-    for node in ast.walk(module):
+    for node in nodes:
         if isinstance(node, ast.Raise) and node.exc is not None and name_of(node.exc) in classes:
             lines.append(node.lineno)
         if not isinstance(node, ast.Call) or name_of(node.func) not in classes - OWN_HINT:
@@ -62,10 +70,10 @@ def without_hint(module: ast.Module, classes: set[str]) -> list[int]:
 
 @pytest.mark.slow
 def test_no_error_is_raised_without_a_hint() -> None:
-    modules = trees()
-    classes = error_classes(list(modules.values()))
+    found = modules()
+    classes = error_classes([node for nodes in found.values() for node in nodes])
     assert {"ContractError", "JobError", "ProofError", "MissingPackageError", "SpecError"} <= classes
-    lacking = [f"{file}:{line}" for file, module in modules.items() for line in without_hint(module, classes)]
+    lacking = [f"{file}:{line}" for file, nodes in found.items() for line in without_hint(nodes, classes)]
     assert lacking == [], "say what to do next: GanportError(message, hint=…)"
 
 
@@ -84,5 +92,5 @@ def test_no_error_is_raised_without_a_hint() -> None:
     ],
 )
 def test_what_counts_as_a_hint(code: str, lines: list[int]) -> None:
-    classes = error_classes([ast.parse("class Kind(GanportError): ...\nclass MissingPackageError(Kind): ...")])
-    assert without_hint(ast.parse(code), classes) == lines
+    classes = error_classes(nodes_of("class Kind(GanportError): ...\nclass MissingPackageError(Kind): ..."))
+    assert without_hint(nodes_of(code), classes) == lines
