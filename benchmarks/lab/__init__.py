@@ -13,6 +13,7 @@
     families             known generators at full size: export, and images/s beside PyTorch
     forms                the forms of transposed convolutions, layer by layer
     train_speed          gan-train beside the classic DCGAN loop
+    beside_trainers      gan-train and other people's training programs, for equally long
     training             the record of a training run
     recipes              recipes trained on equal budgets
     odds                 how often gan-export reads a generator right: trains examples as strangers write them, fits
@@ -22,5 +23,6 @@
     ship                 a checkpoint becomes the model that ships (`make default-model`)
 
 What they are made of: `processes` (whole commands timed beside each other), `loops` (training loops in turn),
-`lively_models`, `training_command`, and `shared`: options, environment, outputs.
+`checkerboard` (the pattern of transposed convolutions), `lively_models`, `training_command`, and `shared`: options,
+environment, outputs.
 """

@@ -78,6 +78,19 @@ def whole_numbers(text: str, option: str, most: int, hint: str) -> list[int]:
     return [whole_number(item, option, most, hint) for item in text.split(",")]
 
 
+def ascending(text: str, option: str, what: str) -> list[float]:
+    """ "30,60" → [30.0, 60.0]. Raises `GanportError` unless they are ascending numbers above 0."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [-1.0]
+    if any(not 0 < number < 1e6 for number in found) or sorted(set(found)) != found:
+        raise GanportError(
+            f"{option} takes ascending {what} above 0, got {text!r}", hint=f"for example {option} 30,60,120"
+        )
+    return found
+
+
 def version_of(package: str) -> str | None:
     """The version of what pip calls so, without importing it; None where it is not installed."""
     try:

@@ -73,7 +73,7 @@ def main_command(
         }
     )  # fmt: skip
     shared.check_window(window_s)
-    at = parse_marks(marks)
+    at = shared.ascending(marks, "--marks", "seconds") if marks.strip() else []
     if distance is not None and not (distance > 0 and at):
         raise GanportError(
             f"--distance takes a number above 0 and needs --marks, got {distance:g}", hint="add --marks 60,120,300"
@@ -105,19 +105,6 @@ def main_command(
     if json_file is not None:
         write_text(json_file, dumps(made))
     console.show(render(made))
-
-
-def parse_marks(text: str) -> list[float]:
-    """ "30,60" → [30.0, 60.0]. Raises `GanportError` unless they are ascending seconds above 0."""
-    try:
-        at = [float(part) for part in text.split(",")] if text.strip() else []
-    except ValueError:
-        at = [-1.0]
-    if any(not 0 < mark < 1e6 for mark in at) or sorted(set(at)) != at:
-        raise GanportError(
-            f"--marks takes ascending seconds above 0, got {text!r}", hint="for example --marks 30,60,120"
-        )
-    return at
 
 
 def count_pictures(folder: Path, batch_size: int) -> int:

@@ -22,7 +22,7 @@ from gan_trainer.networks.architectures import network_spec
 from gan_trainer.networks.generator import build
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
-from lab import train_speed
+from lab import shared, train_speed
 from lab.loops import classic_loop
 from lab.loops import worker as train_speed_worker
 from lab.loops.messages import Train
@@ -127,15 +127,15 @@ def test_late_marks_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the windows took longer than the mark at 0.01 s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "marks"), [("", []), (" ", []), ("30", [30.0]), ("0.5,60,120", [0.5, 60.0, 120.0])])
-def test_marks(text: str, marks: list[float]) -> None:
-    assert train_speed.parse_marks(text) == marks
+def test_marks() -> None:
+    assert shared.ascending("30", "--marks", "seconds") == [30.0]
+    assert shared.ascending("0.5,60, 120", "--marks", "seconds") == [0.5, 60.0, 120.0]
 
 
-@pytest.mark.parametrize("text", ["a", "0", "-1", "60,30", "30,30", "nan", "inf", "1,,2", ","])
+@pytest.mark.parametrize("text", ["", "a", "0", "-1", "60,30", "30,30", "nan", "inf", "1,,2", ","])
 def test_marks_refused(text: str) -> None:
     with pytest.raises(GanportError, match="--marks takes ascending seconds above 0"):
-        train_speed.parse_marks(text)
+        shared.ascending(text, "--marks", "seconds")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,20 @@ def test_dcgan_initialisation() -> None:
             assert module.bias.count_nonzero() == 0
 
 
+@pytest.mark.parametrize("size", [64, 96])
+def test_bilinear_initialisation_leaves_no_checkerboard(size: int) -> None:
+    torch.manual_seed(0)
+    network = build(network_spec("dcgan", size, 3, width=16))
+    initialise(network, "bilinear")
+    layers = [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]
+    assert layers[0].weight[:, :, 0, 0].ne(layers[0].weight[:, :, 1, 1]).all(), "stride 1: as DCGAN has it"
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    for layer in layers[1:]:
+        flat = layer(torch.rand(1, layer.in_channels, 1, 1).expand(-1, -1, 4, 4))[:, :, 4:-4, 4:-4]
+        torch.testing.assert_close(flat, flat[:, :, :1, :1].expand_as(flat))
+
+
 def test_torchs_own_initialisation_is_left_alone() -> None:
     network = Discriminator("dcgan", (1, 28, 28), 4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

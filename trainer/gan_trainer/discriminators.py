@@ -25,6 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
@@ -80,7 +81,8 @@ def initialise(network: nn.Module, init: Init) -> None:
     """Draws the weights anew from torch's global generator: DCGAN's law, or (nothing to do) torch's own.
 
     DCGAN: every convolution N(0, 0.02), every BatchNorm weight N(1, 0.02) with bias 0. He: the same, but the weights of
-    convolutions that are not transposed and of linear layers N(0, gain² / fan_in), biases 0.
+    convolutions that are not transposed and of linear layers N(0, gain² / fan_in), biases 0. Bilinear: DCGAN, but the
+    kernels of transposed convolutions that overlap evenly are N(0, 0.02) times a bilinear filter of mean square 1.
     """
     if init == "torch":
         return
@@ -92,10 +94,24 @@ def initialise(network: nn.Module, init: Init) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.get_parameter(name), 0.0, 0.02)
+            weight = module.get_parameter(name)
+            nn.init.normal_(weight, 0.0, 0.02)
+            if init == "bilinear" and isinstance(module, nn.ConvTranspose2d):
+                _enlarge_evenly(weight, module.stride[0])
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def _enlarge_evenly(weight: Tensor, stride: int) -> None:
+    """Makes square kernels (in, out, k, k) bilinear: every pixel of the output then gets the same sum of weights."""
+    k = weight.shape[2]
+    if stride < 2 or k != 2 * stride - stride % 2:
+        return
+    row = 1 - (torch.arange(k) - (k - 1) / 2).abs() / stride
+    kernel = torch.outer(row, row)
+    weight.copy_(weight[:, :, :1, :1] * (kernel / kernel.square().mean().sqrt()))
 
 
 def start_at_zero(upscaler: nn.Module) -> None:

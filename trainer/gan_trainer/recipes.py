@@ -19,7 +19,7 @@ Penalty = Literal["none", "gp", "r1", "r1r2"]
 DNorm = Literal["batch", "spectral", "none"]
 Order = Literal["d_first", "g_first"]
 DLoss = Literal["sum", "mean", "joined"]
-Init = Literal["dcgan", "torch", "he"]
+Init = Literal["dcgan", "torch", "he", "bilinear"]
 Grid = Literal["exact", "save_image"]
 Task = Literal["generate", "upscale"]
 
@@ -57,7 +57,8 @@ class Recipe:
     width, z_dim      DCGAN's ngf = ndf (for the MLP: 64 is the tutorial's widths); components of a latent
     init              "dcgan": conv weights N(0, 0.02), BatchNorm weights N(1, 0.02); "torch": as torch makes them;
                       "he": as "dcgan", but D's weights N(0, gain² / fan_in) (He et al. 2015, arXiv:1502.01852), for a D
-                      without normalisation
+                      without normalisation; "bilinear": as "dcgan", but G's layers of kernel 4 and stride 2 (5 and 3)
+                      begin as bilinear enlargements between random channels, which leave no checkerboard
     conditional       G and D take the class of an image, where the data have classes
     d_norm            what normalises D: "batch" (DCGAN) or "spectral" (Miyato et al. 2018, arXiv:1802.05957),
                       or "none"

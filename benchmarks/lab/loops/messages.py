@@ -56,3 +56,30 @@ class Saved:
 
     path: Path
     images: int
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a guest starts: a program of `lab.loops.guest.PROGRAMS` with `words`, from the clone in `folder`.
+
+    folder   None: this project's own program
+    out      where NPY files of images go
+    image    (C, H, W) of the images that are kept, whatever the program's are
+    n        how many a signal asks for
+    """
+
+    program: str
+    words: tuple[str, ...]
+    folder: Path | None
+    out: Path
+    image: tuple[int, int, int]
+    n: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """After a signal: uint8 images (n, H, W, C) in the file `path`, and the steps so far; or why there are none."""
+
+    path: Path | None
+    steps: int = 0
+    error: str = ""

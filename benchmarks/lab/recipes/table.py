@@ -60,6 +60,9 @@ def _table(record: Json, group: Group, rows: list[Json]) -> str:
     for row in rows:
         variants.setdefault(row["variant"], []).append(row)
     header = ["recipe", "distance", "seeds"]
+    patterned = [row for row in rows if "checkerboard" in row]
+    if patterned:
+        header.append("checkerboard")
     for speed in speeds:
         header.append(f"images/s, {_place(speed)}" if len(speeds) > 1 else "images/s")
         if _windows(speed, BASELINE):
@@ -70,7 +73,11 @@ def _table(record: Json, group: Group, rows: list[Json]) -> str:
         _line(header), _line(["---", *["---:"] * (len(header) - 2), "---"]),
     ]  # fmt: skip
     for variant, members in sorted(variants.items(), key=lambda item: _median(item[1])):
-        lines.append(_line([f"`{variant}`", *_distance(members), *_speed(speeds, variant), _noticed(members)]))
+        cells = [f"`{variant}`", *_distance(members)]
+        if patterned:
+            found = [row["checkerboard"] for row in members if "checkerboard" in row]
+            cells.append(_number(spread(found), 2) if found else "")
+        lines.append(_line([*cells, *_speed(speeds, variant), _noticed(members)]))
     return "\n".join(lines) + "\n"
 
 
@@ -85,6 +92,10 @@ def _notes(record: Json, group: Group, rows: list[Json], speeds: Sequence[Json])
             f"Distance on {group.features}, of {group.n:,} images, {of_seeds} (median, and range); "
             f"real images are at {_number(spread([row['floor'] for row in good]), 4)}."
         )
+    patterns = [row["checkerboard_real"] for row in good if "checkerboard_real" in row]
+    if patterns:
+        real = _number(spread(patterns), 2)
+        notes.append(f"The checkerboard is its amplitude in flat areas, of 255 levels; real images have {real}.")
     for speed in speeds:
         around = record["environments"][speed["environment"]]
         busy = busy_note(around)

@@ -21,6 +21,7 @@ from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_serve.terminal import console
 from gan_trainer.recipes import Recipe
+from lab.checkerboard import checkerboard
 from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, take_turns
 from lab.recipes import record as recipe_record
@@ -76,6 +77,7 @@ class Bench:
         import torch
 
         from gan_trainer.config import Limit, TrainRequest
+        from gan_trainer.evaluation.generators import as_generator
         from gan_trainer.networks.generator import load_generator
         from gan_trainer.session import train
         from gan_trainer.terminal import Bar
@@ -97,6 +99,8 @@ class Bench:
                 raise KeyboardInterrupt
             checkpoint = load_generator(run.generator)
             evaluation = evaluator.evaluate(checkpoint)
+            drawn = as_generator(checkpoint, evaluator.device)
+            pixels_NHWC = evaluator.draw(drawn, 0, evaluator.labels_for(drawn.contract))
         except (GanportError, JobError) as error:
             console.note(f"failed: {error}")
             return common | {"status": "failed", "error": without_folders(str(error))}
@@ -113,6 +117,8 @@ class Bench:
             "floor": round(evaluation.floor.distance, 4),
             "features": f"{evaluation.features.id} {evaluation.features.hash}",
             "evaluation": evaluation.to_json(),
+            "checkerboard": round(checkerboard(pixels_NHWC), 3),
+            "checkerboard_real": round(checkerboard(evaluator.dataset.pixels_NHWC[evaluator.reference]), 3),
         }
 
 
