@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from gan_bench import messages
+from gan_bench import questions
 from gan_bench.environment import without_folder
 from gan_bench.process import Process, WorkerError
 from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
+from gan_core.files import check_outputs
 from gan_core.files.atomic import write_text
-from gan_core.files.outputs import check_outputs
 from gan_core.grids import grid
 from gan_core.images import encode_png
 from gan_serve.terminal import console
@@ -196,7 +196,7 @@ def images_at(arm: Arm, folder: Path, images: Path, minutes: Sequence[float], ev
     found, passed_s = [], 0.0
     with Process(COMMAND) as process, console.progress(len(minutes), arm.name) as bar:
         try:
-            process.write(messages.write(guest))
+            process.write(questions.write(guest))
             for mark in minutes:
                 began = time.monotonic()
                 with contextlib.suppress(TimeoutError):
@@ -204,7 +204,7 @@ def images_at(arm: Arm, folder: Path, images: Path, minutes: Sequence[float], ev
                     raise JobError(f"{arm.name} said something before it was asked", hint="is its clone the original?")
                 passed_s += time.monotonic() - began
                 process.signal(signal.SIGUSR1, alone=True)
-                drawn: Drawn = messages.read(process.line(SILENCE_S), Drawn)
+                drawn: Drawn = questions.read(process.line(SILENCE_S), Drawn)
                 if drawn.path is None:
                     raise JobError(f"{arm.name} after {mark:g} minutes: {drawn.error}", hint="name later --marks")
                 found.append(drawn)

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from bench import running
-from gan_bench import messages
+from gan_bench import questions
 from gan_trainer.evaluation import sliced
 from gan_trainer.networks.architectures import network_spec
-from gan_trainer.networks.build import build
+from gan_trainer.networks.generator import build
 from lab import beside_trainers
 from lab.loops import guest
 from lab.loops.messages import Drawn, Guest
@@ -64,12 +64,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def start(program: str, words: tuple[str, ...], image: tuple[int, int, int]) -> list[Drawn]:
         told = io.StringIO()
         asked = Guest(program, words, tmp_path, tmp_path, image, 5)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(messages.write(asked)))
-        monkeypatch.setattr(messages, "private_stdout", lambda: told)
-        monkeypatch.setattr(messages, "die_with_parent", lambda: None)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(questions.write(asked)))
+        monkeypatch.setattr(questions, "private_stdout", lambda: told)
+        monkeypatch.setattr(questions, "die_with_parent", lambda: None)
         monkeypatch.setattr(sys, "argv", [])
         guest.main()
-        return [messages.read(line, Drawn) for line in told.getvalue().splitlines()]
+        return [questions.read(line, Drawn) for line in told.getvalue().splitlines()]
 
     yield start
     signal.signal(signal.SIGUSR1, before)

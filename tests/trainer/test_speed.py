@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,15 @@ def turing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
 
 
-def test_auto_on_a_cpu_is_float32_and_eager() -> None:
+@pytest.fixture
+def amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+
+
+def test_auto_on_a_cpu_is_float32_and_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": False})
     for exact in (True, False):
-        assert choose(CPU, exact=exact) == Speed(channels_last=True)
+        assert choose(CPU, exact=exact) == Speed(channels_last=True, winograd=True)
     assert choose(CPU, exact=False).describe() == "float32, channels-last"
 
 
@@ -51,6 +58,43 @@ def test_bf16_on_a_cpu_is_there_for_the_asking() -> None:
     chosen = choose(CPU, exact=True, amp="bf16")
     assert chosen.bf16
     assert chosen.describe() == "bfloat16, channels-last"
+
+
+@pytest.mark.usefixtures("amx")
+def test_auto_on_a_cpu_with_bf16_is_to_be_measured() -> None:
+    assert choose(CPU, exact=False).bf16 is None
+    for kept in (choose(CPU, exact=True), choose(CPU, exact=False, amp="off")):
+        assert kept == Speed(channels_last=True, winograd=True)
+
+
+@pytest.mark.usefixtures("amx")
+@pytest.mark.parametrize(("gain", "bf16"), [(1.1, False), (1.3, True)])
+@pytest.mark.parametrize("changes", [{"conditional": True}, {"d_norm": "spectral", "d_loss": "joined"}])
+def test_a_measured_pass_decides(
+    gain: float, bf16: bool, changes: dict[str, object], start_run: StartRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = speed._pass_seconds
+
+    def timed(network: nn.Module, *batch: Tensor) -> float:
+        assert measure(network, *batch) > 0
+        return 1.0 / gain if isinstance(network, Autocast) else 1.0
+
+    monkeypatch.setattr(speed, "_pass_seconds", timed)
+    labels = np.arange(42) % 2 if "conditional" in changes else None
+    names = ("a", "b") if "conditional" in changes else ()
+    given = {"limit": Limit("steps", 2), "labels": labels, "class_names": names, **changes}
+    training, plain = (
+        start_run(name=name, speed=asked, **given)
+        for name, asked in (
+            ("auto", choose(CPU, exact=False)),
+            ("asked", choose(CPU, exact=False, amp="bf16" if bf16 else "off")),
+        )
+    )
+    assert training.speed == plain.speed
+    for run in (training, plain):
+        run.run()
+    weights = (run.state.discriminator.state_dict().values() for run in (training, plain))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*weights, strict=True)), "measuring left a trace"
 
 
 @pytest.mark.usefixtures("ampere")

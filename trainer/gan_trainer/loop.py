@@ -31,9 +31,10 @@ from gan_trainer.pictures import Gallery, UpscalerGallery
 from gan_trainer.progress import Progress
 from gan_trainer.reporter import Reporter
 from gan_trainer.rundir import RunDir
-from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, folded, lay_out
+from gan_trainer.speed import PLAIN, CudaRecorder, GraphedStep, Speed, Step, as_called, folded, lay_out, settle
 from gan_trainer.state import TrainState
 from gan_trainer.steps import draw_noise, train_step
+from gan_trainer.winograd import with_winograd
 
 SAVE_EVERY_S = 60.0
 """A kill -9 costs at most this time, on machines where a report takes long to come."""
@@ -120,8 +121,13 @@ class Training:
         self.recipe = state.config.recipe
         self.run_dir = run
         self.device = device
-        self.speed = speed
         self.peers = peers or Peers()
+        if self.recipe.adversarial:
+            n = min(self.recipe.batch_size, len(pixels_NHWC))
+            shape = (n, *state.config.spec().interface.image)
+            classes = self.recipe.conditional
+            speed = self.peers.said(lambda: settle(speed, state.discriminator, shape, classes=classes))
+        self.speed = speed
         labels = labels if self.recipe.conditional else None
         self.batches = Batches(
             pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels, left_out=self.config.left_out,
@@ -135,8 +141,11 @@ class Training:
         lay_out(state.discriminator, state.optimizer_d, speed)
         if state.ema is not None:
             lay_out(state.ema.module, None, speed)
-        self.G = as_called(self.peers.wrap(parallel(folded(state.generator), ngpu), device), speed, device)
-        self.D = as_called(self.peers.wrap(parallel(state.discriminator, ngpu), device), speed, device)
+        generator, discriminator = folded(state.generator, winograd=speed.winograd), state.discriminator
+        if speed.winograd and self.recipe.penalty == "none":  # a penalty has gradients of gradients
+            discriminator = with_winograd(discriminator)
+        self.G = as_called(self.peers.wrap(parallel(generator, ngpu), device), speed, device)
+        self.D = as_called(self.peers.wrap(parallel(discriminator, ngpu), device), speed, device)
         self._steps: dict[tuple[bool, bool], Step] = {}
         self._began = 0.0
 

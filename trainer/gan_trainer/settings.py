@@ -141,7 +141,7 @@ class Settings(TypedDict, total=False):
         Setting(
             MACHINE,
             "auto|off|bf16",
-            "Compute convolutions in bfloat16. auto: on a GPU that has it in hardware; off for a tutorial's preset.",
+            "Compute convolutions in bfloat16. auto: where it is faster in hardware; off for a tutorial's preset.",
             "auto",
         ),
     ]

@@ -2,14 +2,15 @@
 
 upsampling     nearest x2 and the 3x3 convolution after it as one transposed convolution (`folded`)
 channels-last  convolutions on (N, H, W, C) in memory: oneDNN and cuDNN have their fastest kernels for it
+winograd       kernels of 4 with stride 2 by fewer products, in float32 on a CPU (`gan_trainer.winograd`)
 fused Adam     one pass over all weights
 amp            convolutions in bfloat16 under autocast; weights, Adam, BatchNorm's statistics and losses stay float32
 compile        torch.compile of both networks
 CUDA graph     a step's hundreds of kernels in one launch (`GraphedStep`)
 
-`auto` keeps float32 for the tutorials' presets, which are meant to be exact, and on a CPU, so that every CPU trains the
-same model; elsewhere it takes bfloat16 where the GPU has it in hardware. It compiles nothing: the networks are
-convolutions that run in the same libraries either way, and a CUDA graph already removes the cost of launching them.
+`auto` keeps float32 for the tutorials' presets, which are meant to be exact; elsewhere it takes bfloat16 where the GPU
+has it in hardware, or where the CPU has and D is measured to be faster (`settle`). It compiles nothing: the networks
+are convolutions that run in the same libraries either way, and a CUDA graph already removes the cost of launching them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -29,6 +31,7 @@ from torch.optim import Adam
 from gan_core.errors import GanportError
 from gan_core.spec.layers import Conv, Upsample
 from gan_trainer.networks.generator import SpecGenerator
+from gan_trainer.winograd import transposed_convolution, with_winograd
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +41,16 @@ Compile = Literal["auto", "off", "on"]
 
 @dataclass(frozen=True)
 class Speed:
-    """The choices, `auto` resolved. The default is the plain way: float32, eager, as a network is built."""
+    """The choices, `auto` resolved. The default is the plain way: float32, eager, as a network is built.
+
+    bf16  None: whichever is faster on this CPU, which `settle` measures; float32 until then
+    """
 
     channels_last: bool = False
-    bf16: bool = False
+    bf16: bool | None = False
     compiled: bool = False
     cuda_graphs: bool = False
+    winograd: bool = False
 
     def describe(self) -> str:
         """For people: "float32, channels-last"."""
@@ -93,17 +100,56 @@ def choose(
                 '`compile="on"` does not go with `ngpu`, which is DataParallel', hint="leave one of them out"
             )
         check_compiler(device)
+    bf16: bool | None = amp == "bf16"
+    if amp == "auto" and not exact and fast_bf16(device):
+        bf16 = True if cuda else None
     return Speed(
         channels_last=True,
-        bf16=amp == "bf16" or (amp == "auto" and cuda and not exact and fast_bf16(device)),
+        bf16=bf16,
         compiled=compiled == "on",
         cuda_graphs=cuda and cuda_graphs and ngpu == 1 and not distributed,
+        winograd=device.type == "cpu" and not bf16 and compiled != "on",
     )
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether a CUDA device computes bfloat16 in hardware (compute capability 8.0 and above)."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether a device computes bfloat16 in hardware: GPUs of compute capability 8.0 and above, CPUs with AVX512-BF16
+    or AMX.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones do not say
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+BF16_GAIN = 1.2
+"""A CPU's bfloat16 is taken from this gain on: nearer to 1, noise would decide what a training computes."""
+
+
+def settle(speed: Speed, discriminator: nn.Module, batch: tuple[int, ...], *, classes: bool) -> Speed:
+    """`speed`, decided: passes of a copy of D on a `batch` (N, C, H, W) are timed in float32 and in bfloat16.
+
+    The same machine decides alike each time, unless its gain is very near `BF16_GAIN`.
+    """
+    if speed.bf16 is not None:
+        return speed
+    copied = copy.deepcopy(discriminator)
+    lay_out(copied, None, speed)
+    images = torch.full(batch, 0.5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    label = torch.zeros(batch[0], dtype=torch.int64) if classes else None
+    device = images.device
+    ways = [as_called(copied, replace(speed, bf16=bf16, compiled=False), device) for bf16 in (False, True)]
+    seconds = [[_pass_seconds(way, images, label) for way in ways] for _ in range(4)][1:]
+    float32, bfloat16 = (min(column) for column in zip(*seconds, strict=True))
+    log.info(f"a pass of D in bfloat16 is {float32 / bfloat16:.2f} times as fast as in float32")
+    bf16 = float32 / bfloat16 >= BF16_GAIN
+    return replace(speed, bf16=bf16, winograd=speed.winograd and not bf16)
+
+
+def _pass_seconds(network: nn.Module, images: Tensor, label: Tensor | None) -> float:
+    began = time.perf_counter()
+    network(images, label).sum().backward()
+    return time.perf_counter() - began
 
 
 def check_compiler(device: torch.device) -> None:
@@ -152,18 +198,21 @@ class FoldedUpsampling(nn.Module):
     SUMS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
     """Row i: which of the three taps, along one axis, make tap i of the four."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, winograd: bool = False) -> None:
         super().__init__()
         self.conv = conv
+        self.winograd = winograd
         self.sums: Tensor  # made here: a CUDA graph records no copy from the host
         self.register_buffer("sums", conv.weight.new_tensor(self.SUMS), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = torch.einsum("oikl,ak,bl->ioab", self.conv.weight, self.sums, self.sums)
+        if self.winograd:
+            return transposed_convolution(x, kernel, self.conv.bias)
         return nn.functional.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
 
 
-def folded(network: SpecGenerator) -> SpecGenerator:
+def folded(network: SpecGenerator, *, winograd: bool = False) -> SpecGenerator:
     """`network` with every pair of nearest x2 and a 3x3 convolution in one. It shares the weights."""
     called = copy.copy(network)
     called._modules = {**network._modules, "layers": nn.ModuleList(network.layers)}
@@ -172,8 +221,8 @@ def folded(network: SpecGenerator) -> SpecGenerator:
         if before != Upsample(2) or not isinstance(layer, Conv) or not isinstance(module, nn.Conv2d):
             continue
         if layer == Conv(layer.in_channels, layer.out_channels, 3, padding=1, bias=layer.bias, as_=layer.as_):
-            called.layers[index], called.layers[index + 1] = nn.Identity(), FoldedUpsampling(module)
-    return called
+            called.layers[index], called.layers[index + 1] = nn.Identity(), FoldedUpsampling(module, winograd)
+    return with_winograd(called) if winograd else called
 
 
 def as_called(network: nn.Module, speed: Speed, device: torch.device) -> nn.Module:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_bench import messages
+from gan_bench import questions
 from gan_core.arrays import F32, U8
 from gan_core.images import to_pixels
 from lab.loops.messages import Drawn, Guest
@@ -40,9 +40,9 @@ class Program:
 
 def main() -> None:
     """The process's life. What the program prints goes to stderr."""
-    messages.die_with_parent()
-    told = messages.private_stdout()
-    guest: Guest = messages.read(sys.stdin.readline(), Guest)
+    questions.die_with_parent()
+    told = questions.private_stdout()
+    guest: Guest = questions.read(sys.stdin.readline(), Guest)
     count = 0
 
     def draw(_number: int, frame: types.FrameType | None) -> None:
@@ -57,7 +57,7 @@ def main() -> None:
             drawn = Drawn(None, error="it trains no generator yet")
         except Exception as error:  # whatever their code raises belongs to the answer
             drawn = Drawn(None, error=f"{type(error).__name__}: {error}")
-        told.write(messages.write(drawn))
+        told.write(questions.write(drawn))
         told.flush()
 
     program = PROGRAMS[guest.program]
