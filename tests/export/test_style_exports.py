@@ -17,9 +17,12 @@ from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.images import to_pixels
 from gan_core.latents import default_labels, noise_maps
+from gan_core.limits import psnr_db
 from gan_export import identify
-from gan_export.answers import Answers
+from gan_export.answers import Answers, OnnxOptions
 from gan_export.exporting import export_onnx, export_torchscript
+from gan_export.proof.parity import check_styles
+from gan_export.proof.reference import Reference
 from gan_export.publish.web import with_all_inputs
 from gan_export.source import Source
 from gan_serve.gen.request import Request
@@ -92,6 +95,32 @@ def test_noise_of_each_seed(generator: Generator, source: Source) -> None:
     assert (view.generate(5) == seeded).all()
     assert (pickle.loads(pickle.dumps(view)).generate(5) == seeded).all()
     assert (view.to_w(3) == generator.to_w(3)).all()
+
+
+@pytest.mark.parametrize(
+    "options", [OnnxOptions(precision="fp16"), OnnxOptions(precision="int8"), OnnxOptions(store="fp16")], ids=str
+)
+def test_w_is_the_same_at_every_precision(
+    generator: Generator, source: Source, options: OnnxOptions, tmp_path: Path
+) -> None:
+    report = export_onnx(source, tmp_path / "g.onnx", options)
+    assert report.ok, report.verdict()
+    assert report.check("styles").limit == "<= 0.0001"
+    lower, w = runtimes.load(tmp_path / "g.onnx", "cpu"), generator.to_w(8)
+    np.testing.assert_allclose(lower.to_w(8), w, rtol=0, atol=1e-6)
+    least_db = 30.0 if options.precision == "int8" else 40.0
+    for settings in ({"seeds": 8, "psi": 0.5}, {"w": w}, {"seeds": 8, "noise": "seed"}):
+        made, expected = lower.generate(**settings), generator.generate(**settings)
+        assert min(map(psnr_db, made, expected)) > least_db
+
+
+def test_other_styles_fail_the_proof(generator: Generator, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = Reference(source)
+    assert [check.ok for check in check_styles(generator, reference)] == [True]
+    exact = generator.styles_of
+    for factor in (1.001, np.nan):
+        monkeypatch.setattr(generator, "styles_of", lambda z, label, by=factor: by * exact(z, label))
+        assert [check.ok for check in check_styles(generator, reference)] == [False]
 
 
 def test_the_copy_for_a_page_takes_noise_of_seeds(generator: Generator, exported: Path, source: Source) -> None:

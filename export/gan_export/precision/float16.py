@@ -4,6 +4,7 @@ In float16: convolutions and products, what moves values and what works on them 
 
 - everything else, known or not: norms, sums, powers and roots, whose inner values leave what float16 holds;
 - what is made of the output `image`, so that `pixels` is that image rounded, to the bit;
+- what makes the output `styles`;
 - graphs inside nodes (If, Loop);
 - nodes with a constant or (measured on the proof's latents, the far ones too) a value too large for float16, with some
   room, and scalars too small for it, such as an eps.
@@ -20,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_export.passes.graph import add_initialiser, constant, drop_unused
-from gan_export.precision.ranges import Range, float_values, layer_name
+from gan_export.precision.ranges import Range, before_styles, float_values, layer_name
 
 FLOAT16_MAX = 65504.0
 ROOM = 2.0
@@ -108,11 +109,11 @@ def _choose(model: ir.Model, ranges: Mapping[str, Range]) -> set[ir.Node]:
     """The nodes of the main graph to compute in float16."""
     floats = {*float_values(model), *(value for value in model.graph.inputs if value.dtype == ir.DataType.FLOAT)}
     after_image = {value for value in model.graph.outputs if value.name == "image"}
-    able: list[ir.Node] = []
+    mapping, able = before_styles(model), list[ir.Node]()
     for node in model.graph:
         if after_image.intersection(node.inputs):
             after_image.update(node.outputs)
-        elif _able(node, floats, ranges):
+        elif node not in mapping and _able(node, floats, ranges):
             able.append(node)
     chosen = {node for node in able if node.op_type in PRODUCTS}
     # Forwards: what follows a float16 value stays there. Backwards: what only leads to one goes there, too.
@@ -166,15 +167,17 @@ class StoreFloat16(ir.passes.InPlacePass):
     """Saves float32 matrices and kernels as float16, a Cast behind each: half the file, float32 arithmetic.
 
     Runtimes compute the Cast once, when they load the file: images are drawn as fast as before, from weights that are
-    rounded to 11 bits. Vectors (biases, norms, scales) stay: they weigh nothing. So do tensors with a value that
-    float16 cannot hold.
+    rounded to 11 bits. Vectors (biases, norms, scales) stay: they weigh nothing. So do what makes the output `styles`,
+    and tensors with a value that float16 cannot hold.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph, casts = model.graph, []
+        graph, casts, mapping = model.graph, [], before_styles(model)
         for value in list(graph.initializers.values()):
             known = constant(value)
             if known is None or known.dtype != np.float32 or known.ndim < 2 or known.size < LEAST_ELEMENTS:
+                continue
+            if mapping.issuperset(use.node for use in value.uses()) or value.is_graph_input():
                 continue
             if value.is_graph_output() or not np.abs(known).max() < FLOAT16_MAX:  # NaN is for the proof to find
                 continue

@@ -3,13 +3,13 @@
 The first and the last layer stay in float: they see latents and draw pixels, cost little and hurt most. (Where none of
 the others can be quantised, as in a small MLP, the last is tried.) The ranges of the others are measured. How far they
 reach out towards what far latents draw is searched: wide ranges are coarse for ordinary images, narrow ones cut off the
-far ones. Where the worst image of the proof would still miss the limit, the layers that hurt most by themselves go back
-to float, one after another.
+far ones. Where the worst image of the proof would still miss the limit, as few as possible of the layers that hurt most
+by themselves go back to float. Layers of few products, and those that make the output `styles`, are never quantised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -19,8 +19,8 @@ from gan_core.golden import inputs
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision.qdq import Layer, quantisable, quantise
-from gan_export.precision.ranges import Range, layer_name, measure_ranges
-from gan_export.proof.cases import Case
+from gan_export.precision.ranges import Range, before_styles, layer_name, measure_ranges
+from gan_export.proof.cases import PRODUCTS, Case
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.prove import WEIGHTED
 from gan_export.proof.reference import Reference
@@ -29,6 +29,9 @@ from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 CALIBRATION_SEEDS = range(1_000_000, 1_000_128)
 """Not the seeds of the proof."""
+LEAST_IMAGES = 8
+LEAST_SHARE = 1 / 200
+"""Of all multiplications: a layer with fewer is not worth its rounding."""
 REACHES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 """Where a range ends between the ordinary latents' (0) and the far ones' (1)."""
 MARGIN_DB = 1.0
@@ -42,15 +45,14 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
 
     Raises `JobError` when no layer can be quantised within the limit.
     """
-    layers = quantisable(model)
-    inner, later = _behind_the_first(model, layers)
+    ordinary = measure_ranges(model, calibration(reference.source))
+    inner, later = _behind_the_first(model, _worth(model, ordinary))
     if not later:
         raise JobError(
             "int8: no convolution or product behind the first layer to quantise",
             hint='`precision="fp16"`, or `store="fp16"`, halves the file',
         )
     far = [case for case in reference.cases if case.kind == "far"]
-    ordinary = measure_ranges(model, calibration(reference.source))
     wide = {name: seen | ordinary[name] for name, seen in measure_ranges(model, far).items()}
     trial = _Trial(model, reference, ordinary, wide)
     found = _search(trial, inner) or (_search(trial, later) if later != inner else None)
@@ -65,12 +67,28 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
 
 
 def calibration(source: Source) -> list[Case]:
-    """Latents of the model's law that are not the proof's; with classes, every class in turn at least once."""
-    n_classes = source.interface.n_classes
-    seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(len(CALIBRATION_SEEDS), n_classes))
+    """Latents of the model's law that are not the proof's; with classes, every class in turn at least once. Of large
+    images that take an image there are fewer, within as many multiplications as the ordinary images of a proof."""
+    n_classes, count = source.interface.n_classes, len(CALIBRATION_SEEDS)
+    if source.interface.input is not None and source.spec is not None:
+        count = max(LEAST_IMAGES, min(count, PRODUCTS // max(source.spec.products, 1)))
+    seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(count, n_classes))
     z = inputs(source.interface, seeds)
     label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
     return [Case("calibration", z, label, ())]
+
+
+def _worth(model: ir.Model, ranges: Ranges) -> list[Layer]:
+    """The layers whose integers save time: not those of few products, such as styles, excitations and filters, nor
+    those that make the output `styles`."""
+    mapping = before_styles(model)
+    products = {
+        layer: layer.weight.size // layer.weight.shape[layer.axis] * ranges[layer.name].size
+        for layer in quantisable(model)
+        if layer.node not in mapping
+    }
+    least = LEAST_SHARE * sum(products.values())
+    return [layer for layer, count in products.items() if count >= least]
 
 
 def _behind_the_first(model: ir.Model, layers: list[Layer]) -> tuple[list[str], list[str]]:
@@ -99,12 +117,15 @@ class _Trial:
         ranges = {name: _between(seen, self.wide[name], reach) for name, seen in self.ordinary.items()}
         return quantise(self.model, layers, ranges)
 
-    def psnr_db(self, layers: Collection[str], reach: float) -> float:
-        """The worst image's PSNR."""
+    def psnr_db(self, layers: Collection[str], reach: float, few: bool = False) -> float:
+        """The worst image's PSNR; of a `few` of the proof's batches."""
         contract = contract_of(self.reference.source, precision="int8")
         stamped = stamp(ir.to_proto(self.quantised(layers, reach)), contract)
         differences = Differences(self.reference)
-        failures = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), self.reference.cases, [differences])
+        cases = self.reference.cases
+        if few:
+            cases = tuple(next(case for case in cases if case.kind == kind) for kind in ("ordinary", "far"))
+        failures = run_cases(OnnxGenerator(to_bytes(stamped), "cpu"), cases, [differences])
         if failures:
             raise JobError(
                 f"int8: the quantised graph does not run on a {failures[0][0].name}: {failures[0][1]}",
@@ -120,21 +141,25 @@ class _Trial:
 
 
 def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float] | None:
-    """(layers, reach) with as many of `inner` as pass, the worst of them left out first; None when none pass."""
+    """(layers, reach) with as many of `inner` as pass, the worst of them left out; None when none pass."""
     limit = limits_for("int8").min_psnr_db or 0.0
-    if not inner:
-        return None
-    psnr_db, reach = trial.best_reach(inner)
-    if psnr_db >= limit + MARGIN_DB:
-        return inner, reach
-    alone: Callable[[str], float] = {name: trial.psnr_db([name], reach) for name in inner}.__getitem__
-    chosen = sorted(inner, key=alone)
-    while len(chosen) > 1:
-        chosen = chosen[1:]
-        psnr_db, reach = trial.best_reach(chosen)
-        if psnr_db >= limit + MARGIN_DB:
-            return [name for name in inner if name in chosen], reach
-    return (chosen, reach) if psnr_db >= limit else None
+
+    def passing(layers: list[str]) -> tuple[list[str], float] | None:
+        psnr_db, reaches[0] = trial.best_reach(layers)
+        return (layers, reaches[0]) if psnr_db >= limit + (MARGIN_DB if len(layers) > 1 else 0.0) else None
+
+    reaches = [0.0]
+    found = passing(inner) if inner else None
+    if found is not None or len(inner) < 2:
+        return found
+    alone = {name: trial.psnr_db([name], reaches[0], few=True) for name in inner}
+    order = sorted((name for name in inner if alone[name] >= limit), key=alone.__getitem__)
+    low, high = int(len(order) == len(inner)), len(order)
+    while low < high:
+        middle = (low + high) // 2
+        fewer = passing([name for name in inner if name in order[middle:]])
+        found, low, high = (found, middle + 1, high) if fewer is None else (fewer, low, middle)
+    return found
 
 
 def _between(ordinary: Range, wide: Range, reach: float) -> Range:

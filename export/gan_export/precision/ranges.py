@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -12,20 +12,24 @@ import onnx_ir as ir
 from gan_core.arrays import F32
 from gan_export.passes.graph import infer_shapes, open_session
 from gan_export.proof.cases import Case
+from gan_serve.runtime.onnx_generator import STYLES
 
 BATCH_SIZE = 8
-"""Latents at a time: every activation of a batch is in memory at once."""
+BATCH_BYTES = 1 << 29
+"""Samples at a time: every activation of a batch is in memory at once, so of large ones there are fewer."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value of a tensor; NaN and infinity count as infinitely far."""
+    """The least and the largest value of a tensor, and how many a sample has; NaN and infinity count as infinitely
+    far."""
 
     low: float
     high: float
+    size: int = 0
 
     def __or__(self, other: Range) -> Range:
-        return Range(min(self.low, other.low), max(self.high, other.high))
+        return Range(min(self.low, other.low), max(self.high, other.high), max(self.size, other.size))
 
     @property
     def largest(self) -> float:
@@ -37,6 +41,23 @@ def float_values(model: ir.Model) -> list[ir.Value]:
     """The float32 values that the nodes of the main graph make, by ONNX's type inference, which is written to them."""
     infer_shapes(model)
     return [value for node in model.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT and value.name]
+
+
+def before_styles(model: ir.Model) -> set[ir.Node]:
+    """The nodes that make the output `styles`; none in a network without.
+
+    They stay in float32 at every precision: a mapping network costs nothing beside the images, and w is the same in
+    all files of a checkpoint.
+    """
+    waiting: list[ir.Value | None] = [value for value in model.graph.outputs if value.name == STYLES]
+    found: set[ir.Node] = set()
+    while waiting:
+        value = waiting.pop()
+        node = None if value is None else value.producer()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting.extend(node.inputs)
+    return found
 
 
 def layer_name(node: ir.Node) -> str:
@@ -56,11 +77,24 @@ def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
     weights = _as_inputs(watched)
     session = open_session(watched, optimised=False)
     found: dict[str, Range] = {}
-    for feeds in _batches(cases):
-        for name, value in zip(names, session.run(names, feeds | weights), strict=True):
-            if value.size:
-                seen = _range(value)
-                found[name] = found[name] | seen if name in found else seen
+    most = 1
+    for case in cases:
+        if case.kind in ("styles", "seeded") or case.options:  # what z makes is between zero and the far latents
+            continue
+        start = 0
+        while start < len(case.z):
+            rows = slice(start, start + most)
+            feeds: dict[str, object] = {case.input: case.z[rows]}
+            if case.label is not None:
+                feeds["label"] = case.label[rows]
+            values = session.run(names, feeds | weights)
+            for name, value in zip(names, values, strict=True):
+                if value.size:
+                    seen = _range(value)
+                    found[name] = found[name] | seen if name in found else seen
+            start += most
+            taken = sum(value.nbytes for value in values) // len(case.z[rows])
+            most = max(1, min(BATCH_SIZE, BATCH_BYTES // max(taken, 1)))
     return found
 
 
@@ -80,15 +114,5 @@ def _as_inputs(model: ir.Model) -> dict[str, object]:
 
 def _range(value: F32) -> Range:
     low, high = float(value.min()), float(value.max())
-    return Range(low, high) if math.isfinite(low + high) else Range(-math.inf, math.inf)
-
-
-def _batches(cases: Iterable[Case]) -> Iterator[dict[str, object]]:
-    for case in cases:
-        if case.kind in ("styles", "seeded") or case.options:  # what z makes is between zero and the far latents
-            continue
-        for start in range(0, len(case.z), BATCH_SIZE):
-            feeds: dict[str, object] = {case.input: case.z[start : start + BATCH_SIZE]}
-            if case.label is not None:
-                feeds["label"] = case.label[start : start + BATCH_SIZE]
-            yield feeds
+    size = value[0].size if value.ndim else 1
+    return Range(low, high, size) if math.isfinite(low + high) else Range(-math.inf, math.inf, size)

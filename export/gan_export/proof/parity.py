@@ -18,7 +18,7 @@ from gan_core.arrays import F32, U8
 from gan_core.images import to_pixels
 from gan_core.limits import Limits
 from gan_export.proof import Check, at_most
-from gan_export.proof.cases import BATCHES, Case
+from gan_export.proof.cases import BATCHES, LEAST_BATCH, Case
 from gan_export.proof.reference import Reference
 from gan_serve.runtime import check_drawn
 from gan_serve.runtime.generator import Generator
@@ -127,6 +127,20 @@ class Differences:
             "worst_psnr_db": round(self.worst_psnr_db, 2),
             "images": self.images,
         }
+
+
+def check_styles(generator: Generator, reference: Reference) -> list[Check]:
+    """Whether the styles (w) of a few seeds are PyTorch's: max |Δ|, relative to the largest |w|. The limit is that of
+    fp32 at every precision, because what makes them stays in float32."""
+    interface = reference.source.interface
+    if interface.styles is None or reference.source.spec is None:
+        return []
+    case = next(case for case in reference.cases if len(case.z) == LEAST_BATCH)
+    expected = reference.styles(case)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(generator.styles_of(case.z, case.label) - expected).max() / np.abs(expected).max()
+    value = float(np.nan_to_num(difference, nan=math.inf))
+    return [at_most(SECTION, "styles", value, limits.LIMITS["fp32"].max_abs, "max |Δ| / max |w|")]
 
 
 def check_parity(found: Differences, allowed: Limits, tolerance: float | None) -> list[Check]:

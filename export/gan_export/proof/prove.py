@@ -26,7 +26,7 @@ from gan_export.artefact import read_onnx
 from gan_export.proof import Check, Report, at_most
 from gan_export.proof.cases import Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
-from gan_export.proof.parity import Differences, Failure, check_batches, check_parity, run_cases
+from gan_export.proof.parity import Differences, Failure, check_batches, check_parity, check_styles, run_cases
 from gan_export.proof.reference import Reference, check_reference
 from gan_export.proof.structure import check_onnx, check_torchscript
 from gan_export.source import Source
@@ -240,6 +240,7 @@ def prove(
     facts: dict[str, object] = {"provider": generator.provider, "sha256": generator.sha256}
     if drawn.differences is not None:
         checks += check_parity(drawn.differences, limits, image_limit)
+        checks += [] if drawn.failures else check_styles(generator, drawn.differences.reference)
         facts["parity"] = drawn.differences.summary()
     checks += check_meaning(generator, drawn.statistics, tolerance)
     checks += check_golden_set(generator)

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,6 +151,14 @@ class Reference:
         with torch.no_grad():
             image: F32 = self.source.module(*arguments, **given).float().numpy()
         return image
+
+    def styles(self, case: Case) -> F32:
+        """The styles of a batch of latents, float32 (n, num_ws, w_dim), of the module of a spec that has some."""
+        module: Any = self.source.module
+        label = None if case.label is None else torch.from_numpy(case.label)
+        with torch.no_grad():
+            styles: F32 = module.values(torch.from_numpy(case.z), label)[1].float().numpy()
+        return styles
 
     def draw(self, case: Case) -> F32:
         """float32 (n, C, H, W), drawn now and not kept. Raises as `images`."""
