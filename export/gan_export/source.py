@@ -65,8 +65,14 @@ def check_file(path: str | os.PathLike[str], what: str) -> Path:
     return model_file.check_file(path, what, in_folder=lambda folder: _file_in(folder, what))
 
 
+JOIN_PARTS = "join its parts: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER g.pth"
+"""Of a folder that torch.distributed.checkpoint wrote."""
+
+
 def _file_in(folder: Path, what: str) -> str:
     """A hint that names the file in `folder` that was probably meant."""
+    if what == "checkpoint" and any(folder.glob("*.distcp")):
+        return JOIN_PARTS
     weights = ("g.pt", "*.pth", "*.pt", "*.ckpt", "*.safetensors", "*.pkl")
     for pattern in weights if what == "checkpoint" else ("*.spec.json", "*.json"):
         for path in sorted(folder.glob(pattern)):
@@ -188,6 +194,8 @@ def check_checkpoint(path: Path) -> Path:
     path = check_file(path, "checkpoint")
     with path.open("rb") as handle:
         head = handle.read(_HEAD_BYTES)
+    if path.suffix == ".distcp":
+        raise GanportError(f"{path} is a part of a checkpoint", hint=JOIN_PARTS)
     if not head:
         raise GanportError(f"{path} is empty, expected a checkpoint", hint="copy or download it again")
     if head.lstrip()[:1] in (b"{", b"["):

@@ -23,7 +23,7 @@ from gan_export.reading import read_checkpoint
 from gan_export.reading.beside import SUFFIXES, discriminator_of, file_beside
 from gan_export.reading.kinds import WHAT
 from gan_export.reading.roles import role_of_name
-from gan_export.source import check_checkpoint
+from gan_export.source import JOIN_PARTS, check_checkpoint
 
 MODELS = (".onnx", ".ts")
 KERAS = (".h5", ".keras")
@@ -107,7 +107,7 @@ def files_in(folder: Path) -> tuple[list[Path], list[str]]:
     if not found:
         raise GanportError(
             f"{folder} holds no file that may be a checkpoint ({', '.join((*SUFFIXES, *MODELS))})",
-            hint="name the files themselves, whatever they are called",
+            hint=JOIN_PARTS if any(folder.glob("*.distcp")) else "name the files themselves, whatever they are called",
         )
     if len(found) > MOST_FILES or pending:
         left_out.append(f"only the first {min(len(found), MOST_FILES)} files: name a folder further down for others")

@@ -194,6 +194,7 @@ def test_ema_pytorch_and_swa(read: Callable[..., Reading]) -> None:
         ("module._orig_mod.", "module._orig_mod.", "main.0.weight"),
         ("_orig_mod.module.", "_orig_mod.module.", "main.0.weight"),
         ("my_gan.module.", "my_gan.module.", "main.0.weight"),
+        ("generator._orig_mod.", "generator.", "main.0.weight"),
         ("generator.", "generator.", "main.0.weight"),
         ("model.netG.", "model.netG.", "main.0.weight"),
         ("", "", "main.0.weight"),

@@ -73,6 +73,14 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "png": (b"\x89PNG\r\n\x1a\n" + b"x" * 100, "a PNG image", "name the checkpoint"),
     "npy": (b"\x93NUMPY\x01\x00" + b"x" * 100, "NumPy array", "PyTorch"),
     "keras": (b"\x89HDF\r\n\x1a\n" + b"x" * 100, "HDF5", "gan-export adopt"),
+    "torch.export": (zipped({"g/archive_format": b"pt2", "g/models/model.json": b"2"}), "torch.export", "state_dict"),
+    "quantised": (
+        saved(
+            {"0.scale": torch.ones(()), "0._packed_params": {"_packed_params": (torch.ones(784, 8), torch.ones(784))}}
+        ),
+        "it holds quantised weights",
+        "`precision` int8",
+    ),
     "keras 3": (zipped({"config.json": b"{}", "model.weights.h5": b"2"}), "a Keras model", "gan-export adopt"),
     "saved model": (b"\x08\x01\x12\xa0\x01\x0a" + b"x" * 100, "a TensorFlow SavedModel", "gan-export adopt"),
     "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x05" + b"x" * 100, "an ONNX model already", "gan-gen"),

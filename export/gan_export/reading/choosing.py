@@ -63,6 +63,11 @@ def choose(founds: Sequence[Found], *, raw: bool, by_key: bool) -> Chosen:
 
     Raises `GanportError` when there is none, or several that nothing tells apart.
     """
+    if any("_packed_params" in found.key for found in founds):
+        raise GanportError(
+            "it holds quantised weights",
+            hint="name the generator as it was before; `precision` int8 makes a small file of it",
+        )
     rated = [_rate(found) for found in founds]
     passed: list[tuple[_Rated, str]] = []
     pool: list[_Rated] = []

@@ -147,6 +147,11 @@ def _explain_other_zip(records: Iterable[str]) -> None:
         raise GanportError("it is a NumPy .npz archive", hint="only PyTorch checkpoints and .safetensors are read")
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
         raise GanportError("it is a Keras model", hint=OTHERS_MODEL)
+    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
+        raise GanportError(
+            "it is a program of torch.export",
+            hint="save its weights: torch.save(torch.export.load(FILE).state_dict, 'g.pth')",
+        )
     if any(name.endswith(("model.json", "model.py")) or "/code/" in name for name in names):
         raise DamagedError(f"it is a TorchScript or packaged model (with {shown}) without data.pkl")
     raise GanportError(

@@ -30,7 +30,8 @@ _EMA_RUNNING = frozenset({"running", "accum", "accumulate", "accumulated", "copy
 
 _FILLERS = words("net network model module state dict weights params online")
 
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+PUT_IN = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+WRAPPERS = frozenset({"module", *PUT_IN})
 """Segments that DataParallel, DDP, torch.compile and FSDP put in front of every name."""
 
 

@@ -15,7 +15,7 @@ from gan_export.reading.inert import Budget, Inert
 from gan_export.reading.kinds import describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below, flatten, is_module
-from gan_export.reading.roles import common_prefix, is_ema, role_of_name
+from gan_export.reading.roles import PUT_IN, WRAPPERS, common_prefix, is_ema, role_of_name
 
 MAX_FOUND = 200
 MAX_DEPTH = 64
@@ -105,7 +105,18 @@ def _as_found(node: Any, path: tuple[str, ...], budget: Budget) -> Found | None:
     if not tensors:
         return None
     dotted = any("." in key for key in tensors)
+    tensors = _unwrapped(tensors)
     return Found(path, tensors, "state_dict" if dotted or 2 * len(tensors) > len(entries) else "stray")
+
+
+def _unwrapped(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """`tensors` by their names without what torch.compile, FSDP and the like put in the middle: `main._orig_mod.0`."""
+    found = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        ahead = next((i for i, part in enumerate(parts) if part not in WRAPPERS), 0)
+        found[".".join([*parts[:ahead], *(part for part in parts[ahead:] if part not in PUT_IN)])] = tensor
+    return found if len(found) == len(tensors) else tensors
 
 
 def _tensors_below(node: Any, budget: Budget, depth: int = 4) -> Iterator[tuple[str, LazyTensor]]:
