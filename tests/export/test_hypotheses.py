@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
-from gan_export.hypotheses import naturalness
+from gan_export.hypotheses import naturalness, odds
+from gan_export.hypotheses.discriminator import read_discriminators, sloped
 from gan_export.hypotheses.listing import aspects_of
 from gan_export.hypotheses.odds import drawer, likeliest, weigh, weights
 from gan_export.identify import identify, module_of
@@ -135,6 +136,17 @@ def test_what_is_listed_is_what_is_drawn_once_each() -> None:
     assert {id(one.hypothesis) for one in weighed} == {id(one) for one in listed}
     image, labels = drawer(listed)(weighed[0].hypothesis.draft)
     assert (image.shape[1:], labels) == ((1, SIDE, SIDE), None)
+
+
+def test_what_few_images_rule_out_is_no_likelier_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, judge = trained(0.0)
+    listed = likeliest([draft_candidates(names(net))[0]])
+    for ways in ([], sloped(read_discriminators(judge.state_dict(), (1, SIDE, SIDE), 0))):
+        found = weigh(listed, ways)
+        with monkeypatch.context() as patch:
+            patch.setattr(odds, "BEHIND", math.inf)
+            full = {id(one.hypothesis): one.likelihood for one in weigh(listed, ways)}
+        assert [full[id(one.hypothesis)] for one in found] == pytest.approx([one.likelihood for one in found], abs=5e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (8, 3, 32, 32), (4, 4, 16, 24), (3, 1, 5, 5)])

@@ -35,6 +35,7 @@ from gan_export.forensics.verdicts import (
     judge_output,
     judge_structure,
     like,
+    shown_by,
     unwitnessed,
 )
 from gan_export.forensics.weighing import Weigher, reweigh, tied
@@ -42,7 +43,8 @@ from gan_export.forensics.weighing import Weigher, reweigh, tied
 __all__ = ["LayerFits", "investigate", "misfit"]
 
 
-SAMPLES = 2048
+SAMPLES, ENCODED = 2048, 512
+"""Latents that are run, and those in place of an encoder's: of unknown distribution, more of them tell no more."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def investigate(
         )
     if samples < 2:
         raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
+    if drafts[0].spread != 1.0:
+        samples = min(samples, ENCODED)
     face = drafts[0].spec.interface
     if face.styles is not None or face.input is not None:  # nothing to ask, or no latents to ask with
         return drafts[0]
@@ -116,9 +120,10 @@ def investigate(
         number, draft = best.drafts[0]
         draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
-        asked = {(c.layer, c.field): c for step in best.steps for c in step.choices}
+        shown = shown_by(draft, best.fits)
+        asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
         weigher = Weigher(draft, samples, seed + samples)
-        draft = follow_habit(tied(reweigh(draft, asked, weigher), weigher))
+        draft = follow_habit(tied(reweigh(draft, asked, weigher), weigher, shown))
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
             best.fits,

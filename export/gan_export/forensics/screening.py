@@ -40,6 +40,9 @@ DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")
 MOST = 220
 AT_FIRST, AGAIN = 8, 3
 """Combinations of a structure that go on from its first run, and from each after it."""
+SHORT, FAR = 3, 0.3
+"""Combinations that all structures are tried with, and by how much more than `TIE` times the best those misfit that are
+tried with no others."""
 FITTING = 0.02
 """A structure that misfits by no more on the fewest rows is likely the right one."""
 CLOSE = 0.01
@@ -80,6 +83,7 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
     if len(entrants) <= ENOUGH:
         return entrants
     _prepare(entrants, k, samples, seed)
+    _rate_near(entrants, entrants, k, samples, seed)
     left = entrants
     for rows, most, slack, tried in ROUNDS:
         if len(left) == 1:
@@ -91,16 +95,33 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
     return left
 
 
+def _rate_near(entrants: Sequence[Entrant], beside: Sequence[Entrant], k: int, samples: int, seed: int) -> None:
+    """Rates `entrants` on the fewest rows; those far from the best of `beside` with a few of their contenders only."""
+    rows, waiting = ROUNDS[0][0], {}
+    for entrant in entrants:
+        if entrant.rated != rows and len(entrant.contenders) > SHORT:
+            waiting[id(entrant)] = entrant.contenders
+            entrant.contenders = entrant.contenders[:SHORT]
+    _rate(entrants, k, rows, samples, seed, AT_FIRST)
+    best = min((entrant.all_counted for entrant in beside), key=sum)
+    for entrant in entrants:
+        if id(entrant) in waiting:
+            near = ties(entrant.all_counted, best, FAR)
+            entrant.contenders, entrant.rated = waiting[id(entrant)][: None if near else AT_FIRST], 0 if near else rows
+    _rate(entrants, k, rows, samples, seed, AT_FIRST)
+
+
 def worse(fits: Sequence[float], best: Sequence[float]) -> float:
     """How many times worse `fits` are than `best`, from the first BatchNorm on where they differ."""
     mine, its = _apart(fits, best)
     return mine / max(its, FLOOR) if mine or its else 1.0
 
 
-def ties(fits: Sequence[float], best: Sequence[float], slack: float) -> bool:
-    """Whether `fits`, from where they differ on, are no worse than `TIE` times `best` and `slack`."""
+def ties(fits: Sequence[float], best: Sequence[float], slack: float, most: float = math.inf) -> bool:
+    """Whether `fits`, from where they differ on, are no worse than `TIE` times `best` and `slack`, or `most` times
+    `best` where that is less."""
     mine, its = _apart(fits, best)
-    return mine <= TIE * its + slack
+    return mine <= TIE * its + min(slack, most * max(its, FLOOR))
 
 
 def _apart(fits: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
@@ -139,7 +160,7 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
     elif fitting is not None:
         for first in others:
             first.contenders = _as_in(fitting, first, fitting.contenders)
-        _rate(others, k, ROUNDS[0][0], samples, seed, AT_FIRST)
+        _rate_near(others, [fitting], k, samples, seed)
         close = [first for first in others if ties(first.all_counted, fitting.all_counted, CLOSE)]
         _try([first for first in close if _usual(first)], k, samples, seed)
     for leader in leaders:
@@ -245,7 +266,7 @@ def _word(layer: Layer) -> str:
     return repr(layer)
 
 
-def _rate(entrants: list[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
+def _rate(entrants: Sequence[Entrant], k: int, rows: int, samples: int, seed: int, most: int = AGAIN) -> None:
     """Sets each entrant's `fit` to that of its best combination, and its contenders to the best of them."""
     for entrant in entrants:
         entrant.contenders = entrant.contenders[:most] if entrant.rated == rows else entrant.contenders

@@ -22,7 +22,6 @@ from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties
 from gan_export.forensics.shortcuts import MOST, SOME
 from gan_export.forensics.statistics import contradicted, rows_for, witnesses
 from gan_export.forensics.trials import (
-    TIE,
     Combination,
     Rank,
     Scored,
@@ -30,7 +29,7 @@ from gan_export.forensics.trials import (
     drafts_of,
     narrow,
     neighbours,
-    segment_of,
+    shown_at,
     values_to_try,
 )
 from gan_export.understanding.edit import with_value
@@ -39,8 +38,10 @@ from gan_export.understanding.units import needs_code
 log = logging.getLogger(__name__)
 
 BEAM = 4
-SLACK = 0.002
-"""Fits up to TIE times the best plus SLACK are carried on side by side."""
+SLACK, MORE = 0.002, 2.0
+"""Fits up to TIE times the best plus SLACK, or MORE times the best where that is less, are carried on side by side."""
+LUCKY = 2.0
+"""So many times worse than on all samples may a misfit be on a quarter of them."""
 
 Note = Callable[[str], None]
 
@@ -120,13 +121,15 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
         log.debug("BatchNorm %d of %d: %d structures", k + 1, count, sum(len(state.drafts) for state in beam))
         groups = _screened([group for state in beam for group in _groups(state, k)], k, samples, seed, pool)
         log.debug("BatchNorm %d of %d: the best %d of these", k + 1, count, len(groups))
-        reached = [following for group, order in groups for following in _extend(group, k, samples, seed, order)]
+        reached: list[State] = []
+        for group, order in groups:
+            reached += _extend(group, k, samples, seed, order, reached)
         if not reached:
             raise needs_code("no candidate network can be run as far as its BatchNorms")
         merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
-        best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK)]
+        best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK, MORE)]
         beam = [_advance(_compared(state, k, samples, seed), k, samples, seed) for state in best]
         on_note(f"BatchNorm {k + 1}: mismatch {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
@@ -206,17 +209,23 @@ def _screened(
     return [(entrants[id(entrant)][1], entrant.order) for entrant in left]
 
 
-def _extend(state: State, k: int, samples: int, seed: int, order: list[tuple[Any, ...]]) -> list[State]:
+def _extend(
+    state: State, k: int, samples: int, seed: int, order: list[tuple[Any, ...]], others: Sequence[State]
+) -> list[State]:
     """The best continuations of `state`, whose drafts agree up to witness `k`, at most BEAM; see `_advance`. `order` is
-    that of the values on the fewest rows, where it is known."""
+    that of the values on the fewest rows, where it is known; `others` continue states before this one."""
     _, draft = state.drafts[0]
     rank, rows = _ranker(state, k, samples, seed)
     choices = _open_choices(draft, k)
-    final, dropped = narrow(rank, draft, choices, rows, order)
+    best = min((other.counted for other in others), key=sum, default=None)
+
+    def beaten(fit: float) -> bool:
+        return best is not None and not ties((*state.counted, state.factor * fit / LUCKY), best, SLACK, MORE)
+
+    final, dropped = narrow(rank, draft, choices, rows, order, beaten)
     trials = (*(trial for trial, _ in final), *dropped)
-    limit = TIE * final[0][0].fit + SLACK if final else 0.0
     following: list[State] = []
-    for trial in [trial for trial, _ in final[:BEAM] if trial.fit <= limit]:
+    for trial in [trial for trial, _ in final[:BEAM] if ties([trial.fit], [final[0][0].fit], SLACK, MORE)]:
         step = Step(choices, trial, trials, ())
         drafts = tuple(
             (number, next((made for _, made in drafts_of(other, choices, [trial.values])), other))
@@ -275,7 +284,8 @@ def _span(state: State, k: int, samples: int) -> tuple[int, int, int]:
 
 def _open_choices(draft: Draft, k: int) -> tuple[Choice, ...]:
     """The choices that show at witness `k` first and have more than one value to try."""
-    return tuple(c for c in draft.choices if segment_of(draft, c) == k and len(values_to_try(c)) > 1)
+    norms = witnesses(draft)
+    return tuple(c for c in draft.choices if shown_at(norms, c) == k and len(values_to_try(c)) > 1)
 
 
 def _groups(state: State, k: int) -> list[State]:

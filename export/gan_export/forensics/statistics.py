@@ -116,9 +116,11 @@ def witnesses(draft: Draft) -> tuple[int, ...]:
     return tuple(i for i in norms if not never_trained(remembered(draft, i)))
 
 
+@functools.lru_cache(8)
 def latent_batch(z_dim: int, law: LatentLaw, n: int, seed: int) -> Tensor:
-    """Latents of the seeds `seed` … `seed + n - 1`: float32 (n, z_dim)."""
-    return torch.from_numpy(latents(range(seed, seed + n), z_dim, law))
+    """Latents of the seeds `seed` … `seed + n - 1`: float32 (n, z_dim), kept, not to be changed."""
+    with torch.inference_mode(mode=False):  # it may be used where gradients are recorded, too
+        return torch.from_numpy(latents(range(seed, seed + n), z_dim, law))
 
 
 def label_batch(n_classes: int, n: int) -> Tensor | None:

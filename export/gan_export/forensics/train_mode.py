@@ -157,7 +157,7 @@ def restated(draft: Draft, anew: Anew | None) -> Draft:
 
 LEAST, MOST = 1 / 16, 16.0
 """Spreads that are tried."""
-ROUNDS = (256, 256, 256, 2048, 2048)
+ROUGH, FINE = (256, 256, 256), (2048, 2048)
 """Latents that are run for each of the tries, which come nearer and nearer to a spread."""
 MUCH = 4.0
 """So many times better than latents of the usual width must others fit."""
@@ -174,24 +174,26 @@ def spread_of(drafts: Sequence[Draft]) -> float:
     if not witnesses(drafts[0]):
         return 1.0
     reached = [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
-    usual = min(_tried(one, 1.0, ROUNDS[-1])[0] for one in reached)
+    usual = min(_tried(one, 1.0, FINE[-1])[0] for one in reached)
     if usual <= GOOD:
         return 1.0
-    found = [_best_spread(one) for one in reached]
+    rough = [_best_spread(one, 1.0, ROUGH) for one in reached]
+    limit = TIE * min(fit for fit, _ in rough) + GOOD
+    found = [_best_spread(one, at, FINE) for one, (fit, at) in zip(reached, rough, strict=True) if fit <= limit]
     best = min(fit for fit, _ in found)
     if usual <= MUCH * best:
         return 1.0
     return next(width for fit, width in found if fit <= TIE * best + SLACK)
 
 
-def _best_spread(draft: Draft) -> tuple[float, float]:
-    """(misfit, spread) of the spread that fits `draft` best."""
-    width, tries = 1.0, []
-    for samples in ROUNDS:
+def _best_spread(draft: Draft, width: float, rounds: Sequence[int]) -> tuple[float, float]:
+    """(misfit, spread) of the spread that fits `draft` best, from `width` on."""
+    tries = []
+    for samples in rounds:
         fit, factor = _tried(draft, width, samples)
-        tries.append((samples < ROUNDS[-1], fit, width))
+        tries.append((fit, width))
         width = min(MOST, max(LEAST, width * factor))
-    return min(tries)[1:]
+    return min(tries)
 
 
 def _tried(draft: Draft, width: float, samples: int) -> tuple[float, float]:

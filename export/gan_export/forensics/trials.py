@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -90,9 +90,12 @@ def segment_of(draft: Draft, choice: Choice) -> int:
 
     What a BatchNorm remembers depends on what stands before it. Its own eps shows only in the next.
     """
-    if choice.layer is None:
-        return 0
-    return sum(index <= choice.layer for index in witnesses(draft))
+    return shown_at(witnesses(draft), choice)
+
+
+def shown_at(norms: Sequence[int], choice: Choice) -> int:
+    """`segment_of`, in a draft whose witnesses are `norms`."""
+    return 0 if choice.layer is None else sum(index <= choice.layer for index in norms)
 
 
 def _canonical(field: str, value: Any) -> Any:
@@ -203,13 +206,26 @@ def kinds(draft: Draft, choice: Choice) -> list[Any]:
 
 
 TIE = 3.0
-RUNGS = ((64, 8, 40), (16, 16, 10), (4, 16, 4))
-"""(share of the rows, rows at least, how many go on): first a 64th of the rows for all, then a sixteenth for the best
-forty, then a quarter for the best ten."""
-HOPELESS = 0.05
-"""On few rows, a misfit above TIE times the best plus this is out."""
-ROUNDS, STARTS = 8, 4
-"""Improving: from the best STARTS, at most ROUNDS times."""
+
+
+class Rung(NamedTuple):
+    """A run of combinations on some of the rows: a `share`th of them, `least` at least, and not where there are `few`
+    combinations. The best `keep` go on that misfit by no more than `times` the best and `more`."""
+
+    share: int
+    least: int
+    few: int
+    keep: int
+    times: float
+    more: float
+
+
+RUNGS = Rung(64, 8, 40, 40, TIE, 0.05), Rung(16, 16, 10, 10, 10.0, 0.01), Rung(4, 16, 2, 4, 10.0, 0.002)
+REFUTED = 30.0, 0.02
+"""The best rival of a choice goes on, too, but not to all rows where it misfits by more than so many times the best and
+so much more on the last rung."""
+ROUNDS, STARTS, CLIMBED = 8, 4, 1
+"""Improving: from the best STARTS, at most ROUNDS times, on the rows of the rung CLIMBED."""
 
 
 @dataclass(frozen=True)
@@ -232,28 +248,39 @@ Rank = Callable[[list[Combination], int], list[Scored]]
 
 
 def narrow(
-    rank: Rank, draft: Draft, choices: tuple[Choice, ...], rows: int, order: Sequence[tuple[Any, ...]] = ()
+    rank: Rank,
+    draft: Draft,
+    choices: tuple[Choice, ...],
+    rows: int,
+    order: Sequence[tuple[Any, ...]] = (),
+    beaten: Callable[[float], bool] = lambda _: False,
 ) -> tuple[list[Scored], list[Trial]]:
     """(the combinations that got as far as all `rows`, best first; the trials of the others, by misfit).
 
-    order  all values, the best first, where they were tried on few rows already: not done again
+    order   all values, the best first, where they were tried on few rows already: not done again
+    beaten  whether none needs to run on all rows where the best of the last rung misfits by so much
     """
     contenders, complete = combinations(draft, choices)
     if complete:
-        contenders = _first_in(order, contenders, RUNGS[0][2])
+        contenders = _first_in(order, contenders, RUNGS[0].keep)
     dropped: list[Trial] = []
     scored: list[Scored] = []
     if not complete:
         scored = _climb(rank, choices, contenders, rows)
         contenders = _again(scored)
-    for share, least, keep in RUNGS if complete else RUNGS[-1:]:
-        few = max(least, rows // share)
-        if len(contenders) <= keep or few >= rows:
+    for rung in RUNGS if complete else RUNGS[CLIMBED:]:
+        some = max(rung.least, rows // rung.share)
+        if len(contenders) <= rung.few or some >= rows:
             continue
-        scored = rank(contenders, few) if complete else scored
-        limit = TIE * scored[0][0].fit + HOPELESS
+        scored = rank(contenders, some) if complete or rung is not RUNGS[CLIMBED] else scored
+        best = scored[0][0].fit
+        if rung is RUNGS[-1] and beaten(best):
+            return scored[:1], sorted([*dropped, *(trial for trial, _ in scored[1:])], key=lambda trial: trial.fit)
+        limit = rung.times * best + rung.more
         rivals = {_first_rival(scored, position) for position in range(len(choices))}
-        passed = [i in rivals or (i < keep and trial.fit <= limit) for i, (trial, _) in enumerate(scored)]
+        if rung is RUNGS[-1]:
+            rivals = {i for i in rivals if scored[i][0].fit <= REFUTED[0] * best + REFUTED[1]}
+        passed = [i in rivals or (i < rung.keep and trial.fit <= limit) for i, (trial, _) in enumerate(scored)]
         dropped += [trial for (trial, _), go_on in zip(scored, passed, strict=True) if not go_on]
         contenders = [found for found, go_on in zip(_again(scored), passed, strict=True) if go_on]
     return rank(contenders, rows), sorted(dropped, key=lambda trial: trial.fit)
@@ -273,10 +300,9 @@ def _first_in(order: Sequence[tuple[Any, ...]], contenders: list[Combination], m
 
 
 def _climb(rank: Rank, choices: tuple[Choice, ...], contenders: list[Combination], rows: int) -> list[Scored]:
-    """`contenders` and what improving the best of them leads to, on a quarter of the rows."""
-    (_, (some, least, _), (quarter, _, _)) = RUNGS
-    more = max(least, rows // quarter)
-    pool = rank(_again(rank(contenders, max(least, rows // some)))[: 2 * STARTS], more)
+    """`contenders` and what improving the best of them leads to, on the rows of the rung `CLIMBED`."""
+    some = max(RUNGS[CLIMBED].least, rows // RUNGS[CLIMBED].share)
+    pool = rank(contenders, some)
     seen = {repr(trial.values) for trial, _ in pool}
     improved: set[str] = set()
     for _ in range(ROUNDS):
@@ -286,7 +312,7 @@ def _climb(rank: Rank, choices: tuple[Choice, ...], contenders: list[Combination
         improved |= {repr(trial.values) for trial, _ in starts}
         fresh = [found for found in one_step_away(choices, _again(starts)) if repr(found[0]) not in seen]
         seen |= {repr(values) for values, _ in fresh}
-        pool = sorted([*pool, *rank(fresh, more)], key=lambda item: item[0].fit)
+        pool = sorted([*pool, *rank(fresh, some)], key=lambda item: item[0].fit)
     return pool
 
 

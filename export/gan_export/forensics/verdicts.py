@@ -179,6 +179,13 @@ for `SUBTLE` choices, which are then open."""
 SUBTLE = ("activation", "eps", "upsample")
 
 
+def shown_by(draft: Draft, fits: Sequence[float]) -> int:
+    """How many of the BatchNorms, which misfit by `fits`, show something of the choices before them: of what the others
+    show, `distrusted` leaves nothing."""
+    opened = draft.spread != 1.0 and draft.family == "chain" and fits[0] <= GOOD
+    return next((k for k, fit in enumerate(fits) if opened and fit > GOOD), len(fits))
+
+
 def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> Draft:
     """`draft`, whose BatchNorms misfit by `fits`, with notes on what fits nothing, and evidence no stronger than it."""
     norms = witnesses(draft)

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import IDENTITY, value_text
 from gan_export.forensics.runner import Runner
@@ -93,13 +94,12 @@ def reweigh(draft: Draft, asked: Mapping[tuple[int | None, str], Choice], weighe
     return draft
 
 
-def tied(draft: Draft, weigher: Weigher) -> Draft:
-    """`draft`, which `weigher` weighs, with one eps, and one activation, throughout where the BatchNorms do not speak
-    clearly for several.
+def tied(draft: Draft, weigher: Weigher, shown: int) -> Draft:
+    """`draft`, which `weigher` weighs, with one eps, and one activation, throughout where the first `shown` BatchNorms
+    do not speak clearly for several.
 
     Fitting each BatchNorm by itself finds small differences everywhere; an author writes one value.
     """
-    shown = len(witnesses(draft))
     for field in ("activation", "eps"):
         choices = [
             c
@@ -118,7 +118,7 @@ def tied(draft: Draft, weigher: Weigher) -> Draft:
         for value in (*values, values_to_try(choices[0])[0]):
             usual += [] if any(same(field, value, known) for known in usual) else [value]
         against = [
-            (weigher.odds(with_values(draft, choices, [v] * len(choices)), first), i) for i, v in enumerate(usual)
+            (weigher.odds(with_values(draft, choices, [v] * len(choices)), first, TIED), i) for i, v in enumerate(usual)
         ]
         least, best = min(against)
         if least >= TIED / STRONG:
@@ -135,8 +135,8 @@ def _judged(weigher: Weigher, draft: Draft, choice: Choice, family: Choice | Non
     """`choice` as its odds allow. With a `family`, its value speaks for itself, and is left for good reasons only."""
     first = segment_of(draft, choice)
 
-    def odds(value: Any) -> float:
-        return weigher.odds(with_value(draft, choice, value), first)
+    def odds(value: Any, obvious: float = OBVIOUS) -> float:
+        return weigher.odds(with_value(draft, choice, value), first, obvious)
 
     rival = next((v for v in choice.alternatives if not alike(draft, choice, v, choice.value)), None)
     least = None if rival is None else odds(rival)
@@ -160,7 +160,7 @@ def _judged(weigher: Weigher, draft: Draft, choice: Choice, family: Choice | Non
     if choice.field == "activation" and choice.evidence is Evidence.STRONG:
         near = [v for v in choice.alternatives if alike(draft, choice, v, choice.value)]
         usual = HABIT if choice.value in values_to_try(choice)[:1] else 1.0
-        closest = min((odds(value) for value in near), default=math.inf)
+        closest = min((odds(value, 10 * STRONG / usual) for value in near), default=math.inf)
         if closest * usual < STRONG:
             reason = f"{choice.reason}; the odds over {near[0]['name']}, almost the same network, are {_said(closest)}"
             choice = replace(choice, evidence=Evidence.WEAK, reason=reason, odds=closest)
@@ -183,27 +183,32 @@ class Weigher:
         self._draft, self._samples, self._seed = draft, samples, seed
         self._norms = witnesses(draft)
         self._own: dict[int, list[Arrival]] = {share: [] for share in SHARES}
+        self._found: dict[GeneratorSpec, tuple[float, float]] = {}
 
     def turn_to(self, draft: Draft) -> None:
         """Goes on with another candidate with the same BatchNorms; what arrives before the first difference is kept."""
         was, self._draft = self._draft.spec, draft
         if draft.spec == was:
             return
+        self._found.clear()
         alike = was.interface == draft.spec.interface
         same_up_to = [alike and was.layers[:norm] == draft.spec.layers[:norm] for norm in self._norms]
         for arrivals in self._own.values():
             del arrivals[sum(same_up_to) :]
 
-    def odds(self, rival: Draft, first: int) -> float:
+    def odds(self, rival: Draft, first: int, obvious: float = OBVIOUS) -> float:
         """The odds of the candidate over `rival`, which has the same BatchNorms and differs before BatchNorm `first`.
 
-        1 is even; below 1 the rival is likelier. From 1 / MOST to MOST.
+        1 is even; below 1 the rival is likelier. From 1 / MOST to MOST. Beyond `obvious`, those of a share are taken.
         """
-        found = 1.0
+        found, beyond = self._found.get(rival.spec, (1.0, 0.0))
+        if beyond >= obvious:
+            return found
         for share in SHARES:
             found = self._odds(rival, first, share)
-            if not 1 / OBVIOUS < found < OBVIOUS:
+            if not 1 / OBVIOUS < found < obvious:
                 break
+        self._found[rival.spec] = found, obvious
         return found
 
     def _odds(self, rival: Draft, first: int, share: int) -> float:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from gan_core.spec.layers import Activation, BatchNorm, Conv, ConvTranspose, LabelOneHot, Linear, Reshape, Upsample
@@ -143,24 +144,32 @@ def aspects_of(draft: Draft) -> list[Aspect]:
     return found
 
 
-def cheapest(draft: Draft, aspects: Sequence[Aspect], cost: float, most: int) -> list[Hypothesis]:
-    """The `most` combinations of the options of `aspects` that cost least on `draft`, whose structure costs `cost`."""
+def cheapest(
+    draft: Draft, aspects: Sequence[Aspect], cost: float, most: int
+) -> list[tuple[float, Callable[[], Hypothesis]]]:
+    """The `most` combinations of the options of `aspects` that cost least on `draft`, whose structure costs `cost`:
+    what each costs, and a function that makes it."""
     combined: list[tuple[float, tuple[Option, ...]]] = [(cost, ())]
     for aspect in aspects:
         longer = ((cost + o.cost, (*taken, o)) for cost, taken in combined for o in aspect.options)
         combined = heapq.nsmallest(4 * most, longer, key=lambda pair: pair[0])
-    found = [combination(draft, aspects, taken, cost) for cost, taken in combined]
-    return sorted(found, key=lambda hypothesis: hypothesis.cost)[:most]
+    found = [(cost + _unlike(aspects, taken), taken) for cost, taken in combined]
+    found.sort(key=lambda pair: pair[0])
+    return [(cost, partial(_combination, draft, aspects, taken, cost)) for cost, taken in found[:most]]
 
 
-def combination(draft: Draft, aspects: Sequence[Aspect], taken: Sequence[Option], cost: float) -> Hypothesis:
+def _unlike(aspects: Sequence[Aspect], taken: Sequence[Option]) -> float:
+    """What it costs that the first activation is not like the others."""
+    named = {aspect.name: option.words for aspect, option in zip(aspects, taken, strict=True)}
+    first, others = named.get("first activation"), named.get("activation")
+    return UNLIKE if first is not None and others is not None and first not in ("identity", others) else 0.0
+
+
+def _combination(draft: Draft, aspects: Sequence[Aspect], taken: Sequence[Option], cost: float) -> Hypothesis:
     """`draft` with the options `taken`, one for each of `aspects`."""
     choices = tuple(choice for aspect in aspects for choice in aspect.choices)
     values = [value for option in taken for value in option.values]
     named = {aspect.name: option.words for aspect, option in zip(aspects, taken, strict=True)}
-    first, others = named.get("first activation"), named.get("activation")
-    if first is not None and others is not None and first not in ("identity", others):
-        cost += UNLIKE
     places = {aspect.name: tuple((c.layer, c.field) for c in aspect.choices) for aspect in aspects}
     return Hypothesis(with_values(draft, choices, values), named, places, cost)
 

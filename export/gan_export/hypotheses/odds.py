@@ -36,8 +36,9 @@ WORK = 6e10
 SLOPED, FAINT = 8, 5.0
 """On the likeliest hypotheses, so many, each way to run the discriminator is tried; those that score lower than another
 by so many nats on each are left out."""
-FEW, FIRST, RULED_OUT = 16, 4, 12.0
-"""Images that the discriminator sees first, in so many ways, and by how many nats a hypothesis may fall behind then."""
+FEW, FIRST, RULED_OUT, BEHIND = 8, 4, 12.0, 7.0
+"""Images of each hypothesis that are looked at first; in how many ways the discriminator sees those of all; by how many
+nats one may fall behind then to be seen in more ways, and by how many to be judged on all images."""
 REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
@@ -46,7 +47,7 @@ UNREAD = -30.0
 """What a way to run a discriminator scores that does not take the images."""
 
 
-Draw = Callable[[Draft], tuple[Tensor, Tensor | None]]
+Draw = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def weights() -> Weights:
 
 def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
     """The `most` whole generators that cost least, of `drafts` and what is open in each."""
-    found: list[Hypothesis] = []
+    found: list[tuple[float, Callable[[], Hypothesis]]] = []
     for draft in drafts:
         aspects = [
             replace(a, options=tuple(o for i, o in enumerate(a.options) if i < 2 or o.cost - a.options[0].cost < REACH))
@@ -103,9 +104,12 @@ def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
         ]
         found += cheapest(draft, aspects, structure_cost(draft), most)
     alike: dict[object, Hypothesis] = {}
-    for one in sorted(found, key=lambda hypothesis: hypothesis.cost):
+    for _, made in sorted(found, key=lambda pair: pair[0]):
+        one = made()
         alike.setdefault(one.draft.spec, one)
-    return list(alike.values())[:most]
+        if len(alike) == most:
+            break
+    return list(alike.values())
 
 
 def weigh(
@@ -114,69 +118,78 @@ def weigh(
     real: RealOf = lambda _: None,
     by: Weights | None = None,
 ) -> list[Weighed]:
-    """`listed` with how likely each is, the likeliest first."""
-    by = by or weights()
-    draw = drawer(listed)
+    """`listed` with how likely each is, the likeliest first.
 
-    def seen(part: Sequence[Hypothesis]) -> list[tuple[float, float]]:
-        found = []
-        for hypothesis in part:
-            image, _ = draw(hypothesis.draft)
-            black, white = hypothesis.draft.spec.interface.value_range
-            plain = (image - black) / (white - black)
-            shown = real(hypothesis.draft.spec.interface.image)
-            looks = float(by.of_looks(naturalness.statistics(plain)))
-            found.append((looks, 0.0 if shown is None else distance(plain, shown)))
-        return found
+    Those that are ruled out on a few images of each keep what they scored on these; the others are judged on all. With
+    real images, all are compared with them.
+    """
+    by = by or weights()
+    draw, every = drawer(listed), range(len(listed))
+    outputs = [one.taken.get("output") for one in listed]
+
+    def seen(numbers: Sequence[int], images: int) -> list[tuple[float, float]]:
+        """(what its looks score, how far it is from the real images) of each of `listed` that `numbers` names."""
+
+        def part(some: Sequence[int]) -> list[tuple[float, float]]:
+            found = []
+            for i in some:
+                interface = listed[i].draft.spec.interface
+                image, _ = draw(listed[i].draft, images)
+                black, white = interface.value_range
+                plain, shown = (image - black) / (white - black), real(interface.image)
+                looks = float(by.of_looks(naturalness.statistics(plain)))
+                found.append((looks, 0.0 if shown is None else distance(plain, shown)))
+            return found
+
+        return side_by_side(part, numbers)
+
+    def totals() -> list[float]:
+        near = scores([far for _, far in shown], outputs)
+        terms = zip(listed, shown, verdicts, near, strict=True)
+        return [looks - by.cost * one.cost + said + like for one, (looks, _), said, like in terms]
 
     with torch.inference_mode():
-        log.debug("the images of %d generators", len(listed))
-        looks, far = zip(*side_by_side(seen, listed), strict=True)
-        others = [look - by.cost * one.cost for one, look in zip(listed, looks, strict=True)]
-        verdicts = _verdicts(listed, others, discriminators, draw, by)
-    near = scores(far, [one.taken.get("output") for one in listed])
-    totals = torch.tensor(
-        [other + said + like for other, said, like in zip(others, verdicts, near, strict=True)], dtype=torch.float64
-    )
-    likelihoods = torch.softmax(totals, dim=0).tolist()
-    found = [Weighed(*one) for one in zip(listed, likelihoods, looks, verdicts, near, strict=True)]
-    return sorted(found, key=lambda weighed: -weighed.likelihood)
+        log.debug("some images of %d generators", len(listed))
+        shown, verdicts = seen(every, FEW), [0.0] * len(listed)
+        telling: dict[int, list[int]] = {}
+        if discriminators:
+            verdicts, telling = _verdicts(listed, totals(), discriminators, draw, by)
+        few = totals()
+        left = [i for i in telling or every if few[i] >= max(few) - BEHIND]
+        log.debug("all images of %d generators", len(left))
+        compared = every if real(listed[0].draft.spec.interface.image) is not None else left
+        for i, found in zip(compared, seen(compared, IMAGES), strict=True):
+            shown[i] = found
+        if discriminators:
+            asked = [(listed[i], telling[i]) for i in left]
+            for i, heard in zip(left, _said(asked, discriminators, draw, IMAGES, by), strict=True):
+                verdicts[i] = _joint(heard)
+    near, final = scores([far for _, far in shown], outputs), totals()
+    less = max(few) - max(final[i] for i in left)
+    scored = torch.tensor([final[i] if i in left else few[i] - less for i in every], dtype=torch.float64)
+    likelihoods = torch.softmax(scored, dim=0).tolist()
+    looks = [look for look, _ in shown]
+    weighed = [Weighed(*one) for one in zip(listed, likelihoods, looks, verdicts, near, strict=True)]
+    return sorted(weighed, key=lambda one: -one.likelihood)
 
 
 def _verdicts(
     listed: Sequence[Hypothesis], others: Sequence[float], ways: Sequence[Discriminator], draw: Draw, by: Weights
-) -> list[float]:
-    """What the discriminator adds to the score of each of `listed`, of which everything else comes to `others`. Each of
-    its `ways` to run is tried on a few images of the likeliest, the best few on all, and where these do not rule a
-    hypothesis out, those that tell of it on all of its images."""
-    if not ways:
-        return [0.0] * len(listed)
-
-    def said(asked: Sequence[tuple[Hypothesis, Sequence[int]]], images: int) -> list[list[float]]:
-        """What some of `ways` add to the score of each, by its first images."""
-
-        def part(some: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
-            found = []
-            for one, numbers in some:
-                image, labels = draw(one.draft)
-                labels = None if labels is None else labels[:images]
-                found.append(_said(one, [ways[i] for i in numbers], image[:images], labels, by))
-            return found
-
-        return side_by_side(part, asked)
-
-    each = said([(one, range(len(ways))) for one in listed[:SLOPED]], FEW)
-    telling = sorted({i for scores in each for i in _telling(scores)})
-    first = sorted(telling, key=lambda i: -_joint([scores[i] for scores in each]))[:FIRST]
+) -> tuple[list[float], dict[int, list[int]]]:
+    """(what the discriminator adds to the score of each of `listed` on a few images, of which everything else comes to
+    `others`; those that this does not rule out, with which of its `ways` to run tell of each). Each way is tried on the
+    likeliest, the best few on all, and those that told of any on what is left."""
+    each = _said([(one, range(len(ways))) for one in listed[:SLOPED]], ways, draw, FEW, by)
+    telling = sorted({i for found in each for i in _telling(found)})
+    first = sorted(telling, key=lambda i: -_joint([found[i] for found in each]))[:FIRST]
     log.debug("the discriminator on %d generators", len(listed))
-    found = [_joint(scores) for scores in said([(one, first) for one in listed], FEW)]
-    least = max(score + other for score, other in zip(found, others, strict=True)) - RULED_OUT
-    left = [i for i, (score, other) in enumerate(zip(found, others, strict=True)) if score + other >= least]
-    each = said([(listed[i], telling) for i in left], FEW)
-    asked = [(listed[i], [telling[j] for j in _telling(scores)]) for i, scores in zip(left, each, strict=True)]
-    for i, heard in zip(left, said(asked, IMAGES), strict=True):
-        found[i] = _joint(heard)
-    return found
+    verdicts = [_joint(found) for found in _said([(one, first) for one in listed], ways, draw, FEW, by)]
+    least = max(score + other for score, other in zip(verdicts, others, strict=True)) - RULED_OUT
+    left = [i for i, (score, other) in enumerate(zip(verdicts, others, strict=True)) if score + other >= least]
+    each = _said([(listed[i], telling) for i in left], ways, draw, FEW, by)
+    for i, found in zip(left, each, strict=True):
+        verdicts[i] = _joint(found)
+    return verdicts, {i: [telling[j] for j in _telling(found)] for i, found in zip(left, each, strict=True)}
 
 
 def _telling(scores: list[float]) -> list[int]:
@@ -188,17 +201,29 @@ def _joint(scores: list[float]) -> float:
 
 
 def _said(
-    hypothesis: Hypothesis, discriminators: Sequence[Discriminator], image: Tensor, labels: Tensor | None, by: Weights
-) -> list[float]:
-    """What each of the discriminators, ways to run the same one, adds to the score."""
-    scores = []
-    for one in discriminators:
-        interface = hypothesis.draft.spec.interface
-        if one.image != interface.image or one.classes not in (0, interface.n_classes):
-            scores.append(UNREAD)
-            continue
-        scores.append(float(verdict(one, image, labels) @ by.says) - one.cost)
-    return scores
+    asked: Sequence[tuple[Hypothesis, Sequence[int]]],
+    ways: Sequence[Discriminator],
+    draw: Draw,
+    images: int,
+    by: Weights,
+) -> list[list[float]]:
+    """What some of `ways` to run the discriminator add to the score of each hypothesis, by its first images."""
+
+    def part(some: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
+        found = []
+        for one, numbers in some:
+            image, labels = draw(one.draft, images)
+            found.append([_score(one, ways[i], image, labels, by) for i in numbers])
+        return found
+
+    return side_by_side(part, asked)
+
+
+def _score(hypothesis: Hypothesis, way: Discriminator, image: Tensor, labels: Tensor | None, by: Weights) -> float:
+    interface = hypothesis.draft.spec.interface
+    if way.image != interface.image or way.classes not in (0, interface.n_classes):
+        return UNREAD
+    return float(verdict(way, image, labels) @ by.says) - way.cost
 
 
 def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | None) -> Tensor:
@@ -217,22 +242,27 @@ def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | N
 
 
 def drawer(listed: Sequence[Hypothesis]) -> Draw:
-    """A function that draws the images of a draft, one of `listed`, in eval mode: float32 (N, C, H, W) in its range,
-    with their labels; what drafts have in common up to the output activation is drawn once."""
+    """A function that draws the first images of a draft, one of `listed`, in eval mode, as many as it is asked for, or
+    fewer where they are large: float32 (N, C, H, W) in its range, with their labels; what drafts have in common up to
+    the output activation is drawn once."""
     specs = [hypothesis.draft.spec for hypothesis in listed]
     distinct = len({(*_up_to_output(spec.layers), spec.interface.latent) for spec in specs})
     count = int(WORK / (max(spec.products for spec in specs) * distinct + 1))
     n = max(FEWEST, min(IMAGES, count))
     kept: dict[object, Tensor] = {}
 
-    def drawn(draft: Draft) -> tuple[Tensor, Tensor | None]:
+    def drawn(draft: Draft, images: int = IMAGES) -> tuple[Tensor, Tensor | None]:
         spec = draft.spec
-        key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent
+        some = n if n < 2 * images else images
+        if draft.recomputed:  # its BatchNorms take the statistics of what arrives
+            some = max(some, n // 2)
+        key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent, some
         before = len(key[0])
         x = kept.get(key)
         if x is None:
-            x = kept[key] = _run(draft, 0, before, None, n)
-        return _run(draft, before, len(spec.layers), x, n), label_batch(spec.interface.n_classes, n)
+            x = kept[key] = _run(draft, 0, before, None, some)
+        image, labels = _run(draft, before, len(spec.layers), x, some), label_batch(spec.interface.n_classes, some)
+        return image[:images], None if labels is None else labels[:images]
 
     return drawn
 
