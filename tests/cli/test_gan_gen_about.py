@@ -14,7 +14,7 @@ import pytest
 import gan_serve
 from cli.conftest import Gen
 from cli.drawing import names
-from gan_serve.runtime import providers
+from gan_serve.runtime import providers, runtimes
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 from serve import onnx_files, strangers
 
@@ -187,6 +187,19 @@ def test_selftest_of_a_tampered_file(gen: Gen, tmp_path: Path) -> None:
     said = json.loads(out)
     assert (said["ok"], said["code"]) == (False, "proof")
     assert "golden images differ" in said["error"]
+
+
+def test_selftest_of_the_model_that_comes_with_ganport(
+    gen: Gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gen("--selftest", "--json")[1].count('"graph": "as exported"') == 1
+    damaged = bytearray(runtimes.DEFAULT_MODEL.read_bytes())
+    damaged[len(damaged) // 2] ^= 1  # in the weights: too little for the golden images
+    (tmp_path / "m.onnx").write_bytes(damaged)
+    monkeypatch.setattr(runtimes, "DEFAULT_MODEL", tmp_path / "m.onnx")
+    code, _, err = gen("--selftest")
+    assert code == 1
+    assert "the graph is not the one that was exported" in err
 
 
 def test_version(gen: Gen) -> None:

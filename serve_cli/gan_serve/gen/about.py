@@ -21,7 +21,7 @@ from gan_core.interface import describe_classes
 from gan_core.limits import limits_for
 from gan_core.printable import bytes_text, json_text, printable, shorten
 from gan_core.said import OnnxAnswers, check_unsaid
-from gan_serve.runtime import check_ours
+from gan_serve.runtime import check_ours, runtimes
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.golden import GoldenResult, check_golden
 from gan_serve.runtime.runtimes import check_runnable
@@ -175,7 +175,8 @@ def run_selftest(generator: Generator, where: str) -> tuple[str, dict[str, Any],
     results = check_golden(generator)
     allowed = str(limits_for(generator.held_to))
     failed = [result for result in results if not result.ok]
-    expected, found = generator.contract.graph_sha256, generator.graph_sha256()
+    own = runtimes.DEFAULT_GRAPH_SHA256 if where == str(runtimes.DEFAULT_MODEL) else ""
+    expected, found = generator.contract.graph_sha256 or own, generator.graph_sha256()
     changed = bool(expected and found and expected != found)
     error = None
     if changed:

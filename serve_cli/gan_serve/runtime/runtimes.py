@@ -137,6 +137,10 @@ def _entry_point(path: Path) -> EntryPoint:
     return found[suffix]
 
 
+DEFAULT_GRAPH_SHA256 = "70796f2c4ccaf32f02952ebb4a8d98b070cfb59b8f6de017167aeb79dbc5f44d"
+"""The digest of its graph, which is older than `gan.graph_sha256` and does not say it itself."""
+
+
 def default_model() -> Path:
     """Its file. Raises `GanportError` for an installation that lacks it."""
     if not DEFAULT_MODEL.is_file():
