@@ -222,7 +222,9 @@ class GeneratorSpec:
             raise SpecError(f"the spec lacks {sorted(missing)[0]!r}", hint=f"fields: {', '.join(SPEC_FIELDS)}")
         layers = values["layers"]
         if not isinstance(layers, list):
-            raise SpecError(f"layers must be a list of layers, got {shown(layers)}", hint="see --spec")
+            raise SpecError(
+                f"layers must be a list of layers, got {shown(layers)}", hint="gan-export inspect --out writes a spec"
+            )
         interface = Interface.from_json({name: value for name, value in values.items() if name in _INTERFACE})
         return cls(interface, tuple(map(_layer, range(len(layers)), layers)), values.get("name", cls.name))
 
@@ -294,7 +296,7 @@ class Budget:
 
 
 BUDGET = Budget()
-HINT = "is it a generator's? check the sizes, or give the network's own code: --module file.py:Class"
+HINT = "is it a generator's? check the sizes, or give the network's own code: `module=\"file.py:Class\"`"
 
 
 def check_layers(layers: Sequence[Layer]) -> None:

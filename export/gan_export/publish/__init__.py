@@ -42,6 +42,6 @@ def copy(model: Path, target: Path) -> None:
 def check_folder(folder: Path, model: Path) -> None:
     """Raises `GanportError` where `folder` is a file, or the model itself would be overwritten in it."""
     if folder.exists() and not folder.is_dir():
-        raise GanportError(f"{folder} is a file, expected a folder", hint="name a new folder with --out")
+        raise GanportError(f"{folder} is a file, expected a folder", hint="`out` names a new folder")
     if folder.resolve() in model.resolve().parents:
-        raise GanportError(f"{model} is inside {folder}", hint="write to another folder with --out")
+        raise GanportError(f"{model} is inside {folder}", hint="`out` names another folder")

@@ -60,13 +60,13 @@ class TritonOptions:
             )
         for field, most in (("max_batch", MAX_BATCH), ("instances", MAX_INSTANCES), ("version", MAX_VERSION)):
             if not 1 <= getattr(self, field) <= most:
-                raise GanportError(f"`{field}` must be 1 to {most:,}, got {getattr(self, field)}", hint="see --help")
+                raise GanportError(f"`{field}` must be 1 to {most:,}, got {getattr(self, field)}", hint="leave it out")
         if not 0 <= self.delay_ms <= MAX_DELAY_MS:
             raise GanportError(f"`delay_ms` must be 0 to {MAX_DELAY_MS:,.0f}, got {self.delay_ms:g}", hint="2 is usual")
         for field, words in (("device", get_args(Device)), ("accelerator", get_args(Accelerator))):
             if getattr(self, field) not in words:
                 raise GanportError(
-                    f"`{field}` must be one of {', '.join(words)}, got {getattr(self, field)!r}", hint="see --help"
+                    f"`{field}` must be one of {', '.join(words)}, got {getattr(self, field)!r}", hint="leave it out"
                 )
         if (self.device, self.accelerator) in (("cpu", "tensorrt"), ("gpu", "openvino")):
             raise GanportError(f"{self.accelerator} does not run on a {self.device.upper()}", hint="leave one out")

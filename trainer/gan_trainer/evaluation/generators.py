@@ -90,10 +90,10 @@ def open_model(
     """
     path = Path(path)
     if str(path) in BUILTIN and not path.exists():
-        raise GanportError(f"{path} is a data set, expected a model", hint=f"--data {path}")
+        raise GanportError(f"{path} is a data set, expected a model", hint=f'`data="{path}"`')
     if path.is_dir():
         inside = [f"{path}/{name}" for name in ("g.pt", "g.onnx") if (path / name).exists()]
-        hint = f"name the file in it: {inside[0]}" if inside else f"to compare with its images: --data {path}"
+        hint = f"name the file in it: {inside[0]}" if inside else f'to compare with its images: `data="{path}"`'
         raise GanportError(f"{path} is a folder, expected a model file", hint=hint)
     if path.suffix.lower() in EXPORTED:
         try:
