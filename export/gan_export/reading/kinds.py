@@ -20,7 +20,10 @@ Role = Literal[
 ]  # fmt: skip
 
 ELSEWHERE = "gan-export inspect FOLDER lists what lies beside it"
-_FROM_LATENT = "of networks that take an image, ganport knows those in docs/families.md; others need a `spec`"
+_FROM_LATENT = (
+    "of networks that take an image, ganport knows those in docs/families.md; others need their code: "
+    "`module` FILE.py:CLASS"
+)
 
 WHAT: dict[Role, tuple[str, str]] = {
     "discriminator": ("a discriminator", "name the generator's file (often netG, G or generator in its name)"),
