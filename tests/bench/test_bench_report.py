@@ -257,6 +257,7 @@ def test_the_limit_is_a_line(tmp_path: Path) -> None:
         assert upright_lines(tmp_path / "y.png") == []
 
 
+@pytest.mark.slow
 @needs_matplotlib
 def test_no_number_meets_a_bar_a_line_or_another_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
@@ -290,6 +291,7 @@ def test_a_wrong_row_has_no_bar(tmp_path: Path) -> None:
         assert coloured(np.asarray(image.convert("RGB")), plot.OURS_COLOURS["fp32"]) == 0
 
 
+@pytest.mark.slow
 @needs_matplotlib
 @pytest.mark.parametrize(
     "results",

@@ -10,6 +10,7 @@ from bench.running import run
 from lab import sizes
 
 
+@pytest.mark.slow
 def test_the_table_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(sizes.app) == 0
     rows = {line[:13].strip(): line[13:].split() for line in capsys.readouterr().out.splitlines()[2:]}

@@ -68,6 +68,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder.parent
 
 
+@pytest.mark.slow
 def test_turns() -> None:
     with ticking("gan-train", images=4) as ours, ticking("classic") as classic:
         take_turns((ours, classic), 3, 0.08, [0.6])
@@ -121,6 +122,7 @@ def test_a_loop_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         mute.start()
 
 
+@pytest.mark.slow
 def test_late_marks_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     with ticking("gan-train") as ours, ticking("classic") as classic:
         take_turns((ours, classic), 1, 0.05, [0.01])

@@ -153,6 +153,7 @@ def test_javascript_generates_the_documented_latents() -> None:
         np.testing.assert_allclose(found, z, rtol=0, atol=6e-9 * 20)
 
 
+@pytest.mark.slow
 @needs_node
 def test_javascript_generates_the_latents_of_python() -> None:
     cases: list[tuple[int, LatentLaw, float | None]] = [

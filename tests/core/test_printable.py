@@ -25,6 +25,7 @@ UNSAFE = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *BIDI, "\u2028",
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202egnp.exe\u2028\r\nerror: fake\tx\udcff"
 
 
+@pytest.mark.slow
 def test_every_unsafe_character_is_written_out_and_nothing_else_is_touched() -> None:
     for character in UNSAFE:
         shown = printable(f"a{character}b")
@@ -111,6 +112,7 @@ def test_a_damaged_contract_says_so_on_one_line() -> None:
     assert printable(str(caught.value)) == str(caught.value)
 
 
+@pytest.mark.slow
 def test_only_the_console_prints() -> None:
     """What prints by itself would have to remember to make text harmless. A probe's answer is for its parent."""
     children = {"serve_cli/gan_serve/runtime/probe.py"}

@@ -174,6 +174,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 LONG = {
     "400,000 tensors", "a million empty dictionaries", "a megabyte as a key", "two million opcodes", "a million names",
     "an optimizer's towers", "lists in lists", "tuples in tuples as a key", "weight norms without end",
+    "names of 150 parts",
 }  # fmt: skip
 """Bombs that end after a second or more, each of a kind with one that ends sooner."""
 

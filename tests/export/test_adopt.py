@@ -148,6 +148,7 @@ def test_a_file_of_ours_is_not_adopted(tmp_path: Path) -> None:
     assert caught.value.hint == f"to prove it: gan-export verify {tmp_path / 'g.onnx'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stranger_vae", "stranger_cvae"])
 def test_real_files(adopted: Adopt, name: str) -> None:
     report, copy = adopted(real_file(f"second/{name}.onnx"))

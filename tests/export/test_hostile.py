@@ -231,6 +231,7 @@ def test_an_expanded_bias_is_no_bomb(tmp_path: Path) -> None:
     assert torch.equal(read_checkpoint(tmp_path / "g.pth").tensors["noise"], torch.ones(64, 64))
 
 
+@pytest.mark.slow
 def test_many_expanded_tensors_are_one(tmp_path: Path) -> None:
     torch.save({f"{n}.weight": torch.ones(1).expand(200, 300) for n in range(900)}, tmp_path / "g.pth")
     assert "would take" in str(refused(tmp_path / "g.pth"))

@@ -222,6 +222,7 @@ def test_without_slopes_the_activation_is_a_question(tmp_path: Path) -> None:
     assert {choice.field for choice in open_choices} == {"activation"}
 
 
+@pytest.mark.slow
 def test_the_deepest_that_are_published_fit_into_the_budget() -> None:
     numbers = super_resolution.Rrdb("body", 3, 3, 64, 32, 23)
     network = super_resolution.EsrGan().network(numbers)

@@ -119,6 +119,7 @@ def test_a_one_hot_label_is_offered_where_the_numbers_suggest_it() -> None:
     assert [draft.spec.interface.n_classes for draft in draft_candidates(mlp(100).state_dict())] == [0]
 
 
+@pytest.mark.slow
 def test_the_image_can_be_given() -> None:
     tensors = examples_dcgan(64, prefix="net").state_dict()
     assert draft_candidates(tensors)[0].spec.interface.image == (3, 64, 64)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 
 
+@pytest.mark.slow
 def test_cli_page_is_what_help_prints() -> None:
     printed = subprocess.run(
         [sys.executable, ROOT / "docs" / "make_cli.py", "--print"], capture_output=True, text=True, check=True

@@ -71,6 +71,7 @@ def test_a_stream_is_drawn_in_as_many_threads(model_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(generator.generate(range(50), batch_size=4), expected)
 
 
+@pytest.mark.slow
 def test_a_file_without_metadata_is_drawn_side_by_side_too(tmp_path: Path, opened: list[int]) -> None:
     path = tmp_path / "foreign.onnx"
     path.write_bytes(onnx_files.foreign(["n", 4], ["n", 3, 6, 5]).SerializeToString())

@@ -73,6 +73,7 @@ def test_batches_give_the_classes_of_their_images() -> None:
     assert Batches(pixels, 4, 0, CPU).labels(0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [

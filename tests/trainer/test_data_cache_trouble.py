@@ -103,6 +103,7 @@ def test_leftovers_of_killed_writers_go_after_a_day(opened: Opened, folder: Path
     assert not old.exists()
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_agree(opened: Opened, tmp_path: Path) -> None:
     folder = fill(tmp_path / "many", *(f"{index}.png" for index in range(2 * CHUNK + 3)))
     script = "import sys; from gan_trainer.data import open_dataset; print(open_dataset(sys.argv[1]).fingerprint)"
@@ -185,6 +186,7 @@ open_dataset(sys.argv[1], cache_dir=Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_killed_while_decoding_it_starts_again(opened: Opened, tmp_path: Path) -> None:
     folder = fill(tmp_path / "many", *(f"{index}.png" for index in range(2 * CHUNK)))
     done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(opened.cache_dir)], check=False)

@@ -131,6 +131,7 @@ def test_scores_carry_no_gradient(loss: Loss) -> None:
     assert not score(torch.zeros(3, requires_grad=True), loss).requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_spectral_norm_bounds_every_layer_and_replaces_batch_norm(arch: str) -> None:
     torch.manual_seed(0)

@@ -198,6 +198,7 @@ PENALISED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", PENALISED.values(), ids=PENALISED)
 def test_parts_equal_the_whole(recipe: Recipe, start_run: StartRun) -> None:
     whole_and_parts(functools.partial(start_run, recipe), 7, 20)

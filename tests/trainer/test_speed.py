@@ -308,6 +308,7 @@ def test_recorded_steps_are_the_same_steps(start_run: StartRun) -> None:
     assert str(ours) == str(theirs), "a replay must not overwrite the numbers of the step before"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded_goes_on(start_run: StartRun, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     tape = Tape(refuse=True)
@@ -332,6 +333,7 @@ def test_labels_go_into_the_graph() -> None:
     assert tape.events[-1] == "replay"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 @pytest.mark.parametrize(("variable", "kept"), [(None, "True"), ("MALLOC_ARENA_MAX", "False")])
 def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None, kept: str) -> None:
