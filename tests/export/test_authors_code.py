@@ -97,6 +97,16 @@ def test_what_it_does_not_say_throughout_is_not_heard(tmp_path: Path, old: str, 
     assert {*SAID} - {*facts(tmp_path, CODE.replace(old, new))} == missing
 
 
+@pytest.mark.parametrize(("size", "heard"), [("64, 64", {*SAID}), ("64, 65", set())])
+def test_layers_in_a_function_that_the_class_calls_are_heard(tmp_path: Path, size: str, heard: set[str]) -> None:
+    before, rest = CODE.split("        self.main = nn.Sequential(\n", 1)
+    layers, behind = rest.split("nn.Sigmoid())\n", 1)
+    function = f"def layers():\n    return nn.Sequential(\n{layers}nn.Sigmoid())\n\n"
+    code = before.replace("class Gen", f"{function}class Gen") + "        self.main = layers()\n" + behind
+    found = facts(tmp_path, code.replace("nn.Linear(64, 64)", f"nn.Linear({size})"))
+    assert {field: fact.value for field, fact in found.items()} == {field: SAID[field][0] for field in heard}
+
+
 def test_functions_in_forward_are_heard(tmp_path: Path) -> None:
     code = CODE.replace("nn.LeakyReLU(0.05)", "nn.Identity()").replace(
         "class Discriminator",

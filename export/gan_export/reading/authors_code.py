@@ -82,7 +82,7 @@ def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[l
     for piece in pieces:
         known = _numbers(piece.tree)
         for name, node in _speakers(piece.tree, tensors, known):
-            heard.append(said_by(node, piece.label))
+            heard.append(said_by(_with_helpers(node, piece.tree), piece.label))
             placed.append(facts_by_place(node, piece.tree, owners, known, piece.label))
             names.append(name)
     if not heard:
@@ -95,6 +95,17 @@ def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[l
         return [], f"in the author's code {', '.join(dict.fromkeys(names))} say nothing, or different things"
     drawn = next((some for each in draws if (some := drawn_in(each))), [])
     return found + law_of(drawn), ""
+
+
+def _with_helpers(node: ast.AST, tree: ast.Module) -> ast.AST:
+    """`node` and the functions and classes of its file that it calls, and those that they call: a block of layers is
+    often written once, outside of the network."""
+    outside = {one.name: one for one in tree.body if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+    found: list[ast.AST] = [node]
+    for one in found:
+        called = (outside.get(name) for name, _ in calls_of(one))
+        found += [other for other in dict.fromkeys(called) if other is not None and other not in found]
+    return ast.Module([one for one in found if isinstance(one, ast.stmt)], []) if len(found) > 1 else node
 
 
 def _agreed(heard: Sequence[list[Fact]]) -> list[Fact]:
@@ -178,12 +189,17 @@ def _speakers(
                 if fits:
                     yield name, node.value
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and _speaks(node, tensors, known):
+        if isinstance(node, ast.ClassDef) and _speaks(node, calls_of(_with_helpers(node, tree)), tensors, known):
             yield node.name, node
 
 
-def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor], known: Mapping[str, int]) -> bool:
-    """Whether a class may have made a checkpoint's tensors."""
+def _speaks(
+    node: ast.ClassDef,
+    calls: Sequence[tuple[str, ast.Call]],
+    tensors: Mapping[str, Tensor],
+    known: Mapping[str, int],
+) -> bool:
+    """Whether a class, with `calls` in it and in its helpers, may have made a checkpoint's tensors."""
     if role_of_name(node.name) not in ("", "generator"):
         return False
     assigned = [
@@ -196,7 +212,7 @@ def _speaks(node: ast.ClassDef, tensors: Mapping[str, Tensor], known: Mapping[st
     attributes = {name for name, _ in assigned}
     parts = {name.partition(".")[0] for name in tensors}
     named = {part for part in parts if not part.isdecimal()}
-    sized = [call.args[:2] for name, call in calls_of(node) if name in SIZED]
+    sized = [call.args[:2] for name, call in calls if name in SIZED]
     written = [tuple(arg.value for arg in args if isinstance(arg, ast.Constant)) for args in sized]
     written = [pair for pair in written if len(pair) == 2]
     shapes = {tuple(tensor.shape[:2]) for tensor in tensors.values() if tensor.dim() > 1}
