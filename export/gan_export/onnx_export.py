@@ -27,10 +27,10 @@ from gan_export.passes import PASSES, STOCK, TIDY, PlainCast, StripTraces, run_p
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
 from gan_export.passes.winograd_conv import WinogradConvs
+from gan_export.precision import measure_ranges
 from gan_export.precision.float16 import StoreFloat16, to_float16
 from gan_export.precision.int8 import to_int8
 from gan_export.precision.qdq import ActivationFirst
-from gan_export.precision.ranges import measure_ranges
 from gan_export.proof.reference import Reference
 from gan_export.source import PixelModule, Source, example_inputs, export_module
 

@@ -69,8 +69,8 @@ def lowered(model: ir.Model, width: int, precision: str) -> tuple[str, ...]:
     """The passes that change `model` on its way to `precision`."""
     from gan_export.onnx_export import optimise
     from gan_export.passes import run_passes
+    from gan_export.precision import measure_ranges
     from gan_export.precision.float16 import to_float16
-    from gan_export.precision.ranges import measure_ranges
     from gan_export.proof.cases import Case
 
     z = np.random.default_rng(0).standard_normal((4, width), np.float32)

@@ -10,9 +10,9 @@ import pytest
 
 from export.small_graphs import Array, f32, graph, kinds, set_tensor, tensor, text_of
 from gan_export.passes.graph import infer_shapes
+from gan_export.precision import Range, measure_ranges
 from gan_export.precision.float16 import StoreFloat16, to_float16
 from gan_export.precision.qdq import WEIGHT_MAX, ActivationFirst, quantisable, quantise
-from gan_export.precision.ranges import Range, measure_ranges
 from gan_export.proof.cases import Case
 
 FLOAT, FLOAT16, INT8 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8

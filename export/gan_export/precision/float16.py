@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_export.passes.graph import add_initialiser, constant, drop_unused
-from gan_export.precision.ranges import Range, before_styles, float_values, layer_name
+from gan_export.precision import Range, before_styles, float_values, layer_name
 
 FLOAT16_MAX = 65504.0
 ROOM = 2.0

@@ -18,8 +18,8 @@ from gan_core.errors import JobError
 from gan_core.golden import inputs
 from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
+from gan_export.precision import Range, before_styles, layer_name, measure_ranges
 from gan_export.precision.qdq import Layer, quantisable, quantise
-from gan_export.precision.ranges import Range, before_styles, layer_name, measure_ranges
 from gan_export.proof.cases import PRODUCTS, Case
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.prove import WEIGHTED

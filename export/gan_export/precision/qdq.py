@@ -26,7 +26,7 @@ import onnx_ir as ir
 
 from gan_core.arrays import F32
 from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, nodes_of, used_once
-from gan_export.precision.ranges import Range
+from gan_export.precision import Range
 
 I8 = npt.NDArray[np.int8]
 
