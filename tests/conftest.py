@@ -90,12 +90,15 @@ def keep(path: Path, content: bytes) -> None:
 
 def traced(module: Any, arguments: Any, options: dict[str, Any]) -> str | None:
     """What torch.onnx makes of a module depends on, but for the values of its weights; None where that is not known:
-    for networks of code, and for those that were changed after they were built.
+    for networks of code, for those that were changed after they were built, and where torch folds constants, as
+    gan-bench's stock export lets it.
     """
     from gan_export.source import PixelModule
     from gan_trainer.networks.generator import SpecGenerator
 
     if not isinstance(module, PixelModule) or type(module.generator) is not SpecGenerator or "dynamo" not in options:
+        return None
+    if options.get("optimize", True):
         return None
     state: list[object] = []
     for part in module.modules():
