@@ -32,6 +32,7 @@ from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
 from gan_export.inspection import Kind, advise, export_command
 from gan_export.source import as_taken
+from gan_export.told import normed
 from gan_export.understanding.understand import draft_with_spec
 from gan_serve.terminal import console
 
@@ -133,12 +134,22 @@ def ask(identified: Identified, target: Path) -> GanportError:
             f"{ckpt} holds running statistics that are of no use, expected a generator for eval mode",
             hint=f"look at {sheet}; if row 1 is right, add --recompute-stats, if the last, --no-recompute-stats",
         )
+    if _norms_asked(draft):
+        return GanportError(
+            f"{ckpt} does not say which statistics its BatchNorms use, those of each image or its own",
+            hint=f"--image-stats, as the code's test.py does, or --no-image-stats, as with --eval; {sheet} shows both",
+        )
     said = f"give {' '.join(advice.options)} if you know it, {advice.why}; else " if advice.kind is Kind.SAY else ""
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
         hint=f"{said}look at {sheet}; if row 1 is right, add --accept, if another, --pick its number; "
         f"if none is, give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec",
     )
+
+
+def _norms_asked(draft: Draft) -> bool:
+    """Whether it is open, and nothing else is, which statistics the BatchNorms use."""
+    return {choice.field for choice in unanswered(draft)} == {"norm"}
 
 
 def _asked_lines(asked: Sequence[Choice]) -> list[str]:
@@ -183,6 +194,12 @@ def candidates_of(identified: Identified) -> list[Candidate]:
     draft = identified.draft
     if draft is not None and draft.ranked:
         return [*ranked(draft), *_as_it_stands(identified)]
+    if draft is not None and _norms_asked(draft):
+        each, own = (draw(normed(draft, image_stats)) for image_stats in (True, False))
+        return [
+            Candidate(0, 0.0, "with the statistics of each image: --image-stats", each),
+            Candidate(0, 0.0, "with the running statistics: --no-image-stats", own),
+        ]
     source = source_of(identified)
     assert source.spec is not None
     words = "" if draft is None else ", ".join(map(describe, draft.open_choices))

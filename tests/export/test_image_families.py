@@ -18,6 +18,7 @@ from gan_core.errors import GanportError
 from gan_core.golden import example_images
 from gan_export.again import source_again
 from gan_export.answers import Answers
+from gan_export.asking import ask, candidates_of
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
 from gan_export.families import Family, gfpgan, image_to_image, super_resolution
@@ -171,6 +172,10 @@ def test_batch_norms_can_use_the_statistics_of_each_image(build: Callable[..., n
     """As in train mode, where an image is alone."""
     network, path = build(nn.BatchNorm2d), tmp_path / "file.pth"
     torch.save(bare(network), path)
+    asked = identify(path, Answers())
+    each, own = candidates_of(asked)
+    assert (each.pixels != own.pixels).any()
+    assert "--image-stats, as the code's test.py does" in ask(asked, tmp_path / "g.onnx").hint
     found = identify(path, Answers(image_stats=True))
     assert found.draft is not None
     assert found.unanswered == ()

@@ -29,7 +29,7 @@ SIDE = 64
 OLD = "the running statistics of the instance norms are left out, as the code does when it loads such a file"
 BATCH = (
     "all BatchNorms use their running statistics, as the code's test.py does with --eval; without, it normalises by "
-    "the image at hand (`image_stats`) and drops out features by chance"
+    "the image at hand and drops out features by chance"
 )
 
 
