@@ -22,7 +22,7 @@ from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
 from gan_export.answers import Answers, parameter_of
-from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered
+from gan_export.assumptions import AS_YOU_SAID, CODE, answers_of, assumptions_of, code_of, doubts_of, unanswered
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import GOOD
@@ -74,7 +74,10 @@ class NotUnderstoodError(GanportError):
     """The tensors were read, and are no chain from a latent to an image that a spec can say."""
 
     def __init__(self, reading: Reading, error: GanportError) -> None:
-        super().__init__(f"{reading.path}: {error}", hint=error.hint, code=error.code)
+        code, hint = code_of(reading), error.hint
+        if hint and code != CODE:
+            hint = hint.replace("file.py:Class", code)
+        super().__init__(f"{reading.path}: {error}", hint=hint, code=error.code)
         self.reading = reading
 
 

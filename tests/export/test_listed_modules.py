@@ -175,7 +175,7 @@ def test_code_that_the_file_does_not_hold_is_refused(
     torch.save(make(), tmp_path / "G.pth")
     with pytest.raises(GanportError, match=message) as caught:
         drafted(tmp_path / "G.pth")
-    assert "`module` file.py:Class" in caught.value.hint
+    assert "the network's own code: `module` " in caught.value.hint
 
 
 def test_two_activations_in_one_place_both_count(tmp_path: Path) -> None:
