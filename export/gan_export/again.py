@@ -14,6 +14,7 @@ from gan_core.contract import Contract
 from gan_core.errors import ContractError, GanportError
 from gan_core.fields import from_json
 from gan_core.files.archive import is_archive, read_contract
+from gan_core.files.model_file import sha256_of
 from gan_core.said import OnnxAnswers, parse_inputs
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.adopt import ADOPTED, original_of
@@ -39,6 +40,21 @@ def source_again(model: Path, ckpt: Path | None, module: str | None) -> Source:
     model, checkpoint and code do not belong together.
     """
     contract = read_contract(model) if is_archive(model) else read_onnx(model)[1]
+    try:
+        return _source_of(model, contract, ckpt, module)
+    except GanportError as error:
+        file, said = contract.source.get("file"), contract.source.get("sha256")
+        if ckpt is None or not said or not ckpt.is_file() or sha256_of(ckpt) == said:
+            raise
+        why = str(error).removeprefix(f"{ckpt}: ")
+        raise GanportError(
+            f"{ckpt} is another file than {file}, which {model} was exported from: {why}",
+            hint=f"name the checkpoint with the sha256 {said}",
+        ) from error
+
+
+def _source_of(model: Path, contract: Contract, ckpt: Path | None, module: str | None) -> Source:
+    """`source_again`, for the contract of `model`."""
     if ADOPTED in contract.source and ckpt is not None and module is None:
         return original_of(ckpt, from_json(OnnxAnswers, contract.source[ADOPTED]))
     if contract.spec is None and KEY in contract.source:

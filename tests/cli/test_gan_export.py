@@ -20,6 +20,7 @@ import torch
 from cli.conftest import Run, nobody
 from cli.drawing import names
 from export.tiny import save_checkpoint, spec_of
+from gan_core.files.model_file import sha256_of
 from gan_core.installation import install
 from gan_export import front
 
@@ -93,6 +94,15 @@ def test_verify_against_another_checkpoint_fails(run: Run, ckpt: Path, tmp_path:
     assert said["error"].startswith("g.onnx is not proved: structure: contract: differs")
     assert "error: g.onnx is not proved: structure: contract: differs" in err
     assert (tmp_path / "g.onnx").exists()
+
+
+def test_verify_against_a_file_that_cannot_be_read_so_names_the_right_one(run: Run, ckpt: Path, tmp_path: Path) -> None:
+    run("onnx", "--ckpt", ckpt)
+    torch.save({"d": torch.ones(3)}, tmp_path / "other.pt")
+    code, _, err = run("verify", tmp_path / "g.onnx", tmp_path / "other.pt")
+    assert code == 2
+    assert "other.pt is another file than g.pt, which " in err
+    assert f"hint: name the checkpoint with the sha256 {sha256_of(ckpt)}" in err
 
 
 def test_verify_of_a_changed_file_fails(run: Run, ckpt: Path, tmp_path: Path) -> None:

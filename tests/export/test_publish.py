@@ -160,6 +160,12 @@ def test_wrong_texts_of_a_card(field: str, value: str) -> None:
         hub.HubOptions(**{field: value})
 
 
+@pytest.mark.parametrize("licence", ["MIT", "my licence", "mit: x"])
+def test_a_licence_is_an_identifier(licence: str) -> None:
+    with pytest.raises(GanportError, match="the hub knows no licence"):
+        hub.HubOptions(licence=licence)
+
+
 def test_what_cannot_be_published(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.onnx"
     theirs.write_bytes(onnx_files.foreign(["batch", 4], ["batch", 1, 8, 8]).SerializeToString())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ class HubOptions:
             value = getattr(self, field)
             if value is not None and (not value.strip() or value != printable(value) or len(value) > 200):
                 raise GanportError(f"`{field}` must be one line of text, got {value[:40]!r}", hint="or leave it out")
+        if self.licence is not None and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence) is None:
+            raise GanportError(
+                f"the hub knows no licence {self.licence[:40]!r}", hint="such as mit, apache-2.0 or other"
+            )
 
 
 def write_folder(model: Path, folder: Path, options: HubOptions = HubOptions()) -> list[Path]:
