@@ -96,7 +96,9 @@ def traced(module: Any, arguments: Any, options: dict[str, Any]) -> str | None:
     from gan_export.source import PixelModule
     from gan_trainer.networks.generator import SpecGenerator
 
-    if not isinstance(module, PixelModule) or type(module.generator) is not SpecGenerator or "dynamo" not in options:
+    if not isinstance(module, PixelModule) or type(module.generator) is not SpecGenerator:
+        return None
+    if not options.get("dynamo") or options.get("optimize", True):  # which folds weights, too
         return None
     if options.get("optimize", True):
         return None
