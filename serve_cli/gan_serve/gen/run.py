@@ -207,8 +207,7 @@ def _make_shards(
         seconds = time.monotonic() - began
         manifest = job.finish(store) if parts == 1 else None
     rate = f", {images / seconds:,.0f} a second" if missing else ""
-    shards_made = f"{len(missing)} shard{'' if len(missing) == 1 else 's'}"
-    console.note(f"{images:,} images in {shards_made} on {generator.provider}{rate}")
+    console.note(f"{images:,} images in {_shards(len(missing))} on {generator.provider}{rate}")
     if parts > 1:
         console.note(f"next: {shell_line(['gan-gen', '--finish', '--out', str(store)])} when all parts are done")
     return _of_shards(job, store) | {
@@ -232,12 +231,16 @@ def _check_shards(request: Request) -> dict[str, Any]:
     job = Job.read(store)
     if request.job.finish:
         job.finish(store)
-        console.note(f"{job.n:,} images in {job.shards} shards")
+        console.note(f"{job.n:,} images in {_shards(job.shards)}")
     if request.job.verify:
         with metered(job.n, "verifying") as progress:
             job.verify(store, progress)
-        console.note(f"{job.n:,} images in {job.shards} shards, all as the manifest says")
+        console.note(f"{job.n:,} images in {_shards(job.shards)}, all as the manifest says")
     return _of_shards(job, store) | {"manifest": MANIFEST, "verified": request.job.verify}
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'}"
 
 
 def _of_shards(job: Job, store: Folder) -> dict[str, Any]:
