@@ -184,6 +184,7 @@ def _read(path: Path) -> ir.Model:
             ) from error
     proto.ir_version = max(proto.ir_version, 8)  # which opset 18 needs, and where weights are no inputs
     model = ir.from_proto(proto)
+    model.graph.sort()  # converters to float16 put their casts at the end
     StripTraces()(model)  # sizes that hold for the batch that it was written with, too
     graph = model.graph
     for value in [value for value in graph.inputs if value.name in graph.initializers]:

@@ -86,6 +86,14 @@ def test_names_of_ours_inside_a_strangers_graph(adopted: Adopt, name: str) -> No
     adopted(proto)
 
 
+def test_nodes_in_any_order(adopted: Adopt) -> None:
+    proto = stranger()
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))
+    adopted(proto)
+
+
 def test_a_batch_of_one_that_no_reshape_holds(adopted: Adopt) -> None:
     """Zeros for one image are added along an axis: the copy draws one by one."""
     proto = stranger(z=(1, Z_DIM), label="int64", label_shape=(1,))
