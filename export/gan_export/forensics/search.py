@@ -20,7 +20,7 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.runner import SOME_CHANNELS, Runner, side_by_side
 from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
 from gan_export.forensics.shortcuts import MOST, SOME
-from gan_export.forensics.statistics import contradicted, rows_for, witnesses
+from gan_export.forensics.statistics import contradicted, rows_between, witnesses
 from gan_export.forensics.trials import (
     Combination,
     Rank,
@@ -278,8 +278,12 @@ def _span(state: State, k: int, samples: int) -> tuple[int, int, int]:
     """(layer to start from, layer of witness `k`, rows to run) for a state at witness `k - 1`."""
     _, draft = state.drafts[0]
     norms = witnesses(draft)
-    rows = rows_for(draft.spec.shapes[norms[k]], samples if state.arrived is None else len(state.arrived))
-    return norms[k - 1] if k else 0, norms[k], rows
+    start = norms[k - 1] if k else 0
+    return (
+        start,
+        norms[k],
+        rows_between(draft, start, norms[k], samples if state.arrived is None else len(state.arrived)),
+    )
 
 
 def _open_choices(draft: Draft, k: int) -> tuple[Choice, ...]:

@@ -75,6 +75,8 @@ MIN_SAMPLES = 128
 MOST_ELEMENTS = 32 * ELEMENTS
 """Where `MIN_SAMPLES` would hold more numbers than this, fewer are run, but at least `LEAST_SAMPLES`."""
 LEAST_SAMPLES = 8
+WORK, LEAST_WORKED = 1e10, 64
+"""Multiplications from one BatchNorm to the next, about; but so many samples are run whatever they take."""
 
 
 def moments(x: Tensor, correction: int = 1) -> Moments:
@@ -133,6 +135,13 @@ def rows_for(shape: Shape, samples: int) -> int:
     numbers = math.prod(shape)
     least = max(LEAST_SAMPLES, min(MIN_SAMPLES, MOST_ELEMENTS // numbers))
     return min(samples, max(least, ELEMENTS // numbers))
+
+
+def rows_between(draft: Draft, start: int, stop: int, samples: int) -> int:
+    """How many of `samples` rows to run from layer `start` to `stop`: fewer where images are large or take much."""
+    spec = draft.spec
+    work = sum(spec.layers[i].products(spec.shapes[i]) for i in range(start, stop))
+    return min(rows_for(spec.shapes[stop], samples), max(LEAST_WORKED, int(WORK) // max(work, 1)))
 
 
 def apply_layer(

@@ -32,7 +32,15 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import IDENTITY, value_text
 from gan_export.forensics.runner import Runner
-from gan_export.forensics.statistics import VAR_FLOOR, Moments, moments, remembered, rows_for, symmetric_kl, witnesses
+from gan_export.forensics.statistics import (
+    VAR_FLOOR,
+    Moments,
+    moments,
+    remembered,
+    rows_between,
+    symmetric_kl,
+    witnesses,
+)
 from gan_export.forensics.trials import alike, same, segment_of, values_to_try
 from gan_export.understanding.edit import find_choice, with_choice, with_value, with_values
 
@@ -241,7 +249,7 @@ class Weigher:
         the latents."""
         stop, start = self._norms[k], self._norms[k - 1] if k else 0
         most = self._samples if before is None else len(before.rows)
-        whole = rows_for(draft.spec.shapes[stop], self._samples)
+        whole = rows_between(draft, start, stop, self._samples)
         rows = min(most, max(min(LEAST, whole), whole // share))
         x = Runner(None if before is None else before.rows, start, rows, self._seed).run(draft, stop)
         arrived = moments(x)
