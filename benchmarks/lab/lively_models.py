@@ -20,7 +20,12 @@ from gan_trainer.networks.generator import GeneratorCheckpoint, SpecGenerator, b
 WIDTH, Z_DIM = 64, 100
 CONTRAST = 0.8
 BATCHES, BATCH = 4, 64
-MODELS = {"mlp-28": ("mlp", 28, 1), "dcgan-64": ("dcgan", 64, 3), "dcgan-96": ("dcgan", 96, 3)}
+MODELS = {
+    "mlp-28": ("mlp", 28, 1),
+    "dcgan-64": ("dcgan", 64, 3),
+    "dcgan-96": ("dcgan", 96, 3),
+    "dcgan-128": ("dcgan", 128, 3),
+}
 """Name → architecture, size, channels."""
 
 

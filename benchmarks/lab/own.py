@@ -4,7 +4,8 @@
 
 Models at the tutorials' widths (`lab.lively_models`) are exported with the commands that users have, and measured by
 them; each step is a process of its own. A step that fails is said, the others go on. An idle machine with two cores
-takes about 25 minutes; `--quick` goes through everything in a few, and its records are not to be quoted.
+takes about 25 minutes, and more for dcgan-128; `--quick` goes through everything in a few, and its records are not to
+be quoted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gan_core.errors import GanportError, JobError, MissingPackageError
 from gan_serve.terminal import console
 from lab import shared
 
-MODELS = ("mlp-28", "dcgan-64", "dcgan-96")
+MODELS = ("mlp-28", "dcgan-64", "dcgan-96", "dcgan-128")
 WHOLE = "dcgan-64"
 """The model that is also measured in lower precisions, and in whole processes."""
 ALL = (*MODELS, "cold-start", "end-to-end", "scaling")

@@ -53,12 +53,13 @@ def test_the_plan_names_every_model() -> None:
         "mlp-28 model", "mlp-28.onnx", "mlp-28 benchmark",
         "dcgan-64 model", "dcgan-64.onnx", "dcgan-64.fp16.onnx", "dcgan-64.int8.onnx", "dcgan-64 benchmark",
         "dcgan-96 model", "dcgan-96.onnx", "dcgan-96 benchmark",
+        "dcgan-128 model", "dcgan-128.onnx", "dcgan-128 benchmark",
         "their-g.onnx", "their-g.fp16.onnx", "their-g.int8.onnx", "their-g benchmark",
         "cold_start", "end_to_end", "scaling",
     ]  # fmt: skip
     records = [Path(word).name for step in steps for word in step.arguments if word.endswith(".json")]
     assert records == [
-        "cpu-mlp28.json", "cpu-dcgan64.json", "cpu-dcgan96.json", "cpu-their-g.json",
+        "cpu-mlp28.json", "cpu-dcgan64.json", "cpu-dcgan96.json", "cpu-dcgan128.json", "cpu-their-g.json",
         "cold-start-dcgan64.json", "end-to-end-dcgan64.json", "scaling-dcgan64.json",
     ]  # fmt: skip
     assert "1,8,25,64" in steps[2].shown
