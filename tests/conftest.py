@@ -98,9 +98,7 @@ def traced(module: Any, arguments: Any, options: dict[str, Any]) -> str | None:
 
     if not isinstance(module, PixelModule) or type(module.generator) is not SpecGenerator:
         return None
-    if not options.get("dynamo") or options.get("optimize", True):  # which folds weights, too
-        return None
-    if options.get("optimize", True):
+    if not options.get("dynamo") or options.get("optimize", True):
         return None
     state: list[object] = []
     for part in module.modules():
