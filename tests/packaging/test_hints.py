@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("core/gan_core", "serve_cli/gan_serve", "trainer/gan_trainer", "export/gan_export", "benchmarks")
-OWN_HINT = {"DamagedError", "MissingPackageError", "UndecidedError"}
+OWN_HINT = {"BusyError", "DamagedError", "MissingPackageError", "UndecidedError"}
 """These make their hint themselves."""
 
 

@@ -88,7 +88,7 @@ def moments(x: Tensor, correction: int = 1) -> Moments:
     n = rows.shape[0] * rows.shape[1]
     # Sums over space in float32, over the batch in float64: torch.var_mean over both takes ten times as long.
     mean = rows.sum(dim=1).double().sum(dim=0) / n
-    squares = (rows - mean.to(rows)).square().sum(dim=1).double().sum(dim=0)
+    squares = (rows - mean.to(rows)).square_().sum(dim=1).double().sum(dim=0)
     return Moments(mean, squares / max(1, n - correction))
 
 
