@@ -18,6 +18,7 @@ from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.answers import OnnxOptions
 from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.proof.prove import prove
+from gan_export.proof.reference import Reference
 from gan_export.source import Source, from_spec
 from gan_serve.runtime.golden import check_golden
 from gan_serve.runtime.onnx_generator import OnnxGenerator
@@ -102,6 +103,25 @@ def test_it_is_exported_and_proved(spec: GeneratorSpec, tmp_path: Path) -> None:
         with torch.no_grad():
             expected = source.module(values * (white - black) + black).numpy()
         np.testing.assert_allclose(generator.run(images)[0], expected, atol=1e-5)
+
+
+def test_rounding_is_measured_on_the_least_images_too() -> None:
+    """There an instance norm over a few pixels enlarges it."""
+    source = source_of(TRANSLATE)
+    ordinary = Reference(source)
+    assert next(case for case in ordinary.cases if case.kind == "size").z.shape[1:3] == (4, 4)
+
+    class Steep(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rounded = 1.0 if x.dtype == torch.float64 else 1.5
+            image: torch.Tensor = source.module.to(x.dtype)(x)
+            return image * (rounded if x.shape[-1] == 4 else 1.0)
+
+    steep = Reference(replace(source, module=Steep().eval()))
+    assert ordinary.rounding is not None
+    assert ordinary.rounding < 1e-5
+    assert steep.rounding is not None
+    assert steep.rounding > 1e-3
 
 
 def test_torchscript_takes_any_size_too(tmp_path: Path) -> None:
