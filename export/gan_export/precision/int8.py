@@ -144,21 +144,28 @@ def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float] | None:
     """(layers, reach) with as many of `inner` as pass, the worst of them left out; None when none pass."""
     limit = limits_for("int8").min_psnr_db or 0.0
 
-    def passing(layers: list[str]) -> tuple[list[str], float] | None:
-        psnr_db, reaches[0] = trial.best_reach(layers)
-        return (layers, reaches[0]) if psnr_db >= limit + (MARGIN_DB if len(layers) > 1 else 0.0) else None
+    def tried(layers: list[str]) -> tuple[bool, float]:
+        """(whether they pass, their best reach)"""
+        psnr_db, reach = trial.best_reach(layers)
+        return psnr_db >= limit + (MARGIN_DB if len(layers) > 1 else 0.0), reach
 
-    reaches = [0.0]
-    found = passing(inner) if inner else None
-    if found is not None or len(inner) < 2:
-        return found
-    alone = {name: trial.psnr_db([name], reaches[0], few=True) for name in inner}
+    if not inner:
+        return None
+    passes, reach = tried(inner)
+    if passes or len(inner) < 2:
+        return (inner, reach) if passes else None
+    alone = {name: trial.psnr_db([name], reach, few=True) for name in inner}
     order = sorted((name for name in inner if alone[name] >= limit), key=alone.__getitem__)
+    found: tuple[list[str], float] | None = None
     low, high = int(len(order) == len(inner)), len(order)
     while low < high:
         middle = (low + high) // 2
-        fewer = passing([name for name in inner if name in order[middle:]])
-        found, low, high = (found, middle + 1, high) if fewer is None else (fewer, low, middle)
+        fewer = [name for name in inner if name in order[middle:]]
+        passes, reach = tried(fewer)
+        if passes:
+            found, high = (fewer, reach), middle
+        else:
+            low = middle + 1
     return found
 
 
