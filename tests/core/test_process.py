@@ -1,8 +1,13 @@
-"""How many cores may be used; threads that wait give their core back, unless the user wants otherwise."""
+"""How many cores may be used; threads that wait give their core back, and freed memory is kept, unless the user
+wants otherwise.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +138,46 @@ def test_threads_of_one_core_count_once(
     monkeypatch.setattr(process, "_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
     assert usable_cores() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+@pytest.mark.parametrize(("variable", "kept"), [(None, "True"), ("MALLOC_ARENA_MAX", "False")])
+def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None, kept: str) -> None:
+    """In a process of its own: the setting is the whole process's."""
+    program = """
+import ctypes, resource
+from gan_core.process import keep_freed_memory
+print(keep_freed_memory())
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def faults():
+    for _ in range(5):
+        block = libc.malloc(ctypes.c_size_t(64 << 20))
+        ctypes.memset(block, 1, 64 << 20)
+        libc.free(ctypes.c_void_p(block))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+print(faults() - before)
+"""
+    environment = {"PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)} | ({variable: "2"} if variable else {})
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    answer, faults = done.stdout.split()
+    assert answer == kept
+    if kept == "True":
+        assert int(faults) < 1000, "five times 64 MiB were taken from the kernel anew"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_are_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert not process.keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Musl:
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Musl())
+    assert not process.keep_freed_memory()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_core import process
 from gan_core.errors import GanportError
 from gan_trainer import devices, speed
 from gan_trainer.config import Limit
@@ -331,49 +327,6 @@ def test_labels_go_into_the_graph() -> None:
         real, z, label = torch.full((2, 1), float(n)), torch.full((2, 1), 2.0 * n), torch.full((2,), n)
         assert step(real, z, label).tolist()[:3] == [2 * n, 4 * n, 2 * n]
     assert tape.events[-1] == "replay"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
-@pytest.mark.parametrize(("variable", "kept"), [(None, "True"), ("MALLOC_ARENA_MAX", "False")])
-def test_freed_memory_is_kept_unless_the_user_set_otherwise(variable: str | None, kept: str) -> None:
-    """In a process of its own: the setting is the whole process's."""
-    program = """
-import ctypes, resource
-from gan_core.process import keep_freed_memory
-print(keep_freed_memory())
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-def faults():
-    for _ in range(5):
-        block = libc.malloc(ctypes.c_size_t(64 << 20))
-        ctypes.memset(block, 1, 64 << 20)
-        libc.free(ctypes.c_void_p(block))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-before = faults()
-print(faults() - before)
-"""
-    environment = {"PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)} | ({variable: "2"} if variable else {})
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    answer, faults = done.stdout.split()
-    assert answer == kept
-    if kept == "True":
-        assert int(faults) < 1000, "five times 64 MiB were taken from the kernel anew"
-
-
-@pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_other_systems_are_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    assert not process.keep_freed_memory()
-
-
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Musl:
-        def __getattr__(self, name: str) -> object:
-            raise AttributeError(name)
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: Musl())
-    assert not process.keep_freed_memory()
 
 
 def test_images_may_fill_a_third_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
