@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from gan_core.errors import ContractError
 from gan_core.fields import Json, OneOf, Range, SpecError, check_fields, from_json, read_json, shown, types_of
-from gan_core.image_input import CHANNELS_IN_WORDS, ImageInput
-from gan_core.interface import Interface, NoiseMaps, Styles
+from gan_core.image_input import CHANNELS_IN_WORDS
+from gan_core.interface import Interface
 from gan_core.latents import SEED_LIMIT
 from gan_core.limits import LIMITS
 from gan_core.printable import json_text
@@ -164,54 +164,43 @@ def _interface_json(interface: Interface) -> Json:
         "z": z,
         "label": label,
         "image": {"channels": c, "height": h, "width": w, "range": interface.value_range},
-    } | {
-        name: value for name, value in interface.to_json().items() if name in ("styles", "noise", "noise_maps", "input")
-    }
+    } | {name: value for name, value in interface.to_json().items() if name in (*_PARTS, "noise")}
+
+
+_PARTS: dict[str, tuple[str, ...]] = {"styles": ("w_dim", "num_ws"), "noise_maps": ("size",), "input": ()}
+"""Objects that an interface may have, and what each needs."""
 
 
 def _interface(said: Json) -> Interface:
     """Version 2's. Raises `ContractError` or `SpecError` for what is none."""
     whole = _object(said, "interface")
-    if whole.get("input") is not None:
-        if whole.get("z") is not None:
-            raise ContractError("it takes a latent and an image, expected one of them", hint=_REPAIR)
-        image = _object(whole, "image", "channels", "height", "width", "range")
-        taken = from_json(ImageInput, _object(whole, "input"))
-        size = (image["channels"], image["height"], image["width"])
-        noise = whole.get("noise", False)
-        values = {"z_dim": 0, "image": list(size), "value_range": image["range"], "input": taken, "noise": noise}
-        return from_json(Interface, values)
-    z, image = _object(whole, "z", "dim", "law"), _object(whole, "image", "channels", "height", "width", "range")
+    of_images = whole.get("input") is not None
+    if of_images and whole.get("z") is not None:
+        raise ContractError("it takes a latent and an image, expected one of them", hint=_REPAIR)
+    z: Json = {"dim": 0, "law": "normal"} if of_images else _object(whole, "z", "dim", "law")
+    image = _object(whole, "image", "channels", "height", "width", "range")
     label = _object(whole, "label", "classes", "names") if whole.get("label") else {"classes": 0, "names": []}
-    made = _made(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
-    styles, maps = whole.get("styles"), whole.get("noise_maps")
-    if styles is not None:
-        styles = from_json(Styles, _object(whole, "styles", "w_dim", "num_ws"))
-    if maps is not None:
-        maps = from_json(NoiseMaps, _object(whole, "noise_maps", "size"))
-    return replace(made, styles=styles, noise=whole.get("noise", False), noise_maps=maps)
+    parts = {name: whole[name] for name in _PARTS if whole.get(name) is not None}
+    for name in parts:
+        _object(parts, name, *_PARTS[name])
+    values = _values(z["dim"], z["law"], image, image["range"], label["classes"], label["names"])
+    return from_json(Interface, {**values, **parts, "noise": whole.get("noise", False)})
 
 
 def _interface_1(said: Json) -> Interface:
     """Version 1's, which stands in four keys."""
     z, image = _object(said, "latent", "law", "z_dim"), _object(said, "image", "channels", "height", "width")
     classes = _object(said, "classes", "n", "names")
-    return _made(z["z_dim"], z["law"], image, said["value_range"], classes["n"], classes["names"])
-
-
-def _made(z_dim: Any, law: Any, image: Json, value_range: Any, n_classes: Any, names: Any) -> Interface:
-    sides = [image["channels"], image["height"], image["width"]]
     return from_json(
-        Interface,
-        {
-            "z_dim": z_dim,
-            "latent": law,
-            "image": sides,
-            "value_range": value_range,
-            "n_classes": n_classes,
-            "class_names": names,
-        },
+        Interface, _values(z["z_dim"], z["law"], image, said["value_range"], classes["n"], classes["names"])
     )
+
+
+def _values(z_dim: Any, law: Any, image: Json, value_range: Any, n_classes: Any, names: Any) -> Json:
+    return {
+        "z_dim": z_dim, "latent": law, "image": [image["channels"], image["height"], image["width"]],
+        "value_range": value_range, "n_classes": n_classes, "class_names": names,
+    }  # fmt: skip
 
 
 _INTERFACES = {1: (("latent", "image", "value_range", "classes"), _interface_1), 2: (("interface",), _interface)}

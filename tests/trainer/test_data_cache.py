@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_second_time_nothing_is_decoded(opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(folder)
     assert opened.decoded
-    monkeypatch.setattr("gan_trainer.data.dataset.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("gan_trainer.data.decode", lambda *_: pytest.fail("decoded again"))
     second = opened(folder)
     assert not opened.decoded
     np.testing.assert_array_equal(first.pixels_NHWC, second.pixels_NHWC)

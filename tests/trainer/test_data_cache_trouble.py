@@ -174,15 +174,15 @@ def test_no_room_for_the_details_takes_the_pixels_along(
 KILLED = """
 import os, sys
 from pathlib import Path
-from gan_trainer.data import dataset, open_dataset
-real = dataset.decode
+from gan_trainer import data
+real = data.decode
 def decode(*args):
     for index, chunk in enumerate(real(*args)):
         if index == 1:
             os.kill(os.getpid(), 9)
         yield chunk
-dataset.decode = decode
-open_dataset(sys.argv[1], cache_dir=Path(sys.argv[2]))
+data.decode = decode
+data.open_dataset(sys.argv[1], cache_dir=Path(sys.argv[2]))
 """
 
 

@@ -56,8 +56,7 @@ def train(
     Example:
       python -m lab.odds train --data fashion-mnist --data digits --seeds 0:50 --out trained
     """
-    from gan_trainer.data.cache import ImageDataset
-    from gan_trainer.data.dataset import open_dataset
+    from gan_trainer.data import ImageDataset, open_dataset
     from lab.odds import authors, trained
 
     first, last = _range(seeds)

@@ -41,6 +41,7 @@ class Layer:
 
     kind         the name in JSON
     convolves    whether it computes images place by place, so that a processor's cores best draw an image each
+    pointwise    whether each place of what it makes depends on that place alone
     as_          a name for what it makes, for later layers; "" for none. In JSON, where it is "as", as every field
                  without a final underscore
 
@@ -49,6 +50,7 @@ class Layer:
 
     kind: ClassVar[str]
     convolves: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
     as_: ValueName = field(default="", kw_only=True)
 
     def __init_subclass__(cls) -> None:
@@ -89,7 +91,7 @@ class Layer:
 
     def reach(self) -> Reach | None:
         """Where it looks around a place of an image; None where it looks everywhere, or by the size of the image."""
-        return None
+        return Reach() if self.pointwise else None
 
     def words(self) -> str:
         """The layer for people, on one line: "conv_transpose 100 → 256, k4 s1 p0"."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from gan_core.fields import Eps, Features, Number, Range, Shape, Side, Sides
-from gan_core.spec import Layer, Reach, affine_tensors, expect, expect_image
+from gan_core.spec import Layer, affine_tensors, expect, expect_image
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class BatchNorm(Layer):
     """torch.nn.BatchNorm1d on a vector, BatchNorm2d on an image: y = w (x - mean) / sqrt(var + eps) + b."""
 
     kind: ClassVar[str] = "batch_norm"
+    pointwise: ClassVar[bool] = True
     features: Features
     eps: Eps = 1e-5
     affine: bool = True
@@ -25,9 +26,6 @@ class BatchNorm(Layer):
     def tensors(self) -> dict[str, Shape]:
         names = ("weight", "bias", "running_mean", "running_var") if self.affine else ("running_mean", "running_var")
         return dict.fromkeys(names, (self.features,))
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def words(self) -> str:
         return f"batch_norm eps {self.eps:g}"
@@ -107,10 +105,8 @@ class PixelNorm(Layer):
     """x / sqrt(mean over channels of x² + eps), per pixel (Karras et al. 2018, arXiv:1710.10196)."""
 
     kind: ClassVar[str] = "pixel_norm"
+    pointwise: ClassVar[bool] = True
     eps: Eps = 1e-8
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
@@ -121,6 +117,7 @@ class ChannelNorm(Layer):
     """A layer norm over the channels of each pixel: w (x - mean) / sqrt(var + eps) + b; weight, bias (features,)."""
 
     kind: ClassVar[str] = "channel_norm"
+    pointwise: ClassVar[bool] = True
     features: Features
     eps: Eps = 1e-5
 
@@ -131,9 +128,6 @@ class ChannelNorm(Layer):
 
     def tensors(self) -> dict[str, Shape]:
         return affine_tensors(True, (self.features,))
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         x = x - x.mean(dim=1, keepdim=True)
@@ -166,6 +160,7 @@ class LocalResponseNorm(Layer):
     """torch.nn.LocalResponseNorm: x / (k + alpha / size · sum of x² over `size` channels) ^ beta."""
 
     kind: ClassVar[str] = "local_response_norm"
+    pointwise: ClassVar[bool] = True
     size: Side
     alpha: Number = 1e-4
     beta: Number = 0.75
@@ -174,9 +169,6 @@ class LocalResponseNorm(Layer):
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect_image(shape)
         return shape
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.LocalResponseNorm(self.size, self.alpha, self.beta, self.k)
@@ -220,6 +212,7 @@ class Activation(Layer):
     """
 
     kind: ClassVar[str] = "activation"
+    pointwise: ClassVar[bool] = True
     name: ActivationName
     slope: Number | None = None
     features: Features = 1
@@ -244,9 +237,6 @@ class Activation(Layer):
 
     def tensors(self) -> dict[str, Shape]:
         return {"weight": (self.features,)} if self.name == "prelu" else {}
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def words(self) -> str:
         limits = "" if self.limits is None else " ({:g}, {:g})".format(*self.limits)

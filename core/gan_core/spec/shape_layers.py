@@ -92,15 +92,13 @@ class ChannelShuffle(Layer):
     """torch.nn.ChannelShuffle: (groups, C / groups) → (C / groups, groups)."""
 
     kind: ClassVar[str] = "channel_shuffle"
+    pointwise: ClassVar[bool] = True
     groups: Features
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, _, _ = expect_image(shape)
         expect(c % self.groups == 0, f"{self.groups} groups do not divide {c} channels")
         return shape
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         """In operations that ONNX has."""
@@ -113,13 +111,11 @@ class Glu(Layer):
     """torch.nn.GLU over dimension 1: the first half of the features times the sigmoid of the second."""
 
     kind: ClassVar[str] = "glu"
+    pointwise: ClassVar[bool] = True
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(shape[0] % 2 == 0, f"halves its features, gets {shape[0]}")
         return (shape[0] // 2, *shape[1:])
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def module(self, nn: Any, shape: Shape) -> Any:
         return nn.GLU(dim=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from gan_core.fields import Classes, Features, Number, Padding, Range, Shape, Side
-from gan_core.spec import RUNNING, Layer, Reach, ValueName, expect, expect_image
+from gan_core.spec import RUNNING, Layer, ValueName, expect, expect_image
 
 Merge = Literal["z_label", "label_z", "multiply", "add", "label"]
 
@@ -91,6 +91,7 @@ class Load(Layer):
     """The value called `of` takes the place of the running one."""
 
     kind: ClassVar[str] = "load"
+    pointwise: ClassVar[bool] = True
     of: ValueName
 
     @property
@@ -104,9 +105,6 @@ class Load(Layer):
     def replaces(self) -> bool:
         return True
 
-    def reach(self) -> Reach:
-        return Reach()
-
     def words(self) -> str:
         return f"load {self.of}"
 
@@ -118,6 +116,7 @@ class Load(Layer):
 class _PlaceByPlace(Layer):
     """The running value with one other. A side of 1 is repeated: (C, 1, 1) meets every place of (C, H, W)."""
 
+    pointwise: ClassVar[bool] = True
     with_: ValueName
 
     @property
@@ -129,9 +128,6 @@ class _PlaceByPlace(Layer):
         fits = len(shape) == len(other) and all(a == b or 1 in (a, b) for a, b in zip(shape, other, strict=True))
         expect(fits, f"takes {self.with_} of {shape}, gets {other}")
         return tuple(map(max, shape, other))
-
-    def reach(self) -> Reach:
-        return Reach()
 
 
 @dataclass(frozen=True)
@@ -190,6 +186,7 @@ class Concat(Layer):
     """Values joined along their channels (or features), in the order of `of`; "x" is the running one."""
 
     kind: ClassVar[str] = "concat"
+    pointwise: ClassVar[bool] = True
     of: Annotated[tuple[ValueName, ...], Range(2, 16)]
 
     @property
@@ -201,9 +198,6 @@ class Concat(Layer):
         same = len({len(each) for each in shapes}) == 1 and len({each[1:] for each in shapes}) == 1
         expect(same, f"joins {' and '.join(map(str, shapes))}, which differ in more than their channels")
         return (sum(each[0] for each in shapes), *shapes[0][1:])
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def words(self) -> str:
         return f"concat {', '.join(self.of)}"
@@ -221,6 +215,7 @@ class Slice(Layer):
     """Channels (or features) `from` up to, but without, `to` of a value."""
 
     kind: ClassVar[str] = "slice"
+    pointwise: ClassVar[bool] = True
     from_: Padding
     to: Side
     of: ValueName = RUNNING
@@ -237,9 +232,6 @@ class Slice(Layer):
     @property
     def replaces(self) -> bool:
         return self.of != RUNNING
-
-    def reach(self) -> Reach:
-        return Reach()
 
     def words(self) -> str:
         return f"slice {self.from_} to {self.to}" + ("" if self.of == RUNNING else f" of {self.of}")
