@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: workers and children share the cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile the tests anew, for seven seconds
 sys.dont_write_bytecode = False
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which all tests are left out (`pytestmark = pytest.mark.slow` with -m "not slow") are not imported."""
+    marks = config.option.markexpr
+    if not collection_path.match("test_*.py") or not re.fullmatch(r"not \w+( and not \w+)*", marks):
+        return None
+    left_out = "|".join(re.findall(r"not (\w+)", marks))
+    pattern = re.compile(rf"^pytestmark = .*\bmark\.({left_out})\b", re.MULTILINE)
+    return True if pattern.search(collection_path.read_text("utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -151,7 +151,7 @@ def test_one_hot_label() -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES[:-1], pytest.param(SIZES[-1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("channels", "n_classes"), [(1, 0), (3, 0), (1, 4)])
 def test_networks_of_every_size(arch: str, size: int, channels: int, n_classes: int) -> None:
     spec = network_spec(arch, size, channels, width=4, z_dim=7, n_classes=n_classes)

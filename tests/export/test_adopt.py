@@ -53,6 +53,7 @@ def adopted(tmp_path: Path) -> Adopt:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "answers"), FORMS.values(), ids=list(FORMS))
 def test_every_form_is_adopted(adopted: Adopt, form: dict[str, Any], answers: dict[str, Any]) -> None:
     report, copy = adopted(stranger(**form), **answers)

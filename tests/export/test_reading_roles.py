@@ -214,7 +214,7 @@ def test_norms_hide_nothing(norm: type) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES[:-1], pytest.param(SIZES[-1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("n_classes", [0, 3])
 def test_all_generators_of_ours(arch: str, size: int, channels: int, n_classes: int) -> None:

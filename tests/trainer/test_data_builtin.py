@@ -25,6 +25,7 @@ def test_names() -> None:
     assert BUILTIN == ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
 
 
+@pytest.mark.slow
 def test_digits(opened: Opened) -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     found = opened("digits")

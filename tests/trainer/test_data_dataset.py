@@ -86,6 +86,7 @@ def test_relative_and_home_paths(opened: Opened, tmp_path: Path, monkeypatch: py
     assert [opened(data).name for data in (".", "../in", "~/in", f"{tmp_path}/in/")] == ["in"] * 4
 
 
+@pytest.mark.slow
 def test_a_folder_with_the_name_of_a_data_set(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     fill(tmp_path / "digits", "a.png")

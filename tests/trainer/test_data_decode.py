@@ -49,6 +49,7 @@ def test_pixels_equal_torchvisions(width: int, height: int, mode: str, size: int
     np.testing.assert_array_equal(found, tutorial_pixels(image, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("size", [28, 64, 96])
 def test_photographs_equal_torchvisions(name: str, size: int) -> None:
