@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from export.precision_nets import settle, settled
 from gan_core.errors import GanportError, JobError
 from gan_core.interface import Interface
-from gan_core.limits import Limits, limits_for
+from gan_core.limits import Limits, decibels, limits_for
 from gan_export.answers import Answers, OnnxOptions
 from gan_export.artefact import read_onnx, stamp, to_bytes
 from gan_export.exporting import export_onnx
@@ -112,6 +113,31 @@ def test_layers_go_back_to_float_until_the_images_pass(tmp_path: Path, monkeypat
         kept.append(set(read_onnx(tmp_path / "g.onnx")[1].kept_fp32))
         assert float(report.check("worst PSNR").value) >= limit
     assert kept[0] < kept[1]
+
+
+class Noisy(int8._Trial):
+    """Every layer adds its own noise to the images; `batches` counts what was generated."""
+
+    def __init__(self, noise: dict[str, float]) -> None:
+        self.noise, self.batches = noise, 0
+
+    def psnr_db(self, layers: Collection[str], reach: float, few: bool = False) -> float:
+        self.batches += 2 if few else 10
+        return decibels(sum(self.noise[name] for name in layers) + reach)
+
+
+@pytest.mark.parametrize("bad", [["70"], [str(k) for k in range(408) if k != 25]])
+def test_many_layers_go_back_to_float_in_groups(bad: list[str]) -> None:
+    """A network of 408 layers, of which one fails the limit of 30 dB alone, or all but one."""
+    names = [str(k) for k in range(408)]
+    trial = Noisy({name: 90.0 if name in bad else 0.01 for name in names})
+    found = int8._search(trial, names)
+    assert found is not None
+    chosen, reach = found
+    assert reach == 0.0
+    assert not set(chosen) & set(bad)
+    assert len(chosen) == (408 - 17 if len(bad) == 1 else 1)
+    assert trial.batches < 250
 
 
 class OneLayer(nn.Module):

@@ -36,6 +36,8 @@ REACHES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 """Where a range ends between the ordinary latents' (0) and the far ones' (1)."""
 MARGIN_DB = 1.0
 """The search goes on until the limit is passed by so much: other machines round a little differently."""
+MOST_GROUPS = 24
+"""Layers are tried alone; of more than so many, neighbours together."""
 
 Ranges = Mapping[str, Range]
 
@@ -70,8 +72,8 @@ def calibration(source: Source) -> list[Case]:
     """Latents of the model's law that are not the proof's; with classes, every class in turn at least once. Of large
     images that take an image there are fewer, within as many multiplications as the ordinary images of a proof."""
     n_classes, count = source.interface.n_classes, len(CALIBRATION_SEEDS)
-    if source.interface.input is not None and source.spec is not None:
-        count = max(LEAST_IMAGES, min(count, PRODUCTS // max(source.spec.products, 1)))
+    if source.interface.input is not None:
+        count = max(LEAST_IMAGES, min(count, PRODUCTS // max(source.products, 1)))
     seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(count, n_classes))
     z = inputs(source.interface, seeds)
     label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
@@ -136,8 +138,9 @@ class _Trial:
         return found
 
     def best_reach(self, layers: Collection[str]) -> tuple[float, float]:
-        """(PSNR, reach) of the reach that draws best."""
-        return max((self.psnr_db(layers, reach), reach) for reach in REACHES)
+        """(PSNR, reach) of the reach that draws a few batches best."""
+        _, reach = max((self.psnr_db(layers, reach, few=True), reach) for reach in REACHES)
+        return self.psnr_db(layers, reach), reach
 
 
 def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float] | None:
@@ -154,19 +157,22 @@ def _search(trial: _Trial, inner: list[str]) -> tuple[list[str], float] | None:
     passes, reach = tried(inner)
     if passes or len(inner) < 2:
         return (inner, reach) if passes else None
-    alone = {name: trial.psnr_db([name], reach, few=True) for name in inner}
-    order = sorted((name for name in inner if alone[name] >= limit), key=alone.__getitem__)
+    size = -(-len(inner) // MOST_GROUPS)
+    groups = [inner[i : i + size] for i in range(0, len(inner), size)]
+    alone = {group[0]: trial.psnr_db(group, reach, few=True) for group in groups}
+    order = sorted((group for group in groups if alone[group[0]] >= limit), key=lambda group: alone[group[0]])
     found: tuple[list[str], float] | None = None
-    low, high = int(len(order) == len(inner)), len(order)
+    low, high = int(len(order) == len(groups)), len(order)
     while low < high:
         middle = (low + high) // 2
-        fewer = [name for name in inner if name in order[middle:]]
+        chosen = {name for group in order[middle:] for name in group}
+        fewer = [name for name in inner if name in chosen]
         passes, reach = tried(fewer)
         if passes:
             found, high = (fewer, reach), middle
         else:
             low = middle + 1
-    return found
+    return found or (_search(trial, max(groups, key=lambda group: alone[group[0]])) if size > 1 else None)
 
 
 def _between(ordinary: Range, wide: Range, reach: float) -> Range:

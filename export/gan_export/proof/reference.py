@@ -7,7 +7,6 @@ latent; an export that copies it faithfully is as wrong as it is.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -36,7 +35,7 @@ STEADY = 1e-4
 KEPT_BYTES = 1 << 26
 """Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
 GOLDEN_IMAGES = 4
-FEW, LARGE_BYTES = 4, 1 << 28
+LARGE_BYTES = 1 << 28
 
 
 class Reference:
@@ -49,11 +48,11 @@ class Reference:
     def __init__(self, source: Source, budget: int = BUDGET) -> None:
         self.source = source
         self._most_images: int | None = None
-        if source.spec is not None and source.interface.input is None:
-            self._most_images = LATENT_PRODUCTS // max(source.spec.products, 1)
-        elif source.spec is not None:
+        if source.interface.input is None:
+            self._most_images = LATENT_PRODUCTS // max(source.products, 1)
+        else:
             area = source.interface.height * source.interface.width
-            budget = min(budget, PRODUCTS // max(source.spec.products // area, 1))
+            budget = min(budget, PRODUCTS // max(source.products // area, 1))
         self._budget = budget
         self._kept: dict[Case, F32] = {}
         self._roundings: dict[Case, float | None] = {}
@@ -113,11 +112,11 @@ class Reference:
         return self._roundings[case]
 
     def _at_once(self, n: int) -> int:
-        """How many of `n` images float64 makes at a time: a few where a layer of a spec takes much for all of them. A
-        module that mixes images then has another rounding, and is refused for it."""
-        spec = self.source.spec
-        large = spec is not None and 8 * n * max(map(math.prod, spec.shapes)) > LARGE_BYTES
-        return FEW if large else n
+        """How many of `n` images float64 makes at a time. torch writes out all that a convolution multiplies there: of
+        an image about as many numbers as its products by its channels. A module that mixes images then has another
+        rounding, and is refused for it."""
+        columns = self.source.products // self.source.interface.channels
+        return max(1, min(n, LARGE_BYTES // max(8 * columns, 1)))
 
     @cached_property
     def again(self) -> tuple[F32, F32]:
