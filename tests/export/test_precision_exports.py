@@ -140,6 +140,18 @@ def test_many_layers_go_back_to_float_in_groups(bad: list[str]) -> None:
     assert trial.batches < 250
 
 
+def test_costly_networks_are_calibrated_on_fewer_latents_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = settled(n_classes=300)
+    every = int8.calibration(source)[0]
+    monkeypatch.setattr(int8, "PRODUCTS", 10 * source.products)
+    (few,) = int8.calibration(source)
+    assert (len(every.z), len(few.z)) == (300, 10)
+    assert every.label is not None
+    assert few.label is not None
+    assert every.label.tolist() == list(range(300))
+    assert few.label.tolist()[::9] == [0, 299]
+
+
 class OneLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from gan_core.limits import limits_for
 from gan_export.artefact import contract_of, stamp, to_bytes
 from gan_export.precision import Range, before_styles, layer_name, measure_ranges
 from gan_export.precision.qdq import Layer, quantisable, quantise
-from gan_export.proof.cases import PRODUCTS, Case
+from gan_export.proof.cases import PRODUCTS, Case, spread
 from gan_export.proof.parity import Differences, run_cases
 from gan_export.proof.prove import WEIGHTED
 from gan_export.proof.reference import Reference
@@ -69,14 +69,13 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
 
 
 def calibration(source: Source) -> list[Case]:
-    """Latents of the model's law that are not the proof's; with classes, every class in turn at least once. Of large
-    images that take an image there are fewer, within as many multiplications as the ordinary images of a proof."""
-    n_classes, count = source.interface.n_classes, len(CALIBRATION_SEEDS)
-    if source.interface.input is not None:
-        count = max(LEAST_IMAGES, min(count, PRODUCTS // max(source.products, 1)))
-    seeds = range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + max(count, n_classes))
-    z = inputs(source.interface, seeds)
-    label = np.arange(len(z), dtype=np.int64) % n_classes if n_classes else None
+    """Latents of the model's law that are not the proof's, or images; with classes, every class in turn at least once.
+    There are fewer, evenly spaced classes too, where they would take more multiplications than `PRODUCTS`."""
+    n_classes = source.interface.n_classes
+    wanted = max(len(CALIBRATION_SEEDS), n_classes)
+    count = max(LEAST_IMAGES, min(wanted, PRODUCTS // max(source.products, 1)))
+    z = inputs(source.interface, range(CALIBRATION_SEEDS.start, CALIBRATION_SEEDS.start + count))
+    label = np.resize(spread(n_classes, count), count) if n_classes else None
     return [Case("calibration", z, label, ())]
 
 

@@ -35,6 +35,8 @@ STEADY = 1e-4
 KEPT_BYTES = 1 << 26
 """Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
 GOLDEN_IMAGES = 4
+ROUNDED = 8
+"""The most ordinary images that are computed in float64, too, which takes three to five times as long."""
 LARGE_BYTES = 1 << 28
 
 
@@ -84,13 +86,14 @@ class Reference:
     def rounding(self) -> float | None:
         """How far the module's own float32 images are from the same computed in float64: max |Δ|.
 
-        Measured on the far latents, the widest ordinary batch, and the least images where those are of any size: an
-        instance norm over a few pixels enlarges what rounding leaves. None for a module that does not run in float64.
+        Measured on the far latents, an ordinary batch, and the least images where those are of any size: an instance
+        norm over a few pixels enlarges what rounding leaves. None for a module that does not run in float64.
         """
         taken = self.source.interface.input
         least = 0 if taken is None else taken.next_side(1)
         small = (case for case in self.cases if case.kind == "size" and case.z.shape[1] == least)
-        asked = (*(case for case in self.cases if case.kind == "far"), *small, widest(self.cases))
+        some = widest(case for case in self.cases if len(case.z) <= ROUNDED)
+        asked = (*(case for case in self.cases if case.kind == "far"), *small, some)
         found = [rounding for case in asked if (rounding := self._rounding(case)) is not None]
         return max(found) if len(found) == len(asked) else None
 
