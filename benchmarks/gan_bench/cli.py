@@ -147,7 +147,6 @@ def _format(named: str, json: str | None) -> str:
 
 
 def _show_providers(output: str) -> None:
-
     if output not in ("table", "json"):
         raise GanportError(f"--list-providers is a table or JSON, not {output}", hint="--format json")
     found = try_providers()

@@ -8,12 +8,11 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -161,17 +160,6 @@ def commit(root: Path | None = None) -> str | None:
         return None
     edited = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
     return head + ("-dirty" if edited else "")
-
-
-def without_folder(word: str) -> str:
-    """A word of a command line, an absolute path in it cut to its last part: `folder:/a/b@64` → `folder:b@64`."""
-    found = re.fullmatch(r"([\w-]*[=:])?(/.*)", word, re.DOTALL)
-    return f"{found[1] or ''}{PurePath(found[2]).name}" if found else word
-
-
-def without_folders(text: str) -> str:
-    """A sentence, the absolute paths in it cut to their last parts."""
-    return re.sub(r"(?<![\w.~/-])/(?:[^/\s'\"]+/)+", "", text)
 
 
 def _cpu_times() -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.questions import Product
-from gan_bench.windows import spread, stable
+from gan_bench.windows import rounded, spread, spread_json, stable
 from gan_core.fields import Json
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 from gan_core.spec.layers import LabelEmbedding
@@ -139,21 +139,16 @@ class Limit:
     failure: str = ""
 
     def to_json(self) -> Json:
-        about, product = self.product, spread(self.gflop_per_s) if self.gflop_per_s else None
-        copy = spread(self.gb_per_s) if self.gb_per_s else None
+        about = self.product
         return {
             "device": self.kind.device,
             "precision": self.kind.precision,
             "threads": self.kind.threads,
             "product_by": about.product_by if about else None,
             "product_size": about.product_size if about else None,
-            "product_gflop_per_s": _rounded(product.median if product else None),
-            "product_gflop_per_s_low": _rounded(product.low if product else None),
-            "product_gflop_per_s_high": _rounded(product.high if product else None),
+            **spread_json("product_gflop_per_s", self.gflop_per_s),
             "copy_bytes": about.copy_bytes if about else None,
-            "copy_gb_per_s": _rounded(copy.median if copy else None),
-            "copy_gb_per_s_low": _rounded(copy.low if copy else None),
-            "copy_gb_per_s_high": _rounded(copy.high if copy else None),
+            **spread_json("copy_gb_per_s", self.gb_per_s),
             "stable": stable(self.gflop_per_s),
             "reason": self.failure or None,
         }
@@ -180,7 +175,7 @@ def limit_of(kind: Kind | None, limits: Iterable[Limit], work: Work | None, batc
         copies_s = work.bytes_per_call(batch, precision) / (spread(found.gb_per_s).median * 1e9)
     slower = max(products_s, copies_s)
     return {
-        "limit_images_per_s": _rounded(batch / slower) if slower else None,
+        "limit_images_per_s": rounded(batch / slower) if slower else None,
         "limited_by": "products" if products_s >= copies_s else "bytes",
     }
 
@@ -188,7 +183,3 @@ def limit_of(kind: Kind | None, limits: Iterable[Limit], work: Work | None, batc
 def kinds_of(rows: Sequence[tuple[str | None, str, bool, int | None]]) -> list[Kind]:
     """The limits to measure for rows given as (provider, precision, tf32, threads)."""
     return list(dict.fromkeys(kind for row in rows if (kind := kind_of(*row)) is not None))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")

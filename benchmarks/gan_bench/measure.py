@@ -28,7 +28,7 @@ from gan_bench.questions import (
 )
 from gan_bench.record import Measured, Reference, Result, Settings
 from gan_bench.rows import Row, Selection
-from gan_bench.windows import Track, interleave
+from gan_bench.windows import Track, interleave, rounded
 from gan_bench.worker import LONGEST_WINDOW
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
@@ -276,7 +276,7 @@ class _Bench:
         calls = len(window.latencies_ns)
         rate = calls * what.row.batch / window.elapsed_s
         what.latencies_ns += window.latencies_ns
-        what.windows.append({"round": number, "calls": calls, "images_per_s": float(f"{rate:.4g}")})
+        what.windows.append({"round": number, "calls": calls, "images_per_s": rounded(rate)})
         return float(rate)
 
     def limits(self, subjects: Sequence[Any], work: Work | None) -> list[tuple[WorkerProcess, Limit]]:

@@ -13,13 +13,11 @@ from typing import Annotated
 import typer
 
 from gan_bench.peers import PEERS, missing_peers
-from gan_bench.record import Settings, dumps
+from gan_bench.record import Settings
 from gan_bench.report import FORMATS
 from gan_bench.rows import PNG_IMAGES, TF32_PROVIDERS, Selection
 from gan_bench.windows import AGREEING_WINDOWS
 from gan_core.errors import GanportError, MissingPackageError
-from gan_core.fields import Json
-from gan_core.files.atomic import write_text
 from gan_core.files.model_file import check_model_file
 from gan_core.installation import pip
 from gan_core.said import OnnxAnswers
@@ -272,13 +270,6 @@ def parse_peers(text: str) -> tuple[str, ...]:
             package = PEERS[word].package
             raise MissingPackageError(package, "export", f"--peers {word}", hint=pip(f"install {package}"))
     return tuple(dict.fromkeys(words))
-
-
-def hand_over(made: Json, shown: str, json: str | None, target: Path | None) -> None:
-    """What `JsonFile` asks for: the table, or with "-" the record, to stdout; the record to its file."""
-    console.show(dumps(made).removesuffix("\n") if json == "-" else shown)
-    if target is not None:
-        write_text(target, dumps(made))
 
 
 def check_checkpoint(ckpt: Path) -> None:

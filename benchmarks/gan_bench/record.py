@@ -6,7 +6,6 @@ docs/benchmarks.md describes every key.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from gan_bench.limits import Limit, Work, kind_of, limit_of
 from gan_bench.parity import Difference, verdict
 from gan_bench.questions import Memory, Opened
 from gan_bench.rows import Row
-from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, spread
+from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, rounded, spread, spread_json
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files.model_file import check_model_file, hint_of_missing
@@ -83,7 +82,7 @@ class Result:
     def to_json(self, limits: list[Limit] | None = None, work: Work | None = None) -> Json:
         """The row's record. Speeds and latencies are null for a row that failed or draws wrong pixels."""
         measured = self.status in ("ok", "unstable") and bool(self.windows)
-        rates = spread([window["images_per_s"] for window in self.windows]) if measured else None
+        rates = [window["images_per_s"] for window in self.windows] if measured else []
         ordered_ms = sorted(value / 1e6 for value in self.latencies_ns) if measured else []
         opened = self.opened
         held = limit_of(kind_of(*self.place), limits or [], work, self.row.batch, self.precision)
@@ -109,11 +108,9 @@ class Result:
             "session_create_ms": rounded(opened.session_create_ms if opened else None),
             "first_run_ms": rounded(self.first_run_ms),
             "shared_process": self.shared,
-            "images_per_s": rounded(rates.median if rates else None),
-            "images_per_s_low": rounded(rates.low if rates else None),
-            "images_per_s_high": rounded(rates.high if rates else None),
+            **spread_json("images_per_s", rates),
             "limit_images_per_s": limit,
-            "limit_fraction": rounded(rates.median / limit) if rates and limit else None,
+            "limit_fraction": rounded(spread(rates).median / limit) if rates and limit else None,
             "limited_by": held["limited_by"] if limit else None,
             "latency_p50_ms": rounded(percentile(ordered_ms, 50)),
             "latency_p95_ms": rounded(percentile(ordered_ms, 95)),
@@ -213,13 +210,6 @@ class Measured:
 def dumps(values: Json) -> str:
     """Readable JSON text with a final newline; never NaN or Infinity, which are not JSON."""
     return printable(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False), keep="\n") + "\n"
-
-
-def rounded(value: float | None) -> float | None:
-    """Four significant digits: more than any of these numbers deserves. None for what is not finite."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.4g}")
 
 
 NEEDED = ("environment", "generator", "models", "settings", "limits", "rows")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gan_bench.environment import VECTOR_SETS
 from gan_bench.peers import PEERS
 from gan_bench.rows import OURS, threads_label
+from gan_bench.windows import rounded
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.printable import printable
@@ -181,7 +182,7 @@ def _ratio(row: Json, named: Sequence[Json]) -> float | None:
     other = reference_of(row, named)
     if other is None or row["images_per_s"] is None or not other["images_per_s"]:
         return None
-    return float(f"{row['images_per_s'] / other['images_per_s']:.4g}")
+    return rounded(row["images_per_s"] / other["images_per_s"])
 
 
 def _names(row: Json) -> set[str]:

@@ -37,6 +37,20 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def rounded(value: float | None) -> float | None:
+    """Four significant digits: more than any of these numbers deserves. None for what is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
+
+
+def spread_json(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """{name: median, name_low: …, name_high: …}, rounded; None for no values."""
+    found = spread(values) if values else None
+    parts = {"": "median", "_low": "low", "_high": "high"}
+    return {name + end: rounded(getattr(found, part, None)) for end, part in parts.items()}
+
+
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
     """The nearest-rank percentile of ascending samples: always one that was measured, never an interpolation.
 

@@ -21,7 +21,6 @@ from typing import Annotated
 import typer
 
 from gan_bench.environment import commit
-from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
@@ -65,7 +64,7 @@ def main_command(
             both = [command(side, root, task, model, n, Path(name)) for side, root in checkouts.items()]
             take_turns(both, runs)
             made["tasks"][task] = compare(*both) | {"pixels_max_lsb": difference(task, n, *both)}
-    hand_over(made, render(made), json, target)
+    shared.hand_over(made, render(made), json, target)
 
 
 def command(side: str, root: Path, task: str, model: Path, n: int, folder: Path) -> Command:

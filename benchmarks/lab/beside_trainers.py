@@ -27,7 +27,6 @@ import numpy as np
 import typer
 
 from gan_bench import questions
-from gan_bench.environment import without_folder
 from gan_bench.process import Process, WorkerError
 from gan_bench.record import dumps
 from gan_core.errors import GanportError, JobError
@@ -115,7 +114,7 @@ def main_command(
     write_images(dataset.pixels_NHWC, out / "images")
     reals = dataset.pixels_NHWC[evaluator.reference]
     environment = shared.look_around(
-        "beside_trainers", packages=("torch", "torchvision"), words=map(without_folder, sys.argv[1:])
+        "beside_trainers", packages=("torch", "torchvision"), words=map(shared.without_folder, sys.argv[1:])
     )
     made: Json = {
         "schema": 1, "tool": "lab.beside_trainers", "environment": environment,

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from gan_bench.options import hand_over
 from gan_core.fields import Json
 from gan_serve.terminal import console
 from lab import shared
@@ -55,7 +54,7 @@ def main_command(
         take_turns([ours, torch_script], runs)
         difference = picture_difference(ours.out, torch_script.out)
     made |= {"images": n, "runs": runs, "pixels_max_lsb": difference, **compare(ours, torch_script)}
-    hand_over(made, render(made), json, target)
+    shared.hand_over(made, render(made), json, target)
 
 
 def commands(model: Path, ckpt: Path, n: int, folder: Path) -> tuple[Command, Command]:

@@ -20,7 +20,6 @@ from typing import Annotated
 
 import typer
 
-from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.errors import GanportError
 from gan_core.fields import Json
@@ -86,7 +85,7 @@ def main_command(
     made |= {"images": n, "images_fewer": n // FEWER, "runs": runs, "pixels_max_lsb": difference}
     made |= {"png_bytes_mean": round(sum(sizes) / n), "disk_alone_s": round(spread(disk_s).median, 4)}
     made |= compare(given, n)
-    hand_over(made, render(made), json, target)
+    shared.hand_over(made, render(made), json, target)
 
 
 def commands(model: Path, ckpt: Path, n: int, folder: Path) -> list[Command]:

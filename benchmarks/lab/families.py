@@ -20,7 +20,6 @@ from typing import Annotated, Any
 import typer
 
 from gan_bench.measure import measure
-from gan_bench.options import hand_over
 from gan_bench.record import Settings, dumps
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, JobError
@@ -48,7 +47,6 @@ def networks() -> dict[str, Any]:
         biggan,
         fastgan,
         gfpgan,
-        lightweight,
         lucidrains,
         mimicry,
         pggan,
@@ -103,8 +101,8 @@ def networks() -> dict[str, Any]:
         "rosinality-32": rosinality.Rosinality().network(rosinality.Numbers(512, 8, (512, 512, 512, 512))),
         "lucidrains-64": lucidrains.Lucidrains().network(lucidrains.Numbers(512, 8, 3, (512, 512, 512, 256, 128, 64))),
         "stylegan3-t-256": alias_free(),
-        "lightweight-256": lightweight.Lightweight().network(
-            lightweight.Numbers(256, (512, 512, 256, 128, 64, 32), 3, (3,))
+        "lightweight-256": lucidrains.Lightweight().network(
+            lucidrains.LightNumbers(256, (512, 512, 256, 128, 64, 32), 3, (3,))
         ),
         "gfpgan-512": gfpgan.GfpGan().network(gfpgan.Numbers(512, (*[256] * 5, 128, 64, 32))),
         "rrdb-x4": taking(upscaling.EsrGan().network(upscaling.Rrdb("body", 3, 3, 64, 32, 6)), 128),
@@ -148,7 +146,7 @@ def main_command(
                 console.warn(f"{name}: {error}")
             if target is not None:  # each takes minutes
                 write_text(target, dumps(made))
-    hand_over(made, render(made), json, target)
+    shared.hand_over(made, render(made), json, target)
 
 
 def timed(network: Any, name: str, folder: Path, settings: Settings) -> Json:

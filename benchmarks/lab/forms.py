@@ -14,7 +14,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gan_bench.options import hand_over
 from gan_bench.windows import spread
 from gan_core.fields import Json
 from gan_serve.terminal import console
@@ -70,7 +69,7 @@ def main_command(
                 rows.append(time_layer(numbers, size))
                 bar.update(1)
     made |= {"threads": 1, "layers": rows}
-    hand_over(made, render(rows), json, target)
+    shared.hand_over(made, render(rows), json, target)
 
 
 def time_layer(numbers: Sequence[int], batch: int) -> Json:

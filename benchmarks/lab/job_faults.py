@@ -29,7 +29,6 @@ from typing import Annotated
 
 import typer
 
-from gan_bench.options import hand_over
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.model_file import file_provenance
@@ -90,7 +89,7 @@ def main_command(
         ],
     )  # fmt: skip
     about = {"model": file_provenance(file), "images": n, "shard_size": shard_size, "seed": seed, "ways": rows}
-    hand_over(made | about, f"{table}\n\nevery job ended with the bytes of the undisturbed one", json, target)
+    shared.hand_over(made | about, f"{table}\n\nevery job ended with the bytes of the undisturbed one", json, target)
 
 
 @dataclass

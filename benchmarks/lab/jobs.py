@@ -21,7 +21,6 @@ from typing import Annotated
 
 import typer
 
-from gan_bench.options import hand_over
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.model_file import file_provenance, sha256_of
@@ -75,7 +74,7 @@ def main_command(
             for number, name in enumerate(FEATURES)
         }
         made |= {"data": data, "rows": rows, "peak_rss_share": shares}
-        hand_over(made, table("images", [(row["name"], row) for row in rows], rates=True), json, target)
+        shared.hand_over(made, table("images", [(row["name"], row) for row in rows], rates=True), json, target)
         return
     with tempfile.TemporaryDirectory(prefix="gan-bench-") as place:
         for count in counts:
@@ -96,7 +95,7 @@ def main_command(
     made["peak_rss_share"] = share(rows[len(counts) - 1], rows[0], "peak_rss_bytes")
     if best is not None:
         made |= {"bench_images_per_s": best, "share_of_bench": round(rows[len(counts) - 1]["images_per_s"] / best, 4)}
-    hand_over(made, table("images", [(row["name"], row) for row in rows], rates=True), json, target)
+    shared.hand_over(made, table("images", [(row["name"], row) for row in rows], rates=True), json, target)
 
 
 def job(model: Path, n: int, place: Path, *options: str) -> Command:

@@ -17,7 +17,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gan_bench.options import hand_over
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files.model_file import file_provenance
@@ -54,7 +53,7 @@ def main_command(
         take_turns(given, runs)
     points = [{"images": count} | command.to_json() for count, command in zip(counts, given, strict=True)]
     made |= {"model": file_provenance(model), "runs": runs, "points": points}
-    hand_over(made | line_through(made["points"]), render(made["points"]), json, target)
+    shared.hand_over(made | line_through(made["points"]), render(made["points"]), json, target)
 
 
 def parse_counts(text: str) -> list[int]:

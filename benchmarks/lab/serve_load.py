@@ -34,7 +34,6 @@ import numpy as np
 import typer
 
 import gan_serve
-from gan_bench.options import hand_over
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_core.files.model_file import file_provenance
@@ -114,7 +113,7 @@ def main_command(
         console.note(f"{name}: {seconds} s of {clients} clients")
         with running(command) as (process, port):
             record["servers"][name] = measured(process, port, request, clients, images, seconds, send)
-    hand_over(record, render(record), json, target)
+    shared.hand_over(record, render(record), json, target)
 
 
 def request_of(generator: Generator, images: int) -> bytes:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
 
 from gan_bench.environment import busy_note, describe
 from gan_bench.options import whole_number
+from gan_bench.record import dumps
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.fields import Json
 from gan_core.files import check_outputs
+from gan_core.files.atomic import write_text
 from gan_serve.terminal import console
 
 Exported = Annotated[Path, typer.Option(metavar="FILE", help="The exported generator.")]
@@ -56,6 +59,24 @@ def record_target(json: str | None, inputs: Mapping[str, Path | None] | None = N
     target = None if json in (None, "-") else Path(str(json))
     check_outputs(inputs or {}, {"--json": target})
     return target
+
+
+def hand_over(made: Json, shown: str, json: str | None, target: Path | None) -> None:
+    """What --json asks for: the table, or with "-" the record, to stdout; the record to its file."""
+    console.show(dumps(made).removesuffix("\n") if json == "-" else shown)
+    if target is not None:
+        write_text(target, dumps(made))
+
+
+def without_folder(word: str) -> str:
+    """A word of a command line, an absolute path in it cut to its last part: `folder:/a/b@64` → `folder:b@64`."""
+    found = re.fullmatch(r"([\w-]*[=:])?(/.*)", word, re.DOTALL)
+    return f"{found[1] or ''}{PurePath(found[2]).name}" if found else word
+
+
+def without_folders(text: str) -> str:
+    """A sentence, the absolute paths in it cut to their last parts."""
+    return re.sub(r"(?<![\w.~/-])/(?:[^/\s'\"]+/)+", "", text)
 
 
 def check_numbers(numbers: Mapping[str, tuple[int, int, int]]) -> None:

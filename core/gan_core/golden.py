@@ -71,8 +71,8 @@ def _words(seeds: I64, height: int, width: int, channels: int, round_index: int)
 def golden_entry(seed: int, label: int | None, pixels_HWC: U8) -> Golden:
     """The golden entry of one image: uint8 (H, W, C), reduced to at most 64 pixels a side."""
     scale = scale_for(pixels_HWC.shape[0], pixels_HWC.shape[1])
-    png = encode_png(reduce(pixels_HWC, scale), compress_level=9)
-    return Golden(seed=int(seed), label=None if label is None else int(label), scale=scale, png=_to_text(png))
+    png = base64.b64encode(encode_png(reduce(pixels_HWC, scale), compress_level=9)).decode()
+    return Golden(seed=int(seed), label=None if label is None else int(label), scale=scale, png=png)
 
 
 def scale_for(height: int, width: int) -> int:
@@ -114,7 +114,3 @@ def decode(golden: Golden, shape_HWC: tuple[int, int, int]) -> U8:
         kind = f"{found[:2]} in Pillow's mode {picture.mode}"
         raise ContractError(f"{which} is {kind}, expected {shape_HWC}", hint="export it again")
     return pixels.reshape(shape_HWC)
-
-
-def _to_text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

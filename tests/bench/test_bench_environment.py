@@ -103,36 +103,6 @@ def test_units_of_maxrss(monkeypatch: pytest.MonkeyPatch, platform: str, expecte
     assert worker.maxrss_bytes(5) == expected
 
 
-@pytest.mark.parametrize(
-    ("word", "kept"),
-    [
-        ("/home/me/x.json", "x.json"),
-        ("--json=/home/me/x.json", "--json=x.json"),
-        ("folder:/home/me/my pictures@64", "folder:my pictures@64"),
-        ("/home/me/", "me"),
-        ("some/x.json", "some/x.json"),
-        ("../x.json", "../x.json"),
-        ("default:lr_d=4e-4", "default:lr_d=4e-4"),
-        ("", ""),
-    ],
-)
-def test_words_of_a_command_without_folders(word: str, kept: str) -> None:
-    assert environment.without_folder(word) == kept
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("cannot read /home/me/x.png: no", "cannot read x.png: no"),
-        ("'/a/b/c' and /d", "'c' and /d"),
-        ("train/test, and/or ~/x/y a/b/c ./d/e", "train/test, and/or ~/x/y a/b/c ./d/e"),
-        ("7/8/9 at 3 images/s", "7/8/9 at 3 images/s"),
-    ],
-)
-def test_sentences_without_folders(text: str, kept: str) -> None:
-    assert environment.without_folders(text) == kept
-
-
 @pytest.mark.skipif(os.name == "nt", reason="the fake is a shell script")
 @pytest.mark.parametrize(
     ("printed", "expected"),

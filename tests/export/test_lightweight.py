@@ -12,7 +12,7 @@ from torch.nn import functional
 from export.image_networks import settled
 from gan_core.latents import latents
 from gan_export.answers import Answers
-from gan_export.families.lightweight import NOISE, Lightweight
+from gan_export.families.lucidrains import NOISE, Lightweight
 from gan_export.families.registry import check_family
 from gan_export.identify import identify, module_of
 
@@ -147,7 +147,7 @@ def test_what_is_read_is_the_network(tmp_path: Path, channels: tuple[int, ...], 
     draft, z = identify(tmp_path / "model_9.pt", Answers()).draft, torch.randn(3, 5)
     assert draft is not None
     assert (draft.family, draft.spec.interface.value_range) == ("lightweight-gan", (0.0, 1.0))
-    assert NOISE in draft.notes
+    assert NOISE.format("N(0, 1)") in draft.notes
     module = module_of(draft).double()
     for noise in (1.0, 0.0):
         made = module(z.double(), noise=torch.tensor([noise], dtype=torch.float64))

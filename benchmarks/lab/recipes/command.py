@@ -20,7 +20,6 @@ from typing import Annotated
 
 import typer
 
-from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_core.files import check_outputs
@@ -147,7 +146,9 @@ def main_command(
 
 def describe(*, warns: bool = False) -> Json:
     """This command's environment. Of absolute paths in the command only the last part is kept."""
-    return shared.look_around("recipes", packages=("torch",), words=map(without_folder, sys.argv[1:]), warns=warns)
+    return shared.look_around(
+        "recipes", packages=("torch",), words=map(shared.without_folder, sys.argv[1:]), warns=warns
+    )
 
 
 def _timed(record: Json, sets: list[Data]) -> list[Data]:

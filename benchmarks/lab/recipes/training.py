@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gan_bench.environment import load_average, without_folders
+from gan_bench.environment import load_average
 from gan_core.errors import GanportError, JobError
 from gan_core.fields import Json
 from gan_serve.terminal import console
 from gan_trainer.recipes import Recipe
+from lab import shared
 from lab.checkerboard import checkerboard
 from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, take_turns
@@ -103,7 +104,7 @@ class Bench:
             pixels_NHWC = evaluator.draw(drawn, 0, evaluator.labels_for(drawn.contract))
         except (GanportError, JobError) as error:
             console.note(f"failed: {error}")
-            return common | {"status": "failed", "error": without_folders(str(error))}
+            return common | {"status": "failed", "error": shared.without_folders(str(error))}
         log = run.read_log()
         return common | {
             "status": "ok",

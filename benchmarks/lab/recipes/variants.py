@@ -8,12 +8,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from gan_bench.environment import without_folder
 from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_trainer.networks.architectures import SIZES
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
+from lab import shared
 from lab.training_command import differing
 
 BUDGET_BATCH = 64
@@ -44,7 +44,7 @@ def parse_data(text: str) -> Data:
     name = name.removeprefix("folder:")
     if not name:
         raise GanportError(f"--data {text!r} names no data", hint="digits, fashion-mnist@32, folder:PATH@64")
-    return Data(without_folder(text), name, int(size) if at else None)
+    return Data(shared.without_folder(text), name, int(size) if at else None)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class FolderPictures(Pictures):
         return read_image(self.folder / self.files[index].relative)
 
     def item_name(self, index: int) -> str:
-        return printable(self.files[index].relative)
+        return as_unicode(self.files[index].relative)
 
 
 def _classes(files: list[ImageFile]) -> tuple[I64 | None, tuple[str, ...], tuple[str, ...]]:
@@ -175,12 +175,12 @@ def _classes(files: list[ImageFile]) -> tuple[I64 | None, tuple[str, ...], tuple
     names = sorted({path[depth] for path in parts if len(path) >= depth + 2}, key=os.fsencode)
     if loose and len(names) >= 2:
         more = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
-        notes.append(f"no classes, for want of a folder of its class: {printable(loose[0].relative)}{more}")
+        notes.append(f"no classes, for want of a folder of its class: {as_unicode(loose[0].relative)}{more}")
     if loose or len(names) < 2:
         return None, (), tuple(notes)
     index = {name: number for number, name in enumerate(names)}
     labels = np.array([index[path[depth]] for path in parts], np.int64)
-    return labels, tuple(printable(name) for name in names), tuple(notes)
+    return labels, tuple(as_unicode(name) for name in names), tuple(notes)
 
 
 def _left_out(found: Scan) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ def _left_out(found: Scan) -> tuple[str, ...]:
 def _common(found: Scan) -> str:
     """The commonest suffixes of the files that are no pictures, and how many there are of each."""
     most = found.others.most_common(NAMED)
-    text = ", ".join(f"{printable(suffix)} {count:,}" for suffix, count in most)
+    text = ", ".join(f"{as_unicode(suffix)} {count:,}" for suffix, count in most)
     return text + (", …" if len(found.others) > NAMED else "")
 
 
@@ -208,7 +208,7 @@ def _identity(found: Scan) -> str:
     return digest.hexdigest()
 
 
-def printable(name: str) -> str:
+def as_unicode(name: str) -> str:
     """A file name as valid Unicode: the bytes that are none become U+FFFD."""
     return os.fsencode(name).decode("utf-8", "replace")
 
@@ -216,7 +216,7 @@ def printable(name: str) -> str:
 def _hint_for_none(folder: Path, found: Scan) -> str:
     if found.unreadable:
         relative, reason = found.unreadable[0]
-        return f"{printable(relative)} cannot be read: {reason}"
+        return f"{as_unicode(relative)} cannot be read: {reason}"
     archives = [suffix for suffix in found.others if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2")]
     if archives:
         return f"unpack the {archives[0]} file in {folder} first"

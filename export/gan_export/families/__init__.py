@@ -184,6 +184,12 @@ def scaled(name: str, layer: L.Layer, weight: float, bias: float = 1.0) -> tuple
     return Folded(takes, lambda held: {own: held[f"{name}.{own}"] * factors[own] for own in layer.tensors()}), layer
 
 
+def called(layers: NamedLayers, name: str) -> NamedLayers:
+    """The layers, and what the last of them makes called `name`."""
+    *before, (where, last) = layers
+    return [*before, (where, replace(last, as_=name))]
+
+
 def of_images(layers: NamedLayers, interface: Interface, **about: Any) -> Network:
     """A network that takes images: its halo is as wide as its layers reach. `about` are further fields of it."""
     taken = interface.input

@@ -7,7 +7,6 @@ BigGAN-deep the whole z), or straight from tables of the classes. A gain stands 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called
 from gan_export.families.mimicry import attention
 
 STATISTICS = {
@@ -84,8 +83,7 @@ class BigGan(Family[Numbers]):
         z_dim, takes, layers = self._opening(numbers)
         layers += [("linear", L.Linear(takes, widths[0] * side**2)), ("", L.Reshape((widths[0], side, side)))]
         for index, (takes, makes) in enumerate(itertools.pairwise(widths)):
-            where, layer = layers.pop()
-            layers.append((where, dataclasses.replace(layer, as_=f"block{index}")))
+            layers = called(layers, f"block{index}")
             layers += self._block(numbers, index, takes, makes)
             if index in numbers.attends:
                 layers.append(attention(f"blocks.{index}.1", makes))

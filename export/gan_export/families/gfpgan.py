@@ -15,8 +15,8 @@ from typing import NamedTuple
 from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import LEAKY, Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import STYLES, Own, called, part, times
+from gan_export.families import LEAKY, Family, Folded, NamedLayers, Network, Shapes, called
+from gan_export.families.styles import STYLES, Own, part, times
 
 ROOT = math.sqrt(2)
 SCALED = L.Activation("leaky_relu", slope=0.2, gain=ROOT)

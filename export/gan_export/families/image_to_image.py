@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -20,7 +19,7 @@ from gan_core.fields import Shape
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import DEEPEST, LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, of_images
+from gan_export.families import DEEPEST, LEAKY, RELU, TANH, Family, NamedLayers, Network, Shapes, called, of_images
 
 Norm = Literal["instance", "batch", "old"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "old")
@@ -148,8 +147,7 @@ class Pix2Pix(Family[Unet]):
             conv = L.Conv(widths[level - 1], widths[level], 4, stride=2, padding=1, bias=norm.bias)
             layers += [("", LEAKY), (f"{places[level]}.1", conv)]
             if not innermost:
-                name, layer = norm(f"{places[level]}.2", widths[level])
-                layers.append((name, replace(layer, as_=f"d{level}")))
+                layers += called([norm(f"{places[level]}.2", widths[level])], f"d{level}")
         for level in reversed(range(1, depth)):
             innermost = level == depth - 1
             up = L.ConvTranspose(

@@ -6,7 +6,6 @@ next numbers). With classes, a table for each norm of a block has its gains and 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called
 
 
 class Residual(NamedTuple):
@@ -85,8 +84,7 @@ class Mimicry(Family[Residual]):
             layers += self._block(f"block{index + 2}", f"block{index + 1}", takes, hidden, makes, numbers.classes)
             if numbers.attention and index == ATTENDS_AFTER[len(pairs)]:
                 layers.append(attention("attn_block", makes))
-            where, layer = layers.pop()
-            layers.append((where, dataclasses.replace(layer, as_=f"block{index + 2}")))
+            layers = called(layers, f"block{index + 2}")
         number = len(pairs) + 2
         layers += [(f"b{number}", L.BatchNorm(widths[-1])), ("", RELU)]
         layers += [(f"c{number}", L.Conv(widths[-1], numbers.channels, 3, padding=1)), ("", TANH)]

@@ -5,7 +5,6 @@ Its pickle of whole modules says in which precision each stage ran; ganport runs
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from random import Random
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import IDENTITY, LEAKY, Family, Folded, NamedLayers, Network, Shapes
+from gan_export.families import IDENTITY, LEAKY, Family, Folded, NamedLayers, Network, Shapes, called
 
 BASIS = "MainLayers.0.Layers.0.Basis"
 HALF = ("torch.bfloat16", "torch.float16")
@@ -89,8 +88,7 @@ class R3Gan(Family[Numbers]):
             if index:
                 layers += self._upsampling(f"{stem}.0", stages[index - 1].width, stage.width, numbers.taps)
             for number in range(1, stage.blocks + 1):
-                where, layer = layers.pop()
-                layers.append((where, dataclasses.replace(layer, as_=f"x{index}_{number}")))
+                layers = called(layers, f"x{index}_{number}")
                 layers += self._block(f"{stem}.{number}", stage, numbers.kernel, f"x{index}_{number}")
         layers.append((f"{prefix}AggregationLayer.Layer", L.Conv(stages[-1].width, numbers.channels, 1, bias=False)))
         layers.append(("", IDENTITY))

@@ -16,20 +16,8 @@ from typing import NamedTuple
 from gan_core.interface import Interface, Styles
 from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
-from gan_export.families import Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import (
-    EPS,
-    MEAN_NOTE,
-    STYLES,
-    Own,
-    called,
-    dense,
-    kernel,
-    mean_w,
-    noisy,
-    part,
-    times,
-)
+from gan_export.families import Family, Folded, NamedLayers, Network, Shapes, called
+from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, dense, kernel, mean_w, noisy, part, times
 
 RATE = 0.01
 AVERAGE = "latent_avg"

@@ -21,20 +21,8 @@ from gan_core.spec import layers as L
 from gan_core.spec.layers import Shape
 from gan_core.spec.norm_layers import ActivationName
 from gan_export.draft import Evidence
-from gan_export.families import Family, Folded, NamedLayers, Network, Shapes
-from gan_export.families.styles import (
-    EPS,
-    MEAN_NOTE,
-    STYLES,
-    Own,
-    called,
-    dense,
-    kernel,
-    mean_w,
-    noisy,
-    part,
-    times,
-)
+from gan_export.families import Family, Folded, NamedLayers, Network, Shapes, called
+from gan_export.families.styles import EPS, MEAN_NOTE, STYLES, Own, dense, kernel, mean_w, noisy, part, times
 
 ADA, SG3 = "NVlabs/stylegan2-ada-pytorch training/networks.py", "NVlabs/stylegan3 training/"
 SOURCES = {

@@ -68,12 +68,6 @@ def dense(key: str, before: int, after: int, rate: float = 1.0) -> tuple[Folded,
     return part(L.Linear(before, after), weight=weight, bias=Own(f"{key}.bias", (after,), times(rate)))
 
 
-def called(layers: NamedLayers, name: str) -> NamedLayers:
-    """The layers, and what the last of them makes called `name`."""
-    *before, (where, last) = layers
-    return [*before, (where, replace(last, as_=name))]
-
-
 def noisy(layers: NamedLayers, interface: Interface, law: LatentLaw = "normal", **about: Any) -> Network:
     """A network with the noise of all layers as an input of this distribution, so that each image may have its own.
     `about` are further fields of it."""
