@@ -32,6 +32,8 @@ ROUNDING_FACTOR = 4.0
 the usual limit: two right computations differ by the sum of their roundings."""
 STEADY = 1e-4
 """The usual limit of max |Δ|, which decides how far the far latents go."""
+BETWEEN = 0.01
+"""Of so many pixels at least the far images show how they were rounded."""
 KEPT_BYTES = 1 << 26
 """Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
 GOLDEN_IMAGES = 4
@@ -62,15 +64,23 @@ class Reference:
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
-        """The cases of its interface. Networks that multiply what they make of z (BigGAN) are not steady at 4 sigma."""
+        """The cases of its interface. Networks that multiply what they make of z (BigGAN) are not steady at 4 sigma, or
+        make images of nothing but the ends of the value range there, which show no rounding."""
         interface = self.source.interface
         made = cases(interface, self._budget, most_images=self._most_images)
         self.images(made[0])  # a single latent, whose error is the plainest
-        for far in NEARER if interface.input is None and interface.latent == "normal" else ():
-            if max(self._rounding(case) or 0.0 for case in made if case.kind == "far") <= ROUNDING_FACTOR * STEADY:
+        for nearer in NEARER if interface.input is None and interface.latent == "normal" else ():
+            far = [case for case in made if case.kind == "far"]
+            steady = max(self._rounding(case) or 0.0 for case in far) <= ROUNDING_FACTOR * STEADY
+            if steady and max(map(self._between, far)) >= BETWEEN:
                 break
-            made = cases(interface, self._budget, far, self._most_images)
+            made = cases(interface, self._budget, nearer, self._most_images)
         return made
+
+    def _between(self, case: Case) -> float:
+        """Which share of the pixels of a case is neither 0 nor 255."""
+        pixels_NHWC = to_pixels(self.images(case), self.source.interface.value_range)
+        return float(((pixels_NHWC > 0) & (pixels_NHWC < 255)).mean())
 
     def images(self, case: Case) -> F32:
         """float32 (n, C, H, W), not to be changed. Raises `JobError` when the module cannot draw them."""
