@@ -24,7 +24,7 @@ from gan_core.limits import LIMITS
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx
-from gan_export.proof import Check
+from gan_export.proof import Check, Report
 from gan_export.proof.cases import BATCHES, Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, check_batches, check_parity, run_cases
@@ -148,6 +148,7 @@ def test_the_worst_image_counts_not_the_mean(reference: Reference) -> None:
     (failed,) = [check for check in check_parity(parity, LIMITS["fp16"], None) if not check.ok]
     assert (failed.name, failed.detail) == ("worst PSNR", parity.squares.where)
     assert "seed 7" in parity.squares.where
+    assert '`precision="fp32"`' in Report("g.onnx", (failed,)).error().hint
 
 
 BEHIND_UPSAMPLING = (
