@@ -73,6 +73,22 @@ def test_a_key_that_is_missing_has_its_default(key: str) -> None:
     assert contract == dataclasses.replace(FULL, **{name: getattr(Contract(FULL.interface), name)})
 
 
+def test_the_defaults_are_what_old_files_mean() -> None:
+    read = Contract.from_metadata({key: FULL.to_metadata()[key] for key in NEEDED})
+    assert read is not None
+    said = {name: value for name, value in vars(read).items() if value}
+    assert said.pop("interface") == FULL.interface
+    assert said == {"precision": "fp32", "store": "fp32", "weights": "raw", "name": "generator"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "store", "expected"),
+    [("fp32", "fp32", "fp32"), ("fp32", "fp16", "fp16"), ("fp16", "fp32", "fp16"), ("int8", "fp16", "int8")],
+)
+def test_a_file_is_held_to_what_it_computes_in_or_is_rounded_to(precision: str, store: str, expected: str) -> None:
+    assert dataclasses.replace(FULL, precision=precision, store=store).held_to == expected
+
+
 def test_version_1_is_read() -> None:
     assert Contract.from_metadata(version_1()) == FULL
 

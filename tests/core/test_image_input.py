@@ -48,7 +48,7 @@ def test_a_spec_of_latents_says_nothing_of_an_input() -> None:
 
 
 def test_the_contract_is_read_back_and_takes_one_of_latent_and_image() -> None:
-    contract = Contract(replace(FACE, input=replace(TAKEN, halo=9)))
+    contract = Contract(replace(FACE, input=replace(TAKEN, halo=9), noise=True))
     metadata = contract.to_metadata()
     assert Contract.from_metadata(metadata) == contract
     both = metadata["gan.interface"].replace('"z": null', '"z": {"dim": 4, "law": "normal"}')
