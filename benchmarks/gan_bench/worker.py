@@ -87,10 +87,7 @@ class Worker:
         imported = time.perf_counter()
         self.tasks = {}
         if asked.runtime in PEERS:
-            assert asked.threads is not None
-            self.generator = PEERS[asked.runtime].open(
-                asked.path, asked.provider, asked.precision or "fp32", asked.threads, asked.batches, asked.tf32
-            )
+            self.generator = PEERS[asked.runtime].open(asked)
         else:
             self.generator = self._load(asked)
         opened = time.perf_counter()

@@ -16,6 +16,7 @@ from gan_bench.measure import measure
 from gan_bench.options import parse_peers
 from gan_bench.peers import PEERS, missing_peers
 from gan_bench.peers.checkpoint import unpack
+from gan_bench.questions import Open
 from gan_bench.record import Settings
 from gan_bench.rows import Selection
 from gan_core.errors import GanportError, MissingPackageError
@@ -69,8 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(folder: Path, name: str, device: str = "cpu") -> Generator:
-    peer = PEERS[name]
-    return peer.open(folder / "unpacked" / peer.source, device, "fp32", 1, (3,), False)
+    path = folder / "unpacked" / PEERS[name].source
+    return PEERS[name].open(Open(name, path, device, 1, batches=(3,)))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,9 @@ def test_peers_of_other_inputs(name: str, spec: GeneratorSpec, tmp_path: Path) -
     save_generator(GeneratorCheckpoint(spec, build(spec).state_dict()), tmp_path / "theirs.pt")
     unpack(tmp_path / "theirs.pt", tmp_path, None, stock=True)
     given = inputs(spec.interface, range(3))
-    expected = PEERS["eager"].open(tmp_path / "g.pt", "cpu", "fp32", 1, (3,), False).run_pixels(given)
-    peer = PEERS[name].open(tmp_path / PEERS[name].source, "cpu", "fp32", 1, (3,), False)
+    eager = Open("eager", tmp_path / "g.pt", "cpu", 1, batches=(3,))
+    expected = PEERS["eager"].open(eager).run_pixels(given)
+    peer = PEERS[name].open(Open(name, tmp_path / PEERS[name].source, "cpu", 1, batches=(3,)))
     assert expected.std() > 0
     assert np.abs(peer.run_pixels(given).astype(int) - expected).max() <= 1
     assert np.abs(peer.run(given)[1].astype(int) - expected).max() <= 1
@@ -228,7 +230,7 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_of_openvinos_ways_draw_the_same(folder: Path, reference: Generator, hint: str) -> None:
     from gan_bench.peers.onnx_peers import OpenVino
 
-    peer = PEERS["openvino"].open(folder / "unpacked" / "stock.onnx", "cpu", "fp32", 2, (), False)
+    peer = PEERS["openvino"].open(Open("openvino", folder / "unpacked" / "stock.onnx", "cpu", 2))
     assert isinstance(peer, OpenVino)
     z = np.random.default_rng(0).standard_normal((12, 6), np.float32)
     label = np.arange(12, dtype=np.int64) % 3

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from gan_bench.questions import Open
     from gan_serve.runtime.generator import Generator
 
 
@@ -26,7 +24,7 @@ class Peer:
     label     for tables and pictures
     package   what must be installed (beside torch, which reads the checkpoint)
     source    the file it is opened from: "g.pt" or "stock.onnx" (see `peers.checkpoint`)
-    opener    "module:function"; called with (path, device, precision, threads, batches, tf32)
+    opener    "module:function"; called with the `Open` that asks for it
     devices   where it runs
     fp16      whether it has an fp16 variant on CUDA
     """
@@ -45,14 +43,10 @@ class Peer:
     def installed(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
 
-    def open(
-        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
-    ) -> Generator:
-        """The generator, ready for `batches`. Raises `GanportError` for a device that is not there."""
+    def open(self, asked: Open) -> Generator:
+        """The generator, ready for `asked.batches`. Raises `GanportError` for a device that is not there."""
         module, _, name = self.opener.partition(":")
-        generator: Generator = getattr(importlib.import_module(module), name)(
-            path, device, precision, threads, batches, tf32
-        )
+        generator: Generator = getattr(importlib.import_module(module), name)(asked)
         return generator
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gan_bench.questions import Open
 from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
@@ -31,34 +32,27 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 class StockOnnx(Generator):
     """The stock export in a session with default options, but for the number of threads (and TF32 on CUDA)."""
 
-    def __init__(
-        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
-    ) -> None:
-        del batches
-        assert precision == "fp32"
+    def __init__(self, asked: Open) -> None:
+        assert asked.precision in (None, "fp32")
         onnxruntime = import_onnxruntime()
-        prepare(device)
+        prepare(asked.provider)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = asked.threads
         chosen: list[Any] = [PROVIDERS["cpu"]]
-        if device == "cuda":
+        if asked.provider == "cuda":
             if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
                 raise GanportError("the installed onnxruntime has no CUDA", hint=how_to_get("cuda"))
-            chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(tf32))}))
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+            chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(asked.tf32))}))
+        self.session = onnxruntime.InferenceSession(str(asked.path), options, providers=chosen)
         ours = {theirs: name for name, theirs in PROVIDERS.items()}
         self.provider = ours[self.session.get_providers()[0]]
-        if self.provider != device:
+        if self.provider != asked.provider:
             raise GanportError(
-                f"onnxruntime runs the stock export on {self.provider}, {device} was asked for",
+                f"onnxruntime runs the stock export on {self.provider}, {asked.provider} was asked for",
                 hint="measure the stock export on the CPU, or install what the provider needs",
             )
-        self.threads = threads
-        self.sha256 = sha256_of(path)
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        contract = Contract.from_metadata(metadata, where=str(path))
-        assert contract is not None
-        self.contract = contract
+        self.threads, self.sha256 = asked.threads, sha256_of(asked.path)
+        self.contract = _contract(asked.path)
 
     def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:
         image, pixels = self.session.run(["image", "pixels"], _feeds(self.contract, z, label))
@@ -76,25 +70,23 @@ class OpenVino(Generator):
     batch divided over as many requests in flight as OpenVINO wants. `details["hint"]` says which (of the last batch).
     """
 
-    def __init__(
-        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool
-    ) -> None:
+    def __init__(self, asked: Open) -> None:
         import openvino
         import openvino.properties.hint as hints
         from openvino.properties import inference_num_threads
 
-        assert (device, precision, tf32) == ("cpu", "fp32", False)
-        self._core, self._path = openvino.Core(), path
-        self._config = {inference_num_threads: threads, hints.inference_precision: openvino.Type.f32}
+        assert (asked.provider, asked.precision or "fp32", asked.tf32) == ("cpu", "fp32", False)
+        self._core, self._path = openvino.Core(), asked.path
+        self._config = {inference_num_threads: asked.threads, hints.inference_precision: openvino.Type.f32}
         self._modes = {
             "LATENCY": {hints.performance_mode: hints.PerformanceMode.LATENCY},
             "THROUGHPUT": {hints.performance_mode: hints.PerformanceMode.THROUGHPUT},
         }
-        self.provider, self.threads, self.sha256 = "cpu", threads, sha256_of(path)
-        self.contract = _contract(path)
+        self.provider, self.threads, self.sha256 = "cpu", asked.threads, sha256_of(asked.path)
+        self.contract = _contract(asked.path)
         self.details: dict[str, Any] = {}
         self._ready: dict[int, Run] = {}
-        for batch in batches:
+        for batch in asked.batches:
             self._ready[batch] = self._best(batch)
 
     def run(self, z: F32 | U8, label: I64 | None = None) -> tuple[F32, U8]:

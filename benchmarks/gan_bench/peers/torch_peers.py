@@ -7,14 +7,14 @@ the pixels to the host ends the call, and waits for the device. fp16 is `module.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from gan_bench.questions import Open
 from gan_core.arrays import F32, I64, U8
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
@@ -38,19 +38,18 @@ class TorchPeer(Generator):
     """A generator that torch runs, ready for `batches`; `transform` makes of the module, given example arguments, what
     is called."""
 
-    def __init__(
-        self, path: Path, device: str, precision: str, threads: int, batches: Sequence[int], tf32: bool, *,
-        transform: Transform, guard: Callable[[], Any] = torch.inference_mode,
-    ) -> None:  # fmt: skip
+    def __init__(self, asked: Open, *, transform: Transform, guard: Callable[[], Any] = torch.inference_mode) -> None:
+        assert asked.threads is not None
+        device, precision = asked.provider, asked.precision or "fp32"
         if device == "cuda" and not torch.cuda.is_available():
             raise GanportError("torch finds no CUDA device here", hint='use `provider="cpu"`, or `peers="none"`')
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
-        checkpoint = load_generator(path)
+        torch.set_num_threads(asked.threads)
+        torch.backends.cuda.matmul.allow_tf32 = asked.tf32
+        torch.backends.cudnn.allow_tf32 = asked.tf32
+        checkpoint = load_generator(asked.path)
         self.contract = plain_contract(checkpoint.spec, precision)
-        self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(path)
-        self.batches = batches
+        self.provider, self.threads, self.sha256 = device, torch.get_num_threads(), sha256_of(asked.path)
+        self.batches = asked.batches
         self._dtype = torch.float16 if precision == "fp16" else torch.float32
         plain = PixelModule(without_parametrizations(checkpoint.module()), self.contract.interface)
         module = plain.to(device, self._dtype).eval().requires_grad_(False)
