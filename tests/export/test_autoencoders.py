@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from export.foreign_networks import feed
 from export.forensics_nets import ENOUGH
 from export.trained_nets import fed
 from gan_core.errors import GanportError
-from gan_export.answers import Answers
+from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import doubts_of
 from gan_export.draft import Evidence
 from gan_export.forensics.statistics import GOOD
 from gan_export.identify import Identified, identify, module_of
+from gan_export.live.source import live_source
+from gan_export.reading import read_checkpoint
 from gan_export.reading.autoencoder import find_decoder
 from gan_export.reading.kinds import HasShape
 
@@ -191,6 +194,33 @@ def test_the_latents_of_a_decoders_training_may_have_been_wider(
     assert max(draft.fits) < GOOD
     z = torch.randn(8, 6)
     torch.testing.assert_close(module_of(draft)(z), net(z))  # which it generates from is N(0, 1) all the same
+
+
+VAE_GAN = """
+from torch import nn
+class VAEGAN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(784, 32)
+        self.mu, self.logvar = nn.Linear(32, 6), nn.Linear(32, 6)
+        self.decoder = nn.Sequential(nn.Linear(6, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
+        self.discriminator = nn.Sequential(nn.Linear(784, 32), nn.LeakyReLU(), nn.Linear(32, 1))
+    def forward(self, z):
+        return self.decoder(z)
+"""
+
+
+def test_the_discriminator_of_a_vae_gan_is_set_apart_but_for_code_that_has_it(tmp_path: Path) -> None:
+    (code := tmp_path / "net.py").write_text(VAE_GAN)
+    scope: dict[str, Any] = {}
+    exec(VAE_GAN, scope)
+    torch.save((net := scope["VAEGAN"]()).state_dict(), path := tmp_path / "vaegan.pth")
+    reading = read_checkpoint(path)
+    assert reading.decoder is not None
+    assert (reading.decoder.latent, [one.key for one in reading.passed_over]) == (6, ["discriminator"])
+    z = torch.randn(2, 6)
+    source = live_source(path, Answers(live=LiveAnswers(f"{code}:VAEGAN")))
+    torch.testing.assert_close(source.module(z), net(z))
 
 
 def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:

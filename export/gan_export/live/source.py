@@ -56,7 +56,10 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
         log.info(f"no `ckpt`: the weights are those that {code.label} comes with")
     else:
         prepare(module, code)
-        module, notes = load_weights(module, reading, code.label)
+        try:
+            module, notes = load_weights(module, reading, code.label)
+        except GanportError as error:
+            module, reading, notes = _whole(module, reading, answers, code, error)
         # A module with norms of its own takes the parts, not what was folded.
         for note in (*(note for note in reading.notes if note not in reading.folded), *notes):
             log.info(f"{ckpt}: {note}")
@@ -207,8 +210,25 @@ def prepare(module: nn.Module, code: Code) -> None:
     settle(module)
 
 
-def _read(ckpt: Path, answers: Answers) -> Reading:
-    reading = read_checkpoint(ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=True)
+def _whole(
+    module: nn.Module, reading: Reading, answers: Answers, code: Code, error: GanportError
+) -> tuple[nn.Module, Reading, tuple[str, ...]]:
+    """`module` with the weights of all networks in the state_dict that `reading` is a part of, for code that has them
+    all. Raises `error` where they do not fit, either."""
+    if answers.key is not None or not reading.passed_over:
+        raise error
+    try:
+        whole = _read(reading.path, answers, apart=False)
+        module, notes = load_weights(module, whole, code.label)
+    except GanportError:
+        raise error from None
+    return module, whole, notes
+
+
+def _read(ckpt: Path, answers: Answers, *, apart: bool = True) -> Reading:
+    reading = read_checkpoint(
+        ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=True, apart=apart
+    )
     if reading.ours is not None:
         raise GanportError(
             f"{ckpt} says itself what its generator is, `module` has no place", hint="leave out `module`"

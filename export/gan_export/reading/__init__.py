@@ -93,6 +93,7 @@ def read_checkpoint(
     raw: bool = False,
     trust_pickle: bool = False,
     for_code: bool = False,
+    apart: bool = True,
 ) -> Reading:
     """Reads the generator in the checkpoint at `path`, running no code from it.
 
@@ -100,6 +101,7 @@ def read_checkpoint(
     raw           take the raw weights where there is an EMA too
     trust_pickle  load the file for real, running the code in it, after a warning in the log
     for_code      code or a spec says what the network is: the shapes of a file's only network have no veto
+    apart         False: a state_dict of several networks stays whole
 
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
     kind of file, damaged, hostile, another network, several generators, NaN weights, a key that is not there; and for a
@@ -113,7 +115,7 @@ def read_checkpoint(
             return _read_ours(path, container, raw, notes)
         if key is None:
             _check_holds_tensors(container.tree)
-        return _read(path, container, key, raw, notes, for_code)
+        return _read(path, container, key, raw, notes, for_code, apart)
 
 
 @contextlib.contextmanager
@@ -150,9 +152,11 @@ def _state(path: Path) -> tuple[int, ...] | None:
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
-def _read(path: Path, container: Container, key: str | None, raw: bool, notes: list[str], for_code: bool) -> Reading:
+def _read(
+    path: Path, container: Container, key: str | None, raw: bool, notes: list[str], for_code: bool, apart: bool
+) -> Reading:
     tree, budget = container.tree, container.budget
-    founds = find(tree, budget) if key is None else at_key(tree, key, budget)
+    founds = find(tree, budget, apart=apart) if key is None else at_key(tree, key, budget)
     choice = choose(founds, raw=raw, by_key=key is not None or for_code)
     found = choice.found
     lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}

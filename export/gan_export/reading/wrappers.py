@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gan_core.errors import GanportError
+from gan_export.reading.autoencoder import DECODER
 from gan_export.reading.inert import Budget, Inert
 from gan_export.reading.kinds import describe_role
 from gan_export.reading.lazy import LazyTensor
 from gan_export.reading.modules import ModuleInfo, below, flatten, is_module
-from gan_export.reading.roles import PUT_IN, WRAPPERS, common_prefix, is_ema, role_of_name
+from gan_export.reading.roles import PUT_IN, WRAPPERS, common_prefix, is_ema, role_of_name, tokens
 
 MAX_FOUND = 200
 MAX_DEPTH = 64
@@ -45,8 +46,8 @@ class Found:
         return ".".join(self.path)
 
 
-def find(tree: Any, budget: Budget, path: tuple[str, ...] = ()) -> list[Found]:
-    """Every set of tensors under `tree`, in the order of the file; combined dictionaries come in their parts.
+def find(tree: Any, budget: Budget, path: tuple[str, ...] = (), *, apart: bool = True) -> list[Found]:
+    """Every set of tensors under `tree`, in the order of the file; combined dictionaries come in their parts (`apart`).
 
     Raises `GanportError` when looking costs more than `budget` holds, or when there are too many.
     """
@@ -65,7 +66,8 @@ def find(tree: Any, budget: Budget, path: tuple[str, ...] = ()) -> list[Found]:
                 f"it holds over {MAX_FOUND:,} dictionaries of tensors", hint='name the generator\'s: `key="A.B.C"`'
             )
         if found is not None:
-            founds.extend(split(found, budget) if found.kind in ("state_dict", "module") else [found])
+            combined = apart and found.kind in ("state_dict", "module")
+            founds.extend(split(found, budget) if combined else [found])
         closed = found is not None and found.kind in ("module", "optimizer", "list")
         if not closed and len(here) < MAX_DEPTH:
             inner = [((*here, key), child) for key, child in children(node) if isinstance(child, _CONTAINERS)]
@@ -138,7 +140,13 @@ def split(found: Found, budget: Budget, depth: int = 4) -> list[Found]:
     for name in found.tensors:
         if name.startswith(prefix) and "." in name[len(prefix) :]:
             groups.setdefault(name[len(prefix) :].partition(".")[0], []).append(name)
-    if depth == 0 or len(groups) < 2 or not _several(found, prefix, groups):
+    if depth == 0 or len(groups) < 2:
+        return [found]
+    if critics := _beside_autoencoder(groups):
+        apart = {name for group in critics for name in groups[group]}
+        rest = {name: tensor for name, tensor in found.tensors.items() if name not in apart}
+        return [replace(found, tensors=rest), *(part(found, f"{prefix}{group}.", groups[group]) for group in critics)]
+    if not _several(found, prefix, groups):
         return [found]
     parts = []
     for group, names in groups.items():
@@ -152,6 +160,15 @@ def part(found: Found, prefix: str, names: list[str]) -> Found:
     tensors = {name[len(prefix) :]: found.tensors[name] for name in names}
     path = (*found.path, *prefix.rstrip(".").split("."))
     return Found(path, tensors, found.kind, below(found.modules, prefix))
+
+
+def _beside_autoencoder(groups: dict[str, list[str]]) -> list[str]:
+    """The discriminators of a VAE-GAN, whose encoder and decoder belong together; none where it is something else."""
+    roles = {group: role_of_name(group) for group in groups}
+    decoders = [group for group in groups if DECODER & {*tokens(group)}]
+    if len(groups) < 3 or not decoders or "generator" in roles.values():
+        return []
+    return [group for group, role in roles.items() if role == "discriminator" and group not in decoders]
 
 
 def _several(found: Found, prefix: str, groups: dict[str, list[str]]) -> bool:
