@@ -37,15 +37,13 @@ from gan_export.passes import PASSES, TIDY, StripTraces, run_passes
 from gan_export.passes.graph import Builder, constant, nodes_of
 from gan_export.proof import Report
 from gan_export.proof.parity import Differences, check_parity, run_cases
-from gan_export.proof.prove import scaled_limit
+from gan_export.proof.prove import ADOPTED, scaled_limit
 from gan_export.proof.reference import Reference, make_golden
 from gan_export.source import Source
 from gan_serve.runtime import Signature
 from gan_serve.runtime.foreign import FLOATS
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
-ADOPTED = "adopted"
-"""The key of a contract's source, for what the user said of the original."""
 BATCH = "batch"
 OURS = ("z", "label", "image", "pixels")
 _TYPES = {

@@ -17,13 +17,14 @@ from gan_core.files.archive import is_archive, read_contract
 from gan_core.files.model_file import sha256_of
 from gan_core.said import OnnxAnswers, parse_inputs
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.adopt import ADOPTED, original_of
+from gan_export.adopt import original_of
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.artefact import read_onnx
 from gan_export.draft import Draft
 from gan_export.families.registry import family_drafts
 from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source
+from gan_export.proof.prove import ADOPTED
 from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint

@@ -10,8 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from gan_core.errors import GanportError
+from gan_core.files import metadata
+from gan_core.latents import latents
 from gan_core.said import OnnxAnswers
 from gan_export.adopt import adopt, original_of
 from gan_export.proof import Report
@@ -76,6 +79,21 @@ def test_bytes_another_input_and_another_output(adopted: Adopt) -> None:
     assert copy.contract.answers == ("psi is 0.5",)
     assert [port.name for port in copy.session.get_inputs()] == ["z"]
     assert [port.name for port in copy.session.get_outputs()] == ["image", "pixels"]
+
+
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.left = [{"z": latents(range(64), Z_DIM)}]
+
+    def get_next(self) -> dict[str, Any]:
+        return self.left.pop() if self.left else {}
+
+
+def test_integers_as_onnxruntime_quantises(adopted: Adopt, tmp_path: Path) -> None:
+    model = stranger(z_name="z")
+    quantize_static(model, tmp_path / "theirs.onnx", Calibration(), quant_format=QuantFormat.QOperator)
+    assert adopted(tmp_path / "theirs.onnx")[1].contract.precision == "int8"
+    assert "QLinearMatMul" in metadata.read_onnx_text(tmp_path / "ours.onnx").operators
 
 
 @pytest.mark.parametrize("name", ["z", "image", "pixels"])

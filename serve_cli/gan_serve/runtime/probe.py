@@ -168,7 +168,7 @@ def _classes(found: Understood, model: str | bytes, answers: OnnxAnswers, where:
             hint="`n_classes=10` for ten",
             code=UNSAID,
         )
-    return counted, f"{label} is a class, 0 … {counted - 1}, as the graph looks it up"
+    return counted, "" if found.n_classes else f"{label} is a class, 0 … {counted - 1}, as the graph looks it up"
 
 
 class _MemoryGoneError(Exception):
