@@ -2,9 +2,10 @@
 
     python -m lab.families --json FILE
 
-Each network is built from its family's numbers with random weights, which is all that speed depends on. The export is a
-process of its own, with the proof. The rows are those of gan-bench: their windows are interleaved, all pixels compared.
-`ratio` is ganport's images/s, divided by those of the faster one of eager PyTorch and torch.compile at that batch.
+Each network is built from its family's numbers with random weights, and random slopes of PReLU: equal ones are faster.
+The export is a process of its own, with the proof. The rows are those of gan-bench: their windows are interleaved, all
+pixels compared. `ratio` is ganport's images/s, divided by those of the faster one of eager PyTorch and torch.compile at
+that batch.
 Networks that take images take examples of 128x128, or of 256x256 where they keep the size. Large networks are timed in
 fewer rounds, by the time that their products take (`rounds`).
 """
@@ -206,6 +207,9 @@ def write_checkpoint(network: Any, name: str, target: Path) -> int:
     spec = GeneratorSpec(network.interface, tuple(layer for _, layer in network.layers), name=name)
     torch.manual_seed(0)
     module = build(spec).eval()
+    for part in module.modules():
+        if isinstance(part, nn.PReLU) and part.num_parameters > 1:
+            nn.init.uniform_(part.weight, 0.0, 0.5)
     given = torch.from_numpy(inputs(spec.interface, range(2 if spec.interface.input else 8)))
     given = given.float().permute(0, 3, 1, 2) / 255 if spec.interface.input else given
     label = torch.arange(8) % spec.interface.n_classes if spec.interface.conditional else None

@@ -23,7 +23,8 @@ from gan_core.errors import JobError
 from gan_core.interface import Interface
 from gan_core.process import causes, quiet
 from gan_export.answers import DEFAULT_OPSET, OnnxOptions
-from gan_export.passes import PASSES, STOCK, TIDY, PlainCast, StripTraces, run_passes
+from gan_export.passes import PASSES, STOCK, TIDY, Passes, PlainCast, StripTraces, run_passes
+from gan_export.passes.blocked import KeepBlocks, PlainPRelu, ShuffleRuns
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
 from gan_export.passes.winograd_conv import WinogradConvs
@@ -83,9 +84,19 @@ def optimise(model: ir.Model, mode: str, precision: str = "fp32") -> tuple[ir.Mo
         changed = rewrite(model, by_output(choice))
         applied += tuple(dict.fromkeys(f"transposed_{form}" for form in choice.values() if form != "keep"))
     if precision == "fp32":
-        changed, shorter = run_passes(changed, {"winograd_convs": WinogradConvs(), "plain_cast": PlainCast()})
+        changed, shorter = run_passes(changed, FOR_CPU)
         applied += shorter
     return run_passes(changed, TIDY)[0], applied
+
+
+FOR_CPU: Passes = {
+    "plain_prelu": PlainPRelu(),
+    "shuffle_runs": ShuffleRuns(),
+    "winograd_convs": WinogradConvs(),
+    "keep_blocks": KeepBlocks(),
+    "plain_cast": PlainCast(),
+}
+"""What graphs in float32 get behind the forms of their transposed convolutions."""
 
 
 def _choose(model: ir.Model, mode: str, precision: str) -> dict[str, str]:
