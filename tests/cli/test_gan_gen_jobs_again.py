@@ -11,6 +11,7 @@ import pytest
 from cli.conftest import Gen
 from cli.drawing import names
 from cli.sharding import FORMATS, content, make
+from gan_serve.gen import run
 from gan_serve.gen.jobs import metered
 from gan_serve.gen.stores import Folder, open_store
 from serve import onnx_files
@@ -83,6 +84,14 @@ def test_another_job_in_the_folder(
     assert content(tmp_path / "s") == before
 
 
+def test_another_precision_of_products_in_the_folder(gen: Gen, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with --tf32 on a GPU."""
+    make(gen, model)
+    make_shards = run._make_shards
+    monkeypatch.setattr(run, "_make_shards", lambda *given: make_shards(*given[:-1], True))
+    assert "its tf32 is false, here true" in make(gen, model)[2]
+
+
 def test_another_model_in_the_folder(gen: Gen, model: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.onnx"
     own.write_bytes(model.read_bytes())
@@ -93,7 +102,9 @@ def test_another_model_in_the_folder(gen: Gen, model: Path, tmp_path: Path) -> N
     assert "its model_sha256 is" in err
     # The shards of the old job are not taken for those of the new one, wherever a run with --overwrite stops.
     assert make(gen, own, "tar", "s", "--overwrite", "--shard", "2/3")[0] == 0
-    assert json.loads(make(gen, own, "tar", "s", "--json")[1])["made"] == 2
+    _, out, err = make(gen, own, "tar", "s", "--json")
+    assert json.loads(out)["made"] == 2
+    assert "damaged" not in err
     make(gen, own, "tar", "fresh")
     assert content(tmp_path / "s") == content(tmp_path / "fresh")
 
