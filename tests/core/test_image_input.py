@@ -117,6 +117,8 @@ WINDOWS: dict[str, tuple[L.Layer, ...]] = {
         L.Conv(3, 4, 3, stride=2, padding=1),
         L.ConvTranspose(4, 3, 3, stride=2, padding=1, output_padding=1),
     ),
+    "one-sided": (L.ConvTranspose(3, 3, 3, padding=2), L.Pad((0, 2, 0, 2))),
+    "far beside near": (L.Conv(3, 3, 9, padding=4, as_="far"), L.Load("input"), L.Add("far")),
     "reflected": (L.Pad((3, 3, 3, 3), mode="reflect"), L.Conv(3, 3, 7)),
     "pooled": (L.Pool("avg", (2, 2), (2, 2)), L.Upsample(2, "nearest")),
     "bilinear": (L.Pool("max", (2, 2), (2, 2)), L.Upsample(2, "bilinear")),
@@ -152,7 +154,7 @@ def test_no_pixel_beyond_the_halo_changes_an_output_pixel(name: str) -> None:
         network(image)[0, :, row, column].sum().backward()
         assert image.grad is not None
         rows, columns = np.nonzero(image.grad.abs().sum(dim=(0, 1)).numpy())
-        farthest = max(farthest, int(np.abs(rows - row).max()), int(np.abs(columns - column).max()))
+        farthest = max([farthest, *np.abs(rows - row).tolist(), *np.abs(columns - column).tolist()])
     assert farthest <= halo <= farthest + 8
 
 
