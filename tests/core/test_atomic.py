@@ -39,6 +39,24 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ["g.png"]
 
 
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves the old file or the new one: both the file and, once it is renamed, its folder are flushed."""
+    target = tmp_path / "g.png"
+    write_bytes(target, b"old")
+    flushed: list[tuple[bool, bytes]] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append((stat.S_ISREG(os.fstat(handle).st_mode), target.read_bytes()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_bytes(target, b"new")
+    assert flushed == [(True, b"old"), (False, b"new")]
+    write_bytes(target, b"newer", sync=False)
+    assert len(flushed) == 2
+
+
 @pytest.mark.parametrize("sync", [True, False])
 def test_success_makes_folders_and_keeps_the_usual_mode(tmp_path: Path, sync: bool) -> None:
     target = tmp_path / "a" / "b" / "g.txt"

@@ -87,6 +87,8 @@ def test_a_model_of_one_size_resizes_only_when_told(twice: Site) -> None:
     reply = twice.post(path, picture(12, 16), **PNG)
     assert (reply.status, "takes 6x8 only" in reply.json["error"]) == (422, True)
     assert pixels_of(twice.post(f"{path}&resize=1", picture(12, 16), **PNG).body).shape == (16, 12, 3)
+    reply = twice.post(f"{path}&resize=1", picture(1100, 1000, "L"), **PNG)
+    assert (reply.status, "1100000 pixels, the most is 1048576" in reply.json["error"]) == (422, True)
 
 
 def test_what_is_no_picture_or_too_large(twice: Site) -> None:
