@@ -69,8 +69,11 @@ def mlp(*widths: int) -> dict[str, Tensor]:
 
 
 TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
-    "nothing": (dict, "no layer with weights among 0 entries"),
-    "norms only": (lambda: state(nn.BatchNorm2d(4), nn.BatchNorm2d(4)), "no layer with weights among 2 entries"),
+    "nothing": (dict, "it holds no weights of a layer; expected"),
+    "norms only": (
+        lambda: state(nn.BatchNorm2d(4), nn.BatchNorm2d(4)),
+        r"no weights of a layer, only \S+weight, \S+bias, \S+mean, \S+var …; expected",
+    ),
     "discriminator": (dcgan_discriminator, "like a discriminator, .* of 3-channel images .* ends in 1 number"),
     "discriminator, sigmoid of a linear": (
         lambda: state(nn.Conv2d(1, 8, 3, 2, 1), nn.Flatten(), nn.Linear(128, 1)),
@@ -89,6 +92,10 @@ TABLE: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
         "like an image-to-image network, .*encoder.0.weight",
     ),
     "stylegan": (stylegan, "no plain sequence of layers but a StyleGAN-like network: it has style.1.weight"),
+    "conditional norms": (
+        lambda: named(fc__weight=(64, 8), b__cbn__gain__weight=(3, 4), to_rgb__weight=(3, 4, 3, 3), x__weight=(9, 5)),
+        "a network with conditional norms: it has b.cbn.gain.weight",
+    ),
     "attention": (sagan, "a network with attention: it has attn1.gamma, attn1.query_conv.weight"),
     "residual": (residual_generator, "a residual network: it has block2.c_sc.weight, block2.c_sc.bias"),
     "recurrent": (

@@ -35,6 +35,7 @@ NEAR = "nearly a known generator"
 PICK = 'gan-export inspect lists what the file holds; `key="a.b.c"` picks the generator'
 
 SIGNS: tuple[tuple[str, str], ...] = (
+    (r"cross_replica|ccbn|cbn|conditional_?bn|gain\.|gamma_embed|beta_embed", "a network with conditional norms"),
     (
         r"mapping\.|modulat|to_?rgbs?\b|torgb|noise_strength|noise_const|style|adain|input\.const|const_input",
         "a StyleGAN-like network",
@@ -45,7 +46,6 @@ SIGNS: tuple[tuple[str, str], ...] = (
     ),
     (r"weight_[ih]h_l\d", "a recurrent network"),
     (r"downsample|shortcut|bypass|skip|resid|res_?blocks?\b|c_sc\b|conv_sc|identity_conv", "a residual network"),
-    (r"cross_replica|ccbn|cbn|conditional_?bn|gain\.|gamma_embed|beta_embed", "a network with conditional norms"),
 )
 """(pattern of keys, what they are a sign of): networks whose forward is no plain sequence."""
 
@@ -239,9 +239,9 @@ def check_units(units: list[Unit]) -> None:
     """Raises `GanportError` when the file holds no weights, weights in parts that only code joins, or no images."""
     _check_parts(units)
     if not any(unit.kind in ("linear", "conv") for unit in units):
-        raise GanportError(
-            f"no layer with weights among {len(units)} entries, expected a generator's state_dict", hint=PICK
-        )
+        names = [".".join(filter(None, (unit.name, name))) for unit in units for name in unit.tensors]
+        only = f", only {', '.join(names[:4])}{' …' * (len(names) > 4)}" if names else ""
+        raise GanportError(f"it holds no weights of a layer{only}; expected a generator's state_dict", hint=PICK)
 
 
 def _check_parts(units: list[Unit]) -> None:

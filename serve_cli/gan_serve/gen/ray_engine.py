@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -51,7 +52,7 @@ class ShardActor:
     def _make(self, shard: int) -> dict[str, Any]:
         if self.failed:
             hint = "put the model where every machine has it under the same path"
-            return {"shard": shard, "n": 0, "error": f"machine {os.uname().nodename} {self.failed}", "hint": hint}
+            return {"shard": shard, "n": 0, "error": f"machine {platform.node()} {self.failed}", "hint": hint}
         try:
             row = self.maker.make(self.generator, shard, lambda _: None)()
         except GanportError as error:
