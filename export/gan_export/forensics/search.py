@@ -22,6 +22,7 @@ from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties
 from gan_export.forensics.shortcuts import MOST, SOME
 from gan_export.forensics.statistics import contradicted, rows_between, witnesses
 from gan_export.forensics.trials import (
+    RUNGS,
     Combination,
     Rank,
     Scored,
@@ -129,8 +130,11 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
         merged = sorted(_merge(reached, k), key=lambda state: sum(state.counted))
         for state in reversed(merged):
             pool.margins |= {number: worse(state.counted, merged[0].counted) for number, _ in state.drafts}
-        best = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK, MORE)]
-        beam = [_advance(_compared(state, k, samples, seed), k, samples, seed) for state in best]
+        beam = [state for state in merged[:width] if ties(state.counted, merged[0].counted, SLACK, MORE)]
+        if k + 1 < count:
+            beam = [_advance(_compared(state, k, samples, seed), k, samples, seed) for state in beam]
+        else:  # nothing is run from here, and of the best alone the evidence is told
+            beam[0] = _compared(beam[0], k, samples, seed)
         on_note(f"BatchNorm {k + 1}: mismatch {beam[0].fits[-1]:.2g}")
     beam = pool.varied(beam, count)
     return Outcome(tuple(beam), pool.margins, pool.cut)
@@ -222,7 +226,7 @@ def _extend(
     def beaten(fit: float) -> bool:
         return best is not None and not ties((*state.counted, state.factor * fit / LUCKY), best, SLACK, MORE)
 
-    final, dropped = narrow(rank, draft, choices, rows, order, beaten)
+    final, dropped = narrow(rank, draft, choices, rows, order, beaten, near=bool(others))
     trials = (*(trial for trial, _ in final), *dropped)
     following: list[State] = []
     for trial in [trial for trial, _ in final[:BEAM] if ties([trial.fit], [final[0][0].fit], SLACK, MORE)]:
@@ -242,7 +246,7 @@ def _ranker(state: State, k: int, samples: int, seed: int) -> tuple[Rank, int]:
     start, stop, rows = _span(state, k, samples)
 
     def rank(contenders: list[Combination], some: int) -> list[Scored]:
-        channels = SOME_CHANNELS if some > rows // 32 else LEAST_CHANNELS
+        channels = SOME_CHANNELS if some > max(RUNGS[0].least, rows // 32) else LEAST_CHANNELS
         few = SOME if some < rows else MOST
 
         def run(part: Sequence[Combination]) -> list[Scored]:

@@ -224,6 +224,8 @@ RUNGS = Rung(64, 8, 40, 40, TIE, 0.05), Rung(16, 16, 10, 10, 10.0, 0.01), Rung(4
 REFUTED = 30.0, 0.02
 """The best rival of a choice goes on, too, but not to all rows where it misfits by more than so many times the best and
 so much more on the last rung."""
+STEPPED = 3
+"""Of so many the neighbours are tried, where the rest is not."""
 ROUNDS, STARTS, CLIMBED = 8, 4, 1
 """Improving: from the best STARTS, at most ROUNDS times, on the rows of the rung CLIMBED."""
 
@@ -254,15 +256,21 @@ def narrow(
     rows: int,
     order: Sequence[tuple[Any, ...]] = (),
     beaten: Callable[[float], bool] = lambda _: False,
+    *,
+    near: bool = False,
 ) -> tuple[list[Scored], list[Trial]]:
     """(the combinations that got as far as all `rows`, best first; the trials of the others, by misfit).
 
     order   all values, the best first, where they were tried on few rows already: not done again
-    beaten  whether none needs to run on all rows where the best of the last rung misfits by so much
+    beaten  whether none needs to run on all rows where the best on a quarter of them misfits by so much
+    near    whether, where `order` has some of the values only, those one step from the best of these are enough
     """
     contenders, complete = combinations(draft, choices)
     if complete:
         contenders = _first_in(order, contenders, RUNGS[0].keep)
+        if near and len(contenders) > RUNGS[0].keep:
+            close = [one for one in contenders if any(_steps(one[0], values) < 2 for values in order[:STEPPED])]
+            contenders = close or contenders
     dropped: list[Trial] = []
     scored: list[Scored] = []
     if not complete:
@@ -272,9 +280,10 @@ def narrow(
         some = max(rung.least, rows // rung.share)
         if len(contenders) <= rung.few or some >= rows:
             continue
-        scored = rank(contenders, some) if complete or rung is not RUNGS[CLIMBED] else scored
+        if not scored or scored[0][0].rows != some:
+            scored = rank(contenders, some)
         best = scored[0][0].fit
-        if rung is RUNGS[-1] and beaten(best):
+        if 4 * some >= rows and beaten(best):
             return scored[:1], sorted([*dropped, *(trial for trial, _ in scored[1:])], key=lambda trial: trial.fit)
         limit = rung.times * best + rung.more
         rivals = {_first_rival(scored, position) for position in range(len(choices))}
@@ -282,7 +291,8 @@ def narrow(
             rivals = {i for i in rivals if scored[i][0].fit <= REFUTED[0] * best + REFUTED[1]}
         passed = [i in rivals or (i < rung.keep and trial.fit <= limit) for i, (trial, _) in enumerate(scored)]
         dropped += [trial for (trial, _), go_on in zip(scored, passed, strict=True) if not go_on]
-        contenders = [found for found, go_on in zip(_again(scored), passed, strict=True) if go_on]
+        scored = [one for one, go_on in zip(scored, passed, strict=True) if go_on]
+        contenders = _again(scored)
     return rank(contenders, rows), sorted(dropped, key=lambda trial: trial.fit)
 
 
@@ -297,6 +307,10 @@ def _first_in(order: Sequence[tuple[Any, ...]], contenders: list[Combination], m
     others = [next((i for i, (v, _) in enumerate(ordered) if v[at] != own), 0) for at, own in enumerate(best)]
     likely = most - len(set(others))
     return [one for i, one in enumerate(ordered) if i < likely or i in others]
+
+
+def _steps(a: tuple[Any, ...], b: tuple[Any, ...]) -> int:
+    return sum(x != y for x, y in zip(a, b, strict=True))
 
 
 def _climb(rank: Rank, choices: tuple[Choice, ...], contenders: list[Combination], rows: int) -> list[Scored]:

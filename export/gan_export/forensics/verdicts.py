@@ -225,7 +225,9 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
     return replace(draft, choices=choices, notes=(*draft.notes, *notes))
 
 
-SAMPLES = 128
+SAMPLES, LEAST, WORK = 128, 16, 2e10
+"""Latents of which the values before the output are looked at; fewer where these take more multiplications than `WORK`,
+but not fewer than `LEAST`."""
 BLACK, WHITE = 16 / 255, 239 / 255
 """Of a picture's values in [0, 1], the darkest hundredth is expected below BLACK and the brightest above WHITE."""
 FILLS = (0.8, 1.3)
@@ -256,11 +258,12 @@ def extremes(x: Tensor) -> Extremes:
 
 
 def before_output(draft: Draft, layer: int, seed: int) -> Tensor:
-    """What reaches layer `layer` in eval mode: float32 (SAMPLES, …)."""
+    """What reaches layer `layer` in eval mode: float32 (N, …), N at most `SAMPLES`."""
     spec = draft.spec
     assert spec.interface.latent in LAWS
-    x = latent_batch(spec.interface.z_dim, spec.interface.latent, SAMPLES, seed)
-    return run_eval(draft, 0, layer, x, label_batch(spec.interface.n_classes, SAMPLES))
+    n = min(SAMPLES, max(LEAST, int(WORK // max(spec.products, 1))))
+    x = latent_batch(spec.interface.z_dim, spec.interface.latent, n, seed)
+    return run_eval(draft, 0, layer, x, label_batch(spec.interface.n_classes, n))
 
 
 def judge_output(draft: Draft, seed: int = 0) -> Draft:

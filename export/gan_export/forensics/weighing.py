@@ -55,7 +55,7 @@ HABIT = 100.0
 OBVIOUS = 1e6
 """Odds at which no further BatchNorm is asked, and no more latents are run."""
 SHARES = (8, 1)
-"""An eighth of the latents is run first, then all."""
+"""An eighth of the latents is run first, then all; only all where those are few."""
 TIED = 600.0
 """How much more usual one eps, or one activation, throughout a network is than another in one place."""
 GROUPS = 17
@@ -190,6 +190,9 @@ class Weigher:
     def __init__(self, draft: Draft, samples: int, seed: int) -> None:
         self._draft, self._samples, self._seed = draft, samples, seed
         self._norms = witnesses(draft)
+        spans = zip((0, *self._norms), self._norms, strict=False)
+        few = any(rows_between(draft, start, stop, samples) < 2 * LEAST for start, stop in spans)
+        self._shares = SHARES[-1:] if few else SHARES
         self._own: dict[int, list[Arrival]] = {share: [] for share in SHARES}
         self._found: dict[GeneratorSpec, tuple[float, float]] = {}
 
@@ -212,7 +215,7 @@ class Weigher:
         found, beyond = self._found.get(rival.spec, (1.0, 0.0))
         if beyond >= obvious:
             return found
-        for share in SHARES:
+        for share in self._shares:
             found = self._odds(rival, first, share)
             if not 1 / OBVIOUS < found < obvious:
                 break

@@ -253,7 +253,7 @@ def drawer(listed: Sequence[Hypothesis]) -> Draw:
 
     def drawn(draft: Draft, images: int = IMAGES) -> tuple[Tensor, Tensor | None]:
         spec = draft.spec
-        some = n if n < 2 * images else images
+        some = min(n, images)
         if draft.recomputed:  # its BatchNorms take the statistics of what arrives
             some = max(some, n // 2)
         key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent, some
