@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.flop_counter import FlopCounterMode
 
 from gan_core.contract import PREFIX
 from gan_core.errors import GanportError
@@ -61,6 +60,8 @@ class Source:
         """Multiplications that one image takes, of a live module those that torch counts in a run; 0 where unknown."""
         if self.spec is not None:
             return self.spec.products
+        from torch.utils.flop_counter import FlopCounterMode  # 79 modules, for live modules alone
+
         given, *label = example_inputs(self, 1)
         try:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
