@@ -118,6 +118,18 @@ def test_only_the_layers_asked_for_change() -> None:
     assert sum(name.startswith("w") and kind == INT8 and "quantised" in name for name, kind in types(one).items()) == 1
 
 
+def test_the_square_of_a_norm_written_out_stays_in_float32() -> None:
+    body = "g = Gemm (z, w) s = Mul (g, g) m = ReduceMean (s) e = Add (m, eps) r = Sqrt (e) image = Div (g, r)"
+    model, z = graph("float[n, 4] z => float[n, 4] image", body, w=f32(4, 4), eps=np.float32(1e-5)), f32(5, 4)
+    infer_shapes(model)
+    made, kept = to_float16(model, ranges_of(model, z))
+    check(made)
+    types_of = {node.op_type: node.inputs[0].dtype for node in made.graph if node.inputs[0] is not None}
+    assert kept == ()
+    assert (types_of["Gemm"], types_of["Mul"], types_of["ReduceMean"]) == (FLOAT16, FLOAT, FLOAT)
+    np.testing.assert_allclose(draw(made, z), draw(model, z), atol=0.01)
+
+
 def products(attributes: str = "alpha = 1.0") -> ir.Model:
     body = f"image = Gemm <{attributes}> (z, w, b)"
     return graph("float[n, 4] z => float[n, 4] image", body, w=f32(4, 4), b=f32(4))
