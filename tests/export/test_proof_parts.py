@@ -28,7 +28,7 @@ from gan_export.proof import Check, Report
 from gan_export.proof.cases import BATCHES, Case, cases
 from gan_export.proof.meaning import Statistics, check_meaning
 from gan_export.proof.parity import Differences, check_batches, check_parity, run_cases
-from gan_export.proof.prove import check_spec_weights, tolerance_of
+from gan_export.proof.prove import OVERHEAD_BYTES, check_size, check_spec_weights, tolerance_of
 from gan_export.proof.reference import Reference, check_reference, make_golden
 from gan_export.source import Source
 from gan_serve.runtime.generator import Generator
@@ -216,6 +216,23 @@ def test_pale_images_are_a_warning(reference: Reference) -> None:
     assert check.ok
     assert check.warning
     assert "only half of the range" in check.detail
+
+
+@pytest.mark.parametrize(("share", "ok"), [(0.2, True), (0.3, False)])
+def test_few_values_may_lie_outside_the_range(reference: Reference, share: float, ok: bool) -> None:
+    class Overshooting(FakeGenerator):
+        def run(self, z: F32, label: I64 | None = None) -> tuple[F32, U8]:
+            image = self.reference.run(z, label).clip(-1, 1)
+            flat = image.reshape(len(image), -1)
+            flat[:, : int(share * flat.shape[1])] = 1.1
+            return image, to_pixels(image, self.contract.interface.value_range)
+
+    assert meant(Overshooting(reference))["outside the value range"].ok == ok
+
+
+def test_a_file_is_as_large_as_its_weights_and_a_little() -> None:
+    assert check_size(OVERHEAD_BYTES + 104_000, 100_000).ok
+    assert not check_size(OVERHEAD_BYTES + 106_000, 100_000).ok
 
 
 def test_nothing_drawn_is_a_failure(reference: Reference) -> None:
