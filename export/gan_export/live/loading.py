@@ -332,7 +332,7 @@ def _checked(made: Any, code: Code) -> nn.Module:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
-    return lines[0][:200]
+    return lines[0].removesuffix(", but expected one of:")[:200]  # torch lists signatures in the lines behind
 
 
 def asks_for_cuda(text: str) -> bool:
