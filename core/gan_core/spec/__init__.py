@@ -42,6 +42,7 @@ class Layer:
     kind         the name in JSON
     convolves    whether it computes images place by place, so that a processor's cores best draw an image each
     pointwise    whether each place of what it makes depends on that place alone
+    named_by     the fields that have the names of the values it takes beside the running one
     as_          a name for what it makes, for later layers; "" for none. In JSON, where it is "as", as every field
                  without a final underscore
 
@@ -51,6 +52,7 @@ class Layer:
     kind: ClassVar[str]
     convolves: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
+    named_by: ClassVar[tuple[str, ...]] = ()
     as_: ValueName = field(default="", kw_only=True)
 
     def __init_subclass__(cls) -> None:
@@ -75,7 +77,7 @@ class Layer:
     @property
     def uses(self) -> tuple[str, ...]:
         """The names of the values it takes beside the running one."""
-        return ()
+        return tuple(getattr(self, name) for name in self.named_by)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         """The per-sample shape of what it makes of the running value and `uses`. Raises `SpecError` for others."""

@@ -145,6 +145,7 @@ class ModulatedConv(Layer):
 
     kind: ClassVar[str] = "modulated_conv"
     convolves: ClassVar[bool] = True
+    named_by: ClassVar[tuple[str, ...]] = ("style",)
     in_channels: Features
     out_channels: Features
     kernel: Side
@@ -166,10 +167,6 @@ class ModulatedConv(Layer):
     def border(self) -> int:
         """Zeros around the image, where it does not upsample."""
         return self.kernel // 2 if self.padding is None else self.padding
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.style,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
@@ -288,6 +285,7 @@ class FourierInput(Layer):
 
     kind: ClassVar[str] = "fourier_input"
     convolves: ClassVar[bool] = True
+    named_by: ClassVar[tuple[str, ...]] = ("style",)
     channels: Features
     size: Side
     sampling_rate: Positive
@@ -295,10 +293,6 @@ class FourierInput(Layer):
     style: ValueName
     row: Padding
     w_dim: Features
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.style,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(self.bandwidth < self.sampling_rate / 2, f"bandwidth {self.bandwidth:g} must be below half the rate")

@@ -92,11 +92,8 @@ class Load(Layer):
 
     kind: ClassVar[str] = "load"
     pointwise: ClassVar[bool] = True
+    named_by: ClassVar[tuple[str, ...]] = ("of",)
     of: ValueName
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.of,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         return used[0]
@@ -117,11 +114,8 @@ class _PlaceByPlace(Layer):
     """The running value with one other. A side of 1 is repeated: (C, 1, 1) meets every place of (C, H, W)."""
 
     pointwise: ClassVar[bool] = True
+    named_by: ClassVar[tuple[str, ...]] = ("with_",)
     with_: ValueName
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.with_,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         (other,) = used
@@ -163,11 +157,8 @@ class Modulate(Layer):
     conditional batch norm and in AdaIN."""
 
     kind: ClassVar[str] = "modulate"
+    named_by: ClassVar[tuple[str, ...]] = ("with_",)
     with_: ValueName
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.with_,)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         expect(used[0] == (2 * shape[0],), f"takes {self.with_} of ({2 * shape[0]},), gets {used[0]}")
@@ -248,13 +239,10 @@ class _Heads(Layer):
     """
 
     convolves: ClassVar[bool] = True
+    named_by: ClassVar[tuple[str, ...]] = ("key", "value")
     heads: Features
     key: ValueName
     value: ValueName
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return (self.key, self.value)
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         key, value = used
