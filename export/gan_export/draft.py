@@ -7,7 +7,7 @@ against the statistics that the BatchNorms remember, the command line shows and 
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ from gan_core.spec.generator_spec import GeneratorSpec
 
 STRUCTURE = "structure"
 """The field of the choice of strides, paddings and upsamplings."""
+
+
+Latents = Callable[[int, int], Tensor]
+"""(n, seed) → latents, float32 (n, z_dim), not to be changed."""
 
 
 class Evidence(enum.StrEnum):
@@ -137,6 +141,7 @@ class Draft:
     recomputed how many latents its running statistics are computed again from; 0 leaves the file's
     knows_classes  whether its family says what the author's own classes in a pickle of modules compute
     spread     how many times wider than those that it takes its latents were in training: an encoder made them
+    encoded    gives the latents of a training, where its encoder shows them
     """
 
     spec: GeneratorSpec
@@ -154,6 +159,7 @@ class Draft:
     odds: float | None = None
     recomputed: int = 0
     spread: float = 1.0
+    encoded: Latents | None = field(default=None, compare=False, repr=False)
     knows_classes: bool = False
 
     @property
@@ -166,6 +172,11 @@ class Draft:
         """What that choice says; None where there is none."""
         choice = self.structure_choice
         return None if choice is None else choice.value
+
+    @property
+    def encoder_made(self) -> bool:
+        """Whether an encoder made the latents of its training, and they were not like those that it takes."""
+        return self.spread != 1.0 or self.encoded is not None
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

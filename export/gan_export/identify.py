@@ -26,8 +26,8 @@ from gan_export.assumptions import AS_YOU_SAID, CODE, answers_of, assumptions_of
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import GOOD
-from gan_export.forensics.train_mode import Anew, forgotten, restated, spread_of, statistics_anew
-from gan_export.hypotheses.discriminator import Discriminator, read_discriminators, sloped
+from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
+from gan_export.hypotheses.companion import Companion
 from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of
 from gan_export.reading import Reading, read_checkpoint
@@ -36,7 +36,7 @@ from gan_export.reading.authors_words import Fact
 from gan_export.reading.beside import Beside, discriminator_of, file_beside
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint, check_file, from_spec
-from gan_export.told import answered, as_decoder, heard, is_decoder, normed, told_of
+from gan_export.told import answered, as_decoder, as_trained, companions_of, heard, is_decoder, normed, told_of
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
@@ -134,18 +134,23 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
     said = [fact for fact in facts if fact.place]
     drafts = drafts_of(reading, beside, answers, said=said)
     beside = None if drafts[0].knows_classes else beside
-    if beside is not None and (drafts[0].open_choices or drafts[0].family == "chain"):
-        on_note(f"the discriminator is asked, too: {beside.where}")
+    named = answers.discriminator is not None
+    asked = "the encoder" if reading.encoder and not named else beside and f"the discriminator ({beside.where})"
+    if asked and (drafts[0].open_choices or drafts[0].family == "chain"):
+        on_note(f"{asked} is asked, too")
+    ways = functools.cache(functools.partial(companions_of, reading, beside, named=named))
     anew = statistics_anew(drafts, answers, on_note, decoder=is_decoder(reading))
     if anew is not None:
         kept = forgotten(reading.tensors, drafts[0])
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents, said=said)
-    if is_decoder(reading) and (spread := spread_of(drafts)) != 1.0:
-        on_note(f"the latents of its training were {spread:.2g} times as wide as N(0, 1): an encoder made them")
-        drafts = [replace(each, spread=spread) for each in drafts]
+    if is_decoder(reading):
+        drafts = as_trained(drafts, ways, on_note)
     draft = investigate(drafts, on_note=log.debug)
     if anew is None and said and any(fit > GOOD for fit in draft.fits):  # the code may not be this file's
-        unsaid = [replace(each, spread=drafts[0].spread) for each in drafts_of(reading, beside, answers)]
+        unsaid = [
+            replace(each, spread=drafts[0].spread, encoded=drafts[0].encoded)
+            for each in drafts_of(reading, beside, answers)
+        ]
         if [each.spec for each in unsaid] != [each.spec for each in drafts]:
             other = investigate(unsaid, on_note=log.debug)
             if other.fits and max(other.fits) < max(draft.fits):
@@ -166,7 +171,9 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
         return True
 
     if draft.contradiction is None and draft.spec.interface.input is None:
-        draft = _judged(draft, drafts, lambda one: heard(one, facts, reading.tensors), anew, beside, may_be, real)
+        draft = _judged(draft, drafts, lambda one: heard(one, facts, reading.tensors), anew, ways, may_be, real)
+        if asked and not ways(draft.spec.interface.image, draft.spec.interface.n_classes):
+            draft = replace(draft, notes=(*draft.notes, f"{asked} was not read"))
     if checked:
         check_listed(draft, tree)
     others = tuple(replace(other, structure=None) for other in draft.rivals or drafts)
@@ -240,12 +247,13 @@ def _judged(
     drafts: Sequence[Draft],
     code: Callable[[Draft], Draft],
     anew: Anew | None,
-    beside: Beside | None,
+    ways: Callable[[tuple[int, int, int], int], Sequence[Companion]],
     may_be: Callable[[Draft], bool],
     real: RealOf,
 ) -> Draft:
     """`draft` with what nothing settled decided by the odds of whole generators, and another structure where that is
-    likelier. `code` adds what the author's code says."""
+    likelier. `code` adds what the author's code says; `ways` gives those to run the network beside on images (C, H, W)
+    of so many classes."""
     structure = draft.structure_choice
     open_structure = structure is not None and not structure.evidence.settled
     rivals = list(draft.rivals[:RIVALS]) if open_structure else []
@@ -260,17 +268,10 @@ def _judged(
             rivals.append(replace(found, structure=other.structure))
     draft, *rivals = [restated(code(one), anew) for one in (draft, *rivals)]
 
-    @functools.cache
-    def read(image: tuple[int, int, int], n_classes: int) -> Sequence[Discriminator]:
-        return () if beside is None else sloped(read_discriminators(beside.tensors, image, n_classes))
+    def companions(one: Draft) -> Sequence[Companion]:
+        return ways(one.spec.interface.image, one.spec.interface.n_classes)
 
-    def ways(one: Draft) -> Sequence[Discriminator]:
-        return read(one.spec.interface.image, one.spec.interface.n_classes)
-
-    judged = judge([draft, *rivals], ways, may_be, real)
-    if beside is not None and not ways(judged):
-        judged = replace(judged, notes=(*judged.notes, f"the discriminator of {beside.where} was not read"))
-    return judged
+    return judge([draft, *rivals], companions, may_be, real)
 
 
 def source_of(identified: Identified) -> Source:

@@ -3,7 +3,8 @@ a discriminator or the author's code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +19,12 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import SAMPLES
 from gan_export.forensics.evidence import IDENTITY
 from gan_export.forensics.statistics import witnesses
+from gan_export.forensics.train_mode import encoded_of, spread_of
 from gan_export.forensics.trials import same, segment_of
 from gan_export.forensics.weighing import Weigher
-from gan_export.hypotheses.discriminator import label_beside
+from gan_export.hypotheses.companion import Companion
+from gan_export.hypotheses.discriminator import label_beside, read_discriminators
+from gan_export.hypotheses.encoder import Encoder, read_encoders
 from gan_export.hypotheses.listing import before_reshape
 from gan_export.reading import Reading
 from gan_export.reading.authors_words import BEYOND, Fact
@@ -63,6 +67,35 @@ def as_decoder(draft: Draft) -> Draft:
             draft = with_value(draft, choice, SIGMOID, evidence=Evidence.WEAK, reason=DECODER_END)
             draft = replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=DECODER_ODDS))
     return draft
+
+
+def companions_of(
+    reading: Reading, beside: Beside | None, image: tuple[int, int, int], n_classes: int, *, named: bool
+) -> Sequence[Companion]:
+    """Ways to run the encoder in the file, or else the discriminator, which comes first where the user `named` it, on
+    images (C, H, W) of `n_classes` classes."""
+    if reading.encoder and reading.decoder is not None and not named:
+        return read_encoders(reading.encoder, image, n_classes, reading.decoder.latent)
+    return () if beside is None else read_discriminators(beside.tensors, image, n_classes)
+
+
+def as_trained(
+    drafts: Sequence[Draft],
+    ways: Callable[[tuple[int, int, int], int], Sequence[Companion]],
+    on_note: Callable[[str], None],
+) -> list[Draft]:
+    """`drafts` of a decoder with what shows how its latents lay in training: one of its encoder's `ways` to run where
+    that has BatchNorms, or how wide they were."""
+    face = drafts[0].spec.interface
+    encoders = [one for one in ways(face.image, face.n_classes) if isinstance(one, Encoder) and one.norms]
+    encoded = encoded_of(drafts, [functools.cache(one.latents) for one in encoders])
+    if encoded is not None:
+        on_note("the BatchNorms are asked with latents as the encoder makes them")
+        return [replace(each, encoded=encoded) for each in drafts]
+    spread = spread_of(drafts)
+    if spread != 1.0:
+        on_note(f"the latents of its training were {spread:.2g} times as wide as N(0, 1): an encoder made them")
+    return [replace(each, spread=spread) for each in drafts]
 
 
 def answered(draft: Draft, answers: Answers) -> Draft:

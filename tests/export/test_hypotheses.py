@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
 from gan_export.hypotheses import naturalness, odds
-from gan_export.hypotheses.discriminator import read_discriminators, sloped
+from gan_export.hypotheses.discriminator import read_discriminators
 from gan_export.hypotheses.listing import aspects_of
 from gan_export.hypotheses.odds import drawer, likeliest, weigh, weights
 from gan_export.identify import identify, module_of
@@ -141,7 +141,7 @@ def test_what_is_listed_is_what_is_drawn_once_each() -> None:
 def test_what_few_images_rule_out_is_no_likelier_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
     net, judge = trained(0.0)
     listed = likeliest([draft_candidates(names(net))[0]])
-    for ways in ([], sloped(read_discriminators(judge.state_dict(), (1, SIDE, SIDE), 0))):
+    for ways in ([], read_discriminators(judge.state_dict(), (1, SIDE, SIDE), 0)):
         found = weigh(listed, ways)
         with monkeypatch.context() as patch:
             patch.setattr(odds, "BEHIND", math.inf)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gan_core.fields import Json
+from gan_export.hypotheses.companion import NUMBERS
 from gan_export.hypotheses.judging import MOST_ODDS
 from gan_export.hypotheses.odds import UNREAD, Weights
 from lab.odds.measuring import Measured
@@ -104,7 +105,7 @@ def fit(cases: Sequence[Case], scale: tuple[Tensor, Tensor], seen: Seen = ALL) -
     known = [case for case in cases if bool(case.measured.right.any())]
     cost = torch.zeros((), requires_grad=True)
     looks = torch.zeros(2 * len(scale[0]), requires_grad=True)
-    says = torch.full((4,), FIRST_SAYS, requires_grad=True)
+    says = torch.full((NUMBERS,), FIRST_SAYS, requires_grad=True)
     optimiser = torch.optim.LBFGS([cost, looks, says], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def weights() -> Weights:
@@ -133,7 +134,7 @@ def held_out(cases: Sequence[Case], seen: Seen = ALL) -> Callable[[Case], Weight
 def habit_alone(cases: Sequence[Case]) -> Weights:
     """What is usual, and nothing else."""
     centre, scale = scale_of(cases)
-    return Weights(1.0, centre, scale, torch.zeros(2 * len(centre)), torch.zeros(4))
+    return Weights(1.0, centre, scale, torch.zeros(2 * len(centre)), torch.zeros(NUMBERS))
 
 
 def first_rows(cases: Sequence[Case], by: Callable[[Case], Weights], seen: Seen = ALL) -> Json:

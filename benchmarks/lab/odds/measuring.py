@@ -30,11 +30,12 @@ from gan_core.files.model_file import sha256_of
 from gan_core.latents import LATENT_LAWS
 from gan_export.answers import Answers
 from gan_export.draft import STRUCTURE, Draft
+from gan_export.forensics.statistics import training_batch
 from gan_export.hypotheses import naturalness
-from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.companion import NUMBERS, Companion
 from gan_export.hypotheses.likeness import RealOf
 from gan_export.hypotheses.listing import Hypothesis
-from gan_export.hypotheses.odds import drawer, likeliest, verdict
+from gan_export.hypotheses.odds import drawer, likeliest
 from gan_export.identify import identify
 from lab.odds.examples import Example, Reference
 
@@ -53,8 +54,8 @@ class Measured:
     right    whether it draws what the true network draws: bool (H,)
     cost     by habit, in nats: float32 (H,)
     looks    `naturalness.statistics`: float32 (H, S)
-    says     `odds.verdict` of each way to run the discriminator: float32 (H, D, 4), NaN where it does not take the
-             images; D is 0 without one
+    says     what each way to run the network beside says: float32 (H, D, companion.NUMBERS), NaN where it does not take
+             the images; D is 0 without one
     slopes   what each of these ways costs in nats: float32 (D,)
     """
 
@@ -71,7 +72,7 @@ def nothing(outcome: str) -> Measured:
     """No hypotheses, because of `outcome`."""
     return Measured(
         outcome, (), torch.zeros(0, dtype=torch.bool), torch.zeros(0), torch.zeros(0, len(naturalness.NAMES)),
-        torch.zeros(0, 0, 4), torch.zeros(0),
+        torch.zeros(0, 0, NUMBERS), torch.zeros(0),
     )  # fmt: skip
 
 
@@ -82,11 +83,11 @@ def measure(example: Example) -> Measured:
 
     def instead(
         drafts: Sequence[Draft],
-        discriminators: Callable[[Draft], Sequence[Discriminator]],
+        companions: Callable[[Draft], Sequence[Companion]],
         may_be: Callable[[Draft], bool],
         _: RealOf,
     ) -> Draft:
-        seen.append(_of(drafts, discriminators, may_be, truth, example.law))
+        seen.append(_of(drafts, companions, may_be, truth, example.law))
         return drafts[0]
 
     with patch("gan_export.identify.judge", instead):
@@ -99,7 +100,7 @@ def measure(example: Example) -> Measured:
 
 def _of(
     drafts: Sequence[Draft],
-    discriminators: Callable[[Draft], Sequence[Discriminator]],
+    companions: Callable[[Draft], Sequence[Companion]],
     may_be: Callable[[Draft], bool],
     truth: Reference,
     law: str,
@@ -108,7 +109,7 @@ def _of(
     if not listed:
         return nothing("settled")
     shapes = {(one.spec.interface.image, one.spec.interface.n_classes): one for one in drafts}
-    ways = [way for one in shapes.values() for way in discriminators(one)]
+    ways = [way for one in shapes.values() for way in companions(one)]
     draw = drawer(listed)
     looks, says = [], []
     with torch.inference_mode():
@@ -117,12 +118,14 @@ def _of(
             image, labels = draw(hypothesis.draft)
             black, white = interface.value_range
             looks.append(naturalness.statistics((image - black) / (white - black)))
+            image, labels = draw(hypothesis.draft, trained=True)
+            z = training_batch(hypothesis.draft, len(image), 0)
             fits = [w.image == interface.image and w.classes in (0, interface.n_classes) for w in ways]
             said = [
-                verdict(way, image, labels) if fit else torch.full((4,), torch.nan)
+                way.says(image, labels, z) if fit else torch.full((NUMBERS,), torch.nan)
                 for way, fit in zip(ways, fits, strict=True)
             ]
-            says.append(torch.stack(said) if said else torch.zeros(0, 4))
+            says.append(torch.stack(said) if said else torch.zeros(0, NUMBERS))
     return Measured(
         "measured",
         tuple(one.taken | _structure(one) for one in listed),

@@ -116,9 +116,12 @@ class _Encoder(nn.Module):
         self.classes = interface.n_classes
         flat = math.prod(written.image)
         if not self.classes and not isinstance(written.spec.layers[-1], Reshape) and rng.random() < 0.7:
+            normed = rng.random() < 0.5
+            norms = [nn.BatchNorm2d(16), nn.BatchNorm2d(32)] if normed else [nn.Identity(), nn.Identity()]
             self.body = nn.Sequential(
-                nn.Conv2d(written.image[0], 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()
-            )
+                nn.Conv2d(written.image[0], 16, 4, 2, 1), norms[0], nn.ReLU(),
+                nn.Conv2d(16, 32, 4, 2, 1), norms[1], nn.ReLU(), nn.Flatten(),
+            )  # fmt: skip
             wide = 32 * (written.side // 4) ** 2
         else:
             wide = one_of(rng, (128, 256, 400))
@@ -138,7 +141,7 @@ def _encoder_names(tensors: dict[str, Tensor], style: str, rng: Rng) -> dict[str
     names = dict(zip(("mean", "spread"), one_of(rng, BOTTLENECKS), strict=True))
     for number, key in enumerate(key for key in tensors if key.startswith("body.") and key.endswith("weight")):
         module = key.removesuffix(".weight")
-        word = "fc" if tensors[key].dim() == 2 else "conv"
+        word = {1: "bn", 2: "fc"}.get(tensors[key].dim(), "conv")
         names[module] = f"{word}{number + 1}" if style == "attributes" else module.replace("body", "encoder")
     return {f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": tensor for key, tensor in tensors.items()}
 

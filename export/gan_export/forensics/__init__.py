@@ -101,7 +101,7 @@ def investigate(
         )
     if samples < 2:
         raise GanportError(f"samples must be at least 2, got {samples}", hint="leave it out: 2048 are enough")
-    if drafts[0].spread != 1.0:
+    if drafts[0].encoder_made:
         samples = min(samples, ENCODED)
     face = drafts[0].spec.interface
     if face.styles is not None or face.input is not None:  # nothing to ask, or no latents to ask with

@@ -25,12 +25,12 @@ from gan_export.forensics.statistics import (
     Moments,
     apply_layer,
     label_batch,
-    latent_batch,
     layer_weights,
     median_misfit,
     moments,
     remembered,
     symmetric_kl,
+    training_batch,
     witnesses,
 )
 
@@ -129,7 +129,7 @@ class Runner:
             parts.append(_Part(i, shape, whole, every=taken, few=few, first=before))
             if cut or few:
                 parts.append(_Part(i, shape, layer, cut or (0, 0), taken, few))
-        keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.spread), *parts]
+        keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.spread, draft.encoded), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
             common += 1
@@ -137,7 +137,7 @@ class Runner:
         if not self._path:
             first = self._arrived
             if first is None:
-                first = draft.spread * latent_batch(spec.interface.z_dim, spec.interface.latent, self._rows, self._seed)
+                first = training_batch(draft, self._rows, self._seed)
             self._path.append((keys[0], first))
         for part in parts[len(self._path) - 1 :]:
             self._path.append((part, self._apply(part, draft, self._path[-1][1])))

@@ -125,6 +125,14 @@ def latent_batch(z_dim: int, law: LatentLaw, n: int, seed: int) -> Tensor:
         return torch.from_numpy(latents(range(seed, seed + n), z_dim, law))
 
 
+def training_batch(draft: Draft, n: int, seed: int) -> Tensor:
+    """Latents like those of the training of `draft`: float32 (n, z_dim), not to be changed."""
+    interface = draft.spec.interface
+    if draft.encoded is not None and interface.latent == "normal":
+        return draft.encoded(n, seed)
+    return draft.spread * latent_batch(interface.z_dim, interface.latent, n, seed)
+
+
 def label_batch(n_classes: int, n: int) -> Tensor | None:
     """Every class in turn, so each as often as the others: int64 (n,); None without classes."""
     return torch.arange(n) % n_classes if n_classes else None

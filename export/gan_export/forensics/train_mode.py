@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_core.spec.layers import BatchNorm
 from gan_export.answers import Answers
 from gan_export.assumptions import AS_YOU_SAID, STATISTICS
-from gan_export.draft import Choice, Draft, Evidence
+from gan_export.draft import Choice, Draft, Evidence, Latents
 from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import SLACK
 from gan_export.forensics.statistics import (
@@ -184,6 +184,20 @@ def spread_of(drafts: Sequence[Draft]) -> float:
     if usual <= MUCH * best:
         return 1.0
     return next(width for fit, width in found if fit <= TIE * best + SLACK)
+
+
+def encoded_of(drafts: Sequence[Draft], encoded: Sequence[Latents]) -> Latents | None:
+    """The one of `encoded`, latents that an encoder may have made in training, that the first BatchNorm of `drafts`
+    remembers; None where N(0, 1) fits, or none of them much better."""
+    if not encoded or not witnesses(drafts[0]):
+        return None
+    reached = [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
+    usual = min(_tried(one, 1.0, ROUGH[0])[0] for one in reached)
+    if usual <= GOOD:
+        return None
+    found = [min(_tried(replace(one, encoded=latents), 1.0, ROUGH[0])[0] for one in reached) for latents in encoded]
+    best = min(range(len(found)), key=found.__getitem__)
+    return encoded[best] if found[best] <= min(GOOD, usual / MUCH) else None
 
 
 def _best_spread(draft: Draft, width: float, rounds: Sequence[int]) -> tuple[float, float]:

@@ -182,7 +182,7 @@ SUBTLE = ("activation", "eps", "upsample")
 def shown_by(draft: Draft, fits: Sequence[float]) -> int:
     """How many of the BatchNorms, which misfit by `fits`, show something of the choices before them: of what the others
     show, `distrusted` leaves nothing."""
-    opened = draft.spread != 1.0 and draft.family == "chain" and fits[0] <= GOOD
+    opened = draft.encoder_made and draft.family == "chain" and fits[0] <= GOOD
     return next((k for k, fit in enumerate(fits) if opened and fit > GOOD), len(fits))
 
 
@@ -208,13 +208,13 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
         "used in train mode, or its statistics belong to other weights (EMA weights with the raw ones' buffers)"
     )
     why = f"the statistics of this file contradict every candidate at BatchNorm {first + 1}"
-    known, most = draft.family != "chain", DISTRUSTED if draft.spread == 1.0 else ENCODED
+    known, most = draft.family != "chain", ENCODED if draft.encoder_made else DISTRUSTED
 
     def believed(choice: Choice) -> Choice:
         behind = segment_of(draft, choice) >= first if choice.layer is not None else first == 0
         if choice.evidence is Evidence.PROVED or known or not behind:
             return choice
-        if draft.spread != 1.0 and choice.field in SUBTLE:
+        if draft.encoder_made and choice.field in SUBTLE:
             return replace(choice, evidence=Evidence.NONE, reason=why, odds=None)
         odds = None if choice.odds is None else min(choice.odds, most)
         if choice.evidence is not Evidence.STRONG:

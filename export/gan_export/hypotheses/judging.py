@@ -8,7 +8,7 @@ from functools import partial
 
 from gan_export.draft import STRUCTURE, Alternative, Choice, Draft, Evidence
 from gan_export.forensics.statistics import GOOD
-from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.companion import Companion
 from gan_export.hypotheses.likeness import RealOf
 from gan_export.hypotheses.odds import Weighed, likeliest, weigh, weights
 from gan_export.understanding.edit import find_choice, replaced
@@ -24,7 +24,7 @@ TELLING = 0.7
 
 def judge(
     drafts: Sequence[Draft],
-    discriminators: Callable[[Draft], Sequence[Discriminator]],
+    companions: Callable[[Draft], Sequence[Companion]],
     may_be: Callable[[Draft], bool] = lambda _: True,
     real: RealOf = lambda _: None,
 ) -> Draft:
@@ -32,8 +32,8 @@ def judge(
     BatchNorms remember) with a value for everything open, the odds of each in its reason, and all that was drawn in
     `ranked`.
 
-    `discriminators` gives the ways to run the file's discriminator on the images of a draft, `may_be` whether the file
-    allows it, `real` the real images to compare with.
+    `companions` gives the ways to run the network beside the generator on the images of a draft, `may_be` whether the
+    file allows it, `real` the real images to compare with.
     """
     first = drafts[0]
     if not first.open_choices:
@@ -43,9 +43,10 @@ def judge(
     if not listed:
         return first
     shapes = {(draft.spec.interface.image, draft.spec.interface.n_classes): draft for draft in drafts}
-    weighed = weigh(listed, [one for draft in shapes.values() for one in discriminators(draft)], real)
+    ways = [one for draft in shapes.values() for one in companions(draft)]
+    weighed = weigh(listed, ways, real)
     shown = real(first.spec.interface.image)
-    images = "" if shown is None else f"the images of {shown.name}"
+    names = (ways[0].name if ways else "", "" if shown is None else f"the images of {shown.name}")
     best = weighed[0]
     draft = best.hypothesis.draft
     for aspect, words in best.hypothesis.taken.items():
@@ -56,14 +57,14 @@ def judge(
                     only = replace(find_choice(draft, layer, field), evidence=Evidence.STRONG, reason=ONLY, habit=False)
                     draft = replaced(draft, only)
             continue
-        reason, habit = _reason(best, rival, words, odds, aspect, images)
+        reason, habit = _reason(best, rival, words, odds, aspect, names)
         for layer, field in best.hypothesis.places[aspect]:
             draft = replaced(draft, _judged(find_choice(draft, layer, field), odds, reason, habit=habit))
     structure = draft.structure_choice
     if structure is not None and not structure.evidence.settled and len(drafts) > 1:
         odds, rival = _odds(weighed, _structure, structure.value)
         if rival is not None:
-            reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE, images)
+            reason, habit = _reason(best, rival, "this structure", odds, STRUCTURE, names)
             judged = _judged(structure, odds, reason, habit=habit)
             doubted = draft.skip is not None or any(fit > GOOD for fit in first.fits)
             draft = replaced(draft, replace(judged, evidence=Evidence.WEAK) if doubted else judged)
@@ -100,12 +101,15 @@ def _judged(choice: Choice, odds: float, reason: str, *, habit: bool) -> Choice:
 USUAL = "what is usual"
 
 
-def _reason(best: Weighed, rival: Weighed, words: str, odds: float, aspect: str, images: str) -> tuple[str, bool]:
-    """(why `words` and not what the likeliest `rival` says, whether habit tells most of it)."""
+def _reason(
+    best: Weighed, rival: Weighed, words: str, odds: float, aspect: str, names: tuple[str, str]
+) -> tuple[str, bool]:
+    """(why `words` and not what the likeliest `rival` says, whether habit tells most of it). `names` are those of the
+    network beside and of the real images."""
     other = "another" if aspect == STRUCTURE else rival.hypothesis.taken.get(aspect, "another")
     terms = (
-        ("the discriminator", best.by_discriminator - rival.by_discriminator),
-        (images, best.by_likeness - rival.by_likeness),
+        (names[0], best.by_companion - rival.by_companion),
+        (names[1], best.by_likeness - rival.by_likeness),
         ("the look of the images", best.by_looks - rival.by_looks),
         (USUAL, weights().cost * (rival.hypothesis.cost - best.hypothesis.cost)),
     )

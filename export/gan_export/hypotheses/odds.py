@@ -1,4 +1,4 @@
-"""How likely each whole generator is: what it draws, what the discriminator says of that, and habit, as odds.
+"""How likely each whole generator is: what it draws, what the network beside it says of that, and habit, as odds.
 
 A conditional logit: a hypothesis scores the sum of its weighted measurements, and is as likely as e to its score among
 all of its file. The weights (`weights.json`) were fitted to generators whose truth is known, trained here and found in
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,9 +20,9 @@ from torch import Tensor
 from gan_core.spec.layers import Activation
 from gan_export.draft import Draft
 from gan_export.forensics.runner import side_by_side
-from gan_export.forensics.statistics import label_batch, latent_batch, run_eval
+from gan_export.forensics.statistics import label_batch, latent_batch, run_eval, training_batch
 from gan_export.hypotheses import naturalness
-from gan_export.hypotheses.discriminator import Discriminator
+from gan_export.hypotheses.companion import Companion
 from gan_export.hypotheses.likeness import RealOf, distance, scores
 from gan_export.hypotheses.listing import Hypothesis, aspects_of, cheapest, structure_cost
 
@@ -34,17 +33,17 @@ IMAGES, FEWEST = 64, 12
 WORK = 6e10
 """Multiplications spent on all images of one file, about."""
 SLOPED, FAINT = 8, 5.0
-"""On the likeliest hypotheses, so many, each way to run the discriminator is tried; those that score lower than another
-by so many nats on each are left out."""
+"""On the likeliest hypotheses, so many, each way to run the network beside is tried; those that score lower than
+another by so many nats on each are left out."""
 FEW, FIRST, RULED_OUT, BEHIND = 8, 4, 12.0, 7.0
-"""Images of each hypothesis that are looked at first; in how many ways the discriminator sees those of all; by how many
-nats one may fall behind then to be seen in more ways, and by how many to be judged on all images."""
+"""Images of each hypothesis that are looked at first; in how many ways the network beside sees those of all; by how
+many nats one may fall behind then to be seen in more ways, and by how many to be judged on all images."""
 REACH = 8.0
 """An option that costs so much more than the usual one is not drawn, unless it is the only other."""
 MOST = 96
 """Hypotheses that are drawn: the likeliest by habit."""
 UNREAD = -30.0
-"""What a way to run a discriminator scores that does not take the images."""
+"""What a way to run a network scores that does not take the images."""
 
 
 Draw = Callable[..., tuple[Tensor, Tensor | None]]
@@ -57,7 +56,7 @@ class Weights:
     cost           nats of habit
     centre, scale  of the looks, which are compared as (x - centre) / scale
     looks          of those and of their squares: float32 (2 * len(naturalness.NAMES),)
-    says           of a discriminator's four numbers
+    says           of what a network beside says, float32 (companion.NUMBERS,)
     """
 
     cost: float
@@ -76,13 +75,13 @@ class Weights:
 class Weighed:
     """A hypothesis and how likely it is among those of its file.
 
-    by_looks, by_discriminator, by_likeness  what the images, the discriminator and real images add to its score, nats
+    by_looks, by_companion, by_likeness  what the images, the network beside and real images add to its score, nats
     """
 
     hypothesis: Hypothesis
     likelihood: float
     by_looks: float
-    by_discriminator: float
+    by_companion: float
     by_likeness: float = 0.0
 
 
@@ -114,14 +113,14 @@ def likeliest(drafts: Sequence[Draft], most: int = MOST) -> list[Hypothesis]:
 
 def weigh(
     listed: Sequence[Hypothesis],
-    discriminators: Sequence[Discriminator],
+    companions: Sequence[Companion],
     real: RealOf = lambda _: None,
     by: Weights | None = None,
 ) -> list[Weighed]:
     """`listed` with how likely each is, the likeliest first.
 
-    Those that are ruled out on a few images of each keep what they scored on these; the others are judged on all. With
-    real images, all are compared with them.
+    `companions` are ways to run one network beside the generator. Those that are ruled out on a few images of each keep
+    what they scored on these; the others are judged on all. With real images, all are compared with them.
     """
     by = by or weights()
     draw, every = drawer(listed), range(len(listed))
@@ -152,17 +151,17 @@ def weigh(
         log.debug("some images of %d generators", len(listed))
         shown, verdicts = seen(every, FEW), [0.0] * len(listed)
         telling: dict[int, list[int]] = {}
-        if discriminators:
-            verdicts, telling = _verdicts(listed, totals(), discriminators, draw, by)
+        if companions:
+            verdicts, telling = _verdicts(listed, totals(), companions, draw, by)
         few = totals()
         left = [i for i in telling or every if few[i] >= max(few) - BEHIND]
         log.debug("all images of %d generators", len(left))
         compared = every if real(listed[0].draft.spec.interface.image) is not None else left
         for i, found in zip(compared, seen(compared, IMAGES), strict=True):
             shown[i] = found
-        if discriminators:
+        if companions:
             asked = [(listed[i], telling[i]) for i in left]
-            for i, heard in zip(left, _said(asked, discriminators, draw, IMAGES, by), strict=True):
+            for i, heard in zip(left, _said(asked, companions, draw, IMAGES, by), strict=True):
                 verdicts[i] = _joint(heard)
     near, final = scores([far for _, far in shown], outputs), totals()
     less = max(few) - max(final[i] for i in left)
@@ -174,15 +173,15 @@ def weigh(
 
 
 def _verdicts(
-    listed: Sequence[Hypothesis], others: Sequence[float], ways: Sequence[Discriminator], draw: Draw, by: Weights
+    listed: Sequence[Hypothesis], others: Sequence[float], ways: Sequence[Companion], draw: Draw, by: Weights
 ) -> tuple[list[float], dict[int, list[int]]]:
-    """(what the discriminator adds to the score of each of `listed` on a few images, of which everything else comes to
+    """(what the network beside adds to the score of each of `listed` on a few images, of which everything else comes to
     `others`; those that this does not rule out, with which of its `ways` to run tell of each). Each way is tried on the
     likeliest, the best few on all, and those that told of any on what is left."""
     each = _said([(one, range(len(ways))) for one in listed[:SLOPED]], ways, draw, FEW, by)
     telling = sorted({i for found in each for i in _telling(found)})
     first = sorted(telling, key=lambda i: -_joint([found[i] for found in each]))[:FIRST]
-    log.debug("the discriminator on %d generators", len(listed))
+    log.debug("the network beside on %d generators", len(listed))
     verdicts = [_joint(found) for found in _said([(one, first) for one in listed], ways, draw, FEW, by)]
     least = max(score + other for score, other in zip(verdicts, others, strict=True)) - RULED_OUT
     left = [i for i, (score, other) in enumerate(zip(verdicts, others, strict=True)) if score + other >= least]
@@ -202,65 +201,52 @@ def _joint(scores: list[float]) -> float:
 
 def _said(
     asked: Sequence[tuple[Hypothesis, Sequence[int]]],
-    ways: Sequence[Discriminator],
+    ways: Sequence[Companion],
     draw: Draw,
     images: int,
     by: Weights,
 ) -> list[list[float]]:
-    """What some of `ways` to run the discriminator add to the score of each hypothesis, by its first images."""
+    """What some of `ways` to run the network beside add to the score of each hypothesis, by its first images."""
 
     def part(some: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
         found = []
         for one, numbers in some:
-            image, labels = draw(one.draft, images)
-            found.append([_score(one, ways[i], image, labels, by) for i in numbers])
+            found.append([_score(one, ways[i], *draw(one.draft, images, trained=True), by) for i in numbers])
         return found
 
     return side_by_side(part, asked)
 
 
-def _score(hypothesis: Hypothesis, way: Discriminator, image: Tensor, labels: Tensor | None, by: Weights) -> float:
+def _score(hypothesis: Hypothesis, way: Companion, image: Tensor, labels: Tensor | None, by: Weights) -> float:
     interface = hypothesis.draft.spec.interface
     if way.image != interface.image or way.classes not in (0, interface.n_classes):
         return UNREAD
-    return float(verdict(way, image, labels) @ by.says) - way.cost
-
-
-def verdict(discriminator: Discriminator, image_NCHW: Tensor, labels: Tensor | None) -> Tensor:
-    """What a discriminator says of images, as four numbers: how far from undecided the middle one is, how far apart
-    they lie, how far its BatchNorms' memory is from them, and the first by the second."""
-    logits, misfits = discriminator.logits(image_NCHW, labels)
-    low, middle, high = logits.float().quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
-    spread, off = high - low + 0.05, sum(misfits) / len(misfits) if misfits else 0.0
-    numbers = (
-        math.log1p(abs(middle)),
-        math.log(spread),
-        math.log(off + 0.003),
-        math.log1p(min(abs(middle) / spread, 20)),
-    )
-    return torch.tensor(numbers).nan_to_num(20.0, 20.0, -20.0)
+    z = training_batch(hypothesis.draft, len(image), 0)
+    return float(way.says(image, labels, z) @ by.says) - way.cost
 
 
 def drawer(listed: Sequence[Hypothesis]) -> Draw:
     """A function that draws the first images of a draft, one of `listed`, in eval mode, as many as it is asked for, or
-    fewer where they are large: float32 (N, C, H, W) in its range, with their labels; what drafts have in common up to
-    the output activation is drawn once."""
+    fewer where they are large, of latents that it takes or of those of its training: float32 (N, C, H, W) in its range,
+    with their labels; what drafts have in common up to the output activation is drawn once."""
     specs = [hypothesis.draft.spec for hypothesis in listed]
     distinct = len({(*_up_to_output(spec.layers), spec.interface.latent) for spec in specs})
     count = int(WORK / (max(spec.products for spec in specs) * distinct + 1))
     n = max(FEWEST, min(IMAGES, count))
     kept: dict[object, Tensor] = {}
 
-    def drawn(draft: Draft, images: int = IMAGES) -> tuple[Tensor, Tensor | None]:
+    def drawn(draft: Draft, images: int = IMAGES, *, trained: bool = False) -> tuple[Tensor, Tensor | None]:
         spec = draft.spec
         some = min(n, images)
         if draft.recomputed:  # its BatchNorms take the statistics of what arrives
             some = max(some, n // 2)
-        key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent, some
+        trained = trained and draft.encoder_made
+        key = _up_to_output(spec.layers), spec.interface.z_dim, spec.interface.latent, some, trained
         before = len(key[0])
         x = kept.get(key)
         if x is None:
-            x = kept[key] = _run(draft, 0, before, None, some)
+            taken = latent_batch(spec.interface.z_dim, spec.interface.latent, some, 0)
+            x = kept[key] = _run(draft, 0, before, training_batch(draft, some, 0) if trained else taken, some)
         image, labels = _run(draft, before, len(spec.layers), x, some), label_batch(spec.interface.n_classes, some)
         return image[:images], None if labels is None else labels[:images]
 
@@ -272,8 +258,5 @@ def _up_to_output(layers: tuple[object, ...]) -> tuple[object, ...]:
     return layers[:last]
 
 
-def _run(draft: Draft, start: int, stop: int, x: Tensor | None, n: int) -> Tensor:
-    interface = draft.spec.interface
-    if x is None:
-        x = latent_batch(interface.z_dim, interface.latent, n, 0)
-    return run_eval(draft, start, stop, x, label_batch(interface.n_classes, n))
+def _run(draft: Draft, start: int, stop: int, x: Tensor, n: int) -> Tensor:
+    return run_eval(draft, start, stop, x, label_batch(draft.spec.interface.n_classes, n))

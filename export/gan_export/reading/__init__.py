@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
@@ -65,6 +66,7 @@ class Reading:
     positional   the tensors came as a list without names, and were named by their order
     ours         the checkpoint, when gan-train wrote it
     decoder      what the encoder beside it shows, when the tensors are those of a VAE's decoder
+    encoder      the encoder's tensors then
     """
 
     path: Path
@@ -84,6 +86,7 @@ class Reading:
     folded: tuple[str, ...] = ()
     ours: GeneratorCheckpoint | None = None
     decoder: Autoencoder | None = None
+    encoder: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_checkpoint(
@@ -173,8 +176,9 @@ def _read(
         notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
         lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
     modules = below(found.modules, prefix)
-    decoder = None if for_code else find_decoder(lazy)
+    decoder, encoder = None if for_code else find_decoder(lazy), {}
     if decoder is not None:
+        encoder = _encoder({name: lazy[name] for name in decoder.encoder}, decoder.variance, container.size)
         lazy = {name.removeprefix(decoder.prefix): lazy[name] for name in decoder.names}
         modules = below(modules, decoder.prefix) if decoder.prefix else {}
         notes.append(f"a variational autoencoder: {decoder.reason}; its decoder is the generator")
@@ -200,7 +204,22 @@ def _read(
         settings=settings_of(tree, budget),
         positional=found.kind == "list",
         decoder=decoder,
+        encoder=encoder,
     )
+
+
+def _encoder(lazy: dict[str, LazyTensor], variance: str, file_bytes: int) -> dict[str, Tensor]:
+    """The tensors of an encoder, normalised weights replaced by what they stand for, the layer `variance` joined to the
+    one that makes the mean; none where they are damaged."""
+    with contextlib.suppress(GanportError):
+        held = fold(materialise(lazy, file_bytes, "")[0])[0]
+        behind = {name: held.pop(name) for name in list(held) if variance and name.rpartition(".")[0] == variance}
+        mean = next(reversed(held)).rpartition(".")[0] if held else ""
+        for name, tensor in behind.items():
+            joined = f"{mean}.{name.rpartition('.')[2]}"
+            held[joined] = torch.cat((held[joined], tensor)) if joined in held else tensor
+        return held
+    return {}
 
 
 def _read_ours(path: Path, container: Container, raw: bool, notes: list[str]) -> Reading:

@@ -30,6 +30,8 @@ class Autoencoder:
     beside   numbers that the decoder takes beside them
     classes  of a one-hot label that the encoder takes beside a flat image; 0 where it does not show one
     reason   one sentence for people
+    encoder  names of the encoder's tensors, the last of which make the mean of the latent, or mean and variance
+    variance the layer that makes the variance alone, "" where there is none
     """
 
     prefix: str
@@ -38,6 +40,8 @@ class Autoencoder:
     beside: int
     classes: int
     reason: str
+    encoder: tuple[str, ...] = ()
+    variance: str = ""
 
 
 def find_decoder(tensors: Mapping[str, HasShape]) -> Autoencoder | None:
@@ -67,7 +71,9 @@ def _named(tensors: Mapping[str, HasShape], body: list[tuple[str, tuple[int, ...
     if not prefix or not own or len(own[0][1]) != 2 or not 0 <= own[0][1][1] - latent <= MOST_CLASSES:
         return None
     reason = f"{body[-2][0]} and {body[-1][0]} make a latent of {latent}"
-    return Autoencoder(f"{prefix}.", tuple(names), latent, own[0][1][1] - latent, 0, reason)
+    others = [name for name in tensors if name not in names]
+    ends = _encoder(others, body[-2][0], body[-1][0])
+    return Autoencoder(f"{prefix}.", tuple(names), latent, own[0][1][1] - latent, 0, reason, *ends)
 
 
 def _transposed(body: list[tuple[str, tuple[int, ...]]], at: int) -> bool:
@@ -109,7 +115,17 @@ def _cut(
         beside,
         classes,
         f"{where} make{'s' * (' and ' not in where)} a latent of {latent}{label}",
+        *_encoder(order[: behind + 1], *where.split(" and ")),
     )
+
+
+def _encoder(names: list[str], mean: str, variance: str = "") -> tuple[tuple[str, ...], str]:
+    """(the encoder's tensors out of `names`, those of the layers `mean` and `variance` last, in this order; which of
+    the two makes the variance)."""
+    if variance and re.search(r"var|sig|std", mean.rpartition(".")[2], re.IGNORECASE):
+        mean, variance = variance, mean
+    rank = {mean: 1, variance: 2}
+    return tuple(sorted(names, key=lambda name: rank.get(name.rpartition(".")[0], 0))), variance
 
 
 def _label_table(tensors: Mapping[str, HasShape], outside: list[str], beside: int) -> str:
