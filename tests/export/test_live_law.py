@@ -14,15 +14,15 @@ from gan_export.live.source import live_source
 from gan_export.source import Source
 
 
-def source(folder: Path, law: LatentLaw, trained: bool = True) -> Source:
-    """A network whose BatchNorms saw a hundred batches of `law`."""
+def source(folder: Path, law: LatentLaw, trained: bool = True, shift: float = 0.0) -> Source:
+    """A network whose BatchNorms saw a hundred batches of `law`, `shift` added to them."""
     torch.manual_seed(0)
     module = networks.lively(networks.Plain())
     if trained:
         module.train()
         with torch.no_grad():
             for step in range(100):
-                module(torch.from_numpy(latents(range(64 * step, 64 * step + 64), 6, law))[..., None, None])
+                module(torch.from_numpy(latents(range(64 * step, 64 * step + 64), 6, law))[..., None, None] + shift)
     torch.save(module.state_dict(), folder / "g.pth")
     return live_source(folder / "g.pth", Answers(live=LiveAnswers(f"{networks.__file__}:Plain")))
 
@@ -42,6 +42,14 @@ def test_nothing_in_the_module_changes(tmp_path: Path) -> None:
     state = found.module.module.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
     assert not any(part.training for part in found.module.modules())
+
+
+def test_latents_of_another_law_are_said_to_be_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = source(tmp_path, "uniform", shift=2.0)
+    assert found.interface.latent == "normal"
+    assert any("first BatchNorm saw latents of another one" in assumption for assumption in found.assumptions)
+    (record,) = (each for each in caplog.records if each.levelname == "WARNING")
+    assert "latent distribution normal is likely wrong" in record.getMessage()
 
 
 def test_statistics_that_fit_no_law_say_nothing(tmp_path: Path) -> None:

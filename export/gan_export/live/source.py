@@ -76,7 +76,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             interface = found.interface(values.ends)
         else:
             evidence = None if answers.latent or answers.recompute_stats else latent_evidence(adapter)
-            law = answers.latent or (evidence.law if evidence else "normal")
+            law = answers.latent or (evidence and evidence.law) or "normal"
             interface = Interface(found.call.z_dim, found.picked.image, latent=law, n_classes=found.call.n_classes)
             recomputed = latents_said(answers, interface)
             if recomputed:
@@ -87,9 +87,13 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     noticed = [note for note in found.notes if note != UNSTEADY or not (switched or live.noise)]
     for note in filter(None, (*noticed, found.assumption, switched, _halves(halves | adapter.halves))):
         log.info(f"{code.label}: {note}")
-    if evidence is not None:
+    known = answers.latent is not None or interface.input is not None
+    strange = "" if known or evidence is None or evidence.law else str(evidence)
+    if evidence is not None and evidence.law is not None:
+        known = True
         log.info(f"{code.label}: latent distribution {interface.latent}: {evidence}")
-    known = answers.latent is not None or evidence is not None or interface.input is not None
+    elif strange:
+        log.warning(f"{code.label}: latent distribution {interface.latent} is likely wrong: {strange}")
     source = Source(
         adapter,
         interface,
@@ -101,7 +105,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             values.assumption,
             found.assumption,
             switched,
-            law_known=known,
+            latent="" if known else strange or "nothing in the module shows it",
         ),
         answers=(*_answers(live, answers), *recomputed_words(recomputed)),
     )
@@ -310,15 +314,13 @@ def _provenance(
     return file | {KEY: code.provenance() | called}
 
 
-def _assumptions(live: LiveAnswers, *others: str, law_known: bool) -> tuple[str, ...]:
+def _assumptions(live: LiveAnswers, *others: str, latent: str) -> tuple[str, ...]:
     noise = {
         "zero": "noise zero: the numbers that the module draws in its forward are replaced by their mean",
         "fixed": "noise fixed: the numbers that the module draws in its forward are the same for every image",
     }
-    latent = (
-        [] if law_known else ["latent distribution normal: nothing in the module shows it; `latent` says otherwise"]
-    )
-    return tuple(filter(None, (*latent, *others, noise.get(live.noise or ""))))
+    law = latent and f"latent distribution normal: {latent}; `latent` says otherwise"
+    return tuple(filter(None, (law, *others, noise.get(live.noise or ""))))
 
 
 def _answers(live: LiveAnswers, answers: Answers) -> tuple[str, ...]:

@@ -26,31 +26,42 @@ GOOD = 0.05
 """A misfit that speaks for a law: true ones are under 0.02, the wrong one near 0.6 at the first BatchNorm."""
 CLEAR = 4.0
 """How many times worse the other law has to fit."""
+STRANGE = 0.3
+"""Where the first BatchNorm misfits each law by more, it saw latents of none: a variance off by a factor 2 is 0.25."""
 
 
 @dataclass(frozen=True)
 class LawEvidence:
-    """The law that fits, and the misfit of each (the mean over BatchNorms of the median symmetric KL)."""
+    """The law that clearly fits, None where none does, and the misfit of each: the mean over BatchNorms of the median
+    symmetric KL, and that of the first."""
 
-    law: LatentLaw
+    law: LatentLaw | None
     misfits: dict[LatentLaw, float]
+    first: dict[LatentLaw, float]
 
     def __str__(self) -> str:
-        other = next(law for law in self.misfits if law != self.law)
-        return f"its BatchNorms remember it (mismatch {self.misfits[self.law]:.2g}, {other} {self.misfits[other]:.2g})"
+        """What the BatchNorms say, "" for nothing."""
+        if self.law is not None:
+            other = next(law for law in self.misfits if law != self.law)
+            return (
+                f"its BatchNorms remember it (mismatch {self.misfits[self.law]:.2g}, {other} {self.misfits[other]:.2g})"
+            )
+        if not STRANGE < min(self.first.values()) < float("inf"):
+            return ""
+        tried = ", ".join(f"{law} {misfit:.2g}" for law, misfit in self.first.items())
+        return f"its first BatchNorm saw latents of another one (mismatch {tried}; a good one is under {GOOD:g})"
 
 
 def latent_evidence(adapter: LiveGenerator) -> LawEvidence | None:
-    """The law that the BatchNorms of `adapter` clearly remember; None when there are none, or they do not say."""
+    """What the BatchNorms of `adapter` remember of the law; None when there are none."""
     norms = [part for part in adapter.modules() if _remembers(part)]
     if not norms:
         return None
-    misfits = {law: _misfit(adapter, norms, law) for law in LATENT_LAWS}
+    arrived = {law: _misfits(adapter, norms, law) or [float("inf")] for law in LATENT_LAWS}
+    misfits = {law: sum(each) / len(each) for law, each in arrived.items()}
     best = min(LATENT_LAWS, key=lambda law: misfits[law])
-    worst = max(misfits.values())
-    if misfits[best] > GOOD or worst < CLEAR * max(misfits[best], 1e-6):
-        return None
-    return LawEvidence(best, misfits)
+    clear = misfits[best] <= GOOD and max(misfits.values()) >= CLEAR * max(misfits[best], 1e-6)
+    return LawEvidence(best if clear else None, misfits, {law: each[0] for law, each in arrived.items()})
 
 
 def _remembers(part: nn.Module) -> bool:
@@ -59,7 +70,8 @@ def _remembers(part: nn.Module) -> bool:
     return not never_trained(Moments(part.running_mean, part.running_var))
 
 
-def _misfit(adapter: LiveGenerator, norms: list[nn.Module], law: LatentLaw) -> float:
+def _misfits(adapter: LiveGenerator, norms: list[nn.Module], law: LatentLaw) -> list[float]:
+    """Of each BatchNorm in the order in which they run; empty for a forward that does not run so."""
     arrived: list[float] = []
 
     def compare(norm: Any, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -76,14 +88,14 @@ def _misfit(adapter: LiveGenerator, norms: list[nn.Module], law: LatentLaw) -> f
             norm.training, norm.momentum, norm.num_batches_tracked = True, 0.0, None  # type: ignore[assignment]
         with torch.no_grad():
             adapter.output(z, label)
-    except Exception:  # a forward that does not run so leaves no evidence
-        return float("inf")
+    except Exception:  # it leaves no evidence
+        return []
     finally:
         for hook in hooks:
             hook.remove()
         for norm, momentum, counter in kept:
             norm.training, norm.momentum, norm.num_batches_tracked = False, momentum, counter
-    return sum(arrived) / len(arrived) if arrived else float("inf")
+    return arrived
 
 
 SAMPLES = 16
