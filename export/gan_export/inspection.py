@@ -134,8 +134,13 @@ def export_command(identified: Identified, *options: str, verb: str = "onnx") ->
 
 def _sizes(draft: Draft) -> list[str]:
     """The image sizes that the structures make, likeliest first, where there are several."""
-    found = list(dict.fromkeys(size_text(each.spec.interface.image) for each in (draft, *draft.rivals)))
-    return [] if len(found) < 2 else [*found[:SIZES], *["…"] * (len(found) > SIZES)]
+    found = list(dict.fromkeys(each.spec.interface.image for each in (draft, *draft.rivals)))
+    return [] if len(found) < 2 else _several(found)
+
+
+def _several(images: Sequence[tuple[int, int, int]]) -> list[str]:
+    """The first sizes (C, H, W) of `images` in words, and whether there are more."""
+    return [*map(size_text, images[:SIZES]), *["…"] * (len(images) > SIZES)]
 
 
 def render(identified: Identified, advice: Advice) -> str:
@@ -271,7 +276,7 @@ def _said(entry: Entry) -> str:
         return ", ".join(filter(None, (re.sub(r" \([^()]*\)", "", entry.said), inside)))
     face = entry.interface
     classes = f", {face.n_classes} classes" if face.n_classes else ""
-    makes = f"z {face.z_dim}{classes} → {size_text(face.image)}"
+    makes = f"z {face.z_dim}{classes} → {' or '.join(_several((face.image, *entry.others)))}"
     if face.input is not None:
         makes = f"{face.taken} → {face.picture}"
     parts = (makes, entry.said, inside)
@@ -284,6 +289,7 @@ def survey_json(entries: Sequence[Entry], left_out: Sequence[str]) -> dict[str, 
     for entry in entries:
         face, beside = entry.interface, entry.discriminator
         drawn = {} if face is None else {"z_dim": face.z_dim, "classes": face.n_classes, "image": list(face.image)}
+        drawn |= {"other_images": [list(image) for image in entry.others]} if entry.others else {}
         own = {"family": entry.family, "parameters": entry.parameters} if entry.parameters else {}
         pair = (
             {}

@@ -47,6 +47,7 @@ class Entry:
     family         of a generator: a known one, "chain", "ganport"
     parameters     numbers in a generator's weights
     discriminator  the file beside it, or the key in it, where its discriminator is
+    others         further sizes (C, H, W) that the images may have by the shapes
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Entry:
     family: str = ""
     parameters: int = 0
     discriminator: Path | str | None = None
+    others: tuple[tuple[int, int, int], ...] = ()
 
 
 def files_of(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -167,13 +169,15 @@ def _checkpoint(path: Path) -> Entry:
     beside = discriminator_of(reading)
     inside = beside.where.partition(", at ")[2] if beside is not None else ""
     try:
-        draft = drafts_of(reading, beside)[0]
+        draft, *rivals = drafts_of(reading, beside)
     except GanportError as error:
         if error.code:
             raise
         return Entry(path, "network", str(error), parameters=parameters, discriminator=inside or None)
     named = draft.family if draft.family != "chain" else f"at {reading.chosen}" if reading.chosen else ""
-    return Entry(path, "generator", named, draft.spec.interface, draft.family, parameters, inside or None)
+    face = draft.spec.interface
+    sizes = dict.fromkeys(one.spec.interface.image for one in rivals if one.spec.interface.image != face.image)
+    return Entry(path, "generator", named, face, draft.family, parameters, inside or None, tuple(sizes))
 
 
 def paired(entries: Sequence[Entry]) -> list[Entry]:

@@ -203,3 +203,18 @@ def test_a_file_name_says_discriminator_where_shapes_say_classifier(tmp_path: Pa
     torch.save(generator(), tmp_path / "netG.pth")
     pair = paired([look(tmp_path / name) for name in ("netD.pth", "c.pth", "netG.pth")])
     assert [entry.path.name for entry in pair] == ["c.pth", "netG.pth", "netD.pth"]
+
+
+def test_sizes_that_shapes_leave_open_are_listed(tmp_path: Path, run: Run) -> None:
+    parts = (nn.ConvTranspose2d(8, 16, 4), nn.BatchNorm2d(16), nn.ReLU(), nn.ConvTranspose2d(16, 8, 4, 2, 1), nn.ReLU(),
+             nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh())  # fmt: skip
+    torch.save(settled(sequential(*parts)).state_dict(), tmp_path / "netG.pth")
+    entry = look(tmp_path / "netG.pth")
+    assert entry.interface is not None
+    assert (3, 16, 16) in (entry.interface.image, *entry.others)
+    assert entry.others
+    assert entry.interface.image not in entry.others
+    code, out, _ = run("inspect", tmp_path, "--json")
+    (made,) = json.loads(out)["files"]
+    assert (code, made["other_images"]) == (0, [list(image) for image in entry.others])
+    assert " or " in run("inspect", tmp_path)[1]
