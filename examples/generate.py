@@ -15,7 +15,8 @@ if "gan.interface" in about:
 else:  # version 1 of the contract, such as the model that comes with ganport
     dim, law, classes = about["gan.latent"]["z_dim"], about["gan.latent"]["law"], about["gan.classes"]["n"]
 rng = np.random.default_rng(0)  # docs/latents.md: the latents of gan-gen's seeds
-latents = rng.uniform(-1, 1, (8, dim)) if law == "uniform" else rng.standard_normal((8, dim))
+least = {"uniform": -1, "uniform01": 0}.get(law)
+latents = rng.standard_normal((8, dim)) if least is None else rng.uniform(least, 1, (8, dim))
 feeds = {"z": latents.astype(np.float32)} | ({"label": np.arange(8) % classes} if classes else {})
 (pixels,) = session.run(["pixels"], feeds)  # uint8 (8, height, width, channels)
 for number, image in enumerate(pixels):

@@ -87,7 +87,7 @@ class Interface:
     z_dim        components of a latent; 0 for a generator that takes an image
     image        (C, H, W) of an image; of a generator that takes images of any size, of what it makes of an example,
                  whose size the shapes of its spec are given for
-    latent       law of the components: "normal" N(0, 1) or "uniform" U(-1, 1)
+    latent       law of the components: "normal" N(0, 1), "uniform" U(-1, 1) or "uniform01" U(0, 1)
     value_range  the output values of (black, white)
     n_classes    0 for an unconditional generator; labels are 0 … n_classes - 1
     class_names  one per class, or empty

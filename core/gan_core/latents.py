@@ -9,12 +9,12 @@ The law, in full (docs/latents.md has test vectors):
 - Counter: (block, round, 0, 0). Block `b` gives the four 32-bit words of components 4b … 4b+3. `round` is 0,
   except for truncation.
 - A word w becomes u = (w + 0.5) / 2**32, in (0, 1), in float64.
-- uniform: z = 2u - 1, in (-1, 1).
+- uniform: z = 2u - 1, in (-1, 1); uniform01: z = u, in (0, 1).
 - normal: Box-Muller on the pairs (u0, u1) and (u2, u3): r = sqrt(-2 ln u0), z0 = r cos(2 pi u1),
   z1 = r sin(2 pi u1). Then rounded to float32.
 - Truncation at t (the truncation trick, Brock et al. 2018, arXiv:1809.11096): each normal component whose
   magnitude exceeds t is drawn anew from round 1, 2, … until it does not; the others stay as they are. A
-  uniform latent is scaled by t, which is the same law on (-t, t).
+  uniform latent is scaled by min(t, 1), which is the same law on (-t, t); one of (0, 1) by its distance from 1/2.
 - The noise that a generator adds inside (`noise_maps`): the same with the counter (block, 0, 1, 0).
 
 `Seeds` is a sequence of them that is never stored; `parse_seeds` reads the text that names one (`0,4-6,100`).
@@ -35,8 +35,10 @@ import numpy as np
 from gan_core.arrays import F32, F64, I64, U32
 from gan_core.errors import GanportError
 
-LatentLaw = Literal["normal", "uniform"]
+LatentLaw = Literal["normal", "uniform", "uniform01"]
 LATENT_LAWS: tuple[LatentLaw, ...] = get_args(LatentLaw)
+LAW_WORDS: dict[LatentLaw, str] = {"normal": "N(0, 1)", "uniform": "U(-1, 1)", "uniform01": "U(0, 1)"}
+"""The laws as people write them."""
 
 SEED_LIMIT = 2**53
 """Seeds lie in [0, 2**53): exact as a float64, so exact in JSON and JavaScript."""
@@ -81,14 +83,14 @@ def latents(
 ) -> F32:
     """The latents z(s) of `seeds`: float32 (len(seeds), z_dim), C-contiguous.
 
-    `law` is "normal" (N(0, 1)) or "uniform" (U(-1, 1)); `truncation`, in [0.05, inf), bounds |z| (None: no
+    `law` is one of `LAW_WORDS`; `truncation`, in [0.05, inf), bounds |z| (None: no
     bound). Raises `GanportError` for a seed outside [0, 2**53), a bad law or a bad truncation.
     """
     seed_array = check_seeds(seeds)
     if law not in LATENT_LAWS:
         raise GanportError(
             f"the latent distribution must be one of {', '.join(LATENT_LAWS)}, got {law!r}",
-            hint="normal is N(0, 1), uniform is U(-1, 1)",
+            hint=", ".join(f"{name} is {words}" for name, words in LAW_WORDS.items()),
         )
     if z_dim < 1:
         raise GanportError(
@@ -102,8 +104,10 @@ def latents(
             f"`truncation` must be a finite number of at least {MIN_TRUNCATION}, got {truncation}",
             hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent distribution",
         )
-    if law == "uniform":
-        return np.ascontiguousarray(_draw(seed_array, z_dim, law, 0) * min(truncation, 1.0), dtype=np.float32)
+    if law != "normal":
+        centre = 0.5 if law == "uniform01" else 0.0
+        z = centre + (_draw(seed_array, z_dim, law, 0) - centre) * min(truncation, 1.0)
+        return np.ascontiguousarray(z, dtype=np.float32)
     z = _draw(seed_array, z_dim, law, 0)
     pending = np.flatnonzero((np.abs(z) > truncation).any(axis=1))
     round_index = 0
@@ -117,11 +121,11 @@ def latents(
 
 
 def noise_maps(seeds: I64, size: int, law: LatentLaw) -> F32:
-    """The noise of `seeds` inside a generator: float32 (n, size) of N(0, 1), or of U(0, 1) for "uniform"."""
+    """The noise of `seeds` inside a generator: float32 (n, size) of N(0, 1), or of U(0, 1) for both uniform laws."""
     made = np.empty((len(seeds), size), np.float32)
     for row in range(len(seeds)):  # 3 million numbers for an image of 1024x1024
         drawn = _draw(seeds[row : row + 1], size, law, 0, _NOISE)[0]
-        made[row] = drawn if law == "normal" else drawn / 2 + 0.5
+        made[row] = drawn / 2 + 0.5 if law == "uniform" else drawn
     return made
 
 
@@ -198,6 +202,8 @@ def _draw(seeds: I64, z_dim: int, law: LatentLaw, round_index: int, purpose: int
     uniform = (np.stack(words, axis=-1).astype(np.float64) + 0.5) / 2.0**32  # (n, blocks, 4)
     if law == "uniform":
         z = 2.0 * uniform - 1.0
+    elif law == "uniform01":
+        z = uniform
     else:
         radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
         angle = 2.0 * np.pi * uniform[..., 1::2]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
-from gan_core.latents import LATENT_LAWS, LatentLaw
+from gan_core.latents import LATENT_LAWS, LAW_WORDS, LatentLaw
 
 UNSAID = "unsaid"
 """The code of an error that an answer would mend."""
@@ -45,7 +45,7 @@ def parse_latent(text: str) -> LatentLaw:
             return law
     raise GanportError(
         f"`latent` must be one of {', '.join(LATENT_LAWS)}, got {text!r}",
-        hint="normal is N(0, 1), uniform is U(-1, 1)",
+        hint=", ".join(f"{name} is {words}" for name, words in LAW_WORDS.items()),
     )
 
 

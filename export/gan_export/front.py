@@ -47,7 +47,7 @@ class Said(TypedDict, total=False):
     trust_pickle       run a pickle, whatever it does, with your rights
     spec               a JSON file of the whole network
     image              (C, H, W), or "3x64x64"
-    latent             "normal" or "uniform"
+    latent             "normal", "uniform" or "uniform01"
     output_activation  "tanh", "sigmoid", "hardtanh" or "identity"
     value_range        the output values of (black, white)
     activation         of the hidden layers: "relu", "leaky_relu:0.2"

@@ -57,7 +57,7 @@ def test_the_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (("missing.onnx",), "no model at missing.onnx"),
         (("g.pt",), "g.pt is a zip archive"),
         (("theirs.onnx", "--image", "3x9x9"), "no images of 3x9x9"),
-        (("theirs.onnx", "--latent", "cauchy"), "--latent must be one of normal, uniform"),
+        (("theirs.onnx", "--latent", "cauchy"), "--latent must be one of normal, uniform, uniform01"),
         (("theirs.onnx", "--inputs", "noise"), "--inputs must list z and label"),
         (("theirs.onnx", "--constant", "psi"), "--constant must be NAME=NUMBER"),
     ],

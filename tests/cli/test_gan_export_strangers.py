@@ -147,7 +147,7 @@ def test_inspect_of_our_own(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--latent", "gamma"], "--latent must be one of normal, uniform"),
+        (["--latent", "gamma"], "--latent must be one of normal, uniform, uniform01"),
         (["--image", "28"], "--image must be CxHxW"),
         (["--image", "2x28x28"], "--image must have 1, 3 or 4 channels"),
         (["--output-activation", "relu"], "--output-activation must be one of tanh"),

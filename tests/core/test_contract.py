@@ -133,7 +133,7 @@ def test_the_document_names_no_other_key() -> None:
     ("changes", "message"),
     [
         ({"z_dim": 0}, "z_dim must be a whole number from 1 to 16,777,216, got 0"),
-        ({"latent": "cauchy"}, "latent must be one of normal, uniform, got 'cauchy'"),
+        ({"latent": "cauchy"}, "latent must be one of normal, uniform, uniform01, got 'cauchy'"),
         ({"image": (3, 0, 4)}, "image must be a list of 3, each a whole number from 1 to 16,384, got [3, 0, 4]"),
         ({"image": (4, 4)}, "image must be a list of 3"),
         ({"image": (2, 4, 4)}, "images must have 1, 3 or 4 channels, got 2"),
@@ -184,7 +184,7 @@ def test_a_value_of_another_type_is_one_line(key: str) -> None:
         ),
         ("latent", {"law": "normal", "z_dim": 65537}, "z_dim: 65,537, at most 65,536 are allowed"),
         ("latent", {"law": "normal", "z_dim": 100.0}, "z_dim must be a whole number from 0 to 16,777,216, got 100.0"),
-        ("latent", {"law": ["normal"], "z_dim": 4}, "latent must be one of normal, uniform, got ['normal']"),
+        ("latent", {"law": ["normal"], "z_dim": 4}, "latent must be one of normal, uniform, uniform01, got ['normal']"),
         ("latent", [100, "normal"], "latent must be an object of law, z_dim, got [100, 'normal']"),
         ("classes", {"n": 10**9, "names": []}, "n_classes must be a whole number from 0 to 1,048,576, got 1000000000"),
         ("classes", {"n": 65537, "names": []}, "n_classes: 65,537, at most 65,536 are allowed"),

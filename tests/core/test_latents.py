@@ -67,6 +67,8 @@ def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0, purpose: int 
         u = [(word + 0.5) / 2**32 for word in counter]
         if law == "uniform":
             z += [2 * x - 1 for x in u]
+        elif law == "uniform01":
+            z += u
         else:
             for a, b in ((u[0], u[1]), (u[2], u[3])):
                 radius = math.sqrt(-2 * math.log(a))
@@ -74,7 +76,7 @@ def by_hand(seed: int, z_dim: int, law: str, round_index: int = 0, purpose: int 
     return z[:z_dim]
 
 
-@pytest.mark.parametrize("law", ["normal", "uniform"])
+@pytest.mark.parametrize("law", LATENT_LAWS)
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 1, 2**32, 123_456_789_012_345, 2**53 - 1])
 def test_latents_follow_the_law_written_out(seed: int, law: str) -> None:
     np.testing.assert_allclose(latents([seed], 11, law)[0], by_hand(seed, 11, law), rtol=1e-6, atol=1e-7)  # type: ignore[arg-type]
@@ -94,7 +96,9 @@ def test_noise_follows_the_law_written_out_and_goes_with_its_latent(seed: int) -
 
 
 def documented_vectors() -> list[tuple[int, str, float | None, list[float]]]:
-    found = re.findall(r"^\| (\S+|2⁵³ − 1) \| (normal|uniform) \| (\S+) \| `([^`]+)` \|$", DOCUMENT, re.MULTILINE)
+    found = re.findall(
+        r"^\| (\S+|2⁵³ − 1) \| (normal|uniform|uniform01) \| (\S+) \| `([^`]+)` \|$", DOCUMENT, re.MULTILINE
+    )
     return [
         (
             SEED_LIMIT - 1 if seed.startswith("2⁵³") else int(seed),
@@ -109,7 +113,7 @@ def documented_vectors() -> list[tuple[int, str, float | None, list[float]]]:
 def test_documented_vectors_are_what_is_drawn() -> None:
     vectors = documented_vectors()
     assert {seed for seed, *_ in vectors} == {0, 1, 7, 2**53 - 1}
-    assert len(vectors) == 16
+    assert len(vectors) == 24
     for seed, law, truncation, z in vectors:
         np.testing.assert_allclose(latents([seed], 5, law, truncation)[0], z, rtol=0, atol=6e-9 * 20)  # type: ignore[arg-type]
 
@@ -239,6 +243,10 @@ def test_truncation_of_a_uniform_latent_scales_it() -> None:
     whole = latents(range(9), 6, "uniform")
     np.testing.assert_allclose(latents(range(9), 6, "uniform", 0.5), whole * 0.5, rtol=1e-6)
     np.testing.assert_array_equal(latents(range(9), 6, "uniform", 3.0), whole)
+    whole = latents(range(9), 6, "uniform01")
+    assert 0.0 < whole.min() < 0.1
+    assert 0.9 < whole.max() < 1.0
+    np.testing.assert_allclose(latents(range(9), 6, "uniform01", 0.5), whole * 0.5 + 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +263,7 @@ def test_truncation_of_a_uniform_latent_scales_it() -> None:
         ((np.zeros((2, 2), int), 4), "one-dimensional sequence of integers"),
         (([2**70], 4), "integers"),
         (([1], 0), "z_dim must be at least 1, got 0"),
-        (([1], 4, "gaussian"), "latent distribution must be one of normal, uniform, got 'gaussian'"),
+        (([1], 4, "gaussian"), "latent distribution must be one of normal, uniform, uniform01, got 'gaussian'"),
         (([1], 4, "normal", 0.0), "`truncation` must be a finite number of at least 0.05, got 0.0"),
         (([1], 4, "normal", -1.0), "`truncation` must be"),
         (([1], 4, "normal", math.nan), "`truncation` must be"),

@@ -34,7 +34,7 @@ def uniform(n: int, z_dim: int) -> Tensor:
 
 
 def half_uniform(n: int, z_dim: int) -> Tensor:
-    """U(0, 1), which is no law that a spec can have."""
+    """U(0, 1)."""
     return torch.rand(n, z_dim)
 
 

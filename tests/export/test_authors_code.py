@@ -88,7 +88,7 @@ def test_a_notebook_speaks_without_its_magics_and_broken_cells(tmp_path: Path) -
         ("0.05),\n            nn.Linear(64, 64)", "0.1), nn.Linear(64, 64)", {"activation"}),
         ("0.05", "slope", {"activation"}),
         ("(64, 0.8)", "(64, eps=EPS)", {"eps"}),
-        ("torch.randn(16, 20)", "torch.rand(16, 20)", {"latent"}),
+        ("torch.randn(16, 20)", "2 * torch.rand(16, 20) - 1", {"latent"}),
         ("torch.randn(16, 20)", "torch.randn(16, 20) + torch.rand(1)", {"latent"}),
     ],
 )  # fmt: skip
@@ -237,9 +237,16 @@ def test_code_without_an_end_is_heard_as_such(tmp_path: Path) -> None:
     assert found == {"name": "identity", "slope": None, "value_range": None}
 
 
-def test_uniform_latents_are_heard(tmp_path: Path) -> None:
-    code = CODE.replace("torch.randn(16, 20)", "np.random.uniform(-1, 1, (16, 20))")
-    assert facts(tmp_path, code)["latent"].value == "uniform"
+@pytest.mark.parametrize(
+    ("drawn", "law"),
+    [
+        ("np.random.uniform(-1, 1, (16, 20))", "uniform"),
+        ("np.random.uniform(0.0, 1.0, (16, 20))", "uniform01"),
+        ("torch.rand(16, 20)", "uniform01"),
+    ],
+)
+def test_uniform_latents_are_heard(tmp_path: Path, drawn: str, law: str) -> None:
+    assert facts(tmp_path, CODE.replace("torch.randn(16, 20)", drawn))["latent"].value == law
 
 
 def test_classes_that_disagree_are_not_heard(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_generator_that_comes_as_code(tmp_path: Path) -> None:
         ({"module": "net.py:Net", "accept": True}, "`accept` has no place beside `module`"),
         ({"image": "large"}, "`image` must be CxHxW, got 'large'"),
         ({"image": (3, 64)}, "`image` must be CxHxW, got '3x64'"),
-        ({"latent": "cauchy"}, "`latent` must be one of normal, uniform, got 'cauchy'"),
+        ({"latent": "cauchy"}, "`latent` must be one of normal, uniform, uniform01, got 'cauchy'"),
         ({"value_range": (1, 0)}, "`value_range` must be LO,HI with LO < HI, got '1,0'"),
         ({"output_activation": "relu"}, "`output_activation` must be one of tanh, sigmoid, hardtanh, identity"),
         ({"activation": "wavelet"}, "`activation` knows no 'wavelet'"),

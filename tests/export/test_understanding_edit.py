@@ -85,7 +85,7 @@ def test_the_fit_is_forgotten_with_the_network_it_was_for(draft: Draft) -> None:
 
 WRONG: tuple[tuple[str, Any, str], ...] = (
     ("structure", "anything", "the structure of a draft cannot be edited"),
-    ("latent", "cauchy", "latent must be one of normal, uniform, got 'cauchy'"),
+    ("latent", "cauchy", "latent must be one of normal, uniform, uniform01, got 'cauchy'"),
     ("activation", {"name": "swish", "slope": None}, "must be one of relu, .* got 'swish'"),
     ("activation", {"name": "relu", "alpha": 2}, "no field 'alpha'"),
     ("activation", {"name": "prelu", "slope": None}, "the weights would no longer fit"),

@@ -82,7 +82,7 @@ def free_latent(proto: onnx.ModelProto) -> None:
         (set_key("gan.interface", "{"), "m.onnx: its metadata gan.interface is not JSON"),
         (set_key("gan.interface", "[3, 6, 5]"), "interface must be an object, got [3, 6, 5]"),
         (interface(image=(2, 6, 5)), "images must have 1, 3 or 4 channels, got 2"),
-        (interface(law="cauchy"), "latent must be one of normal, uniform, got 'cauchy'"),
+        (interface(law="cauchy"), "latent must be one of normal, uniform, uniform01, got 'cauchy'"),
         (interface(value_range=(1, -1)), "value_range must be (black, white)"),
         (set_key("gan.golden", '[{"seed": 1}]'), "golden must be 0 to 1,000 of: an object of seed, label, scale, png"),
         (set_key("gan.golden", "7"), "golden must be 0 to 1,000 of: an object of seed, label, scale, png, got 7"),

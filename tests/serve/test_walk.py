@@ -59,6 +59,8 @@ def test_uniform_walks_keep_their_law() -> None:
     halfway = z[1::2]
     assert np.abs(halfway).max() <= 1
     assert halfway.std() == pytest.approx(1 / math.sqrt(3), rel=0.02)
+    shifted = walk("0-199", frames=400, latent="uniform01").latents(0, 400)
+    np.testing.assert_allclose(shifted * 2 - 1, z, atol=1e-4)
 
 
 def test_slerp_is_rotation() -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_core.latents import LATENT_LAWS
 from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec, flat
 from gan_core.spec.layers import SpecError
@@ -270,7 +271,7 @@ def _choices(family: Family[Any], network: Network) -> Iterator[Choice]:
     size = "x".join(map(str, interface.image))
     yield choice(None, "structure", f"{text} → {size}" if text else size)
     if interface.input is None:
-        yield choice(None, "latent", interface.latent, ("normal", "uniform"))
+        yield choice(None, "latent", interface.latent, LATENT_LAWS)
     if interface.styles is not None:
         yield choice(None, "value_range", list(interface.value_range), ([-1.0, 1.0], [0.0, 1.0]))
         return

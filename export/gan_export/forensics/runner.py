@@ -2,7 +2,7 @@
 
 Where only linear layers stand before the first BatchNorm, the mean of every channel is a known multiple of E[z] plus a
 constant, and its variance a known multiple of Var[z] (components independent, one law) plus what its places differ by
-on average. So a law that is neither N(0, 1) nor U(-1, 1) can be named: U(0, 1) has mean 0.5 and variance 0.083.
+on average. So a law that is none of those tried can be named: U(0, 2) has mean 1 and variance 0.33.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def latent_moments(draft: Draft, samples: int, seed: int) -> tuple[float, float,
         return (constant + value * slope).var(dim=1, correction=0)
 
     arrived = moments(Runner(None, 0, samples, seed).run(draft, stop))
-    unit = {"normal": 1.0, "uniform": 1.0 / 3.0}[spec.interface.latent]
+    unit = {"normal": 1.0, "uniform": 1.0 / 3.0, "uniform01": 1.0 / 12.0}[spec.interface.latent]
     ratio = (memory.var.double() - between_places(mean)) / (arrived.var - between_places(0.0))
     times = float(ratio.median())
     var = between_places(mean) + times * (arrived.var - between_places(0.0))

@@ -32,7 +32,7 @@ PLACES = 64
 LEAST_ROWS = 8
 LEAST_CHANNELS = 16
 """In the first round channels shrink likewise, to these: at a hundredth of the work they tell apart what is far off."""
-TRIED = {"latent": 2, "merge": 2, "upsample": 3, "norm": 2}
+TRIED = {"latent": 3, "merge": 2, "upsample": 3, "norm": 2}
 """How many values of a choice are tried; of activations and eps all, while there are no more than `MOST`
 combinations."""
 DIVERSE = ("relu", "leaky_relu", "identity", "elu", "tanh")

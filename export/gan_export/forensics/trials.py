@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from gan_core.errors import GanportError
+from gan_core.latents import LATENT_LAWS
 from gan_core.spec.layers import LIMITED, SLOPED
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.statistics import witnesses
@@ -38,7 +39,7 @@ ACTIVATIONS: tuple[dict[str, Any], ...] = (
 )
 EPS = (1e-5, 0.8, 1e-3, 0.1)
 """torch's default; the PyTorch-GAN family's (who mean momentum); Keras's and TensorFlow's; and one between."""
-LAWS = ("normal", "uniform")
+LAWS = LATENT_LAWS
 NEAR = 0.01
 """Two eps whose effect differs by less than this share are near-identical."""
 INVISIBLE = 5e-4

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.latents import LAW_WORDS
 from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.draft import Choice, Draft, Evidence, Skip
 from gan_export.forensics.evidence import CLEAR, follow_habit, settle
@@ -198,7 +199,7 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
         solved = latent_moments(draft, samples, seed)
         if solved is not None:
             notes.append(
-                "neither N(0, 1) nor U(-1, 1) fits: the first BatchNorm speaks of latents with mean "
+                f"none of {', '.join(LAW_WORDS.values())} fits: the first BatchNorm speaks of latents with mean "
                 f"{solved[0]:.3g} and variance {solved[1]:.3g}"
             )
             first = (bad[1] if len(bad) > 1 else len(norms)) if solved[2] <= GOOD else 0

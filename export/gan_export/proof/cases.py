@@ -31,8 +31,8 @@ LATENT_PRODUCTS = 1 << 42
 """Multiplications after which no more classes and seeds are drawn: 350 images of a BigGAN of 128x128, in minutes."""
 LEAST_BATCH, LEAST_CLASSES = 3, 8
 """What is drawn however large the images are: batches of up to so many, and so many classes."""
-FAR = {"normal": 4.0, "uniform": 1.0}
-"""How far out a component can be asked to go: 4 sigma of N(0, 1), the corners of U(-1, 1)."""
+FAR = {"normal": 4.0, "uniform": 1.0, "uniform01": 0.5}
+"""How far out a component can be asked to go: 4 sigma of N(0, 1), the corners of U(-1, 1) and, from 1/2, of U(0, 1)."""
 NEARER = (2.0, 1.0)
 """Where a network's own float32 is not steady so far out, all components are asked to go so many sigma."""
 
@@ -151,14 +151,16 @@ def alone(case: Case) -> I64:
 
 
 def _far(interface: Interface, most: int, far: float) -> Iterator[Case]:
-    """All components at +far, all at -far, and the signs of a few seeds at ±far; at most `most` in a batch."""
-    z_dim = interface.z_dim
-    signs = np.where(interface.latents(range(_FAR_ROWS)) < 0, -1.0, 1.0)
-    z = (far * np.concatenate([np.ones((1, z_dim)), -np.ones((1, z_dim)), signs])).astype(np.float32)
+    """All components at +far from the middle, all at -far, and the signs of a few seeds at ±far; at most `most` in a
+    batch."""
+    z_dim, middle = interface.z_dim, 0.5 if interface.latent == "uniform01" else 0.0
+    signs = np.where(interface.latents(range(_FAR_ROWS)) < middle, -1.0, 1.0)
+    z = (middle + far * np.concatenate([np.ones((1, z_dim)), -np.ones((1, z_dim)), signs])).astype(np.float32)
+    about = f"{middle:g} " if middle else ""
     rows = (
-        f"latent of +{far:g}",
-        f"latent of -{far:g}",
-        *(f"±{far:g} by the signs of seed {s}" for s in range(_FAR_ROWS)),
+        f"latent of {middle + far:+g}",
+        f"latent of {middle - far:+g}",
+        *(f"{about}±{far:g} by the signs of seed {s}" for s in range(_FAR_ROWS)),
     )
     for start in range(0, len(z), most):
         part = slice(start, start + most)

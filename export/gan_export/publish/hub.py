@@ -12,6 +12,7 @@ from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, write_text
 from gan_core.interface import describe_classes
+from gan_core.latents import LAW_WORDS
 from gan_core.printable import printable
 from gan_export.publish import check_folder, copy, name_of, open_exported
 from gan_serve.runtime.generator import Generator
@@ -126,7 +127,8 @@ def _use(contract: Contract) -> list[str]:
         feeds = {"input": f"np.asarray({picture}).reshape{size}"}
     else:
         size = f"(25, {interface.z_dim})"
-        numbers = {"normal": f"standard_normal({size})", "uniform": f"uniform(-1, 1, {size})"}[interface.latent]
+        made = {"normal": "standard_normal(", "uniform": "uniform(-1, 1, ", "uniform01": "uniform(0, 1, "}
+        numbers = f"{made[interface.latent]}{size})"
         feeds = {"z": f"np.random.default_rng().{numbers}.astype(np.float32)"}
     if interface.conditional:
         feeds["label"] = f"np.arange(25) % {interface.n_classes}"
@@ -149,7 +151,7 @@ def _use(contract: Contract) -> list[str]:
 
 def _facts(contract: Contract, data_name: str) -> str:
     interface = contract.interface
-    law = {"normal": "normal, N(0, 1)", "uniform": "uniform, U(-1, 1)"}[interface.latent]
+    law = f"{interface.latent.removesuffix('01')}, {LAW_WORDS[interface.latent]}"
     rows = {
         "network": contract.name,
         "latent": "" if interface.input is not None else f"{interface.z_dim} numbers, {law}",

@@ -199,30 +199,39 @@ def whole(node: ast.AST, known: Mapping[str, int]) -> int | None:
     return number(node, known)
 
 
-def drawn_in(pieces: Iterable[Piece]) -> list[tuple[bool, ast.Call, str]]:
-    """(whether it is normal, call, label) of every random number that code draws, but for those that it plainly uses
-    otherwise, as for weights or labels."""
-    found: list[tuple[bool, ast.Call, str]] = []
+def drawn_in(pieces: Iterable[Piece]) -> list[tuple[str, ast.Call, str]]:
+    """(law, "" for one that has no name here; call; label) of every random number that code draws, but for those that
+    it plainly uses otherwise, as for weights or labels."""
+    found: list[tuple[str, ast.Call, str]] = []
     for piece in pieces:
-        assigned = {
-            id(call): ast.unparse(node.targets[0])
-            for node in ast.walk(piece.tree)
-            if isinstance(node, ast.Assign)
-            for _, call in calls_of(node.value)
-        }
+        assigned, reckoned = {}, set()
+        for node in ast.walk(piece.tree):
+            if isinstance(node, ast.Assign):
+                assigned |= {id(call): ast.unparse(node.targets[0]) for _, call in calls_of(node.value)}
+            elif isinstance(node, ast.BinOp):
+                reckoned |= {id(call) for _, call in calls_of(node)}
         for name, call in calls_of(piece.tree):
             used = assigned.get(id(call), ast.unparse(call.func))
             if (name in NORMAL or name in UNIFORM) and not OTHERWISE_USED.search(used):
-                found.append((name in NORMAL, call, piece.label))
+                found.append((_law(name, call, reckoned=id(call) in reckoned), call, piece.label))
     return found
 
 
-def law_of(drawn: Sequence[tuple[bool, ast.Call, str]]) -> list[Fact]:
+def _law(name: str, call: ast.Call, *, reckoned: bool) -> str:
+    """The law of what a call draws; "" where it has no name here. Uniform numbers with which the code `reckoned` may be
+    anything."""
+    if name in NORMAL:
+        return "normal"
+    said = re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(call))
+    if "-1,1" in said:
+        return "uniform"
+    return "uniform01" if (name in ("rand", "random_sample") or "(0,1" in said) and not reckoned else ""
+
+
+def law_of(drawn: Sequence[tuple[str, ast.Call, str]]) -> list[Fact]:
     """The latent distribution, where all random numbers are of one."""
-    if not drawn or len({normal for normal, _, _ in drawn}) > 1:
+    laws = {law for law, _, _ in drawn}
+    if len(laws) != 1 or "" in laws:
         return []
-    normal, call, label = drawn[0]
-    if normal:
-        return [Fact("latent", "normal", where(label, call))]
-    symmetric = ["-1,1" in re.sub(r"\s|\.0?(?=[,)])|low=|high=", "", ast.unparse(one)) for _, one, _ in drawn]
-    return [Fact("latent", "uniform", where(label, call))] if all(symmetric) else []
+    law, call, label = drawn[0]
+    return [Fact("latent", law, where(label, call))]

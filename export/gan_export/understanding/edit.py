@@ -10,7 +10,7 @@ The fields a choice can have, and what their values look like:
     upsample      index   {"mode": "bilinear", "align_corners": false}
     norm          index   {"kind": "group_norm", "groups": 8, "features": 64, "eps": 1e-5, "affine": true}
     merge         index   "z_label" | "label_z"; "multiply" | "add" where the label is as wide as z
-    latent        None    "normal" | "uniform"
+    latent        None    "normal" | "uniform" | "uniform01"
     value_range   None    [0.0, 1.0]
     structure     None    text: strides, paddings, upsamplings; the other structures are drafts of their own,
                           not values, so this one cannot be edited and has no alternatives

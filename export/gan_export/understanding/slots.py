@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gan_core.latents import LATENT_LAWS
 from gan_core.spec.layers import Activation
 from gan_export.draft import Choice, Evidence
 from gan_export.understanding.registered import Between
@@ -106,9 +107,8 @@ def eps_choice(layer: int, proved: float | None, where: str, default: float = 1e
 
 def latent_choice() -> Choice:
     """The law of z."""
-    return Choice(
-        None, "latent", "normal", Evidence.NONE, "nothing in the file names the distribution of z", ("uniform",)
-    )
+    reason = "nothing in the file names the distribution of z"
+    return Choice(None, "latent", "normal", Evidence.NONE, reason, LATENT_LAWS[1:])
 
 
 def others(value: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:

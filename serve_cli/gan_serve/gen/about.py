@@ -18,6 +18,7 @@ from gan_core.errors import ProofError
 from gan_core.files import archive, metadata
 from gan_core.files.model_file import sha256_of
 from gan_core.interface import describe_classes
+from gan_core.latents import LAW_WORDS
 from gan_core.limits import limits_for
 from gan_core.printable import bytes_text, json_text, printable, shorten
 from gan_core.said import OnnxAnswers, check_unsaid
@@ -153,7 +154,8 @@ def _styles(contract: Contract) -> str:
 
 
 def _law(contract: Contract) -> str:
-    return "normal N(0, 1)" if contract.interface.latent == "normal" else "uniform U(-1, 1)"
+    law = contract.interface.latent
+    return f"{law.removesuffix('01')} {LAW_WORDS[law]}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -31,8 +31,8 @@ function components(seed, zDim, law, round, purpose = 0) {
   const z = [];
   for (let block = 0; z.length < zDim; block++) {
     const u = philox([block, round, purpose, 0], key).map((word) => (word + 0.5) / 2 ** 32);
-    if (law === "uniform") {
-      z.push(...u.map((x) => 2 * x - 1));
+    if (law !== "normal") {
+      z.push(...(law === "uniform" ? u.map((x) => 2 * x - 1) : u));
       continue;
     }
     for (const i of [0, 2]) {
@@ -44,14 +44,17 @@ function components(seed, zDim, law, round, purpose = 0) {
   return z.slice(0, zDim);
 }
 
-// The latent of a seed, 0 ... 2 ** 53 - 1, as a Float32Array. `law` is "normal" or "uniform"; `truncation` is null or 0.05 and more.
+// The latent of a seed, 0 ... 2 ** 53 - 1, as a Float32Array. `law` is "normal", "uniform" or "uniform01"; `truncation` is null or 0.05 and more.
 export function latent(seed, zDim, law = "normal", truncation = null) {
   if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`a seed is a whole number from 0 to 2^53 - 1, got ${seed}`);
-  if (law !== "normal" && law !== "uniform") throw new RangeError(`a latent is normal or uniform, got ${law}`);
+  if (!["normal", "uniform", "uniform01"].includes(law)) throw new RangeError(`a latent is normal, uniform or uniform01, got ${law}`);
   if (truncation !== null && !(truncation >= 0.05)) throw new RangeError(`a truncation is 0.05 or more, got ${truncation}`);
   const most = truncation ?? Infinity;
   let z = components(seed, zDim, law, 0);
-  if (law === "uniform") return Float32Array.from(z, (x) => x * Math.min(most, 1));
+  if (law !== "normal") {
+    const centre = law === "uniform01" ? 0.5 : 0;
+    return Float32Array.from(z, (x) => centre + (x - centre) * Math.min(most, 1));
+  }
   for (let round = 1; z.some((x) => Math.abs(x) > most); round++) {
     const again = components(seed, zDim, law, round);
     z = z.map((x, i) => (Math.abs(x) > most ? again[i] : x));
@@ -66,6 +69,10 @@ export function noiseMaps(seed, size, law = "normal") {
 
 // The point at `t`, from 0 to 1, of the great circle from latent `a` to `b`. Uniform latents pass through normal ones.
 export function between(a, b, t, law = "normal") {
+  if (law === "uniform01") {
+    const [from, to] = [a, b].map((end) => Float32Array.from(end, (x) => 2 * x - 1));
+    return between(from, to, t, "uniform").map((x) => x / 2 + 0.5);
+  }
   const [from, to] = law === "uniform" ? [[...a].map(inverseErf), [...b].map(inverseErf)] : [a, b];
   const sum = (term) => from.reduce((total, _, i) => total + term(from[i], to[i]), 0);
   const lengths = Math.sqrt(sum((x) => x * x)) * Math.sqrt(sum((_, y) => y * y));

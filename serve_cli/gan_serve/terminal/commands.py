@@ -247,7 +247,9 @@ ValueRange = Annotated[
 ]
 Latent = Annotated[
     str | None,
-    of_unsaid("--latent", metavar="NAME", help="Latent distribution: normal, N(0, 1), or uniform, U(-1, 1)."),
+    of_unsaid(
+        "--latent", metavar="NAME", help="Latent distribution: normal, N(0, 1); uniform, U(-1, 1); uniform01, U(0, 1)."
+    ),
 ]
 ZDim = Annotated[int | None, of_unsaid("--z-dim", metavar="N", min=1, help="Numbers in a latent.")]
 Classes = Annotated[int | None, of_unsaid("--classes", metavar="N", min=1, help="Number of classes.")]
