@@ -291,11 +291,8 @@ def survey_json(entries: Sequence[Entry], left_out: Sequence[str]) -> dict[str, 
         drawn = {} if face is None else {"z_dim": face.z_dim, "classes": face.n_classes, "image": list(face.image)}
         drawn |= {"other_images": [list(image) for image in entry.others]} if entry.others else {}
         own = {"family": entry.family, "parameters": entry.parameters} if entry.parameters else {}
-        pair = (
-            {}
-            if beside is None
-            else {"discriminator" if isinstance(beside, Path) else "discriminator_key": str(beside)}
-        )
+        key = "discriminator" if isinstance(beside, Path) else "discriminator_key"
+        pair = {} if beside is None else {key: str(beside)}
         files.append({"file": str(entry.path), "kind": entry.kind, "said": entry.said} | drawn | own | pair)
     return {"files": files, "left_out": list(left_out), "next": survey_next(entries)}
 

@@ -204,7 +204,8 @@ def drawn_in(pieces: Iterable[Piece]) -> list[tuple[str, ast.Call, str]]:
     it plainly uses otherwise, as for weights or labels."""
     found: list[tuple[str, ast.Call, str]] = []
     for piece in pieces:
-        assigned, reckoned = {}, set()
+        assigned: dict[int, str] = {}
+        reckoned: set[int] = set()
         for node in ast.walk(piece.tree):
             if isinstance(node, ast.Assign):
                 assigned |= {id(call): ast.unparse(node.targets[0]) for _, call in calls_of(node.value)}

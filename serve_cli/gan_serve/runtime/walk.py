@@ -129,7 +129,7 @@ class Walk:
 def between(a: F32, b: F32, t: F64, law: LatentLaw = "normal") -> F32:
     """Points of the arcs from latents `a` (N, D) to `b` (N, D), at `t` (N,) in [0, 1]: float32 (N, D)."""
     if law == "uniform01":  # by way of those of U(-1, 1)
-        return between(2 * a - 1, 2 * b - 1, t, "uniform") / 2 + np.float32(0.5)
+        return between(2 * a - 1, 2 * b - 1, t, "uniform") / np.float32(2) + np.float32(0.5)
     ends = [_each(end, _to_normal) if law == "uniform" else end.astype(np.float64) for end in (a, b)]
     z = slerp(ends[0], ends[1], t)
     if law == "uniform":
