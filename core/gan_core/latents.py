@@ -39,6 +39,7 @@ LatentLaw = Literal["normal", "uniform", "uniform01"]
 LATENT_LAWS: tuple[LatentLaw, ...] = get_args(LatentLaw)
 LAW_WORDS: dict[LatentLaw, str] = {"normal": "N(0, 1)", "uniform": "U(-1, 1)", "uniform01": "U(0, 1)"}
 """The laws as people write them."""
+LAW_MIDDLES: dict[LatentLaw, float] = {"normal": 0.0, "uniform": 0.0, "uniform01": 0.5}
 
 SEED_LIMIT = 2**53
 """Seeds lie in [0, 2**53): exact as a float64, so exact in JSON and JavaScript."""
@@ -105,8 +106,8 @@ def latents(
             hint="0.5 to 1 gives safer, less varied images; leave it out for the whole latent distribution",
         )
     if law != "normal":
-        centre = 0.5 if law == "uniform01" else 0.0
-        z = centre + (_draw(seed_array, z_dim, law, 0) - centre) * min(truncation, 1.0)
+        middle = LAW_MIDDLES[law]
+        z = middle + (_draw(seed_array, z_dim, law, 0) - middle) * min(truncation, 1.0)
         return np.ascontiguousarray(z, dtype=np.float32)
     z = _draw(seed_array, z_dim, law, 0)
     pending = np.flatnonzero((np.abs(z) > truncation).any(axis=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -172,6 +172,10 @@ class Draft:
         """What that choice says; None where there is none."""
         choice = self.structure_choice
         return None if choice is None else choice.value
+
+    def trained_as(self, other: Draft) -> Draft:
+        """This draft with the latents of the training of `other`."""
+        return replace(self, spread=other.spread, encoded=other.encoded)
 
     @property
     def encoder_made(self) -> bool:

@@ -147,10 +147,7 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
         drafts = as_trained(drafts, ways, on_note)
     draft = investigate(drafts, on_note=log.debug)
     if anew is None and said and any(fit > GOOD for fit in draft.fits):  # the code may not be this file's
-        unsaid = [
-            replace(each, spread=drafts[0].spread, encoded=drafts[0].encoded)
-            for each in drafts_of(reading, beside, answers)
-        ]
+        unsaid = [each.trained_as(drafts[0]) for each in drafts_of(reading, beside, answers)]
         if [each.spec for each in unsaid] != [each.spec for each in drafts]:
             other = investigate(unsaid, on_note=log.debug)
             if other.fits and max(other.fits) < max(draft.fits):

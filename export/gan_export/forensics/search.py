@@ -181,7 +181,7 @@ class _Pool:
 
 def _as_said(draft: Draft, variant: Draft) -> Draft:
     """`variant` with what the user said of `draft`, and what is known of its training."""
-    variant = replace(variant, spread=draft.spread, encoded=draft.encoded)
+    variant = variant.trained_as(draft)
     for said in draft.choices:
         if said.field in ("latent", "output") and said.evidence is Evidence.PROVED:
             choice = next(c for c in variant.choices if c.field == said.field)

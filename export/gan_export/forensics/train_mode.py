@@ -173,7 +173,7 @@ def spread_of(drafts: Sequence[Draft]) -> float:
     """
     if not witnesses(drafts[0]):
         return 1.0
-    reached = [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
+    reached = _reached(drafts)
     usual = min(_tried(one, 1.0, FINE[-1])[0] for one in reached)
     if usual <= GOOD:
         return 1.0
@@ -186,12 +186,17 @@ def spread_of(drafts: Sequence[Draft]) -> float:
     return next(width for fit, width in found if fit <= TIE * best + SLACK)
 
 
+def _reached(drafts: Sequence[Draft]) -> list[Draft]:
+    """One draft for each way to reach the first BatchNorm."""
+    return [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
+
+
 def encoded_of(drafts: Sequence[Draft], encoded: Sequence[Latents]) -> Latents | None:
     """The one of `encoded`, latents that an encoder may have made in training, that the first BatchNorm of `drafts`
     remembers; None where N(0, 1) fits, or none of them much better."""
     if not encoded or not witnesses(drafts[0]):
         return None
-    reached = [one for draft in prefixes(drafts) for one in ways(draft, witnesses(draft)[0])]
+    reached = _reached(drafts)
     usual = min(_tried(one, 1.0, ROUGH[0])[0] for one in reached)
     if usual <= GOOD:
         return None

@@ -39,13 +39,12 @@ ACTIVATIONS: tuple[dict[str, Any], ...] = (
 )
 EPS = (1e-5, 0.8, 1e-3, 0.1)
 """torch's default; the PyTorch-GAN family's (who mean momentum); Keras's and TensorFlow's; and one between."""
-LAWS = LATENT_LAWS
 NEAR = 0.01
 """Two eps whose effect differs by less than this share are near-identical."""
 INVISIBLE = 5e-4
 """Two eps whose effect differs by less than this share are not worth a run of their own."""
 
-_USUAL: dict[str, tuple[Any, ...]] = {"activation": ACTIVATIONS, "eps": EPS, "latent": LAWS}
+_USUAL: dict[str, tuple[Any, ...]] = {"activation": ACTIVATIONS, "eps": EPS, "latent": LATENT_LAWS}
 _NOT_TRIED = ("structure", "output", "value_range")
 
 

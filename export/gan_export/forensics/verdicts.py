@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.latents import LAW_WORDS
+from gan_core.latents import LATENT_LAWS, LAW_WORDS
 from gan_core.spec.layers import Conv, ConvTranspose, Linear
 from gan_export.draft import Choice, Draft, Evidence, Skip
 from gan_export.forensics.evidence import CLEAR, follow_habit, settle
@@ -34,7 +34,7 @@ from gan_export.forensics.statistics import (
     run_eval,
     witnesses,
 )
-from gan_export.forensics.trials import LAWS, segment_of
+from gan_export.forensics.trials import segment_of
 from gan_export.understanding.edit import find_choice, replaced, with_value
 
 SOUND = 0.004
@@ -261,7 +261,7 @@ def extremes(x: Tensor) -> Extremes:
 def before_output(draft: Draft, layer: int, seed: int) -> Tensor:
     """What reaches layer `layer` in eval mode: float32 (N, …), N at most `SAMPLES`."""
     spec = draft.spec
-    assert spec.interface.latent in LAWS
+    assert spec.interface.latent in LATENT_LAWS
     n = min(SAMPLES, max(LEAST, int(WORK // max(spec.products, 1))))
     x = latent_batch(spec.interface.z_dim, spec.interface.latent, n, seed)
     return run_eval(draft, 0, layer, x, label_batch(spec.interface.n_classes, n))

@@ -245,8 +245,9 @@ def drawer(listed: Sequence[Hypothesis]) -> Draw:
         before = len(key[0])
         x = kept.get(key)
         if x is None:
-            taken = latent_batch(spec.interface.z_dim, spec.interface.latent, some, 0)
-            x = kept[key] = _run(draft, 0, before, training_batch(draft, some, 0) if trained else taken, some)
+            face = spec.interface
+            z = training_batch(draft, some, 0) if trained else latent_batch(face.z_dim, face.latent, some, 0)
+            x = kept[key] = _run(draft, 0, before, z, some)
         image, labels = _run(draft, before, len(spec.layers), x, some), label_batch(spec.interface.n_classes, some)
         return image[:images], None if labels is None else labels[:images]
 

@@ -87,13 +87,12 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     noticed = [note for note in found.notes if note != UNSTEADY or not (switched or live.noise)]
     for note in filter(None, (*noticed, found.assumption, switched, _halves(halves | adapter.halves))):
         log.info(f"{code.label}: {note}")
-    known = answers.latent is not None or interface.input is not None
-    strange = "" if known or evidence is None or evidence.law else str(evidence)
-    if evidence is not None and evidence.law is not None:
-        known = True
-        log.info(f"{code.label}: latent distribution {interface.latent}: {evidence}")
-    elif strange:
-        log.warning(f"{code.label}: latent distribution {interface.latent} is likely wrong: {strange}")
+    found_law, remembered = (evidence.law, str(evidence)) if evidence is not None else (None, "")
+    if found_law is not None:
+        log.info(f"{code.label}: latent distribution {found_law}: {remembered}")
+    elif remembered:
+        log.warning(f"{code.label}: latent distribution {interface.latent} is likely wrong: {remembered}")
+    known = answers.latent is not None or found_law is not None or interface.input is not None
     source = Source(
         adapter,
         interface,
@@ -105,7 +104,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
             values.assumption,
             found.assumption,
             switched,
-            latent="" if known else strange or "nothing in the module shows it",
+            latent="" if known else remembered or "nothing in the module shows it",
         ),
         answers=(*_answers(live, answers), *recomputed_words(recomputed)),
     )

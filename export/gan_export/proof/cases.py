@@ -16,7 +16,7 @@ import numpy as np
 from gan_core.arrays import I64
 from gan_core.golden import example_images, inputs
 from gan_core.interface import Interface
-from gan_core.latents import default_labels, latents, with_seeds
+from gan_core.latents import LAW_MIDDLES, default_labels, latents, with_seeds
 from gan_serve.runtime import Given
 
 BATCHES = (1, 2, 3, 8, 25)
@@ -153,7 +153,7 @@ def alone(case: Case) -> I64:
 def _far(interface: Interface, most: int, far: float) -> Iterator[Case]:
     """All components at +far from the middle, all at -far, and the signs of a few seeds at ±far; at most `most` in a
     batch."""
-    z_dim, middle = interface.z_dim, 0.5 if interface.latent == "uniform01" else 0.0
+    z_dim, middle = interface.z_dim, LAW_MIDDLES[interface.latent]
     signs = np.where(interface.latents(range(_FAR_ROWS)) < middle, -1.0, 1.0)
     z = (middle + far * np.concatenate([np.ones((1, z_dim)), -np.ones((1, z_dim)), signs])).astype(np.float32)
     about = f"{middle:g} " if middle else ""
