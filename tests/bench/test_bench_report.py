@@ -212,6 +212,7 @@ def test_numbers(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.slow
 @needs_matplotlib
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_picture_is_a_picture(tmp_path: Path, suffix: str) -> None:
@@ -247,6 +248,7 @@ def upright_lines(path: Path) -> list[int]:
     return [int(at) for at in np.flatnonzero(faint > 40) if at > len(faint) // 2]
 
 
+@pytest.mark.slow
 @needs_matplotlib
 def test_the_limit_is_a_line(tmp_path: Path) -> None:
     rows = [result(1), result(1, runtime="eager")]

@@ -180,6 +180,7 @@ def test_a_record_of_three_programs(
     ],
 )
 def test_refused(options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--data", "digits", "--size", 32, "--out", tmp_path / "new", *options) == 2
+    Image.new("L", (32, 32)).save(tmp_path / "one.png")
+    assert run("--data", tmp_path, "--size", 32, "--out", tmp_path / "new", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -23,7 +23,10 @@ from server.running import Slow, running
 KSERVE = os.environ.get("GANPORT_KSERVE", "")
 SENDERS = [
     serve_clients.load,
-    pytest.param(serve_clients.wrk_load, marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")),
+    pytest.param(  # which counts in whole seconds
+        serve_clients.wrk_load,
+        marks=[pytest.mark.slow, pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")],
+    ),
 ]
 
 

@@ -23,7 +23,6 @@ from gan_trainer.networks.generator import build
 from gan_trainer.presets import preset
 from gan_trainer.recipes import Recipe
 from lab import shared, train_speed
-from lab.loops import classic_loop
 from lab.loops import worker as train_speed_worker
 from lab.loops.messages import Train
 from lab.loops.taking_turns import Loop, quality_at, take_turns
@@ -145,7 +144,9 @@ def test_marks_refused(text: str) -> None:
     [
         ({"windows": 0}, "--windows takes 1 to 1000, got 0"),
         ({"batch_size": 1}, "--batch-size takes 2 to"),
-        ({"batch_size": 33}, "holds 64 pictures, expected two batches of 33"),
+        pytest.param(
+            {"batch_size": 33}, "holds 64 pictures, expected two batches of 33", marks=pytest.mark.slow
+        ),  # imports torchvision
         ({"width": 0}, "--width takes 1 to"),
         ({"workers": -1}, "--workers takes 0 to 256"),
         ({"window_s": 0.0}, "--window takes seconds"),
@@ -183,8 +184,11 @@ def test_time_to() -> None:
     assert train_speed.time_to(reached, 9) == {"distance": 9, "gan_train_s": 5.0, "classic_s": 5.0}
 
 
+@pytest.mark.slow
 def test_the_classic_generator_is_the_preset_s() -> None:
     """Weights of the classic loop, in order, draw the same images from our spec: so its marks can be measured."""
+    from lab.loops import classic_loop
+
     torch.manual_seed(0)
     classic, ours = classic_loop.generator(2), build(network_spec("dcgan", 64, 3, width=2))
     classic_loop.initialise(classic)
@@ -194,7 +198,10 @@ def test_the_classic_generator_is_the_preset_s() -> None:
         torch.testing.assert_close(ours.eval()(z), classic.eval()(z[:, :, None, None]))
 
 
+@pytest.mark.slow
 def test_the_classic_loop_trains(pictures: Path) -> None:
+    from lab.loops import classic_loop  # with torchvision, which is slow to import
+
     torch.manual_seed(0)
     data = classic_loop.Pictures(pictures, 64)
     assert len(data) == 64

@@ -177,8 +177,8 @@ def test_bombs_of_gzip_and_other_packing(site: Site) -> None:
 
 
 def test_bodies_that_trickle_and_heads_that_do(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "KEEP_ALIVE_S", 0.3)
-    with running(("g", models["g"]), limits=Limits(patience_s=0.3)) as site:
+    monkeypatch.setattr(serving, "KEEP_ALIVE_S", 0.15)
+    with running(("g", models["g"]), limits=Limits(patience_s=0.15)) as site:
         began = time.monotonic()
         assert b" 408 " in raw(site, head(100), b"{", b" ", b" ", pause_s=0.05)
         assert raw(site, b"POST /v2/models/g/infer HTTP/1.1\r\n", b"Host: lo", pause_s=0.05) == b""
@@ -190,7 +190,7 @@ def test_bodies_that_trickle_and_heads_that_do(models: Models, monkeypatch: pyte
 
 
 def test_an_answer_that_nobody_reads(models: Models) -> None:
-    with running(("g", models["g"]), limits=Limits(images=20_000, queue=20_000, patience_s=0.5)) as site:
+    with running(("g", models["g"]), limits=Limits(images=20_000, queue=20_000, patience_s=0.2)) as site:
         z = {"name": "z", "shape": [20_000, 4], "datatype": "FP32", "parameters": {"binary_data_size": 320_000}}
         asked = {"inputs": [z], "parameters": {"binary_data_output": True}}
         text = json.dumps(asked).encode()
@@ -204,7 +204,7 @@ def test_an_answer_that_nobody_reads(models: Models) -> None:
 
 
 def test_many_answers_that_nobody_reads(models: Models) -> None:
-    with running(("g", models["g"]), limits=Limits(patience_s=0.5)) as site:
+    with running(("g", models["g"]), limits=Limits(patience_s=0.2)) as site:
         with socket.create_connection(("127.0.0.1", site.port)) as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             link.settimeout(0.2)

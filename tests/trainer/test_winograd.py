@@ -104,6 +104,7 @@ def test_weights_under_spectral_norm_are_shared() -> None:
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize(
     "changes",
