@@ -54,7 +54,7 @@ def test_memory_is_flat_in_n(model: Path, tmp_path: Path, out: str, n: int) -> N
 
 def test_memory_of_a_film_is_flat_in_its_frames(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    few, many = (
-        peak_kib(tmp_path, "--model", model, "--walk", 2, "--frames", n, "--out", "w.mp4") for n in (100, 1000)
+    few, many = (  # 200 more frames of 256x256 are 39 MB
+        peak_kib(tmp_path, "--model", model, "--walk", 2, "--frames", n, "--out", "w.mp4") for n in (50, 250)
     )
     assert many < 1.1 * few

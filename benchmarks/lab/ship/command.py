@@ -11,6 +11,7 @@ an export is not proved, when the file is too large, or when the damaged generat
 from __future__ import annotations
 
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,11 +144,11 @@ def measure(
             "evaluation": found.to_json(),
         }
 
-    rows, shipped = [row("checkpoint", ckpt, ckpt.name, {})], b""
-    for variant in export_all(source, folder, stem):
-        if variant.name == SHIPPED:
-            shipped = _checked(variant, max_bytes)
-        rows.append(row(variant.name, variant.path, variant.path.name, variant.options, variant.damage))
+    variants = export_all(source, folder, stem)
+    first = next(variants)
+    shipped = _checked(first, max_bytes)  # before anything is measured
+    rows = [row("checkpoint", ckpt, ckpt.name, {})]
+    rows += [row(each.name, each.path, each.path.name, each.options, each.damage) for each in chain([first], variants)]
     return shipped, rows
 
 
