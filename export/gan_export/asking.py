@@ -26,7 +26,7 @@ from gan_core.images import to_pixels
 from gan_core.latents import check_seeds, default_labels
 from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_export.assumptions import CODE, STATISTICS, describe, describe_value, odds_text, unanswered
+from gan_export.assumptions import CODE, STATISTICS, code_of, describe, describe_value, odds_text, unanswered
 from gan_export.draft import Choice, Draft
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
@@ -123,11 +123,11 @@ def ask(identified: Identified, target: Path) -> GanportError:
     page = target.with_suffix(".candidates.html").name
     console.note(f"  as a page: {export_command(identified, '--html', page, verb='inspect')}")
     advice = advise(identified)
+    own = f"give the network's own code, --module {code_of(identified.reading)}, or edit {spec} and pass it with --spec"
     if advice.kind is Kind.NOT:
         return GanportError(
             f"{ckpt}: {'; '.join(identified.doubts)}, expected a draft that fits: its images are likely wrong",
-            hint=f"give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec; "
-            f"{sheet} shows what the draft generates, --accept exports it all the same",
+            hint=f"{own}; {sheet} shows what the draft generates, --accept exports it all the same",
         )
     if [choice.field for choice in asked] == [STATISTICS]:
         return GanportError(
@@ -143,7 +143,7 @@ def ask(identified: Identified, target: Path) -> GanportError:
     return GanportError(
         f"{ckpt} rests on {len(asked)} assumption{'s' * (len(asked) > 1)}, expected a generator that is known",
         hint=f"{said}look at {sheet}; if row 1 is right, add --accept, if another, --pick its number; "
-        f"if none is, give the network's own code, --module {CODE}, or edit {spec} and pass it with --spec",
+        f"if none is, {own}",
     )
 
 

@@ -12,6 +12,7 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.families.stylegan2 import SOURCES
 from gan_export.forensics.statistics import GOOD
 from gan_export.reading import Reading
+from gan_export.reading.authors_code import classes_of
 
 AS_YOU_SAID = "as you said"
 STATISTICS = "statistics"
@@ -133,13 +134,21 @@ CODE = "FILE.py:CLASS"
 
 
 def code_of(reading: Reading) -> str:
-    """What `--module` is to name, "models/networks.py:Generator", where the file names its network's class."""
+    """What `--module` is to name, "models/networks.py:Generator": the class that the file names, or else the one in the
+    code beside it that has the names of its tensors."""
     info = reading.modules.get("")
     package, _, name = ("" if info is None else info.cls).removeprefix("__torch__.").rpartition(".")
     known = SOURCES.get(info.source) if info is not None else None
     if known is not None:
         return f"{known.split()[1]}:{name}"
     if info is None or info.from_torch or "mangle" in package or not all(map(str.isidentifier, info.cls.split("."))):
-        return CODE
+        beside = classes_of(reading.saved, reading.path)
+        return f"{beside[0][0]}:{beside[0][1]}" if len({cls for _, cls in beside}) == 1 else CODE
     file = "FILE" if package in ("", "__main__", "torch_utils.persistence") else package.replace(".", "/")
     return f"{file}.py:{name}"
+
+
+def with_code(hint: str, reading: Reading) -> str:
+    """`hint` with the name of the network's code, where it is known."""
+    code = code_of(reading) if "file.py:Class" in hint else CODE
+    return hint if code == CODE else hint.replace("file.py:Class", code)

@@ -172,7 +172,7 @@ def verify(
     ckpt: Annotated[Path | None, typer.Option("--ckpt", metavar="FILE", help="The same as CKPT.")] = None,
     module: Annotated[
         str | None,
-        typer.Option("--module", metavar="CODE:NAME", help="The code, RUN, of a file that was exported with --module."),
+        typer.Option("--module", metavar="CODE[:NAME]", help="The code, RUN, that the file was exported with."),
     ] = None,
     report: ReportFile = None,
     as_json: AsJson = False,

@@ -22,7 +22,7 @@ from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
 from gan_export.answers import Answers, parameter_of
-from gan_export.assumptions import AS_YOU_SAID, CODE, answers_of, assumptions_of, code_of, doubts_of, unanswered
+from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered, with_code
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics import investigate
 from gan_export.forensics.statistics import GOOD
@@ -41,6 +41,7 @@ from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
+from gan_export.understanding.units import OWN_CODE
 from gan_trainer.networks.generator import SpecGenerator, build
 
 MAX_SPEC_BYTES = 16 << 20
@@ -74,10 +75,7 @@ class NotUnderstoodError(GanportError):
     """The tensors were read, and are no chain from a latent to an image that a spec can say."""
 
     def __init__(self, reading: Reading, error: GanportError) -> None:
-        code, hint = code_of(reading), error.hint
-        if hint and code != CODE:
-            hint = hint.replace("file.py:Class", code)
-        super().__init__(f"{reading.path}: {error}", hint=hint, code=error.code)
+        super().__init__(f"{reading.path}: {error}", hint=with_code(error.hint or "", reading), code=error.code)
         self.reading = reading
 
 
@@ -87,7 +85,7 @@ def check_possible(identified: Identified) -> None:
     if draft is not None and draft.contradiction is not None:
         raise GanportError(
             f"{identified.reading.path}: {draft.contradiction}",
-            hint="give the network's own code: `module` file.py:Class; a chain that you know to be right: `spec`",
+            hint=with_code(f"{OWN_CODE}; a chain that you know to be right: `spec`", identified.reading),
         )
 
 

@@ -127,7 +127,9 @@ def export_answers(
     accept: Annotated[bool, of_evidence("--accept", help="Accept the assumptions of the draft.")] = False,
     module: Annotated[
         str | None,
-        of_code("--module", metavar="CODE:NAME", help="The generator as code, RUN: file.py:Class or pkg.mod:factory."),
+        of_code(
+            "--module", metavar="CODE[:NAME]", help="The generator as code, RUN: file.py[:Class] or pkg.mod:factory."
+        ),
     ] = None,
     args: Annotated[
         str | None, of_code("--args", metavar="JSON", help="What NAME is called with: '{\"nz\": 100}' or [100].")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.foreign_networks import sequential, settled
 from gan_core.contract import Contract
@@ -83,6 +83,8 @@ def test_advice_follows_the_evidence(
     class Reading:
         which = "raw"
         modules: dict[str, ModuleInfo] = {}  # noqa: RUF012
+        saved: dict[str, Tensor] = {}  # noqa: RUF012
+        path = Path("/nowhere/g.pth")
 
     given = advise(Identified(Reading(), made, Answers(**answers)))  # type: ignore[arg-type]
     assert (given.kind, given.options[:1]) == (kind, options)

@@ -15,7 +15,8 @@ from torch import nn
 from gan_core.errors import GanportError
 from gan_core.process import quiet
 from gan_export.live import loading
-from gan_export.live.loading import build, load_code
+from gan_export.live.building import build
+from gan_export.live.loading import load_code
 
 NETWORKS = Path(__file__).with_name("live_networks.py")
 

@@ -1,4 +1,4 @@
-"""Runs the user's code: imports a module by file or by name, and builds the generator in it.
+"""Runs the user's code: imports a module by file or by name, and finds the generator in it.
 
 What goes wrong in there is the user's: it is told as one line, with the place in their file. What the code prints
 goes to stderr, since stdout is for data.
@@ -90,34 +90,6 @@ def load_code(reference: str) -> Code:
         raise _no_such_name(module, name, where)
     file = getattr(module, "__file__", None)
     return Code(Path(file) if file else path, name, f"{path.name if path else where}:{name}", getattr(module, name))
-
-
-def build(code: Code, args: dict[str, Any] | list[Any] | None) -> nn.Module:
-    """The generator: `code.target` called with `args`, or itself when it is an instance.
-
-    DataParallel and torch.compile are unwrapped. Raises `GanportError` when it cannot be called so, when it raises,
-    and when what comes out is no `nn.Module`.
-    """
-    target = code.target
-    if isinstance(target, nn.Module):
-        if args is not None:
-            raise GanportError(f"{code.label} is an instance, `args` has no place", hint="name its class, or a factory")
-        return _checked(target, code)
-    if not callable(target):
-        raise GanportError(
-            f"{code.label} is {_a(type(target).__name__)}, expected a class, a factory or an nn.Module",
-            hint="name the generator's class, or a function that returns it",
-        )
-    if isinstance(target, type) and not issubclass(target, nn.Module):
-        raise GanportError(
-            f"{code.label} is a class that is no torch.nn.Module", hint="name the generator's class, or a factory"
-        )
-    arguments = tuple(args) if isinstance(args, list) else ()
-    keywords = args if isinstance(args, dict) else {}
-    _check_arguments(code, arguments, keywords)
-    with users_code(code.path, f"building {code.label}"):
-        made = target(*arguments, **keywords)
-    return _checked(made, code)
 
 
 @contextlib.contextmanager
@@ -298,7 +270,8 @@ def _no_such_name(module: ModuleType, name: str, where: str) -> GanportError:
     return GanportError(f"{where} has no {name!r}", hint=hint)
 
 
-def _check_arguments(code: Code, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+def check_arguments(code: Code, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Raises `GanportError` where the target cannot be called with these, by its signature."""
     try:
         signature = inspect.signature(code.target)
     except (TypeError, ValueError):
@@ -319,17 +292,6 @@ def _short_signature(signature: inspect.Signature) -> str:
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
-def _checked(made: Any, code: Code) -> nn.Module:
-    while isinstance(made, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(made, "_orig_mod"):
-        made = made._orig_mod if hasattr(made, "_orig_mod") else made.module
-    if not isinstance(made, nn.Module):
-        raise GanportError(
-            f"{code.label} made {_a(type(made).__name__)}, expected a torch.nn.Module",
-            hint="name the generator's class, or a function that returns the generator",
-        )
-    return made
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[0].removesuffix(", but expected one of:")[:200]  # torch lists signatures in the lines behind
@@ -338,10 +300,6 @@ def _first_line(error: BaseException) -> str:
 def asks_for_cuda(text: str) -> bool:
     """Whether an error's text is that of code that wants a GPU."""
     return any(word in text for word in ("CUDA", "cuda", "NVIDIA"))
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def forward_error(error: Exception, code: Code) -> str:

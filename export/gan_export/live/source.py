@@ -20,8 +20,9 @@ from gan_core.said import size_text
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.identify import provenance_of
 from gan_export.live.adapter import Constant, LiveGenerator
+from gan_export.live.building import arguments_of, build, class_in
 from gan_export.live.images import FoundImage, probe_image, traced_size
-from gan_export.live.loading import Code, build, load_code, users_code
+from gan_export.live.loading import Code, load_code, users_code
 from gan_export.live.probing import BATCH, UNSTEADY, Found, probe
 from gan_export.live.signature import FULL, SWITCHES, forward_of, takes, without_classes
 from gan_export.live.tracing import HALVES, Listener, draw_once
@@ -46,8 +47,10 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     live = answers.live
     assert live is not None
     constants_of(live)  # what is wrong with one is said before the code runs
-    code = load_code(live.module)
     reading = None if ckpt is None else _read(check_checkpoint(ckpt), answers)
+    code = load_code(
+        live.module if reading is None or not live.module.endswith(".py") else class_in(live.module, reading)
+    )
     live = _with_arguments(live, reading, code)
     module = build(code, live.args)
     halves = {tensor.dtype for tensor in module.parameters()}
@@ -145,10 +148,13 @@ def constants_of(live: LiveAnswers) -> list[Constant]:
 
 
 def _with_arguments(live: LiveAnswers, reading: Reading | None, code: Code) -> LiveAnswers:
-    """`live` with the arguments that the file holds, where none are said and the file's network is of this class."""
+    """`live` with the arguments that the file holds, where none are said and the file's network is of this class; else
+    with those that its tensors show."""
     info = reading.modules.get("") if reading is not None else None
-    if reading is None or info is None or info.arguments is None or live.args is not None or info.kind != code.name:
+    if reading is None:
         return live
+    if info is None or info.arguments is None or live.args is not None or info.kind != code.name:
+        return replace(live, args=arguments_of(code, live.args, reading))
     log.info(f"{reading.path} holds the arguments of {code.name}: {shorten(json.dumps(info.arguments), 300)}")
     return replace(live, args=info.arguments)
 

@@ -58,6 +58,33 @@ def load_weights(module: nn.Module, reading: Reading, label: str) -> tuple[nn.Mo
     return best.module, (best.note,) if best.note else ()
 
 
+def mismatch(module: nn.Module, reading: Reading) -> float:
+    """How many tensors of `module` or of `reading` are missing, left over or of another shape, in the way of naming
+    them that fits best; of a tensor of another shape, the part of its sizes that differ. 0: they fit."""
+    expected, shapes = module.state_dict(), shapes_of(module)
+    tensors = (reading.saved, *([] if reading.saved is reading.tensors else [reading.tensors]))
+    return min(_distance(shapes, named) for some in tensors for named, _ in _namings(some, expected, reading))
+
+
+def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
+    """Of each tensor that a checkpoint of `module` has, counters left out; without sizes where it has none yet."""
+    tensors = module.state_dict()
+    return {
+        name: torch.Size() if is_lazy(tensors[name]) else tensors[name].shape for name in _without_counters(tensors)
+    }
+
+
+def _distance(shapes: dict[str, torch.Size], named: dict[str, Tensor]) -> float:
+    wrong = float(len(_without_counters(shapes.keys() ^ named.keys())))
+    for name, shape in shapes.items():
+        other = named[name].shape if name in named else shape
+        if len(shape) == len(other):
+            wrong += sum(a != b for a, b in zip(shape, other, strict=True)) / max(len(shape), 1)
+        else:
+            wrong += len(shape) > 0
+    return wrong
+
+
 def _fits(module: nn.Module, reading: Reading) -> Iterator[_Fit]:
     """Every way in turn, the plainest first."""
     for folded, resolved in ((False, False), (True, False), (True, True)):

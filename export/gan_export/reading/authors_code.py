@@ -19,7 +19,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -70,6 +70,22 @@ def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None
         return found, note
     everywhere = list(_around(checkpoint))
     return _heard(everywhere, tensors, [beside, everywhere])
+
+
+def classes_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None = None) -> list[tuple[Path, str]]:
+    """(file, name) of the classes that may have made these tensors: in the Python file `named`, or beside `checkpoint`,
+    or else in the rest of its repository. Raises `GanportError` when `named` cannot be read."""
+    if named is not None:
+        return list(_classes(_pieces(check_file(named, "Python"), strict=True), tensors))
+    around = ((Path(os.path.relpath(path)), name) for path, name in _classes(_around(checkpoint), tensors))
+    return list(_classes(_beside(checkpoint), tensors)) or list(around)
+
+
+def _classes(pieces: Iterable[Piece], tensors: Mapping[str, Tensor]) -> Iterator[tuple[Path, str]]:
+    for piece in pieces:
+        if piece.path.suffix == ".py":
+            found = _speakers(piece.tree, tensors, _numbers(piece.tree))
+            yield from ((piece.path, name) for name, node in found if isinstance(node, ast.ClassDef))
 
 
 def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[list[Piece]]) -> tuple[list[Fact], str]:
@@ -172,7 +188,7 @@ def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Ite
             warnings.simplefilter("ignore")  # strangers' strings have odd escapes
             tree = ast.parse(source)
             parsed += 1
-            yield Piece(tree, label)
+            yield Piece(tree, path, label)
     if strict and not parsed:
         raise GanportError(f"{path} is no Python that can be read", hint=hint)
 

@@ -8,6 +8,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -50,9 +51,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Piece:
-    """Parsed code, and what a line of it is called: "gan.py line ", "gan.ipynb cell 3 line "."""
+    """Parsed code, the file it is from, and what a line of it is called: "gan.py line ", "gan.ipynb cell 3 line "."""
 
     tree: ast.Module
+    path: Path
     label: str
 
 
