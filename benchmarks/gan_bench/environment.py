@@ -5,6 +5,7 @@ Every record of this project carries this block (docs/benchmarks.md lists the ke
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -113,12 +114,8 @@ def memory_bytes() -> int | None:
 
 def cpu_name() -> str:
     """The CPU's model name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    if name := _cpu_info("model name"):
+        return name
     if sys.platform == "darwin":
         return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
     return platform.processor() or platform.machine()
@@ -126,13 +123,17 @@ def cpu_name() -> str:
 
 def vector_sets() -> list[str]:
     """Which of `VECTOR_SETS` the CPU has, narrowest first, as Linux tells; else empty. Its name does not always say."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    flags = set(line.partition(":")[2].split())
+    flags = set(_cpu_info("flags", "Features").split())
     return [flag for flag in VECTOR_SETS if flag in flags]
+
+
+def _cpu_info(*names: str) -> str:
+    """What Linux says of the CPU in the first line that begins with one of `names`; "" elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(names):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def gpus() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -328,10 +329,10 @@ class _Bench:
     def _opened(self, result: Result, rows: Sequence[Row]) -> WorkerProcess:
         """The row's process with its model loaded: its own, or that of all rows that differ in batch alone."""
         row = result.row
-        key = row.with_batch(0)
+        key = replace(row, batch=0)
         batches = [row.batch]
         if self.settings.share_process:
-            batches = [other.batch for other in rows if other.with_batch(0) == key]
+            batches = [other.batch for other in rows if replace(other, batch=0) == key]
             if key in self.shared:
                 worker = self.shared[key]
                 result.opened, result.shared = worker.opened, True

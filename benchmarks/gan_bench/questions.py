@@ -52,18 +52,6 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The most bytes that the process has held so far; None where nobody says."""
-
-    rss_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """It is done."""
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint and the generator in it. `image` is (C, H, W), `spec` the generator's as JSON, or None."""
 
@@ -136,7 +124,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Opened:
-    """What the runtime says of itself, and how long it took to get ready. cpu_nodes: those that fell to the CPU."""
+    """What the runtime says of itself, and how long it took to get ready.
+
+    cpu_nodes  those that fell to the CPU
+    peak       of this and other answers: the most bytes that the process has held so far; None where nobody says
+    """
 
     provider: str
     threads: int | None
@@ -146,7 +138,7 @@ class Opened:
     details: Json
     runtime: Library
     model: Model
-    peak: Memory = Memory()
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ class Open(Question[Opened]):
 
 
 @dataclass(frozen=True)
-class DrawReference(Question[Done]):
+class DrawReference(Question[None]):
     """Draw the reference seeds, each in a batch of its own, to a .npz file."""
 
     file: Path
@@ -181,7 +173,7 @@ class Prepared:
 
     first_run_ms: float
     difference: Difference
-    peak: Memory = Memory()
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +192,7 @@ class Window:
     elapsed_s: float
     latencies_ns: tuple[int, ...]
     difference: Difference
-    peak: Memory = Memory()
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -245,9 +237,6 @@ class TakeRates(Question[Rates]):
     """Measure the chosen product and its copy for `seconds`."""
 
     seconds: float
-
-
-QUESTIONS = (Unpack, Open, DrawReference, Prepare, TakeWindow, ChooseProduct, TakeRates)
 
 
 class MessageError(ValueError):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from gan_bench.limits import Limit, Work, kind_of, limit_of
 from gan_bench.parity import Difference, verdict
-from gan_bench.questions import Memory, Opened
+from gan_bench.questions import Opened
 from gan_bench.rows import Row
 from gan_bench.windows import AGREEING_WINDOWS, AGREEMENT, percentile, rounded, spread, spread_json
 from gan_core.errors import GanportError
@@ -75,9 +75,9 @@ class Result:
         self.mistake = verdict(seen, "tf32" if self.row.tf32 else self.precision, reference)
         return not self.mistake
 
-    def saw_memory(self, peak: Memory) -> None:
+    def saw_memory(self, peak: int | None) -> None:
         """Takes note of a peak; None: the system does not say."""
-        self.peak_rss_bytes = peak.rss_bytes if peak.rss_bytes is not None else self.peak_rss_bytes
+        self.peak_rss_bytes = self.peak_rss_bytes if peak is None else peak
 
     def to_json(self, limits: list[Limit] | None = None, work: Work | None = None) -> Json:
         """The row's record. Speeds and latencies are null for a row that failed or draws wrong pixels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
@@ -49,10 +49,6 @@ class Row:
     @property
     def ours(self) -> bool:
         return self.runtime == OURS
-
-    def with_batch(self, batch: int) -> Row:
-        """The same row with another batch."""
-        return replace(self, batch=batch)
 
     def __str__(self) -> str:
         what = self.runtime if self.model is None else f"{self.runtime} {self.model.name}"

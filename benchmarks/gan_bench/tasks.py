@@ -7,7 +7,6 @@ bytes as a call of the model has to touch, so that what the cache holds for the 
 
 from __future__ import annotations
 
-import abc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,21 +36,7 @@ FLOAT, FLOAT16 = 1, 10
 """Types of elements, of onnx.proto."""
 
 
-class Task(abc.ABC):
-    """`call(index)` is what is timed; `check(result, index)` compares what that call gave; `check_all` calls and
-    compares everything that will be timed."""
-
-    @abc.abstractmethod
-    def call(self, index: int) -> object: ...
-
-    @abc.abstractmethod
-    def check(self, result: object, index: int) -> Difference: ...
-
-    @abc.abstractmethod
-    def check_all(self) -> Difference: ...
-
-
-class Pixels(Task):
+class Pixels:
     """`Generator.run_pixels`: latents in, uint8 pixels out, from NumPy to NumPy, for batches of the reference seeds."""
 
     def __init__(self, generator: Generator, batch: int, image_NCHW: F32, pixels_NHWC: U8) -> None:
@@ -79,7 +64,7 @@ class Pixels(Task):
         return total + Difference(image_max_abs=parity.compare_floats(image, self.seeds[0], self.image))
 
 
-class PngFolder(Task):
+class PngFolder:
     """Seeds 0 … batch - 1 to a folder of PNG files, as `gan-gen --n BATCH --out folder/` does it.
 
     Latents, network, encoding and writing, in the batches and threads that it chooses. Files of the call before are
@@ -119,6 +104,11 @@ class PngFolder(Task):
     def check_all(self) -> Difference:
         self.call(0)
         return self.check(None, 0)
+
+
+Task = Pixels | PngFolder
+"""`call(index)` is what is timed; `check(result, index)` compares what that call gave; `check_all` calls and compares
+everything that will be timed."""
 
 
 class Machine:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +23,10 @@ import gan_serve
 from gan_bench import parity, questions
 from gan_bench.peers import PEERS
 from gan_bench.questions import (
-    QUESTIONS,
     ChooseProduct,
-    Done,
     DrawReference,
     Failed,
     Library,
-    Memory,
     Model,
     Open,
     Opened,
@@ -44,15 +41,12 @@ from gan_bench.questions import (
     Unpacked,
     Window,
 )
-from gan_bench.tasks import Pixels, PngFolder, Task
+from gan_bench.tasks import Machine, Pixels, PngFolder, Task
 from gan_core.contract import Contract
 from gan_core.errors import GanportError
 from gan_core.files import metadata
 from gan_core.said import UNSAID, OnnxAnswers
 from gan_serve.runtime.generator import Generator
-
-if TYPE_CHECKING:
-    from gan_bench.tasks import Machine
 
 WARM_UP_S = 0.05
 """Untimed calls before each window: caches fill, clocks rise, and the previous row's threads stop spinning."""
@@ -115,10 +109,10 @@ class Worker:
                 ours=ours,
                 assumptions=() if ours else tuple(contract.assumptions),
             ),
-            peak=self._peak(),
+            peak=peak_rss_bytes(),
         )
 
-    def draw_reference(self, asked: DrawReference) -> Done:
+    def draw_reference(self, asked: DrawReference) -> None:
         """The file holds `pixels` uint8 (seeds, H, W, C) and `image` float32 (seeds, C, H, W)."""
         drawn = [
             self.generator.run(*feed)
@@ -127,7 +121,6 @@ class Worker:
         ]
         image, pixels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         np.savez(asked.file, image=image, pixels=pixels)
-        return Done()
 
     def prepare(self, asked: Prepare) -> Prepared:
         with np.load(asked.reference, allow_pickle=False) as arrays:
@@ -141,7 +134,7 @@ class Worker:
         started = time.perf_counter()
         made.call(0)
         first_run_ms = (time.perf_counter() - started) * 1e3
-        return Prepared(first_run_ms, made.check_all(), self._peak())
+        return Prepared(first_run_ms, made.check_all(), peak_rss_bytes())
 
     def take_window(self, asked: TakeWindow) -> Window:
         """Ends after 4 × `seconds` even where `min_calls` are not reached."""
@@ -161,11 +154,9 @@ class Worker:
             before, now = now, clock()
             latencies_ns.append(now - before)
         seen = task.check(result, len(latencies_ns) - 1)
-        return Window((now - begin) / 1e9, tuple(latencies_ns), seen, self._peak())
+        return Window((now - begin) / 1e9, tuple(latencies_ns), seen, peak_rss_bytes())
 
     def choose_product(self, asked: ChooseProduct) -> Product:
-        from gan_bench.tasks import Machine
-
         made = self.limits_of = Machine(asked.device, asked.precision, asked.threads, asked.copy_bytes, asked.use_torch)
         return Product(made.library, made.size, made.copy_bytes)
 
@@ -203,9 +194,6 @@ class Worker:
         found = count() if callable(count) else count
         return found if isinstance(found, int) else len(found)
 
-    def _peak(self) -> Memory:
-        return Memory(peak_rss_bytes())
-
     def _threads(self, package: str, asked: int | None) -> int | None:
         """How many threads the runtime uses, where it says; else what was asked for."""
         if package == "torch" and package in sys.modules:
@@ -236,7 +224,7 @@ def answer(worker: Worker, line: str) -> str:
         TakeRates: worker.take_rates,
     }
     try:
-        asked: Any = questions.read(line, *QUESTIONS)
+        asked: Any = questions.read(line, *methods)
         return questions.write(methods[type(asked)](asked))
     except GanportError as error:
         wrong = Refused(str(error), error.hint) if error.exit_code == 2 else Failed(str(error))

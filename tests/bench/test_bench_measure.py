@@ -73,7 +73,7 @@ class Sabotaged(worker.Worker):
             if self.plan == "garbage-later":
                 return Unprintable()
             if self.plan == "other-answer-later":
-                return questions.Done()
+                return None
             if self.plan == "drift-later":
                 self.wrap(lambda pixels: pixels ^ 128)
         return super().take_window(asked)
