@@ -104,11 +104,11 @@ WRONG_OPTIONS = [
     ("--model g.onnx --cols 3 --out many.npy", "--cols is for a grid, many.npy is not one"),
     (
         "--model g.onnx --n 70000 --cols 1 --scale 1 --out tall.jpg",
-        "a grid of 9x560002 pixels, .jpg holds at most 65500 a side",
+        "a picture of 9x560002 pixels, .jpg holds at most 65500 a side",
     ),
     (
         "--model g.onnx --n 9000 --cols 9000 --scale 1 --out wide.webp",
-        "a grid of 63002x10 pixels, .webp holds at most 16383",
+        "a picture of 63002x10 pixels, .webp holds at most 16383",
     ),
     ("--model g.onnx --batch-size 0", "--batch-size must be at least 1, got 0"),
     ("--model g.onnx --threads 0", "--threads must be 1 … 1024, got 0"),

@@ -201,7 +201,7 @@ def test_sizes_that_the_network_does_not_take(gen: Gen, even: Path, fixed: Path)
         (["a.png", "--out", "memory://o/"], "transformed images go into a folder, got memory://o/"),
         (["a.png", "b.png", "--out", "c.png"], "several images go into a folder"),
         (["a.png", "twin/a.png", "--out", "o/"], "two images would be written to o/a.png"),
-        (["clear.png", "--out", "c.jpg"], "the image has opacity, which .jpg cannot hold"),
+        (["clear.png", "--out", "c.jpg"], "the images have an opacity channel, which .jpg cannot hold"),
         (["5"], "seeds and latents have no meaning"),
         (["--walk", "3"], "seeds and latents have no meaning"),
         (["--tile", "3"], "--tile is for images"),

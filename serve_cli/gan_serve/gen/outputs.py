@@ -26,7 +26,6 @@ import numpy as np
 from gan_core.arrays import U8
 from gan_core.errors import GanportError
 from gan_core.files.atomic import WholeFiles, atomic_path, descriptor_of, explain_os_errors, follow, is_stream
-from gan_core.grids import Canvas
 from gan_core.images import ANIMATIONS, SIGNATURE, SIZES_END, encode_batch, encode_png, text_chunks, to_pil
 from gan_core.printable import bytes_text
 from gan_core.process import usable_cores
@@ -39,6 +38,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAYS = (".npy", ".npz")
 MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
 """The longest side, in pixels, that the format can say."""
+NO_OPACITY = (".jpg", ".jpeg", ".mp4")
 FORMATS = {"tar": ".tar", "parquet": ".parquet", "npy": ".npy", "folder": ""}
 """Of shards, and how their names end."""
 LEAST_PNG_BYTES = 67
@@ -133,29 +133,35 @@ def _any(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def check_sides(path: Path, canvas: Canvas) -> None:
-    """Raises `GanportError` for a grid that is too large for the format that `path`'s suffix names."""
-    most = MAX_SIDE.get(path.suffix.lower())
-    height, width, _ = canvas.picture_HWC.shape
-    if most is not None and max(height, width) > most:
+def check_format(path: Path, channels: int, sides: tuple[int, int] = (0, 0), hint: str = "write a .png") -> None:
+    """Raises `GanportError` for a picture that the format of `path`'s suffix cannot hold; sides are (width, height)."""
+    suffix = path.suffix.lower()
+    if channels == 4 and suffix in NO_OPACITY:
         raise GanportError(
-            f"a grid of {width}x{height} pixels, {path.suffix} holds at most {most} a side",
-            hint="write a .png, or choose `cols` so that the grid is squarer",
+            f"the images have an opacity channel, which {suffix} cannot hold", hint="write a .png or .webp"
         )
+    most = MAX_SIDE.get(suffix)
+    if most is not None and max(sides) > most:
+        size = "x".join(map(str, sides))
+        raise GanportError(f"a picture of {size} pixels, {suffix} holds at most {most} a side", hint=hint)
 
 
 def write_picture(path: Path, grids: Iterator[U8], text: dict[str, str]) -> None:
-    """The one grid as `path`'s suffix says: PNG with `text`, JPEG at quality 95 without chroma subsampling, WebP
-    lossless.
-    """
+    """The one grid as `path`'s suffix says: PNG with `text`, else as `save_picture` does it."""
     with atomic_path(path) as temporary:
-        picture_HWC = next(grids)
-        if path.suffix.lower() == ".webp":
-            to_pil(picture_HWC).save(temporary, "WEBP", lossless=True)
-        elif path.suffix.lower() in (".jpg", ".jpeg"):
-            to_pil(picture_HWC).save(temporary, "JPEG", quality=95, subsampling=0)
+        suffix, picture_HWC = path.suffix.lower(), next(grids)
+        if suffix in MAX_SIDE:
+            save_picture(picture_HWC, temporary, suffix)
         else:  # a pipe or a device may have any name
             temporary.write_bytes(encode_png(picture_HWC, text))
+
+
+def save_picture(pixels_HWC: U8, target: Path, suffix: str, said: bytes = b"") -> None:
+    """JPEG at quality 95 without chroma subsampling, or WebP lossless, with `said` as its comment or XMP."""
+    if suffix == ".webp":
+        to_pil(pixels_HWC).save(target, "WEBP", lossless=True, xmp=said)
+    else:
+        to_pil(pixels_HWC).save(target, "JPEG", quality=95, subsampling=0, comment=said)
 
 
 def refuse_stdout() -> None:

@@ -262,15 +262,17 @@ class Request:
             if len(classes) > 1:
                 raise GanportError(f"a mix is of one class, got {len(classes)}", hint="name one, or leave it out")
             return self.mixed.plan(generator, *classes)
+        in_turn = () if self.by_class else classes
         if self.latents is not None:
             z = styles_in(self._opened_latents, self.latents, contract.interface, self.psi)
             z = fit_latents(self._opened_latents, self.latents, contract.interface.z_dim) if z is None else z
-            return self._in_rows(LatentPlan(contract, z, self.latents.name, self._in_turn(classes)), classes)
-        seeds = self._every_seed()
-        if self.walk is not None:
-            return self._walk_plan(generator, seeds, classes)
-        noisy = generator.noise_of_seeds
-        return self._in_rows(SeedPlan(contract, seeds, self._in_turn(classes), self.truncation, noisy=noisy), classes)
+            plan: Plan = LatentPlan(contract, z, self.latents.name, in_turn)
+        elif self.walk is not None:
+            return self._walk_plan(generator, self._every_seed(), classes)
+        else:
+            noisy = generator.noise_of_seeds
+            plan = SeedPlan(contract, self._every_seed(), in_turn, self.truncation, noisy=noisy)
+        return ByClassPlan(plan, classes) if self.by_class else plan
 
     def _walk_plan(self, generator: Generator, seeds: Seeds, classes: tuple[int, ...]) -> Plan:
         from gan_serve.runtime.walk import Walk
@@ -287,14 +289,6 @@ class Request:
             tiles=tiles, mixed=generator.mixes_classes, to_w=generator.to_w,
         )  # fmt: skip
         return WalkPlan(generator.contract, walk, seeds, classes, cols)
-
-    def _in_turn(self, classes: tuple[int, ...]) -> tuple[int, ...]:
-        return () if self.by_class else classes
-
-    def _in_rows(self, plan: Plan, classes: tuple[int, ...]) -> Plan:
-        if not self.by_class:
-            return plan
-        return ByClassPlan(plan, classes)
 
     def _every_seed(self) -> Seeds:
         if self.seeds is None:

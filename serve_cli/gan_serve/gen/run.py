@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from gan_serve.gen.jobs import Job
     from gan_serve.gen.stores import Folder
 
-NO_OPACITY = (".jpg", ".jpeg", ".mp4")
-
 
 def run_request(request: Request, provider: str, threads: int | None, tf32: bool = False) -> None:
     """Carries a request out; data to stdout, notes to stderr. Raises `GanportError`."""
@@ -111,11 +109,6 @@ def choose_device(provider: str, environ: MutableMapping[str, str]) -> str:
 
 def _write(request: Request, generator: Generator, plan: Plan, target: Target) -> int:
     """Draws and writes; returns how many times as large the images are."""
-    interface = plan.contract.interface
-    if interface.channels == 4 and target.path.suffix.lower() in NO_OPACITY:
-        raise GanportError(
-            f"the images have an opacity channel, which {target.path.suffix} cannot hold", hint="write a .png or .webp"
-        )
     if target.kind is Kind.STDOUT:
         outputs.refuse_stdout()
     scale, canvas = request.factor or 1, None
@@ -259,7 +252,9 @@ def _canvas(request: Request, plan: Plan, target: Target) -> Canvas:
 
             scale = auto_scale(1, image, side=SEEN_ALONE)
     canvas = Canvas(plan.tiles, image, cols, scale=scale, captioned=request.labels)
-    outputs.check_sides(target.path, canvas)
+    height, width, channels = canvas.picture_HWC.shape
+    squarer = "write a .png, or choose `cols` so that the grid is squarer"
+    outputs.check_format(target.path, channels, (width, height), squarer)
     return canvas
 
 

@@ -21,17 +21,15 @@ from gan_core import __version__
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path, explain_os_errors
 from gan_core.files.model_file import check_file
-from gan_core.images import to_pil, write_png
+from gan_core.images import write_png
 from gan_core.pictures.folder import scan
 from gan_serve.gen.jobs import metered
-from gan_serve.gen.outputs import MAX_SIDE, PICTURES, alone_in, refuse_stdout
+from gan_serve.gen.outputs import PICTURES, alone_in, check_format, refuse_stdout, save_picture
 from gan_serve.gen.request import Request
 from gan_serve.runtime.generator import Generator
 from gan_serve.runtime.transform import Transform, taken_by, width_x_height
 from gan_serve.terminal import console
 from gan_serve.terminal.shell import explain_stdout
-
-NO_OPACITY = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -195,14 +193,7 @@ def _write(work: Work, done: Transform, text: dict[str, str], *, alone: bool) ->
                 sys.stdout.buffer.flush()
             return
         suffix = work.target.suffix.lower()
-        longest = MAX_SIDE.get(suffix)
-        if longest is not None and max(done.size) > longest:
-            raise GanportError(
-                f"the result has {width_x_height(*done.size)} pixels, {suffix} holds at most {longest} a side",
-                hint="write a .png",
-            )
-        if done.channels == 4 and suffix in NO_OPACITY:
-            raise GanportError(f"the image has opacity, which {suffix} cannot hold", hint="write a .png or .webp")
+        check_format(work.target, done.channels, done.size)
         with explain_os_errors(work.target):
             work.target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(work.target) as temporary:
@@ -210,14 +201,7 @@ def _write(work: Work, done: Transform, text: dict[str, str], *, alone: bool) ->
                 with temporary.open("wb") as file:
                     write_png(file, done.size, done.channels, bands, text)
             else:
-                said = json.dumps(text).encode()
-                settings: dict[str, Any] = (
-                    {"lossless": True, "xmp": said}
-                    if suffix == ".webp"
-                    else {"quality": 95, "subsampling": 0, "comment": said}
-                )
-                image = to_pil(np.concatenate(list(bands)))
-                image.save(temporary, "WEBP" if suffix == ".webp" else "JPEG", **settings)
+                save_picture(np.concatenate(list(bands)), temporary, suffix, json.dumps(text).encode())
 
 
 def _say(request: Request, generator: Generator, written: list[tuple[Work, tuple[int, int]]]) -> None:

@@ -92,11 +92,6 @@ def silence(stream: TextIO) -> None:
         os.close(null)
 
 
-def is_stream_error(error: OSError) -> bool:
-    """Whether `error` names no file and is one that writing to a stream meets."""
-    return error.filename is None and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EBADF, errno.EIO)
-
-
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     r"""A character that the encoding lacks as JSON writes it, `\u221e`, so that JSON stays the same JSON."""
     if not isinstance(error, UnicodeEncodeError):
@@ -131,9 +126,8 @@ def explained(error: OSError) -> OSError | GanportError:
         return GanportError(
             f"cannot use {os.fsdecode(error.filename)}: {reason}", hint="check the path, and its permissions"
         )
-    if is_stream_error(error):
-        return refused(error)
-    return error
+    of_a_stream = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EBADF, errno.EIO)
+    return refused(error) if of_a_stream else error
 
 
 def with_home(arguments: Sequence[str]) -> list[str]:
