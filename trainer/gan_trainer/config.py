@@ -223,8 +223,8 @@ class RunConfig:
             "preset": recipe.name,
             "ema": recipe.ema_beta is not None,
             "seed": self.seed,
+            "init": self.init,
         }
-        started["init"] = self.init
         for name, value in wanted.items():
             if value is not None and name not in FREE and value != started[name]:
                 raise GanportError(

@@ -102,7 +102,7 @@ class _Job:
         training = self._training(state, dataset, run, self._speed(recipe))
         run.check_free()
         with run.lock():
-            run.start(config.to_json(), self._settings(config))
+            run.start(config.to_json(), dump_settings(config, self.request))
             return self._run(training)
 
     def resumed(self) -> tuple[RunDir, Outcome]:
@@ -138,7 +138,7 @@ class _Job:
                 )
             run.rewind(state.step)
             if peers.leads:
-                run.describe(config.to_json(), self._settings(config))
+                run.describe(config.to_json(), dump_settings(config, self.request))
             return self._run(training)
 
     def _training(self, state: TrainState, dataset: ImageDataset, run: RunDir, speed: Speed) -> Training:
@@ -155,9 +155,6 @@ class _Job:
             told = training.recipe.to_json() | {"data": training.config.data_name, "seed": training.config.seed}
             training.boards = Boards(names, training.run_dir.path, training.state.step, told)
         return training.run_dir, training.run()
-
-    def _settings(self, config: RunConfig) -> str:
-        return dump_settings(config, self.request)
 
     def _run_dir(self, path: Path) -> RunDir:
         return RunDir(path) if self.peers.leads else FollowedRun(path)

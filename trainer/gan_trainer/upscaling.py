@@ -129,11 +129,7 @@ def measured(upscalers: Sequence[Generator], dataset: ImageDataset, n: int) -> l
         assert interface.input is not None
         own = isinstance(trained, dict) and trained.get("fingerprint") == dataset.fingerprint
         chosen = left_out(len(dataset)) if own else np.arange(min(n, len(dataset)))
-        found = measure(
-            lambda low_NHWC, by=generator: by.run_pixels(low_NHWC),  # type: ignore[misc]
-            dataset.pixels_NHWC[chosen],
-            interface.input.scale,
-        )
+        found = measure(generator.run_pixels, dataset.pixels_NHWC[chosen], interface.input.scale)
         which = "that their training left out" if own else "of these data"
         rows.append({"sha256": generator.sha256, "data": dataset.name, "which": which, **vars(found)})
     return rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -35,9 +35,10 @@ Group = tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None]
 def render(run: Run, other: Run | None = None) -> str:
     """The whole page, of one run or of two beside each other. Every text from a run is escaped."""
     if other is None:
+        size_kept = run.config["recipe"].get("scale", 1) == 1
         sections = [
             _header(run),
-            _section("Samples", _film(run), f"{_shown(run)}{_rows(run)}"),
+            _section("Samples", _film(run), f"{SAME_LATENTS if size_kept else SAME_IMAGES}{_rows(run)}"),
             _section("Real and generated", _compared(run), RANDOM),
             _section("Curves", _curves([run])),
             _section("Evaluation", _evaluations(run)),
@@ -104,10 +105,6 @@ def _header(run: Run) -> str:
     )
     told = "".join(f'<p class="told">{escape(text)}</p>' for text in [how_it_went(run)] if text)
     return f'<header>\n<h1>{escape(run.name)}</h1>\n{told}<dl class="tiles">{shown}</dl>\n</header>'
-
-
-def _shown(run: Run) -> str:
-    return SAME_LATENTS if run.config["recipe"].get("scale", 1) == 1 else SAME_IMAGES
 
 
 def _rows(run: Run) -> str:
@@ -197,38 +194,35 @@ def _differences(run: Run, other: Run) -> str:
     names = [name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name)]
     if not names:
         return "<p>In no setting.</p>"
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{escape(values.get(name, 'not set'))}</td>" for values in (first, second))
-        + "</tr>"
-        for name in names
-    )
-    head = "".join(f'<th scope="col">{escape(each.name)}</th>' for each in (run, other))
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Settings">'
-        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = {name: [values.get(name, "not set") for values in (first, second)] for name in names}
+    return _table("Settings", (run.name, other.name), rows)
 
 
 def _evaluations(run: Run) -> str:
     parts = []
     for evaluation, current in run.evaluations:
         generated, real = (each.cells(evaluation.of_classes) for each in (evaluation.metrics, evaluation.floor))
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in generated)
-        rows = "".join(
-            f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells.values())}</tr>'
-            for name, cells in (("generated", generated), ("real images", real))
-        )
+        rows = {"generated": generated.values(), "real images": real.values()}
         info = evaluation.features
         parts.append(
             f"<p>{escape(info.text)} <code>{escape(info.id)} {escape(info.hash)}</code>; "
             f"{evaluation.n:,} images against {evaluation.n_real:,} real ones of "
             f"{escape(str(evaluation.data.get('name', 'the data')))}."
-            f"{'' if current else _older(evaluation)}</p>"
-            '<div class="wide" tabindex="0" role="region" aria-label="Numbers">'
-            f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            f"{'' if current else _older(evaluation)}</p>" + _table("Numbers", generated, rows)
         )
     return "".join(parts)
+
+
+def _table(name: str, columns: Iterable[str], rows: Mapping[str, Iterable[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        for row, cells in rows.items()
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{name}">'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _older(evaluation: Evaluation) -> str:
