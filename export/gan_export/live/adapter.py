@@ -76,9 +76,6 @@ class Picked:
     layout: Layout
     image: tuple[int, int, int]
 
-    def __str__(self) -> str:
-        return "".join(f"[{step!r}]" for step in self.path)
-
 
 def parse_z_shape(text: str, z_dim: int | None) -> tuple[ZShape | None, int | None]:
     """ "D", "Dx1x1", "[D]", "14x512" → (the shape or None while D is not known, z_dim). Raises `GanportError`."""

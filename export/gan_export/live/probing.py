@@ -7,6 +7,7 @@ refused: a super-resolver runs on one pixel as well, so that "a latent of 3 numb
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.latents import latents
 from gan_core.process import quiet
-from gan_core.said import Inputs
 from gan_export.answers import LiveAnswers
 from gan_export.live.adapter import (
     LABEL_FORMS,
@@ -166,7 +166,8 @@ def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[C
             conditional = True
         orders = possible_inputs(forward, conditional)
         if conditional and live.n_classes is None:  # a label with a default may be left out
-            orders += [order for order in possible_inputs_quietly(forward) if order not in orders]
+            with contextlib.suppress(GanportError):
+                orders += [order for order in possible_inputs(forward, False) if order not in orders]
     for inputs in orders:
         labelled = any(role == "label" for role, _ in inputs)
         if not labelled:
@@ -184,14 +185,6 @@ def _calls(module: nn.Module, forward: Forward, live: LiveAnswers) -> Iterator[C
                 f"{forward.text} takes a label, and nothing says of how many classes",
                 hint="`classes` N; or `constant` NAME=VALUE when it is no label",
             )
-
-
-def possible_inputs_quietly(forward: Forward) -> list[Inputs]:
-    """The ways to call without a label, where there are any."""
-    try:
-        return possible_inputs(forward, False)
-    except GanportError:
-        return []
 
 
 def _latents(module: nn.Module, live: LiveAnswers, n_classes: int) -> Iterator[tuple[int, ZShape]]:
@@ -239,34 +232,23 @@ def _try(
     picked, notes = _pick(output, call, live, image, tries)
     if picked is None:
         return None
-    adapter.picked = picked
-    together, single, relabelled = (_images(part, picked) for part in (output, alone, other))
+    together, single, relabelled = (pick(part, picked.path).float() for part in (output, alone, other))
     spread = float(together.max() - together.min())
-    rows = together.reshape(BATCH, -1)
-    if single.shape[1:] != together.shape[1:] or not torch.isfinite(together).all():
-        tries.outputs.append(
-            (
-                call,
-                "values that are not finite"
-                if single.shape[1:] == together.shape[1:]
-                else "other sizes for other batches",
-            )
-        )
-        return None
-    if bool((rows[0] == rows[1]).all()) and bool((rows[1] == rows[2]).all()):
-        tries.outputs.append((call, "one image for every latent"))
-        return None
-    if label is not None and torch.equal(single, relabelled):
-        tries.outputs.append((call, "one image for every label"))
+    wrong = ""
+    if single.shape[1:] != together.shape[1:]:
+        wrong = "other sizes for other batches"
+    elif not torch.isfinite(together).all():
+        wrong = "values that are not finite"
+    elif bool((together == together[:1]).all()):
+        wrong = "one image for every latent"
+    elif label is not None and torch.equal(single, relabelled):
+        wrong = "one image for every label"
+    if wrong:
+        tries.outputs.append((call, wrong))
         return None
     if float((single[0] - together[0]).abs().max()) > SAME * max(spread, 1e-12):
         notes = (*notes, UNSTEADY)
     return Found(call, picked, notes)
-
-
-def _images(output: Any, picked: Picked) -> Tensor:
-    found: Tensor = pick(output, picked.path)
-    return found.float()
 
 
 def _pick(

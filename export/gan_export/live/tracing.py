@@ -166,27 +166,23 @@ def _draw(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[str, Shape, Any
         size = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else tuple(size)
         return ("normal" if func in _NORMAL else "uniform", size, 1.0, 0.0, None)
     if func is Tensor.normal_:
-        mean, std = _pair(args, kwargs, ("mean", "std"), (0.0, 1.0))
+        mean, std = _pair(args[1:], kwargs, "mean", "std")
         return ("normal", tuple(args[0].shape), std, mean, args[0])
     if func is Tensor.uniform_:
-        low, high = _pair(args, kwargs, ("from", "to"), (0.0, 1.0))
+        low, high = _pair(args[1:], kwargs, "from", "to")
         return ("uniform", tuple(args[0].shape), high - low, low, args[0])
     if func is torch.normal:
-        mean, std = (
-            args[i] if len(args) > i else kwargs.get(n, d) for i, (n, d) in enumerate((("mean", 0.0), ("std", 1.0)))
-        )
+        mean, std = _pair(args, kwargs, "mean", "std")
         size = args[2] if len(args) > 2 else kwargs.get("size")
         shape = tuple(size) if size is not None else tuple((mean if isinstance(mean, Tensor) else std).shape)
         return ("normal", shape, std, mean, None)
     return None
 
 
-def _pair(args: Any, kwargs: dict[str, Any], names: tuple[str, str], defaults: tuple[float, float]) -> tuple[Any, Any]:
-    first, second = (
-        args[1 + index] if len(args) > 1 + index else kwargs.get(name, defaults[index])
-        for index, name in enumerate(names)
-    )
-    return first, second
+def _pair(args: Any, kwargs: dict[str, Any], first: str, second: str) -> tuple[Any, Any]:
+    """Two parameters, 0 and 1 unless given, in order or by name."""
+    given = {first: 0.0, second: 1.0} | kwargs | dict(zip((first, second), args, strict=False))
+    return given[first], given[second]
 
 
 _MISSING = object()
@@ -272,13 +268,5 @@ def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
 def _authors(name: str) -> bool:
     """Whether a Python module is neither torch's, numpy's, the standard library's nor ganport's."""
     top = name.partition(".")[0]
-    return top not in (
-        "torch",
-        "torchvision",
-        "numpy",
-        "gan_core",
-        "gan_export",
-        "gan_serve",
-        "gan_trainer",
-        "__main__",
-    ) and (top not in sys.stdlib_module_names)
+    known = ("torch", "torchvision", "numpy", "gan_core", "gan_export", "gan_serve", "gan_trainer", "__main__")
+    return top not in known and top not in sys.stdlib_module_names

@@ -115,25 +115,22 @@ def _namings(
     yield tensors, ""
     if reading.prefix:
         yield {f"{reading.prefix}{name}": tensor for name, tensor in tensors.items()}, f"prefix {reading.prefix!r} kept"
-    ours, theirs = common_prefix(tensors), common_prefix(_without_counters(expected))
+    parameters = _without_counters(expected)
+    ours, theirs = common_prefix(tensors), common_prefix(parameters)
     for strip in _heads(ours):
         for add in _heads(theirs):
             if strip or add:
-                note = ", ".join(
-                    filter(
-                        None, (f"prefix {strip!r} stripped" if strip else "", f"prefix {add!r} added" if add else "")
-                    )
-                )
-                yield {add + name[len(strip) :]: tensor for name, tensor in tensors.items()}, note
+                said = (f"prefix {strip!r} stripped" if strip else "", f"prefix {add!r} added" if add else "")
+                renamed = {add + name[len(strip) :]: tensor for name, tensor in tensors.items()}
+                yield renamed, ", ".join(filter(None, said))
     parts = [head for head in _parts(tensors, expected) if head]
     if len(parts) == 1:
         part = {name.removeprefix(parts[0]): one for name, one in tensors.items() if name.startswith(parts[0])}
         yield part, f"its part {parts[0]!r} taken, which has these names; {len(tensors) - len(part)} other tensors left"
-    if reading.positional:
-        parameters = [name for name in expected if not name.endswith(COUNTER)]
-        if [expected[name].shape for name in parameters] == [tensor.shape for tensor in tensors.values()]:
-            note = f"a list without names, its {len(tensors)} tensors taken in the module's order"
-            yield dict(zip(parameters, tensors.values(), strict=True)), note
+    shapes = [tensor.shape for tensor in tensors.values()]
+    if reading.positional and [expected[name].shape for name in parameters] == shapes:
+        note = f"a list without names, its {len(tensors)} tensors taken in the module's order"
+        yield dict(zip(parameters, tensors.values(), strict=True)), note
 
 
 def _parts(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:

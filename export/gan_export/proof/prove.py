@@ -124,12 +124,12 @@ def check_precision(contract: Contract, model: onnx.ModelProto | None) -> list[C
         name = f"layers in {contract.precision}"
         checks.append(Check("precision", name, count > 0, count, ">= 1", f"of {total}", detail))
     if contract.store == "fp16":
-        full = max((_bytes(t) for t in model.graph.initializer if _is_matrix(t)), default=0)
-        found = sum(1 for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16)
-        checks.append(Check("precision", "weights in fp16", found > 0 or full == 0, found, ">= 1", "tensors"))
+        full = any(len(t.dims) >= 2 and t.data_type == TensorProto.FLOAT for t in model.graph.initializer)
+        found = sum(t.data_type == TensorProto.FLOAT16 for t in model.graph.initializer)
+        checks.append(Check("precision", "weights in fp16", found > 0 or not full, found, ">= 1", "tensors"))
     sizes: Counter[str] = Counter()
     for tensor in model.graph.initializer:
-        sizes[TensorProto.DataType.Name(tensor.data_type).lower()] += _bytes(tensor)
+        sizes[TensorProto.DataType.Name(tensor.data_type).lower()] += tensor.ByteSize()
     shares = ", ".join(f"{name} {size / 1e6:.3g} MB" for name, size in sizes.most_common() if size >= 1000)
     checks.append(Check("precision", "weights", True, round(sum(sizes.values()) / 1e6, 3), "", "MB", shares))
     return checks
@@ -154,14 +154,6 @@ def layer_types(model: onnx.ModelProto) -> Counter[str]:
 
 def _spec(contract: Contract) -> GeneratorSpec | None:
     return None if contract.spec is None else GeneratorSpec.from_json(contract.spec)
-
-
-def _is_matrix(tensor: onnx.TensorProto) -> bool:
-    return len(tensor.dims) >= 2 and tensor.data_type == TensorProto.FLOAT
-
-
-def _bytes(tensor: onnx.TensorProto) -> int:
-    return int(tensor.ByteSize())
 
 
 @dataclass(frozen=True)

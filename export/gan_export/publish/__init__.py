@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gan_core.errors import GanportError
 from gan_core.files.atomic import atomic_path
+from gan_core.printable import printable
 from gan_serve.runtime.onnx_generator import OnnxGenerator
 
 
@@ -30,6 +31,12 @@ def open_exported(path: str | os.PathLike[str]) -> OnnxGenerator:
 def name_of(path: Path) -> str:
     """A file's name as servers take it: letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-") or "generator"
+
+
+def check_line(option: str, value: str | None) -> None:
+    """Raises `GanportError` unless `value` is one line of text, or None."""
+    if value is not None and (not value.strip() or value != printable(value) or len(value) > 200):
+        raise GanportError(f"`{option}` must be one line of text, got {value[:40]!r}", hint="or leave it out")
 
 
 def copy(model: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from gan_core.files.atomic import atomic_path, write_text
 from gan_core.interface import describe_classes
 from gan_core.latents import LAW_WORDS
 from gan_core.printable import printable
-from gan_export.publish import check_folder, copy, name_of, open_exported
+from gan_export.publish import check_folder, check_line, copy, name_of, open_exported
 from gan_serve.runtime.generator import Generator
 
 FILL_IN = "FILL-IN"
@@ -36,9 +36,7 @@ class HubOptions:
 
     def __post_init__(self) -> None:
         for field in ("title", "licence"):
-            value = getattr(self, field)
-            if value is not None and (not value.strip() or value != printable(value) or len(value) > 200):
-                raise GanportError(f"`{field}` must be one line of text, got {value[:40]!r}", hint="or leave it out")
+            check_line(field, getattr(self, field))
         if self.licence is not None and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence) is None:
             raise GanportError(
                 f"the hub knows no licence {self.licence[:40]!r}", hint="such as mit, apache-2.0 or other"

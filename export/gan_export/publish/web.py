@@ -22,8 +22,7 @@ import gan_core
 from gan_core.errors import GanportError
 from gan_core.files.atomic import write_bytes
 from gan_core.interface import Interface
-from gan_core.printable import printable
-from gan_export.publish import check_folder, name_of, open_exported
+from gan_export.publish import check_folder, check_line, name_of, open_exported
 from gan_serve.runtime.generator import Generator
 
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -133,8 +132,7 @@ def description(generator: Generator, name: str) -> dict[str, Any]:
 
 def _index(model: Path, title: str | None) -> tuple[str, bytes]:
     """The page, which knows the model, without what only a server has; and the model."""
-    if title is not None and (not title.strip() or title != printable(title) or len(title) > 200):
-        raise GanportError(f"`title` must be one line of text, got {title[:40]!r}", hint="or leave it out")
+    check_line("title", title)
     with open_exported(model) as generator:
         about = description(generator, title or name_of(model))
         graph = with_all_inputs(model, generator.contract.interface)
