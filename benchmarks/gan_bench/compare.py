@@ -15,6 +15,7 @@ from gan_bench.report import (
     NONE,
     baseline_rows,
     batch_name,
+    by_batch,
     cpu_words,
     grouped,
     label,
@@ -60,8 +61,7 @@ def render_comparison(old: Json, new: Json, as_markdown: bool = False) -> str:
     before, after = ({key_of(row): row for row in record["rows"]} for record in (old, new))
     same = sum(key in before and not _verdict(before[key], row)[1] for key, row in after.items())
     rows: list[list[str] | str] = []
-    groups = dict.fromkeys((row["task"], row["batch"]) for row in [*new["rows"], *old["rows"]])
-    for group in groups:
+    for group in by_batch([*new["rows"], *old["rows"]]):
         of_group = [(key, row) for key, row in (before | after).items() if (row["task"], row["batch"]) == group]
         rows.append(batch_name(of_group[0][1]))
         for key, row in of_group:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gan_bench.environment import BUSY
-from gan_bench.report import best_of, label, machine_line, model_line, number, place
+from gan_bench.report import batch_name, best_of, by_batch, label, machine_line, model_line, number, place
 from gan_bench.rows import OURS
 from gan_core.errors import GanportError, MissingPackageError
 from gan_core.fields import Json
 from gan_core.files.atomic import atomic_path
-
-Group = tuple[str, int]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 OURS_COLOURS = {"fp32": "#2B5C8A", "fp16": "#6B93BA", "int8": "#A3BFDA"}
@@ -50,11 +48,11 @@ def draw(record: Json, target: Path) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows: list[Json] = record["rows"]
-    groups: list[Group] = sorted({(row["task"], row["batch"]) for row in rows})
+    groups = [group for _, group in sorted(by_batch(rows).items())]
     lines = math.ceil(len(groups) / COLUMNS)
     columns = min(COLUMNS, len(groups))
     one_place = len({place(row) for row in rows}) == 1
-    bars = [len(_of(rows, group)) for group in groups]
+    bars = [len(group) for group in groups]
     tallest = [max(bars[start : start + columns]) for start in range(0, len(groups), columns)]
     heights = [0.3 * most for most in tallest]
     width = max(10.5, 2.4 + 2.55 * columns)
@@ -75,26 +73,17 @@ def draw(record: Json, target: Path) -> None:
                 axes.set_axis_off()
                 continue
             # Where all groups hold the same rows, those on the left name them for all.
-            same = [_names(rows, group, one_place) for group in groups]
+            same = [[label(row) if one_place else f"{label(row)}, {place(row)}" for row in group] for group in groups]
             named = index % columns == 0 or same[index] != same[index - 1]
-            _draw_group(axes, _of(rows, groups[index]), groups[index], same[index] if named else None)
+            _draw_group(axes, groups[index], same[index] if named else None)
             axes.set_ylim(tallest[index // columns] - 0.5, -0.5)
         with atomic_path(target) as temporary:
             figure.savefig(temporary, dpi=160, facecolor="white", format=target.suffix[1:].lower())
 
 
-def _of(rows: list[Json], group: Group) -> list[Json]:
-    return [row for row in rows if (row["task"], row["batch"]) == group]
-
-
-def _names(rows: list[Json], group: Group, one_place: bool) -> list[str]:
-    return [label(row) if one_place else f"{label(row)}, {place(row)}" for row in _of(rows, group)]
-
-
-def _draw_group(axes: Any, rows: list[Json], group: Group, names: list[str] | None) -> None:
+def _draw_group(axes: Any, rows: list[Json], names: list[str] | None) -> None:
     """Bars at the median of the windows, with whiskers from the lowest to the highest, and the limit as a line."""
-    task, batch = group
-    axes.set_title(f"{batch} PNG files" if task == "png" else f"batch {batch}", loc="left", fontsize=10.5)
+    axes.set_title(batch_name(rows[0]), loc="left", fontsize=10.5)
     limits = [row["limit_images_per_s"] for row in rows if row["limit_images_per_s"] and row["runtime"] == OURS]
     measured = [row["images_per_s_high"] for row in rows if row["images_per_s"] is not None]
     top = max(measured, default=1.0) or 1.0

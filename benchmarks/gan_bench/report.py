@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gan_bench.environment import VECTOR_SETS
 from gan_bench.peers import PEERS
@@ -36,8 +36,9 @@ FORMATS = ("table", "markdown", "csv", "json")
 def render(record: Json, as_markdown: bool = False) -> str:
     """The table of a record, under lines that name the generator, the machine and its limits."""
     lines: list[Sequence[str] | str] = []
-    for title, rows, best in _groups(record):
-        lines += [title, *(_cells(row, row is best) for row in rows)]
+    for rows in by_batch(record["rows"]).values():
+        best = best_of(rows)
+        lines += [batch_name(rows[0]), *(_cells(row, row is best) for row in rows)]
     cells = [line for line in lines if not isinstance(line, str)]
     # No column of notes, ratios or GPU memory that no row has.
     optional = {at for at, column in enumerate(COLUMNS) if column.name in ("ratio", "GPU MiB") or column.state}
@@ -71,13 +72,11 @@ def as_csv(record: Json) -> str:
     return out.getvalue().removesuffix("\n")
 
 
-def _groups(record: Json) -> list[tuple[str, list[Json], Json | None]]:
-    """(title, rows, the best of them) for each task and batch."""
-    rows: list[Json] = record["rows"]
-    found = []
-    for task, batch in dict.fromkeys((row["task"], row["batch"]) for row in rows):
-        group = [row for row in rows if (row["task"], row["batch"]) == (task, batch)]
-        found.append((batch_name(group[0]), group, best_of(group)))
+def by_batch(rows: Iterable[Json]) -> dict[tuple[str, int], list[Json]]:
+    """The rows of each task and batch, in the order in which these come."""
+    found: dict[tuple[str, int], list[Json]] = {}
+    for row in rows:
+        found.setdefault((row["task"], row["batch"]), []).append(row)
     return found
 
 
