@@ -55,6 +55,7 @@ def networks() -> dict[str, Any]:
         rosinality,
         stylegan2,
         stylegan3,
+        u_nets,
     )
     from gan_export.families import image_to_image as translation
     from gan_export.families import super_resolution as upscaling
@@ -106,14 +107,12 @@ def networks() -> dict[str, Any]:
             lucidrains.LightNumbers(256, (512, 512, 256, 128, 64, 32), 3, (3,))
         ),
         "gfpgan-512": gfpgan.GfpGan().network(gfpgan.Numbers(512, (*[256] * 5, 128, 64, 32))),
-        "rrdb-x4": taking(upscaling.EsrGan().network(upscaling.Rrdb("body", 3, 3, 64, 32, 6)), 128),
+        "rrdb-x4": taking(upscaling.EsrGan().network(upscaling.Rrdb("body", 3, 64, 32, 6)), 128),
         "srvgg-x4": taking(upscaling.SrVgg().network(upscaling.Compact(3, 64, 32, 4)), 128),
         "msrresnet-x4": taking(upscaling.MsrResNet().network(upscaling.Residual(3, 64, 16, 4)), 128),
-        "srgan-x4": taking(upscaling.LeftthomasSrGan().network((3, 64, 2)), 128),
+        "srgan-x4": taking(upscaling.LeftthomasSrGan().network(upscaling.Normed(3, 64, 2)), 128),
         "cyclegan": taking(translation.CycleGan().network(translation.Resnet(3, 3, 64, 9)), 256),
-        "pix2pix": translation.Pix2Pix().network(
-            translation.Unet(3, 3, (64, 128, 256, 512, 512, 512, 512, 512), "instance")
-        ),
+        "pix2pix": u_nets.Pix2Pix().network(u_nets.Unet(3, 3, (64, 128, 256, 512, 512, 512, 512, 512), "instance")),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +32,33 @@ def conv(takes: int, makes: int, kernel: int = 3) -> nn.Conv2d:
     return nn.Conv2d(takes, makes, kernel, padding=kernel // 2)
 
 
-class DenseBlock(nn.Module):
-    def __init__(self, width: int, growth: int) -> None:
+def renamed(tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """`tensors` with other names of the modules, in their order."""
+    places = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
+    new = dict(zip(places, names, strict=True))
+    split = ((key.rpartition("."), tensor) for key, tensor in tensors.items())
+    return {f"{new[place]}.{own}": tensor for (place, _, own), tensor in split}
+
+
+class Normalised(nn.Module):
+    """A network whose images are normalised by ImageNet's values, for images in [0, 1]."""
+
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, deviation = (
+            x.new_tensor(values).reshape(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
+        made: Tensor = self.inner((x - mean) / deviation) * deviation + mean
+        return made
+
+
+class DenseBlock(nn.Module):
+    def __init__(self, width: int, growth: int, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
         for number in range(1, 6):
             makes = growth if number < 5 else width
             setattr(self, f"conv{number}", conv(width + (number - 1) * growth, makes))
@@ -40,17 +66,17 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         made = [x]
         for number in range(1, 5):
-            made.append(functional.leaky_relu(getattr(self, f"conv{number}")(torch.cat(made, 1)), 0.2))
+            made.append(functional.leaky_relu(getattr(self, f"conv{number}")(torch.cat(made, 1)), self.slope))
         residual: Tensor = self.get_submodule("conv5")(torch.cat(made, 1))
         return x + 0.2 * residual
 
 
 class ResidualDense(nn.Module):
-    def __init__(self, width: int, growth: int, part: str) -> None:
+    def __init__(self, width: int, growth: int, part: str, slope: float) -> None:
         super().__init__()
         self.parts = [f"{part}{number}" for number in (1, 2, 3)]
         for name in self.parts:
-            self.add_module(name, DenseBlock(width, growth))
+            self.add_module(name, DenseBlock(width, growth, slope))
 
     def forward(self, x: Tensor) -> Tensor:
         made = x
@@ -60,11 +86,14 @@ class ResidualDense(nn.Module):
 
 
 class EsrGan(nn.Module):
-    """`old`: the names of xinntao/ESRGAN, else those of BasicSR. scale 4, 2 or 1."""
+    """`old`: the names of xinntao/ESRGAN, else those of BasicSR. scale 4, 2 or 1. `shuffles`: as in PyTorch-GAN."""
 
-    def __init__(self, width: int, growth: int, blocks: int, scale: int = 4, *, old: bool = False) -> None:
+    def __init__(
+        self, width: int, growth: int, blocks: int, scale: int = 4, *, old: bool = False, shuffles: bool = False
+    ) -> None:
         super().__init__()
-        self.fold = 4 // scale
+        self.fold, self.shuffles = 4 // scale, shuffles
+        self.slope = 0.01 if shuffles else 0.2
         self.names = (
             ("RRDB_trunk", "trunk_conv", "upconv1", "upconv2", "HRconv")
             if old
@@ -72,9 +101,11 @@ class EsrGan(nn.Module):
         )
         self.conv_first = conv(3 * self.fold**2, width)
         part = "RDB" if old else "rdb"
-        self.add_module(self.names[0], nn.Sequential(*(ResidualDense(width, growth, part) for _ in range(blocks))))
+        self.add_module(
+            self.names[0], nn.Sequential(*(ResidualDense(width, growth, part, self.slope) for _ in range(blocks)))
+        )
         for name in self.names[1:]:
-            self.add_module(name, conv(width, width))
+            self.add_module(name, conv(width, width * (4 if shuffles and "up" in name else 1)))
         self.conv_last = conv(width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,8 +113,9 @@ class EsrGan(nn.Module):
         first = self.conv_first(functional.pixel_unshuffle(x, self.fold))
         x = first + trunk(body(first))
         for up in ups:
-            x = functional.leaky_relu(up(functional.interpolate(x, scale_factor=2.0)), 0.2)
-        made: Tensor = self.conv_last(functional.leaky_relu(last(x), 0.2))
+            x = up(x if self.shuffles else functional.interpolate(x, scale_factor=2.0))
+            x = functional.leaky_relu(functional.pixel_shuffle(x, 2) if self.shuffles else x, self.slope)
+        made: Tensor = self.conv_last(functional.leaky_relu(last(x), self.slope))
         return made
 
 
@@ -153,36 +185,41 @@ class MsrResNet(nn.Module):
 
 
 class NormedBlock(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, eps: float, *, each: bool) -> None:
         super().__init__()
-        self.conv1, self.bn1, self.prelu = conv(width, width), nn.BatchNorm2d(width), nn.PReLU()
-        self.conv2, self.bn2 = conv(width, width), nn.BatchNorm2d(width)
+        for half in "12":
+            self.add_module(f"conv{half}", nn.Conv2d(width, width, 3, padding=1, bias=not each))
+            self.add_module(f"bn{half}", nn.BatchNorm2d(width, eps))
+            if half == "1":
+                self.prelu = nn.PReLU(width if each else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = x + self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
-        return made
-
-
-class Doubled(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.prelu = conv(width, 4 * width), nn.PReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.prelu(functional.pixel_shuffle(self.conv(x), 2))
-        return made
+        made = x
+        for part in self.children():
+            made = part(made)
+        return x + made
 
 
 class SrGan(nn.Module):
-    """leftthomas/SRGAN, before it maps the tanh to [0, 1]."""
+    """leftthomas/SRGAN, before it maps the tanh to [0, 1]; `each`: with aladdinpersson's slopes and biases, `normed`:
+    with PyTorch-GAN's norms."""
 
-    def __init__(self, width: int, doubled: int) -> None:
+    def __init__(self, width: int, doubled: int, *, each: bool = False, normed: bool = False) -> None:
         super().__init__()
-        self.block1 = nn.Sequential(conv(3, width, 9), nn.PReLU())
+        eps = 0.8 if normed else 1e-5
+        slopes = width if each else 1
+        self.block1 = nn.Sequential(conv(3, width, 9), nn.PReLU(slopes))
         for number in range(2, 7):
-            self.add_module(f"block{number}", NormedBlock(width))
-        self.block7 = nn.Sequential(conv(width, width), nn.BatchNorm2d(width))
-        self.block8 = nn.Sequential(*(Doubled(width) for _ in range(doubled)), conv(width, 3, 9))
+            self.add_module(f"block{number}", NormedBlock(width, eps, each=each))
+        middle = nn.Conv2d(width, width, 3, padding=1, bias=not each)
+        self.block7 = nn.Sequential(middle, nn.BatchNorm2d(width, eps))
+        self.block8 = nn.Sequential()
+        for number in range(doubled):
+            parts: dict[str, nn.Module] = {"conv": conv(width, 4 * width)}
+            parts |= {"bn": nn.BatchNorm2d(4 * width)} if normed else {}
+            parts |= {"shuffle": nn.PixelShuffle(2), "prelu": nn.PReLU(slopes)}
+            self.block8.add_module(str(number), nn.Sequential(OrderedDict(parts)))
+        self.block8.add_module(str(doubled), conv(width, 3, 9))
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.block1(x)
@@ -207,25 +244,101 @@ class ResnetBlock(nn.Module):
         return made
 
 
+class Blur(nn.Module):
+    """CUT's fixed filter, that halves or doubles the image."""
+
+    def __init__(self, width: int, *, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.filt: Tensor
+        taps = torch.tensor([1.0, 3, 3, 1] if up else [1.0, 2, 1])
+        taps = torch.outer(taps, taps) / taps.sum() ** 2 * (4 if up else 1)
+        self.register_buffer("filt", taps.expand(width, 1, *taps.shape).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[1]
+        if not self.up:
+            return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "reflect"), self.filt, stride=2, groups=width)
+        x = functional.pad(x, (1, 1, 1, 1), "replicate")
+        return functional.conv_transpose2d(x, self.filt, stride=2, padding=2, groups=width)[:, :, 1:-1, 1:-1]
+
+
 class CycleGan(nn.Module):
-    """junyanz's ResnetGenerator."""
+    """junyanz's ResnetGenerator; as others have it, it `blurs` before it halves and after it doubles, doubles `nearest`
+    pixels, or has `borders` reflected where it halves."""
 
     def __init__(
-        self, takes: int, makes: int, width: int, blocks: int, norm: type[nn.Module], *, dropout: bool = False
+        self,
+        takes: int,
+        makes: int,
+        width: int,
+        blocks: int,
+        norm: type[nn.Module],
+        *,
+        dropout: bool = False,
+        downs: int = 2,
+        blurs: bool = False,
+        nearest: bool = False,
+        borders: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
         super().__init__()
-        bias = norm is nn.InstanceNorm2d
-        parts: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(takes, width, 7, bias=bias), norm(width), nn.ReLU()]
-        for wide in (width, 2 * width):
-            parts += [nn.Conv2d(wide, 2 * wide, 3, 2, 1, bias=bias), norm(2 * wide), nn.ReLU()]
-        parts += [ResnetBlock(4 * width, norm, dropout=dropout) for _ in range(blocks)]
-        for wide in (4 * width, 2 * width):
-            parts += [nn.ConvTranspose2d(wide, wide // 2, 3, 2, 1, 1, bias=bias), norm(wide // 2), nn.ReLU()]
+        bias: Any = {"bias": norm is nn.InstanceNorm2d}
+        parts: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(takes, width, 7, **bias), norm(width), nn.ReLU()]
+        for _ in range(downs):
+            halves = nn.Conv2d(width, 2 * width, 3, 1 if blurs else 2, 1, padding_mode=borders, **bias)
+            width *= 2
+            parts += [halves, norm(width), nn.ReLU(), *([Blur(width, up=False)] if blurs else [])]
+        parts += [ResnetBlock(width, norm, dropout=dropout) for _ in range(blocks)]
+        for _ in range(downs):
+            if blurs or nearest:
+                before = Blur(width, up=True) if blurs else nn.Upsample(scale_factor=2)
+                parts += [before, nn.Conv2d(width, width // 2, 3, padding=1, **bias)]
+            else:
+                parts.append(nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, **bias))
+            width //= 2
+            parts += [norm(width), nn.ReLU()]
         self.model = nn.Sequential(*parts, nn.ReflectionPad2d(3), nn.Conv2d(width, makes, 7), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.model(x)
         return made
+
+
+class AnimeGan(nn.Module):
+    """AnimeGANv2's network, of one width and so many inverted residual blocks."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        w, self.out_layer = width, nn.Sequential(nn.Conv2d(width, 3, 1, bias=False), nn.Tanh())
+        self.block_a = nn.Sequential(self.part(3, w, 7), self.part(w, 2 * w, halves=True), self.part(2 * w, 2 * w))
+        self.block_b = nn.Sequential(self.part(2 * w, 4 * w, halves=True), self.part(4 * w, 4 * w))
+        inner = [self.inverted(4 * w if number == 0 else 8 * w, 8 * w) for number in range(blocks)]
+        self.block_c = nn.Sequential(self.part(4 * w, 4 * w), *inner, self.part(8 * w, 4 * w))
+        self.block_d = nn.Sequential(self.part(4 * w, 4 * w), self.part(4 * w, 4 * w))
+        self.block_e = nn.Sequential(self.part(4 * w, 2 * w), self.part(2 * w, 2 * w), self.part(2 * w, w, 7))
+
+    @staticmethod
+    def part(takes: int, makes: int, kernel: int = 3, *, halves: bool = False, groups: int = 1) -> nn.Sequential:
+        pad = nn.ReflectionPad2d((0, 1, 0, 1) if halves else kernel // 2)
+        conv = nn.Conv2d(takes, makes, kernel, 1 + halves, groups=groups, bias=groups > 1)
+        return nn.Sequential(pad, conv, nn.GroupNorm(1, makes), nn.LeakyReLU(0.2))
+
+    def inverted(self, takes: int, makes: int) -> nn.Module:
+        deep, block = 2 * takes, nn.Module()
+        wide, across = self.part(takes, deep, 1), self.part(deep, deep, groups=deep)
+        block.layers = nn.Sequential(wide, across, nn.Conv2d(deep, makes, 1, bias=False), nn.GroupNorm(1, makes))
+        return block
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.block_b(self.block_a(x))
+        for number, block in enumerate(self.block_c):
+            inner = isinstance(block, nn.Sequential)
+            after = block(made) if inner else block.get_submodule("layers")(made)
+            made = after if inner or number == 1 else made + after
+        for blocks in (self.block_d, self.block_e):
+            made = blocks(functional.interpolate(made, scale_factor=2.0, mode="bilinear", align_corners=True))
+        out: Tensor = self.out_layer(made)
+        return out
 
 
 class Level(nn.Module):
@@ -265,4 +378,37 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.model(x)
+        return made
+
+
+class LevelUNet(nn.Module):
+    """A U-Net with a module for each level: PyTorch-GAN's, which ends in an upsampling, or aladdinpersson's."""
+
+    def __init__(self, takes: int, makes: int, widths: Sequence[int], norm: type[nn.Module], *, bias: bool) -> None:
+        super().__init__()
+        self.resizes, last = norm is nn.InstanceNorm2d, len(widths) - 1
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            ends = level in (0, last)
+            mode: Literal["zeros", "reflect"] = "zeros" if self.resizes or level == last else "reflect"
+            biased = bias if self.resizes else ends
+            halves = nn.Conv2d(takes, width, 4, 2, 1, bias=biased, padding_mode=mode)
+            act = nn.ReLU() if level == last and not self.resizes else nn.LeakyReLU(0.2)
+            self.downs.append(nn.Sequential(halves, *([] if ends else [norm(width)]), act))
+            takes = width
+        for width in reversed(widths[:-1]):
+            doubles = nn.ConvTranspose2d(takes, width, 4, 2, 1, bias=bias and self.resizes)
+            self.ups.append(nn.Sequential(doubles, norm(width), nn.ReLU()))
+            takes = 2 * width
+        grown = [nn.Upsample(scale_factor=2), nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(takes, makes, 4, padding=1)]
+        self.final = nn.Sequential(*(grown if self.resizes else [nn.ConvTranspose2d(takes, makes, 4, 2, 1)]), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = []
+        for down in self.downs:
+            x = down(x)
+            seen.append(x)
+        for up, skip in zip(self.ups, reversed(seen[:-1]), strict=True):
+            x = torch.cat([up(x), skip], 1)
+        made: Tensor = self.final(x)
         return made

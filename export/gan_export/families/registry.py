@@ -43,6 +43,7 @@ from gan_export.families import (
     stylegan2,
     stylegan3,
     super_resolution,
+    u_nets,
 )
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding import slots
@@ -58,44 +59,17 @@ NEAR = 0.8
 _LOOKED_AT, _LEAST_NEAR, _MOST_FAR = 8, 0.01, 0.05
 LISTED = 16
 """Convolutions that the words for a structure list one by one."""
-OWN: tuple[type[Family[Any]], ...] = (
-    plain.Ganport,
-    dcgan.PytorchExamplesDcgan,
-    plain.PytorchGanMlp,
-    plain.PytorchGanCgan,
-    plain.PytorchGanDcgan,
-    plain.PytorchGanAcgan,
-    plain.MnistConditionalWganGp,
-    dcgan.ZnxlwmDcgan,
-    plain.ZnxlwmGan,
-    dcgan.YunjeyDcgan,
-    plain.YunjeyGan,
-    dcgan.ArjovskyDcgan,
-    dcgan.Zeleni9,
-    dcgan.EmilienDupont,
-    dcgan.DeepLearningAiDcgan,
-    dcgan.DeepLearningAiCgan,
-    plain.DeepLearningAiMlp,
-    pggan.PytorchGanZoo,
-    mimicry.Mimicry,
-    stylegan2.NvlabsStyleGan2,
-    stylegan3.NvlabsStyleGan3,
-    rosinality.Rosinality,
-    lucidrains.Lucidrains,
-    lucidrains.Lightweight,
-    biggan.BigGan,
-    biggan.BigGanDeep,
-    r3gan.R3Gan,
-    fastgan.FastGan,
-    fastgan.ProjectedGan,
-    super_resolution.EsrGan,
-    super_resolution.SrVgg,
-    super_resolution.MsrResNet,
-    super_resolution.LeftthomasSrGan,
-    image_to_image.CycleGan,
-    image_to_image.Pix2Pix,
-    gfpgan.GfpGan,
+MODULES = (
+    plain, dcgan, pggan, mimicry, stylegan2, stylegan3, rosinality, lucidrains, biggan, r3gan, fastgan,
+    super_resolution, image_to_image, u_nets, gfpgan,
+)  # fmt: skip
+OWN: tuple[type[Family[Any]], ...] = tuple(
+    each
+    for module in MODULES
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, Family) and each.__module__ == module.__name__
 )
+"""The families that these modules define."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Super-resolvers: networks that take an image of any size and make a larger one of it.
 
 rrdb        ESRGAN and Real-ESRGAN (xinntao/ESRGAN, XPixelGroup/BasicSR): dense blocks within residual ones. Three
-            generations of code name the same layers in three ways
+            generations of code name the same layers in three ways, eriklindernoren's and aladdinpersson's in two more
 srvgg       SRVGGNetCompact (xinntao/Real-ESRGAN): a row of convolutions, a pixel shuffle, the enlarged input added
 msrresnet   MSRResNet (XPixelGroup/BasicSR): residual blocks without norms
-srgan       leftthomas/SRGAN: residual blocks with BatchNorms
+srgan       SRGAN (leftthomas, eriklindernoren, aladdinpersson): residual blocks with BatchNorms
 """
 
 from __future__ import annotations
@@ -13,23 +13,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import torch
 
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import (
-    DEEPEST,
-    LEAKY,
-    RELU,
-    TANH,
-    Family,
-    NamedLayers,
-    Network,
-    Shapes,
-    of_images,
-    scaled,
-)
+from gan_export.families import DEEPEST, RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, of_images, scaled
 
 RESIDUAL = 0.2
 """What ESRGAN's code multiplies each residual by."""
@@ -38,17 +29,29 @@ SIDE = 32
 """Of the example that shapes are given for."""
 
 
-def enlarging(layers: NamedLayers, channels: tuple[int, int], scale: int, *, multiple_of: int = 1) -> Network:
-    """A super-resolver with input and output values in [0, 1]; `channels` that it takes and makes."""
-    taken = ImageInput(channels[0], (0.0, 1.0), scale, multiple_of)
-    return of_images(
-        layers, Interface(0, (channels[1], SIDE * scale, SIDE * scale), value_range=(0.0, 1.0), input=taken)
-    )
+def enlarging(
+    layers: NamedLayers, channels: int, scale: int, multiple_of: int = 1, black: float = 0.0, **about: Any
+) -> Network:
+    """A super-resolver with input values in [0, 1] and output values in [`black`, 1]; `about` are of the network."""
+    taken, side = ImageInput(channels, (0.0, 1.0), scale, multiple_of), SIDE * scale
+    return of_images(layers, Interface(0, (channels, side, side), value_range=(black, 1.0), input=taken), **about)
+
+
+def normalised(layers: NamedLayers) -> NamedLayers:
+    """`layers` of a network whose code normalises images by ImageNet's mean and deviation, for images in [0, 1]."""
+    mean, deviation = torch.tensor([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)])
+
+    def each(scale: torch.Tensor, offset: torch.Tensor) -> tuple[Folded, L.Layer]:
+        made = {"weight": scale.reshape(3, 1, 1, 1), "bias": offset}
+        return Folded({}, lambda _: made), L.Conv(3, 3, 1, groups=3)
+
+    return [each(1 / deviation, -mean / deviation), *layers, each(deviation, mean)]
 
 
 class Dialect(NamedTuple):
-    """How a generation of the code names its layers: `block` takes a block's number, `dense` one of its three parts and
-    the number of a convolution."""
+    """How a code names its layers: `block` takes a block's number, `dense` one of its three parts and the number of a
+    convolution, from 1 and from 0. `shuffles`: whether it enlarges by a pixel shuffle after a convolution, and not by
+    nearest upsampling before it, and normalises its images."""
 
     first: str
     block: str
@@ -56,6 +59,12 @@ class Dialect(NamedTuple):
     trunk: str
     ups: tuple[str, ...]
     last: tuple[str, str]
+    slope: float = 0.2
+    shuffles: bool = False
+
+
+KINDS = ("model", "RRDB_trunk", "body", "res_blocks", "residuals")
+"""What the codes call the blocks: xinntao's first three, PyTorch-GAN's, aladdinpersson's."""
 
 
 def dialect(kind: str, blocks: int, ups: int) -> Dialect:
@@ -63,12 +72,19 @@ def dialect(kind: str, blocks: int, ups: int) -> Dialect:
     if kind == "model":  # one Sequential: an upsampling, its convolution and its activation are three places in it
         numbers = [f"model.{3 + 3 * up}" for up in range(ups)]
         last = (f"model.{2 + 3 * ups}", f"model.{4 + 3 * ups}")
-        return Dialect("model.0", "model.1.sub.{}", "RDB{}.conv{}.0", f"model.1.sub.{blocks}", tuple(numbers), last)
+        return Dialect("model.0", "model.1.sub.{}", "RDB{0}.conv{1}.0", f"model.1.sub.{blocks}", tuple(numbers), last)
     if kind == "RRDB_trunk":
         names = tuple(f"upconv{1 + up}" for up in range(ups))
-        return Dialect("conv_first", "RRDB_trunk.{}", "RDB{}.conv{}", "trunk_conv", names, ("HRconv", "conv_last"))
+        return Dialect("conv_first", "RRDB_trunk.{}", "RDB{0}.conv{1}", "trunk_conv", names, ("HRconv", "conv_last"))
+    if kind == "res_blocks":
+        names = tuple(f"upsampling.{3 * up}" for up in range(ups))
+        last = ("conv3.0", "conv3.2")
+        return Dialect("conv1", "res_blocks.{}", "dense_blocks.{2}.b{1}.0", "conv2", names, last, 0.01, shuffles=True)
+    if kind == "residuals":
+        names, last = tuple(f"upsamples.{up}.conv" for up in range(ups)), ("final.0", "final.2")
+        return Dialect("initial", "residuals.{}", "rrdb.{2}.blocks.{3}.cnn", "conv", names, last)
     names = tuple(f"conv_up{1 + up}" for up in range(ups))
-    return Dialect("conv_first", "body.{}", "rdb{}.conv{}", "conv_body", names, ("conv_hr", "conv_last"))
+    return Dialect("conv_first", "body.{}", "rdb{0}.conv{1}", "conv_body", names, ("conv_hr", "conv_last"))
 
 
 class Rrdb(NamedTuple):
@@ -76,7 +92,6 @@ class Rrdb(NamedTuple):
 
     kind: str
     channels: int
-    made: int
     features: int
     growth: int
     blocks: int
@@ -86,73 +101,75 @@ class Rrdb(NamedTuple):
 
 class EsrGan(Family[Rrdb]):
     name = "esrgan"
-    source = "xinntao/ESRGAN, Real-ESRGAN"
+    source = "xinntao/ESRGAN, Real-ESRGAN, PyTorch-GAN, aladdinpersson"
 
     def numbers(self, shapes: Shapes) -> Iterator[Rrdb]:
-        for kind in ("model", "RRDB_trunk", "body"):
+        for kind in KINDS:
             counted = dialect(kind, 0, 0)
-            part = counted.dense.format(1, 1)
+            part = counted.dense.format(1, 1, 0, 0)
             blocks = len(shapes.row((f"{counted.block.format(i)}.{part}.weight" for i in range(DEEPEST)), 4))
             first, growth = shapes[f"{counted.first}.weight"], shapes[f"{counted.block.format(0)}.{part}.weight"]
             if not blocks or len(first) != 4:
                 continue
             for ups in range(4):
-                made = shapes[f"{dialect(kind, blocks, ups).last[1]}.weight"]
-                if len(made) != 4:
-                    continue
+                made = shapes[f"{dialect(kind, blocks, ups).last[1]}.weight"][:1]
                 for unshuffle in (1, 2, 4):
                     channels, rest = divmod(first[1], unshuffle**2)
-                    if not rest and channels == made[0]:
-                        yield Rrdb(kind, channels, made[0], first[0], growth[0], blocks, ups, unshuffle)
+                    if not rest and (channels,) == made and (channels == 3 or not counted.shuffles):
+                        yield Rrdb(kind, channels, first[0], growth[0], blocks, ups, unshuffle)
 
     def network(self, numbers: Rrdb) -> Network:
-        kind, channels, made, features, growth, blocks, ups, unshuffle = numbers
+        kind, channels, features, growth, blocks, ups, unshuffle = numbers
         names = dialect(kind, blocks, ups)
+        leaky = L.Activation("leaky_relu", slope=names.slope)
         layers: NamedLayers = [("", L.PixelUnshuffle(unshuffle))] if unshuffle > 1 else []
         layers.append((names.first, L.Conv(channels * unshuffle**2, features, 3, padding=1, as_="first")))
         entry = "first"
         for block in range(blocks):
             here = f"b{block}"
             for part in (1, 2, 3):
-                layers += self._dense(f"{names.block.format(block)}.{names.dense}", part, entry, here, features, growth)
+                places = [names.dense.format(part, n, part - 1, n - 1) for n in range(1, 6)]
+                places = [f"{names.block.format(block)}.{place}" for place in places]
+                layers += self._dense(places, leaky, entry, f"{here}r{part}", features, growth)
                 entry = f"{here}r{part}"
             before = "first" if block == 0 else f"b{block - 1}"
             layers += [("", L.Load(before)), ("", L.Add(f"{here}r3", scale=RESIDUAL, as_=here))]
             entry = here
         layers += [(names.trunk, L.Conv(features, features, 3, padding=1)), ("", L.Add("first"))]
         for up in names.ups:
-            layers += [("", L.Upsample(2)), (up, L.Conv(features, features, 3, padding=1)), ("", LEAKY)]
-        layers += [
-            (names.last[0], L.Conv(features, features, 3, padding=1)),
-            ("", LEAKY),
-            (names.last[1], L.Conv(features, made, 3, padding=1)),
-        ]
-        return enlarging(layers, (channels, made), 2**ups // unshuffle, multiple_of=unshuffle)
+            wide = L.Conv(features, features * (4 if names.shuffles else 1), 3, padding=1)
+            layers += [] if names.shuffles else [("", L.Upsample(2))]
+            layers += [(up, wide), ("", leaky), *([("", L.PixelShuffle(2))] if names.shuffles else [])]
+        layers += [(names.last[0], L.Conv(features, features, 3, padding=1)), ("", leaky)]
+        layers.append((names.last[1], L.Conv(features, channels, 3, padding=1)))
+        layers = normalised(layers) if names.shuffles else layers
+        return enlarging(layers, channels, 2**ups // unshuffle, unshuffle)
 
-    def _dense(self, name: str, part: int, entry: str, here: str, features: int, growth: int) -> NamedLayers:
+    def _dense(
+        self, names: Sequence[str], leaky: L.Activation, entry: str, here: str, features: int, growth: int
+    ) -> NamedLayers:
         """Five convolutions, each of all that was made before; the last one's result is a residual."""
         layers: NamedLayers = []
         seen = [entry]
-        for number in range(1, 6):
+        for number, name in enumerate(names, 1):
             takes = features + (number - 1) * growth
             if number > 1:
                 layers.append(("", L.Concat(tuple(seen))))
             conv = L.Conv(takes, growth if number < 5 else features, 3, padding=1)
             if number == 5:
-                layers.append(scaled(name.format(part, number), conv, RESIDUAL, RESIDUAL))
+                layers.append(scaled(name, conv, RESIDUAL, RESIDUAL))
                 continue
-            seen.append(f"{here}r{part}x{number}")
-            act = L.Activation("leaky_relu", slope=0.2, as_=seen[-1])
-            layers += [(name.format(part, number), conv), ("", act)]
-        return [*layers, ("", L.Add(entry, as_=f"{here}r{part}"))]
+            seen.append(f"{here}x{number}")
+            layers += [(name, conv), ("", replace(leaky, as_=seen[-1]))]
+        return [*layers, ("", L.Add(entry, as_=here))]
 
     def sample(self, random: Random) -> Rrdb:
-        kind = random.choice(("model", "RRDB_trunk", "body"))
+        kind = random.choice(KINDS)
         unshuffle = random.choice((1, 2, 4)) if kind == "body" else 1
-        ups = random.randint(0, 3) if kind == "model" else 2
-        channels = random.choice(IMAGE_CHANNELS)
+        ups = random.randint(0, 3) if kind in ("model", "res_blocks") else 2
+        channels = 3 if kind == "res_blocks" else random.choice(IMAGE_CHANNELS)
         sizes = random.randint(2, 8), random.randint(1, 4), random.randint(1, 3)
-        return Rrdb(kind, channels, channels, *sizes, ups, unshuffle)
+        return Rrdb(kind, channels, *sizes, ups, unshuffle)
 
 
 class Compact(NamedTuple):
@@ -182,14 +199,10 @@ class SrVgg(Family[Compact]):
             takes = features if number else channels
             layers.append((f"body.{2 * number}", L.Conv(takes, features, 3, padding=1)))
             layers.append((f"body.{2 * number + 1}" if prelu else "", activation))
-        layers += [
-            (f"body.{2 * convs + 2}", L.Conv(features, channels * scale**2, 3, padding=1)),
-            ("", L.PixelShuffle(scale, as_="residual")),
-            ("", L.Load("input")),
-            ("", L.Upsample(scale)),
-            ("", L.Add("residual")),
-        ]
-        return replace(enlarging(layers, (channels, channels), scale), questions=() if prelu else ("activation",))
+        last = L.Conv(features, channels * scale**2, 3, padding=1)
+        layers += [(f"body.{2 * convs + 2}", last), ("", L.PixelShuffle(scale, as_="residual"))]
+        layers += [("", L.Load("input")), ("", L.Upsample(scale)), ("", L.Add("residual"))]
+        return enlarging(layers, channels, scale, questions=() if prelu else ("activation",))
 
     def sample(self, random: Random) -> Compact:
         sizes = random.randint(2, 12), random.randint(0, 4), random.randint(1, 4)
@@ -216,80 +229,107 @@ class MsrResNet(Family[Residual]):
 
     def network(self, numbers: Residual) -> Network:
         channels, features, blocks, scale = numbers
-        layers: NamedLayers = [
-            ("conv_first", L.Conv(channels, features, 3, padding=1)),
-            ("", L.Activation("leaky_relu", slope=0.1, as_="b0")),
-        ]
+        first, conv = (L.Conv(takes, features, 3, padding=1) for takes in (channels, features))
+        layers: NamedLayers = [("conv_first", first), ("", replace(LEAKY_01, as_="b0"))]
         for block in range(blocks):
-            layers += [
-                (f"body.{block}.conv1", L.Conv(features, features, 3, padding=1)),
-                ("", RELU),
-                (f"body.{block}.conv2", L.Conv(features, features, 3, padding=1)),
-                ("", L.Add(f"b{block}", as_=f"b{block + 1}")),
-            ]
+            layers += [(f"body.{block}.conv1", conv), ("", RELU), (f"body.{block}.conv2", conv)]
+            layers.append(("", L.Add(f"b{block}", as_=f"b{block + 1}")))
         for number, factor in enumerate((2, 2) if scale == 4 else (scale,), 1):
-            layers += [
-                (f"upconv{number}", L.Conv(features, features * factor**2, 3, padding=1)),
-                ("", L.PixelShuffle(factor)),
-                ("", LEAKY_01),
-            ]
-        layers += [
-            ("conv_hr", L.Conv(features, features, 3, padding=1)),
-            ("", LEAKY_01),
-            ("conv_last", L.Conv(features, channels, 3, padding=1, as_="residual")),
-            ("", L.Load("input")),
-            ("", L.Upsample(scale, "bilinear")),
-            ("", L.Add("residual")),
-        ]
-        return enlarging(layers, (channels, channels), scale)
+            wide = L.Conv(features, features * factor**2, 3, padding=1)
+            layers += [(f"upconv{number}", wide), ("", L.PixelShuffle(factor)), ("", LEAKY_01)]
+        last = L.Conv(features, channels, 3, padding=1, as_="residual")
+        layers += [("conv_hr", conv), ("", LEAKY_01), ("conv_last", last)]
+        layers += [("", L.Load("input")), ("", L.Upsample(scale, "bilinear")), ("", L.Add("residual"))]
+        return enlarging(layers, channels, scale)
 
     def sample(self, random: Random) -> Residual:
         scale = random.choice((2, 3, 4))
         return Residual(random.choice(IMAGE_CHANNELS), random.randint(2, 8), random.randint(1, 4), scale)
 
 
-class LeftthomasSrGan(Family[Sequence[int]]):
-    """`numbers` are the channels, the features, and how many times it doubles."""
+class Normed(NamedTuple):
+    channels: int
+    features: int
+    ups: int
+    blocks: int = 5
+
+
+Names = tuple[tuple[str, ...], Sequence[tuple[str, ...]], tuple[str, ...], Sequence[tuple[str, ...]], str, list[str]]
+"""(convolution, PReLU) of the stem, (convolution, norm, PReLU, convolution, norm) of each block, (convolution, norm)
+after them, (convolution, norm or "", PReLU) of each upsampling, the last convolution, PReLUs that are not used."""
+
+
+class LeftthomasSrGan(Family[Normed]):
+    """`eps` are those of the norms but after upsamplings; with `each` the PReLUs have a slope for each channel, and the
+    convolutions before norms no biases; with `normalises` the code normalises its images by ImageNet's values; `blocks`
+    are as many as the code always has, or 0."""
 
     name = "leftthomas-srgan"
     source = "leftthomas/SRGAN"
+    blocks: ClassVar[int] = 5
+    eps: ClassVar[float] = 1e-5
+    each: ClassVar[bool] = False
+    normalises: ClassVar[bool] = False
 
-    def numbers(self, shapes: Shapes) -> Iterator[tuple[int, int, int]]:
-        first = shapes["block1.0.weight"]
-        ups = len(shapes.row((f"block8.{number}.conv.weight" for number in range(DEEPEST)), 4))
-        if len(first) == 4 and shapes.rank("block7.1.running_mean", 1):
-            yield first[1], first[0], ups
+    def names(self, ups: int, blocks: int) -> Names:
+        parts = [f"block{2 + block}." for block in range(min(blocks, self.blocks))]
+        inside = [(f"{b}conv1", f"{b}bn1", f"{b}prelu", f"{b}conv2", f"{b}bn2") for b in parts]
+        doubled = [(f"block8.{up}.conv", "", f"block8.{up}.prelu") for up in range(ups)]
+        return ("block1.0", "block1.1"), inside, ("block7.0", "block7.1"), doubled, f"block8.{ups}", []
 
-    def network(self, numbers: Sequence[int]) -> Network:
-        channels, features, ups = numbers
-        prelu = L.Activation("prelu")
-        layers: NamedLayers = [
-            ("block1.0", L.Conv(channels, features, 9, padding=4)),
-            ("block1.1", L.Activation("prelu", as_="b1")),
-        ]
-        for block in range(2, 7):
-            layers += [
-                (f"block{block}.conv1", L.Conv(features, features, 3, padding=1)),
-                (f"block{block}.bn1", L.BatchNorm(features)),
-                (f"block{block}.prelu", prelu),
-                (f"block{block}.conv2", L.Conv(features, features, 3, padding=1)),
-                (f"block{block}.bn2", L.BatchNorm(features)),
-                ("", L.Add(f"b{block - 1}", as_=f"b{block}")),
-            ]
-        layers += [
-            ("block7.0", L.Conv(features, features, 3, padding=1)),
-            ("block7.1", L.BatchNorm(features)),
-            ("", L.Add("b1")),
-        ]
-        for up in range(ups):
-            layers += [
-                (f"block8.{up}.conv", L.Conv(features, 4 * features, 3, padding=1)),
-                ("", L.PixelShuffle(2)),
-                (f"block8.{up}.prelu", prelu),
-            ]
-        layers += [(f"block8.{ups}", L.Conv(features, channels, 9, padding=4)), ("", TANH)]
-        taken = ImageInput(channels, (0.0, 1.0), 2**ups)
-        return of_images(layers, Interface(0, (channels, SIDE * 2**ups, SIDE * 2**ups), input=taken))
+    def numbers(self, shapes: Shapes) -> Iterator[Normed]:
+        stem, inside, _, doubled, *_ = self.names(DEEPEST, DEEPEST)
+        blocks, ups = (len(shapes.row((f"{names[0]}.weight" for names in row), 4)) for row in (inside, doubled))
+        first = shapes[f"{stem[0]}.weight"]
+        if blocks and len(first) == 4 and (first[1] == 3 or not self.normalises):
+            yield Normed(first[1], first[0], ups, blocks)
 
-    def sample(self, random: Random) -> tuple[int, int, int]:
-        return random.choice((1, 3)), random.randint(2, 8), random.randint(1, 3)
+    def network(self, numbers: Normed) -> Network:
+        channels, features, ups, blocks = numbers
+        stem, inside, middle, doubled, last, unused = self.names(ups, blocks)
+        prelu = L.Activation("prelu", features=features if self.each else 1)
+        conv, norm = L.Conv(features, features, 3, padding=1, bias=not self.each), L.BatchNorm(features, self.eps)
+        first = L.Conv(channels, features, 9, padding=4)
+        layers: NamedLayers = [(stem[0], first), (stem[1], replace(prelu, as_="b0"))]
+        for block, names in enumerate(inside):
+            layers += zip(names, (conv, norm, prelu, conv, norm), strict=True)
+            layers.append(("", L.Add(f"b{block}", as_=f"b{block + 1}")))
+        layers += [*zip(middle, (conv, norm), strict=True), ("", L.Add("b0"))]
+        for wide, normed, slope in doubled:
+            layers.append((wide, L.Conv(features, 4 * features, 3, padding=1)))
+            layers += [(normed, L.BatchNorm(4 * features))] if normed else []
+            layers += [("", L.PixelShuffle(2)), (slope, prelu)]
+        layers += [(last, L.Conv(features, channels, 9, padding=4)), ("", TANH)]
+        beside = {f"{name}.weight": (features,) for name in unused}
+        layers, black = (normalised(layers), 0.0) if self.normalises else (layers, -1.0)
+        return enlarging(layers, channels, 2**ups, black=black, beside=beside)
+
+    def sample(self, random: Random) -> Normed:
+        channels, blocks = random.choice((1, 3)), self.blocks or random.randint(1, 4)
+        return Normed(3 if self.normalises else channels, random.randint(2, 8), random.randint(1, 3), blocks)
+
+
+class PytorchGanSrGan(LeftthomasSrGan):
+    name = "pytorch-gan-srgan"
+    source = "eriklindernoren/PyTorch-GAN srgan"
+    blocks, eps, normalises = 0, 0.8, True
+
+    def names(self, ups: int, blocks: int) -> Names:
+        parts = [f"res_blocks.{block}.conv_block." for block in range(blocks)]
+        inside = [(f"{b}0", f"{b}1", f"{b}2", f"{b}3", f"{b}4") for b in parts]
+        doubled = [(f"upsampling.{n}", f"upsampling.{n + 1}", f"upsampling.{n + 3}") for n in range(0, 4 * ups, 4)]
+        return ("conv1.0", "conv1.1"), inside, ("conv2.0", "conv2.1"), doubled, "conv3.0", []
+
+
+class AladdinSrGan(LeftthomasSrGan):
+    name = "aladdin-srgan"
+    source = "aladdinpersson/Machine-Learning-Collection SRGAN"
+    blocks, each = 0, True
+
+    def names(self, ups: int, blocks: int) -> Names:
+        parts = [f"residuals.{block}.block" for block in range(blocks)]
+        inside = [(f"{b}1.cnn", f"{b}1.bn", f"{b}1.act", f"{b}2.cnn", f"{b}2.bn") for b in parts]
+        doubled = [(f"upsamples.{up}.conv", "", f"upsamples.{up}.act") for up in range(ups)]
+        unused = ["convblock.act", *(f"{b}2.act" for b in parts)]
+        middle = ("convblock.cnn", "convblock.bn")
+        return ("initial.cnn", "initial.act"), inside, middle, doubled, "final", unused
