@@ -42,7 +42,7 @@ def record(*rows: Json, speeds: tuple[Json, ...] = (), environment: Json = AROUN
     return made
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "emoji"])
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "emoji", "emoji-upsampling"])
 def test_the_records_in_the_repository_read(name: str) -> None:
     file = Path(__file__).parents[2] / "benchmarks" / "results" / f"recipes-{name}.json"
     assert "| `default` |" in tables(recipe_record.join([(file, recipe_record.read(file))]))

@@ -66,8 +66,11 @@ def test_a_recipe_ends(name: str) -> None:
 def test_a_preset_for_rgb(name: str) -> None:
     """Three of them differ there; the tutorials never do, and nothing does on grey images."""
     assert preset(name, 1) == preset(name)
-    shifted = {"augment": "translation"}
-    changes: dict[str, dict[str, Any]] = {"default": shifted, "resnet": shifted, "r3gan": {"penalty_weight": 10.0}}
+    changes: dict[str, dict[str, Any]] = {
+        "default": {"augment": "translation", "arch": "resize"},
+        "resnet": {"augment": "translation"},
+        "r3gan": {"penalty_weight": 10.0},
+    }
     changed = changes.get(name, {})
     assert preset(name, 3) == dataclasses.replace(preset(name), **changed)
 

@@ -154,7 +154,7 @@ TUTORIALS = ("gan-basic", "mlp-mnist", "dcgan64", "dcgan64-facades", "dcgan96")
 
 
 RGB: dict[str, dict[str, Any]] = {
-    "default": {"augment": "translation"},
+    "default": {"augment": "translation", "arch": "resize"},
     "resnet": {"augment": "translation"},
     "r3gan": {"penalty_weight": 10.0},
 }

@@ -78,7 +78,10 @@ class Settings(TypedDict, total=False):
         Setting(DATA, "", "Train G and D with the classes of the data, so that you can ask for a class later."),
     ]
     preset: Annotated[str | None, Setting(RECIPE, "NAME", "The recipe to start from, by its name.", "default")]
-    arch: Annotated[str | None, Setting(RECIPE, "|".join(ARCHITECTURES), "The networks.")]
+    arch: Annotated[
+        str | None,
+        Setting(RECIPE, "|".join(ARCHITECTURES), "The networks. The preset default takes resize for RGB images."),
+    ]
     width: Annotated[int | None, Setting(RECIPE, "N", "ngf and ndf of DCGAN; 64 is the tutorials' width.")]
     z_dim: Annotated[int | None, Setting(RECIPE, "N", "Components of a latent.")]
     batch_size: Annotated[int | None, Setting(RECIPE, "N", "Images per step.")]
@@ -109,8 +112,7 @@ class Settings(TypedDict, total=False):
             RECIPE,
             "none|auto|NAMES",
             "Augmentation of the images that D sees: flip, colour, translation, cutout, with commas. auto: "
-            "translation, cutout, "
-            "and colour for RGB.",
+            "translation, cutout, and colour for RGB. The preset default takes translation for RGB images.",
         ),
     ]
     ema: Annotated[bool | None, Setting(RECIPE, "", "Export an average of the weights, or the last ones.")]
