@@ -17,6 +17,8 @@ from gan_export.hypotheses.encoder import Encoder, noise, read_encoders
 from gan_export.identify import identify, module_of
 from gan_export.reading import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 LATENT = 4
 
 
@@ -162,7 +164,6 @@ def trained() -> nn.ModuleDict:
     return net.eval()
 
 
-@pytest.mark.slow
 def test_it_knows_the_images_of_the_right_decoder(tmp_path: Path) -> None:
     net = trained()
 
