@@ -140,8 +140,8 @@ class Draft:
     odds       of this whole generator against all others; None where nothing was open
     recomputed how many latents its running statistics are computed again from; 0 leaves the file's
     knows_classes  whether its family says what the author's own classes in a pickle of modules compute
-    spread     how many times wider than those that it takes its latents were in training: an encoder made them
-    encoded    gives the latents of a training, where its encoder shows them
+    trained    how many times wider than those that it takes its latents were in training, where an encoder made them,
+               or what gives such latents
     """
 
     spec: GeneratorSpec
@@ -158,8 +158,7 @@ class Draft:
     ranked: tuple[Alternative, ...] = field(default=(), compare=False, repr=False)
     odds: float | None = None
     recomputed: int = 0
-    spread: float = 1.0
-    encoded: Latents | None = field(default=None, compare=False, repr=False)
+    trained: float | Latents = 1.0
     knows_classes: bool = False
 
     @property
@@ -175,12 +174,12 @@ class Draft:
 
     def trained_as(self, other: Draft) -> Draft:
         """This draft with the latents of the training of `other`."""
-        return replace(self, spread=other.spread, encoded=other.encoded)
+        return replace(self, trained=other.trained)
 
     @property
     def encoder_made(self) -> bool:
         """Whether an encoder made the latents of its training, and they were not like those that it takes."""
-        return self.spread != 1.0 or self.encoded is not None
+        return self.trained != 1.0
 
     @property
     def open_choices(self) -> tuple[Choice, ...]:

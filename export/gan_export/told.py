@@ -91,11 +91,11 @@ def as_trained(
     encoded = encoded_of(drafts, [functools.cache(one.latents) for one in encoders])
     if encoded is not None:
         on_note("the BatchNorms are asked with latents as the encoder makes them")
-        return [replace(each, encoded=encoded) for each in drafts]
+        return [replace(each, trained=encoded) for each in drafts]
     spread = spread_of(drafts)
     if spread != 1.0:
         on_note(f"the latents of its training were {spread:.2g} times as wide as N(0, 1): an encoder made them")
-    return [replace(each, spread=spread) for each in drafts]
+    return [replace(each, trained=spread) for each in drafts]
 
 
 def answered(draft: Draft, answers: Answers) -> Draft:

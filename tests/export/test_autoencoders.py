@@ -184,8 +184,8 @@ def test_the_latents_of_a_decoders_training_may_have_been_wider(
     notes: list[str] = []
     draft = identify(tmp_path / f"{name}.pth", Answers(output="sigmoid"), notes.append).draft
     assert draft is not None
-    assert draft.spread == pytest.approx(spread, rel=0.05)
-    assert (draft.spread != 1.0) == any("an encoder made them" in note for note in notes)
+    assert draft.trained == pytest.approx(spread, rel=0.05)
+    assert draft.encoder_made == any("an encoder made them" in note for note in notes)
     if name == "netG":
         assert doubts_of(draft)
         return

@@ -1,14 +1,14 @@
 """Activations, eps, latent distribution and structure, found from the running statistics of the BatchNorms.
 
 A trained BatchNorm remembers the mean and variance of what reached it. `investigate` takes drafts, runs candidate
-networks on latents of candidate laws, and gives the best draft with evidence for every choice; `misfit` says how well
-one draft fits (docs/forensics.md has the method and its limits).
+networks on latents of candidate laws, and gives the best draft with evidence for every choice; `misfits_of` says how
+well one draft fits (docs/forensics.md has the method and its limits).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -16,16 +16,11 @@ from gan_core.errors import GanportError
 from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.evidence import follow_habit, settle
-from gan_export.forensics.runner import Runner
 from gan_export.forensics.search import BEAM, Note, search
 from gan_export.forensics.statistics import (
     GOOD,
     branched,
-    median_misfit,
     misfits_of,
-    moments,
-    remembered,
-    rows_for,
     witnesses,
 )
 from gan_export.forensics.verdicts import (
@@ -40,42 +35,11 @@ from gan_export.forensics.verdicts import (
 )
 from gan_export.forensics.weighing import Weigher, reweigh, tied
 
-__all__ = ["LayerFits", "investigate", "misfit"]
+__all__ = ["investigate", "misfits_of"]
 
 
 SAMPLES, ENCODED = 2048, 512
 """Latents that are run, and those in place of an encoder's: of unknown distribution, more of them tell no more."""
-
-
-@dataclass(frozen=True)
-class LayerFits:
-    """How a network fits its BatchNorms' memory.
-
-    layers  (layer index, median over channels of the symmetric KL in nats) of every BatchNorm that remembers anything
-    """
-
-    layers: tuple[tuple[int, float], ...]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the BatchNorms; None without any."""
-        return sum(fit for _, fit in self.layers) / len(self.layers) if self.layers else None
-
-
-def misfit(draft: Draft, samples: int = SAMPLES, seed: int = 0) -> LayerFits:
-    """How far what reaches each BatchNorm of `draft`, as it stands, lies from what that BatchNorm remembers.
-
-    `samples` latents of the seeds from `seed` on are run, fewer where images are large. Deterministic.
-    """
-    fits: list[tuple[int, float]] = []
-    arrived, start = None, 0
-    with torch.inference_mode():
-        for stop in witnesses(draft):
-            rows = rows_for(draft.spec.shapes[stop], samples if arrived is None else len(arrived))
-            arrived = Runner(arrived, start, rows, seed).run(draft, stop)
-            fits.append((stop, median_misfit(moments(arrived), remembered(draft, stop))))
-            start = stop
-    return LayerFits(tuple(fits))
 
 
 def _silent(_: str) -> None:

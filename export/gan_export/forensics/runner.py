@@ -129,7 +129,7 @@ class Runner:
             parts.append(_Part(i, shape, whole, every=taken, few=few, first=before))
             if cut or few:
                 parts.append(_Part(i, shape, layer, cut or (0, 0), taken, few))
-        keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.spread, draft.encoded), *parts]
+        keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.trained), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
             common += 1

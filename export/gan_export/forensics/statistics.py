@@ -128,9 +128,10 @@ def latent_batch(z_dim: int, law: LatentLaw, n: int, seed: int) -> Tensor:
 def training_batch(draft: Draft, n: int, seed: int) -> Tensor:
     """Latents like those of the training of `draft`: float32 (n, z_dim), not to be changed."""
     interface = draft.spec.interface
-    if draft.encoded is not None and interface.latent == "normal":
-        return draft.encoded(n, seed)
-    return draft.spread * latent_batch(interface.z_dim, interface.latent, n, seed)
+    if callable(draft.trained) and interface.latent == "normal":
+        return draft.trained(n, seed)
+    width = 1.0 if callable(draft.trained) else draft.trained
+    return width * latent_batch(interface.z_dim, interface.latent, n, seed)
 
 
 def label_batch(n_classes: int, n: int) -> Tensor | None:
@@ -209,12 +210,14 @@ def run_eval(
     return x
 
 
-def misfits_of(draft: Draft, samples: int, seed: int) -> tuple[float, ...]:
-    """The misfit of each BatchNorm that saw training, in order, in one run of the whole network."""
+def misfits_of(draft: Draft, samples: int, seed: int = 0) -> tuple[float, ...]:
+    """How far what reaches each BatchNorm that saw training lies from what it remembers, in order, in one run of the
+    whole network as it stands, of at most `samples` latents of the seeds from `seed` on."""
     spec, found = draft.spec, list[float]()
     rows = min(rows_for(shape, samples) for shape in spec.shapes)
-    z = latent_batch(spec.interface.z_dim, spec.interface.latent, rows, seed)
-    run_eval(draft, 0, len(spec.layers), z, label_batch(spec.interface.n_classes, rows), found)
+    with torch.inference_mode():
+        z, label = training_batch(draft, rows, seed), label_batch(spec.interface.n_classes, rows)
+        run_eval(draft, 0, len(spec.layers), z, label, found)
     return tuple(found)
 
 

@@ -200,7 +200,7 @@ def encoded_of(drafts: Sequence[Draft], encoded: Sequence[Latents]) -> Latents |
     usual = min(_tried(one, 1.0, ROUGH[0])[0] for one in reached)
     if usual <= GOOD:
         return None
-    found = [min(_tried(replace(one, encoded=latents), 1.0, ROUGH[0])[0] for one in reached) for latents in encoded]
+    found = [min(_tried(one, latents, ROUGH[0])[0] for one in reached) for latents in encoded]
     best = min(range(len(found)), key=found.__getitem__)
     return encoded[best] if found[best] <= min(GOOD, usual / MUCH) else None
 
@@ -215,11 +215,11 @@ def _best_spread(draft: Draft, width: float, rounds: Sequence[int]) -> tuple[flo
     return min(tries)
 
 
-def _tried(draft: Draft, width: float, samples: int) -> tuple[float, float]:
-    """What the first BatchNorm misfits by with latents so wide, and how many times wider its inputs should be."""
+def _tried(draft: Draft, trained: float | Latents, samples: int) -> tuple[float, float]:
+    """What the first BatchNorm misfits by with such latents, and how many times wider its inputs should be."""
     stop = witnesses(draft)[0]
     with torch.inference_mode():
-        arrived = moments(Runner(None, 0, samples, 0).run(replace(draft, spread=width), stop))
+        arrived = moments(Runner(None, 0, samples, 0).run(replace(draft, trained=trained), stop))
     memory = remembered(draft, stop)
     ratios = (memory.var.double() / arrived.var.clamp_min(VAR_FLOOR)).sqrt()
     return median_misfit(arrived, memory), float(ratios.nan_to_num(nan=1.0).median())
