@@ -33,8 +33,8 @@ def judged(chosen: Trial, *others: Trial, nearby: tuple[Trial, ...] = (), before
     draft = nets.blank(spec, weights)
     open_choice = before or next(c for c in draft.choices if c.layer == 2)
     draft = replace(draft, choices=tuple(open_choice if c.layer == 2 else c for c in draft.choices))
-    first = Step((), trial("", 0.001), (), ())
-    second = Step((open_choice,), chosen, (chosen, *others), nearby)
+    first = Step((), trial("", 0.001), ())
+    second = Step((open_choice,), chosen, (chosen, *others), lambda: nearby)
     state = State(((0, draft),), (first, second))
     settled = settle(draft, state, Outcome((state,), {0: 1.0}))
     found = next(c for c in settled.choices if c.layer == 2)
@@ -116,10 +116,10 @@ def test_a_value_that_the_beam_carried_is_judged_by_the_later_batch_norms() -> N
     draft = nets.blank(spec, {name: torch.full(shape, 0.5) for name, shape in spec.tensors().items()})
     open_choice = next(c for c in draft.choices if c.layer == 2)
     close = (trial(LEAKY, 0.001, 0.001), trial(WEAKER, 0.0011, 0.002))
-    nothing = Step((), trial("", 0.001), (), ())
+    nothing = Step((), trial("", 0.001), ())
 
     def state(second: Trial, third: float) -> State:
-        steps = (nothing, Step((open_choice,), second, close, ()), Step((), trial("", third), (), ()))
+        steps = (nothing, Step((open_choice,), second, close), Step((), trial("", third), ()))
         return State(((0, draft),), steps)
 
     def evidence(later: float) -> Evidence:
@@ -135,8 +135,8 @@ def test_what_leaves_no_trace_follows_the_layer_before_unless_something_speaks()
     spec = nets.mlp(nets.RELU, nets.RELU)
     draft = nets.blank(spec, {name: torch.full(shape, 0.5) for name, shape in spec.tensors().items()})
     open_choice = next(c for c in draft.choices if c.layer == 2)
-    step = Step((open_choice,), trial(LEAKY, 0.001), (trial(LEAKY, 0.001), trial(WEAKER, 1.0)), ())
-    first = Step((), trial("", 0.001), (), ())
+    step = Step((open_choice,), trial(LEAKY, 0.001), (trial(LEAKY, 0.001), trial(WEAKER, 1.0)))
+    first = Step((), trial("", 0.001), ())
 
     def last(draft: Draft) -> Choice:
         state = State(((0, draft),), (first, step))

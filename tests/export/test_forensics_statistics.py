@@ -6,9 +6,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from export import forensics_nets as nets
+from gan_core.interface import Interface
 from gan_core.latents import latents
+from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.layers import Conv, Reshape, Upsample
 from gan_export.draft import Draft
 from gan_export.forensics.runner import Runner, latent_moments
 from gan_export.forensics.statistics import (
@@ -21,6 +25,8 @@ from gan_export.forensics.statistics import (
     never_trained,
     remembered,
     rows_for,
+    run_eval,
+    steps,
     symmetric_kl,
     witnesses,
 )
@@ -69,13 +75,26 @@ def test_nan_counts_as_no_fit_at_all() -> None:
     assert median_misfit(at(math.nan, 1), at(0, 1)) == math.inf
 
 
-@pytest.mark.parametrize("shape", [(50, 7), (9, 5, 6, 4), (2, 3, 1, 1)])
+@pytest.mark.parametrize("shape", [(50, 7), (9, 5, 6, 4), (2, 3, 1, 1), (30, 2, 40, 40)])
 def test_moments_are_torchs(shape: tuple[int, ...]) -> None:
     x = 40 + 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
     var, mean = torch.var_mean(x.double(), dim=[d for d in range(len(shape)) if d != 1], correction=1)
     seen = moments(x)
     torch.testing.assert_close(seen.mean, mean, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(seen.var, var, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kernel", "factor", "padding"), [(3, 2, 1), (5, 3, 0), (4, 2, 3)])
+def test_upsampling_and_the_convolution_behind_it_run_as_one(kernel: int, factor: int, padding: int) -> None:
+    layers = (Reshape((3, 4, 4)), Upsample(factor), Conv(3, 2, kernel, 1, padding))
+    side = 4 * factor + 2 * padding - kernel + 1
+    spec = GeneratorSpec(Interface(48, (2, side, side), value_range=(-1.0, 1.0)), layers)
+    made = torch.Generator().manual_seed(2)
+    weight, bias, z = (torch.randn(*n, generator=made) for n in ((2, 3, kernel, kernel), (2,), (5, 48)))
+    draft = Draft(spec, ({}, {}, {"weight": weight, "bias": bias}))
+    assert [i for i, *_ in steps(draft, 0, 3)] == [0, 2]
+    apart = F.conv2d(F.interpolate(z.reshape(5, 3, 4, 4), scale_factor=float(factor)), weight, bias, padding=padding)
+    torch.testing.assert_close(run_eval(draft, 0, 3, z, None), apart, rtol=1e-4, atol=1e-4)
 
 
 def test_latents_are_the_seeds_own() -> None:

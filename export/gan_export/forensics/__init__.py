@@ -84,12 +84,13 @@ def investigate(
         number, draft = best.drafts[0]
         draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
-        shown = shown_by(draft, best.fits)
+        against = contradiction(draft, best.fits)
+        shown = shown_by(draft, best.fits, contradicted=against is not None)
         asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
         weigher = Weigher(draft, samples, seed + samples)
         draft = follow_habit(tied(reweigh(draft, asked, weigher), weigher, shown))
         draft = distrusted(
-            replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=contradiction(draft, best.fits)),
+            replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=against),
             best.fits,
             samples,
             seed,

@@ -48,7 +48,7 @@ def ranked_values(step: Step, position: int) -> list[Rival]:
     chosen = step.chosen
     field = step.choices[position].field
     best: list[Trial] = []
-    for trial in sorted((chosen, *step.trials, *step.nearby), key=lambda t: (t is not chosen, t.fit)):
+    for trial in sorted((chosen, *step.trials, *step.near()), key=lambda t: (t is not chosen, t.fit)):
         if not any(same(field, trial.values[position], known.values[position]) for known in best):
             best.append(trial)
     return [_rival(chosen, trial, position) for trial in best]

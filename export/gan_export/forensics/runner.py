@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -29,6 +29,7 @@ from gan_export.forensics.statistics import (
     median_misfit,
     moments,
     remembered,
+    steps,
     symmetric_kl,
     training_batch,
     witnesses,
@@ -110,8 +111,7 @@ class Runner:
         short = self._rough or self._few is not None
         thin = shortcuts.last_convolution(spec.layers, self._start, stop) if short else None
         every = 1
-        for i in range(self._start, stop):
-            layer, shape = spec.layers[i], spec.shapes[i]
+        for i, layer, shape, held in steps(draft, self._start, stop):
             if i == thin and self._rough:
                 every = shortcuts.every(layer, self._channels)
                 layer = shortcuts.thinned(layer, every)
@@ -126,9 +126,9 @@ class Runner:
             if not (few or self._rough):
                 whole, cut = layer, None
             before = parts.pop() if few and parts and isinstance(parts[-1].layer, Upsample) else None
-            parts.append(_Part(i, shape, whole, every=taken, few=few, first=before))
+            parts.append(_Part(i, shape, whole, held, every=taken, few=few, first=before))
             if cut or few:
-                parts.append(_Part(i, shape, layer, cut or (0, 0), taken, few))
+                parts.append(_Part(i, shape, layer, held, cut or (0, 0), taken, few))
         keys: list[object] = [(spec.interface.latent, spec.interface.z_dim, draft.trained), *parts]
         common = 0
         while common < min(len(keys), len(self._path)) and keys[common] == self._path[common][0]:
@@ -149,7 +149,7 @@ class Runner:
         if isinstance(x, shortcuts.Places):
             assert part.cut is not None
             return x.cut(part.cut)
-        weights = shortcuts.thinned_weights(part.layer, layer_weights(draft, part.index), part.every)
+        weights = shortcuts.thinned_weights(part.layer, part.weights, part.every)
         if part.cut is not None:
             return shortcuts.cut_out(x, part.cut, weights.get("bias"))
         if part.few:
@@ -171,6 +171,7 @@ class _Part:
     index: int
     shape: Shape
     layer: Layer
+    weights: dict[str, Tensor] = field(compare=False, repr=False)
     cut: tuple[int, int] | None = None
     every: int = 1
     few: shortcuts.Few | None = None

@@ -29,7 +29,7 @@ ROUNDS = ((32, 64, 0.05, 2), (128, 16, 0.01, 1), (512, 5, 0.002, 1))
 """(rows, structures that go on, what they may misfit by beyond `TIE` times the best, combinations of each)."""
 PLACES = 64
 """Rows shrink, to a half at least, as images grow beyond so many places: they average over those, too."""
-LEAST_ROWS = 8
+LEAST_ROWS = 16
 LEAST_CHANNELS = 16
 """In the first round channels shrink likewise, to these: at a hundredth of the work they tell apart what is far off."""
 TRIED = {"latent": 3, "merge": 2, "upsample": 3, "norm": 2}
@@ -83,6 +83,17 @@ def screen(entrants: list[Entrant], k: int, samples: int, seed: int) -> list[Ent
     if len(entrants) <= ENOUGH:
         return entrants
     _prepare(entrants, k, samples, seed)
+    alike: dict[object, list[Entrant]] = {}
+    for entrant in entrants:
+        own = id(entrant) if entrant.draft.structure is None else entrant.draft.structure_said
+        alike.setdefault((own, _kind(entrant, k)), []).append(entrant)
+    leaders = [same[0] for same in alike.values()]
+    _rate_near(leaders, leaders, k, samples, seed)
+    best = min((leader.all_counted for leader in leaders), key=sum)
+    for leader, *others in alike.values():
+        if not ties(leader.all_counted, best, FAR):  # far off, whatever arrives
+            for other in others:
+                other.fit, other.rated, other.contenders = leader.fit, leader.rated, other.contenders[:AT_FIRST]
     _rate_near(entrants, entrants, k, samples, seed)
     left = entrants
     for rows, most, slack, tried in ROUNDS:
@@ -148,6 +159,9 @@ def _prepare(entrants: list[Entrant], k: int, samples: int, seed: int) -> None:
             fitting, usual = first, usual[: i + 1]
             break
     others = [first for first in firsts.values() if first not in usual]
+    skip = entrants[0].draft.skip
+    if fitting is None and usual and skip is not None and skip.told and k >= skip.witness:
+        others = []  # names say that it is no chain, and no usual one fits
     if fitting is None and others:  # what the best of one is with each value, all others are tried with
         tried = min(usual, key=lambda first: sum(first.all_counted)) if usual else others.pop(0)
         if not usual:

@@ -9,6 +9,7 @@ Candidates of different structure run in the same beam and share the work on wha
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.runner import SOME_CHANNELS, Runner, side_by_side
 from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
 from gan_export.forensics.shortcuts import MOST, SOME
-from gan_export.forensics.statistics import contradicted, rows_between, witnesses
+from gan_export.forensics.statistics import ELEMENTS, contradicted, rows_between, witnesses
 from gan_export.forensics.trials import (
     RUNGS,
     Combination,
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 BEAM = 4
 SLACK, MORE = 0.002, 2.0
 """Fits up to TIE times the best plus SLACK, or MORE times the best where that is less, are carried on side by side."""
+TOLD = 128
+"""Latents that are run on where no chain fits."""
 LUCKY = 2.0
 """So many times worse than on all samples may a misfit be on a quarter of them."""
 
@@ -53,13 +56,13 @@ class Step:
 
     chosen  the trial this state went on with
     trials  one of each kind, the best first
-    nearby  `chosen` with one value exchanged for a near-identical one
+    near    gives the trials of `chosen` with one value exchanged for a near-identical one; run where they are asked for
     """
 
     choices: tuple[Choice, ...]
     chosen: Trial
     trials: tuple[Trial, ...]
-    nearby: tuple[Trial, ...]
+    near: Callable[[], tuple[Trial, ...]] = field(default=tuple, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def search(drafts: Sequence[Draft], samples: int, seed: int, on_note: Note, widt
     count = len(witnesses(drafts[0]))
     for k in range(count):
         if all(state.drafts[0][1].structure is not None and contradicted(state.fits) for state in beam):
-            beam = beam[:1]  # no chain fits: what is behind only has to be told by how much
+            arrived = beam[0].arrived  # no chain fits: what is behind only has to be told by how much
+            beam = [replace(beam[0], arrived=None if arrived is None else arrived[:TOLD])]
         else:
             beam = pool.varied(beam, k)
         log.debug("BatchNorm %d of %d: %d structures", k + 1, count, sum(len(state.drafts) for state in beam))
@@ -207,6 +211,9 @@ def _screened(
         )
     }
     left = screen([entrant for entrant, _ in entrants.values()], k, samples, seed)
+    best, last = left[0], k + 1 == len(witnesses(left[0].draft))
+    if best.rated and not last and contradicted((*entrants[id(best)][1].fits, best.fit / LUCKY)):
+        left = [best]  # the next BatchNorms are only told of one
     for entrant, group in entrants.values():
         if entrant not in left:
             pool.margins |= {number: worse(entrant.all_counted, left[0].all_counted) for number, _ in group.drafts}
@@ -230,7 +237,7 @@ def _extend(
     trials = (*(trial for trial, _ in final), *dropped)
     following: list[State] = []
     for trial in [trial for trial, _ in final[:BEAM] if ties([trial.fit], [final[0][0].fit], SLACK, MORE)]:
-        step = Step(choices, trial, trials, ())
+        step = Step(choices, trial, trials)
         drafts = tuple(
             (number, next((made for _, made in drafts_of(other, choices, [trial.values])), other))
             for number, other in state.drafts
@@ -263,13 +270,20 @@ def _ranker(state: State, k: int, samples: int, seed: int) -> tuple[Rank, int]:
 
 
 def _compared(state: State, k: int, samples: int, seed: int) -> State:
-    """`state`, extended to witness `k`, with the trials near the chosen one, where that is the best of its step."""
+    """`state`, extended to witness `k`, with the trials near the chosen one, where that is the best of its step; run at
+    once where what arrives fills memory."""
     step = state.steps[-1]
     if step.chosen is not step.trials[0]:
         return state
-    rank, rows = _ranker(state, k, samples, seed)
-    near = rank(neighbours(state.drafts[0][1], step.choices, step.chosen.values), rows)
-    return replace(state, steps=(*state.steps[:-1], replace(step, nearby=tuple(trial for trial, _ in near))))
+
+    @functools.cache
+    def near() -> tuple[Trial, ...]:
+        rank, rows = _ranker(state, k, samples, seed)
+        return tuple(t for t, _ in rank(neighbours(state.drafts[0][1], step.choices, step.chosen.values), rows))
+
+    if state.arrived is not None and state.arrived.numel() > ELEMENTS:
+        near()
+    return replace(state, steps=(*state.steps[:-1], replace(step, near=near)))
 
 
 def _advance(state: State, k: int, samples: int, seed: int) -> State:

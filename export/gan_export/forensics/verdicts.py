@@ -180,10 +180,10 @@ for `SUBTLE` choices, which are then open."""
 SUBTLE = ("activation", "eps", "upsample")
 
 
-def shown_by(draft: Draft, fits: Sequence[float]) -> int:
+def shown_by(draft: Draft, fits: Sequence[float], *, contradicted: bool) -> int:
     """How many of the BatchNorms, which misfit by `fits`, show something of the choices before them: of what the others
-    show, `distrusted` leaves nothing."""
-    opened = draft.encoder_made and draft.family == "chain" and fits[0] <= GOOD
+    show, `distrusted` leaves nothing, or they say that it is another network."""
+    opened = contradicted or (draft.encoder_made and draft.family == "chain" and fits[0] <= GOOD)
     return next((k for k, fit in enumerate(fits) if opened and fit > GOOD), len(fits))
 
 

@@ -178,14 +178,24 @@ def _verdicts(
     """(what the network beside adds to the score of each of `listed` on a few images, of which everything else comes to
     `others`; those that this does not rule out, with which of its `ways` to run tell of each). Each way is tried on the
     likeliest, the best few on all, and those that told of any on what is left."""
-    each = _said([(one, range(len(ways))) for one in listed[:SLOPED]], ways, draw, FEW, by)
+    known: dict[tuple[int, int], float] = {}
+
+    def said(some: Sequence[int], numbers: Sequence[int]) -> list[list[float]]:
+        lacking = ((i, [j for j in numbers if (i, j) not in known]) for i in some)
+        new = [(i, asked) for i, asked in lacking if asked]
+        found = _said([(listed[i], asked) for i, asked in new], ways, draw, FEW, by)
+        for (i, asked), each in zip(new, found, strict=True):
+            known.update(zip(((i, j) for j in asked), each, strict=True))
+        return [[known[i, j] for j in numbers] for i in some]
+
+    each = said(range(len(listed[:SLOPED])), range(len(ways)))
     telling = sorted({i for found in each for i in _telling(found)})
     first = sorted(telling, key=lambda i: -_joint([found[i] for found in each]))[:FIRST]
     log.debug("the network beside on %d generators", len(listed))
-    verdicts = [_joint(found) for found in _said([(one, first) for one in listed], ways, draw, FEW, by)]
+    verdicts = [_joint(found) for found in said(range(len(listed)), first)]
     least = max(score + other for score, other in zip(verdicts, others, strict=True)) - RULED_OUT
     left = [i for i, (score, other) in enumerate(zip(verdicts, others, strict=True)) if score + other >= least]
-    each = _said([(listed[i], telling) for i in left], ways, draw, FEW, by)
+    each = said(left, telling)
     for i, found in zip(left, each, strict=True):
         verdicts[i] = _joint(found)
     return verdicts, {i: [telling[j] for j in _telling(found)] for i, found in zip(left, each, strict=True)}
@@ -211,7 +221,8 @@ def _said(
     def part(some: Sequence[tuple[Hypothesis, Sequence[int]]]) -> list[list[float]]:
         found = []
         for one, numbers in some:
-            found.append([_score(one, ways[i], *draw(one.draft, images, trained=True), by) for i in numbers])
+            seen = draw(one.draft, images, trained=True)
+            found.append([_score(one, ways[i], *seen, by) for i in numbers])
         return found
 
     return side_by_side(part, asked)
