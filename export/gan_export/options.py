@@ -128,7 +128,9 @@ def export_answers(
     module: Annotated[
         str | None,
         of_code(
-            "--module", metavar="CODE[:NAME]", help="The generator as code, RUN: file.py[:Class] or pkg.mod:factory."
+            "--module",
+            metavar="CODE[:NAME]",
+            help="The generator as code, RUN: file.py[:Class], .ipynb or pkg.mod:factory.",
         ),
     ] = None,
     args: Annotated[

@@ -34,8 +34,9 @@ class Block(nn.Module):
 """
 SIZES = f"""{BLOCK}
 class Net(nn.Module):
-    def __init__(self, z_dim, width, n_blocks, img_size, note):
+    def __init__(self, z_dim, width, n_blocks, img_size, note, end=torch.tanh):
         super().__init__()
+        self.out = end
         self.side, self.note, self.width = img_size // 4, note, width
         self.start = nn.Linear(z_dim, width * 4 * self.side ** 2)
         self.blocks = nn.Sequential(*(Block(width * 4) for _ in range(n_blocks)))
@@ -43,7 +44,7 @@ class Net(nn.Module):
 
     def forward(self, z):
         h = self.start(z).view(len(z), self.width * 4, self.side, self.side)
-        return torch.tanh(self.end(self.blocks(h)))
+        return self.out(self.end(self.blocks(h)))
 """
 OPTIONS = f"""{BLOCK}
 class Net(nn.Module):
@@ -102,7 +103,7 @@ def test_sizes_and_counts_are_found(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_what_is_said_wrongly_is_told_by_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SECONDS", 1.0)
+    monkeypatch.setattr(building, "SECONDS", 4.0)
     saved(tmp_path, SIZES, {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5})
     said = Answers(live=LiveAnswers(f"{tmp_path / 'net.py'}:Net", {"z_dim": 11}))
     with pytest.raises(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 import sys
 import time
@@ -80,6 +82,74 @@ def test_code_that_may_never_end_is_named(monkeypatch: pytest.MonkeyPatch, caplo
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+SCRIPT = """
+import argparse
+import sys
+import no_such_package
+from no_such_package import Base
+import torch
+from torch import nn
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--nz", type=int, default=5)
+opt = parser.parse_args()
+print(opt)
+if torch.cuda.is_available() and opt.nz:
+    device, wide = "cuda", 7
+else:
+    device, wide = "cpu", 3
+shape = (wide, int(opt.nz) - 1)
+loaded = no_such_package.load(shape)
+
+class Data(Base):
+    pass
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.start = nn.Linear(opt.nz, shape[0])
+
+net = Net().to(device)
+for epoch in range(10):
+    raise SystemExit("this trains")
+if __name__ == "__main__":
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("name", ["train.py", "train.ipynb"])
+def test_of_a_script_or_notebook_only_the_definitions_run(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SCRIPT
+    if name.endswith(".ipynb"):
+        parts = SCRIPT.split("\n\n")
+        cells = [{"cell_type": "code", "source": f"%matplotlib inline\n!pip list\n{part}"} for part in parts]
+        text = json.dumps({"cells": [*cells, {"cell_type": "markdown", "source": "for x in y: z"}]})
+    path = written(tmp_path, text, name)
+    before = list(sys.argv)
+    with caplog.at_level(logging.INFO):
+        made = build(load_code(f"{path}:Net"), None)
+    weight = made.get_parameter("start.weight")
+    assert (weight.shape, capsys.readouterr().out, sys.argv) == ((3, 5), "", before)
+    assert f"{name}: of a script, only imports, definitions and plain values are run" in caplog.text
+    assert "No module named 'no_such_package'; it goes on without" in caplog.text
+    with pytest.raises(GanportError, match="NameError: name 'Base' is not defined"):
+        load_code(f"{path}:Data")
+    with pytest.raises(GanportError, match="has no 'Other'"):
+        load_code(f"{path}:Other")
+
+
+def test_a_missing_package_that_the_network_does_not_need(tmp_path: Path) -> None:
+    text = "import no_such_package\nfrom torch import nn\n\nclass Net(nn.Linear):\n    pass\n"
+    needing = "\nclass Other(no_such_package.Base):\n    pass\n"
+    path = written(tmp_path, text + needing)
+    assert build(load_code(f"{path}:Net"), [2, 3]).get_parameter("weight").shape == (3, 2)
+    with pytest.raises(GanportError, match="'no_such_package'") as refused:
+        load_code(f"{path}:Other")
+    assert refused.value.hint
+
+
 def test_neighbours_and_packages_import(tmp_path: Path) -> None:
     written(tmp_path, "WIDTH = 3\n", "live_neighbour.py")
     beside = written(tmp_path, "import torch, live_neighbour\nG = torch.nn.Linear(live_neighbour.WIDTH, 1)\n")
@@ -123,7 +193,7 @@ def test_a_file_may_be_called_torch(tmp_path: Path) -> None:
             "`debug`",
         ),
         ("import sys\nsys.exit('usage: train.py')\n", "ended the program at net.py line 2", "__main__"),
-        ("import argparse\nargparse.ArgumentParser().parse_args(['--epochs'])\n", "ended the program", "__main__"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['--epochs'])\n", "has no 'G'", "no torch module"),
         ("1 / 0\n", "ZeroDivisionError", "`debug`"),
         ("assert False, 'needs a GPU: CUDA'\n", "AssertionError: needs a GPU", "runs on the CPU"),
         ("import torch\n", "has no 'G'", "defines no torch module"),

@@ -33,7 +33,7 @@ from gan_core.printable import shorten
 from gan_export.live.loading import Code, check_arguments, users_code
 from gan_export.live.weights import mismatch, shapes_of
 from gan_export.reading import Reading
-from gan_export.reading.authors_code import classes_of
+from gan_export.reading.authors_code import classes_of, pieces_of
 from gan_export.reading.authors_words import name_of
 
 log = logging.getLogger(__name__)
@@ -249,6 +249,8 @@ def _tried_for(parameter: inspect.Parameter, code: Code, reading: Reading) -> It
         settings = [value for key, value in reading.settings.items() if key.rpartition(".")[2] == last]
         called = _defaults(tree, last) if inner else _passed(code, tree, name)
         default = [] if inner or parameter.default is parameter.empty else [parameter.default]
+        if default and not _distinct(default):
+            return  # no value that `args` could say: it stays
         said = _distinct(settings or called or default)
         values = _distinct((*said, *called, *default, *_like(said[0] if said else None, last, tree, reading)))
         if values:
@@ -284,9 +286,10 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 
 def _tree(code: Code) -> ast.Module:
-    with contextlib.suppress(OSError, SyntaxError, ValueError):
+    """The code's file, or all cells of its notebook."""
+    with contextlib.suppress(GanportError, OSError):
         if code.path is not None:
-            return ast.parse(code.path.read_text(encoding="utf-8"))
+            return ast.Module([one for piece in pieces_of(code.path) for one in piece.tree.body], [])
     return ast.Module([], [])
 
 

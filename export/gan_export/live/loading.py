@@ -6,6 +6,7 @@ goes to stderr, since stdout is for data.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -27,6 +28,8 @@ from torch import nn
 
 from gan_core.errors import GanportError
 from gan_core.files.model_file import sha256_of
+from gan_export.live.scripts import is_script, run_definitions
+from gan_export.reading.authors_code import SUFFIXES, pieces_of
 from gan_export.source import check_file
 
 log = logging.getLogger(__name__)
@@ -72,20 +75,22 @@ def load_code(reference: str) -> Code:
             f"`module` must be FILE.py:NAME or PACKAGE.MODULE:NAME, got {reference!r}",
             hint="such as `module` networks.py:Generator",
         )
-    is_file = where.endswith(".py") or "/" in where or "\\" in where
+    is_file = where.endswith(SUFFIXES) or "/" in where or "\\" in where
     path = check_file(where, "Python") if is_file else None
-    if path is not None and path.suffix != ".py":
-        raise GanportError(f"`module` must name a .py file, got {path}", hint="such as `module` networks.py:Generator")
+    if path is not None and path.suffix not in SUFFIXES:
+        raise GanportError(
+            f"`module` must name a .py file or a notebook, got {path}", hint="such as `module` networks.py:Generator"
+        )
     log.info(f"`module`: running the code in {where}")
     with users_code(path, f"importing {where}"):
         try:
-            module = _import_name(where) if path is None else _import_file(path)
+            module = _import_name(where) if path is None else _import_file(path, name)
         except AssertionError as error:
             if not asks_for_cuda(str(error)):
                 raise
             log.info(f"{where} insists on a GPU: it is imported as if there were one")
             with _pretended_gpu():
-                module = _import_name(where) if path is None else _import_file(path)
+                module = _import_name(where) if path is None else _import_file(path, name)
     if not hasattr(module, name):
         raise _no_such_name(module, name, where)
     file = getattr(module, "__file__", None)
@@ -221,17 +226,22 @@ def _place(error: BaseException, path: Path | None) -> str:
     return "".join(f" at {Path(frame.filename).name} line {frame.lineno}" for frame in chosen)
 
 
-def _import_file(path: Path) -> ModuleType:
-    """A file as a module: under its dotted name when its folder is a package, else under a name of its own."""
+def _import_file(path: Path, wanted: str) -> ModuleType:
+    """A file as a module: under its dotted name when its folder is a package, else under a name of its own. Of a script
+    or notebook, and where a package is missing, only the definitions, that of `wanted` among them."""
     path = path.resolve()
+    trees = [piece.tree for piece in pieces_of(path)]
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
         root = root.parent
+    name = f"_ganport_live_{path.stem}"  # a file may be called torch.py
+    if path.suffix == ".ipynb" or (len(parts) == 1 and any(map(is_script, trees))):
+        log.info(f"{path.name}: of a script, only imports, definitions and plain values are run")
+        return _defined(name, trees, path, wanted)
     if len(parts) > 1:
         sys.path.insert(0, str(root))
         return importlib.import_module(".".join(parts))
-    name = f"_ganport_live_{path.stem}"  # a file may be called torch.py
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -239,9 +249,21 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look themselves up there
     try:
         spec.loader.exec_module(module)
+    except ModuleNotFoundError:
+        module = _defined(name, trees, path, wanted)
+        if not hasattr(module, wanted):
+            raise
     except BaseException:
         del sys.modules[name]
         raise
+    return module
+
+
+def _defined(name: str, trees: list[ast.Module], path: Path, wanted: str) -> ModuleType:
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    run_definitions(module, trees, path, wanted)
     return module
 
 

@@ -29,6 +29,7 @@ from gan_export.live.tracing import HALVES, Listener, draw_once
 from gan_export.live.values import SAMPLES, find_range, image_range, latent_evidence
 from gan_export.live.weights import load_weights, settle
 from gan_export.reading import Reading, read_checkpoint
+from gan_export.reading.authors_code import SUFFIXES
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
 from gan_export.source import Source, check_checkpoint
 
@@ -49,7 +50,7 @@ def live_source(ckpt: Path | None, answers: Answers) -> Source:
     constants_of(live)  # what is wrong with one is said before the code runs
     reading = None if ckpt is None else _read(check_checkpoint(ckpt), answers)
     code = load_code(
-        live.module if reading is None or not live.module.endswith(".py") else class_in(live.module, reading)
+        live.module if reading is None or not live.module.endswith(SUFFIXES) else class_in(live.module, reading)
     )
     live = _with_arguments(live, reading, code)
     module = build(code, live.args)

@@ -59,7 +59,7 @@ def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None
     with these tensors; a note where it was looked at in vain, or ""). Raises `GanportError` when `named` cannot be
     read, or holds no code."""
     if named is not None:
-        pieces = list(_pieces(check_file(named, "source"), strict=True))
+        pieces = list(pieces_of(check_file(named, "source"), strict=True))
         found, note = _heard(pieces, tensors, [pieces])
         if not found and not note:
             note = f"nothing in {named.name} has the names and sizes of this checkpoint's parts"
@@ -73,19 +73,19 @@ def facts_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None
 
 
 def classes_of(tensors: Mapping[str, Tensor], checkpoint: Path, named: Path | None = None) -> list[tuple[Path, str]]:
-    """(file, name) of the classes that may have made these tensors: in the Python file `named`, or beside `checkpoint`,
-    or else in the rest of its repository. Raises `GanportError` when `named` cannot be read."""
+    """(file, name) of the classes that may have made these tensors: in the file or notebook `named`, or beside
+    `checkpoint`, or else in the rest of its repository. Raises `GanportError` when `named` cannot be read."""
     if named is not None:
-        return list(_classes(_pieces(check_file(named, "Python"), strict=True), tensors))
+        return list(_classes(pieces_of(check_file(named, "Python"), strict=True), tensors))
     around = ((Path(os.path.relpath(path)), name) for path, name in _classes(_around(checkpoint), tensors))
     return list(_classes(_beside(checkpoint), tensors)) or list(around)
 
 
 def _classes(pieces: Iterable[Piece], tensors: Mapping[str, Tensor]) -> Iterator[tuple[Path, str]]:
-    for piece in pieces:
-        if piece.path.suffix == ".py":
-            found = _speakers(piece.tree, tensors, _numbers(piece.tree))
-            yield from ((piece.path, name) for name, node in found if isinstance(node, ast.ClassDef))
+    """Those in files first, then those in notebooks."""
+    for piece in sorted(pieces, key=lambda piece: piece.path.suffix != ".py"):
+        found = _speakers(piece.tree, tensors, _numbers(piece.tree))
+        yield from ((piece.path, name) for name, node in found if isinstance(node, ast.ClassDef))
 
 
 def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[list[Piece]]) -> tuple[list[Fact], str]:
@@ -141,7 +141,7 @@ def _beside(checkpoint: Path) -> Iterator[Piece]:
         entries = [path for path, _ in zip(checkpoint.parent.iterdir(), range(MOST_ENTRIES), strict=False)]
         for path in sorted(path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file())[:MOST_FILES]:
             with contextlib.suppress(GanportError, OSError):
-                yield from _pieces(path)
+                yield from pieces_of(path)
 
 
 def _around(checkpoint: Path) -> Iterator[Piece]:
@@ -161,10 +161,10 @@ def _around(checkpoint: Path) -> Iterator[Piece]:
                 break
         for path in found[:MOST_OF_ALL]:
             with contextlib.suppress(GanportError, OSError):
-                yield from _pieces(path, top)
+                yield from pieces_of(path, top)
 
 
-def _pieces(path: Path, top: Path | None = None, *, strict: bool = False) -> Iterator[Piece]:
+def pieces_of(path: Path, top: Path | None = None, *, strict: bool = False) -> Iterator[Piece]:
     """`path` parsed, named from `top` on. Raises `GanportError` when `strict` and nothing in it parses."""
     name = path.name if top is None else path.relative_to(top).as_posix()
     hint = "name the author's .py or .ipynb file, with the generator's class in it"
