@@ -22,7 +22,7 @@ def conv(channels: int, out: int, sides: str, attributes: str = PADS, *, bias: b
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("channels", "out", "height", "width"), [(1, 1, 2, 2), (3, 5, 4, 10), (7, 2, 6, 2), (4, 4, 8, 8)]
+    ("channels", "out", "height", "width"), [(1, 1, 2, 2), (3, 5, 4, 10), (7, 2, 16, 16), (4, 4, 14, 20)]
 )
 def test_the_same_numbers(channels: int, out: int, height: int, width: int, bias: bool) -> None:
     model, x = conv(channels, out, f"{height}, {width}", bias=bias), f32(3, channels, height, width)

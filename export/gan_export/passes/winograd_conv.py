@@ -1,47 +1,63 @@
-"""3x3 convolutions with many channels as Winograd products: 16 multiplications for four pixels instead of 36.
+"""3x3 convolutions with many channels as Winograd products: 24 multiplications for eight pixels instead of 72.
 
-Winograd's F(2x2, 3x3), as Lavin and Gray 2015 (arXiv:1509.09308) use it. Along one axis, with x the input, zero
-outside, and g the three taps,
+Winograd's F(2, 3) on the rows and F(4, 3) on the columns, as Lavin and Gray 2015 (arXiv:1509.09308) use them. Along one
+axis two outputs of three taps are sums of four products, and four outputs of six. Each product is of a `Factor`, a sum
+of the inputs x[2t-1] … x[2t+2] or x[4t-1] … x[4t+4], zero outside, and of a sum of the taps.
 
-    y[2t]     = m1 + m2 + m3      m1 = (x[2t-1] - x[2t+1]) g0            m2 = (x[2t] + x[2t+1]) (g0 + g1 + g2) / 2
-    y[2t + 1] = m2 - m3 - m4      m4 = (x[2t] - x[2t+2]) g2              m3 = (x[2t+1] - x[2t]) (g0 - g1 + g2) / 2
+Over both axes: 24 classes of the input, each an eighth of it; F(2, 3) on both, and 16 quarters, where an image is small
+or its width no multiple of four. A class is two depthwise convolutions, a product a pointwise one, and a sum with a
+factor a depthwise one that is added, so that onnxruntime stays in the blocked layout of its convolutions from the input
+to the phases of the output.
 
-Over both axes: 16 classes of the input, each a quarter of it. A class is a depthwise convolution of 2x2 taps (with a
-dilation of 2 where they are not neighbours), a product a pointwise one, and a difference a depthwise one by -1, so that
-onnxruntime stays in the blocked layout of its convolutions from the input to the four phases of the output. The signs
-of m3 and m4 are the kernel's.
-
-The file keeps the 3x3 kernel. The graph derives the 16 matrices, which a runtime does once, at loading.
+The file keeps the 3x3 kernel. The graph derives the matrices, which a runtime does once, at loading.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
-from gan_export.passes.graph import (
-    Builder,
-    Feature,
-    Layout,
-    constant,
-    infer_shapes,
-    nodes_of,
-    replace,
-    shape_of,
-    to_layout,
-)
+from gan_export.passes.graph import TO_NCHW, TO_NHWC, Builder, constant, infer_shapes, nodes_of, replace, shape_of
 
-TAPS = ((1, -1), (1, 1), (-1, 1), (1, -1))
-DILATIONS = (2, 1, 1, 2)
-BEFORE, BEHIND = (1, 0, 0, 0), (0, 0, 0, 1)
-"""Of each class along one axis: its two taps, how far apart they are, and the zeros around the input."""
-KERNELS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, -1]])
-"""What each product takes of the three taps."""
-MIXING = np.kron(KERNELS, KERNELS).astype(np.float32)
+
+@dataclass(frozen=True)
+class Factor:
+    """Taps of the input, so far apart (`dilation`), with zeros `before` and `behind` it; and of the kernel's three."""
+
+    of_input: tuple[int, ...]
+    of_kernel: tuple[float, float, float]
+    dilation: int = 1
+    before: int = 0
+    behind: int = 0
+
+
+FACTORS = {
+    2: (
+        Factor((1, -1), (1, 0, 0), dilation=2, before=1),
+        Factor((1, 1), (1 / 2, 1 / 2, 1 / 2)),
+        Factor((-1, 1), (1 / 2, -1 / 2, 1 / 2)),
+        Factor((1, -1), (0, 0, -1), dilation=2, behind=1),
+    ),
+    4: (
+        Factor((4, -5, 1), (1 / 4, 0, 0), dilation=2, before=1),
+        Factor((-4, -4, 1, 1), (-1 / 6, -1 / 6, -1 / 6)),
+        Factor((4, -4, -1, 1), (-1 / 6, 1 / 6, -1 / 6)),
+        Factor((-2, -1, 2, 1), (1 / 24, 1 / 12, 1 / 6)),
+        Factor((2, -1, -2, 1), (1 / 24, -1 / 12, 1 / 6)),
+        Factor((4, -5, 1), (0, 0, 1), dilation=2, behind=1),
+    ),
+}
+"""By how many outputs, which lie in as many phases: the two factors of each product."""
+ROWS, PIXELS = 2, 256
+"""The phases of the rows, and of how many pixels an image is that gains by four of the columns."""
 
 CHANNELS, MACS = 192, 100_000_000
-"""The least channels, and multiplications for an image, of convolutions that gain. With 128 channels the sums take what
-the products save; with short operators a single image, which all threads compute together, waits for them."""
+"""The least channels, and multiplications for an image, of convolutions that gain. With fewer channels the sums take
+most of what the products save; with short operators a single image, which all threads compute together, waits."""
 
 
 class WinogradConvs(ir.passes.InPlacePass):
@@ -84,41 +100,59 @@ def _written(b: Builder, conv: ir.Node) -> ir.Value:
     assert weight is not None
     assert shape is not None
     assert kernel is not None
-    out, channels = kernel.shape[:2]
+    (out, channels), (height, width) = kernel.shape[:2], (side or 0 for side in shape[2:])
     bias = [value for value in conv.inputs[2:] if value is not None]
+    phases = 2 if width % 4 or height * width < PIXELS else 4
+    rows, columns = FACTORS[ROWS], FACTORS[phases]
+    mixing = np.kron([factor.of_kernel for factor in rows], [factor.of_kernel for factor in columns])
     taps = b.op("Transpose", b.reshape(weight, out * channels, 9), perm=[1, 0])
-    mixed = b.op("MatMul", b.constant(MIXING), taps)
-    matrices = b.ops("Split", 16, b.reshape(mixed, 16 * out, channels, 1, 1), b.ints(*[out] * 16), axis=0)
-    minus = b.op("Expand", b.constant(np.full((1, 1, 1, 1), -1, np.float32)), b.ints(out, 1, 1, 1))
+    mixed = b.reshape(b.op("MatMul", b.constant(mixing.astype(np.float32)), taps), -1, channels, 1, 1)
+    matrices = iter(b.ops("Split", len(mixing), mixed, b.ints(*[out] * len(mixing)), axis=0))
+    kernels: dict[tuple[int, ...], ir.Value] = {}
 
-    def product(row: int, column: int, *last: ir.Value) -> ir.Value:
-        signs = b.constant(np.outer(TAPS[row], TAPS[column]).astype(np.float32).reshape(1, 1, 2, 2))
-        of_class = b.op(
-            "Conv",
-            x,
-            b.op("Expand", signs, b.ints(channels, 1, 1, 1)),
-            kernel_shape=[2, 2],
-            strides=[2, 2],
-            dilations=[DILATIONS[row], DILATIONS[column]],
-            pads=[BEFORE[row], BEFORE[column], BEHIND[row], BEHIND[column]],
-            group=channels,
-        )
-        return b.op("Conv", of_class, matrices[4 * row + column], *last, kernel_shape=[1, 1])
+    def depthwise(
+        value: ir.Value, size: int, axis: int, taps: tuple[int, ...], *last: ir.Value, **given: Any
+    ) -> ir.Value:
+        if (key := (size, axis, *taps)) not in kernels:
+            line = np.expand_dims(np.array(taps, np.float32), 1 - axis)
+            kernels[key] = b.op("Expand", b.constant(line), b.ints(size, 1, *line.shape))
+        return b.op("Conv", value, kernels[key], *last, group=size, **given)
 
-    def difference(left: ir.Value, right: ir.Value) -> ir.Value:
-        return b.op("Add", b.op("Conv", right, minus, kernel_shape=[1, 1], group=out), left)
+    def of_input(value: ir.Value, factor: Factor, axis: int, stride: int) -> ir.Value:
+        pads, strides, dilations = [0] * 4, [1, 1], [1, 1]
+        pads[axis], pads[axis + 2] = factor.before, factor.behind
+        strides[axis], dilations[axis] = stride, factor.dilation
+        return depthwise(value, channels, axis, factor.of_input, pads=pads, strides=strides, dilations=dilations)
 
-    def rows(column: int, *added: ir.Value) -> list[ir.Value]:
-        """y[2t] and y[2t + 1] along the rows, of the products of one column, plus what is `added` to each."""
-        middle = product(1, column), product(2, column)
-        sums = [b.op("Add", *middle), difference(*middle)]
-        sums = [b.op("Add", *pair) for pair in zip(sums, added, strict=True)] if added else sums
-        last = bias if added else []
-        return [b.op("Add", product(row, column, *last), one) for row, one in zip((0, 3), sums, strict=True)]
+    def plus(value: ir.Value, other: ir.Value, factor: int, *last: ir.Value) -> ir.Value:
+        """value + factor · other + last."""
+        return b.op("Add", depthwise(other, out, 0, (factor,), *last), value)
 
-    left, right = rows(1), rows(2)
-    even = rows(0, *(b.op("Add", *pair) for pair in zip(left, right, strict=True)))
-    odd = rows(3, *(difference(*pair) for pair in zip(left, right, strict=True)))
-    values = (even[0], odd[0], even[1], odd[1])
-    height, width = (side or 0 for side in shape[2:])
-    return to_layout(b, Feature(values, Layout.PHASES, out, height, width), Layout.NCHW).value
+    def along(phases: int, product: Callable[..., ir.Value], *last: ir.Value) -> list[ir.Value]:
+        """The phases of one axis, of the `product` of each factor."""
+        pair = product(1), product(2)
+        even, odd = b.op("Add", *pair), plus(*pair, -1)
+        if phases == 2:
+            return [b.op("Add", product(0, *last), even), b.op("Add", product(3, *last), odd)]
+        pair = product(3), product(4)
+        evens, odds = b.op("Add", *pair), plus(*pair, -1)
+        first, fourth = b.op("Add", even, evens), plus(odd, odds, 8, *last)
+        inner = [plus(odd, odds, 2, *last), plus(even, evens, 4, *last)]
+        return [b.op("Add", product(0, *last), first), *inner, b.op("Add", product(5), fourth)]
+
+    wide = [of_input(x, factor, 1, phases) for factor in columns]
+    multiplied = {
+        (row, column): (of_input(value, factor, 0, ROWS), next(matrices))
+        for row, factor in enumerate(rows)
+        for column, value in enumerate(wide)
+    }
+    ends = (0,) if phases == 4 else (0, 3)  # where `along` takes the bias from the products
+    sums = [
+        along(ROWS, lambda row, *last, n=n: b.op("Conv", *multiplied[row, n], *last), *(bias if n in ends else ()))
+        for n in range(len(columns))
+    ]
+    made = [along(phases, lambda n, *_, each=each: each[n], *bias) for each in zip(*sums, strict=True)]
+    pixels = b.op("Transpose", b.op("Concat", *made[0], *made[1], axis=1), perm=TO_NHWC)
+    parted = b.reshape(pixels, -1, height // ROWS, width // phases, ROWS, phases * out)
+    in_place = b.op("Transpose", parted, perm=[0, 1, 3, 2, 4])
+    return b.op("Transpose", b.reshape(in_place, -1, height, width, out), perm=TO_NCHW)
