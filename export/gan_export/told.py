@@ -27,7 +27,7 @@ from gan_export.hypotheses.discriminator import label_beside, read_discriminator
 from gan_export.hypotheses.encoder import Encoder, read_encoders
 from gan_export.hypotheses.listing import before_reshape
 from gan_export.reading import Reading
-from gan_export.reading.authors_words import BEYOND, Fact
+from gan_export.reading.authors_words import BEYOND, ORDER, Fact
 from gan_export.reading.beside import Beside
 from gan_export.reading.roles import tokens
 from gan_export.understanding.edit import find_choice, replaced, with_value
@@ -176,6 +176,8 @@ def heard(draft: Draft, facts: Sequence[Fact], tensors: Mapping[str, Tensor]) ->
         said = [fact for fact in facts if fact.field == field]
         if field == BEYOND:
             draft = _beyond(draft, said[0])
+        elif field == ORDER:
+            draft = _ordered(draft, said[0], owners)
         elif field == "crop":
             draft = _cropped(draft, said[0])
         elif field == "output" and said[0].value["value_range"] is None:
@@ -216,6 +218,19 @@ def _beyond(draft: Draft, fact: Fact) -> Draft:
     if fact.place and isinstance(draft.spec.layers[0], L.LabelEmbedding):
         return draft
     return replace(draft, contradiction=f"the author's code {fact.value}, which no list of layers says: {fact.where}")
+
+
+def _ordered(draft: Draft, fact: Fact, owners: Mapping[int, str]) -> Draft:
+    """`draft`, contradicted by code that runs its layers in another order; when a label's table runs says nothing."""
+    drafted = [
+        next((owners[id(t)] for t in held.values() if id(t) in owners), "")
+        for layer, held in zip(draft.spec.layers, draft.weights, strict=True)
+        if not isinstance(layer, L.LabelEmbedding)
+    ]
+    ran = [name for name in fact.value if name in drafted]
+    if ran == [name for name in drafted if name in ran]:
+        return draft
+    return replace(draft, contradiction=f"the author's code runs {', '.join(ran)} in this order: {fact.where}")
 
 
 def _cropped(draft: Draft, fact: Fact) -> Draft:

@@ -139,6 +139,11 @@ small = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.BatchN
 """
 
 
+def test_a_class_that_only_holds_the_network_does_not_count(tmp_path: Path) -> None:
+    trainer = "class Trainer:\n    def __init__(self, main):\n        self.main = main\n"
+    assert {*facts(tmp_path, CODE + trainer)} == {*SAID}
+
+
 @pytest.mark.parametrize("where", ["G", "decoder", "self.decoder"])
 def test_a_list_of_layers_speaks_for_a_file_that_has_numbers_alone(tmp_path: Path, where: str) -> None:
     (tmp_path / "train.py").write_text(LIST.replace("G =", f"{where} ="))
@@ -290,6 +295,18 @@ def test_two_labels_are_refused_and_named(tmp_path: Path) -> None:
     torch.save(tensors(norm=False), tmp_path / "netG.pth")
     with pytest.raises(GanportError, match=r"joins 3 inputs, which no list of layers says: generator.py line 16"):
         check_possible(identify(tmp_path / "netG.pth", Answers(), lambda _: None))
+
+
+@pytest.mark.slow
+def test_layers_that_run_in_another_order_are_refused(tmp_path: Path) -> None:
+    sizes = {"fc1": (64, 20), "fc2": (64, 64), "fc3": (64, 64), "fc4": (784, 64)}
+    layers = [f"        self.{name} = nn.Linear({i}, {o})" for name, (o, i) in sizes.items()]
+    run = "self.fc4(torch.relu(self.fc2(torch.relu(self.fc3(torch.relu(self.fc1(z)))))))"
+    head = ["class G(nn.Module):", "    def __init__(self):", *layers, "    def forward(self, z):"]
+    (tmp_path / "net.py").write_text("\n".join([*head, f"        return torch.tanh({run})"]))
+    torch.save({f"{n}.weight": torch.randn(size) for n, size in sizes.items()}, tmp_path / "G.pth")
+    with pytest.raises(GanportError, match=r"code runs fc1, fc3, fc2, fc4 in this order: net\.py line 3"):
+        check_possible(identify(tmp_path / "G.pth", Answers(), lambda _: None))
 
 
 @pytest.mark.slow

@@ -78,6 +78,62 @@ def test_code_that_cannot_be_followed_says_nothing_of_places(
     assert placed(tmp_path, PLACED.replace(old, new, 1)).get(("activation", "fc")) == activation
 
 
+BLOCK = """
+class Block(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.conv = nn.Conv2d(size, size, 3, padding=1)
+    def forward(self, x):
+        return x + F.relu(self.conv(x))
+class Generator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(20, 392)
+        self.block = Block(8)
+        self.last = nn.ConvTranspose2d(8, 1, 4, 2, 1)
+    def forward(self, z):
+        x = F.relu(self.fc(z)).view(-1, 8, 7, 7)
+        x = self.block(x)
+        return torch.tanh(self.last(x))
+"""
+COMPUTES = "computes with what its layers make"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("x + F.relu", "F.relu", None),
+        ("return x + F.relu(self.conv(x))", "x += F.relu(self.conv(x))\n        return x", COMPUTES),
+        ("import", "from blocks import Block", COMPUTES),
+        ("", "", COMPUTES),
+        ("x + F.relu(self.conv(x))", "torch.cat((x, self.conv(x)), 1)", "joins what its layers make"),
+        ("x + F.relu", "2 * F.relu", COMPUTES),
+        ("x + F.relu(self.conv(x))", "F.normalize(self.conv(x))", "computes normalize of what its layers make"),
+        ("x + F.relu(self.conv(x))", "self.conv(self.conv(x))", "runs block.conv 2 times"),
+        ("        x = self.block(x)\n", "", "does not run block.conv"),
+        ("x + F.relu(self.conv(x))", "elsewhere(x)", None),
+        ("x = F.relu(self.fc(z))", "x = F.relu(self.fc(z / 2))", COMPUTES),
+        (
+            "x + F.relu(self.conv(x))",
+            "self.more(x)\n    def more(self, x):\n        for _ in range(3): x = self.conv(x)\n        return x",
+            "runs a layer in a loop",
+        ),
+        ("torch.tanh(self.last(x))", "(torch.tanh(self.last(x)) + 1) / 2", COMPUTES),
+        ("x + F.relu(self.conv(x))", "F.relu(self.conv(x))\n        if self.skip:\n            x = x + y", None),
+    ],
+)
+def test_what_no_list_of_layers_does_is_said(tmp_path: Path, old: str, new: str, says: str | None) -> None:
+    code = BLOCK
+    if old == "import":  # the block stands in another file
+        at = BLOCK.index("class Generator")
+        (tmp_path / "blocks.py").write_text(BLOCK[:at])
+        code = f"{new}\n{BLOCK[at:]}"
+    shapes = {"fc": (392, 20), "block.conv": (8, 8, 3, 3), "last": (8, 1, 4, 4)}
+    (tmp_path / "net.py").write_text(code if old == "import" else code.replace(old, new, 1))
+    found, _ = facts_of({f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "G.pth")
+    assert {fact.value for fact in found if fact.field == "beyond"} == ({says} if says else set())
+
+
 @pytest.mark.parametrize(
     ("joined", "followed"),
     [

@@ -26,9 +26,10 @@ from typing import TypeGuard
 from torch import Tensor
 
 from gan_core.errors import GanportError
-from gan_export.reading.authors_order import facts_by_place
+from gan_export.reading.authors_order import Defined, defined_in, facts_by_place
 from gan_export.reading.authors_words import (
     ACTIVATIONS,
+    BEYOND,
     INPUTS,
     NORMS,
     SAID,
@@ -95,16 +96,22 @@ def _heard(pieces: list[Piece], tensors: Mapping[str, Tensor], draws: Sequence[l
     placed: list[list[Fact] | None] = []
     names: list[str] = []
     owners = {name.rpartition(".")[0] for name in tensors}
+    outside: dict[str, Defined] = {}
+    for piece in reversed(pieces):
+        outside |= defined_in(piece.tree)
     for piece in pieces:
         known = _numbers(piece.tree)
         for name, node in _speakers(piece.tree, tensors, known):
             heard.append(said_by(_with_helpers(node, piece.tree), piece.label))
-            placed.append(facts_by_place(node, piece.tree, owners, known, piece.label))
+            placed.append(facts_by_place(node, piece.tree, owners, known, piece.label, outside))
             names.append(name)
     if not heard:
         return [], ""
     found = _agreed(heard)
-    if None not in placed:  # what is heard of each place counts, not what is said throughout
+    beyond = [[fact for fact in said or () if fact.field == BEYOND and not fact.place] for said in placed]
+    if any(beyond) and not all(beyond):  # not the same networks
+        found = []
+    elif None not in placed:  # what is heard of each place counts, not what is said throughout
         found = [fact for fact in found if fact.field in INPUTS]
         found += _agreed([said for said in placed if said is not None])
     if not found:
@@ -232,7 +239,12 @@ def _speaks(
     written = [tuple(arg.value for arg in args if isinstance(arg, ast.Constant)) for args in sized]
     written = [pair for pair in written if len(pair) == 2]
     shapes = {tuple(tensor.shape[:2]) for tensor in tensors.values() if tensor.dim() > 1}
-    if not named or not named <= attributes or not all(pair in shapes or pair[::-1] in shapes for pair in written):
+    if (
+        not sized
+        or not named
+        or not named <= attributes
+        or not all(pair in shapes or pair[::-1] in shapes for pair in written)
+    ):
         return False
     lists = [(name, value) for name, value in assigned if name in named and value is not None and _is_list(value)]
     return all(_aligned(value, f"{name}.", tensors, known) is not False for name, value in lists)

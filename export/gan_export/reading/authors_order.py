@@ -1,104 +1,121 @@
 """The order in which an author's code runs its layers, and what it says of each; read, and never run.
 
-The statements of a method are followed one after the other, arguments before the call that takes them. Where they do
-what no list of layers says (a loop, a branch, a sum, a part of another class), the reading ends, and nothing is said.
+The statements of a method are followed one after the other, arguments before the call that takes them, into other
+methods, functions and classes of the same file. Where they do what is not followed (a loop, a branch, a module of
+another file), nothing is said of any layer. Where they compute with what layers make, or run one twice or not at all,
+that is said: no list of layers does so.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
-from gan_core.spec.layers import PaddingMode
 from gan_export.reading.authors_words import (
     ACTIVATIONS,
-    ENDS,
+    BEYOND,
+    CONVOLUTIONS,
+    JOINS,
+    LABELS,
+    LIMITS,
     NORMS,
+    ORDER,
     PRODUCTS,
+    UPSAMPLES,
     Fact,
-    activation_of,
-    literal,
+    LostError,
+    Ran,
+    calls_of,
     name_of,
+    said_in_order,
     where,
-    whole,
 )
 
-CONVOLUTIONS = {
-    "Conv2d": ("stride", "padding", "dilation"), "ConvTranspose2d": ("stride", "padding", "output_padding"),
-}  # fmt: skip
-"""The arguments behind channels and kernel that say a convolution's size, in torch's order."""
-UNSIZED = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
-OTHERS = ("bias", "in_channels", "out_channels", "kernel_size", "padding_mode")
 LAYERS = (*CONVOLUTIONS, *NORMS, "Linear", "LayerNorm", "InstanceNorm2d", "Embedding")
-UPSAMPLES = ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "interpolate", "upsample")
-LIMITS = ("clamp", "clamp_", "clip", "Hardtanh", "hardtanh")
 PASSING = ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Flatten", "Unflatten", "Identity")
 """Modules that change no number in eval mode."""
 WRAPPERS = ("spectral_norm", "weight_norm")
 HARMLESS = ("print", "len", "int", "float", "list", "tuple", "range", "super", "isinstance")
-ARITHMETIC = ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "exp", "pow", "neg", "abs", "sqrt", "softmax")
+ARITHMETIC = (
+    "add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "exp", "pow", "neg", "abs", "sqrt", "softmax",
+    "normalize", "norm", "rsqrt", "matmul", "bmm", "einsum", "sin", "cos",
+)  # fmt: skip
 DEPTH = 4
 """Methods that call each other."""
-BEHIND = {"relu": [0.0, 1.0], "softplus": [0.0, 1.0]}
-"""The range of images that end in an activation of hidden layers; [-1, 1] behind the others."""
+Defined = ast.ClassDef | ast.FunctionDef
 
 
-class _LostError(Exception):
-    """The code does what is not followed."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A layer or function where it runs: its part of the checkpoint, "" for none; what torch calls it; its call."""
-
-    part: str
-    kind: str
-    call: ast.Call
+class _BeyondError(Exception):
+    """The code does what no list of layers says: `args` are words for it, "" where it is not known, and where."""
 
 
 def facts_by_place(
-    node: ast.AST, tree: ast.AST, owners: Collection[str], known: Mapping[str, int], label: str
+    node: ast.AST,
+    tree: ast.AST,
+    owners: Collection[str],
+    known: Mapping[str, int],
+    label: str,
+    outside: Mapping[str, Defined] = MappingProxyType({}),
 ) -> list[Fact] | None:
     """What `node`, a class or list of layers in `tree`, says of each of `owners`, the parts of the checkpoint that have
-    weights; None where its order is not followed. `known` has the whole numbers that names stand for."""
+    weights, or that it does what no list of layers says; None where its order is not followed. `known` has the whole
+    numbers that names stand for, `outside` the functions and classes that other files have."""
     try:
-        return list(_said(_order(node, tree, owners), owners, known, label))
-    except _LostError:
+        ran = _order(node, tree, owners, outside)
+        parts = tuple(one.part for one in ran if one.part in owners)
+        order = [Fact(ORDER, parts, where(label, ran[0].call))] if isinstance(node, ast.ClassDef) else []
+        return [*order, *said_in_order(ran, owners, known, label)]
+    except _BeyondError as beyond:
+        words, at = beyond.args
+        return [Fact(BEYOND, words, where(label, at))] if words else []
+    except LostError:
         return None
 
 
-def _order(node: ast.AST, tree: ast.AST, owners: Collection[str]) -> list[Ran]:
-    """What runs from the first of `owners` on. Raises `_LostError`."""
+def defined_in(tree: ast.AST) -> dict[str, Defined]:
+    """The classes of a file, and the functions at its top level."""
+    functions = {one.name: one for one in getattr(tree, "body", ()) if isinstance(one, ast.FunctionDef)}
+    return {one.name: one for one in ast.walk(tree) if isinstance(one, ast.ClassDef)} | functions
+
+
+def _order(node: ast.AST, tree: ast.AST, owners: Collection[str], outside: Mapping[str, Defined]) -> list[Ran]:
+    """What runs from the first of `owners` on. Raises `LostError` or `_BeyondError`."""
+    imported = {name.name for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) for name in one.names}
+    known = {name: outside[name] for name in outside if name in imported or "*" in imported} | defined_in(tree)
     if not isinstance(node, ast.ClassDef):
-        walk = _Walk({}, {}, {})
+        walk = _Walk({}, {}, {}, known)
         walk.made("", node)
-        return _from_the_first(walk.ran, owners)
+        return _from_the_first(walk, owners)
     methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
     start = methods.pop("__init__", None)
     if start is None:
-        raise _LostError
+        raise LostError
     found: list[list[Ran]] = []
+    walks: list[_Walk] = []
     for name in methods:
-        walk = _Walk(_attributes(start), methods, _arguments(start, node.name, tree))
-        with contextlib.suppress(_LostError):
-            walk.method(name)
-            found.append(_from_the_first(walk.ran, owners))
-    if not found:
-        raise _LostError
-    return min(found, key=len)
+        walks.append(_Walk(_attributes(start), methods, _arguments(start, node.name, tree), known))
+        walks[-1].method(name)
+        with contextlib.suppress(LostError):
+            found.append(_from_the_first(walks[-1], owners))
+    if found:
+        return min(found, key=len)
+    for walk in sorted(walks, key=lambda walk: -len({one.part for one in walk.ran} & {*owners})):
+        walk.check(owners)
+    raise LostError
 
 
-def _from_the_first(ran: list[Ran], owners: Collection[str]) -> list[Ran]:
-    """`ran` from the first of `owners` on. Raises `_LostError` unless each runs once, and nothing else has weights."""
+def _from_the_first(walk: _Walk, owners: Collection[str]) -> list[Ran]:
+    """What ran in `walk` from the first of `owners` on. Raises `LostError` unless each runs once, and nothing else has
+    weights or was computed."""
+    ran = walk.ran
     parts = [one.part for one in ran if one.part in owners]
-    if sorted(parts) != sorted(owners):
-        raise _LostError
+    if walk.lost or walk.computed or sorted(parts) != sorted(owners):
+        raise LostError
     ran = ran[next(i for i, one in enumerate(ran) if one.part in owners) :]
     if any(one.kind in LAYERS and one.part not in owners and one.kind not in NORMS for one in ran):
-        raise _LostError
+        raise LostError
     return ran
 
 
@@ -130,25 +147,56 @@ def _arguments(start: ast.FunctionDef, name: str, tree: ast.AST) -> dict[str, as
 
 
 class _Walk:
-    """Follows code and writes down what it runs, in `ran`."""
+    """Follows code and writes down what it runs, in `ran`.
+
+    lost      whether it did anything that is not followed
+    computed  (how much ran before, what, where, whether two values of layers meet) of each computation with such values
+    """
 
     def __init__(
         self,
         attributes: Mapping[str, ast.expr | None],
         methods: Mapping[str, ast.FunctionDef],
         arguments: Mapping[str, ast.expr],
+        known: Mapping[str, Defined],
+        outer: _Walk | None = None,
+        prefix: str = "",
     ) -> None:
-        self.ran: list[Ran] = []
+        self.ran: list[Ran] = [] if outer is None else outer.ran
+        self.computed: list[tuple[int, str, ast.expr, bool]] = [] if outer is None else outer.computed
+        self.lost = False
         self._attributes, self._methods, self._arguments = attributes, methods, arguments
+        self._known, self._prefix = known, prefix
         self._live: set[str] = set()
-        self._depth = 0
+        self._depth: int = 0 if outer is None else outer._depth + 1
+
+    def check(self, owners: Collection[str]) -> None:
+        """Raises `_BeyondError` where the code does what no list of layers says: between two of `owners`, before all
+        layers, or with two values of theirs; or where it runs one of them twice or not at all."""
+        own = [one.part in owners for one in self.ran]
+        for at, words, node, meet in self.computed:
+            before, after = any(own[:at]), any(own[at:])
+            first = bool(words) and not any(one.kind in LAYERS for one in self.ran[:at])
+            if (before and (after or meet)) or (after and first):
+                raise _BeyondError(words, node)
+        parts = [one.part for one in self.ran if one.part in owners]
+        if self.lost or self.computed or not parts:
+            return
+        if other := next((part for part in owners if parts.count(part) != 1), None):
+            words = f"runs {other} {parts.count(other)} times" if other in parts else f"does not run {other}"
+            raise _BeyondError(words, self.ran[-1].call)
 
     def method(self, name: str) -> None:
+        self._function(self._methods[name], 1)
+
+    def _function(self, node: ast.FunctionDef, first: int) -> None:
+        """Follows a function, whose arguments from the `first` on are values."""
         if self._depth >= DEPTH:
-            raise _LostError
+            self.lost = True
+            return
         self._depth += 1
-        self._live |= {argument.arg for argument in self._methods[name].args.args[1:]}
-        for statement in self._methods[name].body:
+        self._live |= {argument.arg for argument in node.args.args[first:]}
+        for statement in node.body:
             self._statement(statement)
         self._depth -= 1
 
@@ -160,8 +208,10 @@ class _Walk:
                     self._value(node.value)
                 targets = node.targets if isinstance(node, ast.Assign) else []
                 names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
-                if len(self.ran) > before:
+                if len(self.ran) > before or self._is_live(node.value):
                     self._live |= names
+            case ast.AugAssign(target=ast.Name() as target, op=op, value=value):
+                self._value(ast.copy_location(ast.BinOp(ast.Name(target.id), op, value), value))
             case ast.With():
                 for inner in node.body:
                     self._statement(inner)
@@ -169,12 +219,24 @@ class _Walk:
                 for inner in node.orelse:
                     self._statement(inner)
             case _ if any(isinstance(one, (ast.Call, ast.AugAssign, ast.BinOp)) for one in ast.walk(node)):
-                before = len(self.ran)
-                if isinstance(node, ast.If):  # one that runs no layer, such as a check of shapes
-                    for one in (*node.body, *node.orelse):
-                        self._statement(one)
+                before, noted = len(self.ran), len(self.computed)
+                for one in (*getattr(node, "body", ()), *getattr(node, "orelse", ())):
+                    self._statement(one)
+                again = [i for i, one in enumerate(self.ran) if i >= before and one.kind in LAYERS]
+                if isinstance(node, (ast.For, ast.While)) and again:
+                    self.computed.append((again[0] + 1, "runs a layer in a loop", self.ran[again[0]].call, True))
+                elif isinstance(node, ast.If):
+                    del self.computed[noted:]  # it may not run
                 if not isinstance(node, (ast.If, ast.Assert, ast.Raise)) or len(self.ran) > before:
-                    raise _LostError
+                    self.lost = True  # one that runs no layer may be a check of shapes
+
+    def _is_live(self, node: ast.AST | None) -> bool:
+        return isinstance(node, ast.Name) and node.id in self._live
+
+    def _compute(self, words: str, node: ast.expr, operands: Sequence[ast.expr]) -> None:
+        """Notes that something is computed with `operands`, which were followed."""
+        made = [o for o in operands if self._is_live(o) or any(name_of(c) in self._attributes for _, c in calls_of(o))]
+        self.computed.append((len(self.ran), words, node, len(made) > 1))
 
     def _value(self, node: ast.AST) -> None:
         if isinstance(node, ast.Call):
@@ -185,19 +247,23 @@ class _Walk:
             self._value(child)
         ran = len(self.ran) > before
         if isinstance(node, ast.BinOp):
-            ran = ran or any(isinstance(one, ast.Name) and one.id in self._live for one in (node.left, node.right))
-        if isinstance(node, ast.BinOp) and self._joins(type(node.op).__name__, node.left, node.right):
-            return
-        if ran and isinstance(node, (ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Lambda, ast.comprehension)):
-            raise _LostError
+            if self._joins(type(node.op).__name__, node.left, node.right):
+                return
+            if ran or self._is_live(node.left) or self._is_live(node.right):
+                self._compute("computes with what its layers make", node, (node.left, node.right))
+        elif ran and isinstance(node, (ast.UnaryOp, ast.IfExp, ast.Lambda, ast.comprehension)):
+            self.lost = True
 
     def _joins(self, kind: str, *operands: ast.expr) -> bool:
         """Whether an operation joins a label with z, which is heard of apart: nothing but the label's table ran yet."""
         numbers = any(isinstance(one, ast.Constant) for one in operands)
-        return kind in PRODUCTS and not numbers and {one.kind for one in self.ran} == {"Embedding"}
+        label = any(LABELS.search(ast.unparse(one)) for one in operands)
+        kinds = {one.kind for one in self.ran}
+        return kind in PRODUCTS and not numbers and (kinds == {"Embedding"} or (label and kinds == {"Linear"}))
 
     def _call(self, call: ast.Call) -> None:
         func, name = call.func, name_of(call)
+        before = len(self.ran)
         own = isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id == "self"
         if isinstance(func, ast.Attribute) and not own:
             self._value(func.value)
@@ -207,18 +273,30 @@ class _Walk:
             if name in self._methods:
                 self.method(name)
             else:
-                self.made(name, self._attributes.get(name))
+                self.made(self._prefix + name, self._attributes.get(name))
         elif isinstance(func, ast.Call):
             self.made("", func)
         elif name in ACTIVATIONS or name in UPSAMPLES or name in LIMITS:
             self.ran.append(Ran("", name, call))
         else:
-            unknown = isinstance(func, ast.Name) and name not in HARMLESS
-            live = any(isinstance(one, ast.Name) and one.id in self._live for one in call.args)
+            operands = [*([func.value] if isinstance(func, ast.Attribute) else []), *call.args]
+            live = len(self.ran) > before or any(map(self._is_live, operands))
+            defined = self._known.get(name) if isinstance(func, ast.Name) else None
             if self._joins(name, *call.args):
                 return
-            if name in ARITHMETIC or not isinstance(func, (ast.Attribute, ast.Name)) or (unknown and live):
-                raise _LostError
+            if name in JOINS and call.args and isinstance(call.args[0], (ast.List, ast.Tuple)):
+                parts = [one for one in call.args[0].elts if LABELS.search(ast.unparse(one)) is None]
+                if len(parts) > 1 and sum(one.kind in LAYERS for one in self.ran) > 1:  # one may be a label's table
+                    self._compute("joins what its layers make", call, parts)
+            elif isinstance(defined, ast.FunctionDef) and live:
+                self._function(defined, 0)
+            elif name in ARITHMETIC and live:
+                self._compute(f"computes {name} of what its layers make", call, operands)
+            elif isinstance(func, ast.Name) and name not in HARMLESS and live:
+                self.lost = True
+                self._compute("", call, ())  # by code that is not here
+            elif name in ARITHMETIC or not isinstance(func, (ast.Attribute, ast.Name)):
+                self.lost = True
 
     def made(self, part: str, node: ast.AST | None) -> None:
         """Runs what `node` makes, the checkpoint's `part`."""
@@ -227,77 +305,25 @@ class _Walk:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self._arguments:
             given = ast.Call(self._arguments[node.func.id], node.args, node.keywords)
             node = ast.copy_location(given, node)
+        kind = name_of(node) if isinstance(node, ast.Call) else ""
         if not isinstance(node, ast.Call):
-            raise _LostError
-        kind = name_of(node)
-        if kind == "Sequential":
+            self.lost = True
+        elif kind == "Sequential":
             for place, one in enumerate(node.args):
                 self.made(f"{part}.{place}" if part else str(place), one)
         elif kind in WRAPPERS and node.args:
             self.made(part, node.args[0])
         elif kind in LAYERS or kind in ACTIVATIONS or kind in UPSAMPLES or kind in LIMITS or kind == "PReLU":
             self.ran.append(Ran(part, kind, node))
+        elif isinstance(block := self._known.get(kind), ast.ClassDef) and self._depth < DEPTH:
+            methods = {one.name: one for one in block.body if isinstance(one, ast.FunctionDef)}
+            start = methods.pop("__init__", None)
+            if start is None or "forward" not in methods:
+                self.lost = True
+                return
+            arguments = _arguments(start, kind, ast.Expression(node))
+            inner = _Walk(_attributes(start), methods, arguments, self._known, self, f"{part}.")
+            inner.method("forward")
+            self.lost |= inner.lost
         elif kind not in PASSING:
-            raise _LostError
-
-
-def _said(ran: list[Ran], owners: Collection[str], known: Mapping[str, int], label: str) -> Iterator[Fact]:
-    """What each part that has weights, and what runs behind it, says. Raises `_LostError` where two activations stand
-    behind one another, or one is computed."""
-    at = [i for i, one in enumerate(ran) if one.part in owners]
-    upsamples: list[Ran] = []
-    for i, following in zip(at, [*at[1:], len(ran)], strict=True):
-        one, behind = ran[i], ran[i + 1 : following]
-        active = [other for other in behind if other.kind in ACTIVATIONS or other.kind in LIMITS]
-        values = [_activation(other) for other in active]
-        if len(active) > 1 or any(value["name"] is None for value in values):
-            raise _LostError
-        if one.kind in NORMS and (eps := literal(one.call, 1, "eps", 1e-5)) is not None:
-            yield Fact("eps", eps, where(label, one.call), one.part)
-        if one.kind in CONVOLUTIONS and (rule := _rule(one, upsamples, known)) is not None:
-            yield Fact("rule", rule, where(label, one.call), one.part)
-        upsamples = [other for other in behind if other.kind in UPSAMPLES]
-        value: dict[str, Any] = values[0] if active else {"name": "identity", "slope": None}
-        said = where(label, active[0].call if active else one.call)
-        if following < len(ran):
-            yield Fact("activation", value, said, one.part)
-        else:
-            limits = value.get("limits") or ENDS.get(value["name"]) or BEHIND.get(value["name"], [-1.0, 1.0])
-            limits = limits if active else None  # what is drawn may be squashed elsewhere, as with a loss of logits
-            yield Fact("output", value | {"value_range": limits}, said, one.part)
-
-
-def _activation(one: Ran) -> dict[str, Any]:
-    """What a call computes, as a choice's value; {"name": None} where its numbers are computed."""
-    if one.kind in ACTIVATIONS:
-        return activation_of(one.kind, one.call)
-    limits = []
-    for given in (*one.call.args, *(keyword.value for keyword in one.call.keywords)):
-        with contextlib.suppress(ValueError, TypeError):
-            limits.append(float(ast.literal_eval(given)))
-    if not limits and "tanh" in one.kind:
-        limits = [-1.0, 1.0]
-    return {"name": "hardtanh" if len(limits) == 2 else None, "slope": None, "limits": sorted(limits)}
-
-
-def _rule(one: Ran, upsamples: list[Ran], known: Mapping[str, int]) -> dict[str, Any] | None:
-    """Stride, padding … of a convolution, and by how much what runs before it enlarges; None where one is computed."""
-    fields = CONVOLUTIONS[one.kind]
-    rule: dict[str, Any] = {"kind": "conv" if one.kind == "Conv2d" else "conv_transpose", "upsample": 1}
-    keywords = {keyword.arg: keyword.value for keyword in one.call.keywords}
-    given = dict(zip(fields, one.call.args[3:], strict=False)) | keywords
-    if len(one.call.args) > 6 or not {*given} <= {*UNSIZED, *OTHERS}:
-        return None
-    mode = given.get("padding_mode", ast.Constant("zeros"))
-    rule["padding_mode"] = (
-        mode.value if isinstance(mode, ast.Constant) and mode.value in get_args(PaddingMode) else None
-    )
-    for field in UNSIZED:
-        rule[field] = UNSIZED[field] if field not in given else whole(given[field], known)
-    for other in upsamples:
-        factor = next((k.value for k in other.call.keywords if k.arg == "scale_factor"), None)
-        place = 0 if other.kind[0].isupper() and other.kind != "Upsample" else 1 if other.kind == "Upsample" else 2
-        factor = factor or next(iter(other.call.args[place : place + 1]), None)
-        times = None if factor is None else whole(factor, known)
-        rule["upsample"] = None if times is None or rule["upsample"] is None else rule["upsample"] * times
-    return None if None in rule.values() else rule
+            self.lost = True

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, get_args
+
+from gan_core.spec.layers import PaddingMode
 
 ACTIVATIONS = {
     "ReLU": "relu", "relu": "relu", "relu_": "relu", "LeakyReLU": "leaky_relu", "leaky_relu": "leaky_relu",
@@ -19,8 +22,18 @@ ACTIVATIONS = {
 }  # fmt: skip
 SLOPES = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
 ENDS = {"tanh": [-1.0, 1.0], "sigmoid": [0.0, 1.0]}
+BEHIND = {"relu": [0.0, 1.0], "softplus": [0.0, 1.0]}
+"""The range of images that end in an activation of hidden layers; [-1, 1] behind the others."""
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 NORMS = ("BatchNorm1d", "BatchNorm2d")
+CONVOLUTIONS = {
+    "Conv2d": ("stride", "padding", "dilation"), "ConvTranspose2d": ("stride", "padding", "output_padding"),
+}  # fmt: skip
+"""The arguments behind channels and kernel that say a convolution's size, in torch's order."""
+UNSIZED = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+OTHERS = ("bias", "in_channels", "out_channels", "kernel_size", "padding_mode")
+UPSAMPLES = ("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "interpolate", "upsample")
+LIMITS = ("clamp", "clamp_", "clip", "Hardtanh", "hardtanh")
 NORMAL, UNIFORM = ("randn", "randn_like", "normal", "standard_normal"), ("uniform", "uniform_", "rand", "random_sample")
 OTHERWISE_USED = re.compile(r"(?i)\b(?:alpha|eps|epsilon|labels?|targets?|y_?|weight|bias)\b")
 """Names of what takes a random number that is no latent."""
@@ -32,8 +45,9 @@ JOINS = ("cat", "concat", "concatenate", "hstack")
 PRODUCTS = {"Mult": "multiply", "mul": "multiply", "multiply": "multiply", "Add": "add", "add": "add"}
 """Operators and functions that join a label as wide as z with it."""
 INPUTS = ("merge", "crop", BEYOND := "beyond")
-SAID = ("activation", "output", "eps", "rule", *INPUTS)
-"""The fields of what a class says; `BEYOND` is what it does that no list of layers says, in words."""
+SAID = ("activation", "output", "eps", "rule", ORDER := "order", *INPUTS)
+"""The fields of what a class says; `BEYOND` is what it does that no list of layers says, in words, `ORDER` that of the
+checkpoint's parts as they run."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,19 @@ class Fact:
     value: Any
     where: str
     place: str = ""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A layer or function where it runs: its part of the checkpoint, "" for none; what torch calls it; its call."""
+
+    part: str
+    kind: str
+    call: ast.Call
+
+
+class LostError(Exception):
+    """The code does what is not followed."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,68 @@ def said_by(node: ast.AST, label: str) -> list[Fact]:
     if norms and norms[0][0] is not None and all(eps == norms[0][0] for eps, _ in norms):
         found.append(Fact("eps", float(norms[0][0]), where(label, norms[0][1])))
     return found + (_joined(calls, label) or _multiplied(node, label)) + _cropped(node, label)
+
+
+def said_in_order(ran: list[Ran], owners: Collection[str], known: Mapping[str, int], label: str) -> Iterator[Fact]:
+    """What each part that has weights, and what runs behind it, says. Raises `LostError` where two activations stand
+    behind one another, or one is computed."""
+    at = [i for i, one in enumerate(ran) if one.part in owners]
+    upsamples: list[Ran] = []
+    for i, following in zip(at, [*at[1:], len(ran)], strict=True):
+        one, behind = ran[i], ran[i + 1 : following]
+        active = [other for other in behind if other.kind in ACTIVATIONS or other.kind in LIMITS]
+        values = [_activation(other) for other in active]
+        if len(active) > 1 or any(value["name"] is None for value in values):
+            raise LostError
+        if one.kind in NORMS and (eps := literal(one.call, 1, "eps", 1e-5)) is not None:
+            yield Fact("eps", eps, where(label, one.call), one.part)
+        if one.kind in CONVOLUTIONS and (rule := _rule(one, upsamples, known)) is not None:
+            yield Fact("rule", rule, where(label, one.call), one.part)
+        upsamples = [other for other in behind if other.kind in UPSAMPLES]
+        value: dict[str, Any] = values[0] if active else {"name": "identity", "slope": None}
+        said = where(label, active[0].call if active else one.call)
+        if following < len(ran):
+            yield Fact("activation", value, said, one.part)
+        else:
+            limits = value.get("limits") or ENDS.get(value["name"]) or BEHIND.get(value["name"], [-1.0, 1.0])
+            limits = limits if active else None  # what is drawn may be squashed elsewhere, as with a loss of logits
+            yield Fact("output", value | {"value_range": limits}, said, one.part)
+
+
+def _activation(one: Ran) -> dict[str, Any]:
+    """What a call computes, as a choice's value; {"name": None} where its numbers are computed."""
+    if one.kind in ACTIVATIONS:
+        return activation_of(one.kind, one.call)
+    limits = []
+    for given in (*one.call.args, *(keyword.value for keyword in one.call.keywords)):
+        with contextlib.suppress(ValueError, TypeError):
+            limits.append(float(ast.literal_eval(given)))
+    if not limits and "tanh" in one.kind:
+        limits = [-1.0, 1.0]
+    return {"name": "hardtanh" if len(limits) == 2 else None, "slope": None, "limits": sorted(limits)}
+
+
+def _rule(one: Ran, upsamples: list[Ran], known: Mapping[str, int]) -> dict[str, Any] | None:
+    """Stride, padding … of a convolution, and by how much what runs before it enlarges; None where one is computed."""
+    fields = CONVOLUTIONS[one.kind]
+    rule: dict[str, Any] = {"kind": "conv" if one.kind == "Conv2d" else "conv_transpose", "upsample": 1}
+    keywords = {keyword.arg: keyword.value for keyword in one.call.keywords}
+    given = dict(zip(fields, one.call.args[3:], strict=False)) | keywords
+    if len(one.call.args) > 6 or not {*given} <= {*UNSIZED, *OTHERS}:
+        return None
+    mode = given.get("padding_mode", ast.Constant("zeros"))
+    rule["padding_mode"] = (
+        mode.value if isinstance(mode, ast.Constant) and mode.value in get_args(PaddingMode) else None
+    )
+    for field in UNSIZED:
+        rule[field] = UNSIZED[field] if field not in given else whole(given[field], known)
+    for other in upsamples:
+        factor = next((k.value for k in other.call.keywords if k.arg == "scale_factor"), None)
+        place = 0 if other.kind[0].isupper() and other.kind != "Upsample" else 1 if other.kind == "Upsample" else 2
+        factor = factor or next(iter(other.call.args[place : place + 1]), None)
+        times = None if factor is None else whole(factor, known)
+        rule["upsample"] = None if times is None or rule["upsample"] is None else rule["upsample"] * times
+    return None if None in rule.values() else rule
 
 
 def _cropped(node: ast.AST, label: str) -> list[Fact]:
