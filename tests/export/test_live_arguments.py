@@ -88,6 +88,7 @@ def saved(folder: Path, text: str, args: Any) -> tuple[str, Reading]:
     return name, read_checkpoint(folder / "g.pth", for_code=True)
 
 
+@pytest.mark.slow
 def test_sizes_and_counts_are_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     args = {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5}
     name, reading = saved(tmp_path, SIZES, args)
@@ -102,6 +103,7 @@ def test_sizes_and_counts_are_found(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert arguments_of(load_code(name), list(args.values()), reading) == list(args.values())
 
 
+@pytest.mark.slow
 def test_what_is_said_wrongly_is_told_by_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "SECONDS", 4.0)
     saved(tmp_path, SIZES, {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5})
@@ -144,6 +146,7 @@ def test_what_no_weight_shows_is_asked_for(tmp_path: Path) -> None:
         arguments_of(load_code(name), None, reading)
 
 
+@pytest.mark.slow
 def test_the_class_of_a_file_is_found_and_named(tmp_path: Path) -> None:
     saved(tmp_path, SIZES, {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5})
     source = live_source(tmp_path / "g.pth", Answers(live=LiveAnswers(str(tmp_path / "net.py"))))
