@@ -182,7 +182,7 @@ class _Walk:
         parts = [one.part for one in self.ran if one.part in owners]
         if self.lost or self.computed or not parts:
             return
-        if other := next((part for part in owners if parts.count(part) != 1), None):
+        if other := next((part for part in sorted(owners) if parts.count(part) != 1), None):
             words = f"runs {other} {parts.count(other)} times" if other in parts else f"does not run {other}"
             raise _BeyondError(words, self.ran[-1].call)
 
