@@ -335,6 +335,13 @@ def test_it_is_proved_from_the_file_alone(name: str, tmp_path: Path) -> None:
             assert (silent != np.asarray(generator.transform(photo))).mean() > 0.5
 
 
+def test_label_maps_are_refused_at_once(tmp_path: Path) -> None:
+    network = own.CycleGan(36, 3, 2, 1, nn.InstanceNorm2d)
+    with pytest.raises(GanportError, match=r"takes 36 channels and makes 3, expected images of 1 or 3 or 4") as error:
+        identified(bare(network), tmp_path)
+    assert "label maps" in error.value.hint
+
+
 def test_a_near_miss_is_named(tmp_path: Path) -> None:
     tensors: dict[str, Tensor] = esrgan().state_dict()
     del tensors["conv_hr.bias"]

@@ -25,7 +25,7 @@ from gan_core.fields import Shape
 from gan_core.image_input import IMAGE_CHANNELS, ImageInput
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import DEEPEST, RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called, of_images
+from gan_export.families import DEEPEST, RELU, Family, Folded, NamedLayers, Network, RefusedError, Shapes, of_images
 
 Norm = Literal["instance", "batch", "old", "none", "biased_batch", "unbiased"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "old", "none")
@@ -130,7 +130,7 @@ class CycleGan(Family[Resnet]):
             most = most._replace(blocks=blocks)
             stem, _, halves, _, head = self.names(most)
             first, last = shapes[f"{stem}.weight"], shapes[f"{head}.weight"]
-            if blocks and len(first) == len(last) == 4 and {first[1], last[0]} <= set(self.channels):
+            if blocks and len(first) == len(last) == 4:
                 second = self.names(most._replace(dropout=True))[2][0][1]
                 dropout, norm = second != halves[0][1] and shapes.rank(f"{second}.weight", 4), norm_of(shapes, stem)
                 yield most._replace(takes=first[1], makes=last[0], features=first[0], norm=norm, dropout=dropout)
@@ -147,7 +147,7 @@ class CycleGan(Family[Resnet]):
             width *= 2
             if blur_down:
                 layers += [("", _reflect(1)), _blur(_after(name, 3), L.Conv(width, width, 3))]
-        layers = called(layers, "b0")
+        layers[-1] = (layers[-1][0], replace(layers[-1][1], as_="b0"))
         for number, halves in enumerate(blocks):
             for half in halves:
                 layers += [("", _reflect(1)), *normed(half, L.Conv(width, width, 3))]
@@ -164,10 +164,19 @@ class CycleGan(Family[Resnet]):
             else:
                 wide = L.ConvTranspose(2 * width, width, 3, stride=2, padding=1, output_padding=1)
             layers += [*normed(name, wide), ("", RELU)]
-        layers += [("", _reflect(3)), (head, L.Conv(width, numbers.makes, 7)), ("", TANH)]
-        halved = 2**numbers.downs
-        taken = ImageInput(numbers.takes, (-1.0, 1.0), multiple_of=halved, minimum=2 * halved)
-        return normed.network(layers, Interface(0, (numbers.makes, SIDE, SIDE), input=taken))
+        layers += [("", _reflect(3)), (head, L.Conv(width, numbers.makes, 7)), ("", L.Activation("tanh"))]
+        halved, known = 2**numbers.downs, {numbers.takes, numbers.makes} <= set(self.channels)
+        takes, makes = (numbers.takes, numbers.makes) if known else (3, 3)
+        taken = ImageInput(takes, (-1.0, 1.0), multiple_of=halved, minimum=2 * halved)
+        face = Interface(0, (makes, SIDE, SIDE), input=taken)
+        if known:
+            return normed.network(layers, face)
+        refused = RefusedError(
+            f"it is a network as {self.source} has it and takes {numbers.takes} channels and makes {numbers.makes}, "
+            f"expected images of {' or '.join(map(str, self.channels))}",
+            hint="give code that makes label maps and the like of an image: `module` file.py:Class",
+        )
+        return Network(layers, face, beside=normed.beside, refused=refused)
 
     def sample(self, random: Random) -> Resnet:
         channels = random.choice(self.channels), random.choice(self.channels)
@@ -256,7 +265,7 @@ class AnimeGan2(Family[tuple[int, int]]):
                 layers.append((f"{name}.3", L.GroupNorm(1, makes, as_="" if takes == makes else f"b{number}")))
                 layers += [("", L.Add(f"b{number - 1}", as_=f"b{number}"))] if takes == makes else []
             takes = makes
-        layers += [("out_layer.0", L.Conv(takes, 3, 1, bias=False)), ("", TANH)]
+        layers += [("out_layer.0", L.Conv(takes, 3, 1, bias=False)), ("", L.Activation("tanh"))]
         taken = ImageInput(3, (-1.0, 1.0), multiple_of=4, minimum=8)
         return of_images(layers, Interface(0, (3, SIDE, SIDE), input=taken), notes=(self.align,))
 

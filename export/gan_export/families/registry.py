@@ -112,13 +112,12 @@ def family_drafts(
     drafts = []
     for family, network in _networks(shapes):
         if network.shapes == shapes:
-            try:
-                draft = _draft(family, network, tensors)
-            except SpecError:
-                continue
             if network.refused is not None:
                 raise network.refused
-            drafts.append(draft)
+            try:
+                drafts.append(_draft(family, network, tensors))
+            except SpecError:
+                continue
     return sorted(drafts, key=lambda draft: not draft.choices[0].evidence.settled)
 
 
