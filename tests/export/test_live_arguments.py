@@ -122,6 +122,26 @@ def test_an_object_of_options_is_filled(tmp_path: Path) -> None:
     assert arguments_of(load_code(name), None, reading) == {"opt": {**args["opt"]}}
 
 
+JOINED = f"""{BLOCK}
+class Net(nn.Module):
+    def __init__(self, z_dim, n_classes, size):
+        super().__init__()
+        self.size, self.label = size, nn.Embedding(n_classes, n_classes)
+        self.start = nn.Linear(z_dim + n_classes, 12)
+
+    def forward(self, z, y):
+        return torch.tanh(self.start(torch.cat([z, self.label(y)], 1))).view(-1, 3, 2, 2)
+
+def other(net):
+    return net.size
+"""
+
+
+def test_what_two_arguments_make_together(tmp_path: Path) -> None:
+    name, reading = saved(tmp_path, JOINED, {"z_dim": 100, "n_classes": 10, "size": 64})
+    assert arguments_of(load_code(name), None, reading) == {"z_dim": 100, "n_classes": 10, "size": 28}
+
+
 def test_settings_beside_the_tensors_come_first(tmp_path: Path) -> None:
     name, reading = saved(tmp_path, TUTORIAL, {"shape": [3, 28, 28], "ngpu": 2, "norm": "group", "slope": 0.25})
     torch.save({"g": reading.saved, "config": {"ngpu": 2, "slope": 0.25}}, tmp_path / "all.pth")

@@ -145,6 +145,9 @@ def test_a_missing_package_that_the_network_does_not_need(tmp_path: Path) -> Non
     needing = "\nclass Other(no_such_package.Base):\n    pass\n"
     path = written(tmp_path, text + needing)
     assert build(load_code(f"{path}:Net"), [2, 3]).get_parameter("weight").shape == (3, 2)
+    path.write_text("from torch import nn\n\nclass Net(nn.Linear):\n    pass\n\nopen('no such data')\n")
+    assert build(load_code(f"{path}:Net"), [2, 3]).get_parameter("weight").shape == (3, 2)
+    path.write_text(text + needing)
     with pytest.raises(GanportError, match="'no_such_package'") as refused:
         load_code(f"{path}:Other")
     assert refused.value.hint

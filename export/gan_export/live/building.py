@@ -40,9 +40,8 @@ log = logging.getLogger(__name__)
 
 SECONDS = 20.0
 """Of processor time, trying values."""
-SMALL = tuple(range(1, 9))
-SIDES = (28, 32, 48, 64, 96, 128, 256, 512)
-"""Sides of images."""
+SMALL, LATENTS, SIDES = tuple(range(1, 9)), (100, 128, 64, 256, 512), (28, 32, 48, 64, 96, 128, 256, 512)
+"""Counts, components of a latent and sides of images that are tried."""
 LARGEST = 8192
 """Size of a tensor that is tried as a value: larger ones are products."""
 AT_ONCE = 24
@@ -268,11 +267,12 @@ def _like(said: Any, name: str, tree: ast.Module, reading: Reading) -> Sequence[
         return []
     if isinstance(said, (list, tuple)) or (said is None and "shape" in name):
         return [[channels, side, side] for side in SIDES for channels in (1, 3, 4)]
-    sizes = sorted({int(size) for tensor in reading.saved.values() for size in tensor.shape})
-    quotients = {large // small for large in sizes for small in sizes if small > 1 and large % small == 0}
-    numbers = [*(size for size in sizes if 1 < size <= LARGEST), *SMALL, 0]
+    sizes = sorted({size for tensor in reading.saved.values() for size in tensor.shape if 1 < size <= LARGEST})
+    numbers = [*sizes, *SMALL, 0, *LATENTS]
     numbers = [*SIDES, *numbers] if any(word in name for word in ("size", "height", "width")) else [*numbers, *SIDES]
-    return [*numbers, *(1 << power for power in range(4, 11)), *sorted(quotients - {1})]
+    pairs = [(one, other) for one in sizes for other in sizes if one > other]
+    parts = {one // other for one, other in pairs if one % other == 0} | {one - other for one, other in pairs}
+    return [*numbers, *(1 << power for power in range(4, 11)), *sorted(parts)]
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
@@ -327,7 +327,7 @@ def _defaults(tree: ast.Module, option: str) -> list[Any]:
 
 
 def _unused(tree: ast.Module, cls: str, name: str) -> bool:
-    """Whether `__init__` only keeps the argument, in an attribute that nothing in the file reads."""
+    """Whether `__init__` only keeps the argument, in an attribute that nothing in its class, or its bases', reads."""
     classes = [one for one in ast.walk(tree) if isinstance(one, ast.ClassDef) and one.name == cls]
     starts = [one for each in classes for one in each.body if getattr(one, "name", "") == "__init__"]
     if len(starts) != 1:
@@ -335,15 +335,14 @@ def _unused(tree: ast.Module, cls: str, name: str) -> bool:
     kept: set[str] = set()
     uses = sum(isinstance(one, ast.Name) and one.id == name for one in ast.walk(starts[0]))
     for assigned in (one for one in ast.walk(starts[0]) if isinstance(one, ast.Assign)):
-        to, value = assigned.targets[0], assigned.value
-        pairs = (
-            zip(to.elts, value.elts, strict=False)
-            if isinstance(to, ast.Tuple) and isinstance(value, ast.Tuple)
-            else [(to, value)]
+        to, value = (
+            [each] if not isinstance(each, ast.Tuple) else each.elts for each in (assigned.targets[0], assigned.value)
         )
-        for target, one in pairs:
+        for target, one in zip(to, value, strict=False):
             if isinstance(target, ast.Attribute) and isinstance(one, ast.Name) and one.id == name:
                 kept.add(target.attr)
                 uses -= 1
-    reads = [one for one in ast.walk(tree) if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Load)]
+    alone = all(ast.unparse(base).endswith("Module") for base in classes[0].bases)
+    nodes = ast.walk(classes[0] if alone else tree)
+    reads = [one for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Load)]
     return uses == 0 and not any(one.attr in kept for one in reads)

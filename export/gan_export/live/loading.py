@@ -228,7 +228,7 @@ def _place(error: BaseException, path: Path | None) -> str:
 
 def _import_file(path: Path, wanted: str) -> ModuleType:
     """A file as a module: under its dotted name when its folder is a package, else under a name of its own. Of a script
-    or notebook, and where a package is missing, only the definitions, that of `wanted` among them."""
+    or notebook, and where it fails, only the definitions, where that of `wanted` is among them."""
     path = path.resolve()
     trees = [piece.tree for piece in pieces_of(path)]
     root, parts = path.parent, [path.stem]
@@ -239,23 +239,24 @@ def _import_file(path: Path, wanted: str) -> ModuleType:
     if path.suffix == ".ipynb" or (len(parts) == 1 and any(map(is_script, trees))):
         log.info(f"{path.name}: of a script, only imports, definitions and plain values are run")
         return _defined(name, trees, path, wanted)
-    if len(parts) > 1:
-        sys.path.insert(0, str(root))
-        return importlib.import_module(".".join(parts))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up there
     try:
+        if len(parts) > 1:
+            sys.path.insert(0, str(root))
+            return importlib.import_module(".".join(parts))
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look themselves up there
         spec.loader.exec_module(module)
-    except ModuleNotFoundError:
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, AssertionError):
+            raise
         module = _defined(name, trees, path, wanted)
         if not hasattr(module, wanted):
             raise
-    except BaseException:
-        del sys.modules[name]
-        raise
+        log.info(f"{path.name}: {_first_line(error)}; only its imports, definitions and plain values are run")
     return module
 
 
