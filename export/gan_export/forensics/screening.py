@@ -29,7 +29,7 @@ ROUNDS = ((32, 64, 0.05, 2), (128, 16, 0.01, 1), (512, 5, 0.002, 1))
 """(rows, structures that go on, what they may misfit by beyond `TIE` times the best, combinations of each)."""
 PLACES = 64
 """Rows shrink, to a half at least, as images grow beyond so many places: they average over those, too."""
-LEAST_ROWS = 16
+LEAST_ROWS = 8
 LEAST_CHANNELS = 16
 """In the first round channels shrink likewise, to these: at a hundredth of the work they tell apart what is far off."""
 TRIED = {"latent": 3, "merge": 2, "upsample": 3, "norm": 2}
