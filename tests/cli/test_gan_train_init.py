@@ -71,9 +71,9 @@ def test_what_does_not_fit(first: Path, gan_train: GanTrain) -> None:
     for args, message in (
         (("--init", "a/g.pt", "--size", "32"), "a/g.pt was made with --size 28, asked is --size 32"),
         (("--init", "a/g.pt", "--width", "4"), "a/g.pt was made with --width 2, asked is --width 4"),
-        (("--init", "a/g.pt", "--arch", "mlp"), "a/g.pt was made with --arch dcgan, asked is --arch mlp"),
+        (("--init", "a/g.pt", "--arch", "mlp"), "a/g.pt was made with --arch resize, asked is --arch mlp"),
         (("--init", "a/g.pt", "--conditional"), "was made with --no-conditional, asked is --conditional"),
-        (("--init", "bare/g.pt"), "the generator in bare/g.pt is another network than dcgan-28: layers."),
+        (("--init", "bare/g.pt"), "the generator in bare/g.pt is another network than resize-28: layers."),
         (("--init", "stranger.pth"), "stranger.pth is not a checkpoint written by gan-train"),
         (("--init", "a/last.pt"), "a/last.pt is not a checkpoint written by gan-train"),
     ):

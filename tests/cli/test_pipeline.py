@@ -55,7 +55,7 @@ def test_every_network_from_pictures_to_pictures(
 ) -> None:
     monkeypatch.setenv("GANPORT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "run"
-    narrow = ("--width", 4, "--z-dim", 8, "--batch-size", 5)
+    narrow = ("--width", 8, "--z-dim", 8, "--batch-size", 5)
     trained = run(
         gan_trainer.cli.app, "gan-train", "--data", pictures, "--preset", preset, "--steps", 3, "--out", folder, *narrow
     )
