@@ -113,9 +113,7 @@ def main_command(
     evaluator = Evaluator(dataset, features, n=min(n, len(dataset) // 2))
     write_images(dataset.pixels_NHWC, out / "images")
     reals = dataset.pixels_NHWC[evaluator.reference]
-    environment = shared.look_around(
-        "beside_trainers", packages=("torch", "torchvision"), words=map(shared.without_folder, sys.argv[1:])
-    )
+    environment = shared.look_around("beside_trainers", packages=("torch", "torchvision"))
     made: Json = {
         "schema": 1, "tool": "lab.beside_trainers", "environment": environment,
         "data": {"name": dataset.name, "images": len(dataset), "size": size, "channels": dataset.channels,

@@ -38,16 +38,10 @@ def new_record(tool: str, *, schema: int = 1, packages: Iterable[str] = ()) -> J
     return {"schema": schema, "tool": f"lab.{tool}", "environment": look_around(tool, packages=packages)}
 
 
-def look_around(
-    tool: str, *, packages: Iterable[str] = (), words: Iterable[str] | None = None, warns: bool = True
-) -> Json:
-    """The environment of a record, as gan-bench's; takes half a second. Warns when the machine has other work to do.
-
-    packages  whose versions belong to it too
-    words     of the command line, where they are not recorded as typed
-    """
-    typed = sys.argv[1:] if words is None else words
-    environment = describe(shlex.join(["python", "-m", f"lab.{tool}", *typed]))
+def look_around(tool: str, *, packages: Iterable[str] = (), warns: bool = True) -> Json:
+    """The environment of a record, as gan-bench's, the folders of this machine cut from its command; takes half a
+    second. `packages` are those whose versions belong to it, too. Warns when the machine has other work to do."""
+    environment = describe(shlex.join(["python", "-m", f"lab.{tool}", *map(without_folder, sys.argv[1:])]))
     environment["versions"] |= {name: version_of(name) for name in packages}
     if warns and (busy := busy_note(environment)):
         console.warn(busy)

@@ -12,7 +12,6 @@ in the record, with its error. How fast a recipe trains is measured apart from t
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,9 +145,7 @@ def main_command(
 
 def describe(*, warns: bool = False) -> Json:
     """This command's environment. Of absolute paths in the command only the last part is kept."""
-    return shared.look_around(
-        "recipes", packages=("torch",), words=map(shared.without_folder, sys.argv[1:]), warns=warns
-    )
+    return shared.look_around("recipes", packages=("torch",), warns=warns)
 
 
 def _timed(record: Json, sets: list[Data]) -> list[Data]:
