@@ -31,10 +31,10 @@ from torch import nn
 from gan_core.errors import GanportError
 from gan_core.printable import shorten
 from gan_export.live.loading import Code, check_arguments, users_code
-from gan_export.live.weights import mismatch, shapes_of
+from gan_export.live.weights import mismatch
 from gan_export.reading import Reading
 from gan_export.reading.authors_code import classes_of, pieces_of
-from gan_export.reading.authors_words import name_of
+from gan_export.reading.authors_words import name_of, passed_by
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +142,12 @@ def arguments_of(code: Code, args: Args, reading: Reading) -> Args:
     plain = search.tried({})
     if plain == 0:
         return args
-    search.run([one for each in named if each.name not in given for one in _tried_for(each, code, reading)])
+    tree = _tree(code)
+    search.run([one for each in named if each.name not in given for one in _tried_for(each, code, tree, reading)])
     found = search.arguments(search.best)
     if search.least > 0:  # what does not fit is said when the weights are loaded
         return found if search.least < plain == math.inf else args
-    undecided = search.undecided()
+    undecided = search.undecided(tree)
     if undecided:
         others = search.arguments({name: value for name, value in search.best.items() if name not in undecided})
         raise GanportError(
@@ -195,8 +196,7 @@ class _Search:
         """`tried`, and the shapes of the tensors."""
         try:
             with contextlib.redirect_stderr(io.StringIO()), torch.device("meta"):
-                module = build(self._code, self.arguments(values))
-                return mismatch(module, self._reading), shapes_of(module)
+                return mismatch(build(self._code, self.arguments(values)), self._reading)
         except GanportError:
             return math.inf, {}
 
@@ -226,21 +226,20 @@ class _Search:
                 self._idle.add(some[0].name)
         return self.least < before
 
-    def undecided(self) -> list[str]:
-        """The arguments that the code uses and whose value nothing says, or more than one thing, where others fit."""
+    def undecided(self, tree: ast.Module) -> list[str]:
+        """The arguments that `tree` uses and whose value nothing says, or several things, where others fit."""
         found = []
         for each in self._arguments:
             taken = self.best[each.name]
             others = [value for value in (each.said if taken in each.said else each.values) if value != taken]
             fits = any(self.tried(self.best | {each.name: other}) == 0 for other in others[:FEW])
-            if fits and not _unused(_tree(self._code), self._code.name, each.name):
+            if fits and not _unused(tree, self._code.name, each.name):
                 found.append(each.name)
         return found
 
 
-def _tried_for(parameter: inspect.Parameter, code: Code, reading: Reading) -> Iterator[_Argument]:
+def _tried_for(parameter: inspect.Parameter, code: Code, tree: ast.Module, reading: Reading) -> Iterator[_Argument]:
     """What to try for an argument of `code`, or for each attribute that the code's file reads of it."""
-    tree = _tree(code)
     read = [one for one in ast.walk(tree) if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
     inner = dict.fromkeys(one.attr for one in read if getattr(one.value, "id", "") == parameter.name)
     for name in (f"{parameter.name}.{each}" for each in inner) if inner else (parameter.name,):
@@ -301,10 +300,7 @@ def _passed(code: Code, tree: ast.Module, name: str) -> list[Any]:
     found: list[Any] = []
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and name_of(call) == code.name:
-            passed = dict(zip(names, call.args, strict=False)) | {
-                one.arg: one.value for one in call.keywords if one.arg
-            }
-            match passed.get(name):
+            match passed_by(call, names).get(name):
                 case ast.Name(id=variable) if variable in known:
                     found.append(known[variable])
                 case ast.Attribute(attr=option):

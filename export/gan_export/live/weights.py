@@ -58,20 +58,19 @@ def load_weights(module: nn.Module, reading: Reading, label: str) -> tuple[nn.Mo
     return best.module, (best.note,) if best.note else ()
 
 
-def mismatch(module: nn.Module, reading: Reading) -> float:
+def mismatch(module: nn.Module, reading: Reading) -> tuple[float, dict[str, torch.Size]]:
     """How many tensors of `module` or of `reading` are missing, left over or of another shape, in the way of naming
-    them that fits best; of a tensor of another shape, the part of its sizes that differ. 0: they fit."""
-    expected, shapes = module.state_dict(), shapes_of(module)
-    tensors = (reading.saved, *([] if reading.saved is reading.tensors else [reading.tensors]))
-    return min(_distance(shapes, named) for some in tensors for named, _ in _namings(some, expected, reading))
+    them that fits best; of a tensor of another shape, the part of its sizes that differ. 0: they fit.
 
-
-def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
-    """Of each tensor that a checkpoint of `module` has, counters left out; without sizes where it has none yet."""
-    tensors = module.state_dict()
-    return {
-        name: torch.Size() if is_lazy(tensors[name]) else tensors[name].shape for name in _without_counters(tensors)
+    And the shapes of the module's tensors, counters left out; without sizes where they have none yet.
+    """
+    expected = module.state_dict()
+    shapes = {
+        name: torch.Size() if is_lazy(expected[name]) else expected[name].shape for name in _without_counters(expected)
     }
+    tensors = (reading.saved, *([] if reading.saved is reading.tensors else [reading.tensors]))
+    ways = (named for some in tensors for named, _ in _namings(some, expected, reading))
+    return min(_distance(shapes, named) for named in ways), shapes
 
 
 def _distance(shapes: dict[str, torch.Size], named: dict[str, Tensor]) -> float:

@@ -29,6 +29,7 @@ from gan_export.reading.authors_words import (
     Ran,
     calls_of,
     name_of,
+    passed_by,
     said_in_order,
     where,
 )
@@ -141,7 +142,7 @@ def _arguments(start: ast.FunctionDef, name: str, tree: ast.AST) -> dict[str, as
     given: dict[str, dict[str, ast.expr]] = {}
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and name_of(call) == name:
-            said = dict(zip(names[1:], call.args, strict=False)) | {k.arg: k.value for k in call.keywords if k.arg}
+            said = passed_by(call, names[1:])
             given[ast.unparse(call)] = said
     return taken | (next(iter(given.values())) if len(given) == 1 else {})
 

@@ -97,6 +97,11 @@ def name_of(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
+def passed_by(call: ast.Call, names: Sequence[str]) -> dict[str, ast.expr]:
+    """What a call passes, by the `names` of the parameters."""
+    return dict(zip(names, call.args, strict=False)) | {one.arg: one.value for one in call.keywords if one.arg}
+
+
 def said_by(node: ast.AST, label: str) -> list[Fact]:
     """What one class, or list of layers, says throughout."""
     calls, found = calls_of(node), []
