@@ -114,6 +114,21 @@ def test_what_is_said_wrongly_is_told_by_the_weights(tmp_path: Path, monkeypatch
         live_source(tmp_path / "g.pth", said)
 
 
+def test_no_values_are_tried_of_a_network_with_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, reading = saved(tmp_path, SIZES, {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5})
+    renamed = SIZES.replace("self.start", "self.first").replace("self.end", "self.last")
+    (tmp_path / "net.py").write_text(renamed.replace("self.blocks", "self.body"))
+    built = []
+
+    def counted(*given: Any) -> Any:
+        built.append(given)
+        return build(*given)
+
+    monkeypatch.setattr(building, "build", counted)
+    assert arguments_of(load_code(f"{tmp_path / 'net.py'}:Net"), None, reading) is None
+    assert len(built) == 2
+
+
 def test_an_object_of_options_is_filled(tmp_path: Path) -> None:
     args = {"opt": {"nz": 7, "ngf": 6, "nc": 3, "kernel": 5, "slope": 0.3}}
     name, reading = saved(tmp_path, OPTIONS, args)

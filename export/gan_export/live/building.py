@@ -189,7 +189,7 @@ class _Search:
         return called
 
     def tried(self, values: Mapping[str, Any]) -> float:
-        """How many tensors are wrong with `values`; infinity where the code cannot be called so, or fails."""
+        """How many tensors are wrong with `values`; infinity where all are, the code cannot be called so, or fails."""
         return self._built(values)[0]
 
     def _built(self, values: Mapping[str, Any]) -> tuple[float, Mapping[str, torch.Size]]:
@@ -201,10 +201,13 @@ class _Search:
             return math.inf, {}
 
     def run(self, arguments: Sequence[_Argument]) -> None:
-        """Sets `best` and `least`, from the first of all values on."""
+        """Sets `best` and `least`, from the first of all values on; no others are tried of a network none of whose
+        names is in the file."""
         self._arguments = arguments
         self.best = {each.name: each.values[0] for each in arguments}
         self.least, self._shapes = self._built(self.best)
+        if self._shapes and self.least == math.inf:
+            return
         while self.least > 0 and time.process_time() < self._ends:
             if not any(self._improves(count) for count in (1, 2)):
                 return

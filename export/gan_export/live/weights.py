@@ -7,6 +7,7 @@ its parts or folded. Each way of naming the file's tensors is compared with the 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ def load_weights(module: nn.Module, reading: Reading, label: str) -> tuple[nn.Mo
 
 def mismatch(module: nn.Module, reading: Reading) -> tuple[float, dict[str, torch.Size]]:
     """How many tensors of `module` or of `reading` are missing, left over or of another shape, in the way of naming
-    them that fits best; of a tensor of another shape, the part of its sizes that differ. 0: they fit.
+    them that fits best; of a tensor of another shape, the part of its sizes that differ. 0: they fit; infinity: they
+    have no name in common.
 
     And the shapes of the module's tensors, counters left out; without sizes where they have none yet.
     """
@@ -74,6 +76,8 @@ def mismatch(module: nn.Module, reading: Reading) -> tuple[float, dict[str, torc
 
 
 def _distance(shapes: dict[str, torch.Size], named: dict[str, Tensor]) -> float:
+    if not shapes.keys() & named.keys():
+        return math.inf
     wrong = float(len(_without_counters(shapes.keys() ^ named.keys())))
     for name, shape in shapes.items():
         other = named[name].shape if name in named else shape
