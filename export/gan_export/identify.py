@@ -233,7 +233,7 @@ def _picked(draft: Draft, row: int) -> Draft:
 
 RIVALS = 6
 """Other structures that are drawn where nothing settles it."""
-USUAL, USUAL_SAMPLES = 3, 256
+USUAL, USUAL_SAMPLES = 3, 64
 """Usual structures beside those that the statistics left, where they fit nothing, and latents for their choices."""
 
 
@@ -259,7 +259,7 @@ def _judged(
         ]
         for number, other in enumerate(others, 1):  # as it is, with no other structures searched for
             log.debug("another usual structure, %d of %d", number, len(others))
-            found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES, width=1)
+            found = investigate([replace(other, structure=None)], samples=USUAL_SAMPLES, width=1, weighed=False)
             rivals.append(replace(found, structure=other.structure))
     draft, *rivals = [restated(code(one), anew) for one in (draft, *rivals)]
 

@@ -47,15 +47,21 @@ def _silent(_: str) -> None:
 
 
 def investigate(
-    drafts: Sequence[Draft], *, samples: int = SAMPLES, seed: int = 0, on_note: Note = _silent, width: int = BEAM
+    drafts: Sequence[Draft],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    on_note: Note = _silent,
+    width: int = BEAM,
+    weighed: bool = True,
 ) -> Draft:
     """The best of `drafts` (structural candidates over the same weights, the likeliest first) with its choices judged.
 
     Choices that are proved stay. The others take the value that fits best; `evidence`, `reason` (with the numbers) and
     `alternatives` (best first) say how sure that is; `fit` is the mean misfit over the BatchNorms, None without any.
     What is not about one choice becomes a note. At most `samples` latents are run, fewer where images are large, and
-    `width` candidates that fit about equally well side by side; the result depends on the arguments only. `on_note`
-    gets a line per BatchNorm while it works.
+    `width` candidates that fit about equally well side by side; the result depends on the arguments only. Without
+    `weighed` the choices have no odds, which take most of the time. `on_note` gets a line per BatchNorm while it works.
 
     Raises `GanportError` when `drafts` is empty or none of them can be run.
     """
@@ -85,10 +91,12 @@ def investigate(
         draft = replace(draft, recomputed=drafts[0].recomputed)  # a structure found here was made from the file
         draft = judge_structure(settle(draft, best, outcome), number, outcome)
         against = contradiction(draft, best.fits)
-        shown = shown_by(draft, best.fits, contradicted=against is not None)
-        asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
-        weigher = Weigher(draft, samples, seed + samples)
-        draft = follow_habit(tied(reweigh(draft, asked, weigher), weigher, shown))
+        if weighed:
+            shown = shown_by(draft, best.fits, contradicted=against is not None)
+            asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
+            weigher = Weigher(draft, samples, seed + samples)
+            draft = tied(reweigh(draft, asked, weigher), weigher, shown)
+        draft = follow_habit(draft)
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=against),
             best.fits,

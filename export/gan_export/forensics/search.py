@@ -21,7 +21,7 @@ from gan_export.draft import Choice, Draft, Evidence
 from gan_export.forensics.runner import SOME_CHANNELS, Runner, side_by_side
 from gan_export.forensics.screening import LEAST_CHANNELS, Entrant, screen, ties, worse
 from gan_export.forensics.shortcuts import MOST, SOME
-from gan_export.forensics.statistics import ELEMENTS, contradicted, rows_between, witnesses
+from gan_export.forensics.statistics import ELEMENTS, GOOD, contradicted, rows_between, witnesses
 from gan_export.forensics.trials import (
     RUNGS,
     Combination,
@@ -273,7 +273,7 @@ def _compared(state: State, k: int, samples: int, seed: int) -> State:
     """`state`, extended to witness `k`, with the trials near the chosen one, where that is the best of its step; run at
     once where what arrives fills memory."""
     step = state.steps[-1]
-    if step.chosen is not step.trials[0]:
+    if step.chosen is not step.trials[0] or step.chosen.fit > GOOD:  # which of two that do not fit is no matter
         return state
 
     @functools.cache

@@ -226,7 +226,7 @@ def distrusted(draft: Draft, fits: Sequence[float], samples: int, seed: int) -> 
     return replace(draft, choices=choices, notes=(*draft.notes, *notes))
 
 
-SAMPLES, LEAST, WORK = 128, 16, 2e10
+SAMPLES, LEAST, WORK = 128, 16, 5e9
 """Latents of which the values before the output are looked at; fewer where these take more multiplications than `WORK`,
 but not fewer than `LEAST`."""
 BLACK, WHITE = 16 / 255, 239 / 255
