@@ -12,6 +12,7 @@ from torch import nn
 
 from cli.conftest import Run
 from export import image_networks
+from export.upscale_networks import EsrGan
 from gan_core.contract import Contract
 from gan_core.files.metadata import read_onnx_text
 
@@ -147,9 +148,10 @@ def test_of_a_known_family_it_is_exported(run: Run, tmp_path: Path) -> None:
     assert "latest_net_G.onnx photo.jpg" in err
 
 
+@pytest.mark.long
 def test_verified_against_its_file_where_the_family_changes_weights(run: Run, tmp_path: Path) -> None:
     """A fifth of each residual is in the weights of an ESRGAN, which its file does not have so."""
-    network = image_networks.EsrGan(4, 2, 1, 2)
+    network = EsrGan(4, 2, 1, 2)
     torch.save(image_networks.settled(network, last=network.conv_last).state_dict(), tmp_path / "x2.pth")
     assert run(tmp_path / "x2.pth")[0] == 0
     code, out, _ = run("verify", tmp_path / "x2.onnx", "--ckpt", tmp_path / "x2.pth")

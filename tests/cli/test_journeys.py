@@ -13,9 +13,9 @@ from PIL import Image
 
 from cli.documents import Block, blocks, commands, execute, shrink_evaluation
 from export.foreign_networks import examples_dcgan, fed, settled
-from export.image_networks import EsrGan
 from export.image_networks import settled as settled_image
 from export.style_networks import Generator, persistent
+from export.upscale_networks import EsrGan
 from trainer.data_files import fill, save_idx
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("drafted_once")]

@@ -17,6 +17,7 @@ from export import face_networks
 from export import image_networks as own
 from export.style_networks import Rosinality
 from export.test_lightweight import Generator as Lightweight
+from export.upscale_networks import EsrGan
 from gan_core.errors import GanportError
 from gan_export.answers import Answers
 from gan_export.draft import Draft
@@ -44,7 +45,7 @@ FILES = {
     "lightweight-gan": File(
         settled(lambda: Lightweight((3, 2))), lambda s: {"GAN": {f"GE.{key}": tensor for key, tensor in s.items()}}
     ),
-    "esrgan": File(settled(lambda: own.EsrGan(6, 3, 2, 4)), lambda s: {"params_ema": s}),
+    "esrgan": File(settled(lambda: EsrGan(6, 3, 2, 4)), lambda s: {"params_ema": s}),
     "cyclegan-resnet": File(settled(lambda: own.CycleGan(3, 1, 4, 2, nn.InstanceNorm2d)), dict),
     "gfpgan-clean": File(settled(lambda: face_networks.Restorer((3, 2, 4))), lambda s: {"params_ema": s}),
 }
