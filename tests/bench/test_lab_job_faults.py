@@ -22,8 +22,8 @@ def model(tmp_path: Path) -> Path:
     return onnx_files.save(tmp_path / "g.onnx", onnx_files.contract(image=(3, 32, 32)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["local", pytest.param("parts", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["local", "parts"])
 def test_jobs_that_are_killed_end_with_the_same_bytes(model: Path, tmp_path: Path, way: str) -> None:
     row = KilledJob(way, model, tmp_path / "jobs", 3000, 100, random.Random(1)).run(5)
     assert row["kills"] == 5

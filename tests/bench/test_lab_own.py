@@ -199,6 +199,7 @@ def test_gpu_sh_says_how_it_is_called(arguments: tuple[str, ...]) -> None:
     assert "benchmarks/gpu.sh OUT [DATA]" in finished.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gpu_sh_without_a_gpu_or_packages(tmp_path: Path) -> None:
     finished = gpu_sh(str(tmp_path / "out"))
@@ -212,6 +213,7 @@ def test_gpu_sh_without_a_gpu_or_packages(tmp_path: Path) -> None:
     assert "cannot import torch" in finished.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gpu_sh_leaves_out_what_there_is_no_time_for(tmp_path: Path) -> None:
     finished = gpu_sh(str(tmp_path / "out"), PROVIDERS="cpu", SMALL="1", TIME_LIMIT_S="4")

@@ -241,6 +241,7 @@ def test_json_and_info(gen: Gen, twice: Path) -> None:
     assert gen(twice, "--selftest")[0] == 0
 
 
+@pytest.mark.long
 def test_memory_is_flat_in_the_size_of_the_result_with_tiles(gen: Gen, twice: Path) -> None:
     """The result of 12 MB is never whole in Python's memory."""
     save(Path("small.png"), 200, 50)

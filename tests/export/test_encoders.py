@@ -113,6 +113,7 @@ def test_its_latents_lie_where_those_of_the_training_lay(vae: Vae, checkpoint: P
     assert bool(((shown.std(dim=0) / seen.std(dim=0)).log().abs() < 0.7).all())
 
 
+@pytest.mark.long
 def test_the_statistics_are_asked_with_such_latents(vae: Vae, checkpoint: Path) -> None:
     notes: list[str] = []
     draft = identify(checkpoint, Answers(output="sigmoid"), notes.append).draft

@@ -188,6 +188,7 @@ def test_without_real_images_nothing_is_compared() -> None:
     assert real_of(None)((1, 8, 8)) is None
 
 
+@pytest.mark.long
 def test_a_strangers_generator_is_known_by_the_images_it_was_trained_on(tmp_path: Path) -> None:
     net, _ = trained(0.0)
     torch.save(names(net), tmp_path / "net.pth")

@@ -105,7 +105,7 @@ def test_sizes_and_counts_are_found(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 @pytest.mark.slow
 def test_what_is_said_wrongly_is_told_by_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SECONDS", 4.0)
+    monkeypatch.setattr(building, "SECONDS", 1.5)
     saved(tmp_path, SIZES, {"z_dim": 10, "width": 3, "n_blocks": 2, "img_size": 28, "note": 5})
     said = Answers(live=LiveAnswers(f"{tmp_path / 'net.py'}:Net", {"z_dim": 11}))
     with pytest.raises(

@@ -94,6 +94,7 @@ def measure() -> None:
         del model
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's /proc")
 def test_passes_need_three_times_the_weights() -> None:
