@@ -34,6 +34,7 @@ from gan_export.families import (
     fastgan,
     gfpgan,
     image_to_image,
+    joined,
     lucidrains,
     mimicry,
     pggan,
@@ -60,7 +61,7 @@ _LOOKED_AT, _LEAST_NEAR, _MOST_FAR = 8, 0.01, 0.05
 LISTED = 16
 """Convolutions that the words for a structure list one by one."""
 MODULES = (
-    plain, dcgan, pggan, mimicry, stylegan2, stylegan3, rosinality, lucidrains, biggan, r3gan, fastgan,
+    plain, dcgan, joined, pggan, mimicry, stylegan2, stylegan3, rosinality, lucidrains, biggan, r3gan, fastgan,
     super_resolution, image_to_image, u_nets, gfpgan,
 )  # fmt: skip
 OWN: tuple[type[Family[Any]], ...] = tuple(

@@ -7,15 +7,18 @@ well one draft fits (docs/forensics.md has the method and its limits).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from gan_core.errors import GanportError
 from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import follow_habit, settle
+from gan_export.forensics.evidence import CLEAR, follow_habit, settle, value_text
+from gan_export.forensics.screening import worse
 from gan_export.forensics.search import BEAM, Note, search
 from gan_export.forensics.statistics import (
     GOOD,
@@ -23,6 +26,7 @@ from gan_export.forensics.statistics import (
     misfits_of,
     witnesses,
 )
+from gan_export.forensics.trials import kinds
 from gan_export.forensics.verdicts import (
     contradiction,
     distrusted,
@@ -34,12 +38,15 @@ from gan_export.forensics.verdicts import (
     unwitnessed,
 )
 from gan_export.forensics.weighing import Weigher, reweigh, tied
+from gan_export.understanding.edit import with_value, with_values
 
 __all__ = ["investigate", "misfits_of"]
 
 
 SAMPLES, ENCODED = 2048, 512
 """Latents that are run, and those in place of an encoder's: of unknown distribution, more of them tell no more."""
+TIED = 512
+"""Latents that are run with each activation of a network that is no chain."""
 
 
 def _silent(_: str) -> None:
@@ -112,12 +119,34 @@ def investigate(
 
 def _fitted(draft: Draft, samples: int, seed: int) -> Draft:
     """A network of a known family that is no chain, with how it fits as it stands: no other structure is tried."""
+    draft = _throughout(draft, samples, seed)
     fits = misfits_of(draft, samples, seed)
     bad = [f"{number} by {fit:.2g}" for number, fit in enumerate(fits, 1) if fit > GOOD]
     noted = (
         _noted(draft, f"BatchNorm {', '.join(bad)} does not fit (a good mismatch is under {GOOD:g})") if bad else draft
     )
     return replace(noted, fits=fits, fit=sum(fits) / len(fits) if fits else None)
+
+
+def _throughout(draft: Draft, samples: int, seed: int) -> Draft:
+    """`draft` with the activation, one for all places where it is open, that its BatchNorms remember best."""
+    choices = [c for c in draft.choices if c.field == "activation" and not c.evidence.settled]
+    tried: list[tuple[tuple[float, ...], Any]] = []
+    for value in kinds(draft, choices[0]) if choices else ():
+        with contextlib.suppress(GanportError):
+            other = with_values(draft, choices, [value] * len(choices))
+            tried.append((misfits_of(other, min(samples, TIED), seed), value))
+    if len(tried) < 2 or not any(fits for fits, _ in tried):
+        return draft
+    (fits, value), (others, rival) = sorted(tried, key=lambda one: sum(one[0]))[:2]
+    clear = max(fits) <= GOOD and worse(others, fits) >= CLEAR
+    reason = (
+        f"its BatchNorms misfit by at most {max(fits):.2g}; with {value_text(rival)} throughout by {max(others):.2g}"
+    )
+    for choice in choices:
+        evidence = Evidence.STRONG if clear else Evidence.WEAK
+        draft = with_value(draft, choice, value, evidence=evidence, reason=f"{choice.reason}; {reason}")
+    return draft
 
 
 def _why_no_witness(draft: Draft) -> tuple[str, ...]:
