@@ -7,18 +7,15 @@ well one draft fits (docs/forensics.md has the method and its limits).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from gan_core.errors import GanportError
 from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import CLEAR, follow_habit, settle, value_text
-from gan_export.forensics.screening import worse
+from gan_export.forensics.evidence import follow_habit, settle
 from gan_export.forensics.search import BEAM, Note, search
 from gan_export.forensics.statistics import (
     GOOD,
@@ -26,7 +23,7 @@ from gan_export.forensics.statistics import (
     misfits_of,
     witnesses,
 )
-from gan_export.forensics.trials import kinds
+from gan_export.forensics.trials import same, segment_of
 from gan_export.forensics.verdicts import (
     contradiction,
     distrusted,
@@ -38,15 +35,12 @@ from gan_export.forensics.verdicts import (
     unwitnessed,
 )
 from gan_export.forensics.weighing import Weigher, reweigh, tied
-from gan_export.understanding.edit import with_value, with_values
 
 __all__ = ["investigate", "misfits_of"]
 
 
 SAMPLES, ENCODED = 2048, 512
 """Latents that are run, and those in place of an encoder's: of unknown distribution, more of them tell no more."""
-TIED = 512
-"""Latents that are run with each activation of a network that is no chain."""
 
 
 def _silent(_: str) -> None:
@@ -103,7 +97,7 @@ def investigate(
             asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
             weigher = Weigher(draft, samples, seed + samples)
             draft = tied(reweigh(draft, asked, weigher), weigher, shown)
-        draft = follow_habit(draft)
+        draft = follow_habit(_doubted_where(overruled(drafts[0], draft), draft))
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=against),
             best.fits,
@@ -119,7 +113,6 @@ def investigate(
 
 def _fitted(draft: Draft, samples: int, seed: int) -> Draft:
     """A network of a known family that is no chain, with how it fits as it stands: no other structure is tried."""
-    draft = _throughout(draft, samples, seed)
     fits = misfits_of(draft, samples, seed)
     bad = [f"{number} by {fit:.2g}" for number, fit in enumerate(fits, 1) if fit > GOOD]
     noted = (
@@ -128,25 +121,26 @@ def _fitted(draft: Draft, samples: int, seed: int) -> Draft:
     return replace(noted, fits=fits, fit=sum(fits) / len(fits) if fits else None)
 
 
-def _throughout(draft: Draft, samples: int, seed: int) -> Draft:
-    """`draft` with the activation, one for all places where it is open, that its BatchNorms remember best."""
-    choices = [c for c in draft.choices if c.field == "activation" and not c.evidence.settled]
-    tried: list[tuple[tuple[float, ...], Any]] = []
-    for value in kinds(draft, choices[0]) if choices else ():
-        with contextlib.suppress(GanportError):
-            other = with_values(draft, choices, [value] * len(choices))
-            tried.append((misfits_of(other, min(samples, TIED), seed), value))
-    if len(tried) < 2 or not any(fits for fits, _ in tried):
-        return draft
-    (fits, value), (others, rival) = sorted(tried, key=lambda one: sum(one[0]))[:2]
-    clear = max(fits) <= GOOD and worse(others, fits) >= CLEAR
-    reason = (
-        f"its BatchNorms misfit by at most {max(fits):.2g}; with {value_text(rival)} throughout by {max(others):.2g}"
-    )
-    for choice in choices:
-        evidence = Evidence.STRONG if clear else Evidence.WEAK
-        draft = with_value(draft, choice, value, evidence=evidence, reason=f"{choice.reason}; {reason}")
-    return draft
+def overruled(before: Draft, after: Draft) -> set[str]:
+    """The fields in which the statistics say otherwise than the code of a known family somewhere."""
+    found = {(choice.layer, choice.field): choice for choice in after.choices}
+    family = [choice for choice in before.choices if choice.habit]
+    known = [(choice, found.get((choice.layer, choice.field))) for choice in family]
+    return {was.field for was, now in known if now is not None and not same(was.field, was.value, now.value)}
+
+
+def _doubted_where(fields: set[str], draft: Draft) -> Draft:
+    """`draft`, of edited code of a known family, without its word on activations and eps, where they are of `fields`
+    and no BatchNorm remembers them."""
+    count = len(witnesses(draft))
+
+    def judged(choice: Choice) -> Choice:
+        seen = choice.field not in ("activation", "eps") or segment_of(draft, choice) < count
+        if choice.field not in fields or seen or not choice.habit or choice.evidence is Evidence.PROVED:
+            return choice
+        return replace(choice, evidence=Evidence.NONE, reason=f"not {choice.reason} elsewhere", habit=False)
+
+    return replace(draft, choices=tuple(judged(choice) for choice in draft.choices))
 
 
 def _why_no_witness(draft: Draft) -> tuple[str, ...]:
