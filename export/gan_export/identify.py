@@ -20,11 +20,12 @@ from torch import Tensor
 
 from gan_core.errors import GanportError
 from gan_core.image_input import IMAGE_CHANNELS
-from gan_core.spec.generator_spec import GeneratorSpec, SpecError, flat
+from gan_core.spec.generator_spec import flat
+from gan_core.spec.layers import LabelOneHot
 from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered, with_code
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics import investigate
+from gan_export.forensics import best_of, investigate
 from gan_export.forensics.statistics import GOOD
 from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
 from gan_export.hypotheses.companion import Companion
@@ -35,7 +36,7 @@ from gan_export.reading.authors_code import facts_of
 from gan_export.reading.authors_words import Fact
 from gan_export.reading.beside import Beside, discriminator_of, file_beside
 from gan_export.recompute import latents_said, recompute, recomputed_from, recomputed_words
-from gan_export.source import Source, check_checkpoint, check_file, from_spec
+from gan_export.source import Source, check_checkpoint, from_spec, read_spec
 from gan_export.told import answered, as_decoder, as_trained, companions_of, heard, is_decoder, normed, told_of
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
@@ -44,7 +45,6 @@ from gan_export.understanding.understand import draft_candidates, draft_with_spe
 from gan_export.understanding.units import OWN_CODE
 from gan_trainer.networks.generator import SpecGenerator, build
 
-MAX_SPEC_BYTES = 16 << 20
 SOME_IMAGE = (1, 8, 8)
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,11 @@ def _drafted(reading: Reading, answers: Answers, real: RealOf, on_note: Callable
             other = investigate(unsaid, on_note=log.debug)
             if other.fits and max(other.fits) < max(draft.fits):
                 draft, drafts = other, unsaid
+    if anew is None and isinstance(drafts[0].spec.layers[0], LabelOneHot):
+        turned = drafts_of(reading, beside, answers, said=said, label_first=True)
+        if turned[0].notes != drafts[0].notes:  # of two branches, either's values may come first
+            number, draft = best_of([draft, investigate(turned, on_note=log.debug)])
+            drafts = (drafts, turned)[number]
     if anew is not None and any(fit > GOOD for fit in draft.fits):
         kept = forgotten(reading.tensors, drafts[0], every=True)
         drafts = drafts_of(reading, beside, answers, tensors=kept, recomputed=anew.latents, said=said)
@@ -184,12 +189,14 @@ def drafts_of(
     tensors: Mapping[str, Tensor] | None = None,
     recomputed: int = 0,
     said: Sequence[Fact] = (),
+    label_first: bool = False,
 ) -> list[Draft]:
     """What the tensors may be by their names and shapes, the likeliest first; no statistics are asked.
 
     tensors     in the place of the file's
     recomputed  how many latents their running statistics are to be computed again from
     said        what the author's code says of places; left out where no generator comes of it
+    label_first as in `draft_candidates`
 
     Raises `GanportError` when they are no generator that is a chain.
     """
@@ -200,6 +207,7 @@ def drafts_of(
         )
     told, given = told_of(reading, answers, beside), tensors or reading.tensors
     about: Any = {"modules": reading.modules, "settings": reading.settings, "image": answers.image, "told": told}
+    about["label_first"] = label_first
     try:
         found = draft_candidates(given, **about, said=said)
     except GanportError:
@@ -319,20 +327,6 @@ def module_of(draft: Draft) -> SpecGenerator:
     if draft.recomputed:
         recompute(module, draft.spec.interface, draft.recomputed)
     return module
-
-
-def read_spec(path: Path) -> GeneratorSpec:
-    """The spec in a file. Raises `GanportError` when there is none."""
-    path = check_file(path, "spec")
-    if path.stat().st_size > MAX_SPEC_BYTES:
-        raise GanportError(
-            f"{path} has {path.stat().st_size:,} bytes, expected a spec of at most {MAX_SPEC_BYTES:,}",
-            hint="`spec` takes the JSON that gan-export inspect writes; the checkpoint goes to `ckpt`",
-        )
-    try:
-        return GeneratorSpec.loads(path.read_bytes())
-    except SpecError as error:
-        raise GanportError(f"{path}: {error}", hint=error.hint) from error
 
 
 def _refuse_answers(said_by: Path, answers: Answers, *also: str) -> None:

@@ -24,7 +24,7 @@ from gan_core.files import model_file
 from gan_core.files.archive import EXTRA, is_archive, read_records
 from gan_core.image_input import ImageInput
 from gan_core.interface import Interface
-from gan_core.spec.generator_spec import GeneratorSpec
+from gan_core.spec.generator_spec import GeneratorSpec, SpecError
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,23 @@ def from_spec(spec: GeneratorSpec, module: nn.Module, **about: Any) -> Source:
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
     """`path` as a readable file. Raises `GanportError` when it is missing, a folder, a pipe or unreadable."""
     return model_file.check_file(path, what, in_folder=lambda folder: _file_in(folder, what))
+
+
+MAX_SPEC_BYTES = 16 << 20
+
+
+def read_spec(path: Path) -> GeneratorSpec:
+    """The spec in a file. Raises `GanportError` when there is none."""
+    path = check_file(path, "spec")
+    if path.stat().st_size > MAX_SPEC_BYTES:
+        raise GanportError(
+            f"{path} has {path.stat().st_size:,} bytes, expected a spec of at most {MAX_SPEC_BYTES:,}",
+            hint="`spec` takes the JSON that gan-export inspect writes; the checkpoint goes to `ckpt`",
+        )
+    try:
+        return GeneratorSpec.loads(path.read_bytes())
+    except SpecError as error:
+        raise GanportError(f"{path}: {error}", hint=error.hint) from error
 
 
 JOIN_PARTS = "join its parts: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER g.pth"

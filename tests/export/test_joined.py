@@ -1,10 +1,12 @@
-"""Networks with a branch for z and one for the label: what is read of a file is the network and its activation."""
+"""Networks with a branch for z and one for the label: what is read of a file is the network, whichever comes first."""
 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -14,10 +16,12 @@ from torch.nn import functional
 from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
-from gan_export.identify import Identified, identify, module_of, source_of
+from gan_export.identify import Identified, NotUnderstoodError, identify, module_of, source_of
 
+pytestmark = pytest.mark.slow
 CLASSES, Z = 4, 20
 Activation = Callable[[Tensor], Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -62,12 +66,12 @@ class Branched(nn.Module):
 
 
 @torch.no_grad()
-def saved(network: Branched, path: Path) -> Branched:
+def saved(network: Network, path: Path) -> Network:
     """`network`, and its file, with what its BatchNorms remember of its own latents."""
     torch.manual_seed(0)
     for name, parameter in network.named_parameters():
         parameter.normal_(std=2 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.3)
-        parameter.add_(1.0 if name.endswith("bn.weight") else 0.0)
+        parameter.add_(1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0)
     for _ in range(100):
         network(torch.randn(64, Z), torch.randint(CLASSES, (64,)))
     torch.save(network.eval().state_dict(), path)
@@ -101,12 +105,66 @@ def test_it_is_exported_and_proved(tmp_path: Path) -> None:
     assert export_onnx(source_of(identify(tmp_path / "g.pth", Answers())), tmp_path / "g.onnx").ok
 
 
-def test_an_activation_that_does_not_fit_is_no_evidence(tmp_path: Path) -> None:
-    """Statistics of other latents: nothing fits, so what the code has is what is left."""
-    network = saved(Branched(functional.relu, 12, 16), tmp_path / "g.pth")
-    for buffer in (buffer for key, buffer in network.named_buffers() if key.endswith("running_var")):
-        buffer.mul_(9)
-    torch.save(network.state_dict(), tmp_path / "g.pth")
-    found = identify(tmp_path / "g.pth", Answers())
-    assert found.draft is not None
-    assert any("does not fit" in note for note in found.draft.notes)
+class Apart(nn.Module):
+    """Branches under names of their own, of which the label's may be listed, and joined, first."""
+
+    def __init__(self, *, flat: bool, listed_first: bool, label_first: bool) -> None:
+        super().__init__()
+        self.label_first = label_first
+        sizes = {"y_branch": (CLASSES, 6), "z_branch": (Z, 6)}
+        for name in sorted(sizes, reverse=not listed_first):
+            takes, makes = sizes[name]
+            layer = nn.Linear(takes, 16 * makes) if flat else nn.ConvTranspose2d(takes, makes, 4, bias=False)
+            norm = nn.BatchNorm1d(16 * makes) if flat else nn.BatchNorm2d(makes)
+            shaped = nn.Unflatten(1, (takes,) if flat else (takes, 1, 1))
+            self.add_module(name, nn.Sequential(OrderedDict(a=shaped, b=layer, c=norm, d=nn.ReLU())))
+        convs = nn.ConvTranspose2d(12, 8, 4, 2, 1), nn.ConvTranspose2d(8, 6, 4, 2, 1), nn.ConvTranspose2d(6, 3, 4, 2, 1)
+        self.main = nn.Sequential(
+            convs[0], nn.BatchNorm2d(8), nn.ReLU(), convs[1], nn.BatchNorm2d(6), nn.ReLU(), convs[2], nn.Tanh()
+        )
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        vectors = functional.one_hot(label, CLASSES).float(), z
+        made = [
+            self.get_submodule(name)(x).reshape(len(z), -1, 4, 4)
+            for name, x in zip(("y_branch", "z_branch"), vectors, strict=True)
+        ]
+        drawn: Tensor = self.main(torch.cat(made if self.label_first else made[::-1], 1))
+        return drawn
+
+
+@pytest.mark.parametrize(
+    ("flat", "listed_first", "label_first"),
+    [
+        (False, False, True),
+        pytest.param(True, True, False, marks=pytest.mark.long),
+        pytest.param(False, True, True, marks=pytest.mark.long),
+    ],
+)
+@torch.no_grad()
+def test_which_branch_comes_first_is_found(flat: bool, listed_first: bool, label_first: bool, tmp_path: Path) -> None:
+    network = saved(Apart(flat=flat, listed_first=listed_first, label_first=label_first), tmp_path / "g.pth")
+    found = identify(tmp_path / "g.pth", Answers(output="tanh"))
+    draft = found.draft
+    assert draft is not None
+    assert draft.family == "chain"
+    assert f"is concatenated, {'the label' if label_first else 'z'}'s first" in draft.notes[0]
+    z, label = torch.randn(8, Z), torch.arange(8) % CLASSES
+    torch.testing.assert_close(module_of(draft)(z, label), network(z, label), rtol=1e-4, atol=1e-5)
+    assert draft.structure_choice is not None
+    assert draft.structure_choice.evidence.settled
+
+
+def test_without_statistics_no_order_is_guessed(tmp_path: Path) -> None:
+    tensors = saved(Apart(flat=False, listed_first=False, label_first=False), tmp_path / "g.pth").state_dict()
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(("main.1.", "main.4."))}
+    torch.save(kept, tmp_path / "g.pth")
+    with pytest.raises(NotUnderstoodError, match="the layers do not chain"):
+        identify(tmp_path / "g.pth", Answers())
+
+
+@pytest.mark.parametrize("said", [{"n_classes": 7}, {"z_dim": 5}])
+def test_answers_that_no_branch_takes_are_not_ignored(said: dict[str, int], tmp_path: Path) -> None:
+    saved(Apart(flat=False, listed_first=False, label_first=False), tmp_path / "g.pth")
+    with pytest.raises(NotUnderstoodError, match="the layers do not chain"):
+        identify(tmp_path / "g.pth", Answers(**said))  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Conditional networks of two branches, one for z and one for the one-hot label: znxlwm's cGAN and cDCGAN, and copies.
 
 `fc1_1` or `deconv1_1` takes z, `…1_2` the label. Each has a BatchNorm, `…_bn`, and an activation; what both make is
-concatenated, z's first, and goes on through `…2`, `…3` …. A layer of a one-hot label is a table with a row per class.
-The activation is asked of the BatchNorms: the code and its copies have ReLU, or LeakyReLU 0.2, throughout.
+concatenated, z's first, and goes on through `…2`, `…3` …. Both are read as one layer (`understanding.branches`). Copies
+have ReLU or LeakyReLU 0.2, so the BatchNorms are asked.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import LEAKY, RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called, images_of
+from gan_export.families import LEAKY, RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, images_of
+from gan_export.understanding.branches import side_by_side
 
 
 class Branches(NamedTuple):
@@ -49,30 +51,30 @@ class ZnxlwmCgan(Family[Branches]):
         for image in images_of(behind[-1][0]):
             yield Branches(first[1], label[1], widths, image, bias)
 
-    def _first(self, numbers: Branches, takes: int, makes: int) -> tuple[tuple[L.Layer, ...], L.Layer]:
-        """(what shapes a vector for it, a layer that takes a vector)."""
-        return (), L.Linear(takes, makes, bias=numbers.bias)
-
-    def _behind(self, numbers: Branches, takes: int, makes: int) -> L.Layer:
-        return L.Linear(takes, makes, bias=numbers.bias)
+    def _made(self, takes: int, makes: int, stride: int, *, bias: bool) -> L.Layer:
+        if self.rank == 2:
+            return L.Linear(takes, makes, bias=bias)
+        return L.ConvTranspose(takes, makes, 4, stride, stride // 2, bias=bias)
 
     def network(self, numbers: Branches) -> Network:
-        z_width, label_width, *widths = numbers.widths
+        z_dim, classes, (z_width, label_width, *widths), image, bias = numbers
         act = "", LEAKY if self.rank == 4 and len(widths) > 2 else RELU
-        shaping, first = self._first(numbers, numbers.z_dim, z_width)
-        _, labelled = self._first(numbers, numbers.n_classes, label_width)
-        layers: NamedLayers = [*(("", one) for one in shaping), (f"{self.layer}1_1", first)]
-        layers = called([*layers, (f"{self.layer}1_1_bn", L.BatchNorm(z_width)), act], "latent")
-        layers += _table(f"{self.layer}1_2", labelled, numbers.n_classes, label_width)
-        layers += [(f"{self.layer}1_2_bn", L.BatchNorm(label_width)), act, ("", L.Concat(("latent", "x")))]
-        ends = numbers.image[0] if self.rank > 2 else math.prod(numbers.image)
-        for number, (takes, makes) in enumerate(itertools.pairwise((z_width + label_width, *widths, ends)), 2):
-            layers += [(f"{self.layer}{number}", self._behind(numbers, takes, makes))]
+        takes, width = z_dim + classes, z_width + label_width
+        parts = self._made(z_dim, z_width, 1, bias=bias), self._made(classes, label_width, 1, bias=bias)
+        layers: NamedLayers = [("", L.LabelOneHot(classes))]
+        layers += [("", L.Reshape((takes, 1, 1)))] if self.rank == 4 else []
+        layers += [
+            (_both(self.layer, "", *parts), self._made(takes, width, 1, bias=bias)),
+            (_both(self.layer, "_bn", L.BatchNorm(z_width), L.BatchNorm(label_width)), L.BatchNorm(width)),
+            act,
+        ]
+        ends = image[0] if self.rank == 4 else math.prod(image)
+        for number, (given, makes) in enumerate(itertools.pairwise((width, *widths, ends)), 2):
+            layers.append((f"{self.layer}{number}", self._made(given, makes, 2, bias=bias)))
             if number < len(widths) + 2:
                 layers += [(f"{self.layer}{number}_bn", L.BatchNorm(makes)), act]
-        layers += [("", TANH), ("", L.Reshape(numbers.image))] if self.rank == 2 else [("", TANH)]
-        face = Interface(numbers.z_dim, numbers.image, n_classes=numbers.n_classes)
-        return Network(layers, face, questions=("activation",))
+        layers += [("", TANH)] if self.rank == 4 else [("", TANH), ("", L.Reshape(image))]
+        return Network(layers, Interface(z_dim, image, n_classes=classes), questions=("activation",))
 
     def sample(self, random: Random) -> Branches:
         widths, side = tuple(random.randint(1, 12) for _ in range(random.randint(3, 5))), random.randint(2, 32)
@@ -91,30 +93,20 @@ class ZnxlwmCdcgan(ZnxlwmCgan):
         widths, side = (first[1], label[1], *(shape[1] for shape in behind[:-1])), 4 << len(behind)
         yield Branches(first[0], label[0], widths, (behind[-1][1], side, side), bias)
 
-    def _first(self, numbers: Branches, takes: int, makes: int) -> tuple[tuple[L.Layer, ...], L.Layer]:
-        return (L.Reshape((takes, 1, 1)),), L.ConvTranspose(takes, makes, 4, bias=numbers.bias)
-
-    def _behind(self, numbers: Branches, takes: int, makes: int) -> L.Layer:
-        return L.ConvTranspose(takes, makes, 4, 2, 1, bias=numbers.bias)
-
     def sample(self, random: Random) -> Branches:
-        widths = tuple(random.randint(1, 12) for _ in range(random.randint(3, 5)))
-        side, channels = 4 << (len(widths) - 1), random.choice((1, 3))
-        numbers = random.randint(1, 40), random.randint(2, 12)
-        return Branches(*numbers, widths, (channels, side, side), random.random() < 0.7)
+        numbers = super().sample(random)
+        side = 4 << (len(numbers.widths) - 1)
+        return numbers._replace(image=(numbers.image[0], side, side))
 
 
-def _table(name: str, layer: L.Layer, classes: int, width: int) -> NamedLayers:
-    """What `layer`, called `name`, makes of each class's one-hot vector, as a table of them."""
-    own = layer.tensors()
-    places = math.prod(own["weight"][2:])
+def _both(layer: str, what: str, z: L.Layer, label: L.Layer) -> Folded:
+    """The tensors of one layer that does what `z` and `label` do, which are called `…1_1` and `…1_2` and `what`."""
+    names = f"{layer}1_1{what}", f"{layer}1_2{what}"
+    named = zip(names, (z, label), strict=True)
+    takes = {f"{name}.{own}": shape for name, one in named for own, shape in one.tensors().items()}
 
     def make(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        weight, bias = held[f"{name}.weight"], held.get(f"{name}.bias")
-        rows = weight.T if weight.ndim == 2 else weight.flatten(1)
-        return {"weight": rows.contiguous() if bias is None else rows + bias.repeat_interleave(places)}
+        pairs = {own: [held[f"{name}.{own}"] for name in names] for own in z.tensors()}
+        return {own: side_by_side(*pair) if pair[0].ndim > 1 else torch.cat(pair) for own, pair in pairs.items()}
 
-    takes = {f"{name}.{key}": shape for key, shape in own.items()}
-    table: NamedLayers = [(Folded(takes, make), L.LabelEmbedding(classes, width * places, merge="label"))]
-    side = math.isqrt(places)
-    return table if places == 1 else [*table, ("", L.Reshape((width, side, side)))]
+    return Folded(takes, make)

@@ -15,7 +15,8 @@ import torch
 from gan_core.errors import GanportError
 from gan_core.spec.layers import BatchNorm
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics.evidence import follow_habit, settle
+from gan_export.forensics.evidence import CLEAR, follow_habit, settle
+from gan_export.forensics.screening import worse
 from gan_export.forensics.search import BEAM, Note, search
 from gan_export.forensics.statistics import (
     GOOD,
@@ -35,6 +36,7 @@ from gan_export.forensics.verdicts import (
     unwitnessed,
 )
 from gan_export.forensics.weighing import Weigher, reweigh, tied
+from gan_export.understanding.edit import replaced
 
 __all__ = ["investigate", "misfits_of"]
 
@@ -109,6 +111,17 @@ def investigate(
             draft = _noted(draft, f"{silent} BatchNorm{'s' * (silent > 1)} never saw training and cannot be asked")
         draft = judge_output(doubted(draft), seed)
         return replace(draft, rivals=tuple(like(rival, draft, seed) for rival in draft.rivals))
+
+
+def best_of(found: Sequence[Draft]) -> tuple[int, Draft]:
+    """(number, draft) of the one whose BatchNorms fit best, of at least two that were investigated: other orders of the
+    same weights. Its structure is in doubt where the next fits about as well."""
+    (number, best), (_, second), *_ = sorted(enumerate(found), key=lambda one: sum(one[1].fits))
+    structure = best.structure_choice
+    if structure is None or worse(second.fits, best.fits) >= CLEAR:
+        return number, best
+    reason = f"{structure.reason}; either branch's values may come first"
+    return number, replaced(best, replace(structure, evidence=Evidence.WEAK, reason=reason))
 
 
 def _fitted(draft: Draft, samples: int, seed: int) -> Draft:

@@ -40,16 +40,20 @@ class Told:
     latent   numbers of z
     classes  of a one-hot label
     by       who says so, for people
+    joined   in words, that two layers take z and the label, which were made one: z comes first
     """
 
     latent: int | None = None
     classes: int = 0
     by: str = ""
+    joined: str = ""
 
 
 def heads(latent: int, embedding: Unit | None, told: Told = Told(), first: Unit | None = None) -> list[Head]:
     """The heads that make a vector of `latent` for the unit `first`, likeliest first; none when the embedding or what
     is told does not fit."""
+    if told.joined and told.latent is not None:
+        return [Head(told.latent, LabelOneHot(told.classes), told.classes, notes=(told.joined,))]
     columns = columns_of(first.tensors["weight"]) if first is not None and first.kind in ("linear", "conv") else None
     if embedding is None:
         if told.latent is not None:

@@ -23,6 +23,7 @@ from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.authors_words import Fact
 from gan_export.reading.kinds import WHAT, describe_role
 from gan_export.reading.modules import ModuleInfo
+from gan_export.understanding.branches import MOST_CLASSES, with_branches
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
@@ -61,13 +62,14 @@ def draft_candidates(
     image: tuple[int, int, int] | None = None,
     told: Told = Told(),
     said: Sequence[Fact] = (),
+    label_first: bool = False,
 ) -> list[Draft]:
     """The structures that `tensors` may be, best first, at most 13; each loads strictly into its spec's module.
 
     `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
     a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
     `told` what is known of the inputs from elsewhere; `settings` the plain values beside the tensors; `said` what the
-    author's code says of places.
+    author's code says of places; `label_first` whether of two branches the label's values come before z's.
 
     A known family whose structure is settled comes alone. Its choices have strong evidence; every candidate's are as
     `gan_export.understanding.edit` lists them. What is nearly of a family says so in its notes, or in the error's hint.
@@ -81,7 +83,7 @@ def draft_candidates(
     if table is not None and table.code == "embeddings" and image is None:  # a single matrix chains with itself
         raise table
     try:
-        return _candidates(tensors, modules, settings, image, told, said)
+        return _candidates(tensors, modules, settings, image, told, said, label_first=label_first)
     except RefusedError:
         raise
     except GanportError as error:
@@ -95,6 +97,8 @@ def _candidates(
     image: tuple[int, int, int] | None,
     told: Told,
     said: Sequence[Fact],
+    *,
+    label_first: bool,
 ) -> list[Draft]:
     units = units_of(tensors)
     tree = Registered(tensors, modules or {}, said)
@@ -116,6 +120,8 @@ def _candidates(
     chains, broke = find_chains(units, image[0] if image else None)
     if not chains and (tabled := with_label_table(units)):
         units, chains = tabled
+    if not chains and (branched := with_branches(units, told, label_first=label_first)):
+        units, chains, told = branched
     if not chains:
         if known:
             return known
@@ -139,8 +145,6 @@ def _as_listed(known: list[Draft], tree: Registered) -> list[Draft]:
         return []
 
 
-MOST_CLASSES = 100
-"""Classes of a label that a linear layer takes as numbers, one-hot."""
 SCALAR_CLASSES = 10
 """Classes assumed of a label that a linear layer takes as one number."""
 
