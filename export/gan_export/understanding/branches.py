@@ -67,7 +67,7 @@ def with_branches(
     joined = [replace(z, tensors={"weight": weight} | _joined(order))]
     if norms:
         own = dict(zip((first.name, second.name), norms, strict=True))
-        if any(own[unit.name].shape != (_outputs(unit),) for unit in order):
+        if any(own[unit.name].shape != (_outputs(unit),) for unit in order) or len(set(map(_names, norms))) > 1:
             return None
         joined.append(replace(own[z.name], tensors=_joined([own[unit.name] for unit in order])))
     left = [unit for unit in units if unit not in (first, second, *norms)]
@@ -81,6 +81,10 @@ def _joined(units: Sequence[Unit]) -> dict[str, Tensor]:
     """Tensors of one number per output, one unit's behind the other's."""
     names = [name for name, tensor in units[0].tensors.items() if tensor.ndim == 1]
     return {name: torch.cat([unit.tensors[name] for unit in units]) for name in names}
+
+
+def _names(unit: Unit) -> frozenset[str]:
+    return frozenset(unit.tensors)
 
 
 def _inputs(unit: Unit) -> int:
