@@ -212,10 +212,16 @@ def _bare(draft: Draft, fact: Fact) -> Draft:
     return replaced(draft, replace(find_choice(draft, choice.layer, "output"), odds=BARE_ODDS, habit=False))
 
 
+ATTENDS = ("bmm", "matmul", "softmax", "einsum")
+
+
 def _beyond(draft: Draft, fact: Fact) -> Draft:
     """`draft`, contradicted by code that does more than a list of layers says; an activation behind a label is in the
-    label's table."""
+    label's table, and self-attention is one layer, behind which the code is not followed."""
     if fact.place and isinstance(draft.spec.layers[0], L.LabelEmbedding):
+        return draft
+    attends = any(isinstance(layer, L.Attention) for layer in draft.spec.layers)
+    if attends and any(f"computes {word} " in fact.value for word in ATTENDS):
         return draft
     return replace(draft, contradiction=f"the author's code {fact.value}, which no list of layers says: {fact.where}")
 

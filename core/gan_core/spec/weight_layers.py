@@ -150,9 +150,10 @@ class ConvTranspose(Layer):
 class Attention(Layer):
     """Self-attention over the places of an image, as in SAGAN (Zhang et al. 2019, arXiv:1805.08318) and BigGAN.
 
-    x + out(softmax(queryᵀ key) value): four 1x1 convolutions without biases, key and value max-pooled by `pool`. A
-    learned gain of the block (gamma) is a factor of `out.weight`.
+    x + out(softmax(queryᵀ key) value): four 1x1 convolutions, key and value max-pooled by `pool`. A learned gain of the
+    block (gamma) is a factor of `out.weight`.
     keys, values  the channels of query and key, and of value
+    bias          whether query, key and value have biases
 
     Every place has a weight for every pooled place; more than `MAX_ATTENDED` of them are refused.
     """
@@ -163,6 +164,7 @@ class Attention(Layer):
     keys: Features
     values: Features
     pool: Side = 2
+    bias: bool = False
 
     def out_shape(self, shape: Shape, *used: Shape) -> Shape:
         c, h, w = expect_image(shape)
@@ -177,6 +179,7 @@ class Attention(Layer):
     def tensors(self) -> dict[str, Shape]:
         sizes = {"query": self.keys, "key": self.keys, "value": self.values}
         made: dict[str, Shape] = {f"{name}.weight": (size, self.channels, 1, 1) for name, size in sizes.items()}
+        made |= {f"{name}.bias": (size,) for name, size in sizes.items()} if self.bias else {}
         return made | {"out.weight": (self.channels, self.values, 1, 1)}
 
     def products(self, shape: Shape) -> int:
@@ -187,8 +190,10 @@ class Attention(Layer):
         return f"attention {self.channels}, keys {self.keys}, values {self.values}, pool {self.pool}"
 
     def module(self, nn: Any, shape: Shape) -> Any:
-        sizes = {name.removesuffix(".weight"): shape[:2] for name, shape in self.tensors().items()}
-        return nn.ModuleDict({name: nn.Conv2d(takes, makes, 1, bias=False) for name, (makes, takes) in sizes.items()})
+        sizes = {name: shape[:2] for name, shape in self.tensors().items() if name.endswith(".weight")}
+        parts = {name.removesuffix(".weight"): size for name, size in sizes.items()}
+        biased = {name for name in parts if self.bias and name != "out"}
+        return nn.ModuleDict({name: nn.Conv2d(*size[::-1], 1, bias=name in biased) for name, size in parts.items()})
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         key, value = (torch.nn.functional.max_pool2d(module[name](x), self.pool) for name in ("key", "value"))

@@ -184,7 +184,7 @@ def _readings(unit: Unit) -> Iterator[tuple[int, int, tuple[ConvKind, ...], int]
                     yield shape[0], shape[0], ("conv",), shape[0]
         case "slope" if shape[0] == 1:
             yield 0, 0, (), 1
-        case "batch_norm" | "norm" | "slope" | "layer_norm":
+        case "batch_norm" | "norm" | "slope" | "layer_norm" | "attention":
             yield shape[0], shape[0], (), 1
 
 

@@ -228,6 +228,10 @@ class _Builder:
                 return L.LayerNorm(unit.shape, eps=self.registered.eps(unit.name) or 1e-5)
             case "norm":
                 return self._norm(step)
+            case "attention":
+                keys = unit.tensors["query.weight"].shape[0]
+                self.notes.append(f"{unit.name} is self-attention over the places of {step.features} channels")
+                return L.Attention(step.features, keys, step.features, pool=1, bias=True)
             case _:
                 return L.BatchNorm(
                     unit.shape[0], eps=self.registered.eps(unit.name) or 1e-5, affine="weight" in unit.tensors
@@ -242,10 +246,10 @@ class _Builder:
         return L.InstanceNorm(step.features, eps=eps, affine=True)
 
     def _activation(self, index: int) -> None:
-        """The slot after a step: none before a PReLU or after one, and before a norm only where something shows."""
+        """The slot after a step: none around a PReLU or behind attention, and before a norm where something shows."""
         step, following = self.chain.steps[index], self.chain.steps[index + 1]
         where = step.unit.name
-        if step.unit.kind == "slope" or following.unit.kind == "slope":
+        if step.unit.kind in ("slope", "attention") or following.unit.kind == "slope":
             return
         gap, between = self._gap(index), self.registered.between(where, following.unit.name)
         habit = self.registered.habit()

@@ -23,6 +23,7 @@ from gan_export.families.registry import family_drafts, near_miss
 from gan_export.reading.authors_words import Fact
 from gan_export.reading.kinds import WHAT, describe_role
 from gan_export.reading.modules import ModuleInfo
+from gan_export.understanding.attention import with_attention
 from gan_export.understanding.branches import MOST_CLASSES, with_branches
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Break, Chain
@@ -66,8 +67,8 @@ def draft_candidates(
 ) -> list[Draft]:
     """The structures that `tensors` may be, best first, at most 13; each loads strictly into its spec's module.
 
-    `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what
-    a pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
+    `tensors` is a cleaned state_dict in file order (float32, CPU, no wrapper prefixes, norms folded); `modules` what a
+    pickled module says of its parts, in the order of registration; `image` the (C, H, W) to end at, when known;
     `told` what is known of the inputs from elsewhere; `settings` the plain values beside the tensors; `said` what the
     author's code says of places; `label_first` whether of two branches the label's values come before z's.
 
@@ -83,7 +84,7 @@ def draft_candidates(
     if table is not None and table.code == "embeddings" and image is None:  # a single matrix chains with itself
         raise table
     try:
-        return _candidates(tensors, modules, settings, image, told, said, label_first=label_first)
+        return _candidates(tensors, modules, settings, image, told, said, label_first)
     except RefusedError:
         raise
     except GanportError as error:
@@ -97,10 +98,9 @@ def _candidates(
     image: tuple[int, int, int] | None,
     told: Told,
     said: Sequence[Fact],
-    *,
     label_first: bool,
 ) -> list[Draft]:
-    units = units_of(tensors)
+    units = with_attention(listed_units := units_of(tensors))
     tree = Registered(tensors, modules or {}, said)
     known = family_drafts(tensors, settings, modules)
     known = [draft for draft in known if image in (None, draft.spec.interface.image)]
@@ -125,7 +125,7 @@ def _candidates(
     if not chains:
         if known:
             return known
-        error = not_a_chain(units, broke, image[0] if image else None)
+        error = not_a_chain(listed_units, broke, image[0] if image else None)
         raise GanportError(str(error), hint=f"{NEAR}: {near}; {error.hint}") if near else error
     if image is None:
         check_ends(chains[0])
@@ -185,7 +185,7 @@ def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) ->
     ours = {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
     if spec.tensors() == ours:
         return Draft(spec, spec.by_layer(tensors), family="given")
-    units = units_of(tensors)
+    units = with_attention(units_of(tensors))
     failure: GanportError | None = None
     for order in _orders(units):
         try:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_core.errors import GanportError
 from gan_core.spec.layers import Shape
 
-UnitKind = Literal["linear", "conv", "batch_norm", "norm", "layer_norm", "slope", "embedding", "unknown"]
+UnitKind = Literal["linear", "conv", "batch_norm", "norm", "layer_norm", "slope", "embedding", "attention", "unknown"]
 
 COUNTER = "num_batches_tracked"
 """Counts training steps; no network reads it in eval mode."""
