@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
 class Sagan(nn.Module):
     """Three blocks, the last first if `normalised`, and two attentions, which are registered behind all of them."""
 
-    def __init__(self, widths: tuple[int, int, int], *, normalised: bool = False) -> None:
+    def __init__(self, widths: tuple[int, int, int], *, normalised: bool = False, only_last: bool = False) -> None:
         super().__init__()
         blocks = list(enumerate(zip((Z, *widths), widths, strict=False), 1))
         for number, (takes, makes) in blocks[::-1] if normalised else blocks:
@@ -44,7 +44,8 @@ class Sagan(nn.Module):
             layer = nn.utils.spectral_norm(layer) if normalised else layer
             self.add_module(f"l{number}", nn.Sequential(layer, nn.BatchNorm2d(makes), nn.ReLU()))
         self.last = nn.Sequential(nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), nn.Tanh())
-        self.attn1, self.attn2 = SelfAttention(widths[1]), SelfAttention(widths[2])
+        self.attn1: nn.Module = nn.Identity() if only_last else SelfAttention(widths[1])
+        self.attn2 = SelfAttention(widths[2])
 
     def forward(self, z: Tensor) -> Tensor:
         x = z.reshape(len(z), -1, 1, 1)
@@ -71,6 +72,7 @@ def test_what_is_read_is_the_network(normalised: bool, tmp_path: Path) -> None:
     network = saved(Sagan((32, 16, 8), normalised=normalised), tmp_path / "g.pth")
     draft = identify(tmp_path / "g.pth", Answers(output="tanh")).draft
     assert draft is not None
+    assert "structure" not in [choice.field for choice in draft.open_choices]
     assert [layer.kind for layer in draft.spec.layers].count("attention") == 2
     assert "attn1 is self-attention over the places of 16 channels" in draft.notes
     assert max(draft.fits) < 0.005
@@ -88,6 +90,16 @@ def test_it_is_exported_and_proved_and_its_spec_fits_the_file(tmp_path: Path) ->
     assert given is not None
     z = torch.randn(4, Z)
     assert torch.equal(module_of(given)(z), module_of(found.draft)(z))
+
+
+def test_an_attention_that_no_batch_norm_stands_behind_is_asked_about(tmp_path: Path) -> None:
+    """Its kind is not seen: some codes scale what they take the softmax of."""
+    saved(Sagan((32, 16, 8), only_last=True), tmp_path / "g.pth")
+    draft = identify(tmp_path / "g.pth", Answers(output="tanh")).draft
+    assert draft is not None
+    assert [choice.field for choice in draft.open_choices] == ["structure"]
+    assert draft.skip is not None
+    assert draft.skip.reason.startswith("attn2 is read as self-attention of SAGAN's kind")
 
 
 def test_a_place_that_is_not_certain_is_not_guessed(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from gan_export.understanding.units import Unit, natural_key
 
-PARTS = {"query": r"q(uery)?|f", "key": r"k(ey)?|g", "value": r"v(alue)?|h"}
-"""What the names of its three convolutions begin with."""
+PARTS = {"query": r"q(uery)?", "key": r"k(ey)?", "value": r"v(alue)?"}
+"""What the names of its three convolutions begin with. Codes differ in which of f and g is the query."""
 
 
 def with_attention(units: Sequence[Unit]) -> list[Unit]:

@@ -36,7 +36,7 @@ ALONE = re.compile(r"res(net)?_?\d*s?", re.IGNORECASE)
 
 
 def skip_of(chain: Chain, registered: Registered) -> Skip | None:
-    """Why `chain` may be no chain, or None."""
+    """Why `chain` may be no chain, or of other layers than it is read as; or None."""
     told = [i for i, step in enumerate(chain.steps) if _telling(step.unit.name)]
     if told:
         block = _telling(chain.steps[told[0]].unit.name)
@@ -52,6 +52,10 @@ def skip_of(chain: Chain, registered: Registered) -> Skip | None:
         return Skip(
             f"this is no plain sequence of layers but a residual network: it has {names}", True, _trained(chain, last)
         )
+    attends = next((i for i, step in enumerate(chain.steps) if step.unit.kind == "attention"), None)
+    if attends is not None:
+        reason = f"{chain.steps[attends].unit.name} is read as self-attention of SAGAN's kind; nothing shows that it is"
+        return Skip(reason, False, _trained(chain, attends))
     parent = _twins(chain, registered)
     if parent is None:
         return None
