@@ -190,10 +190,14 @@ class Attention(Layer):
         return f"attention {self.channels}, keys {self.keys}, values {self.values}, pool {self.pool}"
 
     def module(self, nn: Any, shape: Shape) -> Any:
-        sizes = {name: shape[:2] for name, shape in self.tensors().items() if name.endswith(".weight")}
-        parts = {name.removesuffix(".weight"): size for name, size in sizes.items()}
-        biased = {name for name in parts if self.bias and name != "out"}
-        return nn.ModuleDict({name: nn.Conv2d(*size[::-1], 1, bias=name in biased) for name, size in parts.items()})
+        weights = {name: size for name, size in self.tensors().items() if name.endswith(".weight")}
+        parts = {name.removesuffix(".weight"): size for name, size in weights.items()}
+        return nn.ModuleDict(
+            {
+                name: nn.Conv2d(takes, makes, 1, bias=self.bias and name != "out")
+                for name, (makes, takes, *_) in parts.items()
+            }
+        )
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         key, value = (torch.nn.functional.max_pool2d(module[name](x), self.pool) for name in ("key", "value"))

@@ -99,7 +99,7 @@ def investigate(
             asked = {(c.layer, c.field): c for step in best.steps[:shown] for c in step.choices}
             weigher = Weigher(draft, samples, seed + samples)
             draft = tied(reweigh(draft, asked, weigher), weigher, shown)
-        draft = follow_habit(_doubted_where(overruled(drafts[0], draft), draft))
+        draft = follow_habit(_doubted_where(_overruled(drafts[0], draft), draft))
         draft = distrusted(
             replace(draft, fit=sum(best.fits) / count, fits=best.fits, contradiction=against),
             best.fits,
@@ -134,7 +134,7 @@ def _fitted(draft: Draft, samples: int, seed: int) -> Draft:
     return replace(noted, fits=fits, fit=sum(fits) / len(fits) if fits else None)
 
 
-def overruled(before: Draft, after: Draft) -> set[str]:
+def _overruled(before: Draft, after: Draft) -> set[str]:
     """The fields in which the statistics say otherwise than the code of a known family somewhere."""
     found = {(choice.layer, choice.field): choice for choice in after.choices}
     family = [choice for choice in before.choices if choice.habit]

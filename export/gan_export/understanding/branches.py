@@ -25,20 +25,11 @@ MOST_CLASSES = 100
 def side_by_side(z: Tensor, label: Tensor, *, label_first: bool = False) -> Tensor:
     """The weight of one layer that takes z, then the label, and makes what the layers with these two make, the label's
     before z's if `label_first`: of linear layers (out, in), of transposed convolutions (in, out, k, k)."""
+    rows, columns = z.shape[:2]
+    both = z.new_zeros(rows + label.shape[0], columns + label.shape[1], *z.shape[2:])
+    both[:rows, :columns], both[rows:, columns:] = z, label
     outputs = 0 if z.ndim == 2 else 1
-    sizes = (label.shape[outputs], z.shape[outputs]) if label_first else (z.shape[outputs], label.shape[outputs])
-
-    def placed(weight: Tensor, before: int, after: int) -> Tensor:
-        shapes = [[*weight.shape], [*weight.shape]]
-        shapes[0][outputs], shapes[1][outputs] = before, after
-        return torch.cat((weight.new_zeros(shapes[0]), weight, weight.new_zeros(shapes[1])), outputs)
-
-    parts = (
-        (placed(z, sizes[0], 0), placed(label, 0, sizes[1]))
-        if label_first
-        else (placed(z, 0, sizes[1]), placed(label, sizes[0], 0))
-    )
-    return torch.cat(parts, 1 - outputs)
+    return both.roll(label.shape[outputs], outputs) if label_first else both
 
 
 def with_branches(
