@@ -21,6 +21,7 @@ from gan_core.golden import golden_entry
 from gan_core.images import to_pixels
 from gan_export.proof import Check, at_most
 from gan_export.proof.cases import BUDGET, LATENT_PRODUCTS, NEARER, PRODUCTS, Case, alone, cases, ordinary, widest
+from gan_export.proof.exact import Strips
 from gan_export.source import Source, as_taken
 from gan_serve.runtime import Given
 from gan_serve.runtime.styles import noise_behind
@@ -39,7 +40,6 @@ KEPT_BYTES = 1 << 26
 GOLDEN_IMAGES = 4
 ROUNDED = 8
 """The most ordinary images that are computed in float64, too, which takes three to five times as long."""
-LARGE_BYTES = 1 << 28
 
 
 class Reference:
@@ -115,21 +115,12 @@ class Reference:
             arguments += [] if case.label is None else [torch.from_numpy(case.label)]
             image_NCHW = self.images(case)
             try:
-                size = self._at_once(len(case.z))
-                parts = [[given[i : i + size] for given in arguments] for i in range(0, len(case.z), size)]
-                with torch.no_grad():
-                    truth_NCHW = np.concatenate([exact(*part).numpy() for part in parts])
+                with torch.no_grad(), Strips():
+                    truth_NCHW = exact(*arguments).numpy()
                 self._roundings[case] = float(np.nan_to_num(np.abs(image_NCHW - truth_NCHW), nan=0.0).max())
             except Exception:  # a module with float32 written into it; its rounding stays unknown
                 self._roundings[case] = None
         return self._roundings[case]
-
-    def _at_once(self, n: int) -> int:
-        """How many of `n` images float64 makes at a time. torch writes out all that a convolution multiplies there: of
-        an image about as many numbers as its products by its channels. A module that mixes images then has another
-        rounding, and is refused for it."""
-        columns = self.source.products // self.source.interface.channels
-        return max(1, min(n, LARGE_BYTES // max(8 * columns, 1)))
 
     @cached_property
     def again(self) -> tuple[F32, F32]:

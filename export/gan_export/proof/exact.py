@@ -1,0 +1,91 @@
+"""Convolutions in float64 within bounded memory.
+
+torch multiplies float64 convolutions as matrices, and first writes out every product's left side, kernel by kernel: for
+the 9x9 convolution of 64 channels with which an SRGAN ends, 11 GB at 512x512. Cut into strips of rows, or groups of
+output channels of a transposed convolution, the same sums need no more than `STRIP_BYTES` at a time.
+
+Grouped convolutions, other dtypes and paddings in words run as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+STRIP_BYTES = 1 << 24
+"""Half of the size from which on glibc gives memory back to the system, and faults all of it in again."""
+
+
+class Strips(TorchFunctionMode):
+    """While active, `conv2d` and `conv_transpose2d` on float64 run piece by piece, each image by itself."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        made: Tensor | None = None
+        if func is F.conv2d and _wanted(*args[:2]):
+            made = _convolution(*args, **(kwargs or {}))
+        elif func is F.conv_transpose2d and _wanted(*args[:2]):
+            made = _transposed(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if made is None else made
+
+
+def _wanted(*tensors: Any) -> bool:
+    return len(tensors) == 2 and all(one.dtype == torch.float64 and one.ndim == 4 for one in tensors)
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor | None:
+    """The convolution by strips of output rows, or None where it is not cut."""
+    if groups != 1 or isinstance(padding, str):
+        return None
+    (down, across), (above, beside), (apart, _) = _pair(stride), _pair(padding), _pair(dilation)
+    padded = F.pad(x, (beside, beside, above, above))
+    reach = apart * (weight.shape[2] - 1) + 1
+    rows = (padded.shape[2] - reach) // down + 1
+    row_bytes = max(1, 8 * weight[0].numel() * padded.shape[3] // across)
+    step = max(1, STRIP_BYTES // row_bytes)
+    images = []
+    for one in padded.split(1):
+        starts = range(0, rows, step)
+        strips = (one[:, :, first * down : (min(first + step, rows) - 1) * down + reach] for first in starts)
+        images.append(torch.cat([F.conv2d(strip, weight, bias, stride, 0, dilation) for strip in strips], dim=2))
+    return torch.cat(images)
+
+
+def _transposed(
+    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor | None:  # fmt: skip
+    """The transposed convolution by groups of output channels, or None where it is not cut."""
+    if groups != 1:
+        return None
+    channel_bytes = 8 * weight[0, 0].numel() * x.shape[2] * x.shape[3]
+    step = max(1, STRIP_BYTES // channel_bytes)
+    images = []
+    for one in x.split(1):
+        groups_of = (slice(first, first + step) for first in range(0, weight.shape[1], step))
+        made = (
+            F.conv_transpose2d(
+                one, weight[:, at], None if bias is None else bias[at], stride, padding, output_padding, 1, dilation
+            )
+            for at in groups_of
+        )
+        images.append(torch.cat(list(made), dim=1))
+    return torch.cat(images)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    """(rows, columns) of an argument of torch's that is one number or two."""
+    rows, columns = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(rows), int(columns)
