@@ -9,6 +9,7 @@ Grouped convolutions, other dtypes and paddings in words run as they are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,18 +50,17 @@ def _convolution(
     """The convolution by strips of output rows, or None where it is not cut."""
     if groups != 1 or isinstance(padding, str):
         return None
-    (down, across), (above, beside), (apart, _) = _pair(stride), _pair(padding), _pair(dilation)
+    (down, across), (above, beside), apart = _pair(stride), _pair(padding), _pair(dilation)
     padded = F.pad(x, (beside, beside, above, above))
-    reach = apart * (weight.shape[2] - 1) + 1
-    rows = (padded.shape[2] - reach) // down + 1
-    row_bytes = max(1, 8 * weight[0].numel() * padded.shape[3] // across)
-    step = max(1, STRIP_BYTES // row_bytes)
-    images = []
-    for one in padded.split(1):
-        starts = range(0, rows, step)
-        strips = (one[:, :, first * down : (min(first + step, rows) - 1) * down + reach] for first in starts)
-        images.append(torch.cat([F.conv2d(strip, weight, bias, stride, 0, dilation) for strip in strips], dim=2))
-    return torch.cat(images)
+    reach = [gap * (size - 1) + 1 for gap, size in zip(apart, weight.shape[2:], strict=True)]
+    rows, columns = (padded.shape[2] - reach[0]) // down + 1, (padded.shape[3] - reach[1]) // across + 1
+    step = max(1, STRIP_BYTES // (8 * weight[0].numel() * columns))
+    made = x.new_empty(len(x), len(weight), rows, columns)
+    for image, first in itertools.product(range(len(x)), range(0, rows, step)):
+        last = min(first + step, rows)
+        strip = padded[image : image + 1, :, first * down : (last - 1) * down + reach[0]]
+        made[image, :, first:last] = F.conv2d(strip, weight, bias, stride, 0, dilation)[0]
+    return made
 
 
 def _transposed(
@@ -70,19 +70,17 @@ def _transposed(
     """The transposed convolution by groups of output channels, or None where it is not cut."""
     if groups != 1:
         return None
-    channel_bytes = 8 * weight[0, 0].numel() * x.shape[2] * x.shape[3]
-    step = max(1, STRIP_BYTES // channel_bytes)
-    images = []
-    for one in x.split(1):
-        groups_of = (slice(first, first + step) for first in range(0, weight.shape[1], step))
-        made = (
-            F.conv_transpose2d(
-                one, weight[:, at], None if bias is None else bias[at], stride, padding, output_padding, 1, dilation
-            )
-            for at in groups_of
-        )
-        images.append(torch.cat(list(made), dim=1))
-    return torch.cat(images)
+    step = max(1, STRIP_BYTES // (8 * weight[0, 0].numel() * x.shape[2] * x.shape[3]))
+    settings = stride, padding, output_padding, 1, dilation
+    pieces = [slice(first, first + step) for first in range(0, weight.shape[1], step)]
+    biases = [None if bias is None else bias[piece] for piece in pieces]
+    return torch.cat(
+        [
+            torch.cat([F.conv_transpose2d(x[i : i + 1], weight[:, piece], bias, *settings) for i in range(len(x))])
+            for piece, bias in zip(pieces, biases, strict=True)
+        ],
+        dim=1,
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:
