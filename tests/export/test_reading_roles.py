@@ -46,6 +46,7 @@ GENERATORS = {
     "mlp": state(nn.Linear(64, 256), nn.Linear(256, 256), nn.Linear(256, 784)),
     "wide latent mlp": state(nn.Linear(128, 256), nn.Linear(256, 1024), nn.Linear(1024, 3072)),
     "one layer": state(nn.Linear(10, 784)),
+    "wide kernel": state(transposed(128, 64, 7), transposed(64, 32), transposed(32, 1)),
     "digits 8x8": state(nn.Linear(16, 32), nn.Linear(32, 64)),
     "upsampling": state(nn.Linear(20, 128), conv(128, 128, 3), nn.BatchNorm2d(128), conv(128, 64, 3), conv(64, 1, 3)),
     "equal widths": state(nn.Linear(20, 64), conv(64, 64, 3), conv(64, 64, 3), conv(64, 1, 3)),
@@ -71,6 +72,8 @@ CLASSIFIERS = {
 }
 IMAGE_TO_IMAGE = {
     "cyclegan": state(conv(3, 64, 7), conv(64, 128), transposed(128, 64), conv(64, 3, 7)),
+    "image and label": state(conv(8, 64, 7), conv(64, 128), transposed(128, 64), conv(64, 3, 7)),
+    "attention's heads first": state(nn.Linear(128, 1), conv(3, 32, 7), conv(32, 64), conv(64, 32, 3), conv(32, 3, 7)),
     "grey u-net": state(conv(1, 16), conv(16, 32), transposed(32, 16), transposed(32, 1)),
     "grey end": state(conv(3, 64), conv(64, 128), conv(128, 64), conv(64, 1)),
     "autoencoder": state(nn.Linear(784, 128), nn.Linear(128, 16), nn.Linear(16, 128), nn.Linear(128, 784)),

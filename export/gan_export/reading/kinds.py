@@ -56,6 +56,7 @@ TAKE_IMAGES: tuple[Role, ...] = ("image-to-image", "super-resolver", "diffusion"
 """Those of them that are passed over whatever their names say."""
 
 IMAGE_CHANNELS = (1, 3)
+WIDE = 7
 MIN_SIDE = 8
 MIN_PIXELS = 257
 """Up to 16x16 inputs are rather a latent than an image."""
@@ -136,8 +137,8 @@ def describe_role(tensors: Mapping[str, HasShape]) -> RoleReport:
     if len(tensors) == len(layers) > 2 and len({layer.shape for layer in layers}) == 1:
         return RoleReport("unknown", f"holds {len(layers)} tensors of one shape, no layers")
     body = [layer for layer in layers if not _embedding(layer)] or layers
-    if len(body) > 1 and body[0].linear and body[0].shape[0] == 1:
-        body = [*body[1:], body[0]]  # the head was registered first
+    if len(body) > 1 and body[0].linear and body[0].shape[0] == 1:  # the head was registered first
+        body = body[1:] if _ends(body[-1]) else [*body[1:], body[0]]
     report = _by_ends(body)
     if report.role == "unknown" and len(layers) == sum(len(tensor.shape) > 1 for tensor in tensors.values()):
         report = _rows(body) or report
@@ -149,7 +150,7 @@ def describe_role(tensors: Mapping[str, HasShape]) -> RoleReport:
 def _by_ends(body: Sequence[_Layer]) -> RoleReport:
     """By what the first layer takes and the last one makes."""
     first, last = body[0], body[-1]
-    begins, ends = _begins(first, last), _ends(last)
+    begins, ends = _begins(first, last) or _begins_with_maps(body), _ends(last)
     convs = [layer for layer in body if layer.conv]
     widest = max((layer.shape[1] for layer in convs), default=0)
     judges = last.conv and last.shape[0] == 1 and last.shape[1] == widest and convs[0].shape[0] < widest
@@ -259,6 +260,14 @@ def _begins(first: _Layer, last: _Layer) -> str:
     if first.shape[1] == last.shape[0] or first.shape[1] > max(first.shape[0], last.shape[0]):
         return f"{first.shape[1]:,} pixels ({first.name})"
     return ""
+
+
+def _begins_with_maps(body: Sequence[_Layer]) -> str:
+    """An image and maps of a label beside it, taken by a wide kernel."""
+    first, beside = body[0], body[0].shape[1] - (body[-1].image_out() or body[0].shape[1])
+    wide = first.conv and first.shape[2] >= WIDE and first.shape[0] > first.shape[1] and beside > 0
+    goes_on = wide and len(body) > 2 and body[1].conv and body[1].shape[1] == first.shape[0] != body[1].shape[0]
+    return f"a convolution of images and {beside} maps ({first.name})" if goes_on else ""
 
 
 def _ends(last: _Layer) -> str:

@@ -25,6 +25,8 @@ from gan_export.understanding.units import Unit, natural_key
 ConvKind = Literal["conv", "conv_transpose"]
 
 SHUFFLES = (2, 3, 4)
+WIDE = 7
+"""Kernels from this on begin networks that take images: of a latent they would see all but one place empty."""
 MAX_CHAINS = 16
 MAX_VISITS = 20_000
 """Units visited in one search; a file that needs more is no chain that anybody wrote."""
@@ -159,9 +161,11 @@ def _placements(unit: Unit, vector: int | None, channels: int) -> Iterator[Step]
 
 
 def _opens(step: Step) -> bool:
-    """Whether a step can take the latent itself. A convolution of 1 to 4 channels takes an image instead."""
+    """Whether a step can take the latent itself. A convolution of 1 to 4 channels takes an image instead, and one of
+    a wide kernel an image and maps of a label."""
     if step.unit.kind == "conv":
-        return step.groups == 1 and step.takes > max(IMAGE_CHANNELS)
+        wide = step.kinds == ("conv",) and step.unit.shape[-1] >= WIDE
+        return step.groups == 1 and step.takes > max(IMAGE_CHANNELS) and not wide
     return step.unit.kind in ("linear", "batch_norm", "norm")
 
 
