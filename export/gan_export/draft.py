@@ -139,6 +139,7 @@ class Draft:
     ranked     every whole generator that was drawn, the likeliest (this draft) first; empty where nothing was open
     odds       of this whole generator against all others; None where nothing was open
     recomputed how many latents its running statistics are computed again from; 0 leaves the file's
+    batches    how many batches its BatchNorms have seen, by the file's counters; None where these do not say it
     knows_classes  whether its family says what the author's own classes in a pickle of modules compute
     trained    how many times wider than those that it takes its latents were in training, where an encoder made them,
                or what gives such latents
@@ -159,6 +160,7 @@ class Draft:
     odds: float | None = None
     recomputed: int = 0
     trained: float | Latents = 1.0
+    batches: int | None = None
     knows_classes: bool = False
 
     @property
@@ -173,8 +175,8 @@ class Draft:
         return None if choice is None else choice.value
 
     def trained_as(self, other: Draft) -> Draft:
-        """This draft with the latents of the training of `other`."""
-        return replace(self, trained=other.trained)
+        """This draft with the latents and batches of the training of `other`."""
+        return replace(self, trained=other.trained, batches=other.batches)
 
     @property
     def encoder_made(self) -> bool:

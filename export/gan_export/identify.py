@@ -42,7 +42,7 @@ from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
 from gan_export.understanding.understand import draft_candidates, draft_with_spec
-from gan_export.understanding.units import OWN_CODE
+from gan_export.understanding.units import OWN_CODE, batches_of
 from gan_trainer.networks.generator import SpecGenerator, build
 
 SOME_IMAGE = (1, 8, 8)
@@ -214,7 +214,8 @@ def drafts_of(
         if not said:
             raise
         found = draft_candidates(given, **about)
-    drafts = [replace(each, recomputed=recomputed) for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
+    images = [each for each in found if each.spec.interface.channels in IMAGE_CHANNELS]
+    drafts = [replace(each, recomputed=recomputed, batches=batches_of(given)) for each in images]
     drafts = [answered(as_decoder(each) if is_decoder(reading) else each, answers) for each in drafts]
     drafts = [normed(each, answers.image_stats) for each in drafts]
     if not drafts:

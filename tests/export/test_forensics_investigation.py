@@ -186,6 +186,18 @@ def test_one_batch_norm_that_never_trained_is_said_and_passed_over() -> None:
     assert nets.found(found, "activation")[0] == (LEAKY, Evidence.STRONG)
 
 
+@pytest.mark.parametrize("right", [nets.RELU, LEAKY])
+def test_a_network_of_few_batches_is_read_by_its_counters(right: dict[str, Any]) -> None:
+    spec = nets.dcgan(right, right)
+    draft = nets.blank(spec, nets.trained(spec, batches=12))
+    blurred = investigate([draft], samples=SAMPLES)
+    assert max(blurred.fits) > GOOD
+    found = investigate([replace(draft, batches=12)], samples=SAMPLES)
+    assert max(found.fits) < GOOD
+    assert nets.found(found, "latent") == [("normal", Evidence.STRONG)]
+    assert nets.found(found, "activation")[0] == (right, Evidence.STRONG)
+
+
 def test_a_latent_law_that_no_spec_has_is_described() -> None:
     spec = nets.dcgan(LEAKY, LEAKY)
     found = investigate(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from export import forensics_nets as nets
 from gan_core.interface import Interface
 from gan_core.latents import latents
 from gan_core.spec.generator_spec import GeneratorSpec
-from gan_core.spec.layers import Conv, Reshape, Upsample
+from gan_core.spec.layers import BatchNorm, Conv, Reshape, Upsample
 from gan_export.draft import Draft
 from gan_export.forensics.runner import Runner, latent_moments
 from gan_export.forensics.statistics import (
@@ -27,10 +29,13 @@ from gan_export.forensics.statistics import (
     rows_for,
     run_eval,
     steps,
+    stored,
     symmetric_kl,
     witnesses,
 )
 from gan_trainer.networks.generator import build
+
+NORMED = GeneratorSpec(Interface(8, (1, 2, 4)), (BatchNorm(8), Reshape((1, 2, 4))))
 
 
 def at(mean: float, var: float, channels: int = 1) -> Moments:
@@ -134,6 +139,32 @@ def test_a_new_batch_norm_is_no_witness() -> None:
     draft.weights[1]["running_var"] = torch.ones(64)
     assert never_trained(remembered(draft, 1))
     assert witnesses(draft) == (4,)
+
+
+@pytest.mark.parametrize("batches", [1, 7, 40])
+def test_what_running_statistics_began_with_is_taken_out(batches: int) -> None:
+    norm = nn.BatchNorm1d(8)
+    x = 3.0 + 0.1 * torch.randn(64, 8)
+    for _ in range(batches):
+        norm(x)
+    expected, draft = (
+        moments(x),
+        Draft(NORMED, (norm.state_dict(), {})),
+    )
+    assert median_misfit(stored(draft, 0), expected) > 0.1
+    found = remembered(replace(draft, batches=batches), 0)
+    torch.testing.assert_close(found.mean.double(), expected.mean, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found.var.double(), expected.var, rtol=1e-2, atol=0)
+
+
+def test_running_statistics_of_another_momentum_are_left_alone() -> None:
+    norm = nn.BatchNorm1d(8, momentum=0.5)
+    for _ in range(5):
+        norm(0.1 * torch.randn(64, 8))
+    draft = Draft(
+        GeneratorSpec(Interface(8, (1, 2, 4)), (BatchNorm(8), Reshape((1, 2, 4)))), (norm.state_dict(), {}), batches=5
+    )
+    torch.testing.assert_close(remembered(draft, 0).var, norm.running_var)
 
 
 def test_a_path_that_is_shared_gives_what_a_fresh_one_gives() -> None:

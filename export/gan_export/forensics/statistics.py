@@ -96,9 +96,31 @@ def moments(x: Tensor, correction: int = 1) -> Moments:
     return Moments(mean, shares @ (variances + (means - mean).square()) * (n / max(1, n - correction)))
 
 
-def remembered(draft: Draft, index: int) -> Moments:
+MOMENTUM = 0.1
+"""The share of the running statistics that a batch takes, where nobody chose another."""
+VANISHED = 1e-8
+"""So small a share of the values that they began with is not taken out of the running statistics."""
+
+
+def stored(draft: Draft, index: int) -> Moments:
     """The running statistics that the weights hold for the BatchNorm at layer `index`."""
     return Moments(draft.weights[index]["running_mean"].float(), draft.weights[index]["running_var"].float())
+
+
+def remembered(draft: Draft, index: int) -> Moments:
+    """What these statistics say of training: after few batches they hold some of the mean 0 and variance 1 that they
+    began with, which is taken out."""
+    weights = draft.weights[index]
+    return _without_begin(weights["running_mean"], weights["running_var"], draft.batches or 0)
+
+
+@functools.lru_cache(1024)
+def _without_begin(mean: Tensor, var: Tensor, batches: int) -> Moments:
+    """As they are where the variances show another momentum. Kept, by the tensors themselves, as in `never_trained`."""
+    mean, var, left = mean.float(), var.float(), (1 - MOMENTUM) ** batches
+    if not batches or left < VANISHED or bool((var < left * (1 - 1e-4)).any()):
+        return Moments(mean, var)
+    return Moments(mean / (1 - left), ((var - left) / (1 - left)).clamp_min(0.0))
 
 
 @functools.lru_cache(4096)
@@ -119,7 +141,7 @@ def witnesses(draft: Draft) -> tuple[int, ...]:
     if branched(draft):
         return ()
     norms = (i for i, layer in enumerate(draft.spec.layers) if isinstance(layer, BatchNorm))
-    return tuple(i for i in norms if not never_trained(remembered(draft, i)))
+    return tuple(i for i in norms if not never_trained(stored(draft, i)))
 
 
 @functools.lru_cache(8)
@@ -237,9 +259,9 @@ def run_eval(
     named = {draft.spec.interface.input_name: x}
     named |= {name: torch.from_numpy(option.row) for name, option in draft.spec.interface.options.items()}
     for i, part, shape, held in steps(draft, start, stop):
-        memory = remembered(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None
+        memory = stored(draft, i) if isinstance(part, BatchNorm) and not draft.recomputed else None
         if memory is not None and misfits is not None:
-            misfits += [] if never_trained(memory) else [median_misfit(moments(x), memory)]
+            misfits += [] if never_trained(memory) else [median_misfit(moments(x), remembered(draft, i))]
             memory = None
         used = [named[name] for name in part.uses]
         x = apply_layer(part, shape, held, x, labels, memory, used)

@@ -84,6 +84,12 @@ def units_of(tensors: Mapping[str, Tensor]) -> list[Unit]:
     return units
 
 
+def batches_of(tensors: Mapping[str, Tensor]) -> int | None:
+    """How many batches its BatchNorms have seen; None where their counters differ or are missing."""
+    counts = {int(tensor) for key, tensor in tensors.items() if key.endswith(COUNTER) and tensor.numel() == 1}
+    return counts.pop() if len(counts) == 1 else None
+
+
 def _kind(name: str, tensors: Mapping[str, Tensor]) -> UnitKind:
     names = frozenset(tensors)
     if names in ({"running_mean", "running_var"}, {"weight", "bias", "running_mean", "running_var"}):
