@@ -22,6 +22,7 @@ from gan_export.answers import Answers, LiveAnswers
 from gan_export.artefact import read_onnx
 from gan_export.draft import Draft
 from gan_export.families.registry import family_drafts
+from gan_export.forensics import fitting
 from gan_export.identify import Identified, identify, source_of
 from gan_export.live.source import KEY, live_source
 from gan_export.proof.prove import ADOPTED
@@ -29,7 +30,7 @@ from gan_export.reading import Reading, read_checkpoint
 from gan_export.recompute import RECOMPUTED
 from gan_export.source import Source, check_checkpoint
 from gan_export.told import by_image
-from gan_export.understanding.understand import draft_with_spec
+from gan_export.understanding.understand import drafts_with_spec
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def _source_of(model: Path, contract: Contract, ckpt: Path | None, module: str |
     if contract.spec is None or "family" not in contract.source:
         return source_of(identify(ckpt, Answers(recompute_stats=bool(n) or None, stats_latents=n or None)))
     key, raw = contract.source.get("key") or None, contract.weights == "raw"
-    reading = read_checkpoint(check_checkpoint(ckpt), key=key, raw=raw, for_code=True)
+    reading = read_checkpoint(check_checkpoint(ckpt), key=key, raw=raw, said_by="spec")
     if reading.ours is not None:
         return source_of(Identified(reading, None))
     return source_of(Identified(reading, replace(_drafted(reading, contract), recomputed=n)))
@@ -81,7 +82,7 @@ def _drafted(reading: Reading, contract: Contract) -> Draft:
             draft = by_image(draft)
         if draft.family == contract.source["family"] and draft.spec.tensors() == spec.tensors():
             return replace(draft, spec=spec)
-    return draft_with_spec(reading.tensors, spec)
+    return fitting(drafts_with_spec(reading.tensors, spec))
 
 
 def _live_again(contract: Contract, ckpt: Path | None, module: str | None) -> Source:

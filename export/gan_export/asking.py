@@ -28,12 +28,13 @@ from gan_core.said import size_text
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.assumptions import CODE, STATISTICS, code_of, describe, describe_value, odds_text, unanswered
 from gan_export.draft import Choice, Draft
+from gan_export.forensics import fitting
 from gan_export.hypotheses.judging import percent
 from gan_export.identify import Identified, module_of, source_of
 from gan_export.inspection import Kind, advise, export_command
 from gan_export.source import as_taken
 from gan_export.told import normed
-from gan_export.understanding.understand import draft_with_spec
+from gan_export.understanding.understand import drafts_with_spec
 from gan_serve.terminal import console
 
 MARGIN = 12
@@ -227,7 +228,7 @@ def _as_it_stands(identified: Identified) -> list[Candidate]:
     if not any(choice.field == STATISTICS for choice in unanswered(draft)):
         return []
     try:
-        plain = draft_with_spec(identified.reading.tensors, draft.spec)
+        plain = fitting(drafts_with_spec(identified.reading.tensors, draft.spec))
     except GanportError:  # its weights were made of the file's
         return []
     words = "the likeliest with the file's own running statistics: --no-recompute-stats"

@@ -25,13 +25,13 @@ from gan_core.spec.layers import LabelOneHot
 from gan_export.answers import Answers, parameter_of
 from gan_export.assumptions import AS_YOU_SAID, answers_of, assumptions_of, doubts_of, unanswered, with_code
 from gan_export.draft import Choice, Draft, Evidence
-from gan_export.forensics import best_of, investigate
+from gan_export.forensics import best_of, fitting, investigate
 from gan_export.forensics.statistics import GOOD
 from gan_export.forensics.train_mode import Anew, forgotten, restated, statistics_anew
 from gan_export.hypotheses.companion import Companion
 from gan_export.hypotheses.judging import judge
 from gan_export.hypotheses.likeness import RealOf, real_of
-from gan_export.reading import Reading, read_checkpoint
+from gan_export.reading import Reading, SaidBy, read_checkpoint
 from gan_export.reading.authors_code import facts_of
 from gan_export.reading.authors_words import Fact
 from gan_export.reading.beside import Beside, discriminator_of, file_beside
@@ -41,7 +41,7 @@ from gan_export.told import answered, as_decoder, as_trained, companions_of, hea
 from gan_export.understanding.edit import replaced
 from gan_export.understanding.listed import LISTED, check_listed
 from gan_export.understanding.module_tree import Tree
-from gan_export.understanding.understand import draft_candidates, draft_with_spec
+from gan_export.understanding.understand import draft_candidates, drafts_with_spec
 from gan_export.understanding.units import OWN_CODE, batches_of
 from gan_trainer.networks.generator import SpecGenerator, build
 
@@ -97,8 +97,9 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
     path = check_checkpoint(path)
     log.debug("reading %s", path.name)
     try:
+        said_by: SaidBy = "file" if answers.spec is None else "spec"
         reading = read_checkpoint(
-            path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=answers.spec is not None
+            path, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, said_by=said_by
         )
     except GanportError as error:
         beside = file_beside(path, "generator") if error.code == "discriminator" else None
@@ -111,7 +112,7 @@ def identify(path: Path, answers: Answers, on_note: Callable[[str], None] = log.
         return Identified(reading, None, answers)
     if answers.spec is not None:
         _refuse_answers(answers.spec, answers)
-        draft = draft_with_spec(reading.tensors, read_spec(answers.spec))
+        draft = fitting(drafts_with_spec(reading.tensors, read_spec(answers.spec)))
         draft = restated(draft, statistics_anew([draft], answers, on_note))
     else:
         real = real_of(answers.like)

@@ -176,6 +176,6 @@ def test_other_sizes_are_a_question(tmp_path: Path) -> None:
 )
 def test_the_name_of_its_code(cls: str | None, source: str, named: str, tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2, 2)}, tmp_path / "g.pth")
-    reading = read_checkpoint(tmp_path / "g.pth", for_code=True)
+    reading = read_checkpoint(tmp_path / "g.pth", said_by="code")
     modules = {} if cls is None else {"": ModuleInfo(cls, source=source)}
     assert code_of(dataclasses.replace(reading, modules=modules)) == named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from export.foreign_networks import feed
 from export.forensics_nets import ENOUGH
 from export.trained_nets import fed
 from gan_core.errors import GanportError
+from gan_export.again import source_again
 from gan_export.answers import Answers, LiveAnswers
 from gan_export.assumptions import doubts_of
 from gan_export.draft import Evidence
+from gan_export.exporting import export_onnx
 from gan_export.forensics.statistics import GOOD
-from gan_export.identify import Identified, identify, module_of
+from gan_export.identify import Identified, identify, module_of, source_of
 from gan_export.live.source import live_source
 from gan_export.reading import read_checkpoint
 from gan_export.reading.autoencoder import find_decoder
@@ -137,6 +140,21 @@ def test_a_conditional_decoder_is_drafted_with_its_label(tmp_path: Path, *, tabl
     relu = identified(tmp_path, vae, activation={"name": "relu", "slope": None}).draft
     assert relu is not None
     torch.testing.assert_close(module_of(relu)(z, label), vae.decode(z, label))
+    (tmp_path / "spec.json").write_text(json.dumps(relu.spec.to_json()))
+    again = identified(tmp_path, vae, spec=tmp_path / "spec.json").draft
+    assert again is not None
+    torch.testing.assert_close(module_of(again)(z, label), vae.decode(z, label))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", [False, True])
+def test_an_export_is_verified_with_the_whole_autoencoder(tmp_path: Path, *, table: bool) -> None:
+    vae = Cvae(table=table)
+    found = identified(tmp_path, vae, activation={"name": "relu", "slope": None}, output="sigmoid")
+    export_onnx(source_of(found), tmp_path / "g.onnx")
+    again = source_again(tmp_path / "g.onnx", tmp_path / "vae.pth", None).module
+    z, label = torch.randn(12, 4), torch.arange(12) % 10
+    torch.testing.assert_close(again(z, label), vae.decode(z, label))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,10 @@ def test_which_branch_comes_first_is_found(flat: bool, listed_first: bool, label
     torch.testing.assert_close(module_of(draft)(z, label), network(z, label), rtol=1e-4, atol=1e-5)
     assert draft.structure_choice is not None
     assert draft.structure_choice.evidence.settled
+    (tmp_path / "g.json").write_text(json.dumps(draft.spec.to_json()))
+    again = identify(tmp_path / "g.pth", Answers(spec=tmp_path / "g.json")).draft
+    assert again is not None
+    torch.testing.assert_close(module_of(again)(z, label), module_of(draft)(z, label), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("lacking", [("main.1.", "main.4."), ("y_branch.c.weight", "y_branch.c.bias")])

@@ -85,7 +85,7 @@ def saved(folder: Path, text: str, args: Any) -> tuple[str, Reading]:
     name = f"{folder / 'net.py'}:Net"
     torch.manual_seed(0)
     torch.save(build(load_code(name), args).state_dict(), folder / "g.pth")
-    return name, read_checkpoint(folder / "g.pth", for_code=True)
+    return name, read_checkpoint(folder / "g.pth", said_by="code")
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_what_two_arguments_make_together(tmp_path: Path) -> None:
 def test_settings_beside_the_tensors_come_first(tmp_path: Path) -> None:
     name, reading = saved(tmp_path, TUTORIAL, {"shape": [3, 28, 28], "ngpu": 2, "norm": "group", "slope": 0.25})
     torch.save({"g": reading.saved, "config": {"ngpu": 2, "slope": 0.25}}, tmp_path / "all.pth")
-    found = arguments_of(load_code(name), {}, read_checkpoint(tmp_path / "all.pth", for_code=True))
+    found = arguments_of(load_code(name), {}, read_checkpoint(tmp_path / "all.pth", said_by="code"))
     assert isinstance(found, dict)
     assert {key: found[key] for key in ("shape", "ngpu", "slope")} == {"shape": [3, 28, 28], "ngpu": 2, "slope": 0.25}
     assert found["norm"] in ("batch", "group")

@@ -18,7 +18,7 @@ from gan_core.spec import layers as L
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_export.exporting import export_onnx, export_torchscript
 from gan_export.torchscript_export import fold_modules
-from gan_export.understanding.understand import draft_with_spec
+from gan_export.understanding.understand import drafts_with_spec
 from gan_trainer.networks.generator import SpecGenerator, build
 
 
@@ -143,7 +143,7 @@ def test_a_stranger_s_weights_and_a_spec_with_skips() -> None:
     theirs = Block().eval()
     order = ["fc", "norm1", "conv1", "norm2", "conv2", "skip", "last"]
     tensors = {f"{name}.{key}": value for name in order for key, value in getattr(theirs, name).state_dict().items()}
-    draft = draft_with_spec(tensors, residual().to_json())
+    (draft,) = drafts_with_spec(tensors, residual().to_json())
     module = build(draft.spec)
     module.load_state_dict({f"layers.{i}.{k}": v for i, own in enumerate(draft.weights) for k, v in own.items()}, False)
     z = torch.randn(4, 5)

@@ -15,7 +15,7 @@ from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm, GroupNorm, Upsample
 from gan_export.draft import Choice, Draft, Evidence
 from gan_export.understanding.edit import find_choice, with_value
-from gan_export.understanding.understand import draft_candidates, draft_with_spec
+from gan_export.understanding.understand import draft_candidates, drafts_with_spec
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_draft_that_was_written_out_and_read_back(scrambled: bool) -> None:
     written = json.loads(draft_candidates(tensors)[0].spec.dumps())
     if scrambled:
         tensors = {key: tensors[key] for key in sorted(tensors)}
-    draft = draft_with_spec(tensors, written)
+    (draft,) = drafts_with_spec(tensors, written)
     assert (draft.family, draft.open_choices) == ("given", ())
     assert difference(draft, module) <= 1e-5
 
@@ -137,14 +137,14 @@ def test_an_edit_in_the_text_arrives() -> None:
     spec = draft_candidates(module.state_dict())[0].spec.to_json()
     spec["latent"] = "uniform"
     spec["layers"][3] = {"kind": "activation", "name": "elu"}
-    draft = draft_with_spec(module.state_dict(), spec)
+    (draft,) = drafts_with_spec(module.state_dict(), spec)
     assert draft.spec.interface.latent == "uniform"
     assert draft.spec.layers[3] == Activation("elu")
 
 
 def test_our_own_keys_are_taken_as_they_are() -> None:
     made = draft_candidates(settled(examples_dcgan(32)).state_dict())[0]
-    again = draft_with_spec(dict(reversed(flat(made.weights).items())), made.spec)
+    (again,) = drafts_with_spec(dict(reversed(flat(made.weights).items())), made.spec)
     assert all(a is b for a, b in zip(flat(again.weights).values(), flat(made.weights).values(), strict=True))
 
 
@@ -173,10 +173,10 @@ def _without(spec: dict[str, Any], *indices: int) -> dict[str, Any]:
 )  # fmt: skip
 def test_specs_that_do_not_fit(spec: Any, message: str) -> None:
     with pytest.raises(GanportError, match=message):
-        draft_with_spec(examples_dcgan(32, prefix="net").state_dict(), spec)
+        drafts_with_spec(examples_dcgan(32, prefix="net").state_dict(), spec)
 
 
 def test_weights_left_over() -> None:
     tensors = dict(examples_dcgan(32, prefix="net").state_dict()) | {"extra.weight": torch.zeros(3)}
     with pytest.raises(GanportError, match=r"extra.weight \[3\] is left over, the spec names no layer for it"):
-        draft_with_spec(tensors, _spec())
+        drafts_with_spec(tensors, _spec())

@@ -13,7 +13,7 @@ from gan_core.spec.generator_spec import flat
 from gan_core.spec.layers import Activation, BatchNorm
 from gan_export.draft import Draft, Evidence
 from gan_export.understanding.edit import with_value
-from gan_export.understanding.understand import draft_candidates, draft_with_spec
+from gan_export.understanding.understand import draft_candidates, drafts_with_spec
 from gan_trainer.networks.generator import build
 from real_files import FOLDER, state_dict
 
@@ -71,7 +71,7 @@ def test_mixed_faces_has_its_true_structure_first() -> None:
 def test_a_written_spec_fits_again(name: str) -> None:
     tensors = state_dict(name)
     draft = draft_candidates(tensors)[0]
-    again = draft_with_spec(tensors, draft.spec.to_json())
+    (again,) = drafts_with_spec(tensors, draft.spec.to_json())
     assert all(a is b for a, b in zip(flat(again.weights).values(), flat(draft.weights).values(), strict=True))
 
 

@@ -11,7 +11,7 @@ from gan_core.fields import Json
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
 from gan_export.identify import Identified, check_possible, identify
-from gan_export.understanding.understand import draft_with_spec
+from gan_export.understanding.understand import drafts_with_spec
 from lab.odds.examples import Example, Reference
 from lab.odds.fitting import calibration
 from lab.odds.scoring import FIELDS, score
@@ -64,7 +64,7 @@ def _as_saved(identified: Identified) -> Draft:
     computed."""
     draft = identified.draft
     assert draft is not None
-    return draft_with_spec(identified.reading.tensors, draft.spec) if draft.recomputed else draft
+    return drafts_with_spec(identified.reading.tensors, draft.spec)[0] if draft.recomputed else draft
 
 
 def says(draft: Draft) -> str:

@@ -38,7 +38,7 @@ from gan_export.forensics.verdicts import (
 from gan_export.forensics.weighing import Weigher, reweigh, tied
 from gan_export.understanding.edit import replaced
 
-__all__ = ["investigate", "misfits_of"]
+__all__ = ["fitting", "investigate", "misfits_of"]
 
 
 SAMPLES, ENCODED = 2048, 512
@@ -122,6 +122,23 @@ def best_of(found: Sequence[Draft]) -> tuple[int, Draft]:
         return number, best
     reason = f"{structure.reason}; either branch's values may come first"
     return number, replaced(best, replace(structure, evidence=Evidence.WEAK, reason=reason))
+
+
+def fitting(drafts: Sequence[Draft]) -> Draft:
+    """The one whose BatchNorms fit, of drafts with one spec: other orders of the same weights.
+
+    Raises `GanportError` when the BatchNorms do not tell them apart.
+    """
+    if len(drafts) == 1:
+        return drafts[0]
+    judged = [(misfits_of(draft, ENCODED), draft) for draft in drafts]
+    (fits, best), (others, _), *_ = sorted(judged, key=lambda one: sum(one[0]))
+    if worse(others, fits) < CLEAR:
+        raise GanportError(
+            "the spec does not say whether the values of z or of the label come first, and the BatchNorms do not tell",
+            hint="give the network's own code: `module` file.py:Class",
+        )
+    return best
 
 
 def _fitted(draft: Draft, samples: int, seed: int) -> Draft:

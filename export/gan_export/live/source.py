@@ -237,7 +237,7 @@ def _whole(
 
 def _read(ckpt: Path, answers: Answers, *, apart: bool = True) -> Reading:
     reading = read_checkpoint(
-        ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, for_code=True, apart=apart
+        ckpt, key=answers.key, raw=answers.raw, trust_pickle=answers.trust_pickle, said_by="code", apart=apart
     )
     if reading.ours is not None:
         raise GanportError(

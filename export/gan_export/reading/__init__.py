@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,9 +35,10 @@ from gan_export.reading.wrappers import Found, at_key, find
 from gan_export.source import check_file
 from gan_trainer.networks.generator import GeneratorCheckpoint, is_ours, parse_generator
 
-__all__ = ["ModuleInfo", "PassedOver", "Reading", "RoleReport", "describe_role", "read_checkpoint"]
+__all__ = ["ModuleInfo", "PassedOver", "Reading", "RoleReport", "SaidBy", "describe_role", "read_checkpoint"]
 
 
+SaidBy = Literal["file", "spec", "code"]
 MAX_TENSORS = 10_000
 """In one network; the largest generators have a thousand."""
 
@@ -95,7 +96,7 @@ def read_checkpoint(
     key: str | None = None,
     raw: bool = False,
     trust_pickle: bool = False,
-    for_code: bool = False,
+    said_by: SaidBy = "file",
     apart: bool = True,
 ) -> Reading:
     """Reads the generator in the checkpoint at `path`, running no code from it.
@@ -103,7 +104,8 @@ def read_checkpoint(
     key           the path of keys to the generator, "a.b.c" ("." for the whole file); None: found by names and shapes
     raw           take the raw weights where there is an EMA too
     trust_pickle  load the file for real, running the code in it, after a warning in the log
-    for_code      code or a spec says what the network is: the shapes of a file's only network have no veto
+    said_by       what says which network it is: by a spec or code, the shapes of a file's only network have no veto,
+                  and for code an autoencoder stays whole
     apart         False: a state_dict of several networks stays whole
 
     Raises `GanportError` (one line and a hint, naming the file) for whatever is not a generator's checkpoint: another
@@ -118,7 +120,7 @@ def read_checkpoint(
             return _read_ours(path, container, raw, notes)
         if key is None:
             _check_holds_tensors(container.tree)
-        return _read(path, container, key, raw, notes, for_code, apart)
+        return _read(path, container, key, raw, notes, said_by, apart)
 
 
 @contextlib.contextmanager
@@ -156,11 +158,11 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 def _read(
-    path: Path, container: Container, key: str | None, raw: bool, notes: list[str], for_code: bool, apart: bool
+    path: Path, container: Container, key: str | None, raw: bool, notes: list[str], said_by: SaidBy, apart: bool
 ) -> Reading:
     tree, budget = container.tree, container.budget
     founds = find(tree, budget, apart=apart) if key is None else at_key(tree, key, budget)
-    choice = choose(founds, raw=raw, by_key=key is not None or for_code)
+    choice = choose(founds, raw=raw, by_key=key is not None or said_by != "file")
     found = choice.found
     lazy = {name: tensor for name, tensor in found.tensors.items() if name != "n_averaged"}
     if len(lazy) > MAX_TENSORS:
@@ -176,7 +178,7 @@ def _read(
         notes.append(f"prefix {prefix!r} stripped from {len(lazy)} names")
         lazy = {name.removeprefix(prefix): tensor for name, tensor in lazy.items()}
     modules = below(found.modules, prefix)
-    decoder, encoder = None if for_code else find_decoder(lazy), {}
+    decoder, encoder = None if said_by == "code" else find_decoder(lazy), {}
     if decoder is not None:
         encoder = _encoder({name: lazy[name] for name in decoder.encoder}, decoder.variance, container.size)
         lazy = {name.removeprefix(decoder.prefix): lazy[name] for name in decoder.names}

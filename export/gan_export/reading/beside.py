@@ -35,7 +35,7 @@ def discriminator_of(reading: Reading, named: Path | None = None) -> Beside | No
     with contextlib.suppress(GanportError):
         for other in reading.passed_over:
             if other.key and role_of_name(other.key.rpartition(".")[2]) == "discriminator":
-                inside = read_checkpoint(reading.path, key=other.key, for_code=True)
+                inside = read_checkpoint(reading.path, key=other.key, said_by="code")
                 return Beside(inside.tensors, f"{reading.path.name}, at {other.key}")
         found = file_beside(reading.path)
         return None if found is None else _read(found)
@@ -60,4 +60,4 @@ def file_beside(path: Path, role: Literal["discriminator", "generator"] = "discr
 
 
 def _read(path: Path) -> Beside:
-    return Beside(read_checkpoint(path, for_code=True).tensors, path.name)
+    return Beside(read_checkpoint(path, said_by="code").tensors, path.name)

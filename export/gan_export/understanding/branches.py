@@ -1,5 +1,6 @@
-"""Two branches side by side, one for z and one for the label, as one chain.
+"""A branch for the label beside that for z, as one chain.
 
+A linear layer that takes a one-hot label is a table of what it makes of each class.
 Where two layers take z and the one-hot label, and what both make is concatenated, one layer of both does the same: its
 weight has the two weights in its blocks and zeros beside them. Norms and activations run channel by channel, so they
 may as well come behind. Shapes do not show whose values come first; the BatchNorms behind remember it.
@@ -7,7 +8,7 @@ may as well come behind. Shapes do not show whose values come first; the BatchNo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,8 @@ from gan_export.understanding.units import Unit
 
 MOST_CLASSES = 100
 """Classes of a label that a layer takes as numbers, one-hot."""
+SCALAR_CLASSES = 10
+"""Classes assumed of a label that a linear layer takes as one number."""
 
 
 def side_by_side(z: Tensor, label: Tensor, *, label_first: bool = False) -> Tensor:
@@ -30,6 +33,30 @@ def side_by_side(z: Tensor, label: Tensor, *, label_first: bool = False) -> Tens
     both[:rows, :columns], both[rows:, columns:] = z, label
     outputs = 0 if z.ndim == 2 else 1
     return both.roll(label.shape[outputs], outputs) if label_first else both
+
+
+def with_label_table(units: list[Unit]) -> tuple[list[Unit], list[Chain]] | None:
+    """(`units` with the linear layer of a label as an embedding, the chains of the others), where one layer is left
+    over that the next takes beside z: a one-hot label through a linear layer is a row of a table."""
+    if any(unit.kind == "embedding" for unit in units):
+        return None
+    for unit in units:
+        if unit.kind != "linear" or unit.shape[1] > MOST_CLASSES:
+            continue
+        others = [other for other in units if other is not unit]
+        chains, _ = find_chains(others)
+        chains = [chain for chain in chains if chain.latent > unit.shape[0]]
+        if chains:
+            return [_table_of(unit), *others], chains
+    return None
+
+
+def _table_of(unit: Unit) -> Unit:
+    """A linear layer as the table of what it makes of each class."""
+    weight = unit.tensors["weight"].float()
+    rows = weight.T if weight.shape[1] > 1 else torch.arange(SCALAR_CLASSES)[:, None] * weight.T
+    bias = unit.tensors.get("bias")
+    return Unit(unit.name, "embedding", {"weight": (rows if bias is None else rows + bias).contiguous()})
 
 
 def with_branches(
@@ -66,6 +93,14 @@ def with_branches(
     note = f"{z.first_key} takes z, {label.first_key} a one-hot label of {classes} classes; "
     note += f"what they make is concatenated, {'the label' if label_first else 'z'}'s first"
     return ([*joined, *left], chains, Told(_inputs(z), classes, joined=note)) if chains else None
+
+
+def with_label_joined(units: list[Unit], z_dim: int, classes: int) -> Iterator[list[Unit]]:
+    """`units` with a layer of the label as a table, or as one with that of z, in both orders: every way."""
+    told = Told(z_dim, classes)
+    for found in (with_label_table(units), *(with_branches(units, told, label_first=f) for f in (False, True))):
+        if found is not None:
+            yield found[0]
 
 
 def _joined(units: Sequence[Unit]) -> dict[str, Tensor]:

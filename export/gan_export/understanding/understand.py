@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gan_core.errors import GanportError
@@ -24,7 +24,7 @@ from gan_export.reading.authors_words import Fact
 from gan_export.reading.kinds import WHAT, describe_role
 from gan_export.reading.modules import ModuleInfo
 from gan_export.understanding.attention import with_attention
-from gan_export.understanding.branches import MOST_CLASSES, with_branches
+from gan_export.understanding.branches import with_branches, with_label_joined, with_label_table
 from gan_export.understanding.candidates import chain_drafts, find_chains
 from gan_export.understanding.chaining import Break, Chain
 from gan_export.understanding.geometry import SIZE_COSTS
@@ -145,36 +145,9 @@ def _as_listed(known: list[Draft], tree: Registered) -> list[Draft]:
         return []
 
 
-SCALAR_CLASSES = 10
-"""Classes assumed of a label that a linear layer takes as one number."""
-
-
-def with_label_table(units: list[Unit]) -> tuple[list[Unit], list[Chain]] | None:
-    """(`units` with the linear layer of a label as an embedding, the chains of the others), where one layer is left
-    over that the next takes beside z: a one-hot label through a linear layer is a row of a table."""
-    if any(unit.kind == "embedding" for unit in units):
-        return None
-    for unit in units:
-        if unit.kind != "linear" or unit.shape[1] > MOST_CLASSES:
-            continue
-        others = [other for other in units if other is not unit]
-        chains, _ = find_chains(others)
-        chains = [chain for chain in chains if chain.latent > unit.shape[0]]
-        if chains:
-            return [_table_of(unit), *others], chains
-    return None
-
-
-def _table_of(unit: Unit) -> Unit:
-    """A linear layer as the table of what it makes of each class."""
-    weight = unit.tensors["weight"].float()
-    rows = weight.T if weight.shape[1] > 1 else torch.arange(SCALAR_CLASSES)[:, None] * weight.T
-    bias = unit.tensors.get("bias")
-    return Unit(unit.name, "embedding", {"weight": (rows if bias is None else rows + bias).contiguous()})
-
-
-def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) -> Draft:
-    """The draft of a spec (or the JSON object of one) with the weights of `tensors`; nothing in it is left open.
+def drafts_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) -> list[Draft]:
+    """The draft of a spec (or the JSON object of one) with the weights of `tensors`; nothing in it is left open. Two
+    where two branches are one layer, and the spec does not say whose values come first.
 
     Weights go to the spec's layers by order and shape: each layer that owns tensors takes the next module of the file
     that has just these. Raises `GanportError` when the spec does not read, when a layer finds no weights that fit, and
@@ -184,8 +157,22 @@ def draft_with_spec(tensors: Mapping[str, Tensor], spec: GeneratorSpec | Any) ->
         spec = GeneratorSpec.from_json(spec)
     ours = {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
     if spec.tensors() == ours:
-        return Draft(spec, spec.by_layer(tensors), family="given")
+        return [Draft(spec, spec.by_layer(tensors), family="given")]
     units = with_attention(units_of(tensors))
+    try:
+        return [_in_some_order(spec, units)]
+    except GanportError:
+        face = spec.interface
+        found = []
+        for joined in with_label_joined(units, face.z_dim, face.n_classes):
+            with suppress(GanportError):
+                found.append(_in_some_order(spec, joined))
+        if not found:
+            raise
+    return found
+
+
+def _in_some_order(spec: GeneratorSpec, units: list[Unit]) -> Draft:
     failure: GanportError | None = None
     for order in _orders(units):
         try:
