@@ -4,7 +4,7 @@ torch multiplies float64 convolutions as matrices, and first writes out every pr
 the 9x9 convolution of 64 channels with which an SRGAN ends, 11 GB at 512x512. Cut into strips of rows, or groups of
 output channels of a transposed convolution, the same sums need no more than `STRIP_BYTES` at a time.
 
-Grouped convolutions, other dtypes and paddings in words run as they are.
+Other dtypes and paddings in words run as they are.
 """
 
 from __future__ import annotations
@@ -48,28 +48,30 @@ def _convolution(
     x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Tensor | None:
     """The convolution by strips of output rows, or None where it is not cut."""
-    if groups != 1 or isinstance(padding, str):
+    if isinstance(padding, str):
         return None
     (down, across), (above, beside), apart = _pair(stride), _pair(padding), _pair(dilation)
     padded = F.pad(x, (beside, beside, above, above))
     reach = [gap * (size - 1) + 1 for gap, size in zip(apart, weight.shape[2:], strict=True)]
     rows, columns = (padded.shape[2] - reach[0]) // down + 1, (padded.shape[3] - reach[1]) // across + 1
-    step = max(1, STRIP_BYTES // (8 * weight[0].numel() * columns))
+    step = max(1, STRIP_BYTES // (8 * groups * weight[0].numel() * columns))
     made = x.new_empty(len(x), len(weight), rows, columns)
     for image, first in itertools.product(range(len(x)), range(0, rows, step)):
         last = min(first + step, rows)
         strip = padded[image : image + 1, :, first * down : (last - 1) * down + reach[0]]
-        made[image, :, first:last] = F.conv2d(strip, weight, bias, stride, 0, dilation)[0]
+        made[image, :, first:last] = F.conv2d(strip, weight, bias, stride, 0, dilation, groups)[0]
     return made
 
 
 def _transposed(
     x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,
-) -> Tensor | None:  # fmt: skip
-    """The transposed convolution by groups of output channels, or None where it is not cut."""
-    if groups != 1:
-        return None
+) -> Tensor:  # fmt: skip
+    """The transposed convolution by groups of output channels."""
+    if groups > 1:
+        biases = [None] * groups if bias is None else bias.chunk(groups)
+        parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
+        return torch.cat([_transposed(*part, stride, padding, output_padding, 1, dilation) for part in parts], dim=1)
     step = max(1, STRIP_BYTES // (8 * weight[0, 0].numel() * x.shape[2] * x.shape[3]))
     settings = stride, padding, output_padding, 1, dilation
     pieces = [slice(first, first + step) for first in range(0, weight.shape[1], step)]
