@@ -1,4 +1,4 @@
-"""BigGAN and BigGAN-deep as their author writes them, tiny."""
+"""BigGAN and BigGAN-deep as their author writes them, and BigGAN-deep as it was converted, tiny."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
 
 from export.foreign_graphs import NonLocal
 
@@ -135,3 +136,84 @@ class Brock(nn.Module):
             h = parts[0](h, taken)
             h = parts[1](h) if len(parts) > 1 else h
         return torch.tanh(self.output_layer(h))
+
+
+class SetsNorm(nn.Module):
+    """Statistics for several truncations, of which the last is used; `style` 0: with a weight and a bias."""
+
+    def __init__(self, features: int, style: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("running_means", torch.randn(3, features))
+        self.register_buffer("running_vars", torch.rand(3, features) + 0.5)
+        if style:
+            self.scale, self.offset = (spectral_norm(nn.Linear(style, features, bias=False)) for _ in range(2))
+        else:
+            self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        state = self.state_dict()
+        x = F.batch_norm(x, state["running_means"][-1], state["running_vars"][-1], eps=1e-4)
+        if style is None:
+            return x * self.weight[:, None, None] + self.bias[:, None, None]
+        made: Tensor = x * (1 + self.scale(style)[:, :, None, None]) + self.offset(style)[:, :, None, None]
+        return made
+
+
+class SetsBlock(nn.Module):
+    def __init__(self, takes: int, makes: int, style: int, *, up: bool) -> None:
+        super().__init__()
+        hidden = takes // 4
+        sizes = [(takes, hidden, 1), (hidden, hidden, 3), (hidden, hidden, 3), (hidden, makes, 1)]
+        for number, (given, made, kernel) in enumerate(sizes):
+            self.add_module(f"bn_{number}", SetsNorm(given, style))
+            self.add_module(f"conv_{number}", spectral_norm(nn.Conv2d(given, made, kernel, padding=kernel // 2)))
+        self.up, self.makes = up, makes
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        h = x
+        for number in range(4):
+            h = self.get_submodule(f"bn_{number}")(h, style).relu()
+            if self.up and number == 1:
+                h, x = (F.interpolate(each, scale_factor=2) for each in (h, x))
+            h = self.get_submodule(f"conv_{number}")(h)
+        return h + x[:, : self.makes]
+
+
+class SetsAttention(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        sizes = {"theta": (channels, channels // 8), "phi": (channels, channels // 8), "g": (channels, channels // 2)}
+        for name, (takes, makes) in (sizes | {"o_conv": (channels // 2, channels)}).items():
+            self.add_module(f"snconv1x1_{name}", spectral_norm(nn.Conv2d(takes, makes, 1, bias=False)))
+        self.gamma = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.snconv1x1_theta(x).flatten(2)
+        key, value = (F.max_pool2d(self.get_submodule(f"snconv1x1_{name}")(x), 2).flatten(2) for name in ("phi", "g"))
+        seen = value @ (query.transpose(1, 2) @ key).softmax(-1).transpose(1, 2)
+        return x + self.gamma * self.snconv1x1_o_conv(seen.unflatten(2, x.shape[2:]))
+
+
+class Converted(nn.Module):
+    """BigGAN-deep as its TensorFlow weights were converted, of 16 pixels, with more channels at the end than images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        z_dim, embedded, widths = 6, 5, (16, 16, 8, 8, 4)
+        self.embeddings, self.generator = nn.Linear(4, embedded, bias=False), nn.Module()
+        self.generator.gen_z = spectral_norm(nn.Linear(z_dim + embedded, 16 * 16))
+        blocks: list[nn.Module] = [
+            SetsBlock(takes, makes, z_dim + embedded, up=index % 2 == 1)
+            for index, (takes, makes) in enumerate(itertools.pairwise(widths))
+        ]
+        self.generator.layers = nn.ModuleList([*blocks[:2], SetsAttention(8), *blocks[2:]])
+        self.generator.bn = SetsNorm(4)
+        self.generator.conv_to_rgb = spectral_norm(nn.Conv2d(4, 4, 3, padding=1))
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        style = torch.cat((z, self.embeddings(F.one_hot(label, 4).float())), dim=1)
+        h = self.generator.gen_z(style).unflatten(1, (4, 4, 16)).permute(0, 3, 1, 2)
+        for part in self.generator.layers:
+            h = part(h) if isinstance(part, SetsAttention) else part(h, style)
+        made: Tensor = self.generator.conv_to_rgb(self.generator.bn(h).relu())[:, :3]
+        return made.tanh()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.foreign_biggan import Brock
+from export.foreign_biggan import Brock, Converted
 from export.foreign_fastgan import FastNet, ProjectedPickled
 from export.foreign_graphs import MimicryNet, Progressive, R3Net, R3Pickled, rattled
 from export.foreign_networks import difference
@@ -64,6 +64,7 @@ FILES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], str, tuple
         lambda: FastNet(128, projected=True, twice=True), dict, "projected-gan", (3, 128, 128)
     ),
     "biggan-deep": (lambda: Brock(deep=True), dict, "biggan-deep", (3, 16, 16)),
+    "biggan-deep, converted": (Converted, dict, "biggan-deep-huggingface", (3, 16, 16)),
 }  # fmt: skip
 
 

@@ -1,15 +1,20 @@
-"""BigGAN and BigGAN-deep of ajbrock/BigGAN-PyTorch, and that code's SAGAN and SNGAN.
+"""BigGAN and BigGAN-deep of ajbrock/BigGAN-PyTorch, that code's SAGAN and SNGAN, and DeepMind's BigGAN-deep.
 
 `shared` is the class's embedding, `linear` makes the first image, `blocks.N.0` are residual blocks, `blocks.N.1` may be
 attention, `output_layer` ends. The gains and biases of the norms come from the embedding, beside it a chunk of z (in
 BigGAN-deep the whole z), or straight from tables of the classes. A gain stands for 1 + gain.
+
+DeepMind's weights, as huggingface converted them, have other names for the same network.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import ClassVar, NamedTuple
 
@@ -18,7 +23,7 @@ from torch import Tensor
 
 from gan_core.interface import Interface
 from gan_core.spec import layers as L
-from gan_export.families import RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called
+from gan_export.families import DEEPEST, RELU, TANH, Family, Folded, NamedLayers, Network, Shapes, called
 from gan_export.families.mimicry import attention
 
 STATISTICS = {
@@ -36,6 +41,7 @@ class Numbers(NamedTuple):
     embedded  of the class's embedding; 0 where each norm has tables of the classes
     widths    channels that the first block takes and each makes
     attends   the blocks that attention follows
+    sets      of statistics in each norm, for truncations from 0 to 1; 0 where it has its own alone
     """
 
     z_dim: int
@@ -47,6 +53,7 @@ class Numbers(NamedTuple):
     attends: tuple[int, ...] = ()
     statistics: str = "plain"
     channels: int = 3
+    sets: int = 0
 
 
 class BigGan(Family[Numbers]):
@@ -55,6 +62,7 @@ class BigGan(Family[Numbers]):
     name = "biggan"
     source = "ajbrock/BigGAN-PyTorch"
     last_inside: ClassVar[str] = "conv2"
+    eps: ClassVar[float] = 1e-5
     upsampled: ClassVar[int] = 0
     """The convolution inside a block that upsampling precedes."""
 
@@ -87,7 +95,7 @@ class BigGan(Family[Numbers]):
             layers += self._block(numbers, index, takes, makes)
             if index in numbers.attends:
                 layers.append(attention(f"blocks.{index}.1", makes))
-        layers += [_norm("output_layer.0", numbers, widths[-1], affine=True), ("", RELU)]
+        layers += [_norm("output_layer.0", numbers, widths[-1], self.eps, affine=True), ("", RELU)]
         layers += [("output_layer.2", L.Conv(widths[-1], numbers.channels, 3, padding=1)), ("", TANH)]
         size = side * 2 ** sum(map(self._doubles, range(len(widths) - 1)))
         return Network(layers, Interface(z_dim, (numbers.channels, size, size), n_classes=numbers.classes))
@@ -133,7 +141,7 @@ class BigGan(Family[Numbers]):
         layers.append(("", L.Load(f"block{index}")))
         for number, (given, made, kernel) in enumerate(inside, 1):
             layers += [
-                _norm(f"{name}.bn{number}", numbers, given),
+                _norm(f"{name}.bn{number}", numbers, given, self.eps),
                 ("", L.Modulate(f"norm{index}_{number}")),
                 ("", RELU),
             ]
@@ -205,14 +213,115 @@ class BigGanDeep(BigGan):
         return _sample(random, z_dim, z_dim, random.randint(1, 6), tuple(widths))
 
 
+Source = tuple[str, L.Shape, Callable[[Tensor], Tensor]]
+"""(a tensor's name in a file, its shape there, what it is in the layer)."""
+
+_BLOCK = re.compile(r"blocks\.(\d+)\.([01])\.(.+)")
+_THEIRS = {
+    "theta": "snconv1x1_theta", "phi": "snconv1x1_phi", "g": "snconv1x1_g", "o": "snconv1x1_o_conv",
+    "gain": "scale", "bias": "offset", "stored_mean": "running_means", "stored_var": "running_vars",
+}  # fmt: skip
+
+
+class HuggingFaceBigGan(BigGanDeep):
+    """`generator.layers` has blocks and attention in one list. What one layer of it has, `gen_z` and the end apart, is
+    BigGAN-deep's; of its sets of statistics the last is taken, that for latents that nothing truncates."""
+
+    name = "biggan-deep-huggingface"
+    source = "huggingface/pytorch-pretrained-BigGAN"
+    eps = 1e-4
+
+    def numbers(self, shapes: Shapes) -> Iterator[Numbers]:
+        start, table = shapes["generator.gen_z.weight"], shapes["embeddings.weight"]
+        first, sets = shapes["generator.layers.0.conv_0.weight"], shapes["generator.bn.running_means"]
+        if [len(shape) for shape in (start, table, first, sets)] != [2, 2, 4, 2] or not first[1]:
+            return
+        widths, attends = [first[1]], []
+        for place in range(DEEPEST):
+            name = f"generator.layers.{place}"
+            if shapes.rank(f"{name}.conv_3.weight", 4):
+                widths.append(shapes[f"{name}.conv_3.weight"][0])
+            elif shapes.rank(f"{name}.gamma", 1):
+                attends.append(len(widths) - 2)
+            else:
+                break
+        side, z_dim = math.isqrt(start[0] // first[1]), start[1] - table[0]
+        yield Numbers(z_dim, z_dim, table[1], table[0], side, tuple(widths), tuple(attends), sets=sets[0])
+
+    def network(self, numbers: Numbers) -> Network:
+        made = super().network(numbers)
+        layers = [(_from(where, layer, partial(self._source, numbers)), layer) for where, layer in made.layers]
+        note = f"of its {numbers.sets} sets of statistics, for truncations up to 1, the last is taken"
+        return replace(made, layers=layers, notes=(note,))
+
+    def _opening(self, numbers: Numbers) -> tuple[int, int, NamedLayers]:
+        z_dim, takes, layers = super()._opening(numbers)
+        return z_dim, takes, [*layers[:-1], ("", L.Concat(("z", "x"), as_="style"))]
+
+    def _source(self, numbers: Numbers, name: str, shape: L.Shape) -> Source:
+        """Where a tensor of BigGAN-deep stands in this file."""
+        if name == "shared.weight":
+            return "embeddings.weight", shape[::-1], Tensor.t
+        if name.startswith("linear."):  # its channels come last
+            side = numbers.side
+            return (
+                name.replace("linear", "generator.gen_z"),
+                shape,
+                lambda held: held.unflatten(0, (side, side, -1)).movedim(2, 0).flatten(0, 2),
+            )
+        if name.startswith("output_layer.2"):  # it makes more channels than an image has
+            makes = numbers.widths[-1], *shape[1:]
+            return name.replace("output_layer.2", "generator.conv_to_rgb"), makes, lambda held: held[: shape[0]]
+        if found := _BLOCK.fullmatch(name):
+            index, attention = int(found[1]), found[2] == "1"
+            place = index + attention + sum(after < index for after in numbers.attends)
+            theirs = f"generator.layers.{place}.{_in_block(found[3])}"
+        else:
+            part = name.removeprefix("output_layer.0.")
+            theirs = f"generator.bn.{_THEIRS[part] if 'stored' in part else {'gain': 'weight'}.get(part, part)}"
+        if theirs.endswith(("running_means", "running_vars")):
+            return theirs, (numbers.sets, *shape), lambda held: held[-1]
+        return (theirs, (1,), lambda held: held[0]) if theirs.endswith("gamma") else (theirs, shape, lambda held: held)
+
+    def sample(self, random: Random) -> Numbers:
+        return super().sample(random)._replace(statistics="plain", sets=random.randint(1, 4))
+
+
+def _in_block(name: str) -> str:
+    """What the part of a block that BigGAN-deep calls `name` is called: bn1.gain.weight → bn_0.scale.weight."""
+    owner, _, rest = name.partition(".")
+    if owner.startswith("bn"):
+        part, *more = rest.split(".")
+        rest = ".".join((_THEIRS[part], *more))
+    if owner[-1].isdecimal():
+        return f"{owner[:-1]}_{int(owner[-1]) - 1}.{rest}"
+    return f"{_THEIRS[owner]}.{rest}" if rest else owner
+
+
+def _from(where: str | Folded, layer: L.Layer, source: Callable[[str, L.Shape], Source]) -> str | Folded:
+    """`where`, of a file that has each tensor where `source` says."""
+    if where == "":
+        return where
+    if isinstance(where, str):
+        own = {f"{where}.{name}": shape for name, shape in layer.tensors().items()}
+        name = where
+        where = Folded(own, lambda held: {key.removeprefix(f"{name}."): held[key] for key in own})
+    made, sources = where.make, {key: source(key, shape) for key, shape in where.takes.items()}
+
+    def make(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return made({key: form(held[theirs]) for key, (theirs, _, form) in sources.items()})
+
+    return Folded({theirs: shape for theirs, shape, _ in sources.values()}, make)
+
+
 def _sample(random: Random, z_dim: int, chunk: int, embedded: int, widths: tuple[int, ...]) -> Numbers:
     attends = tuple(index for index in range(len(widths) - 1) if random.random() < 0.3)
     statistics = random.choice(sorted(STATISTICS))
     return Numbers(z_dim, chunk, random.randint(2, 5), embedded, 2 * random.randint(1, 2), widths, attends, statistics)
 
 
-def _norm(name: str, numbers: Numbers, features: int, *, affine: bool = False) -> tuple[Folded, L.Layer]:
-    layer = L.BatchNorm(features, affine=affine)
+def _norm(name: str, numbers: Numbers, features: int, eps: float, *, affine: bool = False) -> tuple[Folded, L.Layer]:
+    layer = L.BatchNorm(features, eps=eps, affine=affine)
     statistics = dict(zip(("running_mean", "running_var"), STATISTICS[numbers.statistics], strict=True))
     names = statistics | ({"weight": "gain", "bias": "bias"} if affine else {})
     takes: dict[str, L.Shape] = {f"{name}.{theirs}": (features,) for theirs in names.values()}
