@@ -25,6 +25,7 @@ from gan_core.process import causes, quiet
 from gan_export.answers import DEFAULT_OPSET, OnnxOptions
 from gan_export.passes import PASSES, STOCK, TIDY, Passes, PlainCast, StripTraces, run_passes
 from gan_export.passes.blocked import KeepBlocks, PlainPRelu, ShuffleRuns
+from gan_export.passes.few_channels import FewChannels
 from gan_export.passes.layer import MergeUpsampling, layers
 from gan_export.passes.rewrite import by_output, for_cpu, for_gpu, rewrite, to_convs, tuned
 from gan_export.passes.winograd_conv import WinogradConvs
@@ -93,6 +94,7 @@ FOR_CPU: Passes = {
     "plain_prelu": PlainPRelu(),
     "shuffle_runs": ShuffleRuns(),
     "winograd_convs": WinogradConvs(),
+    "few_channels": FewChannels(),
     "keep_blocks": KeepBlocks(),
     "plain_cast": PlainCast(),
 }
