@@ -188,10 +188,11 @@ class SetsAttention(nn.Module):
         self.gamma = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        query = self.snconv1x1_theta(x).flatten(2)
+        query: Tensor = self.get_submodule("snconv1x1_theta")(x).flatten(2)
         key, value = (F.max_pool2d(self.get_submodule(f"snconv1x1_{name}")(x), 2).flatten(2) for name in ("phi", "g"))
         seen = value @ (query.transpose(1, 2) @ key).softmax(-1).transpose(1, 2)
-        return x + self.gamma * self.snconv1x1_o_conv(seen.unflatten(2, x.shape[2:]))
+        out: Tensor = self.get_submodule("snconv1x1_o_conv")(seen.unflatten(2, x.shape[2:]))
+        return x + self.gamma * out
 
 
 class Converted(nn.Module):
@@ -200,20 +201,23 @@ class Converted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         z_dim, embedded, widths = 6, 5, (16, 16, 8, 8, 4)
-        self.embeddings, self.generator = nn.Linear(4, embedded, bias=False), nn.Module()
-        self.generator.gen_z = spectral_norm(nn.Linear(z_dim + embedded, 16 * 16))
+        self.embeddings = nn.Linear(4, embedded, bias=False)
         blocks: list[nn.Module] = [
             SetsBlock(takes, makes, z_dim + embedded, up=index % 2 == 1)
             for index, (takes, makes) in enumerate(itertools.pairwise(widths))
         ]
-        self.generator.layers = nn.ModuleList([*blocks[:2], SetsAttention(8), *blocks[2:]])
-        self.generator.bn = SetsNorm(4)
-        self.generator.conv_to_rgb = spectral_norm(nn.Conv2d(4, 4, 3, padding=1))
+        parts: dict[str, nn.Module] = {
+            "gen_z": spectral_norm(nn.Linear(z_dim + embedded, 16 * 16)),
+            "layers": nn.ModuleList([*blocks[:2], SetsAttention(8), *blocks[2:]]),
+            "bn": SetsNorm(4),
+            "conv_to_rgb": spectral_norm(nn.Conv2d(4, 4, 3, padding=1)),
+        }
+        self.generator = nn.ModuleDict(parts)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         style = torch.cat((z, self.embeddings(F.one_hot(label, 4).float())), dim=1)
-        h = self.generator.gen_z(style).unflatten(1, (4, 4, 16)).permute(0, 3, 1, 2)
-        for part in self.generator.layers:
+        h = self.generator["gen_z"](style).unflatten(1, (4, 4, 16)).permute(0, 3, 1, 2)
+        for part in self.generator["layers"].children():
             h = part(h) if isinstance(part, SetsAttention) else part(h, style)
-        made: Tensor = self.generator.conv_to_rgb(self.generator.bn(h).relu())[:, :3]
+        made: Tensor = self.generator["conv_to_rgb"](self.generator["bn"](h).relu())[:, :3]
         return made.tanh()
