@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ from gan_export.forensics.statistics import (
     symmetric_kl,
     witnesses,
 )
+from gan_export.understanding.units import batches_of
 from gan_trainer.networks.generator import build
 
 NORMED = GeneratorSpec(Interface(8, (1, 2, 4)), (BatchNorm(8), Reshape((1, 2, 4))))
@@ -155,6 +157,15 @@ def test_what_running_statistics_began_with_is_taken_out(batches: int) -> None:
     found = remembered(replace(draft, batches=batches), 0)
     torch.testing.assert_close(found.mean.double(), expected.mean, rtol=1e-3, atol=0)
     torch.testing.assert_close(found.var.double(), expected.var, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("counters", "batches"),
+    [([7, 7], 7), ([7, 8], None), ([0], None), ([-3], None), ([[7, 7]], None), ([7j], None), ([7.0], 7), ([], None)],
+)
+def test_batches_are_what_all_counters_say(counters: list[Any], batches: int | None) -> None:
+    tensors = {f"main.{i}.num_batches_tracked": torch.tensor(counter) for i, counter in enumerate(counters)}
+    assert batches_of({"main.9.weight": torch.ones(2), **tensors}) == batches
 
 
 def test_running_statistics_of_another_momentum_are_left_alone() -> None:

@@ -85,9 +85,10 @@ def units_of(tensors: Mapping[str, Tensor]) -> list[Unit]:
 
 
 def batches_of(tensors: Mapping[str, Tensor]) -> int | None:
-    """How many batches its BatchNorms have seen; None where their counters differ or are missing."""
-    counts = {int(tensor) for key, tensor in tensors.items() if key.endswith(COUNTER) and tensor.numel() == 1}
-    return counts.pop() if len(counts) == 1 else None
+    """How many batches its BatchNorms have seen; None where their counters differ, say no number or are missing."""
+    found = [tensor for key, tensor in tensors.items() if key.endswith(COUNTER)]
+    counts = {int(tensor) for tensor in found if tensor.numel() == 1 and not tensor.is_complex()}
+    return counts.pop() if len(counts) == 1 and min(counts) > 0 else None
 
 
 def _kind(name: str, tensors: Mapping[str, Tensor]) -> UnitKind:
