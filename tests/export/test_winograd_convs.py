@@ -34,6 +34,20 @@ def test_the_same_numbers(channels: int, out: int, height: int, width: int, bias
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("attributes", [PADS, "pads = [0, 0, 0, 0]", "kernel_shape = [3, 3]"])
+@pytest.mark.parametrize("sides", ["h, w", "8, w", "8, 6"])
+def test_without_padding_and_of_any_size(attributes: str, sides: str) -> None:
+    model = conv(3, 5, sides, attributes)
+    sizes = {"h, w": [(3, 4), (5, 7), (8, 8), (18, 21), (9, 3)], "8, w": [(8, 5), (8, 16)], "8, 6": [(8, 6)]}[sides]
+    given = [f32(2, 3, *size) for size in sizes]
+    expected = [run(model, x)[0] for x in given]
+    assert ANY(model).modified
+    session = open_session(model, threads=1)  # with the blocked layout of onnxruntime
+    for x, images in zip(given, expected, strict=True):
+        np.testing.assert_allclose(run(model, x)[0], images, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], images, rtol=1e-4, atol=2e-5)
+
+
 def test_the_file_keeps_the_kernel_alone() -> None:
     model = conv(40, 30, "4, 4")
     before = sum(tensor.nbytes for tensor in model.graph.initializers.tensors())
@@ -45,10 +59,10 @@ def test_the_file_keeps_the_kernel_alone() -> None:
     "model",
     [
         conv(3, 3, "5, 4"),
-        conv(3, 3, "h, w"),
-        conv(3, 3, "4, 4", "pads = [0, 0, 0, 0]"),
-        conv(3, 3, "4, 4", "pads = [1, 1, 1, 0]"),
-        conv(3, 3, "4, 4", "kernel_shape = [3, 3]"),
+        conv(3, 3, "4, 3", "pads = [0, 0, 0, 0]"),
+        conv(3, 3, "h, w", "pads = [1, 1, 1, 0]"),
+        conv(3, 3, "h, w", "pads = [2, 2, 2, 2]"),
+        conv(3, 3, "h, w", 'auto_pad = "SAME_UPPER"'),
         conv(3, 3, "4, 4", f"{PADS}, strides = [2, 2]"),
         conv(3, 3, "6, 6", "pads = [1, 1, 1, 1], dilations = [2, 2]"),
         graph("float[n, 4, 4, 4] x => float[] y", f"y = Conv <group = 2, {PADS}> (x, w)", w=f32(4, 2, 3, 3)),

@@ -22,6 +22,7 @@ from gan_export.passes.graph import (
     constant,
     drop_unused,
     infer_shapes,
+    interleaved,
     maker_of,
     nodes_of,
     replace,
@@ -170,16 +171,7 @@ def _shuffle(model: ir.Model, node: ir.Node) -> bool:
     value = b.op("Conv", x, *weights, **conv.attributes)
     for activation in (*before, *behind):
         value = b.op(activation.op_type, value, **activation.attributes)
-    parted = b.reshape(b.op("Transpose", value, perm=TO_NHWC), 0, 0, 0, s, s * c)
-    moved = b.op("Transpose", parted, perm=[0, 1, 3, 2, 4])
-    _, _, height, width = known
-    if height and width:
-        whole = b.reshape(moved, -1, height, width, c)
-    else:
-        shape = b.op("Shape", parted)
-        sides = b.op("Mul", b.op("Slice", shape, b.ints(1), b.ints(3)), b.ints(s))
-        images = b.op("Slice", shape, b.ints(0), b.ints(1))
-        whole = b.op("Reshape", moved, b.op("Concat", images, sides, b.ints(c), axis=0))
+    whole = interleaved(b, b.op("Transpose", value, perm=TO_NHWC), (s, s), c, (known[2], known[3]))
     result = b.op("Transpose", whole, perm=TO_NCHW)
     replace([conv, *before, node, *behind], b.nodes, last, by=result)
     return True

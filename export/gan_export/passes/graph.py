@@ -264,6 +264,23 @@ def _merge(b: Builder, x: Feature) -> Feature:
     )
 
 
+def interleaved(
+    b: Builder, pixels: ir.Value, steps: tuple[int, int], channels: int, sides: tuple[int | None, int | None]
+) -> ir.Value:
+    """(batch, height, width, channels) of `pixels`, (batch, h, w, rows · columns · channels): for each of the places
+    among rows x columns (`steps`) its channels. `sides` are height and width, where they are known."""
+    rows, columns = steps
+    parted = b.reshape(pixels, 0, 0, 0, rows, columns * channels)
+    moved = b.op("Transpose", parted, perm=[0, 1, 3, 2, 4])
+    height, width = sides
+    if height is not None and width is not None:
+        return b.reshape(moved, -1, height, width, channels)
+    shape = b.op("Shape", parted)
+    scaled = b.op("Mul", b.op("Slice", shape, b.ints(1), b.ints(3)), b.ints(rows, columns))
+    images = b.op("Slice", shape, b.ints(0), b.ints(1))
+    return b.op("Reshape", moved, b.op("Concat", images, scaled, b.ints(channels), axis=0))
+
+
 def _interleave(b: Builder, x: Feature) -> Feature:
     """Phases beside each other as channels, so that each row of s pixels is one run of numbers; then rows change places
     with columns. A last row or column that is too many is cropped.

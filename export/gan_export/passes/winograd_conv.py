@@ -2,12 +2,13 @@
 
 Winograd's F(2, 3) on the rows and F(4, 3) on the columns, as Lavin and Gray 2015 (arXiv:1509.09308) use them. Along one
 axis two outputs of three taps are sums of four products, and four outputs of six. Each product is of a `Factor`, a sum
-of the inputs x[2t-1] … x[2t+2] or x[4t-1] … x[4t+4], zero outside, and of a sum of the taps.
+of the inputs x[2t-1] … x[2t+2] or x[4t-1] … x[4t+4], zero outside, and of a sum of the taps; without padding, of the
+inputs from x[2t] or x[4t] on.
 
 Over both axes: 24 classes of the input, each an eighth of it; F(2, 3) on both, and 16 quarters, where an image is small
 or its width no multiple of four. A class is two depthwise convolutions, a product a pointwise one, and a sum with a
 factor a depthwise one that is added, so that onnxruntime stays in the blocked layout of its convolutions from the input
-to the phases of the output.
+to the phases of the output. Where the size is not known, the last of them go beyond the image and are cut off.
 
 The file keeps the 3x3 kernel. The graph derives the matrices, which a runtime does once, at loading.
 """
@@ -21,34 +22,41 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from gan_export.passes.graph import TO_NCHW, TO_NHWC, Builder, constant, infer_shapes, nodes_of, replace, shape_of
+from gan_export.passes.graph import (
+    TO_NCHW,
+    TO_NHWC,
+    Builder,
+    constant,
+    infer_shapes,
+    interleaved,
+    nodes_of,
+    replace,
+    shape_of,
+)
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Taps of the input, so far apart (`dilation`), with zeros `before` and `behind` it; and of the kernel's three."""
+    """Factors of the inputs, and of the kernel's three taps."""
 
     of_input: tuple[int, ...]
     of_kernel: tuple[float, float, float]
-    dilation: int = 1
-    before: int = 0
-    behind: int = 0
 
 
 FACTORS = {
     2: (
-        Factor((1, -1), (1, 0, 0), dilation=2, before=1),
-        Factor((1, 1), (1 / 2, 1 / 2, 1 / 2)),
-        Factor((-1, 1), (1 / 2, -1 / 2, 1 / 2)),
-        Factor((1, -1), (0, 0, -1), dilation=2, behind=1),
+        Factor((1, 0, -1, 0), (1, 0, 0)),
+        Factor((0, 1, 1, 0), (1 / 2, 1 / 2, 1 / 2)),
+        Factor((0, -1, 1, 0), (1 / 2, -1 / 2, 1 / 2)),
+        Factor((0, 1, 0, -1), (0, 0, -1)),
     ),
     4: (
-        Factor((4, -5, 1), (1 / 4, 0, 0), dilation=2, before=1),
-        Factor((-4, -4, 1, 1), (-1 / 6, -1 / 6, -1 / 6)),
-        Factor((4, -4, -1, 1), (-1 / 6, 1 / 6, -1 / 6)),
-        Factor((-2, -1, 2, 1), (1 / 24, 1 / 12, 1 / 6)),
-        Factor((2, -1, -2, 1), (1 / 24, -1 / 12, 1 / 6)),
-        Factor((4, -5, 1), (0, 0, 1), dilation=2, behind=1),
+        Factor((4, 0, -5, 0, 1, 0), (1 / 4, 0, 0)),
+        Factor((0, -4, -4, 1, 1, 0), (-1 / 6, -1 / 6, -1 / 6)),
+        Factor((0, 4, -4, -1, 1, 0), (-1 / 6, 1 / 6, -1 / 6)),
+        Factor((0, -2, -1, 2, 1, 0), (1 / 24, 1 / 12, 1 / 6)),
+        Factor((0, 2, -1, -2, 1, 0), (1 / 24, -1 / 12, 1 / 6)),
+        Factor((0, 4, 0, -5, 0, 1), (0, 0, 1)),
     ),
 }
 """By how many outputs, which lie in as many phases: the two factors of each product."""
@@ -61,8 +69,8 @@ most of what the products save; with short operators a single image, which all t
 
 
 class WinogradConvs(ir.passes.InPlacePass):
-    """Rewrites every Conv of 3x3, stride 1, padding 1, no groups, with constant float32 weights, an even height and
-    width that are known, and at least so many `channels` and multiplications (`macs`).
+    """Rewrites every Conv of 3x3, stride 1, padding 0 or 1, no groups, with constant float32 weights and at least so
+    many `channels`, that makes an even height and width with so many multiplications (`macs`), or any size.
 
     The result draws the same images up to float32 rounding.
     """
@@ -83,26 +91,40 @@ class WinogradConvs(ir.passes.InPlacePass):
         given, shape, weight = conv.attributes, shape_of(conv.inputs[0]), constant(conv.inputs[1])
         if shape is None or weight is None or weight.dtype != np.float32 or weight.shape[2:] != (3, 3):
             return False
-        plain = all(v == 1 for name in ("strides", "dilations", "pads") for v in given.get_ints(name, (1,)))
-        if not plain or "pads" not in given or given.get_string("auto_pad", "NOTSET") != "NOTSET":
+        plain = all(v == 1 for name in ("strides", "dilations") for v in given.get_ints(name, (1,)))
+        if not plain or {*_pads(conv)} not in ({0}, {1}) or given.get_string("auto_pad", "NOTSET") != "NOTSET":
             return False
-        _, channels, height, width = shape
-        if not height or not width or height % 2 or width % 2 or channels != weight.shape[1]:
+        if shape[1] != weight.shape[1] or min(weight.shape[:2]) < self.channels:
             return False
-        return min(weight.shape[:2]) >= self.channels and weight.size * height * width >= self.macs
+        height, width = _sides(conv)
+        if height is None or width is None:
+            return True
+        return min(height, width) > 0 and height % 2 == width % 2 == 0 and weight.size * height * width >= self.macs
+
+
+def _pads(conv: ir.Node) -> tuple[int, ...]:
+    return tuple(conv.attributes.get_ints("pads", (0,) * 4))
+
+
+def _sides(conv: ir.Node) -> tuple[int | None, int | None]:
+    """Height and width of what `conv` makes; None where they are not known."""
+    shape, beyond = shape_of(conv.inputs[0]), 2 * _pads(conv)[0] - 2
+    assert shape is not None
+    height, width = (None if side is None else side + beyond for side in shape[2:])
+    return height, width
 
 
 def _written(b: Builder, conv: ir.Node) -> ir.Value:
     """Adds the nodes that make what `conv` makes."""
     x, weight = conv.inputs[:2]
-    shape, kernel = shape_of(x), constant(weight)
+    kernel = constant(weight)
     assert x is not None
     assert weight is not None
-    assert shape is not None
     assert kernel is not None
-    (out, channels), (height, width) = kernel.shape[:2], (side or 0 for side in shape[2:])
+    (out, channels), (height, width), pad = kernel.shape[:2], _sides(conv), _pads(conv)[0]
     bias = [value for value in conv.inputs[2:] if value is not None]
-    phases = 2 if width % 4 or height * width < PIXELS else 4
+    known = height is not None and width is not None
+    phases = 2 if height is not None and width is not None and (width % 4 or height * width < PIXELS) else 4
     rows, columns = FACTORS[ROWS], FACTORS[phases]
     mixing = np.kron([factor.of_kernel for factor in rows], [factor.of_kernel for factor in columns])
     taps = b.op("Transpose", b.reshape(weight, out * channels, 9), perm=[1, 0])
@@ -119,10 +141,16 @@ def _written(b: Builder, conv: ir.Node) -> ir.Value:
         return b.op("Conv", value, kernels[key], *last, group=size, **given)
 
     def of_input(value: ir.Value, factor: Factor, axis: int, stride: int) -> ir.Value:
+        taps, before, behind = list(factor.of_input), pad, pad if known else pad + stride - 1
+        while taps[0] == 0 and before:
+            taps, before = taps[1:], before - 1
+        while taps[-1] == 0 and behind:
+            taps, behind = taps[:-1], behind - 1
+        apart = 2 if len(taps) % 2 and not any(taps[1::2]) else 1
         pads, strides, dilations = [0] * 4, [1, 1], [1, 1]
-        pads[axis], pads[axis + 2] = factor.before, factor.behind
-        strides[axis], dilations[axis] = stride, factor.dilation
-        return depthwise(value, channels, axis, factor.of_input, pads=pads, strides=strides, dilations=dilations)
+        pads[axis], pads[axis + 2], strides[axis], dilations[axis] = before, behind, stride, apart
+        given = {"pads": pads, "strides": strides, "dilations": dilations}
+        return depthwise(value, channels, axis, tuple(taps[::apart]), **given)
 
     def plus(value: ir.Value, other: ir.Value, factor: int, *last: ir.Value) -> ir.Value:
         """value + factor · other + last."""
@@ -153,6 +181,8 @@ def _written(b: Builder, conv: ir.Node) -> ir.Value:
     ]
     made = [along(phases, lambda n, *_, each=each: each[n], *bias) for each in zip(*sums, strict=True)]
     pixels = b.op("Transpose", b.op("Concat", *made[0], *made[1], axis=1), perm=TO_NHWC)
-    parted = b.reshape(pixels, -1, height // ROWS, width // phases, ROWS, phases * out)
-    in_place = b.op("Transpose", parted, perm=[0, 1, 3, 2, 4])
-    return b.op("Transpose", b.reshape(in_place, -1, height, width, out), perm=TO_NCHW)
+    whole = interleaved(b, pixels, (ROWS, phases), out, (height, width))
+    if not known:
+        sides = b.op("Add", b.op("Slice", b.op("Shape", x), b.ints(2), b.ints(4)), b.ints(2 * pad - 2))
+        whole = b.op("Slice", whole, b.ints(0, 0), sides, b.ints(1, 2))
+    return b.op("Transpose", whole, perm=TO_NCHW)
