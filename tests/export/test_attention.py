@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.foreign_networks import fed
 from gan_export.answers import Answers
 from gan_export.exporting import export_onnx
 from gan_export.identify import NotUnderstoodError, identify, module_of, source_of
@@ -60,9 +61,7 @@ def saved(network: Sagan, path: Path) -> Sagan:
     for name, parameter in network.named_parameters():
         scale = 1.0 if "gamma" in name else 2 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.2
         parameter.normal_(std=scale).add_(1.0 if parameter.ndim == 1 and name.endswith("1.weight") else 0.0)
-    for _ in range(150):
-        network(torch.randn(64, Z))
-    torch.save(network.eval().state_dict(), path)
+    torch.save(fed(network, Z, batches=150).state_dict(), path)
     return network
 
 

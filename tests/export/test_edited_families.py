@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.foreign_networks import fed
 from gan_core.spec.generator_spec import GeneratorSpec
 from gan_core.spec.layers import Activation, Layer
 from gan_export.answers import Answers
@@ -28,11 +29,10 @@ def edited(network: Network, last: int) -> tuple[Layer, ...]:
 @torch.no_grad()
 def saved(network: Network, layers: tuple[Layer, ...], path: Path) -> None:
     torch.manual_seed(0)
-    module = build(GeneratorSpec(network.interface, layers)).train()
+    module = build(GeneratorSpec(network.interface, layers))
     for parameter in module.parameters():
         parameter.normal_(std=2 / parameter[0].numel() ** 0.5) if parameter.ndim > 1 else None
-    for _ in range(100):
-        module(torch.randn(32, network.interface.z_dim))
+    fed(module, network.interface.z_dim, batch=32)
     own = [part for part in module.layers if list(part.state_dict())]
     places = [where for where, layer in network.layers if layer.tensors()]
     named = [(where, part.state_dict()) for where, part in zip(places, own, strict=True)]

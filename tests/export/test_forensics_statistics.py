@@ -149,10 +149,7 @@ def test_what_running_statistics_began_with_is_taken_out(batches: int) -> None:
     x = 3.0 + 0.1 * torch.randn(64, 8)
     for _ in range(batches):
         norm(x)
-    expected, draft = (
-        moments(x),
-        Draft(NORMED, (norm.state_dict(), {})),
-    )
+    expected, draft = moments(x), Draft(NORMED, (norm.state_dict(), {}))
     assert median_misfit(stored(draft, 0), expected) > 0.1
     found = remembered(replace(draft, batches=batches), 0)
     torch.testing.assert_close(found.mean.double(), expected.mean, rtol=1e-3, atol=0)
@@ -172,9 +169,7 @@ def test_running_statistics_of_another_momentum_are_left_alone() -> None:
     norm = nn.BatchNorm1d(8, momentum=0.5)
     for _ in range(5):
         norm(0.1 * torch.randn(64, 8))
-    draft = Draft(
-        GeneratorSpec(Interface(8, (1, 2, 4)), (BatchNorm(8), Reshape((1, 2, 4)))), (norm.state_dict(), {}), batches=5
-    )
+    draft = Draft(NORMED, (norm.state_dict(), {}), batches=5)
     torch.testing.assert_close(remembered(draft, 0).var, norm.running_var)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.foreign_networks import feed
 from gan_export.answers import Answers
 from gan_export.draft import Evidence
 from gan_export.exporting import export_onnx
@@ -73,8 +74,7 @@ def saved(network: Network, path: Path) -> Network:
     for name, parameter in network.named_parameters():
         parameter.normal_(std=2 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.3)
         parameter.add_(1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0)
-    for _ in range(100):
-        network(torch.randn(64, Z), torch.randint(CLASSES, (64,)))
+    feed(network, ((torch.randn(64, Z), torch.randint(CLASSES, (64,))) for _ in range(100)))
     torch.save(network.eval().state_dict(), path)
     return network
 

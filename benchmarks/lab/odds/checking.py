@@ -10,6 +10,7 @@ from gan_core.errors import GanportError
 from gan_core.fields import Json
 from gan_export.answers import Answers
 from gan_export.draft import Draft, Evidence
+from gan_export.forensics import fitting
 from gan_export.identify import Identified, check_possible, identify
 from gan_export.understanding.understand import drafts_with_spec
 from lab.odds.examples import Example, Reference
@@ -64,7 +65,7 @@ def _as_saved(identified: Identified) -> Draft:
     computed."""
     draft = identified.draft
     assert draft is not None
-    return drafts_with_spec(identified.reading.tensors, draft.spec)[0] if draft.recomputed else draft
+    return fitting(drafts_with_spec(identified.reading.tensors, draft.spec)) if draft.recomputed else draft
 
 
 def says(draft: Draft) -> str:

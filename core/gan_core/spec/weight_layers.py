@@ -190,14 +190,9 @@ class Attention(Layer):
         return f"attention {self.channels}, keys {self.keys}, values {self.values}, pool {self.pool}"
 
     def module(self, nn: Any, shape: Shape) -> Any:
-        weights = {name: size for name, size in self.tensors().items() if name.endswith(".weight")}
-        parts = {name.removesuffix(".weight"): size for name, size in weights.items()}
-        return nn.ModuleDict(
-            {
-                name: nn.Conv2d(takes, makes, 1, bias=self.bias and name != "out")
-                for name, (makes, takes, *_) in parts.items()
-            }
-        )
+        sizes = {name.removesuffix(".weight"): size[:2] for name, size in self.tensors().items() if len(size) == 4}
+        biases = {name: self.bias and name != "out" for name in sizes}
+        return nn.ModuleDict({name: nn.Conv2d(i, o, 1, bias=biases[name]) for name, (o, i) in sizes.items()})
 
     def apply(self, torch: Any, module: Any, x: Any, *beside: Any) -> Any:
         key, value = (torch.nn.functional.max_pool2d(module[name](x), self.pool) for name in ("key", "value"))

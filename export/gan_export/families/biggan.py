@@ -277,8 +277,8 @@ class HuggingFaceBigGan(BigGanDeep):
             place = index + attention + sum(after < index for after in numbers.attends)
             theirs = f"generator.layers.{place}.{_in_block(found[3])}"
         else:
-            part = name.removeprefix("output_layer.0.")
-            theirs = f"generator.bn.{_THEIRS[part] if 'stored' in part else {'gain': 'weight'}.get(part, part)}"
+            ends = _THEIRS | {"gain": "weight", "bias": "bias"}
+            theirs = f"generator.bn.{ends[name.removeprefix('output_layer.0.')]}"
         if theirs.endswith(("running_means", "running_vars")):
             return theirs, (numbers.sets, *shape), lambda held: held[-1]
         return (theirs, (1,), lambda held: held[0]) if theirs.endswith("gamma") else (theirs, shape, lambda held: held)

@@ -116,9 +116,10 @@ def investigate(
 def best_of(found: Sequence[Draft]) -> tuple[int, Draft]:
     """(number, draft) of the one whose BatchNorms fit best, of at least two that were investigated: other orders of the
     same weights. Its structure is in doubt where the next fits about as well."""
-    (number, best), (_, second), *_ = sorted(enumerate(found), key=lambda one: sum(one[1].fits))
+    number, clearly = _first([draft.fits for draft in found])
+    best = found[number]
     structure = best.structure_choice
-    if structure is None or worse(second.fits, best.fits) >= CLEAR:
+    if structure is None or clearly:
         return number, best
     reason = f"{structure.reason}; either branch's values may come first"
     return number, replaced(best, replace(structure, evidence=Evidence.WEAK, reason=reason))
@@ -131,14 +132,19 @@ def fitting(drafts: Sequence[Draft]) -> Draft:
     """
     if len(drafts) == 1:
         return drafts[0]
-    judged = [(misfits_of(draft, ENCODED), draft) for draft in drafts]
-    (fits, best), (others, _), *_ = sorted(judged, key=lambda one: sum(one[0]))
-    if worse(others, fits) < CLEAR:
+    number, clearly = _first([misfits_of(draft, ENCODED) for draft in drafts])
+    if not clearly:
         raise GanportError(
             "the spec does not say whether the values of z or of the label come first, and the BatchNorms do not tell",
             hint="give the network's own code: `module` file.py:Class",
         )
-    return best
+    return drafts[number]
+
+
+def _first(fits: Sequence[tuple[float, ...]]) -> tuple[int, bool]:
+    """(number of the best of at least two, whether the next is clearly worse)."""
+    number, second, *_ = sorted(range(len(fits)), key=lambda one: sum(fits[one]))
+    return number, worse(fits[second], fits[number]) >= CLEAR
 
 
 def _fitted(draft: Draft, samples: int, seed: int) -> Draft:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from gan_export.passes.graph import Builder, constant, drop_unused, nodes_of, replace
+from gan_export.passes.graph import Builder, constant, conv_pads, conv_weight, drop_unused, nodes_of, replace
 
 BLOCK = 16
 """The rows fill up blocks of so many channels, the largest that onnxruntime has."""
@@ -38,12 +38,8 @@ class FewChannels(ir.passes.InPlacePass):
 
 
 def _fits(conv: ir.Node) -> bool:
-    given, stored = conv.attributes, conv.inputs[1]
-    weight = constant(stored)
-    if stored is None or weight is None or weight.dtype != np.float32 or weight.ndim != 4 or len(stored.uses()) > 1:
-        return False
-    plain = all(v == 1 for name in ("strides", "dilations") for v in given.get_ints(name, (1,)))
-    if not plain or given.get_int("group", 1) > 1 or given.get_string("auto_pad", "NOTSET") != "NOTSET":
+    stored, weight = conv.inputs[1], conv_weight(conv)
+    if stored is None or weight is None or len(stored.uses()) > 1 or conv.attributes.get_int("group", 1) > 1:
         return False
     makes, takes, height, width = weight.shape
     least = [channels for from_height, channels in TAKEN.items() if height >= from_height]
@@ -58,7 +54,7 @@ def _written(b: Builder, conv: ir.Node) -> ir.Value:
     assert stored is not None
     assert weight is not None
     makes, takes, height, width = weight.shape
-    above, left, below, right = conv.attributes.get_ints("pads", (0, 0, 0, 0))
+    above, left, below, right = conv_pads(conv)
     filled = -(-makes * height // BLOCK) * BLOCK
     rows = np.zeros((filled, takes, 1, width), np.float32)
     rows[: makes * height] = weight.transpose(0, 2, 1, 3).reshape(-1, takes, 1, width)

@@ -61,6 +61,19 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(known.reshape(())) if known is not None and known.size == 1 else None
 
 
+def conv_weight(conv: ir.Node) -> Array | None:
+    """The constant float32 weight of a two-dimensional Conv of stride and dilation 1, pads in numbers; else None."""
+    given, weight = conv.attributes, constant(conv.inputs[1])
+    steps = (*given.get_ints("strides", ()), *given.get_ints("dilations", ()))
+    plain = all(step == 1 for step in steps) and given.get_string("auto_pad", "NOTSET") == "NOTSET"
+    return weight if plain and weight is not None and weight.ndim == 4 and weight.dtype == np.float32 else None
+
+
+def conv_pads(conv: ir.Node) -> tuple[int, ...]:
+    """Zeros above, left of, below and right of what a convolution of two dimensions takes."""
+    return tuple(conv.attributes.get_ints("pads", (0, 0, 0, 0)))
+
+
 def nodes_of(model: ir.Model, *op_types: str) -> list[ir.Node]:
     """The nodes of these standard operators as they are now, in order, those of graphs inside nodes too."""
     return [node for node in model.graph.all_nodes() if node.op_type in op_types and not node.domain]

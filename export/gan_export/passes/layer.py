@@ -18,7 +18,17 @@ import numpy as np
 import onnx_ir as ir
 
 from gan_core.arrays import F32, F64
-from gan_export.passes.graph import Builder, constant, infer_shapes, maker_of, nodes_of, replace, shape_of
+from gan_export.passes.graph import (
+    Builder,
+    constant,
+    conv_pads,
+    conv_weight,
+    infer_shapes,
+    maker_of,
+    nodes_of,
+    replace,
+    shape_of,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -265,20 +275,11 @@ def _repeats(resize: ir.Node, factor: int) -> bool:
 def _merge(model: ir.Model, conv: ir.Node, made: dict[tuple[object, ...], ir.Value]) -> bool:
     """Whether `conv` and the Resize before it are one. `made` holds the weights made so far: layers may share one."""
     resize, origin, given = maker_of(conv.inputs[0], "Resize"), conv.inputs[1], conv.attributes
-    factor, weight = _factor(resize) if resize is not None else None, constant(origin)
-    if (
-        resize is None
-        or factor is None
-        or origin is None
-        or weight is None
-        or weight.ndim != 4
-        or weight.dtype != np.float32
-        or any(v != 1 for v in (*given.get_ints("strides", ()), *given.get_ints("dilations", ())))
-        or given.get_string("auto_pad", "NOTSET") != "NOTSET"
-    ):
+    factor, weight = _factor(resize) if resize is not None else None, conv_weight(conv)
+    if resize is None or factor is None or origin is None or weight is None:
         return False
     kernel = weight.shape[2:]
-    pads = [kernel[index % 2] - 1 - pad for index, pad in enumerate(given.get_ints("pads", (0, 0, 0, 0)))]
+    pads = [kernel[index % 2] - 1 - pad for index, pad in enumerate(conv_pads(conv))]
     if min(pads) < 0:
         return False
     groups, wide = given.get_int("group", 1), [k + factor - 1 for k in kernel]

@@ -27,12 +27,14 @@ from gan_export.passes.graph import (
     TO_NHWC,
     Builder,
     constant,
+    conv_pads,
+    conv_weight,
     infer_shapes,
     interleaved,
     nodes_of,
     replace,
     shape_of,
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,8 @@ class WinogradConvs(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(convs))
 
     def _fits(self, conv: ir.Node) -> bool:
-        given, shape, weight = conv.attributes, shape_of(conv.inputs[0]), constant(conv.inputs[1])
-        if shape is None or weight is None or weight.dtype != np.float32 or weight.shape[2:] != (3, 3):
-            return False
-        plain = all(v == 1 for name in ("strides", "dilations") for v in given.get_ints(name, (1,)))
-        if not plain or {*_pads(conv)} not in ({0}, {1}) or given.get_string("auto_pad", "NOTSET") != "NOTSET":
+        shape, weight = shape_of(conv.inputs[0]), conv_weight(conv)
+        if shape is None or weight is None or weight.shape[2:] != (3, 3) or {*conv_pads(conv)} not in ({0}, {1}):
             return False
         if shape[1] != weight.shape[1] or min(weight.shape[:2]) < self.channels:
             return False
@@ -102,13 +101,9 @@ class WinogradConvs(ir.passes.InPlacePass):
         return min(height, width) > 0 and height % 2 == width % 2 == 0 and weight.size * height * width >= self.macs
 
 
-def _pads(conv: ir.Node) -> tuple[int, ...]:
-    return tuple(conv.attributes.get_ints("pads", (0,) * 4))
-
-
 def _sides(conv: ir.Node) -> tuple[int | None, int | None]:
     """Height and width of what `conv` makes; None where they are not known."""
-    shape, beyond = shape_of(conv.inputs[0]), 2 * _pads(conv)[0] - 2
+    shape, beyond = shape_of(conv.inputs[0]), 2 * conv_pads(conv)[0] - 2
     assert shape is not None
     height, width = (None if side is None else side + beyond for side in shape[2:])
     return height, width
@@ -121,7 +116,7 @@ def _written(b: Builder, conv: ir.Node) -> ir.Value:
     assert x is not None
     assert weight is not None
     assert kernel is not None
-    (out, channels), (height, width), pad = kernel.shape[:2], _sides(conv), _pads(conv)[0]
+    (out, channels), (height, width), pad = kernel.shape[:2], _sides(conv), conv_pads(conv)[0]
     bias = [value for value in conv.inputs[2:] if value is not None]
     known = height is not None and width is not None
     phases = 2 if height is not None and width is not None and (width % 4 or height * width < PIXELS) else 4

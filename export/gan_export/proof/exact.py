@@ -33,10 +33,8 @@ class Strips(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         made: Tensor | None = None
-        if func is F.conv2d and _wanted(*args[:2]):
-            made = _convolution(*args, **(kwargs or {}))
-        elif func is F.conv_transpose2d and _wanted(*args[:2]):
-            made = _transposed(*args, **(kwargs or {}))
+        if func in (F.conv2d, F.conv_transpose2d) and _wanted(*args[:2]):
+            made = (_convolution if func is F.conv2d else _transposed)(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if made is None else made
 
 

@@ -39,7 +39,7 @@ KEPT_BYTES = 1 << 26
 """Images that are kept for the next file that is compared (int8 tries dozens): all of small ones."""
 GOLDEN_IMAGES = 4
 ROUNDED = 8
-"""The most ordinary images that are computed in float64, too, which takes three to five times as long."""
+"""The most ordinary images that are computed in float64, too, which takes longer."""
 
 
 class Reference:

@@ -57,6 +57,7 @@ TAKE_IMAGES: tuple[Role, ...] = ("image-to-image", "super-resolver", "diffusion"
 
 IMAGE_CHANNELS = (1, 3)
 WIDE = 7
+"""Kernels from this on begin networks that take images: of a latent they would see all but one place empty."""
 MIN_SIDE = 8
 MIN_PIXELS = 257
 """Up to 16x16 inputs are rather a latent than an image."""

@@ -20,13 +20,12 @@ from typing import Literal
 
 from gan_core.image_input import IMAGE_CHANNELS
 from gan_core.spec.layers import Shape
+from gan_export.reading.kinds import WIDE
 from gan_export.understanding.units import Unit, natural_key
 
 ConvKind = Literal["conv", "conv_transpose"]
 
 SHUFFLES = (2, 3, 4)
-WIDE = 7
-"""Kernels from this on begin networks that take images: of a latent they would see all but one place empty."""
 MAX_CHAINS = 16
 MAX_VISITS = 20_000
 """Units visited in one search; a file that needs more is no chain that anybody wrote."""
