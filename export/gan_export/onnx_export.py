@@ -32,7 +32,7 @@ from gan_export.passes.winograd_conv import WinogradConvs
 from gan_export.precision import measure_ranges
 from gan_export.precision.float16 import StoreFloat16, to_float16
 from gan_export.precision.int8 import to_int8
-from gan_export.precision.qdq import ActivationFirst
+from gan_export.precision.movers import ActivationFirst
 from gan_export.proof.reference import Reference
 from gan_export.source import PixelModule, Source, example_inputs, export_module
 

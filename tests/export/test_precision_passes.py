@@ -12,7 +12,9 @@ from export.small_graphs import Array, f32, graph, kinds, set_tensor, tensor, te
 from gan_export.passes.graph import infer_shapes
 from gan_export.precision import Range, measure_ranges
 from gan_export.precision.float16 import StoreFloat16, to_float16
-from gan_export.precision.qdq import WEIGHT_MAX, ActivationFirst, quantisable, quantise
+from gan_export.precision.int8 import Seen
+from gan_export.precision.movers import ActivationFirst
+from gan_export.precision.qdq import WEIGHT_MAX, quantisable, quantise, store
 from gan_export.proof.cases import Case
 
 FLOAT, FLOAT16, INT8 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8
@@ -106,6 +108,102 @@ def test_integers_draw_nearly_the_same(shape: tuple[int, int, int, int, bool]) -
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) == WEIGHT_MAX
     between = [value for node in made.graph if node.op_type in ("DepthToSpace", "Pad") for value in node.inputs[:1]]
     assert all(str(value.name).endswith(".quantised") for value in between if value), "what moves values moves bytes"
+
+
+def phases(behind: str, last: str) -> tuple[ir.Model, Array]:
+    """z → two convolutions beside each other, joined and turned as phases are, → another."""
+    kernels = {name: f32(8, 8, 2, 2) for name in ("a", "b")} | {"c": f32(3, 4, 3, 3)}
+    body = f"""
+        x = Reshape (z, first)
+        ca = Conv <pads = [1, 1, 0, 0]> (x, a) cb = Conv <pads = [0, 0, 1, 1]> (x, b)
+        ra = {behind} (ca) rb = {behind} (cb)
+        both = Concat <axis = 1> (ra, rb)
+        large = Reshape (both, shape)
+        image = {last} (large, c)
+    """
+    shapes = {"first": np.array([0, 8, 6, 6]), "shape": np.array([0, 4, 12, 12])}
+    return graph("float[n, 288] z => float[n, 3, 12, 12] image", body, **shapes, **kernels), f32(4, 288)
+
+
+@pytest.mark.parametrize("behind", ["Relu", "LeakyRelu <alpha = 0.2>"])
+@pytest.mark.parametrize("wanted", [("ca", "cb", "image"), ("ca", "cb")])
+def test_what_is_joined_is_joined_as_bytes_of_one_scale(behind: str, wanted: tuple[str, ...]) -> None:
+    model, z = phases(behind, "Conv <pads = [1, 1, 1, 1]>")
+    ranges = ranges_of(model, z) | {"z": Range(float(z.min()), float(z.max()))}
+    made = quantise(model, wanted, ranges)
+    check(made)
+    (concat,) = (node for node in made.graph if node.op_type == "Concat")
+    makers = [value.producer() for value in concat.inputs if value is not None]
+    assert [maker.op_type for maker in makers if maker is not None] == ["QuantizeLinear"] * 2
+    scales = [tensor(made, str(maker.inputs[1].name)) for maker in makers if maker is not None and maker.inputs[1]]
+    assert scales[0] == scales[1]
+    assert {node.op_type for node in concat.outputs[0].consumers()} == {"Reshape"}, "bytes move"
+    expected = draw(model, z)
+    assert 0 < float(np.sqrt(np.mean(np.square(draw(made, z) - expected))) / expected.std()) < 0.03
+
+
+def test_what_one_layer_of_two_makes_is_joined_in_float32() -> None:
+    model, z = phases("Relu", "Conv <pads = [1, 1, 1, 1]>")
+    made = quantise(model, ["ca"], ranges_of(model, z) | {"z": Range(float(z.min()), float(z.max()))})
+    check(made)
+    (concat,) = (node for node in made.graph if node.op_type == "Concat")
+    assert all(value is not None and not str(value.name).endswith(".quantised") for value in concat.inputs)
+    np.testing.assert_allclose(draw(made, z), draw(model, z), atol=0.05 * float(np.abs(draw(model, z)).max()))
+
+
+def test_biases_take_off_what_rounded_weights_add_on_average() -> None:
+    body = "x = Reshape (z, shape) image = Conv <group = 2> (x, w, b)"
+    tensors = {"shape": np.array([0, 6, 5, 5]), "w": f32(4, 3, 3, 3), "b": f32(4)}
+    model = graph("float[n, 150] z => float[n, 4, 3, 3] image", body, **tensors)
+    z = f32(64, 150) + np.repeat(np.arange(1, 7, dtype=np.float32), 25)
+    ranges = ranges_of(model, z) | {"z": Range(float(z.min()), float(z.max()))}
+    means = {"x": z.reshape(64, 6, 25).mean((0, 2), dtype=np.float64)}
+    off = [
+        np.abs((draw(quantise(model, ["image"], ranges, given), z) - draw(model, z)).mean((0, 2, 3))).max()
+        for given in ({}, means)
+    ]
+    assert off[1] < off[0] / 4
+
+
+@pytest.mark.parametrize(("op", "axis"), [("MatMul", 1), ("Gemm <transB = 1>", 0)])
+def test_weights_in_float32_are_saved_in_8_bits(op: str, axis: int) -> None:
+    weight = f32(128, 256) * np.geomspace(0.01, 10, 256 if axis else 128).reshape((1, -1) if axis else (-1, 1))
+    taken, out = (128, 256) if axis else (256, 128)
+    ports, body = f"float[n, {taken}] z => float[n, {out}] image", f"image = {op} (z, w)"
+    model, z = graph(ports, body, w=weight.astype(np.float32)), f32(40, taken)
+    layers = quantisable(model)
+    made = store(model, layers)
+    check(made)
+    assert kinds(made) == ["Cast", "Mul", op.split()[0]]
+    assert types(made) == {"w.stored": INT8, "w.scale": FLOAT}
+    expected = draw(model, z)
+    noise = (draw(made, z) - expected).std(0) / expected.std(0)
+    assert 0 < noise.max() < 0.02, "each output channel has a scale of its own"
+    assert store(model, []) is model
+
+
+def test_a_few_weights_are_saved_as_they_are() -> None:
+    assert store(products(), quantisable(products())) is not None
+    assert kinds(store(products(), quantisable(products()))) == ["Gemm"]
+
+
+def test_a_range_leaves_out_what_costs_more_than_it_brings() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 200_000)).astype(np.float32)
+    values[0, :2] = -40, 40
+
+    def error(low: float, high: float, slope: float = 1.0) -> float:
+        step = (high - low) / 255
+        found = np.square(np.clip(np.rint(values / step) * step, low, high) - values.astype(np.float64))
+        return float((found * np.where(values < 0, slope**2, 1)).mean())
+
+    ends = np.linspace(1, 40, 40)
+    for slope in (1.0, 0.2):
+        fitted = Seen.of(values).fitted(slope)
+        least = min(error(-low, high, slope) for low in ends for high in ends)
+        assert error(fitted.low, fitted.high, slope) < 1.05 * least < error(-40, 40, slope) / 1.3
+    joined = (Seen.of(values[:, ::2]) | Seen.of(values[:, 1::2])).fitted()
+    assert (joined.low, joined.high) == (Seen.of(values).fitted().low, Seen.of(values).fitted().high)
+    assert Seen.of(values * np.float32(np.inf)).fitted().largest == np.inf
 
 
 def test_only_the_layers_asked_for_change() -> None:

@@ -98,8 +98,9 @@ class _Chain:
     nodes: list[ir.Node]
 
 
-def rewrite(model: ir.Model, choose: Chooser) -> ir.Model:
-    """`model` with every transposed convolution that can be rewritten in the form that `choose` names.
+def rewrite(model: ir.Model, choose: Chooser, columns: Layout = Layout.NCHW) -> ir.Model:
+    """`model` with every transposed convolution that can be rewritten in the form that `choose` names; in which layout
+    the columns of a Gemm lie says `columns`, NCHW or NHWC.
 
     The result shares tensors with `model`, which stays as it is; it is `model` itself where all layers do. Raises
     `ValueError` for a form that does not fit its layer.
@@ -109,22 +110,27 @@ def rewrite(model: ir.Model, choose: Chooser) -> ir.Model:
         forms = [_form(choose(layer), layer) for layer, _ in chain.links]
         if set(forms) != {"keep"}:
             b = Builder(changed, f"transposed{number}")
-            replace(chain.nodes, b.nodes, chain.nodes[-1].outputs[0], by=_write(b, chain, forms))
+            replace(chain.nodes, b.nodes, chain.nodes[-1].outputs[0], by=_write(b, chain, forms, columns))
             modified = True
     drop_unused(changed)
     return changed if modified else model
 
 
 def to_convs(model: ir.Model) -> ir.Model:
-    """`model` without ConvTranspose where it can be avoided: Gemm on 1x1 inputs, sub-pixel convolutions elsewhere.
+    """`model` without ConvTranspose where it can be avoided: Gemm on 1x1 inputs, sub-pixel convolutions to a few
+    channels, and phases elsewhere.
 
     For runtimes and precisions that have convolutions only, such as onnxruntime's int8.
     """
 
     def choose(layer: Transposed) -> str:
-        return next((name for name in ("gemm", "subpixel") if FORMS[name].fits(layer)), "keep")
+        if FORMS["gemm"].fits(layer):
+            return "gemm"
+        if layer.c_out >= MIN_CHANNELS and FORMS["phases"].fits(layer):
+            return "phases"
+        return "subpixel" if FORMS["subpixel"].fits(layer) else "keep"
 
-    return rewrite(model, choose)
+    return rewrite(model, choose, Layout.NHWC)
 
 
 def _form(name: str, layer: Transposed) -> str:
@@ -169,14 +175,14 @@ def _next(value: ir.Value) -> ir.Node | None:
     return use.node if use.idx == 0 else None
 
 
-def _write(b: Builder, chain: _Chain, forms: list[str]) -> ir.Value:
+def _write(b: Builder, chain: _Chain, forms: list[str], columns: Layout) -> ir.Value:
     """Adds the chain's nodes in those forms. The last makes the value that is returned, in NCHW."""
     first, source = chain.links[0][0], chain.nodes[0].inputs[0]
     assert source is not None
     x: Feature = nchw(source, first.c_in, first.height, first.width)
     for index, ((layer, activations), form) in enumerate(zip(chain.links, forms, strict=True)):
         if form == "gemm":
-            wanted = Layout.NHWC if forms[index + 1 : index + 2] == ["winograd"] else Layout.NCHW
+            wanted = Layout.NHWC if forms[index + 1 : index + 2] == ["winograd"] else columns
             x = gemm(b, to_layout(b, x, Layout.NCHW), layer, wanted)
         else:
             x = FORMS[form].apply(b, x, layer)

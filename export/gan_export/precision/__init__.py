@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import onnx_ir as ir
 
@@ -73,8 +74,22 @@ def layer_name(node: ir.Node) -> str:
     return re.sub(r"\.c\d+$", "", weight) if "." in weight else node.name or str(node.outputs[0].name)
 
 
+class Joined(Protocol):
+    """What was found of a tensor in some images, to be joined with what was found in others."""
+
+    def __or__(self, other: Self, /) -> Self: ...
+
+
+Found = TypeVar("Found", bound=Joined)
+
+
 def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
     """The range of every value in `float_values(model)` over all `cases`, by name, on onnxruntime's CPU provider."""
+    return measure(model, cases, range_of)
+
+
+def measure(model: ir.Model, cases: Iterable[Case], look: Callable[[F32], Found]) -> dict[str, Found]:
+    """What `look` finds of every value in `float_values(model)`, (batch, …), joined over all `cases`, by name."""
     watched = model.clone()
     values = float_values(watched)
     if not values:
@@ -83,7 +98,7 @@ def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
     names = sorted(value.name or "" for value in values)
     weights = _as_inputs(watched)
     session = open_session(watched, optimised=False)
-    found: dict[str, Range] = {}
+    found: dict[str, Found] = {}
     most = 1
     for case in cases:
         if case.kind in ("styles", "seeded") or case.options:  # what z makes is between zero and the far latents
@@ -97,7 +112,7 @@ def measure_ranges(model: ir.Model, cases: Iterable[Case]) -> dict[str, Range]:
             values = session.run(names, feeds | weights)
             for name, value in zip(names, values, strict=True):
                 if value.size:
-                    seen = _range(value)
+                    seen = look(value)
                     found[name] = found[name] | seen if name in found else seen
             start += most
             taken = sum(value.nbytes for value in values) // len(case.z[rows])
@@ -119,7 +134,8 @@ def _as_inputs(model: ir.Model) -> dict[str, object]:
     return taken
 
 
-def _range(value: F32) -> Range:
+def range_of(value: F32) -> Range:
+    """The range of (batch, …)."""
     low, high = float(value.min()), float(value.max())
     size = value[0].size if value.ndim else 1
     return Range(low, high, size) if math.isfinite(low + high) else Range(-math.inf, math.inf, size)

@@ -16,60 +16,33 @@ they move bytes. (ONNX operators QuantizeLinear and DequantizeLinear; onnxruntim
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+import functools
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gan_core.arrays import F32
-from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, nodes_of, used_once
+from gan_core.arrays import F32, F64
+from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, used_once
 from gan_export.precision import Range
+from gan_export.precision.movers import moved_by, moves
 
 I8 = npt.NDArray[np.int8]
 
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
-MOVES = frozenset({"Reshape", "Transpose", "DepthToSpace", "Slice", "Pad", "Squeeze", "Unsqueeze", "Flatten"})
-ACTIVATIONS = ("Relu", "LeakyRelu", "Elu", "Selu", "Gelu", "Tanh", "Softsign", "HardSwish", "Mish")
-"""Of one input, on each value alone, and 0 for 0, which is what a Pad puts in."""
 WEIGHT_MAX = 64
+STORED_MAX = 127
+LEAST_STORED = 1 << 14
+"""Weights of a layer in float32: fewer save nothing that shows."""
 _BIAS_MAX = 2.0**30
+NO_MEANS: Mapping[str, F64] = MappingProxyType({})
 _LEAST_SCALE = 1e-12
 """For a tensor that is zero throughout."""
-
-
-class ActivationFirst(ir.passes.InPlacePass):
-    """Moves activations before the movers that lead to them alone: there they stand behind the layer. Exact."""
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in nodes_of(model, *ACTIVATIONS):
-            while (mover := _mover(node.inputs[0])) is not None and node.graph is not None:
-                moved, result = mover.outputs[0], node.outputs[0]
-                node.graph.remove(node)
-                mover.prepend(node)
-                result.replace_all_uses_with(moved, replace_graph_outputs=True)
-                node.replace_input_with(0, mover.inputs[0])
-                mover.replace_input_with(0, result)
-                moved.name, result.name = result.name, moved.name
-                moved.type, moved.shape = result.type, result.shape  # the graph's, where it is an output
-                result.shape = None
-                modified = True
-        return ir.passes.PassResult(model, modified)
-
-
-def _mover(value: ir.Value | None) -> ir.Node | None:
-    """The node that makes `value` for one other alone, when all it does is to move values and to add zeros."""
-    node = value.producer() if value is not None and used_once(value) else None
-    if node is None or node.op_type not in MOVES or node.domain:
-        return None
-    if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
-        fill = node.inputs[2] if len(node.inputs) > 2 else None
-        known = constant(fill)
-        return node if fill is None or (known is not None and not known.any()) else None
-    return node
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +66,43 @@ def quantisable(model: ir.Model) -> list[Layer]:
     return [layer for layer in layers if layer is not None]
 
 
-def quantise(model: ir.Model, wanted: Collection[str], ranges: Mapping[str, Range]) -> ir.Model:
+def quantise(
+    model: ir.Model, wanted: Collection[str], ranges: Mapping[str, Range], means: Mapping[str, F64] = NO_MEANS
+) -> ir.Model:
     """A clone of `model` with those layers in 8-bit integers that make the values of the names `wanted`.
 
-    `ranges` has to hold every value that enters or leaves them. What `quantisable` does not list is left alone.
+    `ranges` has to hold every value that enters or leaves them. `means` are the means of the channels of what layers
+    take, by its name: by what rounded weights add on average, biases are less. What `quantisable` does not list is left
+    alone.
     """
     model = model.clone()
-    _Writer(model, ranges).write([layer for layer in quantisable(model) if layer.name in wanted])
+    _Writer(model, ranges, means).write([layer for layer in quantisable(model) if layer.name in wanted])
     drop_unused(model)
     return model
+
+
+def store(model: ir.Model, layers: Iterable[Layer]) -> ir.Model:
+    """A clone of `model`, or `model` itself, in which large weights of those `layers` are saved in 8 bits.
+
+    Runtimes multiply them by the scale of each output channel once, when they load the file; the layer computes in
+    float32. With nothing to add up the integers reach to 127.
+    """
+    names = {layer.name for layer in layers if layer.weight.size >= LEAST_STORED}
+    changed = model.clone()
+    for layer in quantisable(changed):
+        old = layer.node.inputs[1]
+        if layer.name not in names or old is None:
+            continue
+        scales, shape = _channel_scales(layer, None, STORED_MAX), _beside(layer)
+        integers = np.rint(layer.weight / scales.reshape(shape)).astype(np.int8)
+        stored = add_initialiser(changed, f"{old.name}.stored", integers)
+        scale = add_initialiser(changed, f"{old.name}.scale", scales.reshape(shape))
+        whole = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)})
+        product = ir.node("Mul", [whole.outputs[0], scale], outputs=[ir.Value(name=f"{old.name}.float")])
+        layer.node.prepend([whole, product])
+        layer.node.replace_input_with(1, product.outputs[0])
+    drop_unused(changed)
+    return changed if names else model
 
 
 def _layer(node: ir.Node) -> Layer | None:
@@ -135,82 +136,118 @@ class _Integers:
 
 
 class _Writer:
-    """One rewriting. What is made beside the value `v` is called `v.quantised`, `v.scale`, `v.zero_point`."""
+    """One rewriting. What is made beside the value `v` is called `v.quantised`, `v.scale`, `v.zero_point`.
 
-    def __init__(self, model: ir.Model, ranges: Mapping[str, Range]) -> None:
+    wanting  the layers, and the nodes that move values for these alone
+    backs    what others take in the place of a value that a layer makes: its integers, dequantised
+    """
+
+    def __init__(self, model: ir.Model, ranges: Mapping[str, Range], means: Mapping[str, F64]) -> None:
         self.model = model
-        self.ranges = ranges
+        self.ranges = dict(ranges)
+        self.means = means
         self.integers: dict[ir.Value, _Integers] = {}
+        self.wanting: set[ir.Node] = set()
+        self.backs: set[ir.Value] = set()
 
     def write(self, layers: list[Layer]) -> None:
-        leaving = dict.fromkeys(_leaving(layer) for layer in layers if layer.node.op_type == "Conv")
-        paths = [(layer, self._path(layer.node.inputs[0], leaving)) for layer in layers]
-        entering = dict.fromkeys(path[-1].inputs[0] if path else layer.node.inputs[0] for layer, path in paths)
+        self.wanting.update(layer.node for layer in layers)
+        leaving = dict.fromkeys(value for layer in layers if layer.node.op_type == "Conv" for value in _leaving(layer))
+        entering = dict.fromkeys(root for layer in layers for root in self._roots(_first(layer.node), leaving))
+        means = [self.means.get(str(_first(layer.node).name)) for layer in layers]
+        nodes = list(self.model.graph)
+        for node in nodes:
+            if node.op_type == "Concat" and (node in self.wanting or _all_leave(node, leaving)):
+                self._share_range([root for value in moved_by(node) for root in self._roots(value, leaving)])
         for value in dict.fromkeys((*entering, *leaving)):
-            assert value is not None
             self._quantise(value, leaves=value in leaving)
-        for layer, path in paths:
-            for node in reversed(path):
+        for node in nodes:
+            if moves(node):
                 self._move_integers(node)
-            self._to_integers(layer)
+        for layer, mean in zip(layers, means, strict=True):
+            self._to_integers(layer, mean)
 
-    def _path(self, value: ir.Value | None, leaving: Collection[ir.Value]) -> list[ir.Node]:
-        """The moving nodes that lead to `value` and to nothing else, the last first."""
-        path: list[ir.Node] = []
-        while value not in leaving and (node := _mover(value)) is not None:
-            value = node.inputs[0]
-            if value is None or value.name not in self.ranges:
-                break
-            path.append(node)
-        return path
+    def _roots(self, value: ir.Value, leaving: Collection[ir.Value]) -> list[ir.Value]:
+        """The values that moving nodes bring to `value` for `wanting` alone, which those nodes join."""
+        maker = value.producer()
+        if maker is None or value in leaving or value.is_graph_output() or not moves(maker):
+            return [value]
+        moved = moved_by(maker)
+        if not all(v.name in self.ranges for v in moved) or not all(use.node in self.wanting for use in value.uses()):
+            return [value]
+        if len(moved) > 1 and not all(map(used_once, moved)):
+            return [value]
+        self.wanting.add(maker)
+        return [root for v in moved for root in self._roots(v, leaving)]
+
+    def _share_range(self, values: list[ir.Value]) -> None:
+        names = [str(value.name) for value in values]
+        self.ranges.update(dict.fromkeys(names, functools.reduce(operator.or_, map(self.ranges.__getitem__, names))))
 
     def _quantise(self, value: ir.Value, leaves: bool) -> None:
         """Adds the 8-bit form of `value`; where it `leaves` a layer, others take what that form dequantises to."""
-        name, users = value.name, value.uses()
-        low, high = min(0.0, self.ranges[str(name)].low), max(0.0, self.ranges[str(name)].high)
+        name, seen = value.name, self.ranges[str(value.name)]
+        low, high = min(0.0, seen.low), max(0.0, seen.high)
         step = np.float32(max((high - low) / 255, _LEAST_SCALE))
         zero = int(np.clip(np.rint(-low / float(step)), 0, 255))  # zero is exact, so that padding and Relu are
         scale = add_initialiser(self.model, f"{name}.scale", np.asarray(step))
         zero_point = add_initialiser(self.model, f"{name}.zero_point", np.asarray(zero, np.uint8))
         integers = ir.Value(name=f"{name}.quantised")
-        nodes = [ir.node("QuantizeLinear", [value, scale, zero_point], outputs=[integers])]
-        self.integers[value] = _Integers(integers, step, scale, zero_point)
-        if leaves:
-            value.name = f"{name}.float"
-            back = ir.Value(name=name, type=value.type, shape=value.shape)
-            nodes.append(ir.node("DequantizeLinear", [integers, scale, zero_point], outputs=[back]))
-            self.integers[back] = self.integers[value]
-            for user, position in users:
-                user.replace_input_with(position, back)
-            outputs = self.model.graph.outputs
-            outputs[:] = [back if output is value else output for output in outputs]
+        node = ir.node("QuantizeLinear", [value, scale, zero_point], outputs=[integers])
         maker = value.producer()
         if maker is None:
-            self.model.graph.insert_before(self.model.graph[0], nodes)
+            self.model.graph.insert_before(self.model.graph[0], node)
         else:
-            maker.append(nodes)
+            maker.append(node)
+        made = self.integers[value] = _Integers(integers, step, scale, zero_point)
+        if leaves:
+            value.name = f"{name}.float"
+            self._dequantise_behind(node, value, made, name)
+
+    def _dequantise_behind(self, node: ir.Node, value: ir.Value, made: _Integers, name: str | None) -> None:
+        """What `made` dequantises to, behind `node`, which makes it, for everybody else who takes `value`."""
+        known = None if value.shape is None else ir.TensorType(ir.DataType.FLOAT)
+        back = ir.Value(name=name, type=known, shape=value.shape)
+        for user, position in value.uses():
+            if user is not node:
+                user.replace_input_with(position, back)
+        outputs = self.model.graph.outputs
+        outputs[:] = [back if output is value else output for output in outputs]
+        node.append(ir.node("DequantizeLinear", [made.value, made.scale, made.zero_point], outputs=[back]))
+        self.integers[back] = made
+        self.backs.add(back)
 
     def _move_integers(self, node: ir.Node) -> None:
-        """A moving node from its input's 8-bit form to its output's."""
-        entering, moved = self.integers[_first(node)], node.outputs[0]
-        node.replace_input_with(0, entering.value)
+        """A moving node from its inputs' 8-bit form to its output's, where that changes no value."""
+        values, moved = moved_by(node), node.outputs[0]
+        entering = [self.integers[value] for value in values if value in self.integers]
+        if len(entering) < len(values) or len({float(one.step) for one in entering}) > 1:
+            return
+        if node not in self.wanting and not self.backs.issuperset(values):
+            return
+        first, name = entering[0], moved.name
+        for position, one in enumerate(entering):
+            node.replace_input_with(position, one.value)
         if node.op_type == "Pad":
             node.resize_inputs(max(3, len(node.inputs)))
-            node.replace_input_with(2, entering.zero_point)
-        moved.name, moved.type = f"{moved.name}.quantised", ir.TensorType(ir.DataType.UINT8)
-        self.integers[moved] = _Integers(moved, entering.step, entering.scale, entering.zero_point)
+            node.replace_input_with(2, first.zero_point)
+        moved.name = f"{name}.quantised"
+        moved.type = None if moved.shape is None else ir.TensorType(ir.DataType.UINT8)
+        made = self.integers[moved] = dataclasses.replace(first, value=moved)
+        if node not in self.wanting:
+            self._dequantise_behind(node, moved, made, name)
 
-    def _to_integers(self, layer: Layer) -> None:
+    def _to_integers(self, layer: Layer, mean: F64 | None) -> None:
         """The layer's input, weight and bias replaced by what is dequantised from integers."""
         node, entering = layer.node, self.integers[_first(layer.node)]
-        per_channel = _channel_scales(layer, entering.step)
-        shape = [1] * layer.weight.ndim
-        shape[layer.axis] = -1
+        per_channel, shape = _channel_scales(layer, entering.step), _beside(layer)
         weight: I8 = np.rint(layer.weight / per_channel.reshape(shape)).clip(-WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
         self._dequantised(layer, 1, weight, per_channel, layer.axis)
         if layer.bias is not None:
             both = (per_channel * entering.step).astype(np.float32)
-            bias = np.rint(layer.bias.astype(np.float64) / both).astype(np.int32)
+            error = weight * per_channel.astype(np.float64).reshape(shape) - layer.weight
+            added = 0.0 if mean is None else _on_average(error, mean, layer)
+            bias = np.rint((layer.bias - added) / both).clip(-_BIAS_MAX, _BIAS_MAX).astype(np.int32)
             self._dequantised(layer, 2, bias, both, 0)
         parts = [entering.value, entering.scale, entering.zero_point]
         self._dequantise(layer, 0, parts, {}, f"{_first(node).name}.for.{layer.name}")
@@ -237,18 +274,49 @@ def _first(node: ir.Node) -> ir.Value:
     return value
 
 
-def _leaving(layer: Layer) -> ir.Value:
-    """The value of a layer that is quantised: that behind its Relu, which the integers' range clips."""
+def _leaving(layer: Layer) -> Sequence[ir.Value]:
+    """The values of a layer that are quantised: that behind its Relu, which the integers' range clips, and that behind
+    a LeakyRelu which a moving node takes."""
     made = layer.node.outputs[0]
-    user = made.consumers()[0] if used_once(made) else None
-    return user.outputs[0] if user is not None and user.op_type == "Relu" else made
+    user = _only_user(made)
+    if user is not None and user.op_type == "Relu":
+        return user.outputs[:1]
+    if user is not None and user.op_type == "LeakyRelu":
+        mover = _only_user(user.outputs[0])
+        return [made, *(user.outputs[:1] if mover is not None and moves(mover) else ())]
+    return [made]
 
 
-def _channel_scales(layer: Layer, input_scale: np.float32) -> F32:
-    """One scale per output channel, float32: the largest |weight| becomes 64, and the bias fits into int32."""
+def _only_user(value: ir.Value) -> ir.Node | None:
+    return next(iter(value.uses())).node if used_once(value) else None
+
+
+def _all_leave(concat: ir.Node, leaving: Collection[ir.Value]) -> bool:
+    return all(value in leaving and used_once(value) for value in moved_by(concat))
+
+
+def _on_average(error: F64, mean: F64, layer: Layer) -> F64:
+    """What errors of the weight add to each output channel, for inputs of these means; zeros around images count as
+    such."""
+    if layer.node.op_type != "Conv":
+        return np.asarray(mean @ (error if layer.axis else error.T))
+    of_inputs = error.sum((2, 3)) if error.ndim == 4 else error.sum(2)
+    groups = layer.node.attributes.get_int("group", 1)
+    per_group = of_inputs.reshape(groups, -1, of_inputs.shape[1]) @ mean.reshape(groups, -1, 1)
+    return np.asarray(per_group.ravel())
+
+
+def _beside(layer: Layer) -> list[int]:
+    """The shape of one number for each output channel, beside the weight."""
+    return [-1 if axis == layer.axis else 1 for axis in range(layer.weight.ndim)]
+
+
+def _channel_scales(layer: Layer, input_scale: np.float32 | None, largest: int = WEIGHT_MAX) -> F32:
+    """One scale per output channel, float32: |weight| becomes `largest` at most, and the bias, of what enters with
+    `input_scale`, fits into int32."""
     others = tuple(axis for axis in range(layer.weight.ndim) if axis != layer.axis)
-    scales = np.abs(layer.weight).max(axis=others).astype(np.float64) / WEIGHT_MAX
-    if layer.bias is not None:
+    scales = np.abs(layer.weight).max(axis=others).astype(np.float64) / largest
+    if layer.bias is not None and input_scale is not None:
         scales = np.maximum(scales, np.abs(layer.bias.astype(np.float64)) / (_BIAS_MAX * float(input_scale)))
     found: F32 = np.maximum(scales, _LEAST_SCALE).astype(np.float32)
     return found
