@@ -18,6 +18,7 @@ from gan_trainer.discriminators import Discriminator
 from gan_trainer.loop import Training
 from gan_trainer.presets import PRESETS, TUTORIALS
 from gan_trainer.speed import PLAIN, WARM_UP, Autocast, CudaRecorder, GraphedStep, Speed, as_called, choose, lay_out
+from gan_trainer.state import read_last
 from trainer.conftest import CPU, CPU_SPEED, TINY, StartRun
 
 CUDA = torch.device("cuda", 0)
@@ -91,6 +92,23 @@ def test_a_measured_pass_decides(
         run.run()
     weights = (run.state.discriminator.state_dict().values() for run in (training, plain))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*weights, strict=True)), "measuring left a trace"
+
+
+@pytest.mark.usefixtures("amx")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_resumed_run_computes_as_it_began(bf16: bool, monkeypatch: pytest.MonkeyPatch, start_run: StartRun) -> None:
+    monkeypatch.setattr(speed, "_pass_seconds", lambda network, *_: 1.0 / (1 + isinstance(network, Autocast) * bf16))
+    begun = start_run(name="begun", speed=choose(CPU, exact=False), limit=Limit("steps", 1))
+    begun.run()
+    monkeypatch.setattr(speed, "_pass_seconds", lambda *_: pytest.fail("measured again"))
+    again = start_run(name="begun", speed=choose(CPU, exact=False), limit=Limit("steps", 1))
+    assert again.speed == begun.speed
+    assert again.speed.bf16 is bf16
+    content = torch.load(begun.run_dir.last)
+    content["bf16"] = "yes"
+    torch.save(content, begun.run_dir.last)
+    with pytest.raises(GanportError, match="bf16 is neither true nor false"):
+        read_last(begun.run_dir.last)
 
 
 @pytest.mark.usefixtures("ampere")

@@ -122,12 +122,16 @@ class Training:
         self.run_dir = run
         self.device = device
         self.peers = peers or Peers()
-        if self.recipe.adversarial:
+        d_has_winograd = speed.winograd and self.recipe.penalty == "none"  # a penalty has gradients of gradients
+        if speed.bf16 is None and state.bf16 is not None:  # goes on as it began
+            speed = speed.decided(state.bf16)
+        elif self.recipe.adversarial:
             n = min(self.recipe.batch_size, len(pixels_NHWC))
-            shape = (n, *state.config.spec().interface.image)
-            classes = self.recipe.conditional
-            speed = self.peers.said(lambda: settle(speed, state.discriminator, shape, classes=classes))
-        self.speed = speed
+            shape, classes = (n, *state.config.spec().interface.image), self.recipe.conditional
+            speed = self.peers.said(
+                lambda: settle(speed, state.discriminator, shape, classes=classes, winograd=d_has_winograd)
+            )
+        self.speed, state.bf16 = speed, speed.bf16
         labels = labels if self.recipe.conditional else None
         self.batches = Batches(
             pixels_NHWC, self.recipe.batch_size, self.config.seed, device, labels=labels, left_out=self.config.left_out,
@@ -142,7 +146,7 @@ class Training:
         if state.ema is not None:
             lay_out(state.ema.module, None, speed)
         generator, discriminator = folded(state.generator, winograd=speed.winograd), state.discriminator
-        if speed.winograd and self.recipe.penalty == "none":  # a penalty has gradients of gradients
+        if speed.winograd and d_has_winograd:
             discriminator = with_winograd(discriminator)
         self.G = as_called(self.peers.wrap(parallel(generator, ngpu), device), speed, device)
         self.D = as_called(self.peers.wrap(parallel(discriminator, ngpu), device), speed, device)

@@ -62,6 +62,10 @@ class Speed:
         }
         return ", ".join(part for part, chosen in parts.items() if chosen)
 
+    def decided(self, bf16: bool) -> Speed:
+        """With this for `bf16`."""
+        return replace(self, bf16=bf16, winograd=self.winograd and not bf16)
+
 
 PLAIN = Speed()
 
@@ -126,11 +130,11 @@ BF16_GAIN = 1.2
 """A CPU's bfloat16 is taken from this gain on: nearer to 1, noise would decide what a training computes."""
 
 
-def settle(speed: Speed, discriminator: nn.Module, batch: tuple[int, ...], *, classes: bool) -> Speed:
-    """`speed`, decided: passes of a copy of D on a `batch` (N, C, H, W) are timed in float32 and in bfloat16.
-
-    The same machine decides alike each time, unless its gain is very near `BF16_GAIN`.
-    """
+def settle(
+    speed: Speed, discriminator: nn.Module, batch: tuple[int, ...], *, classes: bool, winograd: bool = False
+) -> Speed:
+    """`speed`, decided: passes of a copy of D on a `batch` (N, C, H, W) are timed in float32, with Winograd's products
+    where D is trained by them, and in bfloat16."""
     if speed.bf16 is not None:
         return speed
     copied = copy.deepcopy(discriminator)
@@ -138,12 +142,14 @@ def settle(speed: Speed, discriminator: nn.Module, batch: tuple[int, ...], *, cl
     images = torch.full(batch, 0.5).contiguous(memory_format=torch.channels_last).requires_grad_()
     label = torch.zeros(batch[0], dtype=torch.int64) if classes else None
     device = images.device
-    ways = [as_called(copied, replace(speed, bf16=bf16, compiled=False), device) for bf16 in (False, True)]
+    plain, halved = (replace(speed, bf16=bf16, compiled=False) for bf16 in (False, True))
+    ways = [
+        as_called(with_winograd(copied) if winograd else copied, plain, device), as_called(copied, halved, device),
+    ]  # fmt: skip
     seconds = [[_pass_seconds(way, images, label) for way in ways] for _ in range(4)][1:]
     float32, bfloat16 = (min(column) for column in zip(*seconds, strict=True))
-    log.info(f"a pass of D in bfloat16 is {float32 / bfloat16:.2f} times as fast as in float32")
-    bf16 = float32 / bfloat16 >= BF16_GAIN
-    return replace(speed, bf16=bf16, winograd=speed.winograd and not bf16)
+    log.debug(f"a pass of D in bfloat16 is {float32 / bfloat16:.2f} times as fast as in float32")
+    return speed.decided(float32 / bfloat16 >= BF16_GAIN)
 
 
 def _pass_seconds(network: nn.Module, images: Tensor, label: Tensor | None) -> float:

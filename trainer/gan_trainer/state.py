@@ -110,7 +110,10 @@ class History:
 
 @dataclass
 class TrainState:
-    """The networks on their device, their optimisers, the random streams and the counters."""
+    """The networks on their device, their optimisers, the random streams and the counters.
+
+    bf16  whether the steps so far were computed in bfloat16; None before the first
+    """
 
     config: RunConfig
     generator: SpecGenerator
@@ -124,6 +127,7 @@ class TrainState:
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    bf16: bool | None = None
 
     @classmethod
     def fresh(cls, config: RunConfig, device: torch.device) -> TrainState:
@@ -187,6 +191,7 @@ class TrainState:
             "step": self.step,
             "images": self.images,
             "seconds": self.seconds,
+            "bf16": self.bf16,
         }
         save_torch({"ema": None} | content, target)
 
@@ -199,6 +204,7 @@ class TrainState:
             torch.set_rng_state(content["torch_rng"])
             self.step, self.images = int(content["step"]), int(content["images"])
             self.seconds = float(content["seconds"])
+            self.bf16 = content.get("bf16")
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise GanportError(
                 f"{where} does not fit its own configuration: {str(error).partition(chr(10))[0]}",
@@ -234,6 +240,8 @@ def read_last(path: Path) -> tuple[RunConfig, Json]:
         for field, kind in _KINDS.items():
             if not isinstance(content[field], kind):
                 raise TypeError(f"its {field} is of type {type(content[field]).__name__}, expected {kind.__name__}")
+        if content.get("bf16") not in (None, True, False):
+            raise TypeError("its bf16 is neither true nor false")
         if min(content["step"], content["images"], content["seconds"]) < 0 or not math.isfinite(content["seconds"]):
             raise ValueError("it counts steps, images or seconds below zero, or without end")
         return config, content
