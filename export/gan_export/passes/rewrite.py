@@ -50,7 +50,7 @@ from gan_export.passes.layer import Transposed, layers
 MIN_MACS = 8_000_000
 """Multiplications per image below which a layer's form hardly matters, and more operators cost more than they save."""
 MIN_CHANNELS, MIN_KERNEL = 16, 3
-WINOGRAD_MACS, WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 64_000_000, 128, 64
+WINOGRAD_MACS, WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 256_000_000, 128, 64
 """What Winograd's additions and many operators need in order to pay for a single image, too."""
 
 

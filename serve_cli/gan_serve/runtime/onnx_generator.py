@@ -143,6 +143,7 @@ class OnnxGenerator(Generator):
             self.signature, self.contract = probed.signature, probed.contract(answers)
             self.notes += probed.notes
         self._fixed = self.signature.fixed()
+        self._held: object = None
         self.optioned = False
         if apart and self.provider == "cpu" and self.signature.fixed_batch is None:
             self.callers = self.threads
@@ -186,9 +187,7 @@ class OnnxGenerator(Generator):
     def styles_of(self, z: F32, label: Labels = None) -> F32:
         if self.contract.interface.styles is None:
             return super().styles_of(z, label)
-        only = (
-            sessions.without_graph() if self._run_options is not None else providers.import_onnxruntime().RunOptions()
-        )
+        only = sessions.without_graph() if self._run_options else providers.import_onnxruntime().RunOptions()
         only.only_execute_path_to_fetches = True
         styles: F32 = self._run_on(self.session, [STYLES], self._feeds(z, label), only)[0]
         return styles
@@ -301,9 +300,9 @@ class OnnxGenerator(Generator):
         return self._apart.run(self._run_on, outputs, feeds, self.most_at_once)
 
     def _run_on(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any], options: Any = None) -> list[Any]:
-        options = options or self._run_options
-        engine, batch = self._engine, len(next(iter(feeds.values())))
-        feeds = {**feeds, **self._fixed}
+        options, engine = options or self._run_options, self._engine
+        if self._fixed:
+            feeds = {**feeds, **self._fixed}
         try:
             if engine is None:
                 results: list[Any] = session.run(outputs, feeds, options)
@@ -313,19 +312,23 @@ class OnnxGenerator(Generator):
         except GanportError:
             raise
         except Exception as error:
+            batch = len(feeds[self.signature.z])
             raise JobError(
                 f"{self.provider} failed on a batch of {batch}: {' '.join(str(error).split())}",
                 hint='try a smaller `batch_size`, or `provider="cpu"`',
             ) from error
-        self._hold(outputs, results, np.shape(feeds[self.signature.z]))
+        if self.ours:
+            self._hold(outputs, results, feeds[self.signature.z].shape)
         return results
 
     def _hold(self, outputs: Sequence[str], results: Sequence[Any], batch: tuple[int, ...]) -> None:
-        """Whether a run of a file of ours gave what it was asked for."""
-        for name, given in zip(outputs, results, strict=True) if self.ours else ():
+        """Whether a run gave what it was asked for. The same as the last time, which was right, is right again."""
+        found = (batch, outputs, [(getattr(given, "shape", None), getattr(given, "dtype", None)) for given in results])
+        for name, given in zip(outputs, results, strict=True) if found != self._held else ():
             if name != STYLES:
                 key = "pixels_NHWC" if name == self.signature.pixels else "image_NCHW"
                 check_drawn(self.contract, batch, **{key: given})
+        self._held = found
 
     def _another(self, model: str | bytes, where: str) -> Callable[[bool], Any]:
         """Opens the same model for one thread or for all; None when the file has changed since."""
