@@ -47,7 +47,8 @@ def main_command(
     shared.check_numbers({"--n": (n, 1, MAX_N)})
     if len(model) < 2:
         raise GanportError("--model names one file, expected two or more", hint="--model g.onnx --model g.int8.onnx")
-    target = shared.record_target(json, {"--model": model[0]})
+    for path in model:
+        target = shared.record_target(json, {"--model": path})
     generators = [load(path, "cpu") for path in model]
     shapes = {generator.contract.interface for generator in generators}
     if len(shapes) > 1:
@@ -57,8 +58,8 @@ def main_command(
     made = shared.new_record("precision")
     rows = [file_provenance(path) for path in model]
     for row, generator, squares, lsb in zip(rows, generators, *differences(generators, n), strict=True):
-        row |= {"precision": generator.contract.precision, "share_of_size": row["size_bytes"] / rows[0]["size_bytes"]}
-        row["share_of_size"] = round(row["share_of_size"], 4)
+        share = round(row["size_bytes"] / rows[0]["size_bytes"], 4)
+        row |= {"precision": generator.contract.precision, "share_of_size": share}
         if row is not rows[0]:
             row |= in_decibels(squares) | {"pixels_max_lsb": int(lsb.max())}
     made |= {"images": n, "files": rows}

@@ -189,6 +189,14 @@ def test_weights_in_float32_are_saved_in_8_bits(op: str, axis: int) -> None:
     assert store(model, []) is model
 
 
+def test_weights_of_a_mapping_network_are_saved_as_they_are() -> None:
+    ports = "float[n, 128] z => float[n, 128] image, float[n, 128] styles"
+    model = graph(ports, "styles = MatMul (z, m) image = MatMul (styles, w)", m=f32(128, 128), w=f32(128, 128))
+    made = store(model, quantisable(model))
+    check(made)
+    assert types(made) == {"m": FLOAT, "w.stored": INT8, "w.scale": FLOAT}
+
+
 def test_a_few_weights_are_saved_as_they_are() -> None:
     assert store(products(), quantisable(products())) is not None
     assert kinds(store(products(), quantisable(products()))) == ["Gemm"]

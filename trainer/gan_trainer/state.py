@@ -240,7 +240,7 @@ def read_last(path: Path) -> tuple[RunConfig, Json]:
         for field, kind in _KINDS.items():
             if not isinstance(content[field], kind):
                 raise TypeError(f"its {field} is of type {type(content[field]).__name__}, expected {kind.__name__}")
-        if content.get("bf16") not in (None, True, False):
+        if not isinstance(content.get("bf16"), bool | None):
             raise TypeError("its bf16 is neither true nor false")
         if min(content["step"], content["images"], content["seconds"]) < 0 or not math.isfinite(content["seconds"]):
             raise ValueError("it counts steps, images or seconds below zero, or without end")

@@ -104,8 +104,7 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
     Raises `JobError` when no layer can be quantised within the limit.
     """
     seen = measure(model, calibration(reference.source), Seen.of)
-    worth = _worth(model, seen)
-    inner, later = _behind_the_first(model, worth)
+    inner, later = _behind_the_first(model, _worth(model, seen))
     if not later:
         raise JobError(
             "int8: no convolution or product behind the first layer to quantise",
@@ -122,8 +121,7 @@ def to_int8(model: ir.Model, reference: Reference) -> tuple[ir.Model, tuple[str,
     chosen, reach = found
     names = {str(node.outputs[0].name): layer_name(node) for node in model.graph if node.op_type in WEIGHTED}
     kept = tuple(dict.fromkeys(names[name] for name in names if name not in chosen))
-    tried = {layer.name for layer in worth} & {name for unit in later for name in unit}
-    return trial.with_stored_weights(chosen, reach, tried), kept
+    return trial.with_stored_weights(chosen, reach, but={name for unit in later for name in unit}), kept
 
 
 def calibration(source: Source) -> list[Case]:

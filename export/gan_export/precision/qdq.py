@@ -29,7 +29,7 @@ import onnx_ir as ir
 
 from gan_core.arrays import F32, F64
 from gan_export.passes.graph import Array, add_initialiser, constant, drop_unused, used_once
-from gan_export.precision import Range
+from gan_export.precision import Range, before_styles
 from gan_export.precision.movers import moved_by, moves
 
 I8 = npt.NDArray[np.int8]
@@ -85,9 +85,10 @@ def store(model: ir.Model, layers: Iterable[Layer]) -> ir.Model:
     """A clone of `model`, or `model` itself, in which large weights of those `layers` are saved in 8 bits.
 
     Runtimes multiply them by the scale of each output channel once, when they load the file; the layer computes in
-    float32. With nothing to add up the integers reach to 127.
+    float32. With nothing to add up the integers reach to 127. What makes the output `styles` stays.
     """
-    names = {layer.name for layer in layers if layer.weight.size >= LEAST_STORED}
+    mapping = before_styles(model)
+    names = {layer.name for layer in layers if layer.weight.size >= LEAST_STORED and layer.node not in mapping}
     changed = model.clone()
     for layer in quantisable(changed):
         old = layer.node.inputs[1]
