@@ -54,7 +54,10 @@ def test_the_worst_image_of_many_is_found(
         (["--model", "g.onnx"], "--model names one file, expected two or more"),
         (["--model", "g.onnx", "--model", "h.onnx", "--n", "0"], "--n takes 1 to 1000000, got 0"),
         (["--model", "g.onnx", "--model", "nowhere.onnx"], "no model at nowhere.onnx"),
-        (["--model", "g.onnx", "--model", "h.onnx", "--json", "h.onnx"], "--json and --model name the same file, h.onnx"),
+        (
+            ["--model", "g.onnx", "--model", "h.onnx", "--json", "h.onnx"],
+            "--json and --model name the same file, h.onnx",
+        ),
         (["--model", "g.onnx", "--model", "classes.onnx"], "do not take and generate the same"),
     ],
 )
