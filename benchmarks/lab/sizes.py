@@ -35,7 +35,7 @@ PACKAGES = {
 }  # fmt: skip
 SHIPPED = tuple(PACKAGES)[:-1]
 LONG = 350
-LIMITS = (292, 60_795, LONG, 0, 66)
+LIMITS = (292, 60_797, LONG, 0, 66)
 """The most of the wheel, as in the table: docs/architecture.md says why."""
 
 app = console.new_app("Count the project's files, lines and importers, and what a command runs through.")

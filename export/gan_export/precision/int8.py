@@ -185,6 +185,7 @@ class _Trial:
         self.wide = {name: self.ordinary[name] | seen.fitted(slopes.get(name, 1.0)) for name, seen in far.items()}
         self.means = {name: seen.sums / seen.images for name, seen in ordinary.items()}
         self.best_db = -np.inf
+        self._known: dict[tuple[tuple[str, ...], float], float] = {}
 
     def quantised(self, layers: Collection[str], reach: float) -> ir.Model:
         ranges = {name: _between(seen, self.wide[name], reach) for name, seen in self.ordinary.items()}
@@ -197,15 +198,16 @@ class _Trial:
         stored = store(made, [layer for layer in quantisable(made) if layer.name not in but])
         if stored is made:
             return made
-        cases = self.reference.cases
-        lost = self._worst_db(self._generator(made), cases) - self._worst_db(self._generator(stored), cases)
+        lost = self.psnr_db(layers, reach) - self._worst_db(self._generator(stored), self.reference.cases)
         return stored if lost <= STORED_DB else made
 
     def psnr_db(self, layers: Collection[str], reach: float) -> float:
         """The worst image's PSNR."""
-        found = self._worst_db(self._generator(self.quantised(layers, reach)), self.reference.cases)
-        self.best_db = max(self.best_db, found)
-        return found
+        key = tuple(layers), reach
+        if key not in self._known:
+            self._known[key] = self._worst_db(self._generator(self.quantised(layers, reach)), self.reference.cases)
+            self.best_db = max(self.best_db, self._known[key])
+        return self._known[key]
 
     def few(self, layers: Collection[str], reach: float) -> tuple[float, float]:
         """The PSNR of the worst image of a few ordinary latents, and of as many far ones; or of images."""
